@@ -1,0 +1,3 @@
+"""An Ollama server on Twisted."""
+
+__version__ = "0.5.0"

@@ -1,0 +1,1 @@
+"""Which models are loaded, who waits, and the life of one loaded model."""

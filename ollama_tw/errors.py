@@ -1,0 +1,19 @@
+"""The one exception that carries an answer for the user."""
+
+
+class OllamaError(Exception):
+    """A failure with a text for the user and the HTTP status that goes with it.
+
+    Raised in any room, on any thread; the doors turn it into ``{"error": message}`` with
+    ``status``, or into the last record of a stream that has already begun. Everything else that
+    is raised is a mistake of ours: the doors log it and answer 500 without its text.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Cancelled(Exception):
+    """The request's owner has gone or withdrew it; nobody waits for an answer."""

@@ -1,0 +1,1 @@
+"""The doors: parse a request, call the room that knows, stream the answer out."""

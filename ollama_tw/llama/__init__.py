@@ -1,0 +1,1 @@
+"""The llama.cpp runner; the only room that imports llama_cpp."""

@@ -1,0 +1,1 @@
+"""From messages to prompt text: templates and history. Pure: no I/O, no Twisted."""

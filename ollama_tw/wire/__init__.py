@@ -1,0 +1,1 @@
+"""Request and reply types of the native API, and the JSON they travel in."""

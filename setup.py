@@ -1,0 +1,63 @@
+"""Packaging of ollama_tw; the settings of the tools stand in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "([^"]+)"', (HERE / "ollama_tw/__init__.py").read_text(), re.M
+).group(1)
+
+TEST = [
+    "hypothesis>=6.100",
+    "ollama>=0.6",
+    "psutil>=5.9",
+    "pytest>=8.2",
+    "treq>=24.9",
+    "gguf>=0.10",
+]
+
+setup(
+    name="ollama-tw",
+    version=VERSION,
+    description="An Ollama server on Twisted: continuous batching, shared prefixes, backends as plugins",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    # twisted.plugins is a namespace that Twisted owns: only our one module goes into it.
+    packages=[*find_packages(include=["ollama_tw", "ollama_tw.*"]), "twisted.plugins"],
+    package_data={"ollama_tw": ["py.typed"]},
+    install_requires=[
+        "attrs>=23.2",
+        "autobahn>=24.4",
+        "click>=8.1",
+        "cryptography>=42",
+        "jinja2>=3.1.5",
+        "klein>=24.8",
+        "llama-cpp-python>=0.3.36",
+        "msgspec>=0.19",
+        "numpy>=1.26",
+        "psutil>=5.9",
+        "service-identity>=24.1",
+        "twisted[tls]>=24.7",
+        "werkzeug>=3.0",
+        "zope.interface>=6.4",
+    ],
+    extras_require={
+        "test": TEST,
+        "dev": [*TEST, "mypy>=1.11", "mypy-zope>=1.0.8", "ruff>=0.6"],
+        "bench": ["httpx>=0.27", "psutil>=5.9", "rich>=13"],
+    },
+    entry_points={"console_scripts": ["ollama = ollama_tw.cli.main:main"]},
+    classifiers=[
+        "Framework :: Twisted",
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+    ],
+    zip_safe=False,
+)

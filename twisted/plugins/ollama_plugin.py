@@ -1,0 +1,3 @@
+from twisted.application.service import ServiceMaker
+
+ollama = ServiceMaker("ollama_tw", "ollama_tw.tap", "The Ollama server.", "ollama")
