@@ -1,0 +1,232 @@
+"""The contract between the server and its backends: the public API for plugin authors.
+
+A backend is an object that provides :class:`IBackend`; what it loads provides :class:`IRunner`.
+Everything that crosses is plain, immutable data, so that a runner may as well live in another
+process or on another machine. All sizes are bytes, all lengths tokens, all durations nanoseconds.
+
+Version 1 of the contract. Fields may be added with defaults; nothing is renamed or removed
+without a new major version.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from zope.interface import Attribute, Interface
+
+INTERFACE_VERSION: Final = 1
+
+Progress = Callable[[float], bool]
+"""Told how much of a load is done (0.0 to 1.0); answers whether to go on. Called on the loading thread."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One piece of hardware that a backend can compute on."""
+
+    name: str
+    description: str
+    kind: str
+    """``cpu``, ``gpu``, ``igpu`` (shares the CPU's memory) or ``accel``."""
+    free: int
+    """Bytes free now."""
+    total: int
+    """Bytes in all."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a backend finds on this machine; it can run where ``reason`` is empty."""
+
+    devices: tuple[Device, ...] = ()
+    reason: str = ""
+
+    @property
+    def available(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """All that a backend is told about a model to load. Two equal plans make equal runners."""
+
+    model_path: str
+    slots: int = 1
+    """Requests decoded at once."""
+    context_length: int = 2048
+    """Tokens of context for each slot; a runner may give less (the model's trained length), never more."""
+    batch: int = 512
+    """Most tokens evaluated in one step (``num_batch``)."""
+    threads: int = 0
+    """CPU threads; 0 means one for each physical core."""
+    gpu_layers: int = -1
+    """Layers placed on GPUs; -1 means all that fit."""
+    main_gpu: int = 0
+    use_mmap: bool | None = None
+    """None leaves the choice to the engine."""
+    kv_cache_type: str = "f16"
+    """``f16``, ``q8_0`` or ``q4_0``."""
+    flash_attention: bool | None = None
+    """None leaves the choice to the engine; True insists, False forbids."""
+    adapter_paths: tuple[str, ...] = ()
+    projector_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; the fields are the API's options of the same names."""
+
+    seed: int = -1
+    """-1 draws a new seed; any other value makes the run repeatable."""
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.9
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_last_n: int = 64
+    """How many tokens back the three penalties look; 0 for none, -1 for the whole context."""
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One completion to run. ``cancel`` is the only part that anybody changes while it runs."""
+
+    prompt: str
+    """The text as the model is to see it, special tokens written out."""
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    """Generation ends before the first of these; none of them is part of the output."""
+    max_tokens: int = -1
+    """Most tokens to generate; negative for as many as the context holds."""
+    cancel: threading.Event = field(default_factory=threading.Event)
+    """Set from any thread: the run ends within one step with :class:`DoneReason` ``CANCELLED``."""
+
+
+class DoneReason(StrEnum):
+    STOP = "stop"
+    """An end-of-generation token or a stop string."""
+    LENGTH = "length"
+    """``max_tokens`` reached, or the context is full."""
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The figures of a finished run."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    """How many of ``prompt_tokens`` were found in the KV cache and not evaluated again."""
+    prompt_duration: int
+    """From the first prompt token's evaluation to the first output token."""
+    output_tokens: int
+    output_duration: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text as it comes out; the last piece alone has ``done`` and ``usage``.
+
+    A piece may hold several tokens, or none (text held back because it may be the beginning of a
+    stop string or of a character). It never ends in the middle of a character.
+    """
+
+    text: str
+    done: DoneReason | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The vector of one input, as the model's pooling gives it (not normalised), and its token count."""
+
+    vector: tuple[float, ...]
+    tokens: int
+
+
+class LoadError(Exception):
+    """A model could not be loaded; the text tells the user why, in one sentence."""
+
+
+class LoadCancelled(LoadError):
+    """The progress callback answered False."""
+
+
+class RunnerError(Exception):
+    """A run failed inside the engine; the text tells the user why, in one sentence."""
+
+
+class PromptTooLong(RunnerError):
+    """The prompt does not fit into a slot's context."""
+
+    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and the context of this model holds {context_length}: "
+            "shorten the prompt or ask for a larger num_ctx"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_length = context_length
+
+
+class IRunner(Interface):
+    """One loaded model with its slots.
+
+    Unless a method says otherwise it may be called from any thread, several at once, and blocks.
+    """
+
+    size = Attribute("Bytes held in all: weights, KV cache and compute buffers.")
+    size_gpu = Attribute("How many of ``size`` lie in GPU memory.")
+    context_length = Attribute("Tokens of context that each slot really has.")
+    slots = Attribute("How many runs are decoded at once.")
+    metadata = Attribute("The model file's scalar metadata, ``Mapping[str, str]``.")
+    bos_text = Attribute("The text of the beginning-of-sequence token, '' without one.")
+    eos_text = Attribute("The text of the end-of-sequence token, '' without one.")
+    adds_bos = Attribute("Whether tokenising a prompt puts the beginning-of-sequence token before it.")
+
+    def tokenize(text: str, *, add_special: bool = True) -> Sequence[int]:
+        """The tokens of ``text``. Special tokens written out in it are recognised; ``add_special``
+        adds those which the model wants around a prompt."""
+
+    def detokenize(tokens: Sequence[int]) -> str:
+        """The text of ``tokens``, special ones written out; raises :class:`RunnerError` for a
+        token that the vocabulary has not."""
+
+    def generate(job: Job) -> Iterator[Piece]:
+        """Run ``job``: an iterator whose every step may block, called from up to ``slots`` threads at
+        once; the job waits while all slots are taken.
+
+        The pieces' texts joined are the output; the last one carries ``done`` and ``usage``, also
+        after ``job.cancel``. Closing the iterator early cancels the job. A consumer that is slow to
+        take pieces holds back its own slot only. Raises :class:`PromptTooLong` before the first
+        piece and :class:`RunnerError` at any step.
+        """
+
+    def embed(inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
+        """One embedding for each input, in order. Raises :class:`RunnerError` where the model
+        cannot, and :class:`PromptTooLong` for an input that does not fit."""
+
+    def close() -> None:
+        """Cancel what runs, wait for it, and give back all memory. Called once, on any thread."""
+
+
+class IBackend(Interface):
+    """A way to run models on this machine. Found as a plugin of the package ``ollama_tw.plugins``."""
+
+    name = Attribute("What ``OLLAMA_LLM_LIBRARY`` selects, for instance 'cuda'.")
+    priority = Attribute("Among the available backends the one with the highest priority is chosen.")
+
+    def probe() -> Probe:
+        """What this machine offers, asked afresh at each call. Called on a worker thread; cheap;
+        does not raise: a backend that cannot run says why in ``reason``."""
+
+    def load(plan: LoadPlan, progress: Progress) -> IRunner:
+        """Load a model; called on a worker thread, one at a time. Raises :class:`LoadError` with
+        nothing left behind, :class:`LoadCancelled` when ``progress`` answers False."""
+
+
+ModelMetadata = Mapping[str, str]

@@ -1,0 +1,37 @@
+"""What the built-in backends share: they differ in the devices of llama.cpp that they use."""
+
+from collections.abc import Callable
+
+from ollama_tw.interfaces import IRunner, LoadPlan, Probe, Progress
+from ollama_tw.llama.native import NativeDevice, devices
+from ollama_tw.llama.runner import LlamaRunner
+
+_CPU_KINDS = ("cpu", "accel")
+
+
+def _is_gpu(native: NativeDevice) -> bool:
+    return native.device.kind not in _CPU_KINDS
+
+
+def probe_cpu() -> Probe:
+    """The processor: llama.cpp always has it."""
+    return Probe(tuple(native.device for native in devices() if native.device.kind == "cpu"))
+
+
+def probe_gpus(*libraries: str) -> Probe:
+    """The GPUs that llama.cpp lists for one of ``libraries`` (its own names, in lower case)."""
+    found = tuple(native.device for native in devices() if native.library in libraries)
+    if found:
+        return Probe(found)
+    built = sorted({native.library for native in devices()})
+    if any(library in built for library in libraries):
+        return Probe(reason=f"llama.cpp finds no {libraries[0]} device on this machine")
+    return Probe(
+        reason=f"the installed llama-cpp-python was built without {libraries[0]} "
+        f"(it has: {', '.join(built)}), or finds no such device"
+    )
+
+
+def load(plan: LoadPlan, progress: Progress, uses: Callable[[NativeDevice], bool]) -> IRunner:
+    """Load a model onto the GPUs that ``uses`` accepts, and the CPU for what they do not hold."""
+    return LlamaRunner(plan, [native for native in devices() if _is_gpu(native) and uses(native)], progress)

@@ -1,0 +1,244 @@
+"""Continuous batching: one thread decodes for all the runs of a model.
+
+Each step is one batch through the model: a token for every run that generates, and beside them a
+piece of the prompts that are still to be read, in order of arrival. Runs join and leave between
+steps. The thread owns the context and the slots; what others hand it lies in ``_incoming``.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from ollama_tw.interfaces import DoneReason, LoadPlan, RunnerError, Sampling
+from ollama_tw.llama.context import Context, Rows
+from ollama_tw.llama.model import Model
+from ollama_tw.llama.run import Run
+from ollama_tw.llama.sampler import Sampler
+from ollama_tw.llama.slots import Slot, common_prefix, place
+
+_log = logging.getLogger("ollama_tw.llama")
+
+# A copy moves a slot's whole buffer, at the price of evaluating about this part of its length;
+# below the least it is not worth the trouble on the shortest of contexts.
+_COPY_FRACTION = 64
+_COPY_LEAST = 32
+
+# While others generate, prompts are read in pieces of at most this many tokens, so that nobody's
+# reply halts for long. On a CPU a smaller piece is not slower to evaluate (docs/performance.md).
+_PIECE = 256
+
+# How often cancelled runs are looked for while nothing at all can be decoded.
+_IDLE_CHECK = 0.1
+
+
+@dataclass(frozen=True)
+class _Share:
+    """One run's part of a step."""
+
+    run: Run
+    rows: Rows
+
+
+class Batcher:
+    """The decode thread of a loaded model. Raises :class:`LoadError` where no context can be made."""
+
+    def __init__(self, model: Model, plan: LoadPlan) -> None:
+        self._model = model
+        self._slots = [Slot(sequence) for sequence in range(plan.slots)]
+        self._waiting: deque[Run] = deque()
+        self._running: list[Run] = []
+        self._uses = 0
+        # Shared with other threads, under _wake.
+        self._wake = threading.Condition()
+        self._incoming: list[Run] = []
+        self._closing = False
+
+        ready: Future[Context] = Future()
+        self._thread = threading.Thread(
+            target=self._main, args=(model, plan, ready), name="decode", daemon=True
+        )
+        self._thread.start()
+        self._context = ready.result()
+        self.context_length = self._context.length
+        self._worth_copying = max(_COPY_LEAST, self.context_length // _COPY_FRACTION)
+
+    # On any thread.
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling, limit: int, cancel: threading.Event) -> Run:
+        """Queue a run of at least one prompt token; its tokens come out of :meth:`Run.tokens`."""
+        run = Run(prompt, sampling, limit, cancel, self._notify)
+        with self._wake:
+            if self._closing:
+                raise RunnerError("the model is being unloaded")
+            self._incoming.append(run)
+            self._wake.notify()
+        return run
+
+    def close(self) -> None:
+        """End all runs and the thread, and give back the context's memory."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _notify(self) -> None:
+        with self._wake:
+            self._wake.notify()
+
+    # On the decode thread.
+
+    def _main(self, model: Model, plan: LoadPlan, ready: Future[Context]) -> None:
+        try:
+            context = Context(model, plan)
+        except Exception as error:
+            ready.set_exception(error)
+            return
+        # Before the constructor goes on, and so before anybody can submit.
+        self._context = context
+        ready.set_result(context)
+        while self._collect():
+            self._leave()
+            step = self._compose()
+            if step:
+                self._decode(step)
+        for run in [*self._running, *self._waiting]:
+            self._end(run, DoneReason.CANCELLED)
+        context.close()
+
+    def _collect(self) -> bool:
+        """Wait until there is something to do; False when the batcher is to end."""
+        with self._wake:
+            while not self._closing:
+                self._waiting.extend(self._incoming)
+                self._incoming.clear()
+                runs = [*self._running, *self._waiting]
+                if any(run.cancelled for run in runs):
+                    return True
+                if any(run.ready() for run in self._running) or (self._waiting and self._idle_slot()):
+                    return True
+                self._wake.wait(_IDLE_CHECK if runs else None)
+            return False
+
+    def _idle_slot(self) -> bool:
+        return any(not slot.busy for slot in self._slots)
+
+    def _leave(self) -> None:
+        for run in [*self._running, *self._waiting]:
+            if run.cancelled:
+                self._end(run, DoneReason.CANCELLED)
+
+    def _end(self, run: Run, reason: DoneReason, *, by_token: bool = False) -> None:
+        self._release(run)
+        run.finish(reason, by_token=by_token)
+
+    def _release(self, run: Run) -> None:
+        if run.slot is None:
+            self._waiting.remove(run)
+            return
+        self._running.remove(run)
+        run.slot.busy = False
+        if run.sampler is not None:
+            run.sampler.close()
+            run.sampler = None
+
+    def _compose(self) -> list[_Share]:
+        """What the next step evaluates, in ascending order of sequences."""
+        step = [
+            _Share(run, Rows(run.slot.sequence, len(run.slot.tokens), (run.next_token,), True))
+            for run in self._running
+            if run.slot is not None and not run.prefilling and run.ready()
+        ]
+        budget = self._context.batch - len(step)
+        if step:
+            budget = min(budget, _PIECE)
+        reading = []
+        for run in self._running:
+            if budget and run.prefilling:
+                reading.append(self._next_piece(run, budget))
+                budget -= len(reading[-1].rows.tokens)
+        while budget and self._waiting and self._may_join(self._waiting[0], reading):
+            run = self._waiting[0]
+            if not self._admit(run):
+                break
+            reading.append(self._next_piece(run, budget))
+            budget -= len(reading[-1].rows.tokens)
+        return sorted(step + reading, key=lambda share: share.rows.sequence)
+
+    def _may_join(self, run: Run, reading: Sequence[_Share]) -> bool:
+        """Not while another prompt is being read that will spare this one a part of its own."""
+        if not reading:
+            return True
+        usable = run.prompt[:-1]
+        soon = max(common_prefix(usable, share.run.prompt) for share in reading)
+        now = max(common_prefix(usable, slot.tokens) for slot in self._slots)
+        return soon - now < self._worth_copying
+
+    def _admit(self, run: Run) -> bool:
+        """Give ``run`` a slot and what is known of its prompt; False while all slots are busy."""
+        found = place(run.prompt, self._slots, self._worth_copying)
+        if found is None:
+            return False
+        slot = found.slot
+        if found.source is not slot:
+            self._context.copy(found.source.sequence, slot.sequence)
+        run.cached = self._context.trim(slot.sequence, found.cached)
+        slot.tokens = run.prompt[: run.cached]
+        slot.busy = True
+        self._uses += 1
+        slot.used = self._uses
+        self._waiting.remove(run)
+        self._running.append(run)
+        run.start(
+            slot,
+            Sampler(run.sampling, run.prompt, self._model.vocabulary.size, self._context.length),
+        )
+        return True
+
+    @staticmethod
+    def _next_piece(run: Run, budget: int) -> _Share:
+        assert run.slot is not None
+        begin = len(run.slot.tokens)
+        piece = run.prompt[begin : begin + budget]
+        at_end = begin + len(piece) == len(run.prompt)
+        return _Share(run, Rows(run.slot.sequence, begin, piece, at_end))
+
+    def _decode(self, step: Sequence[_Share]) -> None:
+        try:
+            last_rows = self._context.decode([share.rows for share in step])
+        except RunnerError as error:
+            self._fail(step, error)
+            return
+        chosen = []
+        for share, row in zip(step, last_rows, strict=True):
+            run = share.run
+            assert run.slot is not None
+            assert run.sampler is not None
+            run.slot.tokens.extend(share.rows.tokens)
+            if share.rows.wants_logits:
+                chosen.append((run, run.sampler.sample(self._context.handle, row)))
+        # Only now are the consumers woken: while a sampler computes they would take the
+        # interpreter away from this thread, and the processor would wait for both.
+        for run, token in chosen:
+            self._advance(run, token)
+
+    def _advance(self, run: Run, token: int) -> None:
+        if self._model.vocabulary.ends_generation(token):
+            self._end(run, DoneReason.STOP, by_token=True)
+            return
+        run.deliver(token)
+        assert run.slot is not None
+        if run.generated >= run.limit or len(run.slot.tokens) >= self._context.length:
+            self._end(run, DoneReason.LENGTH)
+
+    def _fail(self, step: Sequence[_Share], error: RunnerError) -> None:
+        _log.error("a step of %d runs failed: %s", len(step), error)
+        for share in step:
+            slot = share.run.slot
+            assert slot is not None
+            self._context.clear(slot.sequence)
+            slot.tokens = []
+            self._release(share.run)
+            share.run.fail(error)

@@ -1,0 +1,148 @@
+"""A llama.cpp context: the KV cache of several sequences, and one batch through the model."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+from ollama_tw.interfaces import LoadError, LoadPlan, RunnerError
+from ollama_tw.llama.model import Model, cpu_threads
+
+# enum ggml_type and enum llama_flash_attn_type
+_CACHE_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
+_FLASH_ATTENTION = {None: -1, False: 0, True: 1}
+
+# Most tokens of an input to embed, where the context is longer: the compute buffers grow with it.
+_LONGEST_EMBEDDING = 2048
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive tokens of one sequence, to be evaluated in one step."""
+
+    sequence: int
+    position: int
+    tokens: Sequence[int]
+    wants_logits: bool
+    """Whether the last of the tokens is to give logits."""
+
+
+class Context:
+    """``plan.slots`` sequences of ``length`` tokens each. All calls are made on one thread that never
+    changes: llama.cpp's worker threads belong to the thread that calls it. Raises :class:`LoadError`."""
+
+    def __init__(self, model: Model, plan: LoadPlan, *, embeddings: bool = False) -> None:
+        self._model = model
+        self._embedding_size: int = llama_cpp.llama_model_n_embd_out(model.handle)
+        length = min(plan.context_length, model.trained_context or plan.context_length)
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = length * plan.slots
+        params.n_seq_max = plan.slots
+        params.n_batch = max(plan.batch, plan.slots)
+        if embeddings:
+            params.embeddings = True
+            # Pooling and attention in both directions need an input to be in one piece.
+            params.n_batch = max(params.n_batch, min(length, _LONGEST_EMBEDDING))
+        else:
+            # A slot wants the logits of one token a step, so that their buffer stays small.
+            params.n_outputs_max = plan.slots
+        params.n_ubatch = params.n_batch
+        params.n_threads = params.n_threads_batch = cpu_threads(plan.threads)
+        params.type_k = params.type_v = _CACHE_TYPES[plan.kv_cache_type]
+        params.flash_attn_type = _FLASH_ATTENTION[plan.flash_attention]
+        # Sliding-window layers keep only their window, as llama.cpp's own server has it.
+        params.swa_full = False
+        handle = llama_cpp.llama_init_from_model(model.handle, params)
+        if not handle:
+            raise LoadError(
+                f"no context of {plan.slots} x {length} tokens could be made for this model: "
+                "there is not enough memory, or the model cannot generate text"
+            )
+        self.handle: Any = handle
+        self.length: int = llama_cpp.llama_n_ctx_seq(handle)
+        self.batch: int = params.n_batch
+        # None for models that encode only.
+        self._memory = llama_cpp.llama_get_memory(handle)
+        self._make_batch(params.n_batch)
+
+    def _make_batch(self, rows: int) -> None:
+        """The batch is filled through numpy: a prompt's piece is then four assignments, not a loop."""
+        self._tokens = np.zeros(rows, dtype=np.int32)
+        self._positions = np.zeros(rows, dtype=np.int32)
+        self._sequences = np.zeros(rows, dtype=np.int32)
+        self._logits = np.zeros(rows, dtype=np.int8)
+        self._counts = np.ones(rows, dtype=np.int32)
+        # Row i belongs to exactly one sequence, the number at sequences[i].
+        start = self._sequences.ctypes.data
+        self._pointers = (ctypes.POINTER(llama_cpp.llama_seq_id) * rows)(
+            *(ctypes.cast(start + 4 * row, ctypes.POINTER(llama_cpp.llama_seq_id)) for row in range(rows))
+        )
+        self._batch = llama_cpp.llama_batch(
+            token=self._tokens.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token)),
+            pos=self._positions.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_pos)),
+            n_seq_id=self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._pointers,
+            logits=self._logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def decode(self, work: Sequence[Rows]) -> list[int]:
+        """Evaluate ``work``, at most ``batch`` tokens in all, each sequence once and in ascending
+        order (llama.cpp cuts other batches into several, at half the speed).
+
+        The row of the last token of each entry is returned, for the sampler. Raises
+        :class:`RunnerError`; the sequences of the step are then in an unknown state.
+        """
+        end = 0
+        last_rows = []
+        for rows in work:
+            begin, end = end, end + len(rows.tokens)
+            self._tokens[begin:end] = rows.tokens
+            self._positions[begin:end] = np.arange(rows.position, rows.position + len(rows.tokens))
+            self._sequences[begin:end] = rows.sequence
+            self._logits[begin:end] = 0
+            self._logits[end - 1] = rows.wants_logits
+            last_rows.append(end - 1)
+        self._batch.n_tokens = end
+        status = llama_cpp.llama_decode(self.handle, self._batch)
+        if status != 0:
+            raise RunnerError(f"llama.cpp could not evaluate a batch of {end} tokens (status {status})")
+        return last_rows
+
+    def embedding(self, sequence: int, row: int) -> tuple[float, ...]:
+        """The vector of ``sequence`` after :meth:`decode`: pooled, or of its last token at ``row``
+        where the model names no pooling. Raises :class:`RunnerError`."""
+        vector = llama_cpp.llama_get_embeddings_seq(self.handle, sequence)
+        vector = vector or llama_cpp.llama_get_embeddings_ith(self.handle, row)
+        if not vector:
+            raise RunnerError("this model gives no embeddings")
+        return tuple(vector[: self._embedding_size])
+
+    def copy(self, source: int, target: int) -> None:
+        """Make sequence ``target`` hold what ``source`` holds. The bytes move with the next step."""
+        self.clear(target)
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def trim(self, sequence: int, length: int) -> int:
+        """Cut ``sequence`` to its first ``length`` tokens and return how many it then holds.
+
+        That is ``length``, or 0 where the memory has no way back to that position: a recurrent state,
+        or a sliding window that has moved on.
+        """
+        if length and llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
+            if self._model.keeps_state or oldest <= max(0, length - self._model.window):
+                return length
+        self.clear(sequence)
+        return 0
+
+    def clear(self, sequence: int) -> None:
+        """Forget ``sequence``."""
+        if self._memory is not None:
+            llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def close(self) -> None:
+        """Give back the memory. Called once."""
+        llama_cpp.llama_free(self.handle)

@@ -1,0 +1,107 @@
+"""A model file in memory: loading it with progress, and what can be read off it."""
+
+import ctypes
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import psutil
+
+from ollama_tw.interfaces import LoadCancelled, LoadError, LoadPlan, Progress
+from ollama_tw.llama.native import LoadReport, NativeDevice, start, uses_amx
+from ollama_tw.llama.vocabulary import Vocabulary
+
+# enum llama_load_mode
+_LOAD_MODES = {None: -1, False: 0, True: 1}
+
+
+def cpu_threads(wanted: int) -> int:
+    """``wanted``, or for 0 one thread for each physical core that this process may use.
+
+    More threads than cores make decoding several times slower, for they wait for each other
+    spinning.
+    """
+    if wanted > 0:
+        return wanted
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or usable, usable))
+
+
+class Model:
+    """The weights and the vocabulary. Raises :class:`LoadError`, :class:`LoadCancelled`."""
+
+    def __init__(
+        self, plan: LoadPlan, devices: list[NativeDevice], progress: Progress, report: LoadReport
+    ) -> None:
+        start()
+        params = llama_cpp.llama_model_default_params()
+        # An empty list, not a missing one, keeps the model off every GPU.
+        handles = (ctypes.c_void_p * (len(devices) + 1))(*(device.handle for device in devices), None)
+        params.devices = ctypes.cast(handles, ctypes.c_void_p)
+        params.n_gpu_layers = plan.gpu_layers if devices else 0
+        params.main_gpu = plan.main_gpu
+        params.load_mode = _LOAD_MODES[plan.use_mmap]
+        params.use_extra_bufts = not uses_amx()
+        cancelled = False
+
+        @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator]
+        def on_progress(fraction: float, _user_data: ctypes.c_void_p) -> bool:
+            nonlocal cancelled
+            cancelled = cancelled or not progress(fraction)
+            return not cancelled
+
+        params.progress_callback = on_progress
+        handle = llama_cpp.llama_model_load_from_file(os.fsencode(plan.model_path), params)
+        if not handle:
+            if cancelled:
+                raise LoadCancelled("the load was cancelled")
+            raise LoadError(_reason(report, Path(plan.model_path)))
+        self.handle: Any = handle
+        self.vocabulary = Vocabulary(handle)
+        self.trained_context: int = llama_cpp.llama_model_n_ctx_train(handle)
+        self.window: int = llama_cpp.llama_model_n_swa(handle)
+        self.keeps_state: bool = llama_cpp.llama_model_is_recurrent(
+            handle
+        ) or llama_cpp.llama_model_is_hybrid(handle)
+        """Whether the memory is a running state, of which no earlier position can be asked for."""
+        self.has_encoder: bool = llama_cpp.llama_model_has_encoder(handle)
+        self.has_decoder: bool = llama_cpp.llama_model_has_decoder(handle)
+        self.metadata = self._read_metadata()
+
+    @property
+    def pools(self) -> bool:
+        """Whether the model was made for embeddings: its file names a pooling."""
+        architecture = self.metadata.get("general.architecture", "")
+        return f"{architecture}.pooling_type" in self.metadata
+
+    def _read_metadata(self) -> Mapping[str, str]:
+        """The file's scalar metadata; arrays are left where they are."""
+        found = {}
+        for index in range(llama_cpp.llama_model_meta_count(self.handle)):
+            key = self._meta_text(llama_cpp.llama_model_meta_key_by_index, index)
+            value = self._meta_text(llama_cpp.llama_model_meta_val_str_by_index, index)
+            found[key] = value
+        return found
+
+    def _meta_text(self, read: Any, index: int) -> str:
+        room = 256
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            length = read(self.handle, index, buffer, room)
+            if length < room:
+                return buffer.raw[: max(length, 0)].decode("utf-8", "replace")
+            room = length + 1
+
+    def close(self) -> None:
+        """Give back the memory; no context of the model may be left. Called once."""
+        llama_cpp.llama_model_free(self.handle)
+
+
+def _reason(report: LoadReport, path: Path) -> str:
+    """Why llama.cpp refused the file, in its own words where it found any."""
+    lines = [line.split(": ", 1)[-1] for line in report.errors]
+    # The last lines only repeat that it failed; the first says why.
+    why = next((line for line in lines if line and "failed to load model" not in line), "")
+    return f"unable to load model {path.name}: {why or 'llama.cpp gave no reason'}"

@@ -1,0 +1,143 @@
+"""llama.cpp as a process-wide library: started once, its log lines and devices made ours."""
+
+import ctypes
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import llama_cpp
+from llama_cpp import _ggml
+
+from ollama_tw.interfaces import Device
+
+_log = logging.getLogger("ollama_tw.llama")
+
+# enum ggml_log_level; CONT goes on with the line before.
+_LEVELS = {2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
+_ERROR = 4
+_CONT = 5
+
+# enum ggml_backend_dev_type
+_KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
+
+_BUFFER_LINE = re.compile(r"(\S+)\s+(?:\S+ )*buffer size =\s*([0-9.]+) MiB")
+
+
+@dataclass
+class LoadReport:
+    """What llama.cpp said while a model was loaded: the sizes of its buffers, and its errors."""
+
+    buffers: dict[str, int] = field(default_factory=dict)
+    """Bytes by the name of the device that holds them, as llama.cpp names it ('CPU', 'CUDA0')."""
+    errors: list[str] = field(default_factory=list)
+
+    def note(self, level: int, line: str) -> None:
+        if level == _ERROR:
+            self.errors.append(line)
+        elif found := _BUFFER_LINE.search(line):
+            name, size = found[1], int(float(found[2]) * (1 << 20))
+            self.buffers[name] = self.buffers.get(name, 0) + size
+
+
+_report: LoadReport | None = None
+_report_lock = threading.Lock()
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _receive_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    line = text.decode("utf-8", "replace").rstrip()
+    if not line or level == _CONT:
+        return
+    if _report is not None:
+        _report.note(level, line)
+    # llama.cpp says at INFO what a developer wants to know, and nobody else.
+    ours = _LEVELS.get(level, logging.DEBUG)
+    _log.log(logging.DEBUG if ours == logging.INFO else ours, "%s", line)
+
+
+@contextmanager
+def load_report() -> Iterator[LoadReport]:
+    """Collect what llama.cpp says until the block ends. Loads are one at a time, so one is enough."""
+    global _report
+    with _report_lock:
+        _report = LoadReport()
+        try:
+            yield _report
+        finally:
+            _report = None
+
+
+@cache
+def start() -> None:
+    """Start llama.cpp, once a process, before anything else of it is used."""
+    llama_cpp.llama_log_set(_receive_log, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+
+
+@cache
+def uses_amx() -> bool:
+    """Whether llama.cpp would compute with the processor's AMX unit.
+
+    GCC before version 13 drops the stores that configure it, and the process dies at the first
+    batch; a build does not tell what compiled it. llama.cpp's buffer types for special
+    instructions are therefore left aside in such a build.
+    """
+    start()
+    compiled_in = b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info()
+    if compiled_in:
+        _log.warning(
+            "llama-cpp-python was built with AMX instructions, which some compilers break: not used; "
+            'build it with CFLAGS and CXXFLAGS="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16" to be rid of this'
+        )
+    return compiled_in
+
+
+@dataclass(frozen=True)
+class NativeDevice:
+    """A device as llama.cpp lists it."""
+
+    handle: int
+    library: str
+    """The device's ggml backend in lower case: ``cpu``, ``cuda``, ``mtl``, ``vulkan`` …"""
+    device: Device
+
+
+def _function(name: str, restype: Any, *argtypes: Any) -> Any:
+    function = getattr(_ggml.libggml, name)
+    function.restype = restype
+    function.argtypes = list(argtypes)
+    return function
+
+
+def devices() -> list[NativeDevice]:
+    """All devices of this build of llama.cpp, with the memory that each has free now."""
+    start()
+    count = _function("ggml_backend_dev_count", ctypes.c_size_t)
+    get = _function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    name_of = _function("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
+    description_of = _function("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
+    kind_of = _function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    registry_of = _function("ggml_backend_dev_backend_reg", ctypes.c_void_p, ctypes.c_void_p)
+    registry_name = _function("ggml_backend_reg_name", ctypes.c_char_p, ctypes.c_void_p)
+    size = ctypes.POINTER(ctypes.c_size_t)
+    memory_of = _function("ggml_backend_dev_memory", None, ctypes.c_void_p, size, size)
+
+    found = []
+    for index in range(count()):
+        handle = get(index)
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        memory_of(handle, ctypes.byref(free), ctypes.byref(total))
+        device = Device(
+            name=name_of(handle).decode(),
+            description=description_of(handle).decode().strip(),
+            kind=_KINDS.get(kind_of(handle), "other"),
+            free=free.value,
+            total=total.value,
+        )
+        found.append(NativeDevice(handle, registry_name(registry_of(handle)).decode().lower(), device))
+    return found

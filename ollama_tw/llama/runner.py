@@ -1,0 +1,114 @@
+"""The llama.cpp runner: a model, its batcher, and text on both sides of them."""
+
+import threading
+from collections.abc import Iterator, Sequence
+
+from zope.interface import implementer
+
+from ollama_tw.interfaces import (
+    DoneReason,
+    Embedding,
+    IRunner,
+    Job,
+    LoadError,
+    LoadPlan,
+    Piece,
+    Progress,
+    PromptTooLong,
+    RunnerError,
+    Usage,
+)
+from ollama_tw.llama.batcher import Batcher
+from ollama_tw.llama.embedder import Embedder
+from ollama_tw.llama.model import Model
+from ollama_tw.llama.native import NativeDevice, load_report
+from ollama_tw.llama.text import TextAssembler
+
+
+@implementer(IRunner)
+class LlamaRunner:
+    """See :class:`IRunner`; ``devices`` are those that may hold layers, none for the CPU alone."""
+
+    def __init__(self, plan: LoadPlan, devices: list[NativeDevice], progress: Progress) -> None:
+        self._plan = plan
+        self._embedder: Embedder | None = None
+        self._embedder_lock = threading.Lock()
+        with load_report() as report:
+            self._model = Model(plan, devices, progress, report)
+            try:
+                self._batcher = self._make_batcher()
+            except BaseException:
+                self._model.close()
+                raise
+        vocabulary = self._model.vocabulary
+        self.slots = plan.slots
+        self.context_length = self._batcher.context_length if self._batcher else self._embedding_length()
+        self.metadata = self._model.metadata
+        self.bos_text = vocabulary.bos_text
+        self.eos_text = vocabulary.eos_text
+        self.adds_bos = vocabulary.adds_bos
+        self.size = sum(report.buffers.values())
+        # Host buffers have a device's name too (CUDA_Host), but no number.
+        names = {native.device.name for native in devices}
+        self.size_gpu = sum(size for name, size in report.buffers.items() if name in names)
+
+    def _make_batcher(self) -> Batcher | None:
+        """None for a model that was made for embeddings."""
+        if self._model.pools or not self._model.has_decoder:
+            return None
+        if self._model.has_encoder:
+            raise LoadError("this model has an encoder and a decoder, which this server cannot run yet")
+        return Batcher(self._model, self._plan)
+
+    def _embedding_length(self) -> int:
+        return min(self._plan.context_length, self._model.trained_context)
+
+    def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
+        return self._model.vocabulary.tokenize(text, add_special=add_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return self._model.vocabulary.detokenize(tokens)
+
+    def generate(self, job: Job) -> Iterator[Piece]:
+        if self._batcher is None:
+            raise RunnerError("this model makes embeddings and cannot generate text")
+        prompt = self.tokenize(job.prompt)
+        if not prompt:
+            raise RunnerError("the prompt is empty, and this model has no token to begin with")
+        if len(prompt) >= self.context_length:
+            raise PromptTooLong(len(prompt), self.context_length)
+        room = self.context_length - len(prompt)
+        limit = min(job.max_tokens, room) if job.max_tokens >= 0 else room
+        if not limit:
+            yield Piece("", DoneReason.LENGTH, Usage(len(prompt), 0, 0, 0, 0))
+            return
+        run = self._batcher.submit(prompt, job.sampling, limit, job.cancel)
+        assembler = TextAssembler(job.stop)
+        reason = None
+        try:
+            for token in run.tokens():
+                text = assembler.feed(self._model.vocabulary.piece(token))
+                if assembler.stopped:
+                    reason = DoneReason.STOP
+                    if text:
+                        yield Piece(text)
+                    break
+                yield Piece(text)
+        finally:
+            # Also when the consumer closes the iterator, or goes: the slot is free at the next step.
+            run.stop()
+        yield Piece(assembler.finish(), reason or run.reason, run.usage())
+
+    def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
+        with self._embedder_lock:
+            if self._embedder is None:
+                self._embedder = Embedder(self._model, self._plan)
+        tokens = [self.tokenize(text) for text in inputs]
+        return self._embedder.embed(tokens, cancel)
+
+    def close(self) -> None:
+        if self._batcher is not None:
+            self._batcher.close()
+        if self._embedder is not None:
+            self._embedder.close()
+        self._model.close()

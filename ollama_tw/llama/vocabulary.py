@@ -1,0 +1,70 @@
+"""Text to tokens and back, with the vocabulary of a loaded model."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp
+
+from ollama_tw.interfaces import RunnerError
+
+
+class Vocabulary:
+    """The vocabulary of a model. Constant, so that every method may be called on any thread."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        self.size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
+        self.bos_text = self._special(llama_cpp.llama_vocab_bos(self._vocab))
+        self.eos_text = self._special(llama_cpp.llama_vocab_eos(self._vocab))
+        # Filled as tokens come up; two threads that fill one entry write the same bytes.
+        self._pieces: dict[int, bytes] = {}
+
+    def _special(self, token: int) -> str:
+        return self._piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        """The tokens of ``text``; special tokens written out in it are recognised."""
+        data = text.encode("utf-8", "replace")
+        # No token stands for less than a byte; a model may add a few around the text.
+        room = len(data) + 8
+        tokens = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, True)
+        if count < 0:
+            raise RunnerError("the text could not be split into tokens")
+        return tokens[:count]
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of ``tokens``, special ones written out."""
+        for token in tokens:
+            if not 0 <= token < self.size:
+                raise RunnerError(f"token {token} is not in this model's vocabulary of {self.size} tokens")
+        array = (llama_cpp.llama_token * max(len(tokens), 1))(*tokens)
+        room = 16 * len(tokens) + 16
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count = llama_cpp.llama_detokenize(self._vocab, array, len(tokens), buffer, room, False, True)
+            if count >= 0:
+                return buffer.raw[:count].decode("utf-8", "replace")
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that ``token`` adds to the output; none for control tokens."""
+        data = self._pieces.get(token)
+        if data is None:
+            data = self._pieces[token] = self._piece(token, special=False)
+        return data
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, room, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
+    def ends_generation(self, token: int) -> bool:
+        """Whether the model says with ``token`` that it has finished."""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
