@@ -1,0 +1,165 @@
+"""Requests and records of generate, chat and embed, in the order of their fields on the wire.
+
+Source: ``spec/inference-api.md`` sections 1, 2 and 4.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """What generate and chat have in common. ``Any`` stands where Ollama gives errors of its own."""
+
+    model: str = ""
+    stream: bool | None = None
+    format: Any = UNSET
+    """``"json"``, a JSON schema, ``""`` or None; unset when absent, which differs from None."""
+    keep_alive: Any = None
+    options: dict[str, Any] = {}
+    think: Any = None
+    truncate: bool | None = None
+    shift: bool | None = None
+    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+
+class GenerateRequest(Request, kw_only=True):
+    """``POST /api/generate``."""
+
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    context: list[int] | None = None
+    raw: bool = False
+    images: list[Any] = []
+
+
+class ToolCallFunction(msgspec.Struct, omit_defaults=True):
+    index: int = 0
+    name: str = ""
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class ToolCall(msgspec.Struct, omit_defaults=True):
+    id: str = ""
+    function: ToolCallFunction = msgspec.field(default_factory=ToolCallFunction)
+
+
+class Message(msgspec.Struct):
+    """One message of a chat; on the wire only role and content are always there."""
+
+    role: str = ""
+    content: str = ""
+    thinking: str | UnsetType = UNSET
+    images: list[Any] | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+    tool_name: str | UnsetType = UNSET
+    tool_call_id: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        self.role = self.role.lower()
+
+
+class ChatRequest(Request, kw_only=True):
+    """``POST /api/chat``."""
+
+    messages: list[Message] = []
+    tools: list[dict[str, Any]] = []
+
+
+class EmbedRequest(msgspec.Struct, kw_only=True):
+    """``POST /api/embed``."""
+
+    model: str = ""
+    input: Any = None
+    truncate: bool | None = None
+    dimensions: int = 0
+    keep_alive: Any = None
+    options: dict[str, Any] = {}
+
+
+class EmbeddingsRequest(msgspec.Struct, kw_only=True):
+    """``POST /api/embeddings``, the older form."""
+
+    model: str = ""
+    prompt: str = ""
+    keep_alive: Any = None
+    options: dict[str, Any] = {}
+
+
+class TokenLogprob(msgspec.Struct, omit_defaults=True):
+    token: str
+    logprob: float
+    bytes: list[int] | UnsetType = UNSET
+
+
+class Logprob(msgspec.Struct, omit_defaults=True):
+    """One generated token with its alternatives."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | UnsetType = UNSET
+    top_logprobs: list[TokenLogprob] | UnsetType = UNSET
+
+
+class DebugInfo(msgspec.Struct):
+    rendered_template: str
+    image_count: int | UnsetType = UNSET
+
+
+class GenerateRecord(msgspec.Struct, kw_only=True):
+    """One line of a generate reply, or the whole of it. Durations in nanoseconds.
+
+    Beyond Ollama's fields: ``prompt_cached_count``, how many of the prompt's tokens the KV cache held
+    already; ``prompt_truncated``, how many were cut away to fit the context.
+    """
+
+    model: str
+    remote_model: str | UnsetType = UNSET
+    remote_host: str | UnsetType = UNSET
+    created_at: str
+    response: str = ""
+    thinking: str | UnsetType = UNSET
+    done: bool = False
+    done_reason: str | UnsetType = UNSET
+    context: list[int] | UnsetType = UNSET
+    total_duration: int | UnsetType = UNSET
+    load_duration: int | UnsetType = UNSET
+    prompt_eval_count: int | UnsetType = UNSET
+    prompt_cached_count: int | UnsetType = UNSET
+    prompt_truncated: int | UnsetType = UNSET
+    prompt_eval_duration: int | UnsetType = UNSET
+    eval_count: int | UnsetType = UNSET
+    eval_duration: int | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+    debug_info: DebugInfo | UnsetType = msgspec.field(default=UNSET, name="_debug_info")
+    logprobs: list[Logprob] | UnsetType = UNSET
+
+
+class ChatRecord(msgspec.Struct, kw_only=True):
+    """One line of a chat reply, or the whole of it; see :class:`GenerateRecord`."""
+
+    model: str
+    remote_model: str | UnsetType = UNSET
+    remote_host: str | UnsetType = UNSET
+    created_at: str
+    message: Message
+    done: bool = False
+    done_reason: str | UnsetType = UNSET
+    debug_info: DebugInfo | UnsetType = msgspec.field(default=UNSET, name="_debug_info")
+    logprobs: list[Logprob] | UnsetType = UNSET
+    total_duration: int | UnsetType = UNSET
+    load_duration: int | UnsetType = UNSET
+    prompt_eval_count: int | UnsetType = UNSET
+    prompt_cached_count: int | UnsetType = UNSET
+    prompt_truncated: int | UnsetType = UNSET
+    prompt_eval_duration: int | UnsetType = UNSET
+    eval_count: int | UnsetType = UNSET
+    eval_duration: int | UnsetType = UNSET
+
+
+Record = GenerateRecord | ChatRecord
