@@ -121,7 +121,6 @@ FLASH_ATTENTION = Variable(
     optional(boolean),
     "auto",
     "Use flash attention; 0 turns it off, auto leaves it to the backend",
-    switch=True,
 )
 KV_CACHE_TYPE = Variable(
     "OLLAMA_KV_CACHE_TYPE",
