@@ -113,7 +113,7 @@ def start(
     settings: Settings,
     *,
     platform: str = sys.platform,
-    stderr: TextIO = sys.stderr,
+    stderr: TextIO | None = None,
     beginner: LogBeginner = globalLogBeginner,
 ) -> None:
     """Send all logging to the log; to be called once in a process.
@@ -122,7 +122,7 @@ def start(
     which is rotated. What was logged before is written first. Raises OSError where that file
     cannot be opened.
     """
-    write = _server_log(settings.home) if platform == "darwin" else _stream_writer(stderr)
+    write = _server_log(settings.home) if platform == "darwin" else _stream_writer(stderr or sys.stderr)
     beginner.beginLoggingTo([LineObserver(write, settings.debug)], redirectStandardIO=False)
     forward_stdlib_logging(settings.debug)
 
