@@ -211,7 +211,9 @@ def forwarded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return written
 
 
-def test_records_of_the_standard_library_join_the_log(forwarded: list[str]) -> None:
+def test_records_of_the_standard_library_join_the_log(
+    forwarded: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     logs.forward_stdlib_logging(debug=False)
     logs.forward_stdlib_logging(debug=False)
     log = logging.getLogger("ollama_tw.llama.runner")
@@ -221,6 +223,7 @@ def test_records_of_the_standard_library_join_the_log(forwarded: list[str]) -> N
     thread.join()
     assert len(forwarded) == 1
     assert forwarded[0].endswith('level=WARN source=ollama_tw.llama.runner msg="4 {slots}"\n')
+    assert caplog.records == []  # the root logger has not told it a second time
 
 
 def test_exceptions_of_the_standard_library_join_with_their_traceback(forwarded: list[str]) -> None:
