@@ -1,0 +1,34 @@
+"""``ollama serve``: the server, in the foreground, until it is told to stop."""
+
+import os
+
+import click
+
+from ollama_tw.cli.command import Command
+from ollama_tw.settings import VARIABLES, Settings, SettingsError
+
+
+@click.command("serve", cls=Command, variables=VARIABLES, short_help="Start Ollama")
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Start the Ollama server.
+
+    It is configured by environment variables alone. SIGINT and SIGTERM stop it once the requests
+    that run are answered; a second signal stops it at once.
+    """
+    # The server and Twisted are imported here, for the other commands have no need of them.
+    from twisted.logger import Logger
+
+    from ollama_tw import logs
+    from ollama_tw.daemon import run
+
+    warnings: list[str] = []
+    try:
+        settings = Settings.read(os.environ, warnings.append)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    logs.start(settings)
+    log = Logger("ollama_tw.settings")
+    for text in warnings:
+        log.warn("{text}", text=text)
+    ctx.exit(run(settings))

@@ -1,0 +1,161 @@
+"""Durations as Go writes them: ``300ms``, ``1h30m``, ``-1m``. Values are whole nanoseconds.
+
+Source: the documentation of Go's package ``time`` (ParseDuration, Duration.String).
+"""
+
+import re
+
+NANOSECOND = 1
+MICROSECOND = 1_000
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+
+FOREVER = 2**63 - 1
+"""The longest duration there is, about 292 years: what "never" is on the wire."""
+
+_UNITS = {
+    "ns": NANOSECOND,
+    "us": MICROSECOND,
+    "µs": MICROSECOND,  # U+00B5, the micro sign
+    "μs": MICROSECOND,  # U+03BC, the Greek letter
+    "ms": MILLISECOND,
+    "s": SECOND,
+    "m": MINUTE,
+    "h": HOUR,
+}
+_TERM = re.compile(r"(?P<whole>[0-9]*)(?P<point>\.(?P<fraction>[0-9]*))?(?P<unit>[^.0-9]*)")
+# The magnitude of the smallest int64; only a negative duration reaches it.
+_LIMIT = 2**63
+_JSON_TYPES = {bool: "bool", list: "[]interface {}", dict: "map[string]interface {}"}
+
+
+def parse_duration(text: str) -> int:
+    """The nanoseconds that ``text`` stands for.
+
+    Raises ValueError with the text that Go gives for the same input.
+    """
+    unsigned = text[1:] if text[:1] in ("-", "+") else text
+    if unsigned == "0":
+        return 0
+    if not unsigned:
+        raise _invalid(text)
+    total = 0
+    position = 0
+    while position < len(unsigned):
+        term = _TERM.match(unsigned, position)
+        if term is None or not (term["whole"] or term["fraction"]):
+            raise _invalid(text)
+        total += _term_value(term, text)
+        if total > _LIMIT:
+            raise _invalid(text)
+        position = term.end()
+    if text[0] == "-":
+        return -total
+    if total > FOREVER:
+        raise _invalid(text)
+    return total
+
+
+def format_duration(nanoseconds: int) -> str:
+    """The duration as Go prints it: ``5m0s``, ``1.5s``, ``300ms``, ``0s``."""
+    sign, rest = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
+    if rest == 0:
+        return "0s"
+    if rest < MICROSECOND:
+        return f"{sign}{rest}ns"
+    if rest < MILLISECOND:
+        return f"{sign}{_decimal(rest, MICROSECOND, 3)}µs"
+    if rest < SECOND:
+        return f"{sign}{_decimal(rest, MILLISECOND, 6)}ms"
+    minutes, seconds = divmod(rest, MINUTE)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{_decimal(seconds, SECOND, 9)}s"
+    if hours:
+        return f"{sign}{hours}h{minutes}m{text}"
+    if minutes:
+        return f"{sign}{minutes}m{text}"
+    return sign + text
+
+
+def parse_keep_alive(value: object) -> int | None:
+    """The nanoseconds of a request's ``keep_alive``, taken as decoded JSON.
+
+    A number is in seconds, a string is a Go duration, anything negative is FOREVER and None is
+    None (not given). Raises ValueError with the text for the client.
+
+    Source: spec/inference-api.md section 1.3.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        duration = parse_duration(value)
+        return FOREVER if duration < 0 else duration
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return seconds_to_duration(value)
+    name = _JSON_TYPES.get(type(value), type(value).__name__)
+    raise ValueError(f"Unsupported type: '{name}'")
+
+
+def seconds_to_duration(seconds: int | float) -> int:
+    """Nanoseconds; FOREVER where ``seconds`` is negative or too many to count."""
+    if not 0 <= seconds < FOREVER // SECOND:
+        return FOREVER
+    return int(seconds * SECOND)
+
+
+def _term_value(term: re.Match[str], text: str) -> int:
+    """The nanoseconds of one number and its unit; ``text`` is the whole duration, for errors."""
+    whole = _bounded(term["whole"])
+    if whole is None:
+        raise _invalid(text)
+    if not term["unit"]:
+        raise ValueError(f"time: missing unit in duration {_quote(text)}")
+    unit = _UNITS.get(term["unit"])
+    if unit is None:
+        raise ValueError(f"time: unknown unit {_quote(term['unit'])} in duration {_quote(text)}")
+    return whole * unit + _fraction_value(term["fraction"] or "", unit)
+
+
+def _fraction_value(digits: str, unit: int) -> int:
+    """The nanoseconds of the digits after the point, rounded as Go's floating point does."""
+    value, scale = 0, 1.0
+    for digit in digits:
+        longer = value * 10 + int(digit)
+        if longer > _LIMIT:
+            break
+        value = longer
+        scale *= 10
+    return int(value * (unit / scale))
+
+
+def _bounded(digits: str) -> int | None:
+    """The number, 0 for no digits, None beyond 2^63."""
+    significant = digits.lstrip("0")
+    if len(significant) > 19:
+        return None
+    value = int(significant or "0")
+    return value if value <= _LIMIT else None
+
+
+def _decimal(value: int, unit: int, places: int) -> str:
+    whole, rest = divmod(value, unit)
+    return f"{whole}.{rest:0{places}d}".rstrip("0").rstrip(".") if rest else str(whole)
+
+
+def _invalid(text: str) -> ValueError:
+    return ValueError(f"time: invalid duration {_quote(text)}")
+
+
+def _quote(text: str) -> str:
+    """In double quotes; control characters and the bytes of all that is not ASCII as ``\\xNN``."""
+    quoted = []
+    for byte in text.encode("utf-8", "surrogatepass"):
+        if byte in b'"\\':
+            quoted.append("\\" + chr(byte))
+        elif 0x20 <= byte < 0x80:
+            quoted.append(chr(byte))
+        else:
+            quoted.append(f"\\x{byte:02x}")
+    return '"' + "".join(quoted) + '"'
