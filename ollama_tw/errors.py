@@ -7,14 +7,12 @@ class OllamaError(Exception):
     Raised in any room, on any thread; the doors turn it into ``{"error": message}`` with
     ``status``, or into the last record of a stream that has already begun. Everything else that
     is raised is a mistake of ours: the doors log it and answer 500 without its text.
-    ``retry_after``: seconds after which trying again makes sense, for the header of that name.
     """
 
-    def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
-        self.retry_after = retry_after
 
 
 class Cancelled(Exception):

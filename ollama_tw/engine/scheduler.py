@@ -23,7 +23,6 @@ from ollama_tw.interfaces import IBackend, IRunner, LoadCancelled, LoadError, Lo
 T = TypeVar("T")
 
 _BUSY = "server busy, please try again.  maximum pending requests exceeded"
-_RETRY_AFTER = 5
 _MIB = 1 << 20
 
 _log = Logger()
@@ -157,7 +156,7 @@ class Scheduler:
     def _enter_queue(self) -> Callable[[], None]:
         """Count one more who waits; the result counts it off, once."""
         if self._waiting >= self._max_queue:
-            raise OllamaError(503, _BUSY, retry_after=_RETRY_AFTER)
+            raise OllamaError(503, _BUSY)
         self._waiting += 1
         left = False
 

@@ -1,0 +1,121 @@
+"""The records of a reply, in the shape of generate or of chat.
+
+Source: ``spec/inference-api.md`` sections 1.4, 1.9, 2.5 and 2.2.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from msgspec import UNSET, UnsetType
+
+from ollama_tw.interfaces import Usage
+from ollama_tw.wire.native import ChatRecord, DebugInfo, GenerateRecord, Message, Record
+from ollama_tw.wire.timestamps import utc
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What one record adds to the reply."""
+
+    content: str = ""
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What the final record says of the whole run. Durations in nanoseconds."""
+
+    done_reason: str
+    usage: Usage
+    total_duration: int
+    load_duration: int
+    context: list[int] | None = None
+    truncated: int = 0
+    """Tokens of the prompt that were cut away."""
+
+    def figures(self) -> dict[str, int]:
+        """The figures by their names on the wire, without those that are zero."""
+        figures = {
+            "total_duration": self.total_duration,
+            "load_duration": self.load_duration,
+            "prompt_eval_count": self.usage.prompt_tokens,
+            "prompt_cached_count": self.usage.cached_tokens,
+            "prompt_truncated": self.truncated,
+            "prompt_eval_duration": self.usage.prompt_duration,
+            "eval_count": self.usage.output_tokens,
+            "eval_duration": self.usage.output_duration,
+        }
+        return {name: value for name, value in figures.items() if value}
+
+
+class Shape(Protocol):
+    """How one endpoint writes its records."""
+
+    def delta(self, delta: Delta) -> Record:
+        """A record in the middle of a reply."""
+
+    def final(self, delta: Delta, closing: Closing) -> Record:
+        """The last record; ``delta`` is empty in a stream and everything in a single record."""
+
+    def bare(self, done_reason: str) -> Record:
+        """The reply to a request that only loads or unloads."""
+
+    def debug(self, prompt: str) -> Record:
+        """The reply to ``_debug_render_only``."""
+
+
+def _now() -> str:
+    return utc(time.time_ns())
+
+
+@dataclass(frozen=True)
+class GenerateShape:
+    """``/api/generate``; ``model`` is the name as the client wrote it."""
+
+    model: str
+
+    def delta(self, delta: Delta) -> GenerateRecord:
+        return GenerateRecord(model=self.model, created_at=_now(), response=delta.content)
+
+    def final(self, delta: Delta, closing: Closing) -> GenerateRecord:
+        context: list[int] | UnsetType = UNSET if closing.context is None else closing.context
+        return GenerateRecord(
+            model=self.model,
+            created_at=_now(),
+            response=delta.content,
+            done=True,
+            done_reason=closing.done_reason,
+            context=context,
+            **closing.figures(),
+        )
+
+    def bare(self, done_reason: str) -> GenerateRecord:
+        return GenerateRecord(model=self.model, created_at=_now(), done=True, done_reason=done_reason)
+
+    def debug(self, prompt: str) -> GenerateRecord:
+        return GenerateRecord(model=self.model, created_at=_now(), debug_info=DebugInfo(prompt))
+
+
+@dataclass(frozen=True)
+class ChatShape:
+    """``/api/chat``; ``model`` is the name as the client wrote it."""
+
+    model: str
+
+    def delta(self, delta: Delta) -> ChatRecord:
+        return self._record(delta)
+
+    def final(self, delta: Delta, closing: Closing) -> ChatRecord:
+        return self._record(delta, done=True, done_reason=closing.done_reason, **closing.figures())
+
+    def bare(self, done_reason: str) -> ChatRecord:
+        return self._record(Delta(), done=True, done_reason=done_reason)
+
+    def debug(self, prompt: str) -> ChatRecord:
+        return ChatRecord(
+            model=self.model, created_at=_now(), message=Message(), debug_info=DebugInfo(prompt)
+        )
+
+    def _record(self, delta: Delta, **rest: Any) -> ChatRecord:
+        message = Message(role="assistant", content=delta.content)
+        return ChatRecord(model=self.model, created_at=_now(), message=message, **rest)
