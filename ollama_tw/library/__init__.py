@@ -1,1 +1,4 @@
-"""The model store on disk: names, digests, blobs, manifests, GGUF headers. Blocking code without Twisted, run in the disk pool."""
+"""The model store on disk: names, digests, blobs, manifests, GGUF headers.
+
+Blocking code without Twisted, run in the disk pool.
+"""
