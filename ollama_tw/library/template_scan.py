@@ -8,6 +8,7 @@ Source: ``spec/models-and-cli.md`` sections 5.2 and 7.1, ``spec/inference-api.md
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 DEFAULT_TEMPLATE = "{{ .Prompt }}"
 
@@ -48,8 +49,9 @@ class _NodeList:
         return first.strip(), last.strip()
 
 
+@lru_cache(maxsize=4096)
 def scan_template(text: str) -> TemplateTraits:
-    """The traits of the Go template ``text``."""
+    """The traits of the Go template ``text``; remembered, since every listing asks for them."""
     identifiers: set[str] = set()
     tags: tuple[str, str] | None = None
     lists = [_NodeList(over_messages=None)]
