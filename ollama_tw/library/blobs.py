@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.digests import parse_digest
+from ollama_tw.library.digests import digest_of, parse_digest
 
 # Uploads arrive in pieces of about 64 KB; the disk sees them in pieces of this many bytes.
 _BUFFER_SIZE = 1 << 20
@@ -107,7 +107,7 @@ class BlobStore:
 
     def put(self, data: bytes) -> tuple[str, int, bool]:
         """Store ``data``; returns digest, size and whether the blob is new."""
-        existed = self.exists(f"sha256:{hashlib.sha256(data).hexdigest()}")
+        existed = self.exists(digest_of(data))
         writer = self.writer()
         try:
             writer.write(data)

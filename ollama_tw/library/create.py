@@ -4,7 +4,6 @@ Source: ``spec/models-and-cli.md`` sections 4.1 to 4.7. The uploaded file is kep
 would need its weights to be converted or quantized is refused by name.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ import msgspec
 from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import open_regular
-from ollama_tw.library.digests import parse_digest
+from ollama_tw.library.digests import digest_of, parse_digest
 from ollama_tw.library.gguf import MAGICS, Header
 from ollama_tw.library.gotext import human_number
 from ollama_tw.library.layers import LayerList, decode_params, encode_messages, encode_params, licenses
@@ -28,7 +27,6 @@ _KIND_TYPES = {
     "projector": manifests.PROJECTOR,
     "adapter": manifests.ADAPTER,
 }
-_GGUF_TYPES = frozenset(_KIND_TYPES.values())
 _INFO_TEXTS = {
     "model_family": "model_family",
     "base_name": "base_name",
@@ -46,8 +44,6 @@ _BUILT_IN = {
     "nemotron_h_omni": _NEMOTRON,
 }
 _GEMMA4_STOP = "<turn|>"
-
-_PATH_ELEMENT = re.compile(r"(?!\.{1,2}(?:/|$))[^/\0]+", re.ASCII)
 
 
 def accept_template(text: str) -> None:
@@ -98,7 +94,7 @@ def validate(request: CreateRequest) -> None:
     target_name(request)
     for files in (request.files, request.draft_files):
         for path in files or ():
-            if path != "." and not _is_relative(path):
+            if not _is_relative(path):
                 raise OllamaError(400, "file path must be relative")
     for files in (request.files, request.draft_files, request.adapters):
         for digest in (files or {}).values():
@@ -120,13 +116,8 @@ def create(
     target = store.resolve(target_name(request))
     with store.pinning() as pin:
         draft = _Draft(LayerList(store.blobs, pin), _info_config(request.info or {}))
-        draft.config.update(
-            {
-                key: getattr(request, key)
-                for key in ("renderer", "parser", "requires")
-                if getattr(request, key)
-            }
-        )
+        for key in ("renderer", "parser", "requires"):
+            draft.config[key] = getattr(request, key)
         if request.from_:
             _inherit(store, request, draft)
         elif request.files is not None:
@@ -137,9 +128,9 @@ def create(
             yield from _add_adapters(store, request.adapters, draft)
         defaults = _built_in_defaults(draft)
         _edit(draft.layers, request, defaults, check_template)
-        data = encode_config(_config(draft))
-        digest, size, _ = store.blobs.put(data)
-        pin(digest)
+        config = encode_config(_config(draft))
+        pin(digest_of(config))
+        digest, size, _ = store.blobs.put(config)
         for status in draft.layers.statuses():
             yield {"status": status}
         yield {"status": "writing manifest"}
@@ -158,7 +149,7 @@ def _name(text: str) -> Name:
 
 
 def _is_relative(path: str) -> bool:
-    return all(_PATH_ELEMENT.fullmatch(element) for element in path.split("/"))
+    return all(element not in ("", ".", "..") for element in path.split("/"))
 
 
 def _refuse_unsupported(request: CreateRequest) -> None:
@@ -166,8 +157,9 @@ def _refuse_unsupported(request: CreateRequest) -> None:
         raise OllamaError(400, "quantizing a model is not supported; upload a quantized GGUF file")
     if request.draft_files:
         raise OllamaError(400, "creating a model with a draft model is not supported")
-    for path in (*(request.files or ()), *(request.adapters or ())):
-        if path.endswith(".safetensors") and not (request.from_ and path in (request.files or ())):
+    files = {} if request.from_ else request.files or {}
+    for path in (*files, *(request.adapters or ())):
+        if path.endswith(".safetensors"):
             raise OllamaError(400, "converting safetensors files is not supported; upload a GGUF file")
 
 
@@ -187,7 +179,7 @@ def _info_config(info: Mapping[str, Any]) -> dict[str, Any]:
         if (number := info.get(key)) is not None:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 raise OllamaError(400, f'info field "{key}" must be a number')
-            if number < 0 or number != int(number):
+            if not 0 <= number < 2**63 or number != int(number):
                 raise OllamaError(400, f'info field "{key}" must be a non-negative integer')
             config[key] = int(number)
     return config

@@ -3,6 +3,7 @@
 Source: ``spec/models-and-cli.md`` section 2.1.
 """
 
+import hashlib
 import re
 
 from ollama_tw.errors import OllamaError
@@ -21,3 +22,8 @@ def parse_digest(text: str) -> str:
 def is_digest(text: str) -> bool:
     """Whether :func:`parse_digest` takes ``text``."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def digest_of(data: bytes) -> str:
+    """The digest of ``data``."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -128,7 +128,7 @@ def _plain_text(value: float) -> str:
 
 
 def as_go_numbers(value: Any) -> Any:
-    """``value`` as Go holds it after decoding into ``any``: every number a float64."""
+    """``value`` as Go holds it after decoding into ``any``: every number a float64; raises OverflowError."""
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, dict):

@@ -10,6 +10,7 @@ import msgspec
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.blobs import BlobStore
+from ollama_tw.library.digests import digest_of
 from ollama_tw.library.gotext import as_go_numbers, json_numbers
 from ollama_tw.library.manifests import Layer
 from ollama_tw.wire import gojson
@@ -50,8 +51,8 @@ class LayerList:
 
     def append(self, media_type: str, data: bytes) -> None:
         """Store ``data`` and append a layer for it."""
+        self._pin(digest_of(data))
         digest, size, created = self._blobs.put(data)
-        self._pin(digest)
         self._entries.append((Layer(media_type, digest, size), created))
 
     def replace(self, media_types: Sequence[str], data: bytes) -> None:
@@ -71,8 +72,15 @@ class LayerList:
 
 
 def encode_params(params: Mapping[str, Any]) -> bytes:
-    """The params blob: keys sorted, numbers as Go writes a float64, with a newline."""
-    return gojson.encode(json_numbers(as_go_numbers(dict(params))), sort_keys=True) + b"\n"
+    """The params blob: keys sorted, numbers as Go writes a float64, with a newline.
+
+    Raises OllamaError 400 for a number that is no float64.
+    """
+    try:
+        numbers = json_numbers(as_go_numbers(dict(params)))
+    except OverflowError as error:
+        raise OllamaError(400, "a parameter is a number that is too large") from error
+    return gojson.encode(numbers, sort_keys=True) + b"\n"
 
 
 def decode_params(data: bytes | None) -> dict[str, Any]:
