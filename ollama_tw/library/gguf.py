@@ -184,7 +184,7 @@ def _read(reader: "_Reader", path: Path, brief: bool) -> Header:
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
         raise GGUFError("general.alignment is not a power of two")
     data_offset = -(-reader.position // alignment) * alignment
-    _check_tensors(tensors, reader.size - data_offset, alignment)
+    _check_tensors(tensors, data_offset, reader.size, alignment)
     return Header(path, version, reader.big_endian, metadata, tensors, data_offset, complete=True)
 
 
@@ -208,7 +208,7 @@ def _tensor(reader: "_Reader") -> Tensor:
     return Tensor(name, tensor_type, shape, offset, size)
 
 
-def _check_tensors(tensors: tuple[Tensor, ...], available: int, alignment: int) -> None:
+def _check_tensors(tensors: tuple[Tensor, ...], data_offset: int, file_size: int, alignment: int) -> None:
     names = set()
     for tensor in tensors:
         if tensor.name in names:
@@ -216,11 +216,9 @@ def _check_tensors(tensors: tuple[Tensor, ...], available: int, alignment: int) 
         names.add(tensor.name)
         if tensor.offset % alignment:
             raise GGUFError(f'tensor "{tensor.name}" does not begin at a multiple of {alignment} bytes')
-        if tensor.offset + tensor.size > available:
-            raise GGUFError(
-                f'tensor "{tensor.name}" offset+size ({tensor.offset + tensor.size}) '
-                f"exceeds file size ({max(available, 0)})"
-            )
+        end = data_offset + tensor.offset + tensor.size
+        if end > file_size:
+            raise GGUFError(f'tensor "{tensor.name}" offset+size ({end}) exceeds file size ({file_size})')
 
 
 class _Reader:
