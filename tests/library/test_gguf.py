@@ -4,6 +4,7 @@ import random
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,35 +84,34 @@ def test_a_brief_header_stops_before_the_vocabulary(tmp_path: Path) -> None:
         ("x", {"x.vision.block_count": 3, "x.block_count": 3}, "model"),
     ],
 )
-def test_what_a_file_is_for(
-    tmp_path: Path, architecture: str, metadata: dict[str, object], kind: str
-) -> None:
+def test_what_a_file_is_for(tmp_path: Path, architecture: str, metadata: dict[str, Any], kind: str) -> None:
     path = write_gguf(tmp_path / "m", architecture=architecture, metadata=metadata)
     assert read_header(path).kind == kind
 
 
 BIG = 2**63
+ENDS = "the file ends within its header"
 HOSTILE = [
     (b"", "the file is empty"),
-    (b"GGUF", "the file ends within its header"),
+    (b"GGUF", ENDS),
     (b"ggml" + bytes(100), "invalid file magic"),
     (raw_gguf(version=1), "GGUF version 1 is not supported, only 2 and 3 are"),
     (raw_gguf(version=4), "GGUF version 4 is not supported, only 2 and 3 are"),
     (raw_gguf(version=0), "GGUF version 0 is not supported, only 2 and 3 are"),
     (raw_gguf(keys=2**31), "the file declares 2147483648 metadata keys, more than 65536"),
     (raw_gguf(tensors=BIG), "the file declares 9223372036854775808 tensors, more than 262144"),
-    (raw_gguf(tensors=200_000), "the file ends within its header"),
+    (raw_gguf(tensors=200_000), ENDS),
     (raw_gguf(keys=1, body=text("k") + struct.pack("<IQ", 8, BIG)),
      "the file's header has a string of 9223372036854775808 bytes, more than 16777216"),
-    (raw_gguf(keys=1, body=text("k") + struct.pack("<IQ", 8, 1 << 20)), "the file ends within its header"),
+    (raw_gguf(keys=1, body=text("k") + struct.pack("<IQ", 8, 1 << 20)), ENDS),
     (raw_gguf(keys=1, body=text("k") + struct.pack("<IIQ", 9, 0, BIG)),
      'metadata key "k" has 9223372036854775808 items, more than 67108864'),
-    (raw_gguf(keys=1, body=text("k") + struct.pack("<IIQ", 9, 4, 1 << 25)), "the file ends within its header"),
-    (raw_gguf(keys=1, body=text("k") + struct.pack("<IIQ", 9, 8, 1 << 22)), "the file ends within its header"),
+    (raw_gguf(keys=1, body=text("k") + struct.pack("<IIQ", 9, 4, 1 << 25)), ENDS),
+    (raw_gguf(keys=1, body=text("k") + struct.pack("<IIQ", 9, 8, 1 << 22)), ENDS),
     (raw_gguf(keys=1, body=text("k") + struct.pack("<IIQ", 9, 8, 1 << 25)),
      "the file's header has too many strings altogether"),
     (raw_gguf(keys=1, body=text("k") + struct.pack("<IIQ", 9, 8, 1) + struct.pack("<Q", BIG)),
-     "the file ends within its header"),
+     ENDS),
     (raw_gguf(keys=1, body=text("k") + struct.pack("<IIQ", 9, 9, 1) + bytes(64)),
      'metadata key "k" is an array of the unsupported type 9'),
     (raw_gguf(keys=1, body=text("k") + struct.pack("<I", 77) + bytes(64)),
@@ -127,15 +127,16 @@ HOSTILE = [
      'tensor "t" has more elements than can be counted'),
     (raw_gguf(tensors=1, body=raw_tensor("t", (2**64 - 1, 0)) + bytes(64)),
      'tensor "t" has more elements than can be counted'),
-    (raw_gguf(tensors=1, body=raw_tensor("t", (8,), kind=4) + bytes(64)), 'tensor "t" has the unknown type 4'),
+    (raw_gguf(tensors=1, body=raw_tensor("t", (8,), kind=4) + bytes(64)),
+     'tensor "t" has the unknown type 4'),
     (raw_gguf(tensors=1, body=raw_tensor("t", (8,), kind=2) + bytes(64)),
      'tensor "t" has rows that are not whole blocks of Q4_0'),
     (raw_gguf(tensors=1, body=raw_tensor("t", (8,), offset=1) + bytes(99)),
      'tensor "t" does not begin at a multiple of 32 bytes'),
     (raw_gguf(tensors=1, body=raw_tensor("t", (1024,)) + bytes(31)),
-     'tensor "t" offset+size (4096) exceeds file size (32)'),
+     'tensor "t" offset+size (4160) exceeds file size (88)'),
     (raw_gguf(tensors=1, body=raw_tensor("t", (8,), offset=2**64 - 32) + bytes(31)),
-     'tensor "t" offset+size (18446744073709551616) exceeds file size (32)'),
+     'tensor "t" offset+size (18446744073709551680) exceeds file size (88)'),
     (raw_gguf(tensors=2, body=raw_tensor("t", (1,)) * 2 + bytes(99)), 'tensor "t" appears twice'),
 ]  # fmt: skip
 
@@ -178,9 +179,8 @@ def test_changed_bytes_give_a_header_or_a_clear_refusal(tmp_path: Path) -> None:
         path.write_bytes(whole[:position] + value + whole[position + 8 :])
         try:
             header = read_header(path)
-        except GGUFError as error:
+        except GGUFError:
             refused += 1
-            assert str(error)
         else:
             assert sum(tensor.size for tensor in header.tensors) <= 2 * len(whole)
     assert refused > length // 4
