@@ -137,7 +137,8 @@ def create(
         manifest = Manifest(
             2, manifests.MANIFEST_TYPE, Layer(manifests.CONFIG, digest, size), draft.layers.layers
         )
-        store.commit(target, encode_manifest(manifest))
+        replaced = store.commit(target, encode_manifest(manifest))
+    store.collect(replaced)
     yield {"status": "success"}
 
 

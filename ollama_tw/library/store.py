@@ -167,11 +167,12 @@ class Store:
         """The manifest of exactly this name; raises ModelNotFound, OllamaError 500."""
         return _decoded(name, self.manifest_bytes(name))
 
-    def commit(self, name: Name, data: bytes) -> None:
-        """Install ``data`` as the manifest of ``name``; remove what only its predecessor used.
+    def commit(self, name: Name, data: bytes) -> frozenset[str]:
+        """Install ``data`` as the manifest of ``name``.
 
-        ``data`` must be a valid manifest whose blobs are all here, else ManifestError or
-        OllamaError 500 is raised and nothing changes. The old blobs stay where pruning is off.
+        Returns the digests that its predecessor had and it has not, for :meth:`collect`. ``data``
+        must be a valid manifest whose blobs are all here, else ManifestError or OllamaError 500 is
+        raised and nothing changes.
         """
         new = manifests.decode_manifest(data)
         with self._lock:
@@ -179,8 +180,13 @@ class Store:
                 self.blobs.require(digest)
             old = self._digests_of(name)
             manifests.write_manifest_bytes(self.root, name, data)
-            if self.may_prune:
-                self._collect(old - new.digests)
+            return old - new.digests
+
+    def collect(self, digests: Iterable[str]) -> None:
+        """Remove those of ``digests`` that no model uses and nobody has pinned, if pruning is on."""
+        if self.may_prune:
+            with self._lock:
+                self._collect(digests)
 
     def copy(self, source: Name, destination: Name) -> None:
         """Give the model ``source`` the second name ``destination``; both are resolved first.

@@ -39,7 +39,7 @@ def install(store: Store) -> Install:
             "config": layer(DOCKER, config),
             "layers": [layer(OLLAMA + kind, data) for kind, data in layers],
         }
-        store.commit(parse_name(name), json.dumps(manifest).encode())
+        store.collect(store.commit(parse_name(name), json.dumps(manifest).encode()))
 
     return put
 
@@ -167,7 +167,9 @@ def test_replacing_a_model_removes_its_old_blobs(store: Store, install: Install)
     kept = Store(store.root, prune=False)
     digest, size, _ = kept.blobs.put(b"{}")
     layer = {"mediaType": DOCKER, "digest": digest, "size": size}
-    kept.commit(parse_name("m"), json.dumps({"schemaVersion": 2, "config": layer}).encode())
+    replaced = kept.commit(parse_name("m"), json.dumps({"schemaVersion": 2, "config": layer}).encode())
+    assert len(replaced) == 2
+    kept.collect(replaced)
     assert blob_names(store) == {b"two", b'{"model_format":"gguf"}', b"{}"}
 
 
