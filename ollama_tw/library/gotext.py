@@ -1,0 +1,164 @@
+"""Values written as Go's ``fmt``, ``strconv``, ``encoding/json`` and ``time`` write them.
+
+Source: ``spec/models-and-cli.md`` sections 2.8 and 5.2. Digests of parameter blobs and the texts
+of ``/api/show`` depend on these forms.
+"""
+
+import math
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
+
+import msgspec
+
+_ESCAPES = {
+    "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
+    "\\": "\\\\", '"': '\\"',
+}  # fmt: skip
+
+# Above this, Go's JSON leaves plain decimals for an exponent; at and below 64 bits msgspec can help.
+_JSON_PLAIN_LIMIT = 1e21
+_INT64_LIMIT = 2**63
+
+
+def quote(text: str) -> str:
+    """``text`` as Go's ``%q``: in double quotes, controls and unprintable characters escaped."""
+    return f'"{"".join(map(_quoted, text))}"'
+
+
+def _quoted(char: str) -> str:
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isprintable():
+        return char
+    code = ord(char)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def format_number(value: float) -> str:
+    """``value`` as Go's ``%v`` of a float64: an exponent from 1e+06 on and below 1e-04."""
+    number = float(value)
+    if math.isnan(number):
+        return "NaN"
+    if math.isinf(number):
+        return "+Inf" if number > 0 else "-Inf"
+    digits, exponent = _shortest(number)
+    sign = "-" if math.copysign(1, number) < 0 else ""
+    if -4 <= exponent < 21 and (exponent < 6 or number == 0):
+        return sign + _plain(digits, exponent)
+    mantissa = digits[0] + (f".{digits[1:]}" if len(digits) > 1 else "")
+    return f"{sign}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
+
+
+def _shortest(number: float) -> tuple[str, int]:
+    """The fewest digits that read back as ``number``, and the decimal exponent of the first."""
+    if number == 0:
+        return "0", 0
+    mantissa, _, exponent = f"{_decimal(number)}".partition("e")
+    return mantissa.replace(".", ""), int(exponent)
+
+
+def _decimal(number: float) -> str:
+    for precision in range(17):
+        text = f"{abs(number):.{precision}e}"
+        if float(text) == abs(number):
+            return text
+    return f"{abs(number):.17e}"
+
+
+def _plain(digits: str, exponent: int) -> str:
+    if exponent < 0:
+        return "0." + "0" * (-exponent - 1) + digits
+    whole = digits[: exponent + 1].ljust(exponent + 1, "0")
+    fraction = digits[exponent + 1 :]
+    return f"{whole}.{fraction}" if fraction else whole
+
+
+def format_value(value: Any) -> str:
+    """``value``, decoded from JSON, as Go's ``%v`` prints it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return format_number(value)
+    if value is None:
+        return "<nil>"
+    if isinstance(value, list):
+        return f"[{' '.join(map(format_value, value))}]"
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{format_value(value[key])}' for key in sorted(value))}]"
+    return str(value)
+
+
+def format_literal(value: Any) -> str:
+    """``value``, decoded from JSON, as Go's ``%#v`` for scalars: strings quoted, the rest bare."""
+    return quote(value) if isinstance(value, str) else format_value(value)
+
+
+def json_numbers(value: Any) -> Any:
+    """``value`` with every float replaced by what encodes to the digits that Go's JSON gives it."""
+    if isinstance(value, float):
+        return _json_number(value)
+    if isinstance(value, dict):
+        return {key: json_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_numbers(item) for item in value]
+    return value
+
+
+def _json_number(value: float) -> Any:
+    if not math.isfinite(value):
+        return None
+    size = abs(value)
+    if size < _JSON_PLAIN_LIMIT and value.is_integer():
+        whole = int(value)
+        return whole if size < _INT64_LIMIT else msgspec.Raw(_plain_text(value).encode())
+    if size >= _JSON_PLAIN_LIMIT or 1e-6 <= size < 1e-5:
+        return msgspec.Raw(_plain_text(value).encode())
+    return value
+
+
+def _plain_text(value: float) -> str:
+    digits, exponent = _shortest(value)
+    sign = "-" if value < 0 else ""
+    if abs(value) < _JSON_PLAIN_LIMIT:
+        return sign + _plain(digits, exponent)
+    mantissa = digits[0] + (f".{digits[1:]}" if len(digits) > 1 else "")
+    return f"{sign}{mantissa}e+{exponent}"
+
+
+def as_go_numbers(value: Any) -> Any:
+    """``value`` as Go holds it after decoding into ``any``: every number a float64; raises OverflowError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: as_go_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_go_numbers(item) for item in value]
+    return value
+
+
+def human_number(count: int) -> str:
+    """``count`` as a parameter size: ``8.0B``, ``7B``, ``22.57M``, ``12K``, ``512``."""
+    if count >= 1_000_000_000:
+        return f"{count // 1_000_000_000}B" if count % 1_000_000_000 == 0 else f"{count / 1e9:.1f}B"
+    if count >= 1_000_000:
+        return f"{count // 1_000_000}M" if count % 1_000_000 == 0 else f"{count / 1e6:.2f}M"
+    if count >= 1_000:
+        return f"{count / 1e3:.0f}K"
+    return str(count)
+
+
+def rfc3339(nanoseconds: int, zone: tzinfo | None = None) -> str:
+    """A Unix time in nanoseconds as RFC 3339, in ``zone`` or the local one, zeros trimmed."""
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, zone or UTC)
+    if zone is None:
+        moment = moment.astimezone()
+    digits = f".{fraction:09d}".rstrip("0").rstrip(".")
+    offset = moment.utcoffset() or timedelta()
+    minutes = int(offset.total_seconds()) // 60
+    where = (
+        f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "Z"
+    )
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{digits}{where}"

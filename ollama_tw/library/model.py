@@ -1,0 +1,111 @@
+"""One installed model as its manifest and blobs describe it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.library import manifests
+from ollama_tw.library.blobs import BlobStore
+from ollama_tw.library.manifests import Manifest, ManifestError, ModelConfig, decode_config
+from ollama_tw.library.names import Name
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and everything but its weights, read when its manifest was first seen.
+
+    ``digest`` is the SHA-256 of the manifest file in hex, ``size`` the sum of its layers in bytes,
+    ``modified_ns`` the manifest's time in nanoseconds. ``template`` is the Go template layer, None
+    where there is none. ``params`` and ``messages`` are plain decoded JSON.
+    """
+
+    name: Name
+    digest: str
+    size: int
+    modified_ns: int
+    manifest: Manifest
+    config: ModelConfig
+    model_path: Path | None
+    model_digest: str
+    parent_model: str
+    adapter_paths: tuple[Path, ...]
+    projector_paths: tuple[Path, ...]
+    draft_path: Path | None
+    template: str | None
+    system: str
+    params: Mapping[str, Any]
+    messages: tuple[Mapping[str, Any], ...]
+    licenses: tuple[str, ...]
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the weights are GGUF; a config that names no format means that."""
+        return self.config.model_format in ("", "gguf")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether this is a stub for a model that another server runs."""
+        return bool(self.config.remote_host and self.config.remote_model)
+
+
+def assemble(blobs: BlobStore, name: Name, manifest: Manifest, *, digest: str, modified_ns: int) -> Model:
+    """The model of ``manifest``; its text and JSON layers are read, its weights are not.
+
+    Where several layers of a kind exist the last one counts, except for adapters, projectors and
+    licenses. Raises OllamaError 500 naming the model where a layer is absent or unreadable.
+    """
+    by_type: dict[str, list[manifests.Layer]] = {}
+    for layer in manifest.layers:
+        kind = manifests.TEMPLATE if layer.media_type == manifests.PROMPT else layer.media_type
+        by_type.setdefault(kind, []).append(layer)
+
+    def read(layer: manifests.Layer) -> bytes:
+        return blobs.read(layer.digest)
+
+    def last_text(kind: str) -> str | None:
+        found = by_type.get(kind)
+        return read(found[-1]).decode("utf-8", "replace") if found else None
+
+    def paths(kind: str) -> tuple[Path, ...]:
+        return tuple(blobs.path(layer.digest) for layer in by_type.get(kind, ()))
+
+    try:
+        params = _decode(last_text(manifests.PARAMS), dict[str, Any], {})
+        messages = _decode(last_text(manifests.MESSAGES), list[dict[str, Any]], [])
+        weights = by_type.get(manifests.MODEL, [])
+        return Model(
+            name=name,
+            digest=digest,
+            size=manifest.size,
+            modified_ns=modified_ns,
+            manifest=manifest,
+            config=decode_config(read(manifest.config)),
+            model_path=blobs.path(weights[-1].digest) if weights else None,
+            model_digest=weights[-1].digest if weights else "",
+            parent_model=weights[-1].source if weights else "",
+            adapter_paths=paths(manifests.ADAPTER),
+            projector_paths=paths(manifests.PROJECTOR),
+            draft_path=(paths(manifests.DRAFT) or (None,))[-1],
+            template=last_text(manifests.TEMPLATE),
+            system=last_text(manifests.SYSTEM) or "",
+            params=params,
+            messages=tuple(messages),
+            licenses=tuple(
+                read(layer).decode("utf-8", "replace") for layer in by_type.get(manifests.LICENSE, ())
+            ),
+        )
+    except FileNotFoundError as error:
+        raise OllamaError(500, f"model '{name.short}' is incomplete: a layer is missing") from error
+    except (OSError, ManifestError, msgspec.DecodeError) as error:
+        raise OllamaError(500, f"model '{name.short}' has a layer that cannot be read") from error
+
+
+def _decode(text: str | None, kind: Any, empty: Any) -> Any:
+    if text is None:
+        return empty
+    value = msgspec.json.decode(text, type=kind | None)
+    return empty if value is None else value

@@ -1,0 +1,117 @@
+"""Who writes a model's prompt: this server from a Go template, or the engine from a Jinja one.
+
+Pure. Source: ``spec/models-and-cli.md`` sections 5.2 and 7.7, ``spec/inference-api.md`` section 0.6.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from ollama_tw.library.manifests import ModelConfig
+from ollama_tw.library.template_scan import TemplateTraits
+
+_HARMONY_FAMILIES = frozenset({"gptoss", "gpt-oss"})
+_THINKING_SPLITS = ("content.split('</think>')", 'content.split("</think>")')
+_GO_TOOL_RESULTS = ('eq .Role "tool"', "tool_response", "TOOL_RESULTS")
+_JINJA_TOOL_CALLS = ("tool_calls", "assistant_tool_call")
+_JINJA_TOOL_RESULTS = (
+    "tool_response", "tool_results", "ipython",
+    "role'] == 'tool'", "role'] == \"tool\"", "role\"] == 'tool'", 'role"] == "tool"',
+    "message.role == 'tool'", 'message.role == "tool"',
+)  # fmt: skip
+
+
+class Path(enum.Enum):
+    """RENDERED: this server writes the prompt text; NATIVE: the file's Jinja template does."""
+
+    RENDERED = "rendered"
+    NATIVE = "native"
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How a model's chats become prompts. ``harmony``: by the harmony format of gpt-oss."""
+
+    path: Path
+    go_template_in_use: bool
+    harmony: bool
+
+
+def jinja_capabilities(template: str | None) -> frozenset[str]:
+    """Which of ``tools`` and ``thinking`` a Jinja chat template offers."""
+    if not template:
+        return frozenset()
+    found = set()
+    if "tools" in template or "tool_call" in template:
+        found.add("tools")
+    splits = any(split in template for split in _THINKING_SPLITS)
+    foreign = "reasoning_content" in template or "<SPECIAL_12>" in template
+    if ("<think>" in template and "</think>" in template) or (splits and not foreign):
+        found.add("thinking")
+    return frozenset(found)
+
+
+def go_capabilities(traits: TemplateTraits) -> frozenset[str]:
+    """Which of ``tools``, ``insert`` and ``thinking`` a Go template offers."""
+    found = set()
+    if "tools" in traits.identifiers:
+        found.add("tools")
+    if "suffix" in traits.identifiers:
+        found.add("insert")
+    if traits.thinking_tags is not None:
+        found.add("thinking")
+    return frozenset(found)
+
+
+def go_has_tool_round_trip(template: str, traits: TemplateTraits) -> bool:
+    """Whether a Go template writes both tool calls and their results."""
+    return {"tools", "toolcalls"} <= traits.identifiers and any(mark in template for mark in _GO_TOOL_RESULTS)
+
+
+def jinja_has_tool_round_trip(template: str) -> bool:
+    """Whether a Jinja template writes both tool calls and their results."""
+    return (
+        "tools" in jinja_capabilities(template)
+        and any(mark in template for mark in _JINJA_TOOL_CALLS)
+        and any(mark in template for mark in _JINJA_TOOL_RESULTS)
+    )
+
+
+def prefers_chat_template(go_template: str, traits: TemplateTraits, chat_template: str) -> bool:
+    """Whether the Jinja ``chat_template`` is the better one of two templates of a model."""
+    jinja, go = jinja_capabilities(chat_template), go_capabilities(traits)
+    jinja_trip = jinja_has_tool_round_trip(chat_template)
+    go_trip = go_has_tool_round_trip(go_template, traits)
+    if len(jinja) > len(go):
+        return jinja_trip or not go_trip
+    return jinja == go and "tools" in jinja and jinja_trip and not go_trip
+
+
+def is_harmony(config: ModelConfig, go_template: str | None) -> bool:
+    """Whether the model speaks gpt-oss's harmony format."""
+    text = go_template or ""
+    return config.model_family in _HARMONY_FAMILIES and "<|start|>" in text and "<|end|>" in text
+
+
+def choose_rendering(
+    config: ModelConfig,
+    *,
+    go_template: str | None,
+    traits: TemplateTraits,
+    chat_template: str | None,
+    go_template_setting: bool | None,
+) -> Rendering:
+    """The rendering of a model with these templates.
+
+    ``traits`` are those of ``go_template`` (of the default template where it is None);
+    ``go_template_setting`` is OLLAMA_GO_TEMPLATE, None where it is unset.
+    """
+    harmony = is_harmony(config, go_template)
+    special = bool(config.renderer or config.parser or harmony)
+    if go_template is None:
+        in_use = False
+    elif go_template_setting is not None:
+        in_use = go_template_setting
+    else:
+        in_use = special or not chat_template or not prefers_chat_template(go_template, traits, chat_template)
+    rendered = special or in_use or config.model_format == "safetensors"
+    return Rendering(Path.RENDERED if rendered else Path.NATIVE, in_use, harmony)

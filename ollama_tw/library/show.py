@@ -1,0 +1,190 @@
+"""The replies of ``/api/show`` and ``/api/tags`` for one model.
+
+Source: ``spec/models-and-cli.md`` sections 5.1 and 5.2. Keys are in Ollama's order; the replies are
+plain data for :func:`ollama_tw.wire.gojson.encode`.
+"""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ollama_tw.library.capabilities import listed_capabilities, show_capabilities
+from ollama_tw.library.ggml import UNKNOWN_FILE_TYPE
+from ollama_tw.library.gguf import ArrayRef, Header, is_byte_array
+from ollama_tw.library.gotext import json_numbers, rfc3339
+from ollama_tw.library.model import Model
+from ollama_tw.library.modelfile import modelfile_text, parameters_text
+from ollama_tw.library.rendering import Path, Rendering, choose_rendering
+from ollama_tw.library.template_scan import DEFAULT_TEMPLATE, TemplateTraits, scan_template
+
+TemplateScan = Callable[[str], TemplateTraits]
+
+# Not shown with the rest of the metadata: the one is private, the other has a field of its own.
+_HIDDEN_KEYS = frozenset({"general.name", "tokenizer.chat_template"})
+
+
+def model_rendering(
+    model: Model,
+    header: Header | None,
+    *,
+    go_template_setting: bool | None = None,
+    scan: TemplateScan = scan_template,
+) -> Rendering:
+    """How ``model`` renders its chats; ``go_template_setting`` is OLLAMA_GO_TEMPLATE."""
+    return choose_rendering(
+        model.config,
+        go_template=model.template,
+        traits=scan(_template_text(model)),
+        chat_template=header.chat_template if header else None,
+        go_template_setting=go_template_setting,
+    )
+
+
+def model_capabilities(
+    model: Model,
+    header: Header | None,
+    projectors: Sequence[Header] = (),
+    *,
+    go_template_setting: bool | None = None,
+    scan: TemplateScan = scan_template,
+) -> list[str]:
+    """What ``model`` can do, in the order of ``/api/show``; requests are checked against this."""
+    return show_capabilities(
+        model.config,
+        header,
+        projectors,
+        model_rendering(model, header, go_template_setting=go_template_setting, scan=scan),
+        scan(_template_text(model)),
+        has_go_template=model.template is not None,
+    )
+
+
+def details(model: Model, header: Header | None) -> dict[str, Any]:
+    """The ``details`` object of show; an unknown quantization is taken from the file where it knows."""
+    config = model.config
+    quantization = config.file_type
+    if quantization in ("", UNKNOWN_FILE_TYPE) and header is not None:
+        quantization = header.file_type if header.file_type != UNKNOWN_FILE_TYPE else quantization
+    return {
+        "parent_model": model.parent_model,
+        "format": config.model_format,
+        "family": config.model_family,
+        "families": config.model_families,
+        "parameter_size": config.model_type,
+        "quantization_level": quantization,
+    }
+
+
+def tags_entry(model: Model, header: Header | None, *, scan: TemplateScan = scan_template) -> dict[str, Any]:
+    """One model of ``/api/tags``; ``header`` may be brief, and is None where there is no GGUF file."""
+    config = model.config
+    entry: dict[str, Any] = {"name": model.name.short, "model": model.name.short}
+    if config.remote_model:
+        entry["remote_model"] = config.remote_model
+    if config.remote_host:
+        entry["remote_host"] = config.remote_host
+    entry["modified_at"] = rfc3339(model.modified_ns)
+    entry["size"] = model.size
+    entry["digest"] = model.digest
+    entry["details"] = details(model, header)
+    for key, configured in (
+        ("context_length", config.context_length),
+        ("embedding_length", config.embedding_length),
+    ):
+        if length := configured or (header.get_int(key) if header else 0):
+            entry["details"][key] = length
+    capabilities = listed_capabilities(
+        config, header, has_projector=bool(model.projector_paths), traits=scan(_template_text(model))
+    )
+    if capabilities:
+        entry["capabilities"] = capabilities
+    return entry
+
+
+def show_reply(
+    model: Model,
+    header: Header | None,
+    projectors: Sequence[Header] = (),
+    *,
+    system: str = "",
+    options: Mapping[str, Any] | None = None,
+    verbose: bool = False,
+    go_template_setting: bool | None = None,
+    scan: TemplateScan = scan_template,
+) -> dict[str, Any]:
+    """The reply to ``/api/show``; ``system`` and ``options`` are the request's overlays.
+
+    ``verbose`` reads the metadata's arrays from the file: OSError or GGUFError where that fails.
+    """
+    rendering = model_rendering(model, header, go_template_setting=go_template_setting, scan=scan)
+    native = rendering.path is Path.NATIVE and header is not None and header.chat_template
+    reply: dict[str, Any] = {
+        "license": "\n".join(model.licenses),
+        "modelfile": modelfile_text(model, system=system, options=options),
+        "parameters": parameters_text(model.params),
+        "template": native or _template_text(model),
+        "system": system or model.system,
+        "details": details(model, header),
+        "messages": [
+            {"role": message.get("role", ""), "content": message.get("content", "")}
+            for message in model.messages
+        ],
+        "remote_model": model.config.remote_model,
+        "remote_host": model.config.remote_host,
+        "model_info": _model_info(model, header, verbose),
+    }
+    if projectors:
+        reply["projector_info"] = _metadata(projectors[0], verbose, hidden=frozenset())
+    if header is not None:
+        reply["tensors"] = [
+            {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape)}
+            for tensor in header.tensors
+        ]
+    reply["capabilities"] = model_capabilities(
+        model, header, projectors, go_template_setting=go_template_setting, scan=scan
+    )
+    reply["modified_at"] = rfc3339(model.modified_ns)
+    reply["requires"] = model.config.requires
+    always = ("details", "model_info", "modified_at")
+    return {key: value for key, value in reply.items() if value or key in always}
+
+
+def _template_text(model: Model) -> str:
+    return DEFAULT_TEMPLATE if model.template is None else model.template
+
+
+def _model_info(model: Model, header: Header | None, verbose: bool) -> dict[str, Any]:
+    if header is not None:
+        return _metadata(header, verbose, hidden=_HIDDEN_KEYS)
+    config = model.config
+    if not (model.is_remote and config.model_family):
+        return {}
+    info: dict[str, Any] = {"general.architecture": config.model_family}
+    if config.base_name:
+        info["general.basename"] = config.base_name
+    for key, length in (
+        ("context_length", config.context_length),
+        ("embedding_length", config.embedding_length),
+    ):
+        if length:
+            info[f"{config.model_family}.{key}"] = length
+    return info
+
+
+def _metadata(header: Header, verbose: bool, *, hidden: frozenset[str]) -> dict[str, Any]:
+    """The file's keys, sorted as Go sorts a map; arrays are None unless they are empty or wanted."""
+    info: dict[str, Any] = {"general.parameter_count": header.parameter_count}
+    for key, value in header.metadata.items():
+        if key in hidden or key == "general.parameter_count":
+            continue
+        if not isinstance(value, ArrayRef):
+            info[key] = json_numbers(value)
+        elif value.count == 0:
+            info[key] = []
+        elif not verbose:
+            info[key] = None
+        elif is_byte_array(value):
+            info[key] = base64.b64encode(bytes(header.array(key))).decode()
+        else:
+            info[key] = json_numbers(header.array(key))
+    return dict(sorted(info.items()))

@@ -1,0 +1,273 @@
+"""The store: every installed model below one directory, byte-compatible with Ollama's own.
+
+Blocking; called from the threads of the disk pool. One lock orders what changes manifests or
+removes blobs, so that two operations on a model end as if one had come after the other; reading
+takes no lock.
+
+Source: ``spec/models-and-cli.md`` sections 1.3, 2.6, 2.7 and 5.1 to 5.4.
+"""
+
+import errno
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.library import manifests
+from ollama_tw.library.blobs import BlobStore
+from ollama_tw.library.gguf import Header
+from ollama_tw.library.headers import HeaderCache
+from ollama_tw.library.manifests import Manifest, ManifestError
+from ollama_tw.library.model import Model, assemble
+from ollama_tw.library.names import Name
+from ollama_tw.library.upkeep import Upkeep, prune, rename_old_blobs
+
+_LOG = logging.getLogger("ollama_tw.library")
+
+# A full header holds a chat template and a few hundred tensors; this many are a few megabytes.
+_FULL_HEADERS_KEPT = 32
+_BRIEF_HEADERS_KEPT = 4096
+
+
+class ModelNotFound(LookupError):
+    """No such model is installed; ``name`` is what was looked for."""
+
+    def __init__(self, name: Name) -> None:
+        super().__init__(name.short)
+        self.name = name
+
+
+class StoreUnusable(OSError):
+    """The store's directories cannot be made; the text is fit for the person who starts the server."""
+
+
+@dataclass(frozen=True)
+class _Cached:
+    signature: tuple[int, int, int, int]
+    model: Model
+
+
+class Store:
+    """The models below ``root``. ``may_prune`` is False where OLLAMA_NOPRUNE is set."""
+
+    def __init__(self, root: Path, *, prune: bool, now: Callable[[], float] = time.time) -> None:
+        self.root = root
+        self.may_prune = prune
+        self.blobs = BlobStore(root)
+        self._now = now
+        self._lock = threading.RLock()
+        self._pinned: Counter[str] = Counter()
+        self._models: dict[Name, _Cached] = {}
+        self._full_headers = HeaderCache(self.blobs, limit=_FULL_HEADERS_KEPT, brief=False)
+        self._brief_headers = HeaderCache(self.blobs, limit=_BRIEF_HEADERS_KEPT, brief=True)
+
+    def open(self) -> Upkeep:
+        """Make the directories, do the start-up maintenance and return what it found and removed.
+
+        Raises StoreUnusable, whose text is ``failed to create directory: REASON: PATH``, and
+        OSError where an old blob cannot be renamed.
+        """
+        for directory in (self.blobs.directory, self.root / "manifests"):
+            try:
+                directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            except OSError as error:
+                reason = os.strerror(error.errno or errno.EIO).lower()
+                raise StoreUnusable(f"failed to create directory: {reason}: {directory}") from error
+        with self._lock:
+            rename_old_blobs(self.blobs.directory)
+            manifests.remove_temporary_manifests(self.root)
+            return prune(self.root, now=self._now()) if self.may_prune else Upkeep(0, 0, skipped=True)
+
+    def resolve(self, name: Name) -> Name:
+        """``name`` in the spelling of what is installed, each part for itself; else ``name`` itself."""
+        if name in self._models or manifests.manifest_path(self.root, name).is_file():
+            return name
+        spellings: list[dict[str, str]] = [{}, {}, {}, {}]
+        for _, other in manifests.walk(self.root):
+            if other is not None:
+                for known, part in zip(spellings, other.parts, strict=True):
+                    known.setdefault(part.lower(), part)
+        host, namespace, model, tag = (
+            known.get(part.lower(), part) for known, part in zip(spellings, name.parts, strict=True)
+        )
+        return Name(host, namespace, model, tag, name.scheme)
+
+    def load(self, name: Name) -> Model:
+        """The installed model of exactly this name; a cached one costs one ``stat``.
+
+        Raises ModelNotFound, and OllamaError 500 where its manifest or a layer cannot be used.
+        """
+        path = os.path.join(self.root, "manifests", *name.parts)
+        try:
+            status = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self._models.pop(name, None)
+            raise ModelNotFound(name) from error
+        signature = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+        cached = self._models.get(name)
+        if cached is not None and cached.signature == signature:
+            return cached.model
+        data = self.manifest_bytes(name)
+        model = assemble(
+            self.blobs,
+            name,
+            _decoded(name, data),
+            digest=hashlib.sha256(data).hexdigest(),
+            modified_ns=status.st_mtime_ns,
+        )
+        self._models[name] = _Cached(signature, model)
+        return model
+
+    def list(self) -> list[Model]:
+        """Every usable model, the latest changed second first; unusable ones are logged and left out."""
+        models = []
+        for path, name in manifests.walk(self.root):
+            if name is None:
+                _LOG.warning("manifest with an invalid name skipped: %s", path)
+                continue
+            try:
+                models.append(self.load(name))
+            except ModelNotFound:
+                continue
+            except OllamaError as error:
+                _LOG.warning("model left out of the list: %s", error.message)
+        models.sort(key=lambda model: (-(model.modified_ns // 1_000_000_000), model.name.parts))
+        return models
+
+    def header(self, model: Model, *, brief: bool = False) -> Header:
+        """The header of the model's GGUF file, cached by digest; see :func:`gguf.read_header`.
+
+        Raises OllamaError 500 where the model has no such file or it cannot be used.
+        """
+        if model.model_path is None or not model.is_gguf:
+            raise OllamaError(500, f"model '{model.name.short}' has no GGUF file")
+        return self.header_of(model.model_digest, brief=brief)
+
+    def header_of(self, digest: str, *, brief: bool = False) -> Header:
+        """The header of the GGUF blob ``digest``, cached; raises OllamaError 500."""
+        return (self._brief_headers if brief else self._full_headers).get(digest)
+
+    def manifest_bytes(self, name: Name) -> bytes:
+        """The manifest file of exactly this name, verbatim; raises ModelNotFound."""
+        try:
+            return manifests.read_manifest_bytes(self.root, name)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ModelNotFound(name) from error
+        except OSError as error:
+            raise OllamaError(500, f"the manifest of '{name.short}' cannot be read") from error
+
+    def manifest(self, name: Name) -> Manifest:
+        """The manifest of exactly this name; raises ModelNotFound, OllamaError 500."""
+        return _decoded(name, self.manifest_bytes(name))
+
+    def commit(self, name: Name, data: bytes) -> frozenset[str]:
+        """Install ``data`` as the manifest of ``name``.
+
+        Returns the digests that its predecessor had and it has not, for :meth:`collect`. ``data``
+        must be a valid manifest whose blobs are all here, else ManifestError or OllamaError 500 is
+        raised and nothing changes.
+        """
+        new = manifests.decode_manifest(data)
+        with self._lock:
+            for digest in new.digests:
+                self.blobs.require(digest)
+            old = self._digests_of(name)
+            manifests.write_manifest_bytes(self.root, name, data)
+            return old - new.digests
+
+    def collect(self, digests: Iterable[str]) -> None:
+        """Remove those of ``digests`` that no model uses and nobody has pinned, if pruning is on."""
+        if self.may_prune:
+            with self._lock:
+                self._collect(digests)
+
+    def copy(self, source: Name, destination: Name) -> None:
+        """Give the model ``source`` the second name ``destination``; both are resolved first.
+
+        Raises ModelNotFound, unless both are the same name.
+        """
+        with self._lock:
+            source, destination = self.resolve(source), self.resolve(destination)
+            if source.parts != destination.parts:
+                manifests.write_manifest_bytes(self.root, destination, self.manifest_bytes(source))
+
+    def delete(self, name: Name) -> None:
+        """Remove the model and the blobs that no other model uses; ``name`` is resolved first.
+
+        A model whose manifest is damaged goes too. Raises ModelNotFound.
+        """
+        with self._lock:
+            name = self.resolve(name)
+            old = self._digests_of(name)
+            try:
+                manifests.manifest_path(self.root, name).unlink()
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise ModelNotFound(name) from error
+            self._models.pop(name, None)
+            manifests.prune_empty_directories(self.root)
+            self._collect(old)
+
+    @contextmanager
+    def pinning(self) -> Iterator[Callable[[str], None]]:
+        """Within the block, blobs given to the yielded function survive every removal."""
+        held: list[str] = []
+
+        def pin(digest: str) -> None:
+            with self._lock:
+                self._pinned[digest] += 1
+                held.append(digest)
+
+        try:
+            yield pin
+        finally:
+            with self._lock:
+                self._pinned.subtract(held)
+                self._pinned += Counter()
+
+    def _digests_of(self, name: Name) -> frozenset[str]:
+        """The blobs of the installed model ``name``; none where there is no such model."""
+        try:
+            return self.manifest(name).digests
+        except (ModelNotFound, OllamaError):
+            return frozenset()
+
+    def _collect(self, digests: Iterable[str]) -> None:
+        """Remove those of ``digests`` that no manifest mentions and nobody has pinned."""
+        unused = {digest for digest in digests if not self._pinned[digest]}
+        if not unused:
+            return
+        for path, name in manifests.walk(self.root):
+            unused -= _mentioned(path) if name is None else self._mentioned_by(name)
+        for digest in unused:
+            self.blobs.remove(digest)
+
+    def _mentioned_by(self, name: Name) -> frozenset[str]:
+        cached = self._models.get(name)
+        if cached is not None:
+            try:
+                return self.load(name).manifest.digests
+            except (ModelNotFound, OllamaError):
+                pass
+        return _mentioned(manifests.manifest_path(self.root, name))
+
+
+def _mentioned(path: Path) -> frozenset[str]:
+    """The digests in a manifest file, also in one that cannot be used: its blobs are not ours to judge."""
+    try:
+        return manifests.digests_in(path.read_bytes())
+    except OSError:
+        return frozenset()
+
+
+def _decoded(name: Name, data: bytes) -> Manifest:
+    try:
+        return manifests.decode_manifest(data)
+    except ManifestError as error:
+        raise OllamaError(500, f"the manifest of '{name.short}' is damaged: {error}") from error

@@ -1,0 +1,58 @@
+"""Requests about models: create, show, copy, delete.
+
+Source: ``spec/models-and-cli.md`` sections 4.1, 5.2, 5.3 and 5.4. Unknown fields are ignored.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class CreateRequest(msgspec.Struct, frozen=True):
+    """``POST /api/create``. ``name``, ``quantization`` are the deprecated names of other fields."""
+
+    model: str = ""
+    name: str = ""
+    stream: bool | None = None
+    from_: str = msgspec.field(name="from", default="")
+    remote_host: str = ""
+    files: dict[str, str] | None = None
+    draft_files: dict[str, str] | None = None
+    adapters: dict[str, str] | None = None
+    template: str = ""
+    system: str = ""
+    license: Any = None
+    parameters: dict[str, Any] | None = None
+    messages: list[dict[str, Any]] | None = None
+    quantize: str = ""
+    quantization: str = ""
+    draft_quantize: str = ""
+    renderer: str = ""
+    parser: str = ""
+    requires: str = ""
+    info: dict[str, Any] | None = None
+
+
+class ShowRequest(msgspec.Struct, frozen=True):
+    """``POST /api/show``. ``system`` and ``options`` overlay the Modelfile that is shown."""
+
+    model: str = ""
+    name: str = ""
+    system: str = ""
+    template: str = ""
+    verbose: bool = False
+    options: dict[str, Any] | None = None
+
+
+class CopyRequest(msgspec.Struct, frozen=True):
+    """``POST /api/copy``."""
+
+    source: str = ""
+    destination: str = ""
+
+
+class DeleteRequest(msgspec.Struct, frozen=True):
+    """``DELETE /api/delete``."""
+
+    model: str = ""
+    name: str = ""

@@ -1,0 +1,261 @@
+"""The store as a user of its methods sees it."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.manifests import ManifestError, manifest_path
+from ollama_tw.library.names import parse_name
+from ollama_tw.library.store import ModelNotFound, Store, StoreUnusable
+
+Install = Callable[..., None]
+DOCKER = "application/vnd.docker.container.image.v1+json"
+OLLAMA = "application/vnd.ollama.image."
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "models", prune=True)
+    store.open()
+    return store
+
+
+@pytest.fixture
+def install(store: Store) -> Install:
+    def put(name: str, *layers: tuple[str, bytes], config: bytes = b'{"model_format":"gguf"}') -> None:
+        def layer(kind: str, data: bytes) -> dict[str, object]:
+            digest, size, _ = store.blobs.put(data)
+            return {"mediaType": kind, "digest": digest, "size": size}
+
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": layer(DOCKER, config),
+            "layers": [layer(OLLAMA + kind, data) for kind, data in layers],
+        }
+        store.collect(store.commit(parse_name(name), json.dumps(manifest).encode()))
+
+    return put
+
+
+def blob_names(store: Store) -> set[bytes]:
+    return {path.read_bytes() for path in store.blobs.directory.iterdir()}
+
+
+def test_a_model_is_what_its_layers_say(store: Store, install: Install) -> None:
+    install(
+        "m",
+        ("model", b"weights"),
+        ("template", b"old"),
+        ("template", b"{{ .Prompt }}!"),
+        ("system", "sé".encode()),
+        ("params", b'{"stop":["a"],"temperature":1}'),
+        ("messages", b'[{"role":"user","content":"hi"}]'),
+        ("license", b"MIT"),
+        ("license", b"BSD"),
+        ("adapter", b"lora"),
+        ("projector", b"mmproj"),
+        ("embed", b"old stuff"),
+        config=b'{"model_format":"gguf","model_family":"llama","rootfs":{}}',
+    )
+    model = store.load(parse_name("m"))
+    assert model.name.short == "m:latest"
+    assert model.config.model_family == "llama"
+    assert model.model_path is not None
+    assert model.model_path.read_bytes() == b"weights"
+    assert (model.template, model.system) == ("{{ .Prompt }}!", "sé")
+    assert model.params == {"stop": ["a"], "temperature": 1}
+    assert model.messages == ({"role": "user", "content": "hi"},)
+    assert model.licenses == ("MIT", "BSD")
+    assert [path.read_bytes() for path in model.adapter_paths] == [b"lora"]
+    assert [path.read_bytes() for path in model.projector_paths] == [b"mmproj"]
+    assert model.size == 58 + 7 + 3 + 14 + 3 + 30 + 32 + 3 + 3 + 4 + 6 + 9
+    assert len(model.digest) == 64
+
+
+def test_a_cached_model_is_read_again_when_its_manifest_changes(store: Store, install: Install) -> None:
+    install("m", ("system", b"one"))
+    first = store.load(parse_name("m"))
+    assert store.load(parse_name("m")) is first
+    install("m", ("system", b"two"))
+    assert store.load(parse_name("m")).system == "two"
+
+
+def test_a_model_without_its_layer_is_damaged_not_absent(store: Store, install: Install) -> None:
+    install("m", ("system", b"one"))
+    store.blobs.remove("sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed")
+    with pytest.raises(OllamaError) as caught:
+        store.load(parse_name("m"))
+    assert (caught.value.status, caught.value.message) == (
+        500,
+        "model 'm:latest' is incomplete: a layer is missing",
+    )
+
+
+def test_names_are_found_in_any_case(store: Store, install: Install) -> None:
+    install("Me/Llama3:8B")
+    assert store.resolve(parse_name("me/LLAMA3:8b")).short == "Me/Llama3:8B"
+    assert store.resolve(parse_name("ME/new")).short == "Me/new:latest"
+    assert store.resolve(parse_name("other")).short == "other:latest"
+    with pytest.raises(ModelNotFound):
+        store.load(parse_name("me/llama3:8b"))
+
+
+def test_the_list_is_sorted_by_second_and_leaves_out_what_is_broken(
+    store: Store, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, seconds in (("old", 100), ("b", 200), ("a", 200), ("new", 300)):
+        install(name)
+        path = manifest_path(store.root, parse_name(name))
+        os.utime(path, ns=(0, seconds * 10**9 + (5 if name == "b" else 0)))
+    broken = manifest_path(store.root, parse_name("broken"))
+    broken.parent.mkdir()
+    broken.write_bytes(b"{}")
+    (broken.parent / "-bad").write_bytes(b"{}")
+    with caplog.at_level(logging.WARNING, "ollama_tw.library"):
+        names = [model.name.short for model in store.list()]
+    assert names == ["new:latest", "a:latest", "b:latest", "old:latest"]
+    assert len(caplog.records) == 2
+
+
+def test_deleting_removes_what_only_this_model_used(store: Store, install: Install) -> None:
+    install("a", ("system", b"shared"), ("license", b"only a"))
+    install("ns/b", ("system", b"shared"))
+    store.delete(parse_name("A"))
+    assert blob_names(store) == {b"shared", b'{"model_format":"gguf"}'}
+    assert not (store.root / "manifests" / "registry.ollama.ai" / "library").exists()
+    with pytest.raises(ModelNotFound):
+        store.load(parse_name("a"))
+    with pytest.raises(ModelNotFound):
+        store.delete(parse_name("a"))
+    assert store.load(parse_name("ns/b")).system == "shared"
+
+
+def test_a_damaged_model_keeps_its_blobs_until_it_is_deleted(store: Store, install: Install) -> None:
+    install("a", ("system", b"shared"))
+    install("b", ("system", b"shared"))
+    path = manifest_path(store.root, parse_name("b"))
+    path.write_bytes(path.read_bytes().replace(b'"schemaVersion": 2', b'"schemaVersion": 9'))
+    store.delete(parse_name("a"))
+    assert b"shared" in blob_names(store)
+    store.delete(parse_name("b"))
+    assert store.list() == []
+
+
+def test_copying(store: Store, install: Install) -> None:
+    install("a", ("system", b"text"))
+    store.copy(parse_name("A"), parse_name("LIBRARY/x:y"))
+    copied = manifest_path(store.root, parse_name("x:y"))
+    assert copied.read_bytes() == manifest_path(store.root, parse_name("a")).read_bytes()
+    store.delete(parse_name("a"))
+    assert store.load(parse_name("x:y")).system == "text"
+    store.copy(parse_name("nothing"), parse_name("nothing"))
+    with pytest.raises(ModelNotFound):
+        store.copy(parse_name("nothing"), parse_name("b"))
+
+
+def test_replacing_a_model_removes_its_old_blobs(store: Store, install: Install) -> None:
+    install("m", ("system", b"one"))
+    install("m", ("system", b"two"))
+    assert blob_names(store) == {b"two", b'{"model_format":"gguf"}'}
+    kept = Store(store.root, prune=False)
+    digest, size, _ = kept.blobs.put(b"{}")
+    layer = {"mediaType": DOCKER, "digest": digest, "size": size}
+    replaced = kept.commit(parse_name("m"), json.dumps({"schemaVersion": 2, "config": layer}).encode())
+    assert len(replaced) == 2
+    kept.collect(replaced)
+    assert blob_names(store) == {b"two", b'{"model_format":"gguf"}', b"{}"}
+
+
+def test_pinned_blobs_survive(store: Store, install: Install) -> None:
+    install("m", ("system", b"one"))
+    digest = store.manifest(parse_name("m")).layers[0].digest
+    with store.pinning() as pin:
+        pin(digest)
+        pin(digest)
+        store.delete(parse_name("m"))
+        assert blob_names(store) == {b"one"}
+    install("m", ("system", b"one"))
+    store.delete(parse_name("m"))
+    assert blob_names(store) == set()
+
+
+def test_only_whole_models_are_committed(store: Store) -> None:
+    layer = {"mediaType": DOCKER, "digest": "sha256:" + "0" * 64, "size": 1}
+    with pytest.raises(OllamaError):
+        store.commit(parse_name("m"), json.dumps({"schemaVersion": 2, "config": layer}).encode())
+    with pytest.raises(ManifestError):
+        store.commit(parse_name("m"), b"{}")
+    assert store.list() == []
+
+
+def age(path: Path, seconds: float) -> None:
+    moment = time.time() - seconds
+    os.utime(path, (moment, moment))
+
+
+def test_start_up_removes_old_unused_files_only(store: Store, install: Install) -> None:
+    install("m", ("system", b"used"))
+    used = {path.name for path in store.blobs.directory.iterdir()}
+    for name in used:
+        age(store.blobs.directory / name, 7200)
+    for name in ("sha256-" + "1" * 64, "sha256-123456", "sha256-" + "2" * 64 + "-partial"):
+        (store.blobs.directory / name).write_bytes(b"x")
+        age(store.blobs.directory / name, 7200)
+    young = "sha256-" + "3" * 64
+    (store.blobs.directory / young).write_bytes(b"x")
+    (store.root / "manifests" / "empty" / "directory").mkdir(parents=True)
+    upkeep = Store(store.root, prune=True).open()
+    assert (upkeep.total_blobs, upkeep.removed, upkeep.skipped) == (5, 3, False)
+    assert {path.name for path in store.blobs.directory.iterdir()} == used | {young}
+    assert not (store.root / "manifests" / "empty").exists()
+
+
+def test_start_up_removes_nothing_beside_a_corrupt_manifest(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = store.blobs.directory / ("sha256-" + "1" * 64)
+    path.write_bytes(b"x")
+    age(path, 7200)
+    broken = manifest_path(store.root, parse_name("broken"))
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"{}")
+    assert Store(store.root, prune=True).open().skipped
+    assert path.exists()
+    assert "corrupt manifests detected, skipping prune operation" in caplog.text
+    broken.unlink()
+    assert Store(store.root, prune=False).open().skipped
+    assert path.exists()
+    assert Store(store.root, prune=True).open().removed == 1
+
+
+def test_start_up_renames_old_blobs_and_forgets_half_written_manifests(store: Store) -> None:
+    (store.blobs.directory / ("sha256:" + "1" * 64)).write_bytes(b"x")
+    (store.root / "manifests" / ".manifest-abc").write_bytes(b"{")
+    Store(store.root, prune=False).open()
+    assert (store.blobs.directory / ("sha256-" + "1" * 64)).exists()
+    assert not (store.root / "manifests" / ".manifest-abc").exists()
+
+
+def test_a_store_that_cannot_be_made_says_where(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnusable) as caught:
+        Store(tmp_path / "file" / "models", prune=True).open()
+    assert str(caught.value) == (
+        f"failed to create directory: not a directory: {tmp_path / 'file' / 'models' / 'blobs'}"
+    )
+
+
+def test_paths_that_are_no_models_are_not_found(store: Store) -> None:
+    path = manifest_path(store.root, parse_name("m"))
+    path.mkdir(parents=True)
+    with pytest.raises(ModelNotFound):
+        store.load(parse_name("m"))
+    with pytest.raises(ModelNotFound):
+        store.manifest_bytes(parse_name("m/x"))
