@@ -7,7 +7,7 @@ Source: ``spec/inference-api.md`` section 0.1; the texts of refusals are our own
 import binascii
 import codecs
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -43,8 +43,9 @@ def decode(body: bytes, type_: type[T], *, go_type: str, empty: str = "missing r
         value = {}
     if type(value) is not dict:
         raise OllamaError(400, f"json: cannot unmarshal {_go_kind(value)} into Go value of type {go_type}")
+    struct: type = type_
     try:
-        return msgspec.convert(_normaliser(type_)(value), type_)
+        return msgspec.convert(_for_struct(struct)(value), type_)
     except msgspec.ValidationError as error:
         raise OllamaError(400, _wrong_type(str(error))) from None
 
@@ -160,15 +161,8 @@ class _Field:
 
 
 @cache
-def _normaliser(type_: Hashable) -> _Normaliser:
-    """What turns a decoded object into one whose keys and nulls ``msgspec.convert`` understands."""
-    info = inspect.type_info(type_)
-    assert isinstance(info, inspect.StructType)
-    return _for_struct(info.cls)
-
-
-@cache
 def _for_struct(cls: type) -> _Normaliser:
+    """What turns a decoded object into one whose keys and nulls ``msgspec.convert`` understands."""
     exact: dict[str, _Field] = {}
     folded: dict[str, _Field] = {}
 
