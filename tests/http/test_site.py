@@ -1,0 +1,469 @@
+import json
+from typing import Any
+
+import msgspec
+from treq.testing import StubTreq
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import TestCase
+from twisted.web.http_headers import Headers
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.http.app import Health, Routes
+from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
+from ollama_tw.http.replies import read_json, send_empty, send_json
+from ollama_tw.http.site import ApiSite, RootResource, make_site
+from tests.http.fakes import RawClient, connect
+
+
+class Body(msgspec.Struct):
+    model: str = ""
+
+
+class Sample:
+    """Routes that do what handlers do."""
+
+    def __init__(self) -> None:
+        self.held: list[Deferred[None]] = []
+        self.cancelled = 0
+
+    def register(self, routes: Routes) -> None:
+        routes.add("POST", "/api/echo", self.echo)
+        routes.add("GET", "/api/ps", self.ps)
+        routes.add("HEAD GET", "/api/odd", self.ps)
+        routes.add("POST DELETE", "/api/odd", self.ps)
+        routes.add("GET", "/api/known", self.known)
+        routes.add("GET", "/api/broken", self.broken)
+        routes.add("GET", "/api/midway", self.midway)
+        routes.add("GET", "/api/hold", self.hold)
+        routes.add("GET", "/api/show/<name>", self.show)
+
+    async def echo(self, request: Any) -> None:
+        send_json(request, {"model": read_json(request, Body, "api.Body").model})
+
+    def ps(self, request: Any) -> None:
+        send_empty(request)
+
+    def show(self, request: Any, name: str) -> None:
+        send_json(request, {"name": name})
+
+    def known(self, request: Any) -> None:
+        raise OllamaError(503, "server busy <now>")
+
+    async def broken(self, request: Any) -> None:
+        raise KeyError("/secret/path")
+
+    def midway(self, request: Any) -> None:
+        request.write(b"half")
+        raise KeyError("/secret/path")
+
+    async def hold(self, request: Any) -> None:
+        held: Deferred[None] = Deferred()
+        self.held.append(held)
+        try:
+            await held
+        except BaseException:
+            self.cancelled += 1
+            raise
+        send_json(request, {"held": True})
+
+
+def build(origins: tuple[str, ...] = ()) -> tuple[Routes, Sample, Guard]:
+    routes, sample = Routes(), Sample()
+    Health().register(routes)
+    sample.register(routes)
+    return routes, sample, Guard(OriginPolicy(origins), HostPolicy("127.0.0.1", [], "box"))
+
+
+class InMemoryTests(TestCase):
+    """Statuses, headers and bodies, without a socket."""
+
+    def setUp(self) -> None:
+        routes, self.sample, guard = build()
+        self.client = StubTreq(RootResource(guard, routes.resource()))
+
+    async def ask(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, Headers, bytes]:
+        response = await self.client.request(
+            method, "http://localhost" + path, data=body, headers=headers, allow_redirects=False
+        )
+        return response.code, response.headers, await response.content()
+
+    def header(self, headers: Headers, name: str) -> list[str]:
+        return list(headers.getRawHeaders(name, []))
+
+    async def test_root(self) -> None:
+        status, headers, body = await self.ask("GET", "/")
+        self.assertEqual((status, body), (200, b"Ollama is running"))
+        self.assertEqual(self.header(headers, "content-type"), ["text/plain; charset=utf-8"])
+        status, headers, body = await self.ask("HEAD", "/")
+        self.assertEqual((status, body), (200, b""))
+
+    async def test_version(self) -> None:
+        status, headers, body = await self.ask("GET", "/api/version")
+        self.assertEqual((status, body), (200, b'{"version":"0.5.0"}'))
+        self.assertEqual(self.header(headers, "content-type"), ["application/json; charset=utf-8"])
+        self.assertEqual((await self.ask("HEAD", "/api/version"))[0], 200)
+
+    async def test_errors_for_the_user(self) -> None:
+        status, headers, body = await self.ask("GET", "/api/known")
+        self.assertEqual((status, body), (503, b'{"error":"server busy \\u003cnow\\u003e"}'))
+        self.assertEqual(self.header(headers, "content-type"), ["application/json"])
+        self.assertEqual(self.header(headers, "retry-after"), ["1"])
+        status, headers, body = await self.ask("POST", "/api/echo", b"")
+        self.assertEqual((status, body), (400, b'{"error":"missing request body"}'))
+        self.assertEqual(self.header(headers, "retry-after"), [])
+
+    async def test_our_own_mistakes_show_nothing_and_are_logged(self) -> None:
+        status, headers, body = await self.ask("GET", "/api/broken")
+        self.assertEqual(status, 500)
+        self.assertEqual(self.header(headers, "content-type"), ["application/json"])
+        text = json.loads(body)["error"]
+        self.assertRegex(text, r"^internal server error; the server's log has it as request [0-9a-f]{8}$")
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    async def test_unknown_paths(self) -> None:
+        for path in (
+            "/nope",
+            "/api",
+            "/api/echo/x",
+            "//api/ps",
+            "/%2Fapi/ps",
+            "/api//ps",
+            "/api/show/a%2Fb",
+            "/%ff",
+            "/nope/",
+        ):
+            for method in ("GET", "POST", "DELETE"):
+                status, headers, body = await self.ask(method, path)
+                self.assertEqual((path, status, body), (path, 404, b"404 page not found"))
+                self.assertEqual(self.header(headers, "content-type"), ["text/plain"])
+
+    async def test_known_paths_with_other_methods(self) -> None:
+        for method, path, allow in (
+            ("GET", "/api/echo", "POST"),
+            ("HEAD", "/api/ps", "GET"),
+            ("PUT", "/api/odd", "HEAD, GET, POST, DELETE"),
+            ("BREW", "/api/version", "HEAD, GET"),
+        ):
+            status, headers, body = await self.ask(method, path)
+            self.assertEqual(status, 405)
+            self.assertEqual(body, b"" if method == "HEAD" else b"405 method not allowed")
+            self.assertEqual(self.header(headers, "allow"), [allow])
+            self.assertEqual(self.header(headers, "content-type"), ["text/plain"])
+
+    async def test_trailing_slash(self) -> None:
+        for method, path, status, location in (
+            ("GET", "/api/version/", 301, "/api/version"),
+            ("HEAD", "/api/version/", 307, "/api/version"),
+            ("POST", "/api/echo/?a=b%20c", 307, "/api/echo?a=b%20c"),
+            ("GET", "/api/show/x%20y/", 301, "/api/show/x%20y"),
+        ):
+            answer, headers, body = await self.ask(method, path)
+            self.assertEqual((answer, body), (status, b""))
+            self.assertEqual(self.header(headers, "location"), [location])
+        self.assertEqual((await self.ask("GET", "/api/echo/"))[0], 404)
+
+    async def test_foreign_origins_and_hosts_meet_no_route(self) -> None:
+        for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+            for method, path in (("GET", "/"), ("POST", "/api/echo"), ("GET", "/nope"), ("OPTIONS", "/")):
+                status, _, body = await self.ask(method, path, **headers)
+                self.assertEqual((status, body), (403, b""))
+
+    async def test_welcome_origin(self) -> None:
+        status, headers, _ = await self.ask("GET", "/nope", Origin="http://localhost:5173")
+        self.assertEqual(status, 404)
+        self.assertEqual(self.header(headers, "vary"), ["Origin"])
+        self.assertEqual(self.header(headers, "access-control-allow-origin"), ["http://localhost:5173"])
+
+    async def test_preflight_on_any_path(self) -> None:
+        for path in ("/api/echo", "/nope"):
+            status, headers, body = await self.ask("OPTIONS", path, Origin="http://localhost:5173")
+            self.assertEqual((status, body), (204, b""))
+            self.assertEqual(self.header(headers, "access-control-max-age"), ["43200"])
+            self.assertEqual(
+                self.header(headers, "vary"),
+                ["Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers"],
+            )
+            self.assertEqual(self.header(headers, "content-length"), [])
+
+    async def test_options_without_an_origin(self) -> None:
+        self.assertEqual((await self.ask("OPTIONS", "/api/echo"))[0], 204)
+        self.assertEqual((await self.ask("OPTIONS", "/api/echo", Host="127.0.0.1:11434"))[0], 405)
+        self.assertEqual((await self.ask("OPTIONS", "/nope", Host="127.0.0.1:11434"))[0], 404)
+
+
+def head(method: str, path: str, *lines: str) -> bytes:
+    return "\r\n".join((f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *lines, "", "")).encode()
+
+
+class SocketTests(TestCase):
+    """What only a connection shows."""
+
+    def setUp(self) -> None:
+        routes, self.sample, guard = build()
+        self.site: ApiSite = make_site(routes.resource(), guard, reactor=reactor, max_body=1000)
+        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(self.port.stopListening)
+        self.clients: list[RawClient] = []
+
+    async def tearDown(self) -> None:
+        self.site.abort()
+        for client in self.clients:
+            await client.gone
+
+    async def connect(self) -> RawClient:
+        client = await connect(self.port)
+        self.clients.append(client)
+        return client
+
+    async def exchange(self, data: bytes) -> bytes:
+        """All that the server says to ``data`` before it closes."""
+        client = await self.connect()
+        client.send(data)
+        return await client.gone
+
+    async def test_server_header(self) -> None:
+        answer = await self.exchange(head("GET", "/nope", "Connection: close"))
+        self.assertIn(b"\r\nServer: ollama_tw/0.5.0\r\n", answer)
+        self.assertIn(b"\r\nContent-Length: 18\r\n", answer)
+
+    async def test_pipelined_requests_are_answered_in_order(self) -> None:
+        client = await self.connect()
+        echo = head("POST", "/api/echo", "Content-Length: 13") + b'{"model":"1"}'
+        client.send(head("GET", "/api/hold") + echo + head("GET", "/api/version", "Connection: close"))
+        while not self.sample.held:
+            await tick()
+        self.assertEqual((client.received, self.site.inflight.count), (b"", 1))
+        self.sample.held[0].callback(None)
+        answer = await client.gone
+        bodies = [part.partition(b"HTTP/1.1")[0] for part in answer.split(b"\r\n\r\n")[1:]]
+        self.assertEqual(bodies, [b'{"held":true}', b'{"model":"1"}', b'{"version":"0.5.0"}'])
+        self.assertEqual(self.site.inflight.count, 0)
+
+    async def test_conflicting_framing_is_refused_and_the_connection_closed(self) -> None:
+        smuggled = head("GET", "/api/version")
+        for lines in (
+            ("Content-Length: 5", "Transfer-Encoding: chunked"),
+            ("Transfer-Encoding: chunked", "Content-Length: 5"),
+            ("Content-Length: 5", "Content-Length: 6"),
+            ("Content-Length: 5, 5",),
+            ("Content-Length: +5",),
+            ("Content-Length: -5",),
+            ("Content-Length: 0x5",),
+            ("Content-Length: 5_0",),
+            ("Content-Length:",),
+            ("Content-Length: " + "9" * 5000,),
+            ("Transfer-Encoding: chunked, gzip",),
+            ("Transfer-Encoding: xchunked",),
+            ("Transfer-Encoding : chunked",),
+            (" Content-Length: 5", "Content-Length: 6", "Content-Length: 7"),
+            ("X: a\x00b",),
+            ("no colon",),
+        ):
+            answer = await self.exchange(head("POST", "/api/echo", *lines) + b"0\r\n\r\n" + smuggled)
+            self.assertEqual((lines, answer[:25]), (lines, b"HTTP/1.1 400 Bad Request\r"))
+            self.assertEqual((lines, answer.count(b"HTTP/1.1")), (lines, 1))
+
+    async def test_malformed_chunks_are_refused(self) -> None:
+        for body in (
+            b"-5\r\nhello\r\n",
+            b"0x5\r\nhello\r\n",
+            b"5\nhello\r\n" + b"x" * 2000,
+            b"5\r\nhelloo\r\n",
+            b"5;\x00\r\n",
+        ):
+            answer = await self.exchange(head("POST", "/api/echo", "Transfer-Encoding: chunked") + body)
+            self.assertEqual((body, answer[:25]), (body, b"HTTP/1.1 400 Bad Request\r"))
+            self.assertEqual((body, answer.count(b"HTTP/1.1")), (body, 1))
+
+    async def test_chunked_body(self) -> None:
+        lines = ("Transfer-Encoding: chunked", "Connection: close")
+        body = b'5;ext="x"\r\n{"mod\r\n8\r\nel":"m"}\r\n0\r\nTrailer: x\r\n\r\n'
+        answer = await self.exchange(head("POST", "/api/echo", *lines) + body)
+        self.assertTrue(answer.endswith(b'\r\n\r\n{"model":"m"}'), answer)
+
+    async def test_body_is_read_whatever_its_type_is_called(self) -> None:
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+            lines = ("Content-Length: 15", "Connection: close", f"Content-Type: {kind}")
+            answer = await self.exchange(head("POST", "/api/echo", *lines) + b'{"MODEL":"<m>"}')
+            self.assertTrue(answer.endswith(b'\r\n\r\n{"model":"\\u003cm\\u003e"}'), answer)
+
+    async def test_hosts_must_be_one(self) -> None:
+        for data in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n",
+        ):
+            client = await self.connect()
+            client.send(data)
+            answer = await client.until(b"\r\n\r\n")
+            self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
+            self.assertNotIn(b"Ollama is running", answer)
+        answer = await self.exchange(b"GET / HTTP/1.0\r\n\r\n")
+        self.assertTrue(answer.endswith(b"Ollama is running"), answer)
+
+    async def test_star_does_not_slip_past_the_guard(self) -> None:
+        client = await self.connect()
+        client.send(b"OPTIONS * HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        self.assertTrue((await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 403 "))
+
+    async def test_large_heads_pass_and_floods_do_not(self) -> None:
+        filler = [f"X-{n}: {'a' * 1000}" for n in range(50)]
+        answer = await self.exchange(head("GET", "/", "Connection: close", *filler))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+        answer = await self.exchange(head("GET", "/", *filler, *filler))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
+        answer = await self.exchange(head("GET", "/", *("a: b" for _ in range(501))))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
+        answer = await self.exchange(b"GET /" + b"a" * 70_000)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 431 "), answer)
+
+    async def test_too_large_a_body_is_refused_and_the_connection_goes_on(self) -> None:
+        error = b'{"error":"the request body is larger than 1000 bytes"}'
+        client = await self.connect()
+        client.send(head("POST", "/api/echo", "Content-Length: 1001") + b" " * 1001)
+        self.assertTrue((await client.until(error)).startswith(b"HTTP/1.1 413 "))
+        client.received = b""
+        chunk = b"258\r\n" + b" " * 600 + b"\r\n"
+        client.send(head("POST", "/api/echo", "Transfer-Encoding: chunked") + chunk + chunk + b"0\r\n\r\n")
+        self.assertTrue((await client.until(error)).startswith(b"HTTP/1.1 413 "))
+        client.received = b""
+        client.send(head("GET", "/api/version"))
+        await client.until(b'{"version":"0.5.0"}')
+
+    async def test_who_asks_first_need_not_send_a_refused_body(self) -> None:
+        for lines in (("Content-Length: 1001",), ("Content-Length: 5", "Origin: http://evil.example")):
+            answer = await self.exchange(head("POST", "/api/echo", "Expect: 100-continue", *lines))
+            self.assertNotIn(b"100 Continue", answer)
+            self.assertIn(b"\r\nConnection: close\r\n", answer)
+        client = await self.connect()
+        client.send(head("POST", "/api/echo", "Expect: 100-continue", "Content-Length: 13"))
+        await client.until(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.send(b'{"model":"m"}')
+        await client.until(b'\r\n\r\n{"model":"m"}')
+
+    async def test_a_reply_that_fails_midway_is_not_taken_for_a_whole_one(self) -> None:
+        answer = await self.exchange(head("GET", "/api/midway"))
+        self.assertNotIn(b"0\r\n\r\n", answer)
+        self.assertNotIn(b"secret", answer)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    async def test_a_client_that_goes_cancels_its_handler(self) -> None:
+        client = await self.connect()
+        client.send(head("GET", "/api/hold"))
+        while not self.sample.held:
+            await tick()
+        idle = self.site.inflight.idle()
+        self.assertNoResult(idle)
+        assert client.transport is not None
+        client.transport.loseConnection()
+        await idle
+        self.assertEqual(self.sample.cancelled, 1)
+        self.assertEqual(self.site.inflight.count, 0)
+
+    async def test_drain_waits_for_replies_and_closes_what_is_idle(self) -> None:
+        quiet, half, busy = await self.connect(), await self.connect(), await self.connect()
+        quiet.send(head("GET", "/"))
+        await quiet.until(b"Ollama is running")
+        half.send(b"GET / HTTP/1.1\r\nHo")
+        busy.send(head("GET", "/api/hold") + head("GET", "/api/version"))
+        while not self.sample.held:
+            await tick()
+        drained = self.site.drain()
+        await quiet.gone
+        await half.gone
+        self.assertNoResult(drained)
+        self.sample.held[0].callback(None)
+        await drained
+        answer = await busy.gone
+        self.assertIn(b"\r\nConnection: close\r\n", answer)
+        self.assertTrue(answer.endswith(b'{"held":true}'), answer)
+
+    async def test_one_line_of_log_a_request(self) -> None:
+        lines: list[tuple[Any, ...]] = []
+
+        def observe(event: Any) -> None:
+            if event["log_namespace"] == "ollama_tw.http.access":
+                lines.append(tuple(event[key] for key in ("status", "size", "method", "path", "note")))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        await self.exchange(
+            head("GET", "/api/version?key=secret") + head("GET", "/n%20\x7fope", "Connection: close")
+        )
+        client = await self.connect()
+        client.send(head("POST", "/api/echo", "Content-Length: 100"))
+        while not self.site.inflight.count:
+            await tick()
+        assert client.transport is not None
+        client.transport.loseConnection()
+        await self.site.inflight.idle()
+        self.assertEqual(
+            lines,
+            [
+                (200, 19, "GET", "/api/version", ""),
+                (404, 18, "GET", "/n%20\x7fope", ""),
+                (499, 0, "POST", "/api/echo", " (client gone)"),
+            ],
+        )
+
+
+def tick() -> Deferred[None]:
+    """Fires in the reactor's next turn."""
+    deferred: Deferred[None] = Deferred()
+    reactor.callLater(0, deferred.callback, None)  # type: ignore[attr-defined]
+    return deferred
+
+
+class TimeLimitTests(TestCase):
+    """Silence and trickles, on a clock of our own."""
+
+    def setUp(self) -> None:
+        routes, self.sample, guard = build()
+        self.clock = Clock()
+        site = make_site(routes.resource(), guard, reactor=self.clock, idle_timeout=60)
+        self.transport = StringTransport()
+        self.channel: Any = site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+
+    def test_silence_closes(self) -> None:
+        self.clock.advance(59)
+        self.assertFalse(self.transport.disconnecting)
+        self.clock.advance(2)
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_a_head_that_trickles_in_is_cut(self) -> None:
+        for byte in head("GET", "/", "X: " + "a" * 200):
+            if not self.transport.disconnecting:
+                self.channel.dataReceived(bytes([byte]))
+                self.clock.advance(1)
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.transport.value(), b"")
+
+    def test_a_body_may_trickle(self) -> None:
+        self.channel.dataReceived(head("POST", "/api/echo", "Content-Length: 13"))
+        for byte in b'{"model":"m"}':
+            self.clock.advance(50)
+            self.channel.dataReceived(bytes([byte]))
+        self.assertTrue(self.transport.value().endswith(b'{"model":"m"}'))
+
+    def test_a_kept_connection_has_its_whole_time_for_each_head(self) -> None:
+        for _ in range(3):
+            self.clock.advance(50)
+            self.channel.dataReceived(head("GET", "/")[:10])
+            self.clock.advance(50)
+            self.channel.dataReceived(head("GET", "/")[10:])
+        self.assertEqual(self.transport.value().count(b"Ollama is running"), 3)
+        self.assertFalse(self.transport.disconnecting)
+
+    def test_a_slow_reply_is_not_silence(self) -> None:
+        self.channel.dataReceived(head("GET", "/api/hold"))
+        self.clock.advance(10_000)
+        self.sample.held[0].callback(None)
+        self.assertTrue(self.transport.value().endswith(b'{"held":true}'))
+        self.clock.advance(61)
+        self.assertTrue(self.transport.disconnecting)
