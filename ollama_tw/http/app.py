@@ -11,12 +11,15 @@ A handler takes the request and the parts of the path, may be a coroutine, repli
 """
 
 from collections.abc import Awaitable, Callable
+from functools import wraps
 
 from klein import Klein
+from twisted.internet.defer import CancelledError
 from twisted.web.http import Request
 from twisted.web.resource import IResource
 
 from ollama_tw import __version__
+from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.errors import install_error_handlers
 from ollama_tw.http.replies import send_json, send_text
 
@@ -34,7 +37,7 @@ class Routes:
     def add(self, methods: str, path: str, handler: Handler) -> None:
         """Serve ``path`` (in Werkzeug's syntax) for ``methods``, e.g. ``"HEAD GET"``."""
         endpoint = f"{methods} {path}"
-        self._app.route(path, methods=methods.split(), endpoint=endpoint)(handler)
+        self._app.route(path, methods=methods.split(), endpoint=endpoint)(_quiet_when_alone(handler))
         for rule in self._app.url_map.iter_rules(endpoint):
             # Werkzeug adds HEAD to every GET; here it exists only where it is named.
             rule.methods = set(methods.split())
@@ -43,6 +46,23 @@ class Routes:
         """All that is registered, for :func:`~ollama_tw.http.site.make_site`."""
         resource: IResource = self._app.resource()
         return resource
+
+
+def _quiet_when_alone(handler: Handler) -> Handler:
+    """``handler``, but without the traceback that Klein logs for errors after the client has gone."""
+
+    @wraps(handler)
+    async def handle(request: Request, **parts: str) -> None:
+        try:
+            result = handler(request, **parts)
+            if result is not None:
+                await result
+        except (Cancelled, OllamaError):
+            if getattr(request, "channel", None) is None:
+                raise CancelledError from None
+            raise
+
+    return handle
 
 
 class Health:

@@ -7,6 +7,7 @@ a refused upload is not read when the client asked first; replies carry nothing 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
+import re
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +24,7 @@ MAX_HEAD = 64 * 1024
 """The longest request line and headers together, in bytes."""
 
 _DIGITS_OF_A_LENGTH = 18
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(?=/|\Z)", re.IGNORECASE)
 
 
 class BodySink(Protocol):
@@ -67,6 +69,10 @@ class ApiRequest(server.Request):
         # The head is complete. Twisted fills these in only after the body, and the choice of a
         # sink needs them now.
         channel = self.channel
+        if scheme := _ABSOLUTE.match(channel._path):
+            # RFC 9112 section 3.2.2: the target's host counts, and a Host header is ignored.
+            self.requestHeaders.setRawHeaders(b"Host", [scheme[1]])
+            channel._path = channel._path[scheme.end() :] or b"/"
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
         self.path = self.uri.partition(b"?")[0]
         self.site = channel.site

@@ -4,14 +4,14 @@ from typing import Any
 import msgspec
 from treq.testing import StubTreq
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 from twisted.web.http_headers import Headers
 
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.app import Health, Routes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.replies import read_json, send_empty, send_json
@@ -40,6 +40,8 @@ class Sample:
         routes.add("GET", "/api/midway", self.midway)
         routes.add("GET", "/api/hold", self.hold)
         routes.add("GET", "/api/show/<name>", self.show)
+        routes.add("GET", "/api/takeover", self.take_over)
+        routes.add("GET", "/api/cancel", self.cancel)
 
     async def echo(self, request: Any) -> None:
         send_json(request, {"model": read_json(request, Body, "api.Body").model})
@@ -60,14 +62,22 @@ class Sample:
         request.write(b"half")
         raise KeyError("/secret/path")
 
+    def take_over(self, request: Any) -> Deferred[None]:
+        request.detach()
+        request.channel.transport.write(b"another protocol")
+        return Deferred()
+
+    def cancel(self, request: Any) -> None:
+        raise Cancelled
+
     async def hold(self, request: Any) -> None:
         held: Deferred[None] = Deferred()
         self.held.append(held)
         try:
             await held
-        except BaseException:
+        except CancelledError:
             self.cancelled += 1
-            raise
+            raise Cancelled from None
         send_json(request, {"held": True})
 
 
@@ -117,6 +127,10 @@ class InMemoryTests(TestCase):
         status, headers, body = await self.ask("POST", "/api/echo", b"")
         self.assertEqual((status, body), (400, b'{"error":"missing request body"}'))
         self.assertEqual(self.header(headers, "retry-after"), [])
+
+    async def test_a_request_that_was_cancelled_by_us(self) -> None:
+        status, _, body = await self.ask("GET", "/api/cancel")
+        self.assertEqual((status, body), (499, b'{"error":"request canceled"}'))
 
     async def test_our_own_mistakes_show_nothing_and_are_logged(self) -> None:
         status, headers, body = await self.ask("GET", "/api/broken")
@@ -383,6 +397,28 @@ class SocketTests(TestCase):
         self.assertIn(b"\r\nConnection: close\r\n", answer)
         self.assertTrue(answer.endswith(b'{"held":true}'), answer)
 
+    async def test_a_connection_taken_over_is_not_http_any_more(self) -> None:
+        client = await self.connect()
+        client.send(head("GET", "/api/takeover"))
+        await client.until(b"another protocol")
+        self.assertEqual(self.site.inflight.count, 0)
+        await self.site.drain()
+        assert client.transport is not None
+        client.transport.loseConnection()
+        await client.gone
+        await tick()
+        self.assertEqual(self.site.inflight.count, 0)
+
+    async def test_absolute_targets_name_the_host(self) -> None:
+        data = head("GET", "HTTP://localhost:11434/api/version", "Connection: close")
+        answer = await self.exchange(data.replace(b"127.0.0.1", b"evil.example"))
+        self.assertTrue(answer.endswith(b'{"version":"0.5.0"}'), answer)
+        self.assertTrue(
+            (await self.exchange(head("GET", "http://localhost", "Connection: close"))).endswith(b"running")
+        )
+        answer = await self.exchange(head("GET", "http://evil.example/api/version", "Connection: close"))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 403 "), answer)
+
     async def test_one_line_of_log_a_request(self) -> None:
         lines: list[tuple[Any, ...]] = []
 
@@ -450,6 +486,17 @@ class TimeLimitTests(TestCase):
             self.clock.advance(50)
             self.channel.dataReceived(bytes([byte]))
         self.assertTrue(self.transport.value().endswith(b'{"model":"m"}'))
+
+    def test_a_slow_disk_is_not_the_clients_silence(self) -> None:
+        self.channel.dataReceived(head("POST", "/api/echo", "Content-Length: 13") + b"{")
+        self.channel.pause_body()
+        self.assertEqual(self.transport.producerState, "paused")
+        self.clock.pump([50] * 100)
+        self.assertFalse(self.transport.disconnecting)
+        self.channel.resume_body()
+        self.assertEqual(self.transport.producerState, "producing")
+        self.clock.pump([50] * 2)
+        self.assertTrue(self.transport.disconnecting)
 
     def test_a_kept_connection_has_its_whole_time_for_each_head(self) -> None:
         for _ in range(3):
