@@ -106,3 +106,10 @@ def started_pool() -> ThreadPool:
     pool = ThreadPool(1, 2)
     pool.start()
     return pool
+
+
+def tick() -> Deferred[None]:
+    """Fires in the reactor's next turn."""
+    deferred: Deferred[None] = Deferred()
+    reactor.callLater(0, deferred.callback, None)  # type: ignore[attr-defined]
+    return deferred

@@ -10,7 +10,7 @@ from ollama_tw.http.app import Health, Routes
 from ollama_tw.http.blobs import HELD, Blobs
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.site import make_site
-from tests.http.fakes import FakeStore, RawClient, connect, started_pool
+from tests.http.fakes import FakeStore, RawClient, connect, started_pool, tick
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 OTHER = "sha256:" + "0" * 64
@@ -201,10 +201,3 @@ class BlobTests(TestCase):
         self.assertEqual(status, 500)
         self.assertNotIn(b"secret", text)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
-
-
-def tick() -> Deferred[None]:
-    """Fires in the reactor's next turn."""
-    deferred: Deferred[None] = Deferred()
-    reactor.callLater(0, deferred.callback, None)  # type: ignore[attr-defined]
-    return deferred
