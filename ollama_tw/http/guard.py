@@ -1,0 +1,218 @@
+"""Who may speak to the server at all: the origins of web pages and the names in Host headers.
+
+The two policies are pure; :class:`Guard` asks them about a request before anything is routed,
+for plain requests and WebSocket handshakes alike.
+
+Source: ``spec/inference-api.md`` sections 5.4 and 5.5, ``spec/serve.md`` (``OLLAMA_ORIGINS``).
+"""
+
+import ipaddress
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from twisted.web.http import Request
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``status`` ends the request with that status and no body; None lets it go on.
+
+    ``headers`` belong on the reply in either case, a name that comes twice twice.
+    """
+
+    status: int | None = None
+    headers: Headers = ()
+
+
+GO_ON = Decision()
+REFUSED = Decision(403)
+
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0")
+_LOCAL_SCHEMES = ("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*")
+_KNOWN_SCHEMES = (
+    "http://",
+    "https://",
+    "chrome-extension://",
+    "safari-extension://",
+    "moz-extension://",
+    "ms-browser-extension://",
+)
+_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
+_ALLOWED_HEADERS = ",".join(
+    (
+        "Authorization",
+        "Content-Type",
+        "User-Agent",
+        "Accept",
+        "X-Requested-With",
+        "Openai-Beta",
+        "X-Stainless-Arch",
+        "X-Stainless-Async",
+        "X-Stainless-Custom-Poll-Interval",
+        "X-Stainless-Helper-Method",
+        "X-Stainless-Lang",
+        "X-Stainless-Os",
+        "X-Stainless-Package-Version",
+        "X-Stainless-Poll-Helper",
+        "X-Stainless-Retry-Count",
+        "X-Stainless-Runtime",
+        "X-Stainless-Runtime-Version",
+        "X-Stainless-Timeout",
+    )
+)
+_PREFLIGHT: Headers = (
+    ("Access-Control-Allow-Methods", _METHODS),
+    ("Access-Control-Allow-Headers", _ALLOWED_HEADERS),
+    ("Access-Control-Max-Age", "43200"),
+)
+
+
+class OriginPolicy:
+    """Which web pages may use the API (CORS).
+
+    ``origins`` are the entries of ``OLLAMA_ORIGINS``; pages of this machine and of desktop
+    applications are always welcome. Raises ValueError on an entry that can match nothing: one
+    with two ``*``, or without ``*`` and with a scheme that no browser sends.
+    """
+
+    def __init__(self, origins: Iterable[str]) -> None:
+        listed = [entry for origin in origins if (entry := origin.strip().lower())]
+        for entry in listed:
+            if entry.count("*") > 1:
+                raise ValueError(f"OLLAMA_ORIGINS: only one * is allowed in {entry!r}")
+            if "*" not in entry and not entry.startswith(_KNOWN_SCHEMES):
+                raise ValueError(f"OLLAMA_ORIGINS: {entry!r} must start with http:// or https://")
+        for host in _LOCAL_HOSTS:
+            listed += [f"http://{host}", f"https://{host}", f"http://{host}:*", f"https://{host}:*"]
+        listed += _LOCAL_SCHEMES
+        self._any = "*" in listed
+        self._exact = frozenset(entry for entry in listed if "*" not in entry)
+        self._wildcards = [tuple(entry.split("*")) for entry in listed if "*" in entry]
+
+    def decide(self, method: str, origin: str | None, host: str) -> Decision:
+        """What becomes of a request with these headers; ``host`` is "" where there is none."""
+        if not origin or origin in (f"http://{host}", f"https://{host}"):
+            return GO_ON
+        if not self._allows(origin):
+            return REFUSED
+        if self._any:
+            headers: Headers = (("Access-Control-Allow-Origin", "*"),)
+        else:
+            headers = (("Vary", "Origin"), ("Access-Control-Allow-Origin", origin))
+        if method != "OPTIONS":
+            return Decision(None, headers)
+        if not self._any:
+            headers += (
+                ("Vary", "Access-Control-Request-Method"),
+                ("Vary", "Access-Control-Request-Headers"),
+            )
+        return Decision(204, _PREFLIGHT + headers)
+
+    def _allows(self, origin: str) -> bool:
+        return (
+            self._any
+            or origin in self._exact
+            or any(origin.startswith(before) and origin.endswith(after) for before, after in self._wildcards)
+        )
+
+
+_PRIVATE = tuple(
+    ipaddress.ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+)
+
+
+class HostPolicy:
+    """Which names the server answers to, so that no page can rebind its own name to it.
+
+    It watches only a server bound to loopback (or to something that is no IP address, such as a
+    UNIX socket). ``local_addresses`` are those of this machine's interfaces, ``hostname`` its name.
+    """
+
+    def __init__(self, bound_host: str, local_addresses: Collection[str], hostname: str) -> None:
+        bound = _address(bound_host)
+        self._active = bound is None or bound.is_loopback
+        self._local = frozenset(filter(None, map(_address, local_addresses)))
+        self._names = frozenset({"", "localhost", hostname.lower()})
+
+    def decide(self, method: str, host: str) -> Decision:
+        """What becomes of a request whose Host header is ``host``, "" where there is none."""
+        if not self._active:
+            return GO_ON
+        name = _without_port(host)
+        address = _address(name)
+        if address is not None and (
+            address.is_loopback
+            or address.is_unspecified
+            or address in self._local
+            or any(address in network for network in _PRIVATE)
+        ):
+            return GO_ON
+        name = name.lower()
+        if name in self._names or name.endswith((".localhost", ".local", ".internal")):
+            return Decision(204) if method == "OPTIONS" else GO_ON
+        return REFUSED
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _without_port(host: str) -> str:
+    """``host`` less its port; brackets fall only together with a port, as in Ollama."""
+    name, colon, port = host.rpartition(":")
+    if not colon:
+        return host
+    if name.startswith("[") and name.endswith("]") and "[" not in name[1:] and "]" not in port:
+        return name[1:-1]
+    return host if ":" in name or "[" in name or "]" in name else name
+
+
+class Guard:
+    """Both policies, asked about twisted.web requests."""
+
+    def __init__(self, origins: OriginPolicy, hosts: HostPolicy) -> None:
+        self._origins = origins
+        self._hosts = hosts
+
+    def decide(self, request: Request) -> Decision:
+        """The verdict on a request whose head has come; nothing is written.
+
+        A request that names several hosts, or none although HTTP/1.1 asks for it, gets 400: it
+        could mean one thing to us and another to a proxy.
+        """
+        hosts = request.requestHeaders.getRawHeaders(b"host", ())
+        if len(hosts) > 1 or (not hosts and request.clientproto == b"HTTP/1.1"):
+            return Decision(400)
+        method = request.method.decode("latin-1")
+        host = hosts[0].decode("latin-1") if hosts else ""
+        origins = request.requestHeaders.getRawHeaders(b"origin")
+        origin = None if origins is None else ", ".join(value.decode("latin-1") for value in origins)
+
+        by_origin = self._origins.decide(method, origin, host)
+        if by_origin.status is not None:
+            return by_origin
+        by_host = self._hosts.decide(method, host)
+        return Decision(by_host.status, by_origin.headers + by_host.headers)
+
+    def admits(self, request: Request) -> bool:
+        """Put the verdict's headers, and its status if it has one, on ``request``.
+
+        False means that the reply is complete but for sending it: without a body.
+        """
+        decision = self.decide(request)
+        for name, value in decision.headers:
+            request.responseHeaders.addRawHeader(name, value)
+        if decision.status is None:
+            return True
+        request.setResponseCode(decision.status)
+        if decision.status != 204:
+            request.responseHeaders.setRawHeaders("Content-Length", ["0"])
+        return False

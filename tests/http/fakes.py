@@ -1,0 +1,115 @@
+"""What the tests of this folder share: a blob store in memory, a server on a real socket, a raw client."""
+
+import hashlib
+import threading
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from ollama_tw.errors import OllamaError
+
+
+class FakeWriter:
+    def __init__(self, store: "FakeStore") -> None:
+        self._store = store
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._store.gate.wait(10)
+        if self._store.failure is not None:
+            raise self._store.failure
+        self._hash.update(data)
+        self.size += len(data)
+        self._store.written += len(data)
+
+    def commit(self) -> tuple[str, int]:
+        digest = "sha256:" + self._hash.hexdigest()
+        self._store.blobs[digest] = self.size
+        return digest, self.size
+
+    def abort(self) -> None:
+        self._store.aborted += 1
+        for deferred in self._store.on_abort:
+            reactor.callFromThread(deferred.callback, None)  # type: ignore[attr-defined]
+
+
+class FakeStore:
+    """Digests and sizes only. ``gate`` closed makes the disk slow, ``failure`` makes it fail."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, int] = {}
+        self.written = 0
+        self.writers = 0
+        self.aborted = 0
+        self.failure: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.on_abort: list[Deferred[None]] = []
+
+    def exists(self, digest: str) -> bool:
+        name, _, rest = digest.replace("-", ":", 1).partition(":")
+        if name != "sha256" or len(rest) != 64 or set(rest.lower()) - set("0123456789abcdef"):
+            raise OllamaError(400, "invalid digest format")
+        return f"sha256:{rest.lower()}" in self.blobs
+
+    def writer(self) -> FakeWriter:
+        self.writers += 1
+        return FakeWriter(self)
+
+
+class RawClient(Protocol):
+    """Sends bytes as they are; ``until`` and ``gone`` tell what came back."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self._waiting: list[tuple[bytes, Deferred[bytes]]] = []
+        self.gone: Deferred[bytes] = Deferred()
+
+    def send(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        for mark, deferred in list(self._waiting):
+            if mark in self.received:
+                self._waiting.remove((mark, deferred))
+                deferred.callback(self.received)
+
+    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008
+        for _, deferred in self._waiting:
+            deferred.errback(AssertionError(f"connection lost; so far: {self.received!r}"))
+        self.gone.callback(self.received)
+
+    def until(self, mark: bytes) -> Deferred[bytes]:
+        """Fires with all that was received once ``mark`` is in it."""
+        deferred: Deferred[bytes] = Deferred()
+        if mark in self.received:
+            deferred.callback(self.received)
+        else:
+            self._waiting.append((mark, deferred))
+        return deferred
+
+
+def connect(port: Any) -> Deferred[RawClient]:
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+    return connectProtocol(endpoint, RawClient())
+
+
+def started_pool() -> ThreadPool:
+    pool = ThreadPool(1, 2)
+    pool.start()
+    return pool
+
+
+def tick() -> Deferred[None]:
+    """Fires in the reactor's next turn."""
+    deferred: Deferred[None] = Deferred()
+    reactor.callLater(0, deferred.callback, None)  # type: ignore[attr-defined]
+    return deferred
