@@ -24,6 +24,9 @@ from benchmarks.exchange import Server, ask
 from benchmarks.measure import Run, Sample, Summary, summarise
 from benchmarks.scenarios import SCENARIOS, Load
 
+# A narrower table loses figures; a terminal that is narrower wraps its lines instead.
+TABLE_WIDTH = 132
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -233,6 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(report.markdown(cells))
     else:
         console = Console()
+        console.width = max(console.width, TABLE_WIDTH)
         for table in report.tables(cells):
             console.print(table)
         for note in report.notes(cells):
