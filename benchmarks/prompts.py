@@ -21,6 +21,9 @@ WORD_LIST = (
     "product doctor wall patient worker news test movie north love"
 )
 WORDS = WORD_LIST.split()
+# Left with bare words a small model may end its reply at once; a count it carries on until it is stopped.
+COUNT = "1 2 3 4 5 6 7 8 9 10"
+COUNT_TOKENS = 20
 
 
 def words(count: int, *key: object) -> str:
@@ -29,6 +32,11 @@ def words(count: int, *key: object) -> str:
     return " ".join(chooser.choices(WORDS, k=count))
 
 
-def continued(beginning: str, count: int, *key: object) -> str:
-    """`beginning` and `count` words of its own behind it."""
-    return f"{beginning} {words(count, *key)}"
+def prompt(tokens: int, *key: object) -> str:
+    """A prompt of about `tokens` tokens, at least one word and the count that keeps the model going."""
+    return f"{words(max(tokens - COUNT_TOKENS, 1), *key)} {COUNT}"
+
+
+def continued(beginning: str, tokens: int, *key: object) -> str:
+    """`beginning` and behind it a prompt of about `tokens` tokens."""
+    return f"{beginning} {prompt(tokens, *key)}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from benchmarks.measure import Run, Sample
-from benchmarks.prompts import continued, words
+from benchmarks.prompts import continued, prompt, words
 
 
 class Ask(Protocol):
@@ -38,7 +38,7 @@ async def plain(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
 
     async def client(number: int) -> list[Sample]:
         return [
-            await ask(words(load.prompt_tokens, *load.key, "plain", number, turn))
+            await ask(prompt(load.prompt_tokens, *load.key, "plain", number, turn))
             for turn in range(load.requests)
         ]
 
@@ -58,7 +58,7 @@ async def shared_prefix(ask: Ask, load: Load, clock: Callable[[], float]) -> Run
             for number in range(load.clients)
         ]
         start = clock()
-        samples += await asyncio.gather(*(ask(prompt) for prompt in prompts))
+        samples += await asyncio.gather(*(ask(asked) for asked in prompts))
         seconds += clock() - start
     return Run(tuple(samples), seconds)
 
@@ -72,15 +72,15 @@ async def second_turn(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
     seconds = 0.0
     for turn in range(load.requests):
         opening = [
-            words(load.prefix_tokens, *load.key, "chat", turn, number) for number in range(load.clients)
+            prompt(load.prefix_tokens, *load.key, "chat", turn, number) for number in range(load.clients)
         ]
-        replies = await asyncio.gather(*(ask(prompt, keep_text=True) for prompt in opening))
+        replies = await asyncio.gather(*(ask(first, keep_text=True) for first in opening))
         prompts = [
             continued(first + reply.text, load.own_tokens, *load.key, "more", turn, number)
             for number, (first, reply) in enumerate(zip(opening, replies, strict=True))
         ]
         start = clock()
-        second = await asyncio.gather(*(ask(prompt) for prompt in prompts))
+        second = await asyncio.gather(*(ask(asked) for asked in prompts))
         seconds += clock() - start
         samples += [b if a.error is None else a for a, b in zip(replies, second, strict=True)]
     return Run(tuple(samples), seconds)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from benchmarks.measure import Run, Sample
 from benchmarks.scenarios import SCENARIOS, Load
 
-LOAD = Load(clients=3, requests=2, prompt_tokens=6, prefix_tokens=20, own_tokens=4, key=(1,))
+LOAD = Load(clients=3, requests=2, prompt_tokens=26, prefix_tokens=30, own_tokens=24, key=(1,))
 
 
 class Listener:
@@ -36,19 +36,19 @@ def test_plain_never_asks_the_same_twice() -> None:
     assert len(done.samples) == 6
     assert done.seconds == 6.0
     assert len(set(listener.prompts)) == 6
-    assert [len(prompt.split(" ")) for prompt in listener.prompts] == [6] * 6
+    assert [len(prompt.split(" ")) for prompt in listener.prompts] == [16] * 6
 
 
 def test_shared_prefix_has_one_beginning_a_round() -> None:
     listener = Listener()
     done = run("shared-prefix", listener)
     assert len(done.samples) == 6
-    beginnings = [tuple(prompt.split(" ")[:20]) for prompt in listener.prompts]
+    beginnings = [tuple(prompt.split(" ")[:30]) for prompt in listener.prompts]
     assert len(set(beginnings[:3])) == 1
     assert len(set(beginnings[3:])) == 1
     assert beginnings[0] != beginnings[3]
     assert len(set(listener.prompts)) == 6
-    assert {len(prompt.split(" ")) for prompt in listener.prompts} == {24}
+    assert {len(prompt.split(" ")) for prompt in listener.prompts} == {44}
 
 
 def test_second_turn_measures_only_the_second_turn_which_repeats_the_first() -> None:
@@ -60,7 +60,7 @@ def test_second_turn_measures_only_the_second_turn_which_repeats_the_first() -> 
     for first, second in zip(listener.prompts[0:3], listener.prompts[3:6], strict=True):
         assert len(first.split(" ")) == 20
         assert second.startswith(first + " and so on ")
-        assert len(second.split(" ")) == 27
+        assert len(second.split(" ")) == 37
 
 
 def test_a_chat_whose_first_turn_fails_is_a_failed_one() -> None:

@@ -46,7 +46,7 @@ def full(body: dict[str, Any]) -> Sequence[bytes]:
 
 @asynccontextmanager
 async def fake(name: str, handler: Handler, log: list[tuple[str, str]]) -> AsyncIterator[str]:
-    """A server that sends each piece as a chunk, or 503 if there are none; it logs its name and the prompts."""
+    """A server that sends each piece as a chunk, or 503 if there are none; it logs name and prompts."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
