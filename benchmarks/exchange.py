@@ -1,0 +1,166 @@
+"""One request over a bare asyncio stream: as much HTTP/1.1 as a streamed reply needs, and no more.
+
+A full HTTP client costs several times the processor time per piece, which the measured servers would miss.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+from benchmarks.dialects import DIALECTS, Reply, failure, read
+from benchmarks.measure import Sample
+
+READ_SIZE = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server to measure: its name in the report, how to speak to it, and its process if that is known."""
+
+    name: str
+    dialect: str
+    url: str
+    model: str
+    pid: int | None = None
+
+
+class ChunkDecoder:
+    """Takes the bytes of a chunked body, cut anywhere, and gives its content; `done` after the last chunk."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._left = 0
+        self.done = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The content in `data` as far as it is complete. Raises ValueError for a bad chunk size."""
+        self._rest += data
+        content = []
+        while self._rest and not self.done:
+            if self._left > 2:
+                piece = self._rest[: self._left - 2]
+                content.append(piece)
+                self._rest = self._rest[len(piece) :]
+                self._left -= len(piece)
+            elif self._left:
+                # What is left of a chunk is the line end behind it.
+                skipped = min(self._left, len(self._rest))
+                self._rest = self._rest[skipped:]
+                self._left -= skipped
+            else:
+                line, end, rest = self._rest.partition(b"\r\n")
+                if not end:
+                    break
+                size = int(line.split(b";")[0], 16)
+                self._rest = rest
+                self._left = size + 2
+                self.done = size == 0
+        return b"".join(content)
+
+
+class PlainDecoder:
+    """Takes a body that is not chunked: `length` bytes, or all until the connection ends if that is None."""
+
+    def __init__(self, length: int | None) -> None:
+        self._left = length
+        self.done = length == 0
+
+    def feed(self, data: bytes) -> bytes:
+        """The content in `data`."""
+        if self._left is not None:
+            self._left -= len(data)
+            self.done = self._left <= 0
+        return data
+
+
+def request_bytes(server: Server, prompt: str, output_tokens: int) -> bytes:
+    """The whole request, headers and body."""
+    dialect = DIALECTS[server.dialect]
+    url = urlsplit(server.url)
+    body = json.dumps(dialect.body(server.model, prompt, output_tokens)).encode()
+    head = (
+        f"POST {url.path.rstrip('/')}{dialect.path} HTTP/1.1\r\n"
+        f"Host: {url.netloc}\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def parse_head(head: bytes) -> tuple[int, ChunkDecoder | PlainDecoder]:
+    """The status of a reply and the decoder for its body. Raises ValueError for what is not HTTP."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    version, _, rest = first.partition(" ")
+    if not version.startswith("HTTP/1."):
+        raise ValueError(f"not an HTTP reply: {first[:60]!r}")
+    headers = {
+        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        return int(rest[:3]), ChunkDecoder()
+    length = headers.get("content-length")
+    return int(rest[:3]), PlainDecoder(int(length) if length else None)
+
+
+async def ask(
+    server: Server,
+    prompt: str,
+    output_tokens: int,
+    *,
+    timeout: float,
+    clock: Callable[[], float],
+    keep_text: bool = False,
+) -> Sample:
+    """Send one prompt and read the reply to its end. Whatever goes wrong becomes the sample's `error`."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await _ask(server, prompt, output_tokens, clock, keep_text)
+    except TimeoutError:
+        return Sample(error=f"no end after {timeout:g} s")
+    except asyncio.IncompleteReadError:
+        return Sample(error="the connection ended before a reply")
+    except (OSError, ValueError) as error:
+        return Sample(error=str(error) or type(error).__name__)
+
+
+async def _ask(
+    server: Server, prompt: str, output_tokens: int, clock: Callable[[], float], keep_text: bool
+) -> Sample:
+    dialect = DIALECTS[server.dialect]
+    url = urlsplit(server.url)
+    request = request_bytes(server, prompt, output_tokens)
+    start = clock()
+    reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
+    try:
+        writer.write(request)
+        status, decoder = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
+        if status != 200:
+            raise ValueError(f"{status} {await _error_text(reader, decoder)}")
+        reply = Reply(dialect)
+        while not decoder.done and (data := await reader.read(READ_SIZE)):
+            reply.feed(decoder.feed(data), clock())
+    finally:
+        writer.close()
+    counts, times = reply.finish()
+    return Sample(
+        first=times[0] - start if times else None,
+        gaps=tuple(after - before for before, after in pairwise(times)),
+        output_tokens=counts.output,
+        prompt_tokens=counts.prompt,
+        cached_tokens=counts.cached,
+        text=reply.whole_text() if keep_text else "",
+    )
+
+
+async def _error_text(reader: asyncio.StreamReader, decoder: ChunkDecoder | PlainDecoder) -> str:
+    body = b""
+    while not decoder.done and (data := await reader.read(READ_SIZE)):
+        body += decoder.feed(data)
+    try:
+        return failure(read(body)) or body.decode()
+    except ValueError:
+        return body[:200].decode("utf-8", "replace")

@@ -1,0 +1,145 @@
+"""What one request, one run and several repeats of a run amount to. Pure; times are seconds."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request as its client saw it.
+
+    `gaps` are the times between neighbouring pieces of text. The token counts are the server's own, from its
+    last record; `cached_tokens` is None where it does not say. A request that failed has `error` and nothing
+    else that counts.
+    """
+
+    first: float | None = None
+    gaps: tuple[float, ...] = ()
+    output_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    text: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One pass of a scenario over one server; `seconds` covers only what was measured."""
+
+    samples: tuple[Sample, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of a run, or of the repeats of one; None where nothing was measured.
+
+    `prompt_tokens`, `cached_tokens` and `output_tokens` are means over the requests that succeeded; `rss` is
+    in bytes; `client_cpu` is the load generator's own processor time as a share of the run's time.
+    """
+
+    requests: int
+    errors: int
+    tokens_per_second: float | None
+    first_p50: float | None
+    first_p95: float | None
+    gap_p99: float | None
+    prompt_tokens: float | None
+    cached_tokens: float | None
+    output_tokens: float | None
+    rss: int | None
+    client_cpu: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Advantage:
+    """How many times better the first server is than another: above 1 it is, whatever the figure."""
+
+    tokens_per_second: float | None
+    first_p50: float | None
+    first_p95: float | None
+    gap_p99: float | None
+    rss: float | None
+
+
+def percentile(values: Iterable[float], percent: float) -> float | None:
+    """The percentile with linear interpolation between ranks; None of nothing."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    rank = (len(ordered) - 1) * percent / 100
+    low = int(rank)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
+
+
+def summarise(run: Run, *, rss: int | None = None, client_cpu: float | None = None) -> Summary:
+    """The figures of one run. Failed requests are counted and leave no trace in the rest."""
+    good = [sample for sample in run.samples if sample.error is None]
+    firsts = [sample.first for sample in good if sample.first is not None]
+    tokens = sum(sample.output_tokens for sample in good)
+    cached = [sample.cached_tokens for sample in good if sample.cached_tokens is not None]
+    return Summary(
+        requests=len(run.samples),
+        errors=len(run.samples) - len(good),
+        tokens_per_second=tokens / run.seconds if good and run.seconds > 0 else None,
+        first_p50=percentile(firsts, 50),
+        first_p95=percentile(firsts, 95),
+        gap_p99=percentile((gap for sample in good for gap in sample.gaps), 99),
+        prompt_tokens=fmean(sample.prompt_tokens for sample in good) if good else None,
+        cached_tokens=fmean(cached) if cached else None,
+        output_tokens=tokens / len(good) if good else None,
+        rss=rss,
+        client_cpu=client_cpu,
+    )
+
+
+def over_repeats(repeats: Sequence[Summary]) -> Summary:
+    """The repeats as one: medians, but sums of requests and errors, the largest `rss` and `client_cpu`."""
+
+    def middle(figure: Callable[[Summary], float | None]) -> float | None:
+        return _median(figure(repeat) for repeat in repeats)
+
+    return Summary(
+        requests=sum(repeat.requests for repeat in repeats),
+        errors=sum(repeat.errors for repeat in repeats),
+        tokens_per_second=middle(lambda s: s.tokens_per_second),
+        first_p50=middle(lambda s: s.first_p50),
+        first_p95=middle(lambda s: s.first_p95),
+        gap_p99=middle(lambda s: s.gap_p99),
+        prompt_tokens=middle(lambda s: s.prompt_tokens),
+        cached_tokens=middle(lambda s: s.cached_tokens),
+        output_tokens=middle(lambda s: s.output_tokens),
+        rss=max((repeat.rss for repeat in repeats if repeat.rss is not None), default=None),
+        client_cpu=max((r.client_cpu for r in repeats if r.client_cpu is not None), default=None),
+    )
+
+
+def advantage(ours: Sequence[Summary], theirs: Sequence[Summary]) -> Advantage:
+    """The median of the ratios of neighbouring repeats, so that what slows a pair down drops out.
+
+    A pair in which a request failed is left out: a server that refuses work is not a fast one.
+    """
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if not a.errors and not b.errors]
+
+    def ratio(figure: Callable[[Summary], float | None], *, more_is_better: bool) -> float | None:
+        found = []
+        for a, b in pairs:
+            mine, other = figure(a), figure(b)
+            if mine and other:
+                found.append(mine / other if more_is_better else other / mine)
+        return _median(found)
+
+    return Advantage(
+        tokens_per_second=ratio(lambda s: s.tokens_per_second, more_is_better=True),
+        first_p50=ratio(lambda s: s.first_p50, more_is_better=False),
+        first_p95=ratio(lambda s: s.first_p95, more_is_better=False),
+        gap_p99=ratio(lambda s: s.gap_p99, more_is_better=False),
+        rss=ratio(lambda s: s.rss, more_is_better=False),
+    )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None

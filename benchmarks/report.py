@@ -1,0 +1,165 @@
+"""The figures as a table for a terminal, Markdown for the documentation, and JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from benchmarks.measure import Summary, advantage, over_repeats
+
+COLUMNS = (
+    "scenario", "clients", "server", "tokens/s", "first p50 ms", "first p95 ms", "gap p99 ms",
+    "requests", "errors", "prompt", "cached", "output", "RSS MiB",
+)  # fmt: skip
+RATIO_COLUMNS = ("scenario", "clients", "servers", "tokens/s", "first p50", "first p95", "gap p99", "RSS")
+MEBIBYTE = 1 << 20
+# Beyond this the servers did different work: a reply that ends early leaves more of the time to prefill.
+LENGTH_TOLERANCE = 0.05
+BUSY_CLIENT = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One scenario at one number of clients: the repeats of each server, in the order of the command line."""
+
+    scenario: str
+    clients: int
+    repeats: dict[str, tuple[Summary, ...]]
+
+
+def figure_rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """A row for each cell and server, under COLUMNS."""
+    rows: list[tuple[str, ...]] = []
+    for cell in cells:
+        for name, repeats in cell.repeats.items():
+            total = over_repeats(repeats)
+            rows.append(
+                (
+                    cell.scenario,
+                    str(cell.clients),
+                    name,
+                    _number(total.tokens_per_second, 1),
+                    _number(total.first_p50, 0, 1000),
+                    _number(total.first_p95, 0, 1000),
+                    _number(total.gap_p99, 1, 1000),
+                    str(total.requests),
+                    str(total.errors),
+                    _number(total.prompt_tokens, 0),
+                    _number(total.cached_tokens, 0),
+                    _number(total.output_tokens, 1),
+                    _number(total.rss, 0, 1 / MEBIBYTE),
+                )
+            )
+    return rows
+
+
+def ratio_rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """A row for each cell and each server but the first, under RATIO_COLUMNS; above 1 the first is better."""
+    rows: list[tuple[str, ...]] = []
+    for cell in cells:
+        first, *others = cell.repeats
+        for other in others:
+            ratios = advantage(cell.repeats[first], cell.repeats[other])
+            rows.append(
+                (
+                    cell.scenario,
+                    str(cell.clients),
+                    f"{first} : {other}",
+                    _number(ratios.tokens_per_second, 2),
+                    _number(ratios.first_p50, 2),
+                    _number(ratios.first_p95, 2),
+                    _number(ratios.gap_p99, 2),
+                    _number(ratios.rss, 2),
+                )
+            )
+    return rows
+
+
+def notes(cells: Sequence[Cell]) -> list[str]:
+    """What a reader must know before trusting the figures."""
+    found = []
+    for cell in cells:
+        where = f"{cell.scenario}, {cell.clients} clients"
+        totals = {name: over_repeats(repeats) for name, repeats in cell.repeats.items()}
+        lengths = {
+            name: total.output_tokens for name, total in totals.items() if total.output_tokens is not None
+        }
+        if lengths and min(lengths.values()) < (1 - LENGTH_TOLERANCE) * max(lengths.values()):
+            said = ", ".join(f"{name} {length:.1f}" for name, length in lengths.items())
+            found.append(
+                f"{where}: replies differ in length ({said} tokens); the ratios compare unlike work."
+            )
+        for name, total in totals.items():
+            if total.errors:
+                found.append(f"{where}: {total.errors} of {total.requests} requests to {name} failed.")
+            if total.client_cpu is not None and total.client_cpu > BUSY_CLIENT:
+                found.append(
+                    f"{where}: the load generator took {total.client_cpu:.0%} of a core beside {name}."
+                )
+    return found
+
+
+def tables(cells: Sequence[Cell]) -> list[Table]:
+    """The figures, and the ratios if there is more than one server, for a rich console."""
+    made = [_table("Medians over the repeats", COLUMNS, figure_rows(cells))]
+    ratios = ratio_rows(cells)
+    if ratios:
+        made.append(_table("How many times better the first is", RATIO_COLUMNS, ratios))
+    return made
+
+
+def markdown(cells: Sequence[Cell]) -> str:
+    """The same two tables and the notes as Markdown."""
+    parts = [_markdown_table(COLUMNS, figure_rows(cells))]
+    ratios = ratio_rows(cells)
+    if ratios:
+        parts.append(_markdown_table(RATIO_COLUMNS, ratios))
+    said = notes(cells)
+    if said:
+        parts.append("\n".join(f"- {note}" for note in said))
+    return "\n\n".join(parts) + "\n"
+
+
+def document(cells: Sequence[Cell], settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything, each repeat included, for `json.dump`. Times in seconds, sizes in bytes."""
+    return {
+        "settings": settings,
+        "cells": [
+            {
+                "scenario": cell.scenario,
+                "clients": cell.clients,
+                "servers": {
+                    name: {
+                        "median": asdict(over_repeats(repeats)),
+                        "repeats": [asdict(repeat) for repeat in repeats],
+                    }
+                    for name, repeats in cell.repeats.items()
+                },
+                "first_against": {
+                    other: asdict(advantage(next(iter(cell.repeats.values())), cell.repeats[other]))
+                    for other in list(cell.repeats)[1:]
+                },
+            }
+            for cell in cells
+        ],
+        "notes": notes(cells),
+    }
+
+
+def _number(value: float | None, digits: int, factor: float = 1) -> str:
+    return "–" if value is None else f"{value * factor:.{digits}f}"
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number in (0, 2) else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    ruler = ["---" if number in (0, 2) else "---:" for number in range(len(columns))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (columns, ruler, *rows))

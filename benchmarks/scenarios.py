@@ -1,0 +1,93 @@
+"""What the clients do. Each scenario is one coroutine: it takes a way to ask and gives one Run."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from benchmarks.measure import Run, Sample
+from benchmarks.prompts import continued, prompt, words
+
+
+class Ask(Protocol):
+    """Sends one prompt to the server under test."""
+
+    async def __call__(self, prompt: str, *, keep_text: bool = False) -> Sample: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much is asked. Lengths are in tokens, `requests` is for each client, `key` makes prompts differ."""
+
+    clients: int
+    requests: int
+    prompt_tokens: int
+    prefix_tokens: int
+    own_tokens: int
+    key: tuple[object, ...]
+
+
+class Scenario(Protocol):
+    """Runs a load; `clock` gives seconds."""
+
+    async def __call__(self, ask: Ask, load: Load, clock: Callable[[], float]) -> Run: ...
+
+
+async def plain(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+    """A closed loop: a client sends its next prompt when its last reply has ended; no two are alike."""
+
+    async def client(number: int) -> list[Sample]:
+        return [
+            await ask(prompt(load.prompt_tokens, *load.key, "plain", number, turn))
+            for turn in range(load.requests)
+        ]
+
+    start = clock()
+    done = await asyncio.gather(*(client(number) for number in range(load.clients)))
+    return Run(tuple(sample for samples in done for sample in samples), clock() - start)
+
+
+async def shared_prefix(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+    """Rounds: all clients come at once with one long beginning, new each round, and an end of their own."""
+    samples: list[Sample] = []
+    seconds = 0.0
+    for turn in range(load.requests):
+        prefix = words(load.prefix_tokens, *load.key, "prefix", turn)
+        prompts = [
+            continued(prefix, load.own_tokens, *load.key, "own", turn, number)
+            for number in range(load.clients)
+        ]
+        start = clock()
+        samples += await asyncio.gather(*(ask(asked) for asked in prompts))
+        seconds += clock() - start
+    return Run(tuple(samples), seconds)
+
+
+async def second_turn(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+    """Rounds of long chats: all clients have their first turn, then all the second, which is measured.
+
+    The second prompt is the first, the reply and a few words more.
+    """
+    samples: list[Sample] = []
+    seconds = 0.0
+    for turn in range(load.requests):
+        opening = [
+            prompt(load.prefix_tokens, *load.key, "chat", turn, number) for number in range(load.clients)
+        ]
+        replies = await asyncio.gather(*(ask(first, keep_text=True) for first in opening))
+        prompts = [
+            continued(first + reply.text, load.own_tokens, *load.key, "more", turn, number)
+            for number, (first, reply) in enumerate(zip(opening, replies, strict=True))
+        ]
+        start = clock()
+        second = await asyncio.gather(*(ask(asked) for asked in prompts))
+        seconds += clock() - start
+        samples += [b if a.error is None else a for a, b in zip(replies, second, strict=True)]
+    return Run(tuple(samples), seconds)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "plain": plain,
+    "shared-prefix": shared_prefix,
+    "second-turn": second_turn,
+}

@@ -1,0 +1,271 @@
+"""Compare servers side by side under the same load: `python benchmarks/serve.py --help`."""
+
+import argparse
+import asyncio
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import urlsplit
+
+import psutil
+from rich.console import Console
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks import report
+from benchmarks.dialects import DIALECTS
+from benchmarks.exchange import Server, ask
+from benchmarks.measure import Run, Sample, Summary, summarise
+from benchmarks.scenarios import SCENARIOS, Load
+
+# A narrower table loses figures; a terminal that is narrower wraps its lines instead.
+TABLE_WIDTH = 132
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says; token counts are wishes, the report has what the servers counted."""
+
+    scenarios: tuple[str, ...]
+    clients: tuple[int, ...]
+    requests: int
+    repeats: int
+    warmup: int
+    prompt_tokens: int
+    prefix_tokens: int
+    own_tokens: int
+    output_tokens: int
+    timeout: float
+    seed: int
+
+    def load(self, clients: int, requests: int, *key: object) -> Load:
+        """The load of one run; `key` tells its prompts from those of all other runs."""
+        return Load(
+            clients=clients,
+            requests=requests,
+            prompt_tokens=self.prompt_tokens,
+            prefix_tokens=self.prefix_tokens,
+            own_tokens=self.own_tokens,
+            key=(self.seed, clients, *key),
+        )
+
+
+class Progress:
+    """One line on a terminal, written over; one line a run elsewhere."""
+
+    def __init__(self, stream: TextIO, runs: int) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._runs = runs
+        self._number = 0
+        self._title = ""
+        self._done = 0
+
+    def start(self, title: str) -> None:
+        """A run begins."""
+        self._number += 1
+        self._title = f"[{self._number}/{self._runs}] {title}"
+        self._done = 0
+        self._write("")
+
+    def sample(self) -> None:
+        """A request has ended."""
+        self._done += 1
+        if self._terminal:
+            self._write(f": {self._done} requests done")
+
+    def close(self) -> None:
+        """All runs are over."""
+        if self._terminal:
+            self._stream.write("\r\x1b[K")
+
+    def _write(self, rest: str) -> None:
+        before, after = ("\r\x1b[K", "") if self._terminal else ("", "\n")
+        self._stream.write(f"{before}{self._title}{rest}{after}")
+        self._stream.flush()
+
+
+def parse_url(value: str, model: str) -> Server:
+    """A server from `[NAME:]DIALECT=URL[,pid=N][,model=NAME]`. Raises ValueError, saying what is wrong."""
+    label, _, rest = value.partition("=")
+    name, _, dialect = label.rpartition(":")
+    if dialect not in DIALECTS:
+        raise ValueError(f"{value}: unknown dialect {dialect!r}, not one of {', '.join(DIALECTS)}")
+    url, *extras = rest.split(",")
+    if urlsplit(url).scheme != "http" or not urlsplit(url).hostname:
+        raise ValueError(f"{value}: not an http:// address")
+    pid = None
+    for extra in extras:
+        key, _, word = extra.partition("=")
+        if key == "pid":
+            pid = int(word)
+        elif key == "model":
+            model = word
+        else:
+            raise ValueError(f"{value}: unknown {key!r}, not pid or model")
+    return Server(name or dialect, dialect, url, model, pid)
+
+
+def memory_of(pid: int | None) -> int | None:
+    """Resident bytes of a process and all below it; None without a process."""
+    if pid is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return sum(int(member.memory_info().rss) for member in family)
+    except psutil.NoSuchProcess:
+        return None
+
+
+async def measure(
+    servers: Sequence[Server],
+    settings: Settings,
+    progress: Progress,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    cpu_clock: Callable[[], float] = time.process_time,
+) -> tuple[list[report.Cell], list[str]]:
+    """Run every cell, one server at a time and turn about; also gives the distinct error texts."""
+    errors: dict[str, None] = {}
+
+    async def run(server: Server, scenario: str, load: Load) -> Summary:
+        async def send(prompt: str, *, keep_text: bool = False) -> Sample:
+            sample = await ask(
+                server,
+                prompt,
+                settings.output_tokens,
+                timeout=settings.timeout,
+                clock=clock,
+                keep_text=keep_text,
+            )
+            if sample.error is not None:
+                errors[f"{server.name}: {sample.error}"] = None
+            progress.sample()
+            return sample
+
+        cpu, start = cpu_clock(), clock()
+        done: Run = await SCENARIOS[scenario](send, load, clock)
+        share = (cpu_clock() - cpu) / max(clock() - start, 1e-9)
+        return summarise(done, rss=memory_of(server.pid), client_cpu=share)
+
+    cells = []
+    for scenario in settings.scenarios:
+        for clients in settings.clients:
+            where = f"{scenario}, {clients} clients"
+            for server in servers if settings.warmup else ():
+                progress.start(f"{where}, warm-up: {server.name}")
+                await run(server, "plain", settings.load(clients, settings.warmup, scenario, "warm-up"))
+            repeats: dict[str, list[Summary]] = {server.name: [] for server in servers}
+            for repeat in range(settings.repeats):
+                load = settings.load(clients, settings.requests, scenario, repeat)
+                for server in servers:
+                    progress.start(f"{where}, repeat {repeat + 1}/{settings.repeats}: {server.name}")
+                    repeats[server.name].append(await run(server, scenario, load))
+            cells.append(
+                report.Cell(scenario, clients, {name: tuple(found) for name, found in repeats.items()})
+            )
+    progress.close()
+    return cells, list(errors)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description="Compare servers side by side under the same load.")
+    made.add_argument(
+        "--url",
+        action="append",
+        required=True,
+        metavar="[NAME:]DIALECT=URL[,pid=N][,model=NAME]",
+        help=f"a server; dialects: {', '.join(DIALECTS)}; the ratios put the first against each other",
+    )
+    made.add_argument("--model", default="default", help="the model's name, where the URL gives none")
+    made.add_argument("--scenario", type=_names, default=tuple(SCENARIOS), help="default: all")
+    made.add_argument("--clients", type=_numbers, default=(1, 4, 16), help="default: 1,4,16")
+    made.add_argument("--requests", type=int, default=4, help="for each client (default: 4)")
+    made.add_argument("--repeats", type=int, default=3, help="of each run, turn about (default: 3)")
+    made.add_argument("--warmup", type=int, default=1, help="requests for each client first (default: 1)")
+    made.add_argument("--prompt-tokens", type=int, default=128, help="of plain (default: 128)")
+    made.add_argument(
+        "--prefix-tokens", type=int, default=1000, help="common beginning, or first turn (default: 1000)"
+    )
+    made.add_argument("--own-tokens", type=int, default=30, help="behind the beginning (default: 30)")
+    made.add_argument("--output-tokens", type=int, default=64, help="of each reply (default: 64)")
+    made.add_argument("--timeout", type=float, default=600, help="seconds for a request (default: 600)")
+    made.add_argument(
+        "--seed", type=int, help="of the prompts (default: new each time, so nothing is cached)"
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    made.add_argument("--markdown", action="store_true", help="print Markdown instead of tables")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and report; 1 when a request failed."""
+    options = parser()
+    given = options.parse_args(argv)
+    try:
+        servers = [parse_url(value, given.model) for value in given.url]
+    except ValueError as error:
+        options.error(str(error))
+    if len({server.name for server in servers}) < len(servers):
+        options.error("two servers of one name: give each its own, NAME:DIALECT=URL")
+    settings = Settings(
+        scenarios=given.scenario,
+        clients=given.clients,
+        requests=given.requests,
+        repeats=given.repeats,
+        warmup=given.warmup,
+        prompt_tokens=given.prompt_tokens,
+        prefix_tokens=given.prefix_tokens,
+        own_tokens=given.own_tokens,
+        output_tokens=given.output_tokens,
+        timeout=given.timeout,
+        seed=time.time_ns() % 1_000_000_007 if given.seed is None else given.seed,
+    )
+    rounds = settings.repeats + bool(settings.warmup)
+    runs = len(settings.scenarios) * len(settings.clients) * rounds * len(servers)
+    cells, errors = asyncio.run(measure(servers, settings, Progress(sys.stderr, runs)))
+    if given.markdown:
+        sys.stdout.write(report.markdown(cells))
+    else:
+        console = Console()
+        console.width = max(console.width, TABLE_WIDTH)
+        for table in report.tables(cells):
+            console.print(table)
+        for note in report.notes(cells):
+            console.print(note, markup=False)
+    for text in errors:
+        print(text, file=sys.stderr)
+    if given.json:
+        about = {
+            **asdict(settings),
+            "servers": [{"name": s.name, "dialect": s.dialect, "model": s.model} for s in servers],
+            "machine": platform.machine(),
+            "cores": psutil.cpu_count(logical=False),
+            "python": platform.python_version(),
+        }
+        given.json.write_text(json.dumps(report.document(cells, about), indent=1) + "\n")
+    return 1 if errors else 0
+
+
+def _numbers(value: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in value.split(","))
+
+
+def _names(value: str) -> tuple[str, ...]:
+    names = tuple(value.split(","))
+    for name in names:
+        if name not in SCENARIOS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(SCENARIOS)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

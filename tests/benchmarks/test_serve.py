@@ -1,0 +1,180 @@
+"""The whole generator against two tiny servers, one of each dialect."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.exchange import Server
+from benchmarks.serve import main, parse_url
+
+Handler = Callable[[dict[str, Any]], Sequence[bytes]]
+
+
+def ollama_reply(body: dict[str, Any]) -> Sequence[bytes]:
+    length = body["options"]["num_predict"]
+    piece = b'{"response":" word","done":false}\n'
+    last = b'{"response":"","done":true,"prompt_eval_count":11,"eval_count":%d}\n' % length
+    return [piece] * length + [last]
+
+
+def openai_reply(body: dict[str, Any]) -> Sequence[bytes]:
+    length = body["max_tokens"]
+    piece = b'data: {"choices":[{"text":" word"}]}\n\n'
+    usage = (
+        b'{"completion_tokens":%d,"prompt_tokens":11,"prompt_tokens_details":{"cached_tokens":7}}' % length
+    )
+    return [piece] * length + [
+        b'data: {"choices":[{"text":""}],"usage":' + usage + b"}\n\n",
+        b"data: [DONE]\n\n",
+    ]
+
+
+def short_reply(body: dict[str, Any]) -> Sequence[bytes]:
+    return ollama_reply({"options": {"num_predict": 1}})
+
+
+def full(body: dict[str, Any]) -> Sequence[bytes]:
+    return ()
+
+
+@asynccontextmanager
+async def fake(name: str, handler: Handler, log: list[tuple[str, str]]) -> AsyncIterator[str]:
+    """A server that sends each piece as a chunk, or 503 if there are none; it logs name and prompts."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        body = json.loads(await reader.readexactly(length))
+        log.append((name, body["prompt"]))
+        pieces = handler(body)
+        if pieces:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for piece in pieces:
+                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            writer.write(b"0\r\n\r\n")
+        else:
+            text = b'{"error":"server busy"}'
+            writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def compare(ours: Handler, theirs: Handler, *argv: str) -> tuple[int, list[tuple[str, str]]]:
+    """Run the command against a fake of each dialect; gives its exit code and what they were asked."""
+    log: list[tuple[str, str]] = []
+
+    async def both() -> int:
+        async with fake("ours", ours, log) as a, fake("theirs", theirs, log) as b:
+            urls = ["--url", f"ollama={a},pid={os.getpid()}", "--url", f"llama-server:openai={b}"]
+            run: Awaitable[int] = asyncio.to_thread(main, [*urls, *argv])
+            return await run
+
+    return asyncio.run(both()), log
+
+
+def test_two_servers_are_compared_turn_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "figures.json"
+    code, log = compare(
+        ollama_reply, openai_reply,
+        "--clients", "2", "--requests", "3", "--repeats", "2", "--warmup", "0",
+        "--scenario", "plain", "--output-tokens", "5", "--seed", "1", "--json", str(target), "--markdown",
+    )  # fmt: skip
+    assert code == 0
+    turns = [(name, len(list(asked))) for name, asked in groupby(log, key=lambda entry: entry[0])]
+    assert turns == [("ours", 6), ("theirs", 6), ("ours", 6), ("theirs", 6)]
+    asked = {name: sorted(prompt for who, prompt in log if who == name) for name in ("ours", "theirs")}
+    assert asked["ours"] == asked["theirs"]
+    assert len(set(asked["ours"])) == 12
+
+    figures = json.loads(target.read_text())
+    cell = figures["cells"][0]
+    assert (cell["scenario"], cell["clients"]) == ("plain", 2)
+    mine, other = cell["servers"]["ollama"]["median"], cell["servers"]["llama-server"]["median"]
+    assert (mine["requests"], mine["errors"], mine["output_tokens"]) == (12, 0, 5.0)
+    assert (other["requests"], other["errors"], other["output_tokens"]) == (12, 0, 5.0)
+    assert (mine["prompt_tokens"], mine["cached_tokens"], other["cached_tokens"]) == (11.0, None, 7.0)
+    assert mine["rss"] > 1_000_000
+    assert other["rss"] is None
+    assert len(cell["servers"]["ollama"]["repeats"]) == 2
+    assert cell["first_against"]["llama-server"]["tokens_per_second"] > 0
+    assert figures["settings"]["seed"] == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    ratio = next(line for line in lines if line.startswith("| plain | 2 | ollama : llama-server |"))
+    assert all(float(figure) > 0 for figure in ratio.split(" | ")[3:6])
+    assert any(line.startswith("| plain | 2 | ollama | ") for line in lines)
+
+
+def test_all_scenarios_run_and_the_tables_print(capsys: pytest.CaptureFixture[str]) -> None:
+    code, log = compare(
+        ollama_reply, openai_reply,
+        "--clients", "2", "--requests", "1", "--repeats", "1", "--output-tokens", "2",
+    )  # fmt: skip
+    assert code == 0
+    # Warm-up and measured requests for 2 clients: 2 + 2, 2 + 2 and 2 + 4.
+    assert [name for name, _ in log].count("ours") == 14
+    out, err = capsys.readouterr()
+    assert "How many times better the first is" in out
+    assert "[12/12] second-turn, 2 clients, repeat 1/1: llama-server\n" in err
+
+
+def test_a_server_that_refuses_is_no_fast_one(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = compare(
+        ollama_reply, full,
+        "--clients", "2", "--requests", "1", "--repeats", "1", "--warmup", "0",
+        "--scenario", "plain", "--markdown",
+    )  # fmt: skip
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert "| plain | 2 | ollama : llama-server | – | – | – | – | – |" in out
+    assert "- plain, 2 clients: 2 of 2 requests to llama-server failed." in out
+    assert "llama-server: 503 server busy\n" in err
+
+
+def test_replies_of_unlike_length_are_said_to_be_unlike_work(capsys: pytest.CaptureFixture[str]) -> None:
+    compare(
+        short_reply, openai_reply, "--clients", "1", "--requests", "1", "--repeats", "1", "--warmup", "0",
+        "--scenario", "plain", "--output-tokens", "4", "--markdown",
+    )  # fmt: skip
+    assert (
+        "- plain, 1 clients: replies differ in length (ollama 1.0, llama-server 4.0 tokens); "
+        "the ratios compare unlike work.\n"
+    ) in capsys.readouterr().out
+
+
+def test_a_url_names_dialect_process_and_model() -> None:
+    assert parse_url("ollama=http://h:1", "m") == Server("ollama", "ollama", "http://h:1", "m", None)
+    assert parse_url("mine:openai=http://h:1,pid=12,model=a:b", "m") == Server(
+        "mine", "openai", "http://h:1", "a:b", 12
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("grpc=http://h", "grpc=http://h: unknown dialect 'grpc', not one of ollama, openai"),
+        ("ollama=h:1", "ollama=h:1: not an http:// address"),
+        ("ollama=http://h,port=1", "ollama=http://h,port=1: unknown 'port', not pid or model"),
+    ],
+)
+def test_a_wrong_url_is_explained(value: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--url", value])
+    assert text in capsys.readouterr().err
+
+
+def test_two_servers_need_two_names(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--url", "ollama=http://h:1", "--url", "ollama=http://h:2"])
+    assert "two servers of one name" in capsys.readouterr().err
