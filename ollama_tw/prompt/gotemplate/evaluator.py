@@ -312,13 +312,13 @@ class _Compiler:
             case nodes.Field(names=names) | nodes.Chain(names=names) | nodes.Variable(names=names) if (
                 has_arguments and names
             ):
-                return self._field_with_arguments(first, final)
+                return self._field_with_arguments(first, names[-1], final)
             case _ if has_arguments:
                 return self._failing(first, f"can't give argument to non-function {first}")
             case _:
                 return self._operand(first)
 
-    def _field_with_arguments(self, node: nodes.Operand, final: Evaluate | None) -> Evaluate:
+    def _field_with_arguments(self, node: nodes.Operand, name: str, final: Evaluate | None) -> Evaluate:
         """No value has methods with arguments: an error, unless the field is of no value at all."""
         receiver = self._operand(node)
         error = self._error
@@ -328,7 +328,7 @@ class _Compiler:
                 final(run, dot, variables)
             if receiver(run, dot, variables) is INVALID:
                 return INVALID
-            raise error(node, f"{node} has arguments but cannot be invoked as function")
+            raise error(node, f"{name} is not a method but has arguments")
 
         return evaluate
 
@@ -390,10 +390,11 @@ class _Compiler:
         count = len(arguments) + (final is not None)
         if count < function.minimum or (count > function.minimum and not function.variadic):
             wanted = f"at least {function.minimum}" if function.variadic else str(function.minimum)
-            return self._failing(node, f"wrong number of args for {name}: want {wanted} got {count}")
+            return self._failing(identifier, f"wrong number of args for {name}: want {wanted} got {count}")
         if name in LOGIC:
             return _logic(name == "or", arguments, final)
         strings = count if function.strings is None else min(function.strings, count)
+        places: list[nodes.Node] = [*operands, node]
         call = function.call
         error = self._error
 
@@ -402,9 +403,11 @@ class _Compiler:
             values = [argument(run, dot, variables) for argument in arguments]
             if final is not None:
                 values.append(piped)
-            for value in values[:strings]:
+            for value, place in zip(values[:strings], places, strict=False):
                 if not isinstance(value, str):
-                    raise error(node, f"wrong type for value; expected string; got {type_name(value)}")
+                    if isinstance(place, nodes.Constant):
+                        raise error(place, f"expected string; found {place}")
+                    raise error(place, f"wrong type for value; expected string; got {type_name(value)}")
             try:
                 for value in values:
                     if isinstance(value, str | list) and len(value) > 256:

@@ -138,7 +138,7 @@ _JS_ESCAPES = {
 def _js_character(character: str) -> str:
     if character in _JS_ESCAPES:
         return _JS_ESCAPES[character]
-    if character.isprintable() or "\udc80" <= character <= "\udcff":
+    if character.isprintable() or character == "\x7f" or "\udc80" <= character <= "\udcff":
         return character
     return f"\\u{ord(character):04X}"
 

@@ -135,7 +135,7 @@ class _Parser:
         if name not in self.trees or _is_blank(self.trees[name]):
             self.trees[name] = statements
         elif not _is_blank(statements):
-            self.fail(f'template: multiple definition of template "{name}"')
+            self.fail(f"template: multiple definition of template {literals.quote(name)}")
 
     def _define(self) -> None:
         name = self._string(self._expect(_STRINGS, "define clause"))
@@ -318,11 +318,11 @@ class _Parser:
         while self._peek().kind is Kind.FIELD:
             names.append(self._take().text[1:])
         if isinstance(term, nodes.Field):
-            return nodes.Field(term.position, (*term.names, *names))
+            return nodes.Field(position, (*term.names, *names))
         if isinstance(term, nodes.Variable):
-            return nodes.Variable(term.position, term.name, tuple(names))
+            return nodes.Variable(position, term.name, tuple(names))
         if isinstance(term, _INERT):
-            self.fail(f'unexpected . after term "{term}"')
+            self.fail(f"unexpected . after term {literals.quote(str(term))}")
         return nodes.Chain(position, cast(nodes.Pipe | nodes.Identifier, term), tuple(names))
 
     def _term(self) -> nodes.Operand | None:
@@ -375,10 +375,9 @@ class _Parser:
 def _describe(token: Token) -> str:
     if token.kind is Kind.END_OF_FILE:
         return "EOF"
-    if isinstance(token.kind.value, str):
+    if token.kind is Kind.DOT or isinstance(token.kind.value, str):
         return f"<{token.text}>"
-    quoted = '"' + token.text[:10].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-    return f"{quoted}..." if len(token.text) > 10 else quoted
+    return literals.quote(token.text[:10]) + ("..." if len(token.text) > 10 else "")
 
 
 def _is_blank(statements: nodes.Nodes) -> bool:

@@ -5,14 +5,14 @@ Source: the documentation of Go's fmt package, "Printing" and "Format errors".
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isinf, isnan
 from typing import NamedTuple
 
 from ollama_tw.prompt.gotemplate.errors import EvaluationError
-from ollama_tw.prompt.gotemplate.literals import from_bytes, to_bytes
+from ollama_tw.prompt.gotemplate.literals import from_bytes, quote, to_bytes
 from ollama_tw.prompt.gotemplate.text import composed, default_text, own_text, shortest
-from ollama_tw.prompt.gotemplate.values import INVALID, Value, type_name
+from ollama_tw.prompt.gotemplate.values import INVALID, Struct, Value, type_name
 
 MAX_SIZE = 1_000_000
 """Widths, precisions and argument numbers beyond this are refused, as in Go."""
@@ -21,8 +21,8 @@ _DIRECTIVE = re.compile(
     r"%([-+# 0]*)(?:(\[[^\]]*\])?(\*)|([0-9]+))?(?:(\.)(?:(\[[^\]]*\])?(\*)|([0-9]*)))?(\[[^\]]*\])?",
     re.DOTALL,
 )
-_ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r"}
 _BASES = {"d": "d", "b": "b", "o": "o", "O": "o", "x": "x", "X": "X"}
+_NO_SIGNS = str.maketrans("", "", "+#")
 _PREFIXES = {"b": "0b", "o": "0", "x": "0x", "X": "0X"}
 
 
@@ -32,6 +32,7 @@ class _Spec:
     flags: str
     width: int | None
     precision: int | None
+    names: bool = False
 
     def has(self, flag: str) -> bool:
         return flag in self.flags
@@ -129,7 +130,13 @@ def _directive(match: re.Match[str], verb: str, arguments: _Arguments) -> str:
     value = arguments.values[arguments.next]
     arguments.next += 1
     flags = match.group(1) + ("-" if sizes.left else "")
-    return sizes.complaint + _formatted(value, _Spec(verb, flags, sizes.width, sizes.precision))
+    spec = _Spec(verb, flags, sizes.width, sizes.precision)
+    if verb == "v":
+        # Here they say how much to show; they are no sign and no prefix.
+        spec = replace(spec, flags=flags.translate(_NO_SIGNS), names="+" in flags)
+        if "#" in flags:
+            return sizes.complaint + _pad(_go_syntax(value, nested=False), spec)
+    return sizes.complaint + _formatted(value, spec)
 
 
 def _sizes(match: re.Match[str], arguments: _Arguments) -> _Sizes:
@@ -167,9 +174,9 @@ def _absent(value: Value) -> bool:
 
 def _formatted(value: Value, spec: _Spec) -> str:
     if spec.verb == "T":
-        return _pad(type_name(value), spec)
-    if _absent(value) and spec.verb == "v":
-        return _pad("<nil>", spec)
+        return _pad("<nil>" if _absent(value) else type_name(value)[: spec.precision], spec)
+    if _absent(value):
+        return _pad("<nil>", spec) if spec.verb == "v" else f"%!{spec.verb}(<nil>)"
     try:
         return _operand(value, spec, nested=False)
     except _Bad:
@@ -177,8 +184,24 @@ def _formatted(value: Value, spec: _Spec) -> str:
 
 
 def _complaint(value: Value, spec: _Spec) -> str:
-    described = "<nil>" if _absent(value) else f"{type_name(value)}={default_text(value)}"
-    return f"%!{spec.verb}({described})"
+    return f"%!{spec.verb}({type_name(value)}={_operand(value, replace(spec, verb='v'), nested=False)})"
+
+
+def _go_syntax(value: Value, nested: bool) -> str:
+    """``%#v``: the value as one would write it in Go."""
+    if isinstance(value, str):
+        return quote(value)
+    if _absent(value):
+        return "interface {}(nil)" if nested else "<nil>"
+    if isinstance(value, list):
+        items = [_go_syntax(item, nested=True) for item in value]
+    elif isinstance(value, dict):
+        items = [f"{quote(key)}:{_go_syntax(value[key], nested=True)}" for key in sorted(value)]
+    elif isinstance(value, Struct):
+        items = [f"{name}:{_go_syntax(item, nested=True)}" for name, item in value.fields.items()]
+    else:
+        return default_text(value)
+    return f"{type_name(value).replace('*', '&')}{{{', '.join(items)}}}"
 
 
 def _operand(value: Value, spec: _Spec, nested: bool) -> str:
@@ -196,7 +219,7 @@ def _operand(value: Value, spec: _Spec, nested: bool) -> str:
     if isinstance(value, str):
         return _string(value, spec)
     if _absent(value):
-        return "<nil>" if spec.verb == "v" else f"%!{spec.verb}(<nil>)"
+        return "<nil>"
     own = own_text(value) if spec.verb in "vsxXq" else None
     if own is not None:
         return _string(own, spec)
@@ -207,7 +230,7 @@ def _operand(value: Value, spec: _Spec, nested: bool) -> str:
         except _Bad:
             return _complaint(item, spec)
 
-    return composed(value, item_text, nested, names=spec.verb == "v" and spec.has("+"))
+    return composed(value, item_text, nested, names=spec.names)
 
 
 def _pad(text: str, spec: _Spec, zeros: bool = True) -> str:
@@ -245,7 +268,7 @@ def _rune(value: int, spec: _Spec) -> str:
     if spec.verb == "c":
         return _pad(character, spec)
     if spec.verb == "q":
-        return _pad(_quote(character, "'", spec.has("+")), spec)
+        return _pad(quote(character, "'", spec.has("+")), spec)
     code = f"U+{value & (2**64 - 1):0{max(spec.precision or 0, 4)}X}"
     if spec.has("#") and is_rune and character.isprintable():
         code += f" '{character}'"
@@ -254,14 +277,17 @@ def _rune(value: int, spec: _Spec) -> str:
 
 def _float(value: float, spec: _Spec) -> str:
     verb = {"v": "g", "F": "f"}.get(spec.verb, spec.verb)
-    if verb not in ("e", "E", "f", "g", "G"):
+    if verb not in ("e", "E", "f", "g", "G", "x", "X"):
         raise _Bad
-    alternative = "#" if spec.has("#") and spec.verb != "v" else ""
+    alternative = "#" if spec.has("#") else ""
     if isnan(value) or isinf(value):
         digits = "NaN" if isnan(value) else "Inf"
-    elif spec.precision is None and verb in "gG" and not alternative:
-        digits = shortest(abs(value))
+    elif spec.precision is None and verb in "gG":
+        digits = _six_digits(shortest(abs(value))) if alternative else shortest(abs(value))
         digits = digits.upper() if verb == "G" else digits
+    elif verb in "xX":
+        digits = _hexadecimal_float(abs(value))
+        digits = digits.upper() if verb == "X" else digits
     else:
         digits = format(abs(value), f"{alternative}.{6 if spec.precision is None else spec.precision}{verb}")
     sign = "-" if str(value).startswith("-") else "+" if spec.has("+") else " " if spec.has(" ") else ""
@@ -272,6 +298,20 @@ def _float(value: float, spec: _Spec) -> str:
     if spec.zero and spec.width is not None and digits not in ("NaN", "Inf"):
         return sign + digits.rjust(spec.width - len(sign), "0")
     return _pad(sign + digits, spec, zeros=False)
+
+
+def _six_digits(number: str) -> str:
+    """With a decimal point, and zeros up to six significant digits."""
+    mantissa, mark, exponent = number.partition("e")
+    mantissa += "" if "." in mantissa else "."
+    missing = 6 - len(mantissa.replace(".", "").lstrip("0"))
+    return mantissa + "0" * missing + mark + exponent
+
+
+def _hexadecimal_float(value: float) -> str:
+    mantissa, exponent = value.hex().removeprefix("0x").split("p")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"0x{mantissa}p{int(exponent):+03d}"
 
 
 def _string(value: str, spec: _Spec) -> str:
@@ -288,7 +328,7 @@ def _string(value: str, spec: _Spec) -> str:
         for item in value
     ):
         return _pad(f"`{value}`", spec)
-    return _pad(_quote(value, '"', spec.has("+")), spec)
+    return _pad(quote(value, '"', spec.has("+")), spec)
 
 
 def _shown(text: str) -> str:
@@ -301,23 +341,3 @@ def _hexadecimal(data: bytes, spec: _Spec) -> str:
     if spec.has(" "):
         return " ".join(prefix + pair for pair in pairs)
     return prefix + "".join(pairs) if pairs else ""
-
-
-def _quote(text: str, mark: str, only_ascii: bool) -> str:
-    parts = [mark]
-    for character in text:
-        code = ord(character)
-        if character in (mark, "\\"):
-            parts.append(f"\\{character}")
-        elif character.isprintable() and (code < 0x80 or not only_ascii):
-            parts.append(character)
-        elif code in _ESCAPES:
-            parts.append(_ESCAPES[code])
-        elif 0xDC80 <= code <= 0xDCFF:
-            parts.append(f"\\x{code - 0xDC00:02x}")
-        elif code < 0x20 or code == 0x7F:
-            parts.append(f"\\x{code:02x}")
-        else:
-            parts.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    parts.append(mark)
-    return "".join(parts)

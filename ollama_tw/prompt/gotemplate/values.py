@@ -5,6 +5,7 @@ UTF-8 bytes), list (slice), dict (map with string keys), Struct, None (a nil int
 value under a missing key) and INVALID (no value at all, what None becomes in a pipeline).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -84,6 +85,8 @@ def kind(value: Value) -> str | None:
     """The kind for comparisons: "bool", "int", "float", "complex", "string", or None for others."""
     return _KINDS.get(type(value))
 
+
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 _KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", complex: "complex", str: "string"}
 _TYPE_NAMES: dict[type, str] = {
@@ -179,7 +182,7 @@ def to_json(value: Value) -> str:
     Raises EvaluationError for a number that JSON does not have.
     """
     if isinstance(value, str):
-        return gojson.encode(to_bytes(value).decode("utf-8", "replace")).decode()
+        return _json_string(value)
     if value is True or value is False:
         return "true" if value else "false"
     if isinstance(value, int):
@@ -207,6 +210,11 @@ def to_json(value: Value) -> str:
 def is_empty(value: Value) -> bool:
     """Whether ``omitempty`` leaves the value out of JSON."""
     return not isinstance(value, Struct) and not value
+
+
+def _json_string(text: str) -> str:
+    valid = [gojson.encode(part).decode()[1:-1] for part in _NOT_UTF8.split(text)]
+    return '"' + "\\ufffd".join(valid) + '"'
 
 
 def _json_number(value: float) -> str:
