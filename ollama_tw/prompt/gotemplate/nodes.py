@@ -1,0 +1,154 @@
+"""The syntax tree of a template. ``str(node)`` is the node as Go's error texts quote it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """``position``: where the node begins in the template's text, in characters."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dot(Node):
+    def __str__(self) -> str:
+        return "."
+
+
+@dataclass(frozen=True, slots=True)
+class Nil(Node):
+    def __str__(self) -> str:
+        return "nil"
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Node):
+    """A constant: ``value`` is a str, bool, int, float or complex, ``text`` its spelling."""
+
+    value: str | bool | int | float | complex
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Node):
+    """``.A.B`` of the current value: ``names`` is ``("A", "B")``."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return _dotted(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable(Node):
+    """``$x.A``: ``name`` keeps its ``$``."""
+
+    name: str
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.name + _dotted(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier(Node):
+    """The name of a function."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Node):
+    """Fields of a parenthesised pipeline or of a function's result: ``(f .X).A``."""
+
+    base: "Pipe | Identifier"
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        base = f"({self.base})" if isinstance(self.base, Pipe) else str(self.base)
+        return base + _dotted(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Node):
+    """Operands between two ``|``; never empty."""
+
+    operands: "tuple[Operand, ...]"
+
+    def __str__(self) -> str:
+        return " ".join(f"({item})" if isinstance(item, Pipe) else str(item) for item in self.operands)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe(Node):
+    """``commands`` joined by ``|``; their value goes to ``variables``, new ones unless ``assigns``."""
+
+    variables: tuple[str, ...]
+    assigns: bool
+    commands: tuple[Command, ...]
+
+    def __str__(self) -> str:
+        target = f"{', '.join(self.variables)} {'=' if self.assigns else ':='} " if self.variables else ""
+        return target + " | ".join(map(str, self.commands))
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Node):
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Action(Node):
+    pipe: Pipe
+
+    def __str__(self) -> str:
+        return f"{{{{{self.pipe}}}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Branch(Node):
+    """``if``, ``with`` or ``range``; ``{{else if}}`` is a Branch alone in ``alternative``."""
+
+    keyword: Literal["if", "with", "range"]
+    pipe: Pipe
+    body: "Nodes"
+    alternative: "Nodes | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """``{{template "name" pipe}}``, which is also what ``{{block}}`` leaves in its place."""
+
+    name: str
+    pipe: Pipe | None
+
+    def __str__(self) -> str:
+        return f'{{{{template "{self.name}"{f" {self.pipe}" if self.pipe else ""}}}}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Break(Node):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Continue(Node):
+    pass
+
+
+Operand: TypeAlias = Dot | Nil | Constant | Field | Variable | Identifier | Chain | Pipe
+Statement: TypeAlias = Text | Action | Branch | Call | Break | Continue
+Nodes: TypeAlias = tuple[Statement, ...]
+
+
+def _dotted(names: Sequence[str]) -> str:
+    return "".join(f".{name}" for name in names)
