@@ -96,8 +96,9 @@ class Sampling:
 class Job:
     """One completion to run. ``cancel`` is the only part that anybody changes while it runs."""
 
-    prompt: str
-    """The text as the model is to see it, special tokens written out."""
+    prompt: str | tuple[int, ...]
+    """The text as the model is to see it, special tokens written out, to which the runner adds the
+    tokens that the model wants around a prompt; or tokens, taken as they are."""
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     """Generation ends before the first of these; none of them is part of the output."""

@@ -9,10 +9,8 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.app import Routes
@@ -50,6 +48,7 @@ class Store(Protocol):
 
 
 InDisk = Callable[..., Deferred[Any]]
+"""Calls a function with its arguments on the disk pool."""
 
 
 class BlobUpload:
@@ -145,10 +144,9 @@ def _write(writer: Writer, chunks: list[bytes]) -> None:
 class Blobs:
     """The routes. Hand :meth:`upload` to the site as well, which asks it for a sink."""
 
-    def __init__(self, store: Store, disk: ThreadPool, reactor: Any) -> None:
+    def __init__(self, store: Store, in_disk: InDisk) -> None:
         self._store = store
-        self._disk = disk
-        self._reactor = reactor
+        self._in_disk = in_disk
 
     def register(self, routes: Routes) -> None:
         routes.add("HEAD", "/api/blobs/<digest>", self.head)
@@ -189,6 +187,3 @@ class Blobs:
         if stored != digest:
             raise OllamaError(400, f'digest mismatch, expected "{digest}", got "{stored}"')
         send_empty(request, 201)
-
-    def _in_disk(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        return deferToThreadPool(self._reactor, self._disk, function, *arguments)

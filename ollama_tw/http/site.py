@@ -80,6 +80,7 @@ class ApiSite(Site):
     protocol: Any = ApiChannel
     requestFactory = ApiRequest
     displayTracebacks = False
+    noisy = False
 
     def __init__(
         self,

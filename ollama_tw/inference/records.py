@@ -33,7 +33,7 @@ class Closing:
     truncated: int = 0
     """Tokens of the prompt that were cut away."""
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, Any]:
         """The figures by their names on the wire, without those that are zero."""
         figures = {
             "total_duration": self.total_duration,

@@ -72,7 +72,7 @@ class LlamaRunner:
     def generate(self, job: Job) -> Iterator[Piece]:
         if self._batcher is None:
             raise RunnerError("this model makes embeddings and cannot generate text")
-        prompt = self.tokenize(job.prompt)
+        prompt = self.tokenize(job.prompt) if isinstance(job.prompt, str) else job.prompt
         if not prompt:
             raise RunnerError("the prompt is empty, and this model has no token to begin with")
         if len(prompt) >= self.context_length:

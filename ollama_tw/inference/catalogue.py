@@ -1,0 +1,87 @@
+"""From the name that a request sends to a model that is installed here, and what it can do.
+
+Source: ``spec/inference-api.md`` sections 0.3 to 0.6.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.gguf import Header
+from ollama_tw.library.manifests import PROJECTOR
+from ollama_tw.library.model import Model
+from ollama_tw.library.names import InvalidName, Source, parse_name, split_source
+from ollama_tw.library.rendering import Rendering
+from ollama_tw.library.show import model_capabilities, model_rendering
+from ollama_tw.library.store import ModelNotFound, Store
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An installed model that can be run here; ``sent`` is its name as the client wrote it."""
+
+    sent: str
+    model: Model
+    header: Header
+    rendering: Rendering
+    capabilities: frozenset[str]
+
+    def require(self, capability: str, doing: str) -> None:
+        """Raise 400 unless the model is able to do what ``doing`` ('chat', 'generate') asks for."""
+        if capability not in self.capabilities:
+            raise OllamaError(400, f'"{self.sent}" does not support {doing}')
+
+
+def not_found(sent: str) -> OllamaError:
+    """What generate, chat and show answer for a model that is not here."""
+    return OllamaError(404, f"model '{sent}' not found")
+
+
+def not_pulled(sent: str) -> OllamaError:
+    """What the embedding endpoints answer for a model that is not here."""
+    return OllamaError(404, f'model "{sent}" not found, try pulling it first')
+
+
+class Catalogue:
+    """The installed models, looked up on the disk pool."""
+
+    def __init__(self, store: Store, disk: WorkerPool) -> None:
+        self._store = store
+        self._disk = disk
+
+    async def find(self, sent: str, missing: Callable[[str], OllamaError] = not_found) -> Entry:
+        """The model that ``sent`` names. Raises ``missing(sent)`` where there is none, 400 for what
+        is no name, and 400 or 403 for a model that runs elsewhere."""
+        if not sent.strip():
+            raise missing(sent)
+        base, source = split_source(sent)
+        if source is Source.CLOUD:
+            raise OllamaError(403, "ollama cloud is disabled: remote model is unavailable")
+        try:
+            name = parse_name(base)
+        except InvalidName as error:
+            raise OllamaError(400, "invalid model name") from error
+        try:
+            model = await self._disk.run(lambda: self._store.load(self._store.resolve(name)))
+        except ModelNotFound as error:
+            raise missing(sent) from error
+        if model.is_remote:
+            if source is Source.LOCAL:
+                raise missing(sent)
+            raise OllamaError(400, "this server cannot run this remote model")
+        if not model.is_gguf:
+            raise OllamaError(400, f'"{sent}" is not a GGUF model: this server runs GGUF models only')
+        header = await self._disk.run(self._store.header, model)
+        projectors = [
+            await self._disk.run(self._store.header_of, layer.digest)
+            for layer in model.manifest.layers
+            if layer.media_type == PROJECTOR
+        ]
+        return Entry(
+            sent,
+            model,
+            header,
+            model_rendering(model, header),
+            frozenset(model_capabilities(model, header, projectors)),
+        )

@@ -1,0 +1,30 @@
+"""``twistd ollama`` and ``twist ollama``."""
+
+import os
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python.usage import UsageError
+
+from ollama_tw.logs import forward_stdlib_logging
+from ollama_tw.settings import Settings, SettingsError
+from ollama_tw.tap_options import Options
+
+__all__ = ["Options", "makeService"]
+
+_log = Logger()
+
+
+def makeService(options: Options) -> IService:
+    """The server as a service, for twistd: its settings are the options over the environment."""
+    from twisted.internet import reactor
+
+    from ollama_tw.daemon import Daemon
+
+    try:
+        settings = Settings.read(options.environ(os.environ), lambda text: _log.warn("{text}", text=text))
+    except SettingsError as error:
+        raise UsageError(str(error)) from error
+    forward_stdlib_logging(settings.debug)
+    service: IService = Daemon(reactor, settings)
+    return service
