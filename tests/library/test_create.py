@@ -206,6 +206,17 @@ def test_an_abandoned_creation_changes_nothing(store: Store, tiny: str) -> None:
     assert store.list() == []
 
 
+def test_a_delete_in_the_middle_takes_nothing_from_a_creation(store: Store, tiny: str) -> None:
+    run(store, model="base", files={"tiny.gguf": tiny}, system="shared")
+    request = CreateRequest(model="m", from_="base", license="MIT")
+    progress = create(store, request)
+    assert next(progress)["status"].startswith("using existing layer")
+    store.delete(parse_name("base"))
+    assert list(progress)[-1] == {"status": "success"}
+    assert store.load(parse_name("m")).system == "shared"
+    assert store.header(store.load(parse_name("m"))).architecture == "llama"
+
+
 def test_a_base_that_has_to_be_pulled(store: Store, tiny: str) -> None:
     run(store, model="base", files={"tiny.gguf": tiny})
     for text, missing in (("base", None), ("base:local", None), ("BASE", "BASE:latest"), ("no", "no:latest")):
