@@ -3,7 +3,7 @@
 import pytest
 
 from ollama_tw.library.manifests import ModelConfig
-from ollama_tw.library.rendering import Path, Rendering, choose_rendering
+from ollama_tw.library.rendering import PromptPath, Rendering, choose_rendering
 from ollama_tw.library.template_scan import scan_template
 
 PLAIN = "{{ range .Messages }}{{ .Content }}{{ end }}"
@@ -45,13 +45,13 @@ def choose(
     ],
 )
 def test_the_better_template_is_used(go: str | None, jinja: str | None, in_use: bool) -> None:
-    path = Path.RENDERED if in_use else Path.NATIVE
+    path = PromptPath.RENDERED if in_use else PromptPath.NATIVE
     assert choose(go, jinja) == Rendering(path, in_use, harmony=False)
 
 
 def test_the_setting_decides_where_it_is_set() -> None:
     assert choose(PLAIN, JINJA_TOOLS, True).go_template_in_use
-    assert choose(PLAIN, None, False) == Rendering(Path.NATIVE, False, False)
+    assert choose(PLAIN, None, False) == Rendering(PromptPath.NATIVE, False, False)
     assert not choose(None, None, True).go_template_in_use
 
 
@@ -61,13 +61,13 @@ def test_special_models_are_always_rendered() -> None:
         ModelConfig(parser="x"),
         ModelConfig(model_format="safetensors"),
     ):
-        assert choose(None, JINJA_TOOLS, config=config).path is Path.RENDERED
+        assert choose(None, JINJA_TOOLS, config=config).path is PromptPath.RENDERED
     assert choose(PLAIN, JINJA_TOOLS, config=ModelConfig(parser="x")).go_template_in_use
 
 
 def test_harmony() -> None:
     config = ModelConfig(model_family="gptoss")
     assert choose("<|start|>{{ .Content }}<|end|>", JINJA_TOOLS, config=config) == Rendering(
-        Path.RENDERED, True, harmony=True
+        PromptPath.RENDERED, True, harmony=True
     )
     assert not choose(PLAIN, JINJA_TOOLS, config=config).harmony
