@@ -11,6 +11,8 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -148,6 +150,16 @@ class BlobStore:
         if not self.exists(canonical):
             raise OllamaError(500, f'blob "{canonical}" not found')
         return self.path(canonical)
+
+
+@contextmanager
+def clear_disk_errors() -> Iterator[None]:
+    """Turn an OSError of the block into OllamaError 500 with the system's reason and without a path."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EIO).lower()
+        raise OllamaError(500, f"the model store cannot be used: {reason}") from error
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -12,7 +12,7 @@ import msgspec
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
-from ollama_tw.library.blobs import open_regular
+from ollama_tw.library.blobs import clear_disk_errors, open_regular
 from ollama_tw.library.digests import digest_of, parse_digest
 from ollama_tw.library.gguf import MAGICS, Header
 from ollama_tw.library.gotext import human_number
@@ -114,7 +114,7 @@ def create(
     validate(request)
     _refuse_unsupported(request)
     target = store.resolve(target_name(request))
-    with store.pinning() as pin:
+    with clear_disk_errors(), store.pinning() as pin:
         draft = _Draft(LayerList(store.blobs, pin), _info_config(request.info or {}))
         for key in ("renderer", "parser", "requires"):
             draft.config[key] = getattr(request, key)
@@ -138,7 +138,8 @@ def create(
             2, manifests.MANIFEST_TYPE, Layer(manifests.CONFIG, digest, size), draft.layers.layers
         )
         replaced = store.commit(target, encode_manifest(manifest))
-    store.collect(replaced)
+    with clear_disk_errors():
+        store.collect(replaced)
     yield {"status": "success"}
 
 

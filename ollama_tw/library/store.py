@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
-from ollama_tw.library.blobs import BlobStore
+from ollama_tw.library.blobs import BlobStore, open_regular
 from ollama_tw.library.gguf import Header
 from ollama_tw.library.headers import HeaderCache
 from ollama_tw.library.manifests import Manifest, ManifestError
@@ -146,7 +146,7 @@ class Store:
 
         Raises OllamaError 500 where the model has no such file or it cannot be used.
         """
-        if model.model_path is None or not model.is_gguf:
+        if not model.has_gguf:
             raise OllamaError(500, f"model '{model.name.short}' has no GGUF file")
         return self.header_of(model.model_digest, brief=brief)
 
@@ -207,7 +207,7 @@ class Store:
             name = self.resolve(name)
             old = self._digests_of(name)
             try:
-                manifests.manifest_path(self.root, name).unlink()
+                manifests.remove_manifest(self.root, name)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise ModelNotFound(name) from error
             self._models.pop(name, None)
@@ -261,7 +261,8 @@ class Store:
 def _mentioned(path: Path) -> frozenset[str]:
     """The digests in a manifest file, also in one that cannot be used: its blobs are not ours to judge."""
     try:
-        return manifests.digests_in(path.read_bytes())
+        with open_regular(path) as file:
+            return manifests.digests_in(file.read(manifests.MAX_MANIFEST_BYTES))
     except OSError:
         return frozenset()
 

@@ -1,5 +1,6 @@
 """Creating models: the progress, the manifest and the blobs, byte for byte."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -215,6 +216,25 @@ def test_a_delete_in_the_middle_takes_nothing_from_a_creation(store: Store, tiny
     assert list(progress)[-1] == {"status": "success"}
     assert store.load(parse_name("m")).system == "shared"
     assert store.header(store.load(parse_name("m"))).architecture == "llama"
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    store: Store, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(os.listdir(store.root / "blobs"))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(store.root))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert raised(store, model="m", files={"tiny.gguf": tiny}, system="x") == (
+        500,
+        "the model store cannot be used: no space left on device",
+    )
+    assert sorted(os.listdir(store.root / "blobs")) == before
+    assert os.listdir(store.root / "manifests") == []
+    monkeypatch.undo()
+    assert run(store, model="m", files={"tiny.gguf": tiny}, system="x")[-1] == "success"
 
 
 def test_a_base_that_has_to_be_pulled(store: Store, tiny: str) -> None:

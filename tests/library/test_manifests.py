@@ -16,6 +16,7 @@ from ollama_tw.library.manifests import (
     encode_config,
     encode_manifest,
     read_manifest_bytes,
+    remove_manifest,
     walk,
     write_manifest_bytes,
 )
@@ -142,3 +143,8 @@ def test_links_out_of_the_store_are_not_followed(tmp_path: Path) -> None:
     for name in ("m", "m:other"):
         with pytest.raises(FileNotFoundError):
             read_manifest_bytes(tmp_path / "store", parse_name(name))
+        with pytest.raises(FileNotFoundError):
+            remove_manifest(tmp_path / "store", parse_name(name))
+        with pytest.raises(FileNotFoundError):
+            write_manifest_bytes(tmp_path / "store", parse_name(name), b"{}")
+    assert (outside / "latest").read_bytes() == TEXT
