@@ -34,6 +34,7 @@ class BlobWriter:
         descriptor, self._temporary = tempfile.mkstemp(prefix="sha256-", dir=store.directory)
         self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER_SIZE)
         self._hash = hashlib.sha256()
+        self._finished = False
         self.size = 0
 
     def write(self, data: bytes) -> None:
@@ -61,13 +62,17 @@ class BlobWriter:
             else:
                 os.replace(self._temporary, target)
                 sync_directory(self._store.directory)
+            self._finished = True
         except OSError:
             self.abort()
             raise
         return digest, self.size
 
     def abort(self) -> None:
-        """Forget what was written. May be called at any time, also after commit."""
+        """Forget what was written. May be called at any time; after commit it does nothing."""
+        if self._finished:
+            return
+        self._finished = True
         try:
             self._file.close()
         except OSError:  # a full disk refuses the buffered rest; it is thrown away anyhow

@@ -72,7 +72,7 @@ class Store:
         """Make the directories, do the start-up maintenance and return what it found and removed.
 
         Raises StoreUnusable, whose text is ``failed to create directory: REASON: PATH``, and
-        OSError where an old blob cannot be renamed.
+        OSError where an old blob cannot be renamed. A store that can only be read is left as it is.
         """
         for directory in (self.blobs.directory, self.root / "manifests"):
             try:
@@ -82,8 +82,13 @@ class Store:
                 raise StoreUnusable(f"failed to create directory: {reason}: {directory}") from error
         with self._lock:
             rename_old_blobs(self.blobs.directory)
-            manifests.remove_temporary_manifests(self.root)
-            return prune(self.root, now=self._now()) if self.may_prune else Upkeep(0, 0, skipped=True)
+            try:
+                manifests.remove_temporary_manifests(self.root)
+                if self.may_prune:
+                    return prune(self.root, now=self._now())
+            except OSError as error:
+                _LOG.warning("the model store could not be tidied: %s", error)
+            return Upkeep(0, 0, skipped=True)
 
     def resolve(self, name: Name) -> Name:
         """``name`` in the spelling of what is installed, each part for itself; else ``name`` itself."""
