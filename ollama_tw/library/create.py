@@ -4,7 +4,7 @@ Source: ``spec/models-and-cli.md`` sections 4.1 to 4.7. The uploaded file is kep
 would need its weights to be converted or quantized is refused by name.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,11 +105,12 @@ def validate(request: CreateRequest) -> None:
 
 def create(
     store: Store, request: CreateRequest, *, check_template: Callable[[str], None] = accept_template
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Create the model and yield the records of its progress, ``{"status": …}``, to ``success``.
 
-    ``check_template`` raises OllamaError for a Go template that does not parse. Blocking. Raises
-    OllamaError at any step; what is installed changes in the step after ``writing manifest``.
+    ``check_template`` raises OllamaError for a Go template that does not parse. Blocking. Closing it
+    gives the creation up. Raises OllamaError at any step; what is installed changes in the step
+    after ``writing manifest``.
     """
     validate(request)
     _refuse_unsupported(request)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,25 +66,32 @@ def prepare(root: Path, tmp_path: Path) -> tuple[Store, str]:
     return store, digest
 
 
-@pytest.mark.parametrize("what", ["create", "replace", "copy", "delete"])
-def test_dying_at_every_step(tmp_path: Path, what: str) -> None:
+def make(store: Store, digest: str) -> None:
+    request = CreateRequest(model="new", files={"m.gguf": digest}, system="two", license="MIT")
+    list(create(store, request))
+
+
+def remake(store: Store, digest: str) -> None:
+    list(create(store, CreateRequest(model="old", from_="old", system="two")))
+
+
+def copy(store: Store, digest: str) -> None:
+    store.copy(parse_name("old"), parse_name("ns/new"))
+
+
+def delete(store: Store, digest: str) -> None:
+    store.delete(parse_name("old"))
+
+
+@pytest.mark.parametrize("change", [make, remake, copy, delete])
+def test_dying_at_every_step(tmp_path: Path, change: Callable[[Store, str], None]) -> None:
     steps = 0
-    while True:
+    died = True
+    while died:
         root = tmp_path / str(steps)
-        store, digest = prepare(root, tmp_path)
-        changes: dict[str, Callable[[], Any]] = {
-            "create": lambda s=store, d=digest: list(
-                create(s, CreateRequest(model="new", files={"m.gguf": d}, system="two", license="MIT"))
-            ),
-            "replace": lambda s=store: list(create(s, CreateRequest(model="old", from_="old", system="two"))),
-            "copy": lambda s=store: s.copy(parse_name("old"), parse_name("ns/new")),
-            "delete": lambda s=store: s.delete(parse_name("old")),
-        }
-        died = dies_at(steps, changes[what])
+        died = dies_at(steps, partial(change, *prepare(root, tmp_path)))
         check(root, {"old:latest", "new:latest", "ns/new:latest"})
-        if what != "delete":
+        if change is not delete:
             assert Store(root, prune=True).load(parse_name("old")).system in ("one", "two")
-        if not died:
-            break
         steps += 1
-    assert steps > 3
+    assert steps > 4

@@ -47,7 +47,7 @@ def manifest(store: Store, name: str) -> dict[str, Any]:
 
 
 def content(store: Store, layer: dict[str, Any]) -> bytes:
-    path = store.root / "blobs" / layer["digest"].replace(":", "-")
+    path: Path = store.root / "blobs" / layer["digest"].replace(":", "-")
     assert path.stat().st_size == layer["size"]
     return path.read_bytes()
 
