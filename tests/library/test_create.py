@@ -142,7 +142,9 @@ def test_inherited_parameters_are_written_anew(store: Store, tiny: str) -> None:
     kind = "application/vnd.ollama.image.params"
     changed["layers"].append({"mediaType": kind, "digest": digest, "size": size})
     store.commit(parse_name("base"), json.dumps(changed).encode())
+    os.utime(store.blobs.path(tiny), (1, 1))
     run(store, model="child", **{"from": "base"})
+    assert store.blobs.path(tiny).stat().st_mtime > 1
     assert content(store, manifest(store, "child")["layers"][-1]) == (
         b'{"stop":["\\u003cs\\u003e"],"top_k":5}\n'
     )

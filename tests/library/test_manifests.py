@@ -128,6 +128,10 @@ def test_manifests_on_disk(tmp_path: Path) -> None:
     assert path.read_bytes() == TEXT
     assert path.stat().st_mode & 0o777 == 0o644
     assert read_manifest_bytes(tmp_path, name) == TEXT
+    with path.open("rb") as reader:
+        write_manifest_bytes(tmp_path, name, b"{}")
+        assert reader.read() == TEXT
+    assert path.read_bytes() == b"{}"
     (path.parent / ".bad").write_bytes(b"")
     (path.parent / "directory").mkdir()
     assert sorted(walk(tmp_path), key=str) == [(path.parent / ".bad", None), (path, name)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ollama_tw.library.show import model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import Store
 from ollama_tw.wire import gojson
 from ollama_tw.wire.models import CreateRequest
-from tests.library.ggufs import METADATA, write_gguf
+from tests.library.ggufs import METADATA, raw_gguf, text, write_gguf
 
 JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools }}<think></think>"
 MODIFIED = 1_700_000_000_120_000_000
@@ -159,13 +160,21 @@ def test_model_info(maker: Maker) -> None:
         {"name": "output_norm.weight", "type": "F32", "shape": [32]},
     ]
     model = maker.store.load(parse_name("m"))
-    text = gojson.encode(show_reply(model, maker.store.header(model)))
-    assert b'"llama.attention.layer_norm_rms_epsilon":0.000001,' in text
-    assert b'"llama.rope.freq_base":10000,' in text
+    encoded = gojson.encode(show_reply(model, maker.store.header(model)))
+    assert b'"llama.attention.layer_norm_rms_epsilon":0.000001,' in encoded
+    assert b'"llama.rope.freq_base":10000,' in encoded
     verbose = maker.show(verbose=True)["model_info"]
     assert verbose["tokenizer.ggml.tokens"] == ["<s>", "</s>", "hello"]
     assert verbose["tokenizer.ggml.scores"] == [0.1, 0.1, 0.1]
     assert verbose["general.tags"] == ["a"]
+
+
+def test_empty_arrays_and_arrays_of_bytes(maker: Maker) -> None:
+    body = text("a") + struct.pack("<IIQ", 9, 5, 0) + text("b") + struct.pack("<IIQ3B", 9, 0, 3, 1, 2, 255)
+    digest = maker.store.blobs.put(raw_gguf(keys=2, body=body))[0]
+    list(create(maker.store, CreateRequest(model="m", files={"m.gguf": digest})))
+    assert maker.show()["model_info"] == {"a": [], "b": None, "general.parameter_count": 0}
+    assert maker.show(verbose=True)["model_info"]["b"] == "AQL/"
 
 
 def test_the_files_own_template_is_shown_and_asked(maker: Maker) -> None:
