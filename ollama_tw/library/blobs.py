@@ -11,6 +11,8 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +34,7 @@ class BlobWriter:
         descriptor, self._temporary = tempfile.mkstemp(prefix="sha256-", dir=store.directory)
         self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER_SIZE)
         self._hash = hashlib.sha256()
+        self._finished = False
         self.size = 0
 
     def write(self, data: bytes) -> None:
@@ -59,13 +62,17 @@ class BlobWriter:
             else:
                 os.replace(self._temporary, target)
                 sync_directory(self._store.directory)
+            self._finished = True
         except OSError:
             self.abort()
             raise
         return digest, self.size
 
     def abort(self) -> None:
-        """Forget what was written. May be called at any time, also after commit."""
+        """Forget what was written. May be called at any time; after commit it does nothing."""
+        if self._finished:
+            return
+        self._finished = True
         try:
             self._file.close()
         except OSError:  # a full disk refuses the buffered rest; it is thrown away anyhow
@@ -148,6 +155,16 @@ class BlobStore:
         if not self.exists(canonical):
             raise OllamaError(500, f'blob "{canonical}" not found')
         return self.path(canonical)
+
+
+@contextmanager
+def clear_disk_errors() -> Iterator[None]:
+    """Turn an OSError of the block into OllamaError 500 with the system's reason and without a path."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EIO).lower()
+        raise OllamaError(500, f"the model store cannot be used: {reason}") from error
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ollama_tw.library.gguf import Header
 from ollama_tw.library.manifests import ModelConfig
-from ollama_tw.library.rendering import Path, Rendering, go_capabilities, jinja_capabilities
+from ollama_tw.library.rendering import PromptPath, Rendering, go_capabilities, jinja_capabilities
 from ollama_tw.library.template_scan import TemplateTraits
 
 _ORDER = ("tools", "insert", "thinking")
@@ -45,7 +45,7 @@ def show_capabilities(
     """
     found = list(config.capabilities or ())
     if header is not None:
-        if rendering.path is Path.NATIVE:
+        if rendering.path is PromptPath.NATIVE:
             found += _ordered(jinja_capabilities(header.chat_template))
         found.append(_purpose(header))
         found += _senses(header)

@@ -4,7 +4,7 @@ Source: ``spec/models-and-cli.md`` sections 4.1 to 4.7. The uploaded file is kep
 would need its weights to be converted or quantized is refused by name.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
-from ollama_tw.library.blobs import open_regular
+from ollama_tw.library.blobs import clear_disk_errors, open_regular
 from ollama_tw.library.digests import digest_of, parse_digest
 from ollama_tw.library.gguf import MAGICS, Header
 from ollama_tw.library.gotext import human_number
@@ -105,16 +105,17 @@ def validate(request: CreateRequest) -> None:
 
 def create(
     store: Store, request: CreateRequest, *, check_template: Callable[[str], None] = accept_template
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Create the model and yield the records of its progress, ``{"status": …}``, to ``success``.
 
-    ``check_template`` raises OllamaError for a Go template that does not parse. Blocking. Raises
-    OllamaError at any step; what is installed changes in the step after ``writing manifest``.
+    ``check_template`` raises OllamaError for a Go template that does not parse. Blocking. Closing it
+    gives the creation up. Raises OllamaError at any step; what is installed changes in the step
+    after ``writing manifest``.
     """
     validate(request)
     _refuse_unsupported(request)
     target = store.resolve(target_name(request))
-    with store.pinning() as pin:
+    with clear_disk_errors(), store.pinning() as pin:
         draft = _Draft(LayerList(store.blobs, pin), _info_config(request.info or {}))
         for key in ("renderer", "parser", "requires"):
             draft.config[key] = getattr(request, key)
@@ -138,7 +139,8 @@ def create(
             2, manifests.MANIFEST_TYPE, Layer(manifests.CONFIG, digest, size), draft.layers.layers
         )
         replaced = store.commit(target, encode_manifest(manifest))
-    store.collect(replaced)
+    with clear_disk_errors():
+        store.collect(replaced)
     yield {"status": "success"}
 
 

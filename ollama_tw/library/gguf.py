@@ -315,8 +315,6 @@ class _Reader:
         self._array_strings += count
         if self._array_strings > MAX_ARRAY_STRINGS_TOTAL:
             raise GGUFError("the file's header has too many strings altogether")
-        if count * 8 > self.size - self.position:
-            raise GGUFError("the file ends within its header")
         unpack = _LAYOUTS[self.big_endian, "Q"].unpack_from
         data, position, last = self._map, self.position, self.size - 8
         for _ in range(count):

@@ -45,7 +45,7 @@ def format_number(value: float) -> str:
         return "+Inf" if number > 0 else "-Inf"
     digits, exponent = _shortest(number)
     sign = "-" if math.copysign(1, number) < 0 else ""
-    if -4 <= exponent < 21 and (exponent < 6 or number == 0):
+    if -4 <= exponent < 6:
         return sign + _plain(digits, exponent)
     mantissa = digits[0] + (f".{digits[1:]}" if len(digits) > 1 else "")
     return f"{sign}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"

@@ -3,6 +3,7 @@
 Source: ``spec/models-and-cli.md`` sections 2.2, 2.3, 2.4 and 2.7.
 """
 
+import errno
 import os
 import re
 import stat
@@ -181,15 +182,28 @@ def manifest_path(root: Path, name: Name) -> Path:
 def read_manifest_bytes(root: Path, name: Name) -> bytes:
     """The manifest file of ``name``; raises FileNotFoundError where there is none inside the store."""
     path = manifest_path(root, name)
+    _stay_inside(root, path)
     with open_regular(path) as file:
-        if not path.resolve().is_relative_to((root / "manifests").resolve()):
-            raise FileNotFoundError(path.name)
         return file.read(MAX_MANIFEST_BYTES + 1)
+
+
+def remove_manifest(root: Path, name: Name) -> None:
+    """Delete the manifest file of ``name``; raises FileNotFoundError as :func:`read_manifest_bytes`."""
+    path = manifest_path(root, name)
+    _stay_inside(root, path)
+    path.unlink()
+
+
+def _stay_inside(root: Path, path: Path) -> None:
+    """Refuse a path that symbolic links lead out of the store, as if nothing were there."""
+    if not path.parent.resolve().is_relative_to((root / "manifests").resolve()):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def write_manifest_bytes(root: Path, name: Name, data: bytes) -> None:
     """Put ``data`` in the place of the manifest of ``name``, whole or not at all; raises OSError."""
     path = manifest_path(root, name)
+    _stay_inside(root, path)
     # A temporary file beside the target would look like a manifest with a bad name.
     descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=root / "manifests")
     try:

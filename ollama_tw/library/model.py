@@ -47,6 +47,18 @@ class Model:
         return self.config.model_format in ("", "gguf")
 
     @property
+    def has_gguf(self) -> bool:
+        """Whether there is a GGUF file to read."""
+        return self.is_gguf and self.model_path is not None
+
+    @property
+    def projector_digests(self) -> tuple[str, ...]:
+        """The digests of the projector files, in order."""
+        return tuple(
+            layer.digest for layer in self.manifest.layers if layer.media_type == manifests.PROJECTOR
+        )
+
+    @property
     def is_remote(self) -> bool:
         """Whether this is a stub for a model that another server runs."""
         return bool(self.config.remote_host and self.config.remote_model)

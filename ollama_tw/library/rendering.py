@@ -20,7 +20,7 @@ _JINJA_TOOL_RESULTS = (
 )  # fmt: skip
 
 
-class Path(enum.Enum):
+class PromptPath(enum.Enum):
     """RENDERED: this server writes the prompt text; NATIVE: the file's Jinja template does."""
 
     RENDERED = "rendered"
@@ -31,7 +31,7 @@ class Path(enum.Enum):
 class Rendering:
     """How a model's chats become prompts. ``harmony``: by the harmony format of gpt-oss."""
 
-    path: Path
+    path: PromptPath
     go_template_in_use: bool
     harmony: bool
 
@@ -114,4 +114,4 @@ def choose_rendering(
     else:
         in_use = special or not chat_template or not prefers_chat_template(go_template, traits, chat_template)
     rendered = special or in_use or config.model_format == "safetensors"
-    return Rendering(Path.RENDERED if rendered else Path.NATIVE, in_use, harmony)
+    return Rendering(PromptPath.RENDERED if rendered else PromptPath.NATIVE, in_use, harmony)

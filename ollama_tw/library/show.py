@@ -14,7 +14,7 @@ from ollama_tw.library.gguf import ArrayRef, Header, is_byte_array
 from ollama_tw.library.gotext import json_numbers, rfc3339
 from ollama_tw.library.model import Model
 from ollama_tw.library.modelfile import modelfile_text, parameters_text
-from ollama_tw.library.rendering import Path, Rendering, choose_rendering
+from ollama_tw.library.rendering import PromptPath, Rendering, choose_rendering
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE, TemplateTraits, scan_template
 
 TemplateScan = Callable[[str], TemplateTraits]
@@ -117,7 +117,7 @@ def show_reply(
     ``verbose`` reads the metadata's arrays from the file: OSError or GGUFError where that fails.
     """
     rendering = model_rendering(model, header, go_template_setting=go_template_setting, scan=scan)
-    native = rendering.path is Path.NATIVE and header is not None and header.chat_template
+    native = rendering.path is PromptPath.NATIVE and header is not None and header.chat_template
     reply: dict[str, Any] = {
         "license": "\n".join(model.licenses),
         "modelfile": modelfile_text(model, system=system, options=options),

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
-from ollama_tw.library.blobs import BlobStore
+from ollama_tw.library.blobs import BlobStore, open_regular
 from ollama_tw.library.gguf import Header
 from ollama_tw.library.headers import HeaderCache
 from ollama_tw.library.manifests import Manifest, ManifestError
@@ -72,7 +72,7 @@ class Store:
         """Make the directories, do the start-up maintenance and return what it found and removed.
 
         Raises StoreUnusable, whose text is ``failed to create directory: REASON: PATH``, and
-        OSError where an old blob cannot be renamed.
+        OSError where an old blob cannot be renamed. A store that can only be read is left as it is.
         """
         for directory in (self.blobs.directory, self.root / "manifests"):
             try:
@@ -82,8 +82,13 @@ class Store:
                 raise StoreUnusable(f"failed to create directory: {reason}: {directory}") from error
         with self._lock:
             rename_old_blobs(self.blobs.directory)
-            manifests.remove_temporary_manifests(self.root)
-            return prune(self.root, now=self._now()) if self.may_prune else Upkeep(0, 0, skipped=True)
+            try:
+                manifests.remove_temporary_manifests(self.root)
+                if self.may_prune:
+                    return prune(self.root, now=self._now())
+            except OSError as error:
+                _LOG.warning("the model store could not be tidied: %s", error)
+            return Upkeep(0, 0, skipped=True)
 
     def resolve(self, name: Name) -> Name:
         """``name`` in the spelling of what is installed, each part for itself; else ``name`` itself."""
@@ -146,7 +151,7 @@ class Store:
 
         Raises OllamaError 500 where the model has no such file or it cannot be used.
         """
-        if model.model_path is None or not model.is_gguf:
+        if not model.has_gguf:
             raise OllamaError(500, f"model '{model.name.short}' has no GGUF file")
         return self.header_of(model.model_digest, brief=brief)
 
@@ -207,7 +212,7 @@ class Store:
             name = self.resolve(name)
             old = self._digests_of(name)
             try:
-                manifests.manifest_path(self.root, name).unlink()
+                manifests.remove_manifest(self.root, name)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise ModelNotFound(name) from error
             self._models.pop(name, None)
@@ -261,7 +266,8 @@ class Store:
 def _mentioned(path: Path) -> frozenset[str]:
     """The digests in a manifest file, also in one that cannot be used: its blobs are not ours to judge."""
     try:
-        return manifests.digests_in(path.read_bytes())
+        with open_regular(path) as file:
+            return manifests.digests_in(file.read(manifests.MAX_MANIFEST_BYTES))
     except OSError:
         return frozenset()
 

@@ -19,6 +19,8 @@ _ACTION = re.compile(
 )
 _STRINGS = re.compile(_STRING, re.DOTALL)
 _IDENTIFIER = re.compile(r"\$\w*|\.[A-Za-z_]\w*")
+# The names that a variable declaration gives; only what is read counts.
+_DECLARED = re.compile(r"\$\w*(?:\s*,\s*\$\w*)?\s*:?=")
 _WORD = re.compile(r"[a-z]+")
 _OPENING = frozenset({"if", "with", "range", "block", "define"})
 
@@ -62,7 +64,7 @@ def scan_template(text: str) -> TemplateTraits:
         body = action["body"]
         if body.startswith("/*"):
             continue
-        code = _STRINGS.sub(" ", body)
+        code = _DECLARED.sub(" ", _STRINGS.sub(" ", body))
         names = {found.lstrip(".").lower() for found in _IDENTIFIER.findall(code)}
         identifiers |= names
         word = _WORD.match(code)

@@ -1,5 +1,6 @@
 """Creating models: the progress, the manifest and the blobs, byte for byte."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -46,7 +47,7 @@ def manifest(store: Store, name: str) -> dict[str, Any]:
 
 
 def content(store: Store, layer: dict[str, Any]) -> bytes:
-    path = store.root / "blobs" / layer["digest"].replace(":", "-")
+    path: Path = store.root / "blobs" / layer["digest"].replace(":", "-")
     assert path.stat().st_size == layer["size"]
     return path.read_bytes()
 
@@ -141,7 +142,9 @@ def test_inherited_parameters_are_written_anew(store: Store, tiny: str) -> None:
     kind = "application/vnd.ollama.image.params"
     changed["layers"].append({"mediaType": kind, "digest": digest, "size": size})
     store.commit(parse_name("base"), json.dumps(changed).encode())
+    os.utime(store.blobs.path(tiny), (1, 1))
     run(store, model="child", **{"from": "base"})
+    assert store.blobs.path(tiny).stat().st_mtime > 1
     assert content(store, manifest(store, "child")["layers"][-1]) == (
         b'{"stop":["\\u003cs\\u003e"],"top_k":5}\n'
     )
@@ -204,6 +207,36 @@ def test_an_abandoned_creation_changes_nothing(store: Store, tiny: str) -> None:
     assert next(progress) == {"status": "parsing GGUF"}
     progress.close()
     assert store.list() == []
+
+
+def test_a_delete_in_the_middle_takes_nothing_from_a_creation(store: Store, tiny: str) -> None:
+    run(store, model="base", files={"tiny.gguf": tiny}, system="shared")
+    request = CreateRequest(model="m", from_="base", license="MIT")
+    progress = create(store, request)
+    assert next(progress)["status"].startswith("using existing layer")
+    store.delete(parse_name("base"))
+    assert list(progress)[-1] == {"status": "success"}
+    assert store.load(parse_name("m")).system == "shared"
+    assert store.header(store.load(parse_name("m"))).architecture == "llama"
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    store: Store, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(os.listdir(store.root / "blobs"))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(store.root))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert raised(store, model="m", files={"tiny.gguf": tiny}, system="x") == (
+        500,
+        "the model store cannot be used: no space left on device",
+    )
+    assert sorted(os.listdir(store.root / "blobs")) == before
+    assert os.listdir(store.root / "manifests") == []
+    monkeypatch.undo()
+    assert run(store, model="m", files={"tiny.gguf": tiny}, system="x")[-1] == "success"
 
 
 def test_a_base_that_has_to_be_pulled(store: Store, tiny: str) -> None:

@@ -186,6 +186,16 @@ def test_changed_bytes_give_a_header_or_a_clear_refusal(tmp_path: Path) -> None:
     assert refused > length // 4
 
 
+def test_strings_are_bounded_altogether(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(raw_gguf(keys=1, body=text("key") + struct.pack("<I", 8) + text("12345678")))
+    monkeypatch.setattr("ollama_tw.library.gguf.MAX_STRINGS_TOTAL_BYTES", 11)
+    assert read_header(path).metadata == {"key": "12345678"}
+    monkeypatch.setattr("ollama_tw.library.gguf.MAX_STRINGS_TOTAL_BYTES", 10)
+    with pytest.raises(GGUFError, match="too large altogether"):
+        read_header(path)
+
+
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     real = write_gguf(tmp_path / "m")
     assert is_gguf(real)

@@ -16,6 +16,7 @@ from ollama_tw.library.manifests import (
     encode_config,
     encode_manifest,
     read_manifest_bytes,
+    remove_manifest,
     walk,
     write_manifest_bytes,
 )
@@ -127,6 +128,10 @@ def test_manifests_on_disk(tmp_path: Path) -> None:
     assert path.read_bytes() == TEXT
     assert path.stat().st_mode & 0o777 == 0o644
     assert read_manifest_bytes(tmp_path, name) == TEXT
+    with path.open("rb") as reader:
+        write_manifest_bytes(tmp_path, name, b"{}")
+        assert reader.read() == TEXT
+    assert path.read_bytes() == b"{}"
     (path.parent / ".bad").write_bytes(b"")
     (path.parent / "directory").mkdir()
     assert sorted(walk(tmp_path), key=str) == [(path.parent / ".bad", None), (path, name)]
@@ -142,3 +147,8 @@ def test_links_out_of_the_store_are_not_followed(tmp_path: Path) -> None:
     for name in ("m", "m:other"):
         with pytest.raises(FileNotFoundError):
             read_manifest_bytes(tmp_path / "store", parse_name(name))
+        with pytest.raises(FileNotFoundError):
+            remove_manifest(tmp_path / "store", parse_name(name))
+        with pytest.raises(FileNotFoundError):
+            write_manifest_bytes(tmp_path / "store", parse_name(name), b"{}")
+    assert (outside / "latest").read_bytes() == TEXT

@@ -79,6 +79,11 @@ def test_a_model_is_what_its_layers_say(store: Store, install: Install) -> None:
     assert len(model.digest) == 64
 
 
+def test_the_old_name_of_the_template_layer_is_understood(store: Store, install: Install) -> None:
+    install("m", ("prompt", b"{{ .Prompt }}?"))
+    assert store.load(parse_name("m")).template == "{{ .Prompt }}?"
+
+
 def test_a_cached_model_is_read_again_when_its_manifest_changes(store: Store, install: Install) -> None:
     install("m", ("system", b"one"))
     first = store.load(parse_name("m"))

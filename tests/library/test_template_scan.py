@@ -1,5 +1,8 @@
 """What a scan of Go templates finds."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from ollama_tw.library.template_scan import scan_template
@@ -11,7 +14,7 @@ LOOP = "{{ range .Messages }}"
     ("text", "identifiers"),
     [
         ("{{ .Prompt }}", {"prompt", "response"}),
-        ("{{ range $i, $m := $.Messages }}{{ $m.Role }}{{ end }}", {"$i", "$m", "$", "messages", "role"}),
+        ("{{ range $i, $m := $.Messages }}{{ $m.Role }}{{ end }}", {"$m", "$", "messages", "role"}),
         ("{{- if .System -}}{{ .Response }}{{- end -}}", {"system", "response"}),
         ("{{ .Function.Name }}{{ .Response }}", {"function", "name", "response"}),
         ('{{ if eq .Role ".Tools }}" }}{{ .Response }}{{ end }}', {"role", "response"}),
@@ -47,3 +50,13 @@ def test_identifiers(text: str, identifiers: set[str]) -> None:
 )
 def test_thinking_tags(text: str, tags: tuple[str, str] | None) -> None:
     assert scan_template(text).thinking_tags == tags
+
+
+def test_it_agrees_with_ollama() -> None:
+    lines = (Path(__file__).parent / "data" / "template_traits.jsonl").read_text().splitlines()
+    assert len(lines) > 50
+    for case in map(json.loads, lines):
+        traits = scan_template(case["template"])
+        tags = tuple(case["tags"]) if "tags" in case else None
+        assert traits.identifiers == frozenset(case["vars"]), case["name"]
+        assert traits.thinking_tags == tags, case["name"]

@@ -1,0 +1,80 @@
+"""Whole answers about installed models, for the doors: one call each, on a disk thread."""
+
+import logging
+from typing import Any
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.gguf import GGUFError, Header
+from ollama_tw.library.model import Model
+from ollama_tw.library.show import TemplateScan, model_capabilities, show_reply, tags_entry
+from ollama_tw.library.store import Store
+from ollama_tw.library.template_scan import scan_template
+from ollama_tw.wire.models import ShowRequest
+
+_LOG = logging.getLogger("ollama_tw.library")
+
+
+def list_models(store: Store, *, scan: TemplateScan = scan_template) -> list[dict[str, Any]]:
+    """The entries of ``/api/tags`` in its order; a model whose weights are damaged is still listed."""
+    return [tags_entry(model, _brief_header(store, model), scan=scan) for model in store.list()]
+
+
+def show_model(
+    store: Store,
+    model: Model,
+    request: ShowRequest,
+    *,
+    go_template_setting: bool | None = None,
+    scan: TemplateScan = scan_template,
+) -> dict[str, Any]:
+    """The reply to ``/api/show``; OllamaError 500 where the model's files cannot be read."""
+    try:
+        return show_reply(
+            model,
+            model_header(store, model),
+            projector_headers(store, model),
+            system=request.system,
+            options=request.options,
+            verbose=request.verbose,
+            go_template_setting=go_template_setting,
+            scan=scan,
+        )
+    except (GGUFError, OSError) as error:
+        raise OllamaError(500, f"the file of model '{model.name.short}' cannot be read") from error
+
+
+def capabilities(
+    store: Store,
+    model: Model,
+    *,
+    go_template_setting: bool | None = None,
+    scan: TemplateScan = scan_template,
+) -> list[str]:
+    """What the model can do, as ``/api/show`` says; OllamaError 500 where its files cannot be read."""
+    return model_capabilities(
+        model,
+        model_header(store, model),
+        projector_headers(store, model),
+        go_template_setting=go_template_setting,
+        scan=scan,
+    )
+
+
+def model_header(store: Store, model: Model) -> Header | None:
+    """The header of the model's GGUF file; None where it is made of something else."""
+    return store.header(model) if model.has_gguf else None
+
+
+def projector_headers(store: Store, model: Model) -> list[Header]:
+    """The headers of the model's projector files."""
+    return [store.header_of(digest) for digest in model.projector_digests]
+
+
+def _brief_header(store: Store, model: Model) -> Header | None:
+    if not model.has_gguf:
+        return None
+    try:
+        return store.header(model, brief=True)
+    except OllamaError as error:
+        _LOG.warning("model '%s' is listed without its file's details: %s", model.name.short, error.message)
+        return None

@@ -1,0 +1,66 @@
+"""The answers that the doors ask for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.create import create
+from ollama_tw.library.names import parse_name
+from ollama_tw.library.queries import capabilities, list_models, show_model
+from ollama_tw.library.store import Store
+from ollama_tw.library.template_scan import TemplateTraits
+from ollama_tw.wire.models import CreateRequest, ShowRequest
+from tests.library.ggufs import write_gguf
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "models", prune=True)
+    store.open()
+    projector = write_gguf(tmp_path / "p", architecture="clip", metadata={"clip.has_vision_encoder": True})
+    files = {
+        "m.gguf": store.blobs.put(write_gguf(tmp_path / "m").read_bytes())[0],
+        "p.gguf": store.blobs.put(projector.read_bytes())[0],
+    }
+    list(create(store, CreateRequest(model="m", files=files, template="{{ .Tools }}")))
+    return store
+
+
+def test_an_empty_store_lists_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path, prune=True)
+    store.open()
+    assert list_models(store) == []
+
+
+def test_list_and_show(store: Store) -> None:
+    (entry,) = list_models(store)
+    assert entry["capabilities"] == ["completion", "tools", "vision"]
+    model = store.load(parse_name("m"))
+    reply = show_model(store, model, ShowRequest(model="m", system="S", options={"seed": 1}, verbose=True))
+    assert reply["capabilities"] == ["completion", "vision", "tools"]
+    assert reply["capabilities"] == capabilities(store, model)
+    assert reply["system"] == "S"
+    assert "PARAMETER seed 1\n" in reply["modelfile"]
+    assert reply["model_info"]["tokenizer.ggml.tokens"] == ["<s>", "</s>", "hello"]
+    assert reply["projector_info"]["general.architecture"] == "clip"
+
+
+def test_another_template_scan_can_be_given(store: Store) -> None:
+    def scan(text: str) -> TemplateTraits:
+        return TemplateTraits(frozenset({"suffix"}), ("<a>", "</a>"))
+
+    found: list[Any] = capabilities(store, store.load(parse_name("m")), scan=scan)
+    assert found == ["completion", "vision", "insert", "thinking"]
+
+
+def test_damaged_weights_are_listed_but_not_shown(store: Store) -> None:
+    model = store.load(parse_name("m"))
+    store.blobs.remove(model.model_digest)
+    store = Store(store.root, prune=True)
+    (entry,) = list_models(store)
+    assert entry["details"]["family"] == "llama"
+    with pytest.raises(OllamaError) as caught:
+        show_model(store, model, ShowRequest(model="m"))
+    assert (caught.value.status, caught.value.message) == (500, f'blob "{model.model_digest}" not found')

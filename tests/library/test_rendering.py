@@ -1,0 +1,73 @@
+"""Which template writes the prompt."""
+
+import pytest
+
+from ollama_tw.library.manifests import ModelConfig
+from ollama_tw.library.rendering import PromptPath, Rendering, choose_rendering
+from ollama_tw.library.template_scan import scan_template
+
+PLAIN = "{{ range .Messages }}{{ .Content }}{{ end }}"
+TOOLS = PLAIN + "{{ .Tools }}"
+ROUND_TRIP = TOOLS + '{{ .ToolCalls }}{{ if eq .Role "tool" }}{{ end }}'
+JINJA_TOOLS = "{{ tools }}"
+JINJA_ROUND_TRIP = "{{ tools }}{{ message.tool_calls }}{% if message['role'] == 'tool' %}"
+JINJA_THINKING = "{{ tools }}<think></think>"
+
+
+def choose(
+    go: str | None, jinja: str | None, setting: bool | None = None, config: ModelConfig | None = None
+) -> Rendering:
+    return choose_rendering(
+        config or ModelConfig(),
+        go_template=go,
+        traits=scan_template(go or "{{ .Prompt }}"),
+        chat_template=jinja,
+        go_template_setting=setting,
+    )
+
+
+@pytest.mark.parametrize(
+    ("go", "jinja", "in_use"),
+    [
+        (PLAIN, None, True),
+        (None, "{{ x }}", False),
+        (None, None, False),
+        (PLAIN, "{{ x }}", True),
+        (PLAIN, JINJA_TOOLS, False),
+        (TOOLS, JINJA_TOOLS, True),
+        (TOOLS, JINJA_ROUND_TRIP, False),
+        (ROUND_TRIP, JINJA_ROUND_TRIP, True),
+        (ROUND_TRIP, JINJA_THINKING, True),
+        (ROUND_TRIP, JINJA_ROUND_TRIP + "<think></think>", False),
+        (TOOLS + "{{ .Suffix }}", JINJA_ROUND_TRIP, True),
+        (PLAIN, "{{ content.split('</think>') }}", False),
+        (PLAIN, "{{ content.split('</think>') }}{{ reasoning_content }}", True),
+    ],
+)
+def test_the_better_template_is_used(go: str | None, jinja: str | None, in_use: bool) -> None:
+    path = PromptPath.RENDERED if in_use else PromptPath.NATIVE
+    assert choose(go, jinja) == Rendering(path, in_use, harmony=False)
+
+
+def test_the_setting_decides_where_it_is_set() -> None:
+    assert choose(PLAIN, JINJA_TOOLS, True).go_template_in_use
+    assert choose(PLAIN, None, False) == Rendering(PromptPath.NATIVE, False, False)
+    assert not choose(None, None, True).go_template_in_use
+
+
+def test_special_models_are_always_rendered() -> None:
+    for config in (
+        ModelConfig(renderer="x"),
+        ModelConfig(parser="x"),
+        ModelConfig(model_format="safetensors"),
+    ):
+        assert choose(None, JINJA_TOOLS, config=config).path is PromptPath.RENDERED
+    assert choose(PLAIN, JINJA_TOOLS, config=ModelConfig(parser="x")).go_template_in_use
+
+
+def test_harmony() -> None:
+    config = ModelConfig(model_family="gptoss")
+    assert choose("<|start|>{{ .Content }}<|end|>", JINJA_TOOLS, config=config) == Rendering(
+        PromptPath.RENDERED, True, harmony=True
+    )
+    assert not choose(PLAIN, JINJA_TOOLS, config=config).harmony
