@@ -18,10 +18,9 @@ from ollama_tw.http.app import Routes
 from ollama_tw.http.replies import read_json, send_empty, send_json
 from ollama_tw.http.stream import Emit, answer
 from ollama_tw.library.create import create, validate
-from ollama_tw.library.manifests import PROJECTOR
-from ollama_tw.library.model import Model
 from ollama_tw.library.names import InvalidName, Name, parse_name, split_source
-from ollama_tw.library.show import details, show_reply, tags_entry
+from ollama_tw.library.queries import list_models, show_model
+from ollama_tw.library.show import details
 from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.wire.models import CopyRequest, CreateRequest, DeleteRequest, ShowRequest
 from ollama_tw.wire.timestamps import rfc3339
@@ -51,17 +50,7 @@ class ModelRoutes:
         routes.add("DELETE", "/api/delete", self.delete)
 
     async def tags(self, request: Request) -> None:
-        send_json(request, {"models": await self._disk.run(self._tags)})
-
-    def _tags(self) -> list[dict[str, Any]]:
-        return [tags_entry(model, self._header(model)) for model in self._store.list()]
-
-    def _header(self, model: Model) -> Any:
-        """The part of the header that a list needs; None where there is none to be had."""
-        try:
-            return self._store.header(model, brief=True)
-        except OllamaError:
-            return None
+        send_json(request, {"models": await self._disk.run(list_models, self._store)})
 
     async def ps(self, request: Request) -> None:
         send_json(request, {"models": [await self._ps_entry(loaded) for loaded in self._scheduler.loaded()]})
@@ -97,15 +86,7 @@ class ModelRoutes:
             model = self._store.load(self._store.resolve(name))
         except ModelNotFound as error:
             raise OllamaError(404, f"model '{name.short}' not found") from error
-        header = self._store.header(model) if model.is_gguf and model.model_path else None
-        projectors = [
-            self._store.header_of(layer.digest)
-            for layer in model.manifest.layers
-            if layer.media_type == PROJECTOR
-        ]
-        return show_reply(
-            model, header, projectors, system=body.system, options=body.options, verbose=body.verbose
-        )
+        return show_model(self._store, model, body)
 
     async def create(self, request: Request) -> None:
         body = read_json(request, CreateRequest, "api.CreateRequest")
@@ -126,13 +107,10 @@ class ModelRoutes:
         source = _name(body.source, f'source "{body.source}" is invalid')
         destination = _name(body.destination, f'destination "{body.destination}" is invalid')
         try:
-            await self._disk.run(self._copy, source, destination)
+            await self._disk.run(self._store.copy, source, destination)
         except ModelNotFound as error:
             raise OllamaError(404, f'model "{body.source}" not found') from error
         send_empty(request)
-
-    def _copy(self, source: Name, destination: Name) -> None:
-        self._store.copy(self._store.resolve(source), self._store.resolve(destination))
 
     async def delete(self, request: Request) -> None:
         body = read_json(request, DeleteRequest, "api.DeleteRequest")
@@ -140,7 +118,7 @@ class ModelRoutes:
         base, _source = split_source(sent)
         name = _name(base, f'name "{sent}" is invalid')
         try:
-            await self._disk.run(lambda: self._store.delete(self._store.resolve(name)))
+            await self._disk.run(self._store.delete, name)
         except ModelNotFound as error:
             raise OllamaError(404, f"model '{sent}' not found") from error
         send_empty(request)

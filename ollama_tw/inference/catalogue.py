@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.gguf import Header
-from ollama_tw.library.manifests import PROJECTOR
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import InvalidName, Source, parse_name, split_source
+from ollama_tw.library.queries import capabilities
 from ollama_tw.library.rendering import Rendering
-from ollama_tw.library.show import model_capabilities, model_rendering
+from ollama_tw.library.show import model_rendering
 from ollama_tw.library.store import ModelNotFound, Store
 
 
@@ -72,16 +72,9 @@ class Catalogue:
             raise OllamaError(400, "this server cannot run this remote model")
         if not model.is_gguf:
             raise OllamaError(400, f'"{sent}" is not a GGUF model: this server runs GGUF models only')
-        header = await self._disk.run(self._store.header, model)
-        projectors = [
-            await self._disk.run(self._store.header_of, layer.digest)
-            for layer in model.manifest.layers
-            if layer.media_type == PROJECTOR
-        ]
-        return Entry(
-            sent,
-            model,
-            header,
-            model_rendering(model, header),
-            frozenset(model_capabilities(model, header, projectors)),
-        )
+        return await self._disk.run(self._entry, sent, model)
+
+    def _entry(self, sent: str, model: Model) -> Entry:
+        header = self._store.header(model)
+        rendering = model_rendering(model, header)
+        return Entry(sent, model, header, rendering, frozenset(capabilities(self._store, model)))

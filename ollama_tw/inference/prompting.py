@@ -11,7 +11,7 @@ from functools import lru_cache
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.inference.completion import Prompt
 from ollama_tw.interfaces import IRunner
-from ollama_tw.library.rendering import Path
+from ollama_tw.library.rendering import PromptPath
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE
 from ollama_tw.prompt.gotemplate import parse
 from ollama_tw.prompt.jinja import ChatTemplate
@@ -29,7 +29,7 @@ def _renderer(entry: Entry, runner: IRunner, template: str = "") -> Render:
     """How messages become text: by ``template``, which a request named, or by the model's own."""
     now = datetime.now().astimezone()
     source = entry.header.chat_template
-    if not template and entry.rendering.path is Path.NATIVE and source:
+    if not template and entry.rendering.path is PromptPath.NATIVE and source:
         chat_template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
         return lambda messages: chat_template.render(messages, now=now)
     go_template = _go_template(template or entry.model.template or DEFAULT_TEMPLATE)

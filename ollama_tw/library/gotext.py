@@ -5,7 +5,6 @@ of ``/api/show`` depend on these forms.
 """
 
 import math
-from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import msgspec
@@ -147,18 +146,3 @@ def human_number(count: int) -> str:
     if count >= 1_000:
         return f"{count / 1e3:.0f}K"
     return str(count)
-
-
-def rfc3339(nanoseconds: int, zone: tzinfo | None = None) -> str:
-    """A Unix time in nanoseconds as RFC 3339, in ``zone`` or the local one, zeros trimmed."""
-    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, zone or UTC)
-    if zone is None:
-        moment = moment.astimezone()
-    digits = f".{fraction:09d}".rstrip("0").rstrip(".")
-    offset = moment.utcoffset() or timedelta()
-    minutes = int(offset.total_seconds()) // 60
-    where = (
-        f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "Z"
-    )
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{digits}{where}"

@@ -1,9 +1,10 @@
 import errno
 import hashlib
+from functools import partial
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThread
+from twisted.internet.threads import deferToThread, deferToThreadPool
 from twisted.trial.unittest import TestCase
 
 from ollama_tw.http.app import Health, Routes
@@ -33,7 +34,7 @@ class BlobTests(TestCase):
         self.addCleanup(deferToThread, pool.stop)
         self.addCleanup(self.store.gate.set)
         routes = Routes()
-        blobs = Blobs(self.store, pool, reactor)
+        blobs = Blobs(self.store, partial(deferToThreadPool, reactor, pool))
         blobs.register(routes)
         Health().register(routes)
         guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))
