@@ -11,7 +11,7 @@ from ollama_tw.prompt.sandbox import JsonObject
 from ollama_tw.wire.native import Message, ToolCall
 
 _NULL_CONTENT = re.compile(r"content\W*\s+is\s+(not\s+)?none\b", re.IGNORECASE)
-_NINE_CHARACTER_IDS = re.compile(r"length\s*!=\s*9\b")
+_NINE_CHARACTER_IDS = re.compile(r"length\s*(!=|<)\s*9\b")
 
 
 @dataclass(frozen=True)

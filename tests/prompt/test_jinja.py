@@ -93,6 +93,11 @@ def test_mistral_results_without_ids_answer_the_calls_in_order() -> None:
     )
 
 
+def test_ids_may_be_asked_to_have_nine_characters_at_least() -> None:
+    source = "{% set id = messages[0].tool_calls[0].id %}{{ 'no' if id|length < 9 else id }}"
+    assert render(source, [calling({}, "call_1")]) == "0000call1"
+
+
 def test_qwen3_thinking() -> None:
     messages = [*HI, Message("assistant", "<think>\nold\n</think>\n\nyo"), Message("user", "weather?")]
     messages += [
@@ -159,8 +164,8 @@ def test_a_template_that_wants_content_parts_gets_them() -> None:
         ("{{ '{}-{a:>3}'.format(1, a=2) }}", "1-  2"),
         ("{{ ['b', 'a'] | sort | map('upper') | list | tojson }}", '["A", "B"]'),
         ("{{ [1, 2, 3][::-1] | first ~ 'x' ~ none }}", "3xNone"),
-        ("{% set s = namespace(n=0) %}{% for i in [1, 2] %}{% set s.n = s.n + i %}{% endfor %}{{ s.n }}", "3"),
-        ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{{ loop.length }}{% endfor %}", "0919"),
+        ("{% set s = namespace(n=0) %}{% for i in [1] %}{% set s.n = s.n + 3 %}{% endfor %}{{ s.n }}", "3"),
+        ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ loop.revindex }}{% endfor %}", "98"),
         ("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(1) + m(x=2) }}", "<1><2>"),
     ],
 )  # fmt: skip
@@ -268,6 +273,7 @@ def test_gadgets_give_nothing(source: str) -> None:
 
 
 GROW = "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(70) %}{% set ns.x = STEP %}{% endfor %}"
+DOUBLED_BLOCK = "{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"
 
 
 @pytest.mark.parametrize(
@@ -295,7 +301,7 @@ GROW = "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(70) %}{% set ns.
         GROW.replace("STEP", "(['x'] * 9) | join(ns.x)"),
         GROW.replace("STEP", "ns.x.join(['a', 'b', 'c'])"),
         GROW.replace("'xxxxxxxx'", "3").replace("STEP", "ns.x * ns.x"),
-        GROW.replace("STEP", "y").replace("%}{% set ns.x", "%}{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x"),
+        GROW.replace("{% set ns.x = STEP %}", DOUBLED_BLOCK),
         "{% for i in range(100000) %}" + "x" * 500 + "{% endfor %}",
         "{% set y %}{% for i in range(99999) %}" + "x" * 9999 + "{% endfor %}{% endset %}",
     ],
