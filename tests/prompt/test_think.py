@@ -1,0 +1,66 @@
+from typing import Any
+
+import pytest
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.prompt.think import Think, parse_think, settle_think
+
+
+@pytest.mark.parametrize(
+    ("value", "enabled", "level", "template_level", "chat_template_value"),
+    [
+        (None, None, "", "", None),
+        (True, True, "", "medium", True),
+        (False, False, "", "", False),
+        ("low", True, "low", "low", "low"),
+        ("medium", True, "medium", "medium", "medium"),
+        ("high", True, "high", "high", "high"),
+        ("max", True, "max", "max", "max"),
+    ],
+)
+def test_values(
+    value: Any, enabled: bool | None, level: str, template_level: str, chat_template_value: bool | str | None
+) -> None:
+    think = parse_think(value)
+    assert think == Think(enabled, level)
+    assert think.template_level == template_level
+    assert think.chat_template_value is chat_template_value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("xx", 'invalid think value: "xx" (must be "high", "medium", "low", "max", true, or false)'),
+        ("", 'invalid think value: "" (must be "high", "medium", "low", "max", true, or false)'),
+        ("High", 'invalid think value: "High" (must be "high", "medium", "low", "max", true, or false)'),
+        ('a"b', 'invalid think value: "a\\"b" (must be "high", "medium", "low", "max", true, or false)'),
+        (1, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
+        (0.0, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
+        ([], 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
+        ({}, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
+    ],
+)
+def test_what_is_no_think_value(value: Any, text: str) -> None:
+    with pytest.raises(OllamaError) as caught:
+        parse_think(value)
+    assert (caught.value.status, caught.value.message) == (400, text)
+
+
+def test_a_capable_model_thinks_unless_told_not_to() -> None:
+    assert settle_think(Think(), model="m", capable=True) == Think(True)
+    assert settle_think(Think(False), model="m", capable=True) == Think(False)
+    assert settle_think(Think(True, "max"), model="m", capable=True) == Think(True, "max")
+
+
+def test_harmony_has_no_max() -> None:
+    assert settle_think(Think(True, "max"), model="m", capable=True, harmony=True) == Think(True, "high")
+    assert settle_think(Think(True, "low"), model="m", capable=True, harmony=True) == Think(True, "low")
+
+
+def test_a_model_that_cannot_think() -> None:
+    assert settle_think(Think(), model="m", capable=False) == Think()
+    assert settle_think(Think(False), model="m", capable=False) == Think(False)
+    for think in (Think(True), Think(True, "low")):
+        with pytest.raises(OllamaError) as caught:
+            settle_think(think, model="foo:Latest", capable=False)
+        assert (caught.value.status, caught.value.message) == (400, '"foo:Latest" does not support thinking')
