@@ -1,6 +1,5 @@
 """Go's text forms."""
 
-from datetime import UTC, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from ollama_tw.library.gotext import (
     human_number,
     json_numbers,
     quote,
-    rfc3339,
 )
 from ollama_tw.wire import gojson
 
@@ -62,10 +60,3 @@ def test_quoting_escapes_what_cannot_be_printed() -> None:
 )  # fmt: skip
 def test_parameter_sizes(count: int, text: str) -> None:
     assert human_number(count) == text
-
-
-def test_times_carry_nanoseconds_and_offset() -> None:
-    zone = timezone(timedelta(hours=-3, minutes=-30))
-    assert rfc3339(1_700_000_000_123_456_789, zone) == "2023-11-14T18:43:20.123456789-03:30"
-    assert rfc3339(1_700_000_000_120_000_000, timezone(timedelta(hours=2))) == "2023-11-15T00:13:20.12+02:00"
-    assert rfc3339(1_700_000_000_000_000_000, UTC) == "2023-11-14T22:13:20Z"
