@@ -104,6 +104,14 @@ class Job:
     """Generation ends before the first of these; none of them is part of the output."""
     max_tokens: int = -1
     """Most tokens to generate; negative for as many as the context holds."""
+    grammar: str = ""
+    """A GBNF grammar with the root rule ``root`` that the output has to match."""
+    logprobs: int | None = None
+    """How many alternatives to tell for each token, beside its own probability; None for nothing."""
+    shift: bool = False
+    """When the context is full, forget the older half of it and go on, where the engine can."""
+    keep: int = 0
+    """Tokens at the beginning that a shift spares."""
     cancel: threading.Event = field(default_factory=threading.Event)
     """Set from any thread: the run ends within one step with :class:`DoneReason` ``CANCELLED``."""
 
@@ -130,14 +138,33 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A token that was or might have been generated, with the natural logarithm of its probability
+    before any sampling option was applied."""
+
+    data: bytes
+    logprob: float
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A generated token, and the likeliest ones at its place, the likeliest first."""
+
+    chosen: Choice
+    top: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True)
 class Piece:
     """Text as it comes out; the last piece alone has ``done`` and ``usage``.
 
     A piece may hold several tokens, or none (text held back because it may be the beginning of a
-    stop string or of a character). It never ends in the middle of a character.
+    stop string or of a character). It never ends in the middle of a character. ``logprobs`` are of
+    the tokens that were generated since the last piece, where the job asked for them.
     """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
     done: DoneReason | None = None
     usage: Usage | None = None
 
@@ -160,6 +187,10 @@ class LoadCancelled(LoadError):
 
 class RunnerError(Exception):
     """A run failed inside the engine; the text tells the user why, in one sentence."""
+
+
+class InvalidGrammar(RunnerError):
+    """The job's grammar is none."""
 
 
 class PromptTooLong(RunnerError):
@@ -203,8 +234,8 @@ class IRunner(Interface):
 
         The pieces' texts joined are the output; the last one carries ``done`` and ``usage``, also
         after ``job.cancel``. Closing the iterator early cancels the job. A consumer that is slow to
-        take pieces holds back its own slot only. Raises :class:`PromptTooLong` before the first
-        piece and :class:`RunnerError` at any step.
+        take pieces holds back its own slot only. Raises :class:`PromptTooLong` and
+        :class:`InvalidGrammar` before the first piece, and :class:`RunnerError` at any step.
         """
 
     def embed(inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:

@@ -62,7 +62,7 @@ def complete(task: Task, runner: IRunner, emit: Emit | None, cancel: threading.E
     prompt = task.build_prompt(runner)
     if task.debug_only:
         return task.shape.debug(prompt.text)
-    job = Job(prompt.text, task.sampling, task.stop, task.limit, cancel)
+    job = Job(prompt.text, task.sampling, task.stop, task.limit, cancel=cancel)
     output: list[str] = []
     done, usage = DoneReason.CANCELLED, Usage(0, 0, 0, 0, 0)
     try:

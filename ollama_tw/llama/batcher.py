@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ollama_tw.interfaces import DoneReason, LoadPlan, RunnerError, Sampling
+from ollama_tw.interfaces import DoneReason, LoadPlan, RunnerError
 from ollama_tw.llama.context import Context, Rows
 from ollama_tw.llama.model import Model
-from ollama_tw.llama.run import Run
+from ollama_tw.llama.run import Generated, Order, Run
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.slots import Slot, common_prefix, place
 
@@ -67,11 +67,12 @@ class Batcher:
 
     # On any thread.
 
-    def submit(self, prompt: Sequence[int], sampling: Sampling, limit: int, cancel: threading.Event) -> Run:
+    def submit(self, order: Order, sampler: Sampler) -> Run:
         """Queue a run of at least one prompt token; its tokens come out of :meth:`Run.tokens`."""
-        run = Run(prompt, sampling, limit, cancel, self._notify)
+        run = Run(order, sampler, self._notify)
         with self._wake:
             if self._closing:
+                sampler.close()
                 raise RunnerError("the model is being unloaded")
             self._incoming.append(run)
             self._wake.notify()
@@ -135,14 +136,12 @@ class Batcher:
         run.finish(reason, by_token=by_token)
 
     def _release(self, run: Run) -> None:
+        run.sampler.close()
         if run.slot is None:
             self._waiting.remove(run)
-            return
-        self._running.remove(run)
-        run.slot.busy = False
-        if run.sampler is not None:
-            run.sampler.close()
-            run.sampler = None
+        else:
+            self._running.remove(run)
+            run.slot.busy = False
 
     def _compose(self) -> list[_Share]:
         """What the next step evaluates, in ascending order of sequences."""
@@ -173,7 +172,7 @@ class Batcher:
             return True
         usable = run.prompt[:-1]
         soon = max(common_prefix(usable, share.run.prompt) for share in reading)
-        now = max(common_prefix(usable, slot.tokens) for slot in self._slots)
+        now = max(common_prefix(usable, slot.reusable) for slot in self._slots)
         return soon - now < self._worth_copying
 
     def _admit(self, run: Run) -> bool:
@@ -184,23 +183,21 @@ class Batcher:
         slot = found.slot
         if found.source is not slot:
             self._context.copy(found.source.sequence, slot.sequence)
-        run.cached = self._context.trim(slot.sequence, found.cached)
-        slot.tokens = run.prompt[: run.cached]
+        cached = self._context.trim(slot.sequence, found.cached)
+        slot.tokens = run.prompt[:cached]
+        slot.sound = None
         slot.busy = True
         self._uses += 1
         slot.used = self._uses
         self._waiting.remove(run)
         self._running.append(run)
-        run.start(
-            slot,
-            Sampler(run.sampling, run.prompt, self._model.vocabulary.size, self._context.length),
-        )
+        run.start(slot, cached)
         return True
 
     @staticmethod
     def _next_piece(run: Run, budget: int) -> _Share:
         assert run.slot is not None
-        begin = len(run.slot.tokens)
+        begin = run.evaluated
         piece = run.prompt[begin : begin + budget]
         at_end = begin + len(piece) == len(run.prompt)
         return _Share(run, Rows(run.slot.sequence, begin, piece, at_end))
@@ -215,23 +212,42 @@ class Batcher:
         for share, row in zip(step, last_rows, strict=True):
             run = share.run
             assert run.slot is not None
-            assert run.sampler is not None
             run.slot.tokens.extend(share.rows.tokens)
+            run.evaluated = min(run.evaluated + len(share.rows.tokens), len(run.prompt))
             if share.rows.wants_logits:
-                chosen.append((run, run.sampler.sample(self._context.handle, row)))
+                chosen.append((run, self._choose(run, row)))
         # Only now are the consumers woken: while a sampler computes they would take the
         # interpreter away from this thread, and the processor would wait for both.
-        for run, token in chosen:
-            self._advance(run, token)
+        for run, generated in chosen:
+            self._advance(run, generated)
 
-    def _advance(self, run: Run, token: int) -> None:
-        if self._model.vocabulary.ends_generation(token):
+    def _choose(self, run: Run, row: int) -> Generated:
+        token = run.sampler.sample(self._context.handle, row)
+        if run.order.logprobs is None:
+            return Generated(token)
+        return Generated(token, *self._context.logprobs(row, token, run.order.logprobs))
+
+    def _advance(self, run: Run, generated: Generated) -> None:
+        if self._model.vocabulary.ends_generation(generated.token):
             self._end(run, DoneReason.STOP, by_token=True)
             return
-        run.deliver(token)
-        assert run.slot is not None
-        if run.generated >= run.limit or len(run.slot.tokens) >= self._context.length:
+        run.deliver(generated)
+        if run.generated >= run.order.limit or not self._has_room(run):
             self._end(run, DoneReason.LENGTH)
+
+    def _has_room(self, run: Run) -> bool:
+        """Whether the context has room for one more token, which a shift makes where it may."""
+        slot = run.slot
+        assert slot is not None
+        if len(slot.tokens) < self._context.length:
+            return True
+        keep = min(run.order.keep, len(slot.tokens) - 2)
+        end = keep + (len(slot.tokens) - keep) // 2
+        if not run.order.shift or not self._context.cut_out(slot.sequence, keep, end):
+            return False
+        del slot.tokens[keep:end]
+        slot.sound = min(keep, keep if slot.sound is None else slot.sound)
+        return True
 
     def _fail(self, step: Sequence[_Share], error: RunnerError) -> None:
         _log.error("a step of %d runs failed: %s", len(step), error)

@@ -138,6 +138,32 @@ class Context:
         self.clear(sequence)
         return 0
 
+    def cut_out(self, sequence: int, begin: int, end: int) -> bool:
+        """Forget the tokens of ``sequence`` from ``begin`` to ``end`` and move the later ones up.
+
+        False, with nothing changed, where the memory cannot do it.
+        """
+        if self._model.keeps_state or not llama_cpp.llama_memory_can_shift(self._memory):
+            return False
+        if not llama_cpp.llama_memory_seq_rm(self._memory, sequence, begin, end):
+            return False
+        llama_cpp.llama_memory_seq_add(self._memory, sequence, end, -1, begin - end)
+        return True
+
+    def logprobs(self, row: int, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
+        """The log probability of ``token`` at ``row``, and the ``count`` likeliest tokens with theirs."""
+        logits = np.ctypeslib.as_array(
+            llama_cpp.llama_get_logits_ith(self.handle, row), (self._model.vocabulary.size,)
+        )
+        highest = logits.max()
+        normaliser = highest + np.log(np.exp(logits - highest).sum())
+        top = np.argpartition(logits, -count)[-count:] if count else np.empty(0, dtype=int)
+        top = top[np.argsort(-logits[top], kind="stable")]
+        return (
+            float(logits[token] - normaliser),
+            tuple((int(one), float(logits[one] - normaliser)) for one in top),
+        )
+
     def clear(self, sequence: int) -> None:
         """Forget ``sequence``."""
         if self._memory is not None:

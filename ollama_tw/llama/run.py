@@ -3,47 +3,62 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from queue import SimpleQueue
 
-from ollama_tw.interfaces import DoneReason, RunnerError, Sampling, Usage
+from ollama_tw.interfaces import DoneReason, RunnerError, Usage
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.slots import Slot
 
 # Tokens that may wait for a slow consumer before its slot is left out of the batch.
 WINDOW = 16
 
-_END = -1
+
+@dataclass(frozen=True)
+class Order:
+    """What a run is to do. ``prompt``: the tokens to begin from; ``limit``: most tokens to generate;
+    ``logprobs``: alternatives to tell for each token, None for none; ``shift`` and ``keep``: see
+    :class:`~ollama_tw.interfaces.Job`."""
+
+    prompt: Sequence[int]
+    limit: int
+    cancel: threading.Event
+    logprobs: int | None = None
+    shift: bool = False
+    keep: int = 0
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generated token; where they were asked for, its log probability and the likeliest tokens'."""
+
+    token: int
+    logprob: float = 0.0
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Run:
     """The decode thread writes, one consumer thread reads; what both touch is marked.
 
-    ``prompt``: the tokens to begin from. ``limit``: most tokens to generate.
+    The run owns ``sampler`` from here on.
     """
 
-    def __init__(
-        self,
-        prompt: Sequence[int],
-        sampling: Sampling,
-        limit: int,
-        cancel: threading.Event,
-        wake: Callable[[], None],
-    ) -> None:
-        self.prompt = list(prompt)
-        self.sampling = sampling
-        self.limit = limit
+    def __init__(self, order: Order, sampler: Sampler, wake: Callable[[], None]) -> None:
+        self.order = order
+        self.prompt = list(order.prompt)
+        self.sampler = sampler
         self.slot: Slot | None = None
-        self.sampler: Sampler | None = None
         self.cached = 0
+        self.evaluated = 0
+        """How many of the prompt's tokens are in the cache."""
         self.next_token = 0
         """The last generated token, which the next step evaluates."""
         self.generated = 0
         self.started = self.first = self.last = 0
         """Monotonic nanoseconds: the slot was taken, the first token was there, the last one was."""
-        self._cancel = cancel
         self._wake = wake
         # Shared by the two threads. Every one is written by one side only.
-        self._tokens: SimpleQueue[int] = SimpleQueue()
+        self._tokens: SimpleQueue[Generated | None] = SimpleQueue()
         self._taken = 0
         self._stopped = False
         self._held = False
@@ -56,16 +71,16 @@ class Run:
     @property
     def cancelled(self) -> bool:
         """Whether nobody wants more of it."""
-        return self._stopped or self._cancel.is_set()
+        return self._stopped or self.order.cancel.is_set()
 
     @property
     def prefilling(self) -> bool:
-        return self.slot is not None and len(self.slot.tokens) < len(self.prompt)
+        return self.slot is not None and self.evaluated < len(self.prompt)
 
-    def start(self, slot: Slot, sampler: Sampler) -> None:
-        """Its turn has come: prefill begins."""
+    def start(self, slot: Slot, cached: int) -> None:
+        """Its turn has come: prefill begins, after the ``cached`` tokens that the slot holds."""
         self.slot = slot
-        self.sampler = sampler
+        self.cached = self.evaluated = cached
         self.started = time.monotonic_ns()
 
     def ready(self) -> bool:
@@ -76,37 +91,37 @@ class Run:
             self._held = False
         return not self._held
 
-    def deliver(self, token: int) -> None:
+    def deliver(self, generated: Generated) -> None:
         """Hand a generated token to the consumer."""
         self.last = time.monotonic_ns()
         if not self.generated:
             self.first = self.last
         self.generated += 1
-        self.next_token = token
-        self._tokens.put(token)
+        self.next_token = generated.token
+        self._tokens.put(generated)
 
     def finish(self, reason: DoneReason, *, by_token: bool = False) -> None:
         """End the run; ``by_token``: the model generated one more token, which says so."""
         self._reason = reason
         self._ended_by_token = by_token
-        self._tokens.put(_END)
+        self._tokens.put(None)
 
     def fail(self, error: RunnerError) -> None:
         """End the run with an error for its consumer."""
         self._error = error
-        self._tokens.put(_END)
+        self._tokens.put(None)
 
     # On the consumer's thread.
 
-    def tokens(self) -> Iterator[int]:
+    def tokens(self) -> Iterator[Generated]:
         """The generated tokens, as they come. Raises :class:`RunnerError`."""
-        while (token := self._tokens.get()) != _END:
+        while (generated := self._tokens.get()) is not None:
             # First counted, then looked at: the decode thread does it the other way round, so
             # that one of the two always sees the other.
             self._taken += 1
             if self._held:
                 self._wake()
-            yield token
+            yield generated
         if self._error is not None:
             raise self._error
 

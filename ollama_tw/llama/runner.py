@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from zope.interface import implementer
 
 from ollama_tw.interfaces import (
+    Choice,
     DoneReason,
     Embedding,
     IRunner,
@@ -16,13 +17,19 @@ from ollama_tw.interfaces import (
     Progress,
     PromptTooLong,
     RunnerError,
+    TokenLogprob,
     Usage,
 )
 from ollama_tw.llama.batcher import Batcher
 from ollama_tw.llama.embedder import Embedder
 from ollama_tw.llama.model import Model
 from ollama_tw.llama.native import NativeDevice, load_report
+from ollama_tw.llama.run import Generated, Order
+from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.text import TextAssembler
+
+# Without a limit of its own a run ends after this many lengths of the context, as in Ollama.
+_SHIFTED_CONTEXTS = 10
 
 
 @implementer(IRunner)
@@ -77,27 +84,38 @@ class LlamaRunner:
             raise RunnerError("the prompt is empty, and this model has no token to begin with")
         if len(prompt) >= self.context_length:
             raise PromptTooLong(len(prompt), self.context_length)
-        room = self.context_length - len(prompt)
-        limit = min(job.max_tokens, room) if job.max_tokens >= 0 else room
+        limit = _SHIFTED_CONTEXTS * self.context_length
+        if job.max_tokens >= 0:
+            limit = min(job.max_tokens, limit)
         if not limit:
-            yield Piece("", DoneReason.LENGTH, Usage(len(prompt), 0, 0, 0, 0))
+            yield Piece("", done=DoneReason.LENGTH, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
-        run = self._batcher.submit(prompt, job.sampling, limit, job.cancel)
+        sampler = Sampler(job.sampling, prompt, self._model.vocabulary, self.context_length, job.grammar)
+        order = Order(prompt, limit, job.cancel, job.logprobs, job.shift, job.keep)
+        run = self._batcher.submit(order, sampler)
         assembler = TextAssembler(job.stop)
         reason = None
         try:
-            for token in run.tokens():
-                text = assembler.feed(self._model.vocabulary.piece(token))
+            for generated in run.tokens():
+                text = assembler.feed(self._model.vocabulary.piece(generated.token))
+                piece = Piece(text, () if job.logprobs is None else (self._logprob(generated),))
                 if assembler.stopped:
                     reason = DoneReason.STOP
                     if text:
-                        yield Piece(text)
+                        yield piece
                     break
-                yield Piece(text)
+                yield piece
         finally:
             # Also when the consumer closes the iterator, or goes: the slot is free at the next step.
             run.stop()
-        yield Piece(assembler.finish(), reason or run.reason, run.usage())
+        yield Piece(assembler.finish(), done=reason or run.reason, usage=run.usage())
+
+    def _logprob(self, generated: Generated) -> TokenLogprob:
+        piece = self._model.vocabulary.piece
+        return TokenLogprob(
+            Choice(piece(generated.token), generated.logprob),
+            tuple(Choice(piece(token), logprob) for token, logprob in generated.top),
+        )
 
     def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
         with self._embedder_lock:

@@ -1,24 +1,40 @@
 """The chain of samplers that chooses a run's next token."""
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import llama_cpp
+import numpy as np
 
-from ollama_tw.interfaces import Sampling
+from ollama_tw.interfaces import InvalidGrammar, Sampling
+from ollama_tw.llama.vocabulary import Vocabulary
 
 # llama.cpp draws a seed of its own for this one (LLAMA_DEFAULT_SEED).
 _RANDOM_SEED = 0xFFFFFFFF
+
+# struct llama_token_data
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
 class Sampler:
     """llama.cpp's samplers in llama.cpp's order: penalties, top-k, typical, top-p, min-p,
     temperature, draw. Those that would change nothing are left out.
 
-    Used on the decode thread only. ``prompt`` is what the penalties see before the first token.
+    ``prompt`` is what the penalties see before the first token. Made on any thread, used on the
+    decode thread only. Raises :class:`InvalidGrammar`.
     """
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], vocabulary_size: int, context: int) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: Sequence[int],
+        vocabulary: Vocabulary,
+        context: int,
+        grammar: str = "",
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._grammar = _grammar(vocabulary, grammar) if grammar else None
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         look_back = context if sampling.repeat_last_n < 0 else min(sampling.repeat_last_n, context)
         penalised = look_back > 0 and (
@@ -29,7 +45,7 @@ class Sampler:
         if penalised:
             self._add(
                 llama_cpp.llama_sampler_init_penalties(
-                    vocabulary_size,
+                    vocabulary.size,
                     look_back,
                     sampling.repeat_penalty,
                     sampling.frequency_penalty,
@@ -61,10 +77,59 @@ class Sampler:
         llama_cpp.llama_sampler_chain_add(self._chain, sampler)
 
     def sample(self, context: Any, row: int) -> int:
-        """The next token from the logits of batch row ``row``; the penalties count it."""
-        token: int = llama_cpp.llama_sampler_sample(self._chain, context, row)
+        """The next token from the logits of batch row ``row``; the penalties and the grammar count it."""
+        if self._grammar is None:
+            token: int = llama_cpp.llama_sampler_sample(self._chain, context, row)
+            return token
+        return self._sample_by_grammar(context, row)
+
+    def _sample_by_grammar(self, context: Any, row: int) -> int:
+        """The chain chooses freely, and only if the grammar forbids its choice, among what is allowed:
+        to hold a grammar against a whole vocabulary takes longer than everything else here."""
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, row), (self._vocabulary.size,))
+        token = self._chosen_from(logits)
+        if not self._allows(token):
+            token = self._chosen_from(logits, self._grammar)
+        llama_cpp.llama_sampler_accept(self._chain, token)
+        if not self._vocabulary.ends_generation(token):
+            llama_cpp.llama_sampler_accept(self._grammar, token)
         return token
 
+    def _chosen_from(self, logits: Any, first: Any = None) -> int:
+        candidates = np.empty(len(logits), dtype=_CANDIDATE)
+        candidates["id"] = np.arange(len(logits))
+        candidates["logit"] = logits
+        candidates["p"] = 0.0
+        array = _token_data_array(candidates)
+        if first is not None:
+            llama_cpp.llama_sampler_apply(first, ctypes.byref(array))
+        llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
+
+    def _allows(self, token: int) -> bool:
+        candidate = np.array([(token, 1.0, 0.0)], dtype=_CANDIDATE)
+        llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(_token_data_array(candidate)))
+        return bool(np.isfinite(candidate["logit"][0]))
+
     def close(self) -> None:
-        """Give back the chain's memory. Called once."""
+        """Give back the memory. Called once."""
         llama_cpp.llama_sampler_free(self._chain)
+        if self._grammar is not None:
+            llama_cpp.llama_sampler_free(self._grammar)
+
+
+def _grammar(vocabulary: Vocabulary, text: str) -> Any:
+    sampler = llama_cpp.llama_sampler_init_grammar(vocabulary.handle, text.encode(), b"root")
+    if not sampler:
+        raise InvalidGrammar("the grammar cannot be parsed: it must be GBNF with a rule named root")
+    return sampler
+
+
+def _token_data_array(candidates: Any) -> Any:
+    """llama.cpp's view of ``candidates``, which has to outlive it."""
+    return llama_cpp.llama_token_data_array(
+        data=candidates.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data)),
+        size=len(candidates),
+        selected=-1,
+        sorted=False,
+    )

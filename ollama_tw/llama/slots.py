@@ -19,6 +19,14 @@ class Slot:
     busy: bool = False
     used: int = 0
     """When the slot was last given to a run, as a running number; the lowest is given away first."""
+    sound: int | None = None
+    """How many of ``tokens``, from the beginning, the cache holds as if they had been evaluated from
+    the start; None for all. Less than all once a shift has cut something out before the others."""
+
+    @property
+    def reusable(self) -> list[int]:
+        """The tokens that another prompt may take over."""
+        return self.tokens if self.sound is None else self.tokens[: self.sound]
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def place(prompt: Sequence[int], slots: Iterable[Slot], worth_copying: int) -> P
     if not idle:
         return None
     usable = prompt[:-1]
-    shared = {slot.sequence: common_prefix(usable, slot.tokens) for slot in slots}
+    shared = {slot.sequence: common_prefix(usable, slot.reusable) for slot in slots}
 
     best = max(slots, key=lambda slot: (shared[slot.sequence], not slot.busy, -slot.used))
     length = shared[best.sequence]

@@ -13,11 +13,11 @@ class Vocabulary:
     """The vocabulary of a model. Constant, so that every method may be called on any thread."""
 
     def __init__(self, model: Any) -> None:
-        self._vocab = llama_cpp.llama_model_get_vocab(model)
-        self.size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
-        self.bos_text = self._special(llama_cpp.llama_vocab_bos(self._vocab))
-        self.eos_text = self._special(llama_cpp.llama_vocab_eos(self._vocab))
+        self.handle: Any = llama_cpp.llama_model_get_vocab(model)
+        self.size: int = llama_cpp.llama_vocab_n_tokens(self.handle)
+        self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self.handle)
+        self.bos_text = self._special(llama_cpp.llama_vocab_bos(self.handle))
+        self.eos_text = self._special(llama_cpp.llama_vocab_eos(self.handle))
         # Filled as tokens come up; two threads that fill one entry write the same bytes.
         self._pieces: dict[int, bytes] = {}
 
@@ -30,7 +30,7 @@ class Vocabulary:
         # No token stands for less than a byte; a model may add a few around the text.
         room = len(data) + 8
         tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, True)
+        count = llama_cpp.llama_tokenize(self.handle, data, len(data), tokens, room, add_special, True)
         if count < 0:
             raise RunnerError("the text could not be split into tokens")
         return tokens[:count]
@@ -44,7 +44,7 @@ class Vocabulary:
         room = 16 * len(tokens) + 16
         while True:
             buffer = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_detokenize(self._vocab, array, len(tokens), buffer, room, False, True)
+            count = llama_cpp.llama_detokenize(self.handle, array, len(tokens), buffer, room, False, True)
             if count >= 0:
                 return buffer.raw[:count].decode("utf-8", "replace")
             room = -count
@@ -60,11 +60,11 @@ class Vocabulary:
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, room, 0, special)
+            count = llama_cpp.llama_token_to_piece(self.handle, token, buffer, room, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             room = -count
 
     def ends_generation(self, token: int) -> bool:
         """Whether the model says with ``token`` that it has finished."""
-        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+        return bool(llama_cpp.llama_vocab_is_eog(self.handle, token))
