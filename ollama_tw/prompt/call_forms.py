@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from ollama_tw.prompt.json_scan import JsonScanner, Scan
-from ollama_tw.prompt.syntax import Calls
+from ollama_tw.prompt.syntax import Calls, Form
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>\s*")
@@ -19,6 +19,8 @@ _PARAMETER = re.compile(
     r"<parameter=([^<>\n]+)>(.*?)(?:</parameter>|(?=<parameter=)|(?=</function>))\s*", re.DOTALL
 )
 _FUNCTION_END = re.compile(r"</function>\s*")
+_NAME = re.compile(r"\s*([^<>\s]+)\s*")
+_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>\s*", re.DOTALL)
 
 
 class Invocation(NamedTuple):
@@ -62,8 +64,25 @@ def read_json(text: str, calls: Calls, tools: Tools, name: str | None) -> list[I
     return [Invocation(name, value)] if name is not None and isinstance(value, dict) else []
 
 
-def read_xml(text: str, tools: Tools) -> list[Invocation]:
-    """The calls between a pair of tags in the XML form; values are read as their schemas ask."""
+def read_body(text: str, form: Form, tools: Tools) -> list[Invocation]:
+    """The calls between a pair of tags, in a form that is read whole; values as their schemas ask."""
+    return _read_xml(text, tools) if form is Form.XML else _read_arg_keys(text, tools)
+
+
+def _read_arg_keys(text: str, tools: Tools) -> list[Invocation]:
+    name = _NAME.match(text)
+    if name is None or name[1] not in tools:
+        return []
+    arguments: dict[str, Any] = {}
+    position = name.end()
+    while argument := _ARGUMENT.match(text, position):
+        key = argument[1].strip()
+        arguments[key] = _typed(argument[2], tools[name[1]].get(key))
+        position = argument.end()
+    return [Invocation(name[1], arguments)] if position == len(text) else []
+
+
+def _read_xml(text: str, tools: Tools) -> list[Invocation]:
     found: list[Invocation] = []
     position = 0
     while function := _FUNCTION.match(text, position):
@@ -127,7 +146,7 @@ def _arguments(value: Any) -> dict[str, Any] | None:
 
 
 def _typed(text: str, schema: Any) -> Any:
-    """A value of the XML form: its text as it stands for a string, else the JSON value it spells."""
+    """A value written without quotes: for a string its text as it stands, else the JSON it spells."""
     text = text.removeprefix("\n").removesuffix("\n")
     if not isinstance(schema, dict):
         return text

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from ollama_tw.prompt.call_forms import Invocation, Tools, read_json, read_xml
+from ollama_tw.prompt.call_forms import Invocation, Tools, read_body, read_json
 from ollama_tw.prompt.json_scan import JsonScanner, Scan
 from ollama_tw.prompt.syntax import Calls, Form
 
@@ -238,7 +238,7 @@ class CallStream:
         return self._hold(text, end)
 
     def _end_body(self, close: str) -> None:
-        if self._accept(read_xml("".join(self._texts), self._tools)):
+        if self._accept(read_body("".join(self._texts), self._calls.form, self._tools)):
             self._state = self._behind
         else:
             self._texts.append(close)

@@ -55,18 +55,18 @@ class StreamParser:
         tools: Sequence[Mapping[str, Any]] | None = None,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
-        self._output = _Output(new_id)
-        known = declared(tools or ())
-        self._content = (
-            CallStream(syntax.calls, known, self._output.content, self._output.call)
-            if syntax.calls is not None and known
-            else None
-        )
-        self._thinking = (
-            _ThinkingStream(syntax.thinking, self._output.thinking, self._say_content)
-            if syntax.thinking is not None
-            else None
-        )
+        self._output = output = _Output(new_id, syntax.trim)
+        calls, known = syntax.calls, declared(tools or ())
+
+        def call_stream(say: Callable[[str], None]) -> CallStream | None:
+            return CallStream(calls, known, say, output.call) if calls is not None and known else None
+
+        self._content = call_stream(output.content)
+        self._thinking: _ThinkingStream | None = None
+        if syntax.thinking is not None:
+            within = syntax.thinking.calls and calls is not None and not calls.leading
+            inner = call_stream(output.thinking) if within else None
+            self._thinking = _ThinkingStream(syntax.thinking, output.thinking, inner, self._say_content)
 
     def feed(self, text: str) -> list[Event]:
         """What can be told after the next piece of the reply; neighbouring text comes as one event."""
@@ -84,7 +84,7 @@ class StreamParser:
             self._thinking.finish()
         if self._content is not None:
             self._content.finish()
-        return self._output.take()
+        return self._output.take(last=True)
 
     def _say_content(self, text: str) -> None:
         if self._content is None:
@@ -94,14 +94,20 @@ class StreamParser:
 
 
 class _Output:
-    """Collects events; text of one kind is joined as long as nothing else comes between."""
+    """Collects events; text of one kind is joined as long as nothing else comes between.
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    With ``trim`` the white space at the end of a text is kept back until more of its kind follows.
+    """
+
+    def __init__(self, new_id: Callable[[], str], trim: bool) -> None:
         self._new_id = new_id
+        self._trim = trim
         self._count = 0
         self._events: list[Event] = []
         self._kind: type[Content] | type[Thinking] = Content
         self._texts: list[str] = []
+        self._spaces: list[str] = []
+        self._behind_call = False
 
     def content(self, text: str) -> None:
         self._say(Content, text)
@@ -111,21 +117,43 @@ class _Output:
 
     def call(self, invocation: Invocation) -> None:
         self._join()
+        self._spaces.clear()
+        self._behind_call = True
         function = ToolCallFunction(self._count, invocation.name, invocation.arguments)
         self._events.append(Call(ToolCall(self._new_id(), function)))
         self._count += 1
 
-    def take(self) -> list[Event]:
+    def take(self, *, last: bool = False) -> list[Event]:
+        if last:
+            self._texts += self._spaces
         self._join()
         events, self._events = self._events, []
         return events
 
     def _say(self, kind: type[Content] | type[Thinking], text: str) -> None:
+        if not text:
+            return
+        if kind is not self._kind:
+            self._join()
+            self._spaces.clear()
+            self._kind = kind
+        if self._trim:
+            text = self._trimmed(text)
         if text:
-            if kind is not self._kind:
-                self._join()
-                self._kind = kind
             self._texts.append(text)
+
+    def _trimmed(self, text: str) -> str:
+        if self._behind_call:
+            text = text.lstrip()
+            self._behind_call = not text
+        body = text.rstrip()
+        space = text[len(body) :]
+        if body:
+            self._texts += self._spaces
+            self._spaces = [space] if space else []
+        elif space:
+            self._spaces.append(space)
+        return body
 
     def _join(self) -> None:
         if self._texts:
@@ -142,10 +170,15 @@ class _ThinkingStream:
     """
 
     def __init__(
-        self, tags: description.Thinking, think: Callable[[str], None], content: Callable[[str], None]
+        self,
+        tags: description.Thinking,
+        think: Callable[[str], None],
+        calls: CallStream | None,
+        content: Callable[[str], None],
     ) -> None:
         self._tags = tags
-        self._think = think
+        self._think = think if calls is None else calls.feed
+        self._calls = calls
         self._content = content
         self._held = ""
         self._spaces: list[str] = []
@@ -165,6 +198,11 @@ class _ThinkingStream:
             self._content("".join(self._spaces) + self._held)
         else:
             self._think(self._held)
+            self._end_calls()
+
+    def _end_calls(self) -> None:
+        if self._calls is not None:
+            self._calls.finish()
 
     def _before(self, text: str, position: int) -> int:
         start = skip_space(text, position)
@@ -194,6 +232,7 @@ class _ThinkingStream:
         end = text.find(close, position)
         if end >= 0:
             self._think(text[position:end])
+            self._end_calls()
             self._state = self._content_begins
             return end + len(close)
         end = partial_tag(text, position, close)

@@ -18,6 +18,8 @@ class Form(Enum):
     """Objects that name their function, alone, in a row or in an array; or a name and then its arguments."""
     XML = auto()
     """``<function=NAME><parameter=KEY>value</parameter>…</function>``."""
+    ARG_KEYS = auto()
+    """``NAME<arg_key>KEY</arg_key><arg_value>value</arg_value>…``."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Thinking:
     close: str
     starts_open: bool = False
     """The prompt ended with the opening tag: the reply begins inside."""
+    calls: bool = False
+    """Tagged calls are looked for inside as well: the model may forget the closing tag before them."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Calls:
     open: str
     """A tag, or the first bracket of the calls themselves (``{`` or ``[``)."""
     close: str | None = None
-    """Taken off where the model writes it; the XML form depends on it."""
+    """Taken off where the model writes it; only the JSON form can do without."""
     form: Form = Form.JSON
     leading: bool = False
     """The first call must be the first thing in the content: any other text before it means no calls."""
@@ -49,8 +53,8 @@ class Calls:
     """What may stand, white space aside, between a name and the arguments that follow it."""
 
     def __post_init__(self) -> None:
-        if self.form is Form.XML and not self.close:
-            raise ValueError("calls in the XML form need a closing tag")
+        if self.form is not Form.JSON and not self.close:
+            raise ValueError("only calls in the JSON form can do without a closing tag")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Syntax:
 
     thinking: Thinking | None = None
     calls: Calls | None = None
+    trim: bool = False
+    """White space at the end of thinking and around calls is dropped."""
 
     def after(self, prompt: str) -> "Syntax":
         """This syntax for the reply to the rendered ``prompt``, which may have opened the thinking.
@@ -82,8 +88,9 @@ _THINKING = (
 )
 
 _BARE = Calls("{", leading=True)
-_XML = Calls("<tool_call>", "</tool_call>", Form.XML)
 _HERMES = Calls("<tool_call>", "</tool_call>")
+_XML = Calls("<tool_call>", "</tool_call>", Form.XML)
+_ARG_KEYS = Calls("<tool_call>", "</tool_call>", Form.ARG_KEYS)
 _TAGGED = (
     _HERMES,
     Calls("<|tool_call|>", "<|/tool_call|>"),
@@ -94,16 +101,22 @@ _TAGGED = (
 )
 _PYTHON_TAG = "<|python_tag|>"
 
+_THINK = Thinking("<think>", "</think>", calls=True)
+_THINK_FROM_START = replace(_THINK, starts_open=True)
 _BY_NAME: Mapping[str, Syntax] = MappingProxyType(
     {
         "passthrough": Syntax(),
-        "qwen3": Syntax(Thinking("<think>", "</think>"), _HERMES),
-        "qwen3-thinking": Syntax(Thinking("<think>", "</think>", starts_open=True), _HERMES),
-        "qwen3-coder": Syntax(None, _XML),
-        "qwen3-vl-instruct": Syntax(None, _HERMES),
-        "qwen3-vl-thinking": Syntax(Thinking("<think>", "</think>", starts_open=True), _HERMES),
-        "qwen3.5": Syntax(Thinking("<think>", "</think>", starts_open=True), _XML),
-        "nemotron-3-nano": Syntax(Thinking("<think>", "</think>", starts_open=True), _XML),
+        "glm-4.7": Syntax(_THINK_FROM_START, _ARG_KEYS, trim=True),
+        "glm-ocr": Syntax(_THINK, _ARG_KEYS, trim=True),
+        "nemotron-3-nano": Syntax(_THINK_FROM_START, _XML, trim=True),
+        "nemotron-3.5-nano": Syntax(_THINK_FROM_START, _XML, trim=True),
+        "ornith": Syntax(_THINK_FROM_START, _XML, trim=True),
+        "qwen3": Syntax(_THINK, _HERMES, trim=True),
+        "qwen3-coder": Syntax(None, _XML, trim=True),
+        "qwen3-thinking": Syntax(_THINK_FROM_START, _HERMES, trim=True),
+        "qwen3-vl-instruct": Syntax(None, _HERMES, trim=True),
+        "qwen3-vl-thinking": Syntax(_THINK_FROM_START, _HERMES, trim=True),
+        "qwen3.5": Syntax(_THINK_FROM_START, _XML, trim=True),
     }
 )
 
@@ -125,7 +138,9 @@ def from_chat_template(source: str) -> Syntax:
     template that shows tools without a known tag belongs to a model that answers in bare JSON.
     """
     thinking = next((each for each in _THINKING if each.close in source), None)
-    return Syntax(thinking, _calls_of_chat_template(source))
+    if thinking is not None:
+        thinking = replace(thinking, calls=True)
+    return Syntax(thinking, _calls_of_chat_template(source), trim=True)
 
 
 def by_name(name: str) -> Syntax | None:
@@ -139,8 +154,8 @@ def by_name(name: str) -> Syntax | None:
 def _calls_of_chat_template(source: str) -> Calls | None:
     if "tools" not in source and "tool_call" not in source:
         return None
-    if "<tool_call>" in source and "<function=" in source:
-        return _XML
+    if _HERMES.open in source:
+        return _XML if "<function=" in source else _ARG_KEYS if "<arg_key>" in source else _HERMES
     for calls in _TAGGED:
         if calls.open in source:
             return calls
