@@ -7,10 +7,11 @@ call of a declared tool: then it stays content.
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from ollama_tw.prompt.json_scan import JsonScanner, Scan
+from ollama_tw.prompt.python_calls import parse_calls
 from ollama_tw.prompt.syntax import Calls, Form
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -20,7 +21,7 @@ _PARAMETER = re.compile(
 )
 _FUNCTION_END = re.compile(r"</function>\s*")
 _NAME = re.compile(r"\s*([^<>\s]+)\s*")
-_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>\s*", re.DOTALL)
+_ARGUMENT = re.compile(r"<arg_key>([^<>]*)</arg_key>\s*<arg_value>(.*?)</arg_value>\s*", re.DOTALL)
 
 
 class Invocation(NamedTuple):
@@ -65,8 +66,17 @@ def read_json(text: str, calls: Calls, tools: Tools, name: str | None) -> list[I
 
 
 def read_body(text: str, form: Form, tools: Tools) -> list[Invocation]:
-    """The calls between a pair of tags, in a form that is read whole; values as their schemas ask."""
-    return _read_xml(text, tools) if form is Form.XML else _read_arg_keys(text, tools)
+    """The calls between a pair of tags, in a form that is read whole; values that are written without
+    quotes are read as their schemas ask."""
+    return _READERS[form](text, tools)
+
+
+def _read_python(text: str, tools: Tools) -> list[Invocation]:
+    try:
+        found = [Invocation(name, _whole_characters(arguments)) for name, arguments in parse_calls(text)]
+    except ValueError:
+        return []
+    return found if all(name in tools for name, _ in found) else []
 
 
 def _read_arg_keys(text: str, tools: Tools) -> list[Invocation]:
@@ -103,6 +113,13 @@ def _read_xml(text: str, tools: Tools) -> list[Invocation]:
     return found if not text[position:].strip() else []
 
 
+_READERS: Mapping[Form, Callable[[str, Tools], list[Invocation]]] = {
+    Form.XML: _read_xml,
+    Form.ARG_KEYS: _read_arg_keys,
+    Form.PYTHON: _read_python,
+}
+
+
 def _find(value: Any, calls: Calls, tools: Tools, *, bare_name: bool = False) -> list[Invocation] | None:
     """The calls in ``value``; None when one of them cannot be made, so that nothing is lost silently."""
     if isinstance(value, dict):
@@ -112,7 +129,8 @@ def _find(value: Any, calls: Calls, tools: Tools, *, bare_name: bool = False) ->
         keyed = [(key, _arguments(each)) for key, each in value.items() if key in tools]
         found = [Invocation(key, arguments) for key, arguments in keyed if arguments is not None]
         if found:
-            return found
+            others = [each for key, each in value.items() if key not in tools]
+            return None if any(isinstance(each, dict | list) for each in others) else found
         value = list(value.values())
     inner: list[Invocation] = []
     for each in value:
@@ -150,9 +168,8 @@ def _typed(text: str, schema: Any) -> Any:
     text = text.removeprefix("\n").removesuffix("\n")
     if not isinstance(schema, dict):
         return text
-    kind = schema.get("type", ())
-    kinds = (kind,) if isinstance(kind, str) else tuple(kind)
-    if "string" in kinds:
+    kind = schema.get("type")
+    if kind == "string" or (isinstance(kind, list) and "string" in kind):
         return text
     word = text.strip()
     try:

@@ -1,44 +1,18 @@
 """Finds tool calls in the content of a reply that arrives in pieces."""
 
-import re
 from collections.abc import Callable
 
 from ollama_tw.prompt.call_forms import Invocation, Tools, read_body, read_json
 from ollama_tw.prompt.json_scan import JsonScanner, Scan
+from ollama_tw.prompt.pieces import PieceReader, may_become, partial_tag, skip_space
 from ollama_tw.prompt.syntax import Calls, Form
 
-_SPACE = re.compile(r"\s*")
 _NAME_SLACK = 16
 """How much white space may stand around a name before its arguments."""
 
 
-def skip_space(text: str, position: int) -> int:
-    """Where the white space that may begin at ``position`` ends."""
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
-
-
-def partial_tag(text: str, position: int, tag: str) -> int:
-    """Where the end of ``text`` begins, not before ``position``, that may go on to be ``tag``."""
-    end = len(text)
-    start = text.find(tag[0], max(position, end - len(tag) + 1))
-    while start >= 0:
-        if tag.startswith(text[start:]):
-            return start
-        start = text.find(tag[0], start + 1)
-    return end
-
-
-def may_become(text: str, position: int, tag: str) -> bool:
-    """Whether ``text`` ends, from ``position`` on, in a beginning of ``tag``."""
-    return len(text) - position < len(tag) and tag.startswith(text[position:])
-
-
-class CallStream:
+class CallStream(PieceReader):
     """The content of one reply: calls go to ``invoke``, all other text to ``say``, in order.
-
-    A state is a method that reads a piece from a position on and answers how far it came. Where it
-    must see more to decide, it keeps the rest, never longer than a tag or a name, in ``_held``.
 
     A block is an opening tag with the calls behind it. What was read in it since the last call lies
     in ``_pending``: it falls to the next call, as its syntax, or becomes content.
@@ -47,6 +21,7 @@ class CallStream:
     def __init__(
         self, calls: Calls, tools: Tools, say: Callable[[str], None], invoke: Callable[[Invocation], None]
     ) -> None:
+        super().__init__(self._beginning if calls.leading else self._searching)
         self._calls = calls
         self._tools = tools
         self._say = say
@@ -54,7 +29,6 @@ class CallStream:
         self._openings = (calls.open,) if calls.marker is None else (calls.open, calls.marker)
         self._close = calls.close or ""
         self._name_limit = max(map(len, tools)) + len(calls.name_end) + _NAME_SLACK
-        self._held = ""
         self._pending: list[str] = []
         self._texts: list[str] = []
         """The object or the body that is being read."""
@@ -69,14 +43,6 @@ class CallStream:
         self._name: str | None = None
         """A name that stands before the object to come."""
         self._scanner = JsonScanner()
-        self._state: Callable[[str, int], int] = self._beginning if calls.leading else self._searching
-
-    def feed(self, text: str) -> None:
-        if self._held:
-            text, self._held = self._held + text, ""
-        position, end = 0, len(text)
-        while position < end:
-            position = self._state(text, position)
 
     def finish(self) -> None:
         """Hand on what was held back. Nothing is fed afterwards."""
@@ -271,7 +237,3 @@ class CallStream:
         self._say("".join(self._pending) + "".join(self._texts))
         self._pending.clear()
         self._texts.clear()
-
-    def _hold(self, text: str, start: int) -> int:
-        self._held = text[start:]
-        return len(text)

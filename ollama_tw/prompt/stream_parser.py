@@ -17,7 +17,8 @@ from typing import Any
 
 from ollama_tw.prompt import syntax as description
 from ollama_tw.prompt.call_forms import Invocation, declared
-from ollama_tw.prompt.call_stream import CallStream, may_become, partial_tag, skip_space
+from ollama_tw.prompt.call_stream import CallStream
+from ollama_tw.prompt.pieces import PieceReader, may_become, partial_tag, skip_space
 from ollama_tw.wire.native import ToolCall, ToolCallFunction
 
 _ID_CHARACTERS = string.ascii_lowercase + string.digits
@@ -161,7 +162,7 @@ class _Output:
             self._texts.clear()
 
 
-class _ThinkingStream:
+class _ThinkingStream(PieceReader):
     """Takes the thinking off the beginning of a reply and hands on what follows it.
 
     White space is eaten before and after the opening tag and after the closing one; before the
@@ -176,27 +177,19 @@ class _ThinkingStream:
         calls: CallStream | None,
         content: Callable[[str], None],
     ) -> None:
+        super().__init__(self._before)
         self._tags = tags
         self._think = think if calls is None else calls.feed
         self._calls = calls
         self._content = content
-        self._held = ""
         self._spaces: list[str] = []
-        self._state: Callable[[str, int], int] = self._before
         self.over = False
         """All that comes from now on is content."""
-
-    def feed(self, text: str) -> None:
-        if self._held:
-            text, self._held = self._held + text, ""
-        position, end = 0, len(text)
-        while position < end:
-            position = self._state(text, position)
 
     def finish(self) -> None:
         if self._state == self._before and not self._tags.starts_open:
             self._content("".join(self._spaces) + self._held)
-        else:
+        elif self._state in (self._before, self._inside):
             self._think(self._held)
             self._end_calls()
 
@@ -211,8 +204,7 @@ class _ThinkingStream:
             self._state = self._thinking_begins
             return start + len(self._tags.open)
         if may_become(text, start, self._tags.open):  # also where only white space came
-            self._held = text[start:]
-            return len(text)
+            return self._hold(text, start)
         if self._tags.starts_open:
             self._state = self._inside
         else:
@@ -237,8 +229,7 @@ class _ThinkingStream:
             return end + len(close)
         end = partial_tag(text, position, close)
         self._think(text[position:end])
-        self._held = text[end:]
-        return len(text)
+        return self._hold(text, end)
 
     def _content_begins(self, text: str, position: int) -> int:
         start = skip_space(text, position)

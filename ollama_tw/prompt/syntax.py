@@ -18,6 +18,8 @@ class Form(Enum):
     """Objects that name their function, alone, in a row or in an array; or a name and then its arguments."""
     XML = auto()
     """``<function=NAME><parameter=KEY>value</parameter>…</function>``."""
+    PYTHON = auto()
+    """``[NAME(KEY=value, …), …]``, with or without the brackets."""
     ARG_KEYS = auto()
     """``NAME<arg_key>KEY</arg_key><arg_value>value</arg_value>…``."""
 
@@ -91,8 +93,11 @@ _BARE = Calls("{", leading=True)
 _HERMES = Calls("<tool_call>", "</tool_call>")
 _XML = Calls("<tool_call>", "</tool_call>", Form.XML)
 _ARG_KEYS = Calls("<tool_call>", "</tool_call>", Form.ARG_KEYS)
+_LFM2 = Calls("<|tool_call_start|>", "<|tool_call_end|>", Form.PYTHON)
 _TAGGED = (
     _HERMES,
+    _LFM2,
+    Calls("<function_calls>", "</function_calls>", Form.PYTHON),
     Calls("<|tool_call|>", "<|/tool_call|>"),
     Calls("[TOOL_CALLS]", "[/TOOL_CALLS]", name_end="[ARGS]"),
     Calls("<TOOLCALL>", "</TOOLCALL>"),
@@ -108,6 +113,8 @@ _BY_NAME: Mapping[str, Syntax] = MappingProxyType(
         "passthrough": Syntax(),
         "glm-4.7": Syntax(_THINK_FROM_START, _ARG_KEYS, trim=True),
         "glm-ocr": Syntax(_THINK, _ARG_KEYS, trim=True),
+        "lfm2": Syntax(None, _LFM2, trim=True),
+        "lfm2-thinking": Syntax(_THINK, _LFM2, trim=True),
         "nemotron-3-nano": Syntax(_THINK_FROM_START, _XML, trim=True),
         "nemotron-3.5-nano": Syntax(_THINK_FROM_START, _XML, trim=True),
         "ornith": Syntax(_THINK_FROM_START, _XML, trim=True),
@@ -121,13 +128,15 @@ _BY_NAME: Mapping[str, Syntax] = MappingProxyType(
 )
 
 
-def from_template(tag: str | None, open: str | None = None, close: str | None = None) -> Syntax:
+def from_template(
+    tag: str | None, thinking_open: str | None = None, thinking_close: str | None = None
+) -> Syntax:
     """The syntax of a Go template, from what was inferred of it: the tool-call tag (``{`` where the
     template shows no other; empty or None without calls) and the two thinking tags.
 
     Source: ``spec/inference-api.md`` sections 11 and 12.
     """
-    thinking = Thinking(open, close) if open and close else None
+    thinking = Thinking(thinking_open, thinking_close) if thinking_open and thinking_close else None
     return Syntax(thinking, _calls(tag) if tag else None)
 
 
