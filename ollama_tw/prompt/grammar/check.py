@@ -139,7 +139,7 @@ class _Beginnings:
                     (i + 1 for i, x in enumerate(items) if not _may_be_empty(x, self.empty)), len(items)
                 )
                 return self._sum(items[:stop])
-            case Repeat(item, minimum, maximum):
+            case Repeat(item, _, maximum):
                 if not _may_be_empty(item, self.empty):
                     return self.of(item)
                 if maximum is None:

@@ -15,6 +15,8 @@ MAX_TEXT = 512 * 1024
 MAX_WORK = 50_000
 """Subschemas looked at, after references and allOf have been worked in."""
 MAX_BRANCHES = 256
+MAX_NESTED_PARTS = 64
+"""Schemas in one another that are made into one: allOf in allOf, reference behind reference."""
 
 Flat = dict[str, Any]
 """A schema without ``$ref``, ``allOf`` and ``const``, with the keywords of :data:`_CHECKS` alone;
@@ -87,7 +89,10 @@ def check_size(value: object) -> None:
 
 def _is_count(value: object) -> bool:
     return (
-        isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value == int(value)
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value >= 0
+        and float(value).is_integer()
     )
 
 
@@ -169,11 +174,15 @@ class Document:
                 raise refuse(where, f"$ref {json_text(reference)[:200]} points at nothing")
         return target
 
-    def flatten(self, schema: object, where: str, opened: frozenset[str] = frozenset()) -> Flat:
+    def flatten(
+        self, schema: object, where: str, opened: frozenset[str] = frozenset(), depth: int = 0
+    ) -> Flat:
         """``schema`` with its references and its allOf worked in.
 
         Raises :class:`Unsatisfiable` where the parts exclude each other; False is such a schema.
         """
+        if depth > MAX_NESTED_PARTS:
+            raise refuse(where, f"allOf and $ref are nested deeper than {MAX_NESTED_PARTS} levels")
         if schema is True:
             return {}
         if schema is False:
@@ -187,12 +196,12 @@ class Document:
             target = self.resolve(reference, where)
             if reference in opened:
                 raise refuse(where, f"$ref {json_text(reference)[:200]} leads back to itself")
-            flat = merge(self.flatten(target, where, opened | {reference}), flat, where)
+            flat = merge(self.flatten(target, where, opened | {reference}, depth + 1), flat, where)
         parts = schema.get("allOf", [])
         if not isinstance(parts, list):
             raise refuse(where, "allOf must be a list of schemas")
         for number, part in enumerate(parts):
-            flat = merge(flat, self.flatten(part, f"{where}/allOf/{number}", opened), where)
+            flat = merge(flat, self.flatten(part, f"{where}/allOf/{number}", opened, depth + 1), where)
         return flat
 
     def _own_keywords(self, schema: Mapping[str, Any], where: str) -> Flat:
@@ -229,17 +238,13 @@ def merge(one: Flat, two: Flat, where: str) -> Flat:
         return one or two
     both = {**one, **two}
     for keyword in one.keys() & two.keys():
-        if one[keyword] != two[keyword] or keyword in _NEVER_EQUAL:
+        if keyword == "oneOf" or not same(one[keyword], two[keyword]):
             both[keyword] = _merged(keyword, one[keyword], two[keyword], where)
     if {"properties", "additionalProperties", "required"} & both.keys():
         _merge_objects(one, two, both)
     if ("prefixItems" in one and "items" in two) or ("items" in one and "prefixItems" in two):
         raise refuse(where, "prefixItems and items of several schemas cannot be merged")
     return both
-
-
-# True equals 1 for Python and not for JSON; enum has its own sense of equality.
-_NEVER_EQUAL = {"enum", "oneOf"}
 
 
 def _merged(keyword: str, one: Any, two: Any, where: str) -> object:
@@ -294,9 +299,13 @@ def _property(flat: Flat, name: str) -> object:
 
 
 def _all_of(one: object, two: object) -> object:
-    if one is True or one == two:
+    if one is True or same(one, two):
         return two
-    return one if two is True else {"allOf": [one, two]}
+    if two is True:
+        return one
+    # A list that grows stays one level deep, however many schemas are merged.
+    parts = one["allOf"] if isinstance(one, Mapping) and one.keys() == {"allOf"} else [one]
+    return {"allOf": [*parts, two]}
 
 
 def same(one: object, two: object) -> bool:
