@@ -107,15 +107,16 @@ class _Converter:
         branches = flat[keyword]
         if keyword == "oneOf":
             self._check_exclusive(branches, where)
-        nodes = []
+        nodes: list[Node] = []
+        failure = unsatisfiable(where)
         for number, branch in enumerate(branches):
             schema = {"allOf": [base, branch]} if base else branch
             try:
                 nodes.append(self._node(schema, f"{where}/{keyword}/{number}", depth + 1))
-            except Unsatisfiable:
-                continue
+            except Unsatisfiable as error:
+                failure = error
         if not nodes:
-            raise unsatisfiable(where)
+            raise failure
         return choice(nodes)
 
     def _check_exclusive(self, branches: list[object], where: str) -> None:
@@ -141,14 +142,15 @@ class _Converter:
             raise refuse(where, f"format {name[:100]} is not supported")
 
     def _of_types(self, flat: Flat, where: str, depth: int) -> Node:
-        nodes = []
+        nodes: list[Node] = []
+        failure = unsatisfiable(where)
         for name in generated_types(flat):
             try:
                 nodes.append(self._of_type(name, flat, where, depth))
-            except Unsatisfiable:
-                continue
+            except Unsatisfiable as error:
+                failure = error
         if not nodes:
-            raise unsatisfiable(where)
+            raise failure
         return choice(nodes)
 
     def _of_type(self, name: str, flat: Flat, where: str, depth: int) -> Node:

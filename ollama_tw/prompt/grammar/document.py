@@ -92,7 +92,7 @@ def _is_count(value: object) -> bool:
         isinstance(value, int | float)
         and not isinstance(value, bool)
         and value >= 0
-        and float(value).is_integer()
+        and (isinstance(value, int) or value.is_integer())
     )
 
 
