@@ -42,7 +42,7 @@ HOSTILE = {
     "many properties": {"properties": {str(i): {} for i in range(60_000)}},
     "long name": {"properties": {"x" * 600_000: {}}},
     "long constant": {"const": "x" * 600_000},
-    "additional beside long names": {"properties": {"x" * 6_000: {}}, "additionalProperties": True},
+    "additional beside long names": {"properties": {"x" * 60_000: {}}, "additionalProperties": True},
     "distinct lengths": {"items": [{"type": "string", "maxLength": 2000 - i} for i in range(100)]},
     "groups": {"type": "string", "pattern": "(" * 60_000 + "a" + ")" * 60_000},
     "repetitions": {

@@ -16,9 +16,6 @@ from ollama_tw.prompt.grammar.gbnf import (
 )
 from ollama_tw.prompt.grammar.tokens import Tokens, json_text, plain_characters
 
-MAX_KEY_CHARACTERS = 5_000
-"""Characters of all declared names that additional keys are kept apart from."""
-
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from ollama_tw.prompt.grammar.check import check_rules
-from ollama_tw.prompt.grammar.containers import MAX_KEY_CHARACTERS, Items, Member, array_of, object_of
+from ollama_tw.prompt.grammar.containers import Items, Member, array_of, object_of
 from ollama_tw.prompt.grammar.document import (
     Document,
     Flat,
@@ -198,8 +198,7 @@ class _Converter:
     ) -> Node | None:
         if schema is None or schema is False:
             return None
-        if sum(map(len, declared)) > MAX_KEY_CHARACTERS:
-            raise refuse(where, "additionalProperties is not supported beside so many properties")
+        self._document.spend(sum(map(len, declared)))
         try:
             return self._node(schema, f"{where}/additionalProperties", depth + 1)
         except Unsatisfiable:
@@ -238,6 +237,7 @@ class _Converter:
         if name in FORMATS and "pattern" in flat:
             raise refuse(where, "pattern is not supported together with format")
         keyword = "format" if name in FORMATS else "pattern"
+        self._document.spend(len(flat[keyword]))
         try:
             expression: Expression = (
                 format_expression(flat["format"]) if keyword == "format" else parse_pattern(flat["pattern"])

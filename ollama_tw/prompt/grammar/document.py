@@ -1,6 +1,6 @@
 """A JSON Schema document: its limits, its references, and several schemas made into one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,7 +13,8 @@ MAX_NODES = 20_000
 MAX_TEXT = 512 * 1024
 """Characters in all names and strings together."""
 MAX_WORK = 50_000
-"""Subschemas looked at, after references and allOf have been worked in."""
+"""Subschemas looked at, after references and allOf have been worked in, and the characters of
+patterns and of the names that additional properties must not have."""
 MAX_BRANCHES = 256
 MAX_NESTED_PARTS = 64
 """Schemas in one another that are made into one: allOf in allOf, reference behind reference."""
@@ -252,7 +253,8 @@ def _merged(keyword: str, one: Any, two: Any, where: str) -> object:
         case "type":
             return _common_types(one, two, where)
         case "enum":
-            common = [value for value in one if any(same(value, other) for other in two)]
+            others = {canonical(value) for value in two}
+            common = [value for value in one if canonical(value) in others]
             if not common:
                 raise unsatisfiable(where)
             return common
@@ -308,17 +310,24 @@ def _all_of(one: object, two: object) -> object:
     return {"allOf": [*parts, two]}
 
 
-def same(one: object, two: object) -> bool:
-    """Equality of JSON values: 1 is 1.0, and true is not 1."""
-    match one, two:
-        case (bool(), _) | (_, bool()):
-            return one is two
-        case Mapping(), Mapping():
-            return one.keys() == two.keys() and all(same(one[name], two[name]) for name in one)
-        case list(), list():
-            return len(one) == len(two) and all(map(same, one, two))
+def canonical(value: object) -> Hashable:
+    """A key that two JSON values share if they are equal: 1 is 1.0, and true is not 1."""
+    match value:
+        case bool():
+            return ("boolean", value)
+        case Mapping():
+            return frozenset((name, canonical(member)) for name, member in value.items())
+        case list() | tuple():
+            return tuple(canonical(item) for item in value)
+        case int() | float() | str() | None:
+            return value
         case _:
-            return one == two
+            raise OllamaError(400, "invalid format: a value is not JSON")
+
+
+def same(one: object, two: object) -> bool:
+    """Equality of JSON values."""
+    return canonical(one) == canonical(two)
 
 
 def type_of(value: object) -> str:

@@ -7,8 +7,8 @@ from ollama_tw.prompt.grammar.document import (
     Document,
     Flat,
     Unsatisfiable,
+    canonical,
     is_of_type,
-    same,
     type_of,
 )
 
@@ -90,7 +90,9 @@ def _alternatives(document: Document, schema: object, where: str, depth: int = 0
 
 def _excludes(document: Document, one: Flat, two: Flat, where: str, depth: int) -> bool:
     if "enum" in one:
-        return not any(_may_be_valid(value, two) for value in one["enum"] if _of_own_type(value, one))
+        values = [value for value in one["enum"] if _of_own_type(value, one) and _of_own_type(value, two)]
+        valid = None if "enum" not in two else {canonical(value) for value in two["enum"]}
+        return not any(valid is None or canonical(value) in valid for value in values)
     valid_types = two.get("type", TYPES)
     if "enum" in two:
         valid_types = tuple({type_of(value) for value in two["enum"]} & set(valid_types))
@@ -107,13 +109,6 @@ def _excludes(document: Document, one: Flat, two: Flat, where: str, depth: int) 
 
 def _of_own_type(value: object, flat: Flat) -> bool:
     return "type" not in flat or is_of_type(value, flat["type"])
-
-
-def _may_be_valid(value: object, flat: Flat) -> bool:
-    """Whether ``value`` has the type, and is among the values, that ``flat`` demands."""
-    if "enum" in flat and not any(same(value, other) for other in flat["enum"]):
-        return False
-    return _of_own_type(value, flat)
 
 
 def _excludes_object(document: Document, one: Flat, two: Flat, where: str, depth: int) -> bool:

@@ -127,13 +127,12 @@ class RuleBook:
 
     rules: dict[str, Node] = field(default_factory=dict)
     _names: dict[Node, str] = field(default_factory=dict)
+    _used: dict[str, int] = field(default_factory=dict)
 
     def fresh(self, hint: str) -> str:
-        """A name that no rule has yet; the rule follows with :meth:`define`."""
-        name, number = hint, 1
-        while name in self.rules:
-            number += 1
-            name = f"{hint}-{number}"
+        """A name that no rule has yet; the rule follows with :meth:`define`. Hints have no digits."""
+        number = self._used[hint] = self._used.get(hint, 0) + 1
+        name = hint if number == 1 else f"{hint}-{number}"
         self.rules[name] = EMPTY
         return name
 
