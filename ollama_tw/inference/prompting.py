@@ -1,39 +1,132 @@
 """What the model gets to see: the request's messages through the model's template, cut to fit.
 
 The builders run on a worker thread, where there is a runner to count tokens with.
-Source: ``spec/inference-api.md`` sections 1.6, 1.8, 2.3 and 9.
+Source: ``spec/inference-api.md`` sections 1.6, 1.8, 2.3 and 9; ``spec/better.md`` row 9.
 """
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 
+from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.inference.completion import Prompt
 from ollama_tw.interfaces import IRunner
 from ollama_tw.library.rendering import PromptPath
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE
-from ollama_tw.prompt.gotemplate import parse
+from ollama_tw.prompt.conversation import (
+    chat_messages,
+    forgets_thinking,
+    generate_messages,
+    without_past_thinking,
+)
+from ollama_tw.prompt.gotemplate import Template, parse
+from ollama_tw.prompt.history import cut_history, kept_tokens, middle_cut, too_long
 from ollama_tw.prompt.jinja import ChatTemplate
+from ollama_tw.prompt.think import Think
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Message
 from ollama_tw.wire.options import Options
 
 PromptBuilder = Callable[[IRunner], Prompt]
 Render = Callable[[Sequence[Message]], str]
 
+_NO_SHIFT = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, "
+    "adjust the context length in settings, or use a model with a longer context length"
+)
+
 _chat_template = lru_cache(maxsize=64)(ChatTemplate)
-_go_template = lru_cache(maxsize=64)(parse)
+go_template = lru_cache(maxsize=64)(parse)
 
 
-def _renderer(entry: Entry, runner: IRunner, template: str = "") -> Render:
-    """How messages become text: by ``template``, which a request named, or by the model's own."""
+def template_in_use(entry: Entry) -> Template | None:
+    """The model's Go template, or None where its prompts come from the GGUF's chat template."""
+    if entry.rendering.path is PromptPath.NATIVE and entry.header.chat_template:
+        return None
+    return go_template(entry.model.template or DEFAULT_TEMPLATE)
+
+
+def chat_prompt(
+    entry: Entry, request: ChatRequest, options: Options, think: Think, shift: bool
+) -> PromptBuilder:
+    """The prompt of a chat."""
+    messages = chat_messages(request.messages, model_system=entry.model.system, embedded=_embedded(entry))
+    if forgets_thinking(entry.model.config.model_family, entry.model.name.model):
+        messages = without_past_thinking(messages)
+
+    def build(runner: IRunner) -> Prompt:
+        render = _renderer(entry, runner, think, request)
+        prompt = _cut(messages, render, runner, options, request.truncate is not False)
+        # The chat template's own users get no cut in the middle of a message.
+        if template_in_use(entry) is None:
+            return prompt
+        return _fit(prompt, runner, options, request.truncate is not False, shift)
+
+    return build
+
+
+def generate_prompt(
+    entry: Entry, request: GenerateRequest, options: Options, think: Think, shift: bool
+) -> PromptBuilder:
+    """The prompt of a generate request."""
+    truncate = request.truncate is not False
+
+    def build(runner: IRunner) -> Prompt:
+        return _fit(unfitted(runner), runner, options, truncate, shift)
+
+    def unfitted(runner: IRunner) -> Prompt:
+        if request.raw:
+            return Prompt(_without_bos(request.prompt, runner))
+        if request.suffix:
+            return Prompt(_infill(entry, request, runner, think))
+        messages = generate_messages(
+            request.prompt,
+            system=request.system,
+            model_system=entry.model.system,
+            embedded=_embedded(entry),
+            continued=request.context is not None,
+        )
+        render = _renderer(entry, runner, think, request)
+        if request.template:
+            prompt = Prompt(render(messages))
+        else:
+            prompt = _cut(messages, render, runner, options, truncate)
+        before = runner.detokenize(request.context) if request.context else ""
+        return Prompt(before + prompt.text, truncated=prompt.truncated)
+
+    return build
+
+
+def can_infill(entry: Entry) -> bool:
+    """Whether the model can fill in between a prompt and a suffix: its Go template or its tokens say how."""
+    return "insert" in entry.capabilities or _infill_tokens(entry) is not None
+
+
+def _embedded(entry: Entry) -> list[Message]:
+    """The model's own MESSAGEs."""
+    return [
+        Message(str(message.get("role", "")), str(message.get("content", "")))
+        for message in entry.model.messages
+    ]
+
+
+def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest | GenerateRequest) -> Render:
+    """How messages become text: by the request's template, or by the model's."""
     now = datetime.now().astimezone()
+    tools = request.tools if isinstance(request, ChatRequest) else []
+    override = request.template if isinstance(request, GenerateRequest) else ""
+    template = go_template(override) if override else template_in_use(entry)
+    if template is not None:
+        value = think.level or think.enabled
+        return lambda messages: _without_bos(
+            template.render(messages, tools=tools, think=value, now=now), runner
+        )
     source = entry.header.chat_template
-    if not template and entry.rendering.path is PromptPath.NATIVE and source:
-        chat_template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
-        return lambda messages: chat_template.render(messages, now=now)
-    go_template = _go_template(template or entry.model.template or DEFAULT_TEMPLATE)
-    return lambda messages: go_template.render(messages, now=now)
+    assert source is not None
+    chat_template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
+    return lambda messages: _without_bos(
+        chat_template.render(messages, tools=tools, think=think.chat_template_value, now=now), runner
+    )
 
 
 def _without_bos(text: str, runner: IRunner) -> str:
@@ -41,29 +134,72 @@ def _without_bos(text: str, runner: IRunner) -> str:
     return text.removeprefix(runner.bos_text) if runner.adds_bos else text
 
 
-def chat_prompt(entry: Entry, request: ChatRequest, options: Options) -> PromptBuilder:
-    """The prompt of a chat."""
-
-    def build(runner: IRunner) -> Prompt:
-        text = _renderer(entry, runner)(request.messages)
-        return Prompt(_without_bos(text, runner))
-
-    return build
+def _room(runner: IRunner, options: Options) -> int:
+    """Tokens of context that the request may use: what it asked for, or what is loaded if that is less."""
+    return min(options.num_ctx or runner.context_length, runner.context_length)
 
 
-def generate_prompt(entry: Entry, request: GenerateRequest, options: Options) -> PromptBuilder:
-    """The prompt of a generate request."""
+def _cut(
+    messages: Sequence[Message], render: Render, runner: IRunner, options: Options, truncate: bool
+) -> Prompt:
+    """The prompt for as much of the conversation as fits, without the oldest messages if need be."""
+    if not truncate:
+        return Prompt(render(messages))
+    history = cut_history(
+        messages,
+        _room(runner, options),
+        render,
+        lambda text: len(runner.tokenize(text, add_special=False)),
+    )
+    return Prompt(history.prompt, truncated=history.dropped_tokens)
 
-    def build(runner: IRunner) -> Prompt:
-        if request.raw:
-            return Prompt(_without_bos(request.prompt, runner))
-        messages = [Message("user", request.prompt)]
-        system = request.system or entry.model.system
-        if system:
-            messages.insert(0, Message("system", system))
-        text = _without_bos(_renderer(entry, runner, request.template)(messages), runner)
-        if request.context is not None:
-            text = runner.detokenize(request.context) + text
-        return Prompt(text)
 
-    return build
+def _fit(prompt: Prompt, runner: IRunner, options: Options, truncate: bool, shift: bool) -> Prompt:
+    """``prompt`` with its middle cut out where it is too long. Raises 400 where that must not be."""
+    room = _room(runner, options)
+    # No token stands for less than a byte.
+    if len(prompt.text.encode("utf-8", "replace")) < room - 1:
+        return prompt
+    tokens = runner.tokenize(prompt.text)
+    if len(tokens) < room:
+        return prompt
+    if not truncate:
+        raise too_long(len(tokens), room)
+    if not shift:
+        raise OllamaError(400, _NO_SHIFT)
+    left = middle_cut(tokens, kept_tokens(options.num_keep, room, adds_bos=runner.adds_bos), room)
+    return Prompt(prompt.text, tuple(left), prompt.truncated + len(tokens) - len(left))
+
+
+# The metadata keys of the tokens before the prefix, before the suffix and before the middle, by the
+# names that GGUF files have given them over time.
+_INFILL_KEYS = (
+    ("fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id"),
+    ("prefix_token_id", "suffix_token_id", "middle_token_id"),
+)
+
+
+def _infill_tokens(entry: Entry) -> tuple[int, ...] | None:
+    for keys in _INFILL_KEYS:
+        found = [entry.header.metadata.get(f"tokenizer.ggml.{key}") for key in keys]
+        if all(isinstance(token, int) for token in found):
+            return tuple(int(token) for token in found if isinstance(token, int))
+    return None
+
+
+def _infill(entry: Entry, request: GenerateRequest, runner: IRunner, think: Think) -> str:
+    """The prompt for what stands between the request's prompt and its suffix."""
+    if request.template or "insert" in entry.capabilities:
+        template = go_template(request.template or entry.model.template or DEFAULT_TEMPLATE)
+        text = template.render(
+            [],
+            now=datetime.now().astimezone(),
+            think=think.level or think.enabled,
+            prompt=request.prompt,
+            suffix=request.suffix,
+        )
+        return _without_bos(text, runner)
+    tokens = _infill_tokens(entry)
+    assert tokens is not None
+    before, between, after = (runner.detokenize([token]) for token in tokens)
+    return f"{before}{request.prompt}{between}{request.suffix}{after}"

@@ -1,16 +1,18 @@
 """The records of a reply, in the shape of generate or of chat.
 
-Source: ``spec/inference-api.md`` sections 1.4, 1.9, 2.5 and 2.2.
+Source: ``spec/inference-api.md`` sections 1.4, 1.7, 1.9, 1.12, 2.2 and 2.5.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from ollama_tw.interfaces import Usage
-from ollama_tw.wire.native import ChatRecord, DebugInfo, GenerateRecord, Message, Record
+from ollama_tw.interfaces import Choice, TokenLogprob, Usage
+from ollama_tw.wire import native
+from ollama_tw.wire.native import ChatRecord, DebugInfo, GenerateRecord, Message, Record, ToolCall
 from ollama_tw.wire.timestamps import utc
 
 
@@ -19,6 +21,9 @@ class Delta:
     """What one record adds to the reply."""
 
     content: str = ""
+    thinking: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,25 +80,33 @@ class GenerateShape:
     model: str
 
     def delta(self, delta: Delta) -> GenerateRecord:
-        return GenerateRecord(model=self.model, created_at=_now(), response=delta.content)
+        return self._record(delta)
 
     def final(self, delta: Delta, closing: Closing) -> GenerateRecord:
-        context: list[int] | UnsetType = UNSET if closing.context is None else closing.context
-        return GenerateRecord(
-            model=self.model,
-            created_at=_now(),
-            response=delta.content,
+        return self._record(
+            delta,
             done=True,
             done_reason=closing.done_reason,
-            context=context,
+            context=UNSET if closing.context is None else closing.context,
             **closing.figures(),
         )
 
     def bare(self, done_reason: str) -> GenerateRecord:
-        return GenerateRecord(model=self.model, created_at=_now(), done=True, done_reason=done_reason)
+        return self._record(Delta(), done=True, done_reason=done_reason)
 
     def debug(self, prompt: str) -> GenerateRecord:
-        return GenerateRecord(model=self.model, created_at=_now(), debug_info=DebugInfo(prompt))
+        return self._record(Delta(), debug_info=DebugInfo(prompt))
+
+    def _record(self, delta: Delta, **rest: Any) -> GenerateRecord:
+        return GenerateRecord(
+            model=self.model,
+            created_at=_now(),
+            response=delta.content,
+            thinking=delta.thinking or UNSET,
+            tool_calls=list(delta.calls) or UNSET,
+            logprobs=_wire_logprobs(delta.logprobs) or UNSET,
+            **rest,
+        )
 
 
 @dataclass(frozen=True)
@@ -117,5 +130,34 @@ class ChatShape:
         )
 
     def _record(self, delta: Delta, **rest: Any) -> ChatRecord:
-        message = Message(role="assistant", content=delta.content)
-        return ChatRecord(model=self.model, created_at=_now(), message=message, **rest)
+        message = Message(
+            role="assistant",
+            content=delta.content,
+            thinking=delta.thinking or UNSET,
+            tool_calls=list(delta.calls) or UNSET,
+        )
+        return ChatRecord(
+            model=self.model,
+            created_at=_now(),
+            message=message,
+            logprobs=_wire_logprobs(delta.logprobs) or UNSET,
+            **rest,
+        )
+
+
+def _wire_logprobs(logprobs: Sequence[TokenLogprob]) -> list[native.Logprob]:
+    return [
+        native.Logprob(
+            **_wire_choice(one.chosen),
+            top_logprobs=[native.TokenLogprob(**_wire_choice(choice)) for choice in one.top] or UNSET,
+        )
+        for one in logprobs
+    ]
+
+
+def _wire_choice(choice: Choice) -> dict[str, Any]:
+    return {
+        "token": choice.data.decode("utf-8", "replace"),
+        "logprob": choice.logprob,
+        "bytes": list(choice.data) or UNSET,
+    }

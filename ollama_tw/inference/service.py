@@ -1,11 +1,14 @@
 """What generate and chat mean: checks in Ollama's order, a model, a task, its run.
 
-Source: ``spec/inference-api.md`` sections 1.2, 1.4, 2.2 and 3.
+Source: ``spec/inference-api.md`` sections 0.5, 1.2 to 1.5, 1.11, 2.2, 2.6 and 3.
 """
 
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
+
+from msgspec import UNSET
 
 from ollama_tw.durations import parse_keep_alive
 from ollama_tw.engine.scheduler import Scheduler
@@ -13,13 +16,37 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry
 from ollama_tw.inference.completion import Emit, Task, complete
 from ollama_tw.inference.planning import sampling, wanted
-from ollama_tw.inference.prompting import PromptBuilder, chat_prompt, generate_prompt
+from ollama_tw.inference.prompting import (
+    PromptBuilder,
+    can_infill,
+    chat_prompt,
+    generate_prompt,
+    template_in_use,
+)
 from ollama_tw.inference.records import ChatShape, GenerateShape, Shape
+from ollama_tw.prompt.grammar import grammar_for, limit_grammar
+from ollama_tw.prompt.syntax import Syntax, from_chat_template, from_template
+from ollama_tw.prompt.think import Think, parse_think, settle_think
 from ollama_tw.settings import Settings
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Record, Request
 from ollama_tw.wire.options import Options, resolve
 
 _MOST_TOP_LOGPROBS = 20
+
+# The memory of these models cannot be moved, as Ollama knows them.
+_NEVER_SHIFTING = frozenset({"deepseek2"})
+
+
+@dataclass(frozen=True)
+class _Admitted:
+    """A request that passed all checks, with what was resolved on the way."""
+
+    entry: Entry
+    options: Options
+    think: Think
+    keep_alive: int | None
+    started: int
+    shift: bool
 
 
 class Completions:
@@ -37,90 +64,144 @@ class Completions:
     ) -> Record | None:
         """``/api/generate``."""
         started = time.monotonic_ns()
-        keep_alive = _check(request)
+        keep_alive, think = _check(request)
+        _refuse_images(bool(request.images))
         entry = await self._catalogue.find(request.model)
         shape = GenerateShape(request.model)
         if not request.prompt and keep_alive == 0:
-            self._scheduler.unload(str(entry.model.model_path))
-            return shape.bare("unload")
+            return self._unload(entry, shape)
         if request.raw and (request.template or request.system or request.context):
             raise OllamaError(400, "raw mode does not support template, system, or context")
+        think = _settled(think, entry, request)
         entry.require("completion", "generate")
-        options = resolve(entry.model.params, request.options)
-        return await self._run(
-            request,
-            entry,
-            options,
-            keep_alive,
-            shape,
-            started,
-            generate_prompt(entry, request, options) if request.prompt else None,
-            emit,
-            cancel,
-        )
+        if request.suffix and not can_infill(entry):
+            raise OllamaError(400, f"{entry.model.name.full} does not support insert")
+        admitted = _admitted(request, entry, think, keep_alive, started)
+        build = generate_prompt(entry, request, admitted.options, think, admitted.shift)
+        return await self._run(request, admitted, shape, build if request.prompt else None, emit, cancel)
 
     async def chat(self, request: ChatRequest, emit: Emit | None, cancel: threading.Event) -> Record | None:
         """``/api/chat``."""
         started = time.monotonic_ns()
-        keep_alive = _check(request)
+        keep_alive, think = _check(request)
+        _refuse_images(any(message.images for message in request.messages))
         if not request.model.strip():
             raise OllamaError(400, "model is required")
         entry = await self._catalogue.find(request.model)
         shape = ChatShape(request.model)
         if not request.messages and keep_alive == 0:
-            self._scheduler.unload(str(entry.model.model_path))
-            return shape.bare("unload")
+            return self._unload(entry, shape)
+        think = _settled(think, entry, request)
         entry.require("completion", "chat")
-        options = resolve(entry.model.params, request.options)
-        return await self._run(
-            request,
-            entry,
-            options,
-            keep_alive,
-            shape,
-            started,
-            chat_prompt(entry, request, options) if request.messages else None,
-            emit,
-            cancel,
-        )
+        if request.tools and "tools" not in entry.capabilities:
+            raise OllamaError(400, f"{entry.model.name.full} does not support tools")
+        admitted = _admitted(request, entry, think, keep_alive, started)
+        build = chat_prompt(entry, request, admitted.options, think, admitted.shift)
+        return await self._run(request, admitted, shape, build if request.messages else None, emit, cancel)
+
+    def _unload(self, entry: Entry, shape: Shape) -> Record:
+        self._scheduler.unload(str(entry.model.model_path))
+        return shape.bare("unload")
 
     async def _run(
         self,
         request: Request,
-        entry: Entry,
-        options: Options,
-        keep_alive: int | None,
+        admitted: _Admitted,
         shape: Shape,
-        started: int,
         build_prompt: PromptBuilder | None,
         emit: Emit | None,
         cancel: threading.Event,
     ) -> Record | None:
         """Load the model; run the prompt, where there is one, on one of the model's threads."""
-        want = wanted(entry, options, self._settings, keep_alive)
+        entry, options = admitted.entry, admitted.options
+        want = wanted(entry, options, self._settings, admitted.keep_alive)
         async with self._scheduler.lease(want, cancel) as lease:
             if build_prompt is None:
                 return shape.bare("load")
+            raw = isinstance(request, GenerateRequest) and request.raw
             task = Task(
                 shape=shape,
                 build_prompt=build_prompt,
                 sampling=sampling(options),
                 stop=options.stop,
-                limit=options.num_predict,
-                started=started,
-                load_duration=time.monotonic_ns() - started,
-                with_context=isinstance(request, GenerateRequest) and not request.raw,
+                limit=_limit(entry, options, raw),
+                started=admitted.started,
+                load_duration=time.monotonic_ns() - admitted.started,
+                syntax=Syntax() if raw else _syntax(entry, admitted.think),
+                tools=request.tools if isinstance(request, ChatRequest) else (),
+                grammar=_grammar(request),
+                thinks_first=isinstance(request, ChatRequest),
+                logprobs=request.top_logprobs if request.logprobs else None,
+                shift=admitted.shift,
+                keep=max(options.num_keep, 0),
+                with_context=isinstance(request, GenerateRequest) and not raw,
                 debug_only=request.debug_render_only,
             )
             return await lease.run(partial(complete, task, emit=emit, cancel=cancel), cancel)
 
 
-def _check(request: Request) -> int | None:
-    """The checks that need no model; the request's keep_alive in nanoseconds comes out."""
+def _check(request: Request) -> tuple[int | None, Think]:
+    """The checks that need no model; keep_alive in nanoseconds and think come out."""
     try:
         keep_alive = parse_keep_alive(request.keep_alive)
     except ValueError as error:
         raise OllamaError(400, str(error)) from error
+    think = parse_think(request.think)
     if not 0 <= request.top_logprobs <= _MOST_TOP_LOGPROBS:
         raise OllamaError(400, f"top_logprobs must be between 0 and {_MOST_TOP_LOGPROBS}")
-    return keep_alive
+    return keep_alive, think
+
+
+def _refuse_images(any_images: bool) -> None:
+    if any_images:
+        raise OllamaError(400, "this server cannot read images yet: send the request without them")
+
+
+def _settled(think: Think, entry: Entry, request: Request) -> Think:
+    return settle_think(
+        think,
+        model=request.model,
+        capable="thinking" in entry.capabilities,
+        harmony=entry.rendering.harmony,
+    )
+
+
+def _admitted(
+    request: Request, entry: Entry, think: Think, keep_alive: int | None, started: int
+) -> _Admitted:
+    shift = request.shift
+    if shift is None:
+        shift = entry.model.config.model_family not in _NEVER_SHIFTING
+    options = resolve(entry.model.params, request.options)
+    return _Admitted(entry, options, think, keep_alive, started, shift)
+
+
+def _limit(entry: Entry, options: Options, raw: bool) -> int:
+    """``num_predict``, of which 0 means no limit where this server renders the prompt."""
+    if options.num_predict == 0 and (raw or template_in_use(entry) is not None):
+        return -1
+    return options.num_predict
+
+
+def _syntax(entry: Entry, think: Think) -> Syntax:
+    """What is told apart in the model's output; its thinking only where it was asked to think."""
+    template = template_in_use(entry)
+    if template is None:
+        found = from_chat_template(entry.header.chat_template or "")
+    else:
+        found = from_template(template.tool_tag, *template.thinking_tags)
+    return found if think.enabled else Syntax(None, found.calls, found.trim)
+
+
+def _grammar(request: Request) -> str:
+    """The grammar of ``format``, or the one in the options, which is ours and not Ollama's."""
+    given = request.options.get("grammar")
+    asked = None if request.format is UNSET else grammar_for(request.format)
+    if given is None:
+        return asked or ""
+    if not isinstance(given, str):
+        raise OllamaError(400, 'option "grammar" must be of type string')
+    if asked:
+        raise OllamaError(400, 'give either "format" or the option "grammar", not both')
+    limit_grammar(given)
+    return given

@@ -38,13 +38,17 @@ class GenerateRequest(Request, kw_only=True):
     images: list[Any] = []
 
 
-class ToolCallFunction(msgspec.Struct, omit_defaults=True):
+class ToolCallFunction(msgspec.Struct):
+    """What is called; all three fields are always on the wire, ``arguments`` in the model's order."""
+
     index: int = 0
     name: str = ""
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class ToolCall(msgspec.Struct, omit_defaults=True):
+    """A model's call of a tool."""
+
     id: str = ""
     function: ToolCallFunction = msgspec.field(default_factory=ToolCallFunction)
 
@@ -92,6 +96,8 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
 
 
 class TokenLogprob(msgspec.Struct, omit_defaults=True):
+    """A token that might have come, and its log probability."""
+
     token: str
     logprob: float
     bytes: list[int] | UnsetType = UNSET
