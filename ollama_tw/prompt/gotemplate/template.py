@@ -7,7 +7,8 @@ from typing import Any
 
 from ollama_tw.prompt.gotemplate import inspection, nodes
 from ollama_tw.prompt.gotemplate.data import collate, message_values, tool_values
-from ollama_tw.prompt.gotemplate.evaluator import MAX_OUTPUT, Program
+from ollama_tw.prompt.gotemplate.evaluator import Program
+from ollama_tw.prompt.gotemplate.execution import MAX_OUTPUT
 from ollama_tw.prompt.gotemplate.functions import BUILTINS, FUNCTIONS, Environment
 from ollama_tw.prompt.gotemplate.inspection import ThinkingTags
 from ollama_tw.prompt.gotemplate.parser import parse_trees

@@ -48,14 +48,29 @@ class StructType:
 
 
 class Struct:
-    """A value with a fixed set of fields. ``address`` stands for the place of a pointer's target."""
+    """A value with a fixed set of fields, which do not change once it is made.
 
-    __slots__ = ("address", "fields", "type")
+    ``address`` stands for the place of a pointer's target.
+    """
+
+    __slots__ = ("_json", "address", "fields", "type")
 
     def __init__(self, type_: StructType, fields: dict[str, Value], address: int = 0) -> None:
         self.type = type_
         self.fields = fields
         self.address = address
+        self._json: str | None = None
+
+    def json(self) -> str:
+        """The value as JSON, worked out once: templates print each tool for many messages."""
+        if self._json is None:
+            members = [
+                f"{to_json(key)}:{to_json(self.fields[name])}"
+                for name, (key, omits_empty) in self.type.json.items()
+                if not (omits_empty and is_empty(self.fields[name]))
+            ]
+            self._json = f"{{{','.join(members)}}}"
+        return self._json
 
 
 class JsonList(list[Value]):
@@ -198,12 +213,7 @@ def to_json(value: Value) -> str:
     if isinstance(value, dict):
         return f"{{{','.join([f'{to_json(key)}:{to_json(value[key])}' for key in sorted(value)])}}}"
     if isinstance(value, Struct):
-        members = [
-            f"{to_json(key)}:{to_json(value.fields[name])}"
-            for name, (key, omits_empty) in value.type.json.items()
-            if not (omits_empty and is_empty(value.fields[name]))
-        ]
-        return f"{{{','.join(members)}}}"
+        return value.json()
     raise EvaluationError(f"json: unsupported type: {type_name(value)}")
 
 
