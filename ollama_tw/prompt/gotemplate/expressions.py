@@ -164,7 +164,7 @@ class Expressions:
         name = identifier.name
         function = self._functions.get(name)
         if function is None:
-            return self._failing(node, f'"{name}" is not a defined function')
+            return self._failing(identifier, f'"{name}" is not a defined function')
         arguments = [self._operand(item) for item in operands]
         count = len(arguments) + (final is not None)
         if count < function.minimum or (count > function.minimum and not function.variadic):

@@ -37,7 +37,7 @@ class Template:
         messages: Sequence[Any],
         *,
         now: datetime,
-        tools: Sequence[Any] = (),
+        tools: Sequence[Any] | None = None,
         think: bool | str | None = None,
         prompt: str = "",
         suffix: str = "",

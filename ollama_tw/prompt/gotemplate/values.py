@@ -83,6 +83,10 @@ class JsonMap(dict[str, Value]):
     zero: Value = None
 
 
+class DeclaredMap(JsonMap):
+    """A map whose JSON keeps the order in which it was written."""
+
+
 class TypeNames(list[str]):
     """The ``type`` of a JSON schema: one name prints and encodes as itself, several as a list."""
 
@@ -91,9 +95,20 @@ class NilList(list[Value]):
     """A slice that was never made: empty, equal to nil, ``null`` in JSON."""
 
 
+class NilJsonList(JsonList):
+    """The same of a list whose text is its JSON."""
+
+
+class NilJsonMap(JsonMap):
+    """The same of a map whose text is its JSON; as text it is ``{}`` all the same."""
+
+
+_NIL_TYPES = frozenset({type(None), type(INVALID), NilList, NilJsonList, NilJsonMap})
+
+
 def is_nil(value: Value) -> bool:
     """Whether Go's ``== nil`` holds."""
-    return value is None or value is INVALID or type(value) is NilList
+    return type(value) in _NIL_TYPES
 
 
 def kind(value: Value) -> str | None:
@@ -107,7 +122,9 @@ _KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", complex: "c
 _TYPE_NAMES: dict[type, str] = {
     bool: "bool", int: "int", float: "float64", complex: "complex128", str: "string",
     list: "[]interface {}", NilList: "[]interface {}", dict: "map[string]interface {}",
-    JsonList: "template.templateTools", JsonMap: "template.templateArgs", TypeNames: "api.PropertyType",
+    JsonList: "template.templateTools", NilJsonList: "template.templateTools",
+    JsonMap: "template.templateArgs", NilJsonMap: "template.templateArgs",
+    DeclaredMap: "*api.ToolPropertiesMap", TypeNames: "api.PropertyType",
 }  # fmt: skip
 
 
@@ -140,7 +157,7 @@ def field_of(value: Value, name: str, missing: Value) -> Value:
         if name in value:
             return value[name]
         if isinstance(value, JsonMap):
-            return to_json(value) if name == "String" else value.zero
+            return map_text(value) if name == "String" else value.zero
         return missing
     elif value is INVALID:
         return INVALID
@@ -186,6 +203,11 @@ def _incompatible(left: Value, right: Value) -> EvaluationError:
     return EvaluationError(f"incompatible types for comparison: {type_name(left)} and {type_name(right)}")
 
 
+def map_text(value: JsonMap) -> str:
+    """How a map prints whose text is its JSON."""
+    return to_json(value) if value else "{}"
+
+
 def type_text(names: TypeNames) -> str:
     """How a schema's type prints: ``string``, or ``[string null]``."""
     return "".join(names) if len(names) <= 1 else f"[{' '.join(names)}]"
@@ -211,7 +233,8 @@ def to_json(value: Value) -> str:
     if isinstance(value, list):
         return f"[{','.join([to_json(item) for item in value])}]"
     if isinstance(value, dict):
-        return f"{{{','.join([f'{to_json(key)}:{to_json(value[key])}' for key in sorted(value)])}}}"
+        keys = value if isinstance(value, DeclaredMap) else sorted(value)
+        return f"{{{','.join([f'{to_json(key)}:{to_json(value[key])}' for key in keys])}}}"
     if isinstance(value, Struct):
         return value.json()
     raise EvaluationError(f"json: unsupported type: {type_name(value)}")
