@@ -8,6 +8,7 @@ from ollama_tw.prompt.gotemplate.errors import EvaluationError, TemplateError
 from ollama_tw.prompt.gotemplate.execution import MAX_DEPTH, Run, Variables
 from ollama_tw.prompt.gotemplate.expressions import Expressions
 from ollama_tw.prompt.gotemplate.functions import Environment, Function
+from ollama_tw.prompt.gotemplate.literals import valid_text
 from ollama_tw.prompt.gotemplate.text import printed
 from ollama_tw.prompt.gotemplate.values import INVALID, Value, is_nil
 
@@ -41,14 +42,14 @@ class Program:
             self._bodies[name] = execute, expressions.slots
 
     def execute(self, data: Value, environment: Environment) -> str:
-        """The output for ``data``. Raises TemplateError."""
+        """The output for ``data``, always valid Unicode. Raises TemplateError."""
         run = Run(environment, self._missing)
         execute, slots = self._bodies[""]
         try:
             execute(run, data, [data] + [INVALID] * slots)
         except RecursionError:
             raise TemplateError(1, 'template: :1: executing "": exceeded maximum template depth') from None
-        return "".join(run.parts)
+        return valid_text("".join(run.parts))
 
 
 class _Statements:

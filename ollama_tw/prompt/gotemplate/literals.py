@@ -39,6 +39,15 @@ def from_bytes(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def valid_text(text: str) -> str:
+    """``text`` with U+FFFD for what is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return to_bytes(text).decode("utf-8", "replace")
+    return text
+
+
 def unquote(literal: str) -> str:
     """The text of a string in double quotes or backquotes. Raises ValueError("invalid syntax")."""
     if literal.startswith("`"):
