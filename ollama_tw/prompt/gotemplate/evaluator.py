@@ -48,7 +48,9 @@ class Program:
         try:
             execute(run, data, [data] + [INVALID] * slots)
         except RecursionError:
-            raise TemplateError(1, 'template: :1: executing "": exceeded maximum template depth') from None
+            raise TemplateError(
+                1, 'template: :1: executing "": exceeded maximum depth of templates or data'
+            ) from None
         return valid_text("".join(run.parts))
 
 

@@ -7,7 +7,7 @@ from ollama_tw.prompt.gotemplate.errors import EvaluationError
 from ollama_tw.prompt.gotemplate.functions import Environment
 from ollama_tw.prompt.gotemplate.values import Value
 
-MAX_STEPS = 2_000_000
+MAX_STEPS = 5_000_000
 """About one a node executed, and more for long values; a message takes some twenty."""
 MAX_OUTPUT = 64 << 20
 """Characters of the output, and of every text made on the way."""

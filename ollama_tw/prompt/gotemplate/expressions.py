@@ -190,7 +190,7 @@ class Expressions:
             try:
                 for value in values:
                     if isinstance(value, str | list) and len(value) > 256:
-                        run.charge(len(value) >> 6)
+                        run.charge(len(value) >> 8)
                 result = call(run.environment, values)
                 if type(result) is str:
                     run.charge(len(result) >> 2)

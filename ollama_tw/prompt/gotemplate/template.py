@@ -7,6 +7,7 @@ from typing import Any
 
 from ollama_tw.prompt.gotemplate import inspection, nodes
 from ollama_tw.prompt.gotemplate.data import collate, message_values, tool_values
+from ollama_tw.prompt.gotemplate.errors import TemplateError
 from ollama_tw.prompt.gotemplate.evaluator import Program
 from ollama_tw.prompt.gotemplate.execution import MAX_OUTPUT
 from ollama_tw.prompt.gotemplate.functions import BUILTINS, FUNCTIONS, Environment
@@ -66,14 +67,13 @@ class Template:
         system, collated = collate(messages)
         if "messages" not in self.identifiers:
             return self._render_turns(collated, thinking, environment)
-        root: Value = {
-            "System": system,
-            "Messages": message_values(collated),
-            "Tools": tool_values(tools),
-            "Response": "",
-            **thinking,
-        }
-        return self._whole.execute(root, environment)
+        try:
+            conversation = {"Messages": message_values(collated), "Tools": tool_values(tools)}
+        except RecursionError:
+            raise TemplateError(1, "template: :1: messages or tools nested too deeply") from None
+        return self._whole.execute(
+            {"System": system, **conversation, "Response": "", **thinking}, environment
+        )
 
     def _render_turns(
         self, messages: Sequence[dict[str, Any]], thinking: dict[str, Value], environment: Environment

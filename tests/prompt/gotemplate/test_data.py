@@ -120,3 +120,12 @@ def test_null_and_absent_fields_are_empty() -> None:
 def test_an_unknown_field_of_a_message_is_an_error(field: str) -> None:
     with pytest.raises(TemplateError, match=f"can't evaluate field {field[1:]} in type .*templateMessage"):
         render(f"{{{{ range .Messages }}}}{{{{ {field} }}}}{{{{ end }}}}")
+
+
+def test_deeply_nested_data_is_a_clear_error() -> None:
+    arguments: Any = {}
+    for _ in range(100_000):
+        arguments = {"a": arguments}
+    messages = [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}]
+    with pytest.raises(TemplateError, match="messages or tools nested too deeply"):
+        render("", messages)

@@ -74,8 +74,8 @@ def test_a_variable_of_the_other_branch_does_not_exist() -> None:
         render(source)
 
 
-STEPS = "exceeded maximum of 2000000 execution steps"
-DEPTH = "exceeded maximum template depth"
+STEPS = "exceeded maximum of 5000000 execution steps"
+DEPTH = r"exceeded maximum (template depth \(50\)|depth of templates or data)"
 LONG = '{{ $x := printf "%1000000d" 1 }}'
 CALLS_ITSELF = '{{ define "a" }}%s{{ template "a" . }}%s{{ end }}{{ template "a" . }}'
 CALLS_TWO = '{{ define "a%d" }}{{ template "a%d" . }}{{ template "a%d" . }}{{ end }}'

@@ -53,8 +53,7 @@ def test_tool_tag(source: str, tag: str) -> None:
         ("{{ range .Messages }}<a>{{ $.Thinking }}</a>{{ end }}", ("", "")),
         ("{{ range .Messages }}<a>{{ .Thinking }}{{ end }}", ("<a>", "")),
         (
-            "{{ range .Messages }}<a>{{ .Thinking }}</a>{{ end }}"
-            "{{ range .Messages }}<b>{{ .Thinking }}</b>{{ end }}",
+            "{{ range .Messages }}<a>{{ .Thinking }}</a>{{ else }}<b>{{ .Thinking }}</b>{{ end }}",
             ("<b>", "</b>"),
         ),
     ],

@@ -113,3 +113,13 @@ def test_one_template_serves_many_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         outputs = list(pool.map(work, range(1, 60)))
     assert outputs == [f"{number}," * number + str(number - 1) for number in range(1, 60)]
+
+
+def test_ten_thousand_messages_are_within_the_limits() -> None:
+    source = (
+        "{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}"
+        '{{ if eq .Role "user" }}u{{ else }}a{{ end }}'
+        '{{ if and $last (eq .Role "assistant") }}!{{ end }}{{ end }}'
+    )
+    messages = [{"role": ("user", "assistant")[number % 2], "content": "x"} for number in range(10_000)]
+    assert render(source, messages) == "ua" * 5000 + "!"
