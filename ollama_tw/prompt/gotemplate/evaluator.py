@@ -33,7 +33,6 @@ class Program:
         missing: Value = None,
     ) -> None:
         self._missing = missing
-        self._source = source
         self._bodies: dict[str, tuple[Execute, int]] = {}
         for name, statements in trees.items():
             expressions = Expressions(source, name, functions)
@@ -62,8 +61,6 @@ class _Statements:
         self._error = expressions.error
         self._bodies = bodies
 
-    # Statements
-
     def block(self, statements: nodes.Nodes, place: nodes.Node) -> Execute:
         """A list of statements, which a BREAK or CONTINUE ends; ``place`` is blamed for its cost."""
         compiled = [self._statement(item) for item in statements]
@@ -71,12 +68,10 @@ class _Statements:
         error = self._error
 
         def execute(run: Run, dot: Value, variables: Variables) -> int:
-            run.steps -= cost
-            if run.steps < 0:
-                try:
-                    run.charge(0)
-                except EvaluationError as complaint:
-                    raise error(place, complaint) from None
+            try:
+                run.charge(cost)
+            except EvaluationError as complaint:
+                raise error(place, complaint) from None
             for statement in compiled:
                 signal = statement(run, dot, variables)
                 if signal:

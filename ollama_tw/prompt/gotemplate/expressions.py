@@ -26,6 +26,7 @@ class Expressions:
         self._scope = ["$"]
 
     def error(self, node: nodes.Node, message: object) -> TemplateError:
+        """The failure of ``node`` when executing, in Go's words."""
         line = line_of(self._source, node.position)
         column = node.position - (self._source.rfind("\n", 0, node.position) + 1 if line > 1 else 0)
         place = f'template: :{line}:{column}: executing "{self._name}" at <{_shortened(str(node))}>'
@@ -62,7 +63,7 @@ class Expressions:
         """The value of a pipeline, which it also gives to the pipeline's variables."""
         value: Evaluate | None = None
         for command in node.commands:
-            value = self._concrete(self._command(command, value))
+            value = _concrete(self._command(command, value))
         assert value is not None, "a parsed pipeline has a command"
         for name in node.variables:
             slot = self.slot(name) if node.assigns else self._declare(name)
@@ -71,16 +72,8 @@ class Expressions:
             value = _storing(value, slot)
         return value
 
-    @staticmethod
-    def _concrete(evaluate: Evaluate) -> Evaluate:
-        def concrete(run: Run, dot: Value, variables: Variables) -> Value:
-            value = evaluate(run, dot, variables)
-            return INVALID if value is None else value
-
-        return concrete
-
     def _command(self, node: nodes.Command, final: Evaluate | None) -> Evaluate:
-        """A command; ``final`` evaluates what is piped into it."""
+        """A command; ``final`` evaluates what is piped into it, its last argument."""
         first, *rest = node.operands
         has_arguments = bool(rest) or final is not None
         match first:
@@ -199,6 +192,16 @@ class Expressions:
             return result
 
         return evaluate
+
+
+def _concrete(evaluate: Evaluate) -> Evaluate:
+    """In a pipeline a nil interface becomes no value at all."""
+
+    def concrete(run: Run, dot: Value, variables: Variables) -> Value:
+        value = evaluate(run, dot, variables)
+        return INVALID if value is None else value
+
+    return concrete
 
 
 def _storing(evaluate: Evaluate, slot: int) -> Evaluate:

@@ -104,10 +104,16 @@ def parse(text: str) -> Template:
     One that mentions neither ``.Messages`` nor ``.Response`` gets ``{{ .Response }}`` at its end.
     Raises TemplateError. Source: spec/models-and-cli.md section 7.1.
     """
-    trees = parse_trees(text, FUNCTIONS)
+    try:
+        return _compiled(text, parse_trees(text, FUNCTIONS))
+    except RecursionError:
+        raise TemplateError(1, "template: :1: exceeded maximum nesting depth") from None
+
+
+def _compiled(text: str, trees: dict[str, nodes.Nodes]) -> Template:
     names = inspection.identifiers(text, trees.values())
     if not names & {"messages", "response"}:
-        trees[""] = (*trees[""], _response(len(text)))
+        trees = {**trees, "": (*trees[""], _response(len(text)))}
         names |= {"response"}
     main = trees[""]
     # Ollama executes the cut template by itself: without its own functions, definitions and options.

@@ -193,9 +193,7 @@ def less(left: Value, right: Value) -> bool:
         raise _incompatible(left, right)
     if left_kind in ("bool", "complex"):
         raise EvaluationError("invalid type for comparison")
-    if left_kind == "string":
-        # Python orders by code point, which is the order of UTF-8 bytes.
-        return bool(left < right)
+    # Python orders strings by code point, which is the order of Go's UTF-8 bytes.
     return bool(left < right)
 
 
