@@ -11,7 +11,7 @@ from ollama_tw.prompt.gotemplate import literals, nodes
 from ollama_tw.prompt.gotemplate.errors import TemplateError, line_of
 from ollama_tw.prompt.gotemplate.lexer import Kind, Token, tokenize
 
-MAX_LENGTH = 1 << 18
+MAX_LENGTH = 1 << 17
 """Characters of a template; the longest in use have some ten thousand."""
 MAX_NESTING = 100
 """Control structures and parentheses within each other, an ``else if`` counting as one."""

@@ -31,7 +31,7 @@ class Template:
     tool_tag: str
     thinking_tags: ThinkingTags
     _whole: Program = field(repr=False)
-    _last_turn: Program = field(repr=False)
+    _last_turn: Program | None = field(repr=False)
 
     def render(
         self,
@@ -65,8 +65,8 @@ class Template:
                 {"Prompt": prompt, "Suffix": suffix, "Response": "", **thinking}, environment
             )
         system, collated = collate(messages)
-        if "messages" not in self.identifiers:
-            return self._render_turns(collated, thinking, environment)
+        if self._last_turn is not None:
+            return self._render_turns(self._last_turn, collated, thinking, environment)
         try:
             conversation = {"Messages": message_values(collated), "Tools": tool_values(tools)}
         except RecursionError:
@@ -76,7 +76,11 @@ class Template:
         )
 
     def _render_turns(
-        self, messages: Sequence[dict[str, Any]], thinking: dict[str, Value], environment: Environment
+        self,
+        last_turn: Program,
+        messages: Sequence[dict[str, Any]],
+        thinking: dict[str, Value],
+        environment: Environment,
     ) -> str:
         """A template without ``.Messages`` is executed once for each turn; the last one stays open."""
         turns: list[str] = []
@@ -91,7 +95,7 @@ class Template:
                 turn = {"System": "", "Prompt": "", "Response": ""}
             if role in _TURN_FIELDS:
                 turn[_TURN_FIELDS[role]] = message["content"]
-        turns.append(self._last_turn.execute({**turn, **thinking}, environment))
+        turns.append(last_turn.execute({**turn, **thinking}, environment))
         return "".join(turns)
 
 
@@ -116,15 +120,18 @@ def _compiled(text: str, trees: dict[str, nodes.Nodes]) -> Template:
         trees = {**trees, "": (*trees[""], _response(len(text)))}
         names |= {"response"}
     main = trees[""]
-    # Ollama executes the cut template by itself: without its own functions, definitions and options.
-    last_turn = {"": inspection.cut_after_response(main)}
+    last_turn = None
+    if "messages" not in names:
+        # Ollama executes the cut template by itself: without its own functions, definitions and options.
+        cut = inspection.cut_after_response(main)
+        last_turn = Program(text, {"": cut}, BUILTINS, missing=INVALID)
     return Template(
         text=text,
         identifiers=names,
         tool_tag=inspection.tool_tag(main),
         thinking_tags=inspection.thinking_tags(main),
         _whole=Program(text, trees, FUNCTIONS),
-        _last_turn=Program(text, last_turn, BUILTINS, missing=INVALID),
+        _last_turn=last_turn,
     )
 
 
