@@ -10,8 +10,11 @@ from typing import Any
 
 from ollama_tw.prompt.gotemplate.functions import typescript_type
 from ollama_tw.prompt.gotemplate.values import (
+    DeclaredMap,
     JsonList,
     JsonMap,
+    NilJsonList,
+    NilJsonMap,
     NilList,
     Struct,
     StructType,
@@ -114,9 +117,9 @@ def message_values(messages: Sequence[Mapping[str, Any]]) -> list[Value]:
     ]
 
 
-def tool_values(tools: Sequence[Any]) -> Value:
+def tool_values(tools: Sequence[Any] | None) -> Value:
     """What a template sees as ``.Tools``."""
-    return JsonList([_tool(item) for item in tools])
+    return NilJsonList() if tools is None else JsonList([_tool(item) for item in tools])
 
 
 def _get(source: Any, name: str) -> Any:
@@ -147,7 +150,9 @@ def _any(value: Any) -> Value:
 
 
 def _arguments(value: Any) -> JsonMap:
-    return JsonMap({key: _any(item) for key, item in value.items()} if isinstance(value, Mapping) else {})
+    if not isinstance(value, Mapping):
+        return NilJsonMap()
+    return JsonMap({key: _any(item) for key, item in value.items()})
 
 
 def _tool_call(call: Any) -> Struct:
@@ -188,14 +193,16 @@ def _parameters(parameters: Any) -> Struct:
             "Defs": _any(definitions),
             "Items": _any(_get(parameters, "items")),
             "Required": _list(_get(parameters, "required")),
-            "Properties": _properties(_get(parameters, "properties")),
+            "Properties": _properties(_get(parameters, "properties"), JsonMap),
         },
     )
 
 
-def _properties(properties: Any) -> JsonMap:
-    items = properties.items() if isinstance(properties, Mapping) else ()
-    result = JsonMap({name: _property(schema) for name, schema in items})
+def _properties(properties: Any, made: type[JsonMap]) -> JsonMap:
+    """The schemas of parameters by name, in a ``made``."""
+    if not isinstance(properties, Mapping):
+        return NilJsonMap()
+    result = made({name: _property(schema) for name, schema in properties.items()})
     result.zero = _NO_PROPERTY
     return result
 
@@ -211,7 +218,7 @@ def _property(schema: Any) -> Struct:
             "Items": _any(_get(schema, "items")),
             "Description": _text(schema, "description"),
             "Enum": _list([_any(item) for item in _get(schema, "enum") or ()]),
-            "Properties": None if nested is None else _properties(nested),
+            "Properties": None if nested is None else _properties(nested, DeclaredMap),
             "Required": _list(_get(schema, "required")),
         },
     )

@@ -23,6 +23,7 @@ _HEX_FLOAT = re.compile(r"[+-]?0[xX](?:_?[0-9a-fA-F])*\.?(?:[0-9a-fA-F](?:_?[0-9
 _BASES = (16, 2, 8, 10)
 _INT_LIMIT = 2**63
 _UINT_LIMIT = 2**64
+_LONGEST_NUMBER = 400
 
 
 def to_bytes(text: str) -> bytes:
@@ -36,6 +37,15 @@ def to_bytes(text: str) -> bytes:
 def from_bytes(data: bytes) -> str:
     """The opposite of `to_bytes`."""
     return data.decode("utf-8", "surrogateescape")
+
+
+def valid_text(text: str) -> str:
+    """``text`` with U+FFFD for what is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return to_bytes(text).decode("utf-8", "replace")
+    return text
 
 
 def unquote(literal: str) -> str:
@@ -62,6 +72,8 @@ def number(literal: str) -> int | float | complex:
 
     Raises ValueError with Go's text.
     """
+    if len(literal) > _LONGEST_NUMBER:
+        raise ValueError(f"number of more than {_LONGEST_NUMBER} characters")
     if literal.endswith("i"):
         real, imaginary = _complex_parts(literal[:-1])
         return complex(_floating(real, literal) if real else 0.0, _floating(imaginary, literal))

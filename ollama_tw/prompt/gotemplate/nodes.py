@@ -105,6 +105,9 @@ class Pipe(Node):
 class Text(Node):
     text: str
 
+    def __str__(self) -> str:
+        return self.text if len(self.text) <= 20 else f"{self.text[:20]}..."
+
 
 @dataclass(frozen=True, slots=True)
 class Action(Node):

@@ -1,7 +1,7 @@
 """Tokens → syntax trees, one for the template itself and one for each ``define`` and ``block``.
 
-Grammar, accepted oddities and error texts are those of Go's text/template/parse; there is no
-step of checking afterwards: what this accepts can be compiled.
+Grammar, accepted oddities and error texts are those of Go's text/template; what this accepts can
+be compiled without further checks.
 """
 
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from ollama_tw.prompt.gotemplate import literals, nodes
 from ollama_tw.prompt.gotemplate.errors import TemplateError, line_of
 from ollama_tw.prompt.gotemplate.lexer import Kind, Token, tokenize
 
-MAX_LENGTH = 1 << 20
+MAX_LENGTH = 1 << 17
 """Characters of a template; the longest in use have some ten thousand."""
 MAX_NESTING = 100
 """Control structures and parentheses within each other, an ``else if`` counting as one."""
@@ -50,10 +50,7 @@ def parse_trees(source: str, functions: Collection[str]) -> dict[str, nodes.Node
     if len(source) > MAX_LENGTH:
         raise TemplateError(1, f"template: :1: template longer than {MAX_LENGTH} characters")
     parser = _Parser(source, functions)
-    try:
-        parser.run()
-    except RecursionError:
-        parser.fail("exceeded maximum nesting depth")
+    parser.run()
     return parser.trees
 
 
@@ -102,7 +99,7 @@ class _Parser:
     # Errors
 
     def fail(self, message: str) -> NoReturn:
-        """Raises the error, which Go places at the last token that was looked at."""
+        """Raises the error at the last token that was looked at, as Go does."""
         line = line_of(self._source, self._tokens[self._furthest].position)
         raise TemplateError(line, f"template: :{line}: {message}")
 

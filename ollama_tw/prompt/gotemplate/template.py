@@ -7,7 +7,9 @@ from typing import Any
 
 from ollama_tw.prompt.gotemplate import inspection, nodes
 from ollama_tw.prompt.gotemplate.data import collate, message_values, tool_values
-from ollama_tw.prompt.gotemplate.evaluator import MAX_OUTPUT, Program
+from ollama_tw.prompt.gotemplate.errors import TemplateError
+from ollama_tw.prompt.gotemplate.evaluator import Program
+from ollama_tw.prompt.gotemplate.execution import MAX_OUTPUT
 from ollama_tw.prompt.gotemplate.functions import BUILTINS, FUNCTIONS, Environment
 from ollama_tw.prompt.gotemplate.inspection import ThinkingTags
 from ollama_tw.prompt.gotemplate.parser import parse_trees
@@ -29,14 +31,14 @@ class Template:
     tool_tag: str
     thinking_tags: ThinkingTags
     _whole: Program = field(repr=False)
-    _last_turn: Program = field(repr=False)
+    _last_turn: Program | None = field(repr=False)
 
     def render(
         self,
         messages: Sequence[Any],
         *,
         now: datetime,
-        tools: Sequence[Any] = (),
+        tools: Sequence[Any] | None = None,
         think: bool | str | None = None,
         prompt: str = "",
         suffix: str = "",
@@ -63,19 +65,22 @@ class Template:
                 {"Prompt": prompt, "Suffix": suffix, "Response": "", **thinking}, environment
             )
         system, collated = collate(messages)
-        if "messages" not in self.identifiers:
-            return self._render_turns(collated, thinking, environment)
-        root: Value = {
-            "System": system,
-            "Messages": message_values(collated),
-            "Tools": tool_values(tools),
-            "Response": "",
-            **thinking,
-        }
-        return self._whole.execute(root, environment)
+        if self._last_turn is not None:
+            return self._render_turns(self._last_turn, collated, thinking, environment)
+        try:
+            conversation = {"Messages": message_values(collated), "Tools": tool_values(tools)}
+        except RecursionError:
+            raise TemplateError(1, "template: :1: messages or tools nested too deeply") from None
+        return self._whole.execute(
+            {"System": system, **conversation, "Response": "", **thinking}, environment
+        )
 
     def _render_turns(
-        self, messages: Sequence[dict[str, Any]], thinking: dict[str, Value], environment: Environment
+        self,
+        last_turn: Program,
+        messages: Sequence[dict[str, Any]],
+        thinking: dict[str, Value],
+        environment: Environment,
     ) -> str:
         """A template without ``.Messages`` is executed once for each turn; the last one stays open."""
         turns: list[str] = []
@@ -90,7 +95,7 @@ class Template:
                 turn = {"System": "", "Prompt": "", "Response": ""}
             if role in _TURN_FIELDS:
                 turn[_TURN_FIELDS[role]] = message["content"]
-        turns.append(self._last_turn.execute({**turn, **thinking}, environment))
+        turns.append(last_turn.execute({**turn, **thinking}, environment))
         return "".join(turns)
 
 
@@ -103,21 +108,30 @@ def parse(text: str) -> Template:
     One that mentions neither ``.Messages`` nor ``.Response`` gets ``{{ .Response }}`` at its end.
     Raises TemplateError. Source: spec/models-and-cli.md section 7.1.
     """
-    trees = parse_trees(text, FUNCTIONS)
+    try:
+        return _compiled(text, parse_trees(text, FUNCTIONS))
+    except RecursionError:
+        raise TemplateError(1, "template: :1: exceeded maximum nesting depth") from None
+
+
+def _compiled(text: str, trees: dict[str, nodes.Nodes]) -> Template:
     names = inspection.identifiers(text, trees.values())
     if not names & {"messages", "response"}:
-        trees[""] = (*trees[""], _response(len(text)))
+        trees = {**trees, "": (*trees[""], _response(len(text)))}
         names |= {"response"}
     main = trees[""]
-    # Ollama executes the cut template by itself: without its own functions, definitions and options.
-    last_turn = {"": inspection.cut_after_response(main)}
+    last_turn = None
+    if "messages" not in names:
+        # Ollama executes the cut template by itself: without its own functions, definitions and options.
+        cut = inspection.cut_after_response(main)
+        last_turn = Program(text, {"": cut}, BUILTINS, missing=INVALID)
     return Template(
         text=text,
         identifiers=names,
         tool_tag=inspection.tool_tag(main),
         thinking_tags=inspection.thinking_tags(main),
         _whole=Program(text, trees, FUNCTIONS),
-        _last_turn=Program(text, last_turn, BUILTINS, missing=INVALID),
+        _last_turn=last_turn,
     )
 
 

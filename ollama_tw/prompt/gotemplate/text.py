@@ -11,6 +11,7 @@ from ollama_tw.prompt.gotemplate.values import (
     Struct,
     TypeNames,
     Value,
+    map_text,
     to_json,
     type_text,
 )
@@ -66,7 +67,9 @@ def struct_text(value: Struct, text: Callable[[Value], str], names: bool = False
 
 def own_text(value: Value) -> str | None:
     """The text of a value whose Go type brings its own; None for the others."""
-    if isinstance(value, JsonList | JsonMap) or (isinstance(value, Struct) and value.type.prints_json):
+    if isinstance(value, JsonMap):
+        return map_text(value)
+    if isinstance(value, JsonList) or (isinstance(value, Struct) and value.type.prints_json):
         return to_json(value)
     return type_text(value) if isinstance(value, TypeNames) else None
 

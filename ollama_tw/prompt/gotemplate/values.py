@@ -48,14 +48,29 @@ class StructType:
 
 
 class Struct:
-    """A value with a fixed set of fields. ``address`` stands for the place of a pointer's target."""
+    """A value with a fixed set of fields, which do not change once it is made.
 
-    __slots__ = ("address", "fields", "type")
+    ``address`` stands for the place of a pointer's target.
+    """
+
+    __slots__ = ("_json", "address", "fields", "type")
 
     def __init__(self, type_: StructType, fields: dict[str, Value], address: int = 0) -> None:
         self.type = type_
         self.fields = fields
         self.address = address
+        self._json: str | None = None
+
+    def json(self) -> str:
+        """The value as JSON, worked out once: templates print each tool for many messages."""
+        if self._json is None:
+            members = [
+                f"{to_json(key)}:{to_json(self.fields[name])}"
+                for name, (key, omits_empty) in self.type.json.items()
+                if not (omits_empty and is_empty(self.fields[name]))
+            ]
+            self._json = f"{{{','.join(members)}}}"
+        return self._json
 
 
 class JsonList(list[Value]):
@@ -68,6 +83,10 @@ class JsonMap(dict[str, Value]):
     zero: Value = None
 
 
+class DeclaredMap(JsonMap):
+    """A map whose JSON keeps the order in which it was written."""
+
+
 class TypeNames(list[str]):
     """The ``type`` of a JSON schema: one name prints and encodes as itself, several as a list."""
 
@@ -76,9 +95,20 @@ class NilList(list[Value]):
     """A slice that was never made: empty, equal to nil, ``null`` in JSON."""
 
 
+class NilJsonList(JsonList):
+    """The same of a list whose text is its JSON."""
+
+
+class NilJsonMap(JsonMap):
+    """The same of a map whose text is its JSON; as text it is ``{}`` all the same."""
+
+
+_NIL_TYPES = frozenset({type(None), type(INVALID), NilList, NilJsonList, NilJsonMap})
+
+
 def is_nil(value: Value) -> bool:
     """Whether Go's ``== nil`` holds."""
-    return value is None or value is INVALID or type(value) is NilList
+    return type(value) in _NIL_TYPES
 
 
 def kind(value: Value) -> str | None:
@@ -92,7 +122,9 @@ _KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", complex: "c
 _TYPE_NAMES: dict[type, str] = {
     bool: "bool", int: "int", float: "float64", complex: "complex128", str: "string",
     list: "[]interface {}", NilList: "[]interface {}", dict: "map[string]interface {}",
-    JsonList: "template.templateTools", JsonMap: "template.templateArgs", TypeNames: "api.PropertyType",
+    JsonList: "template.templateTools", NilJsonList: "template.templateTools",
+    JsonMap: "template.templateArgs", NilJsonMap: "template.templateArgs",
+    DeclaredMap: "*api.ToolPropertiesMap", TypeNames: "api.PropertyType",
 }  # fmt: skip
 
 
@@ -125,7 +157,7 @@ def field_of(value: Value, name: str, missing: Value) -> Value:
         if name in value:
             return value[name]
         if isinstance(value, JsonMap):
-            return to_json(value) if name == "String" else value.zero
+            return map_text(value) if name == "String" else value.zero
         return missing
     elif value is INVALID:
         return INVALID
@@ -161,14 +193,17 @@ def less(left: Value, right: Value) -> bool:
         raise _incompatible(left, right)
     if left_kind in ("bool", "complex"):
         raise EvaluationError("invalid type for comparison")
-    if left_kind == "string":
-        # Python orders by code point, which is the order of UTF-8 bytes.
-        return bool(left < right)
+    # Python orders strings by code point, which is the order of Go's UTF-8 bytes.
     return bool(left < right)
 
 
 def _incompatible(left: Value, right: Value) -> EvaluationError:
     return EvaluationError(f"incompatible types for comparison: {type_name(left)} and {type_name(right)}")
+
+
+def map_text(value: JsonMap) -> str:
+    """How a map prints whose text is its JSON."""
+    return to_json(value) if value else "{}"
 
 
 def type_text(names: TypeNames) -> str:
@@ -196,14 +231,10 @@ def to_json(value: Value) -> str:
     if isinstance(value, list):
         return f"[{','.join([to_json(item) for item in value])}]"
     if isinstance(value, dict):
-        return f"{{{','.join([f'{to_json(key)}:{to_json(value[key])}' for key in sorted(value)])}}}"
+        keys = value if isinstance(value, DeclaredMap) else sorted(value)
+        return f"{{{','.join([f'{to_json(key)}:{to_json(value[key])}' for key in keys])}}}"
     if isinstance(value, Struct):
-        members = [
-            f"{to_json(key)}:{to_json(value.fields[name])}"
-            for name, (key, omits_empty) in value.type.json.items()
-            if not (omits_empty and is_empty(value.fields[name]))
-        ]
-        return f"{{{','.join(members)}}}"
+        return value.json()
     raise EvaluationError(f"json: unsupported type: {type_name(value)}")
 
 
