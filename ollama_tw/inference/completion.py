@@ -28,6 +28,12 @@ Emit = Callable[[Record], None]
 """Takes one record of a stream, on the worker's thread; may block, raises Cancelled when nobody reads."""
 
 
+PLAIN = Syntax()
+"""All output is content."""
+
+_NOTHING = Usage(0, 0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A prompt's text, or the tokens that were left of it when ``truncated`` tokens were cut away."""
@@ -51,7 +57,7 @@ class Task:
     """When the request came, in nanoseconds of the monotonic clock."""
     load_duration: int
     """Nanoseconds until the model was there."""
-    syntax: Syntax = Syntax()
+    syntax: Syntax = PLAIN
     """How the model marks its thinking and its tool calls, as far as they are to be told apart."""
     tools: Sequence[Mapping[str, Any]] = ()
     grammar: str = ""
@@ -94,7 +100,7 @@ def complete(task: Task, runner: IRunner, emit: Emit | None, cancel: threading.E
         if task.grammar and task.thinks_first and syntax.thinking is not None and prompt.tokens is None:
             thought = _think(runner, replace(job, grammar=""), syntax, reply)
             job = replace(job, prompt=prompt.text + thought)
-            syntax = Syntax()
+            syntax = PLAIN
         parser = StreamParser(syntax, task.tools)
         for piece in runner.generate(job):
             reply.add(piece, parser.feed(piece.text))
@@ -171,7 +177,7 @@ class _Reply:
     shape: Shape
     emit: Emit | None
     done: DoneReason = DoneReason.CANCELLED
-    usage: Usage = Usage(0, 0, 0, 0, 0)
+    usage: Usage = _NOTHING
     _raw: list[str] = field(default_factory=list)
     _content: list[str] = field(default_factory=list)
     _thinking: list[str] = field(default_factory=list)

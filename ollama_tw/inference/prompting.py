@@ -119,7 +119,7 @@ def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest 
     if template is not None:
         value = think.level or think.enabled
         return lambda messages: _without_bos(
-            template.render(messages, tools=tools, think=value, now=now), runner
+            template.render(messages, tools=tools or None, think=value, now=now), runner
         )
     source = entry.header.chat_template
     assert source is not None
@@ -136,7 +136,8 @@ def _without_bos(text: str, runner: IRunner) -> str:
 
 def _room(runner: IRunner, options: Options) -> int:
     """Tokens of context that the request may use: what it asked for, or what is loaded if that is less."""
-    return min(options.num_ctx or runner.context_length, runner.context_length)
+    context: int = runner.context_length
+    return min(options.num_ctx or context, context)
 
 
 def _cut(

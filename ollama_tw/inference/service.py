@@ -14,7 +14,7 @@ from ollama_tw.durations import parse_keep_alive
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry
-from ollama_tw.inference.completion import Emit, Task, complete
+from ollama_tw.inference.completion import PLAIN, Emit, Task, complete
 from ollama_tw.inference.planning import sampling, wanted
 from ollama_tw.inference.prompting import (
     PromptBuilder,
@@ -127,7 +127,7 @@ class Completions:
                 limit=_limit(entry, options, raw),
                 started=admitted.started,
                 load_duration=time.monotonic_ns() - admitted.started,
-                syntax=Syntax() if raw else _syntax(entry, admitted.think),
+                syntax=PLAIN if raw else _syntax(entry, admitted.think),
                 tools=request.tools if isinstance(request, ChatRequest) else (),
                 grammar=_grammar(request),
                 thinks_first=isinstance(request, ChatRequest),
