@@ -47,13 +47,16 @@ def generated_types(flat: Flat) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(types) if name != "integer" or "number" not in types)
 
 
-def overlapping(document: Document, branches: Sequence[object], where: str) -> tuple[int, int] | None:
-    """Two of the branches, by their numbers, of which what is generated for one may be valid for the
-    other; None if there are certainly no such two.
+def overlapping(
+    document: Document, base: Flat, branches: Sequence[object], where: str
+) -> tuple[int, int] | None:
+    """Two of the branches, by their numbers, of which what is generated for one, together with
+    ``base``, may be valid for the other; None if there are certainly no such two.
     """
-    found = [_alternatives(document, branch, where) for branch in branches]
-    for i, ones in enumerate(found):
-        for j, others in enumerate(found):
+    generated = [_alternatives(document, {"allOf": [base, branch]}, where) for branch in branches]
+    valid = [_alternatives(document, branch, where) for branch in branches]
+    for i, ones in enumerate(generated):
+        for j, others in enumerate(valid):
             if i != j and not _all_exclude(document, ones, others, where, 0):
                 return min(i, j), max(i, j)
     return None
