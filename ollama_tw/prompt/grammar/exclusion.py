@@ -63,7 +63,7 @@ def overlapping(
 
 
 def _all_exclude(document: Document, ones: list[Flat], others: list[Flat], where: str, depth: int) -> bool:
-    document.spend(1)
+    document.spend(len(ones) * len(others))
     return all(_excludes(document, one, two, where, depth) for one in ones for two in others)
 
 
@@ -75,14 +75,18 @@ def _values_exclude(document: Document, one: object, two: object, where: str, de
 
 
 def _alternatives(document: Document, schema: object, where: str, depth: int = 0) -> list[Flat]:
-    """The schema as a choice of schemas without anyOf and oneOf, as far as they are not too deep."""
+    """The schema as a choice of schemas without anyOf and oneOf; where those are nested too deep, a
+    schema for anything stands for them.
+    """
     try:
         flat = document.flatten(schema, where)
     except Unsatisfiable:
         return []
     keyword = next((name for name in ("anyOf", "oneOf") if name in flat), None)
-    if keyword is None or depth > _MAX_DEPTH:
+    if keyword is None:
         return [flat]
+    if depth > _MAX_DEPTH:
+        return [{}]
     base = {name: value for name, value in flat.items() if name != keyword}
     return [
         alternative
