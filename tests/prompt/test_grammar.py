@@ -277,6 +277,20 @@ def test_all_of_merges_objects():
     ]
 
 
+def test_all_of_keeps_the_common_values():
+    schema = {"allOf": [{"enum": [1, True, "a", [0]]}, {"enum": [1.0, "a", False, [False]]}]}
+    assert judged(schema, ["1", "true", "false", '"a"', "[0]"]) == ["1", '"a"']
+
+
+def test_any_of_beside_properties_asks_for_one_of_several():
+    schema = {
+        "properties": {"a": {"const": 1}, "b": {"const": 2}},
+        "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+    }
+    texts = ['{"a":1}', '{"b":2}', '{"a":1,"b":2}']
+    assert judged(schema, [*texts, "{}"]) == texts
+
+
 def test_all_of_with_a_closed_object_drops_what_it_forbids():
     schema = {
         "allOf": [

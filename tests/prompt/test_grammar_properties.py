@@ -8,6 +8,7 @@ import jsonschema
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from ollama_tw.errors import OllamaError
 from ollama_tw.prompt.grammar import limit_grammar, schema_to_gbnf
 from tests.prompt.grammar_checker import Engine, matches
 
@@ -139,6 +140,8 @@ CASES = st.recursive(
     LEAVES, lambda inner: st.one_of(objects(inner), arrays(inner), tuples(inner), unions(inner)), max_leaves=6
 )
 TREE = {"tree": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}
+SEEDS = st.integers(0, 2**32)
+FORMAT_CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -174,7 +177,7 @@ def written(grammar: str, choices: random.Random) -> str | None:
 
 
 @SETTINGS
-@given(CASES, st.integers(0, 2**32))
+@given(CASES, SEEDS)
 def test_what_the_grammar_lets_through_is_valid(case, seed):
     schema = {"allOf": [case[0]], "$defs": TREE}
     grammar = schema_to_gbnf(schema)
@@ -182,8 +185,33 @@ def test_what_the_grammar_lets_through_is_valid(case, seed):
     text = written(grammar, random.Random(seed))
     assume(text is not None)
     value = json.loads(text)
-    formats = jsonschema.Draft202012Validator.FORMAT_CHECKER
-    jsonschema.Draft202012Validator(schema, format_checker=formats).validate(value)
+    jsonschema.Draft202012Validator(schema, format_checker=FORMAT_CHECKER).validate(value)
+
+
+KINDS = st.fixed_dictionaries({"kind": enumerations().map(lambda case: case[0])}, optional={"n": st.just({})})
+KEYWORDS = st.sampled_from(["oneOf", "allOf", "anyOf"])
+BRANCHES = st.one_of(
+    LEAVES.map(lambda case: case[0]),
+    objects(LEAVES).map(lambda case: case[0]),
+    arrays(LEAVES).map(lambda case: case[0]),
+    KINDS.map(lambda members: {"type": "object", "properties": members, "required": ["kind"]}),
+    KINDS.map(lambda members: {"properties": members, "additionalProperties": False}),
+    st.sets(NAMES, max_size=2).map(lambda names: {"required": sorted(names)}),
+)
+
+
+@SETTINGS
+@given(KEYWORDS, st.lists(BRANCHES, min_size=2, max_size=3), BRANCHES, SEEDS)
+def test_combinations_are_enforced_or_refused(keyword, branches, base, seed):
+    schema = {"allOf": [base, {keyword: branches}], "$defs": TREE}
+    try:
+        grammar = schema_to_gbnf(schema)
+    except OllamaError:
+        return
+    text = written(grammar, random.Random(seed))
+    assume(text is not None)
+    value = json.loads(text)
+    jsonschema.Draft202012Validator(schema, format_checker=FORMAT_CHECKER).validate(value)
 
 
 @SETTINGS

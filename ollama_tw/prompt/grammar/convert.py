@@ -106,7 +106,7 @@ class _Converter:
         base = {name: value for name, value in flat.items() if name != keyword}
         branches = flat[keyword]
         if keyword == "oneOf":
-            self._check_exclusive(branches, where)
+            self._check_exclusive(base, branches, where)
         nodes: list[Node] = []
         failure = unsatisfiable(where)
         for number, branch in enumerate(branches):
@@ -119,8 +119,8 @@ class _Converter:
             raise failure
         return choice(nodes)
 
-    def _check_exclusive(self, branches: list[object], where: str) -> None:
-        found = overlapping(self._document, branches, where)
+    def _check_exclusive(self, base: Flat, branches: list[object], where: str) -> None:
+        found = overlapping(self._document, base, branches, where)
         if found is not None:
             raise refuse(
                 where,

@@ -145,7 +145,7 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 class Document:
-    """One schema document. ``Raises`` of all methods: :class:`OllamaError` 400."""
+    """One schema document. All methods raise :class:`OllamaError` 400 for what cannot be enforced."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         check_size(root)

@@ -47,20 +47,23 @@ def generated_types(flat: Flat) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(types) if name != "integer" or "number" not in types)
 
 
-def overlapping(document: Document, branches: Sequence[object], where: str) -> tuple[int, int] | None:
-    """Two of the branches, by their numbers, of which what is generated for one may be valid for the
-    other; None if there are certainly no such two.
+def overlapping(
+    document: Document, base: Flat, branches: Sequence[object], where: str
+) -> tuple[int, int] | None:
+    """Two of the branches, by their numbers, of which what is generated for one, together with
+    ``base``, may be valid for the other; None if there are certainly no such two.
     """
-    found = [_alternatives(document, branch, where) for branch in branches]
-    for i, ones in enumerate(found):
-        for j, others in enumerate(found):
+    generated = [_alternatives(document, {"allOf": [base, branch]}, where) for branch in branches]
+    valid = [_alternatives(document, branch, where) for branch in branches]
+    for i, ones in enumerate(generated):
+        for j, others in enumerate(valid):
             if i != j and not _all_exclude(document, ones, others, where, 0):
                 return min(i, j), max(i, j)
     return None
 
 
 def _all_exclude(document: Document, ones: list[Flat], others: list[Flat], where: str, depth: int) -> bool:
-    document.spend(1)
+    document.spend(len(ones) * len(others))
     return all(_excludes(document, one, two, where, depth) for one in ones for two in others)
 
 
@@ -72,14 +75,18 @@ def _values_exclude(document: Document, one: object, two: object, where: str, de
 
 
 def _alternatives(document: Document, schema: object, where: str, depth: int = 0) -> list[Flat]:
-    """The schema as a choice of schemas without anyOf and oneOf, as far as they are not too deep."""
+    """The schema as a choice of schemas without anyOf and oneOf; where those are nested too deep, a
+    schema for anything stands for them.
+    """
     try:
         flat = document.flatten(schema, where)
     except Unsatisfiable:
         return []
     keyword = next((name for name in ("anyOf", "oneOf") if name in flat), None)
-    if keyword is None or depth > _MAX_DEPTH:
+    if keyword is None:
         return [flat]
+    if depth > _MAX_DEPTH:
+        return [{}]
     base = {name: value for name, value in flat.items() if name != keyword}
     return [
         alternative
