@@ -26,6 +26,7 @@ from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.models import ModelRoutes
 from ollama_tw.http.site import ApiSite, make_site
 from ollama_tw.inference.catalogue import Catalogue
+from ollama_tw.inference.embed import Embeddings
 from ollama_tw.inference.service import Completions
 from ollama_tw.interfaces import IBackend
 from ollama_tw.library.store import Store
@@ -110,12 +111,14 @@ class Daemon(Service):
         """The doors, and behind each the room that knows."""
         settings = self._settings
         blobs = Blobs(self._store.blobs, self._disk.run)
-        completions = Completions(Catalogue(self._store, self._disk), self._scheduler, settings)
+        catalogue = Catalogue(self._store, self._disk)
+        completions = Completions(catalogue, self._scheduler, settings)
+        embeddings = Embeddings(catalogue, self._scheduler, settings)
         routes = Routes()
         Health().register(routes)
         blobs.register(routes)
         ModelRoutes(self._reactor, self._store, self._disk, self._scheduler).register(routes)
-        CompletionRoutes(self._reactor, completions).register(routes)
+        CompletionRoutes(self._reactor, completions, embeddings).register(routes)
         guard = Guard(
             OriginPolicy(settings.origins),
             HostPolicy(settings.host, _local_addresses(), socket.gethostname()),

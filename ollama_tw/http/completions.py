@@ -1,4 +1,4 @@
-"""``/api/generate`` and ``/api/chat``."""
+"""``/api/generate``, ``/api/chat``, and the two that embed."""
 
 from functools import partial
 
@@ -8,20 +8,26 @@ from twisted.web.http import Request
 from ollama_tw.http.app import Routes
 from ollama_tw.http.replies import read_json
 from ollama_tw.http.stream import answer
+from ollama_tw.inference.embed import Embeddings
 from ollama_tw.inference.service import Completions
-from ollama_tw.wire.native import ChatRequest, GenerateRequest
+from ollama_tw.wire.native import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest
 
 
 class CompletionRoutes:
-    """The native API's completions."""
+    """What the native API does with models."""
 
-    def __init__(self, reactor: IReactorFromThreads, completions: Completions) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, completions: Completions, embeddings: Embeddings
+    ) -> None:
         self._reactor = reactor
         self._completions = completions
+        self._embeddings = embeddings
 
     def register(self, routes: Routes) -> None:
         routes.add("POST", "/api/generate", self.generate)
         routes.add("POST", "/api/chat", self.chat)
+        routes.add("POST", "/api/embed", self.embed)
+        routes.add("POST", "/api/embeddings", self.embeddings)
 
     async def generate(self, request: Request) -> None:
         body = read_json(request, GenerateRequest, "api.GenerateRequest")
@@ -32,3 +38,13 @@ class CompletionRoutes:
         body = read_json(request, ChatRequest, "api.ChatRequest")
         work = partial(self._completions.chat, body)
         await answer(self._reactor, request, body.stream is not False, work)
+
+    async def embed(self, request: Request) -> None:
+        body = read_json(request, EmbedRequest, "api.EmbedRequest")
+        await answer(self._reactor, request, False, lambda _, cancel: self._embeddings.embed(body, cancel))
+
+    async def embeddings(self, request: Request) -> None:
+        body = read_json(request, EmbeddingsRequest, "api.EmbeddingRequest")
+        await answer(
+            self._reactor, request, False, lambda _, cancel: self._embeddings.embeddings(body, cancel)
+        )

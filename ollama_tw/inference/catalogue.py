@@ -10,7 +10,7 @@ from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.gguf import Header
 from ollama_tw.library.model import Model
-from ollama_tw.library.names import InvalidName, Source, parse_name, split_source
+from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
 from ollama_tw.library.queries import capabilities
 from ollama_tw.library.rendering import Rendering
 from ollama_tw.library.show import model_rendering
@@ -50,9 +50,12 @@ class Catalogue:
         self._store = store
         self._disk = disk
 
-    async def find(self, sent: str, missing: Callable[[str], OllamaError] = not_found) -> Entry:
-        """The model that ``sent`` names. Raises ``missing(sent)`` where there is none, 400 for what
-        is no name, and 400 or 403 for a model that runs elsewhere."""
+    async def find(
+        self, sent: str, missing: Callable[[str], OllamaError] = not_found, *, any_case: bool = True
+    ) -> Entry:
+        """The model that ``sent`` names, in other upper and lower case too with ``any_case``. Raises
+        ``missing(sent)`` where there is none, 400 for what is no name, and 400 or 403 for a model that
+        runs elsewhere."""
         if not sent.strip():
             raise missing(sent)
         base, source = split_source(sent)
@@ -63,7 +66,7 @@ class Catalogue:
         except InvalidName as error:
             raise OllamaError(400, "invalid model name") from error
         try:
-            model = await self._disk.run(lambda: self._store.load(self._store.resolve(name)))
+            model = await self._disk.run(self._load, name, any_case)
         except ModelNotFound as error:
             raise missing(sent) from error
         if model.is_remote:
@@ -73,6 +76,9 @@ class Catalogue:
         if not model.is_gguf:
             raise OllamaError(400, f'"{sent}" is not a GGUF model: this server runs GGUF models only')
         return await self._disk.run(self._entry, sent, model)
+
+    def _load(self, name: Name, any_case: bool) -> Model:
+        return self._store.load(self._store.resolve(name) if any_case else name)
 
     def _entry(self, sent: str, model: Model) -> Entry:
         header = self._store.header(model)

@@ -60,7 +60,8 @@ class Task:
     syntax: Syntax = PLAIN
     """How the model marks its thinking and its tool calls, as far as they are to be told apart."""
     tools: Sequence[Mapping[str, Any]] = ()
-    grammar: str = ""
+    build_grammar: Callable[[], str] = str
+    """The grammar that the output has to match, "" for none; may take a second for a large schema."""
     thinks_first: bool = False
     """Whether the grammar holds from where the thinking ends, not from the first token."""
     logprobs: int | None = None
@@ -83,12 +84,13 @@ def complete(task: Task, runner: IRunner, emit: Emit | None, cancel: threading.E
     prompt = task.build_prompt(runner)
     if task.debug_only:
         return task.shape.debug(prompt.text)
+    grammar = task.build_grammar()
     job = Job(
         prompt=prompt.text if prompt.tokens is None else prompt.tokens,
         sampling=task.sampling,
         stop=task.stop,
         max_tokens=task.limit,
-        grammar=task.grammar,
+        grammar=grammar,
         logprobs=task.logprobs,
         shift=task.shift,
         keep=task.keep,
@@ -97,7 +99,7 @@ def complete(task: Task, runner: IRunner, emit: Emit | None, cancel: threading.E
     reply = _Reply(task.shape, emit)
     syntax = task.syntax.after(prompt.text)
     try:
-        if task.grammar and task.thinks_first and syntax.thinking is not None and prompt.tokens is None:
+        if grammar and task.thinks_first and syntax.thinking is not None and prompt.tokens is None:
             thought = _think(runner, replace(job, grammar=""), syntax, reply)
             job = replace(job, prompt=prompt.text + thought)
             syntax = PLAIN

@@ -129,7 +129,7 @@ class Completions:
                 load_duration=time.monotonic_ns() - admitted.started,
                 syntax=PLAIN if raw else _syntax(entry, admitted.think),
                 tools=request.tools if isinstance(request, ChatRequest) else (),
-                grammar=_grammar(request),
+                build_grammar=partial(_grammar, request),
                 thinks_first=isinstance(request, ChatRequest),
                 logprobs=request.top_logprobs if request.logprobs else None,
                 shift=admitted.shift,

@@ -215,7 +215,11 @@ class Batcher:
             run.slot.tokens.extend(share.rows.tokens)
             run.evaluated = min(run.evaluated + len(share.rows.tokens), len(run.prompt))
             if share.rows.wants_logits:
-                chosen.append((run, self._choose(run, row)))
+                try:
+                    chosen.append((run, self._choose(run, row)))
+                except RunnerError as error:
+                    self._release(run)
+                    run.fail(error)
         # Only now are the consumers woken: while a sampler computes they would take the
         # interpreter away from this thread, and the processor would wait for both.
         for run, generated in chosen:

@@ -7,7 +7,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from ollama_tw.interfaces import InvalidGrammar, Sampling
+from ollama_tw.interfaces import InvalidGrammar, RunnerError, Sampling
 from ollama_tw.llama.vocabulary import Vocabulary
 
 # llama.cpp draws a seed of its own for this one (LLAMA_DEFAULT_SEED).
@@ -77,7 +77,10 @@ class Sampler:
         llama_cpp.llama_sampler_chain_add(self._chain, sampler)
 
     def sample(self, context: Any, row: int) -> int:
-        """The next token from the logits of batch row ``row``; the penalties and the grammar count it."""
+        """The next token from the logits of batch row ``row``; the penalties and the grammar count it.
+
+        Raises :class:`RunnerError` where the grammar leaves the model nothing to say.
+        """
         if self._grammar is None:
             token: int = llama_cpp.llama_sampler_sample(self._chain, context, row)
             return token
@@ -103,6 +106,9 @@ class Sampler:
         array = _token_data_array(candidates)
         if first is not None:
             llama_cpp.llama_sampler_apply(first, ctypes.byref(array))
+            # To accept a token that the grammar forbids would end the process.
+            if not np.isfinite(candidates["logit"]).any():
+                raise RunnerError("no token of this model can go on as the format demands")
         llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
 

@@ -95,6 +95,22 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
     options: dict[str, Any] = {}
 
 
+class EmbedRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The reply of ``/api/embed``; durations in nanoseconds, zeros do not travel."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
+
+
+class EmbeddingsRecord(msgspec.Struct):
+    """The reply of ``/api/embeddings``."""
+
+    embedding: list[float]
+
+
 class TokenLogprob(msgspec.Struct, omit_defaults=True):
     """A token that might have come, and its log probability."""
 

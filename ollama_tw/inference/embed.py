@@ -1,0 +1,148 @@
+"""What the two embedding endpoints mean.
+
+Source: ``spec/inference-api.md`` section 4.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from ollama_tw.durations import parse_keep_alive
+from ollama_tw.engine.scheduler import Scheduler
+from ollama_tw.errors import OllamaError
+from ollama_tw.inference.catalogue import Catalogue, not_pulled
+from ollama_tw.inference.planning import wanted
+from ollama_tw.interfaces import Embedding, IRunner, PromptTooLong, RunnerError
+from ollama_tw.settings import Settings
+from ollama_tw.wire.native import EmbeddingsRecord, EmbeddingsRequest, EmbedRecord, EmbedRequest
+from ollama_tw.wire.options import Options, resolve
+
+_TOO_LONG = "the input length exceeds the context length"
+
+# What is set aside for the tokens that a model wants around a text, whether it wants them or not.
+_RESERVED = 2
+
+# Shorter vectors are not stretched to unit length: they are zero but for rounding.
+_LEAST_NORM = 1e-12
+
+
+class Embeddings:
+    """Embeddings, for every door. Both raise :class:`OllamaError`; setting ``cancel`` ends them."""
+
+    def __init__(self, catalogue: Catalogue, scheduler: Scheduler, settings: Settings) -> None:
+        self._catalogue = catalogue
+        self._scheduler = scheduler
+        self._settings = settings
+
+    async def embed(self, request: EmbedRequest, cancel: threading.Event) -> EmbedRecord:
+        """``/api/embed``: one vector of unit length for each input."""
+        started = time.monotonic_ns()
+        inputs = _inputs(request.input)
+        keep_alive = _keep_alive(request.keep_alive)
+        entry = await self._catalogue.find(request.model, not_pulled)
+        options = resolve(entry.model.params, request.options)
+        want = wanted(entry, options, self._settings, keep_alive)
+        async with self._scheduler.lease(want, cancel) as lease:
+            load_duration = time.monotonic_ns() - started
+            if not inputs:
+                return EmbedRecord(model=request.model, embeddings=[])
+            work = partial(_embed_cut, inputs=inputs, options=options, cut=request.truncate is not False)
+            found = await lease.run(partial(work, cancel=cancel), cancel)
+        return EmbedRecord(
+            model=request.model,
+            embeddings=[_unit(one.vector, request.dimensions) for one in found],
+            total_duration=time.monotonic_ns() - started,
+            load_duration=load_duration,
+            prompt_eval_count=sum(one.tokens for one in found),
+        )
+
+    async def embeddings(self, request: EmbeddingsRequest, cancel: threading.Event) -> EmbeddingsRecord:
+        """``/api/embeddings``, the older form: one vector as the model gives it, nothing cut."""
+        if not request.model.strip():
+            raise OllamaError(400, "model is required")
+        keep_alive = _keep_alive(request.keep_alive)
+        entry = await self._catalogue.find(request.model, not_pulled, any_case=False)
+        options = resolve(entry.model.params, request.options)
+        want = wanted(entry, options, self._settings, keep_alive)
+        async with self._scheduler.lease(want, cancel) as lease:
+            if not request.prompt:
+                return EmbeddingsRecord(embedding=[])
+            work = partial(_embed, texts=[request.prompt], cancel=cancel)
+            try:
+                found = await lease.run(work, cancel)
+            except PromptTooLong as error:
+                raise OllamaError(500, _TOO_LONG) from error
+            except RunnerError as error:
+                raise OllamaError(500, str(error)) from error
+        return EmbeddingsRecord(embedding=list(found[0].vector))
+
+
+def _inputs(value: object) -> list[str]:
+    """The texts of ``input``; an absent or empty one means none."""
+    if value is None or value == "" or value == []:
+        return []
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise OllamaError(400, "invalid input type")
+    return texts
+
+
+def _keep_alive(value: object) -> int | None:
+    try:
+        return parse_keep_alive(value)
+    except ValueError as error:
+        raise OllamaError(400, str(error)) from error
+
+
+def _embed(runner: IRunner, texts: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
+    return runner.embed(texts, cancel)
+
+
+def _embed_cut(
+    runner: IRunner, inputs: Sequence[str], options: Options, cut: bool, cancel: threading.Event
+) -> Sequence[Embedding]:
+    """The embeddings of ``inputs``, each cut to what the model can take; 400 where that must not be."""
+    limit = min(options.num_ctx or runner.context_length, runner.context_length) - _RESERVED
+    if limit <= 0:
+        raise OllamaError(400, "input after truncation exceeds maximum context length")
+    texts = [_fitted(runner, text, limit, cut) for text in inputs]
+    try:
+        embeddings = runner.embed(texts, cancel)
+    except PromptTooLong as error:
+        raise OllamaError(400, _TOO_LONG) from error
+    except RunnerError as error:
+        raise OllamaError(400, str(error)) from error
+    if not all(np.isfinite(one.vector).all() for one in embeddings):
+        raise OllamaError(400, "embedding contains NaN or Inf values")
+    return embeddings
+
+
+def _fitted(runner: IRunner, text: str, limit: int, cut: bool) -> str:
+    # No token stands for less than a byte.
+    if len(text.encode("utf-8", "replace")) <= limit:
+        return text
+    tokens = runner.tokenize(text, add_special=False)
+    if len(tokens) <= limit:
+        return text
+    if not cut:
+        raise OllamaError(400, _TOO_LONG)
+    return runner.detokenize(tokens[:limit])
+
+
+def _unit(vector: Sequence[float], dimensions: int) -> list[float]:
+    """``vector`` at unit length, cut to ``dimensions`` where that is fewer, in float32."""
+    values = _normalised(np.asarray(vector, dtype=np.float32))
+    if 0 < dimensions < len(values):
+        values = _normalised(values[:dimensions])
+    # The shortest decimal that is this float32, as Go prints it.
+    return [float(str(value)) for value in values]
+
+
+def _normalised(
+    values: "np.ndarray[tuple[int], np.dtype[np.float32]]",
+) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+    norm = max(float(np.sqrt(np.square(values, dtype=np.float64).sum())), _LEAST_NORM)
+    return (values / norm).astype(np.float32)
