@@ -15,9 +15,6 @@ from ollama_tw.llama.model import Model, cpu_threads
 _CACHE_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 _FLASH_ATTENTION = {None: -1, False: 0, True: 1}
 
-# Most tokens of an input to embed, where the context is longer: the compute buffers grow with it.
-_LONGEST_EMBEDDING = 2048
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -36,6 +33,7 @@ class Context:
 
     def __init__(self, model: Model, plan: LoadPlan, *, embeddings: bool = False) -> None:
         self._model = model
+        self._embeddings = embeddings
         self._embedding_size: int = llama_cpp.llama_model_n_embd_out(model.handle)
         length = min(plan.context_length, model.trained_context or plan.context_length)
         params = llama_cpp.llama_context_default_params()
@@ -44,8 +42,9 @@ class Context:
         params.n_batch = max(plan.batch, plan.slots)
         if embeddings:
             params.embeddings = True
-            # Pooling and attention in both directions need an input to be in one piece.
-            params.n_batch = max(params.n_batch, min(length, _LONGEST_EMBEDDING))
+            if model.pools:
+                # Pooling and attention in both directions need an input to be in one piece.
+                params.n_batch = max(params.n_batch, length)
         else:
             # A slot wants the logits of one token a step, so that their buffer stays small.
             params.n_outputs_max = plan.slots
@@ -62,7 +61,8 @@ class Context:
                 "there is not enough memory, or the model cannot generate text"
             )
         self.handle: Any = handle
-        self.length: int = llama_cpp.llama_n_ctx_seq(handle)
+        # llama.cpp rounds up, which would give more than was asked for.
+        self.length: int = min(length, llama_cpp.llama_n_ctx_seq(handle))
         self.batch: int = params.n_batch
         # None for models that encode only.
         self._memory = llama_cpp.llama_get_memory(handle)
@@ -102,7 +102,7 @@ class Context:
             self._tokens[begin:end] = rows.tokens
             self._positions[begin:end] = np.arange(rows.position, rows.position + len(rows.tokens))
             self._sequences[begin:end] = rows.sequence
-            self._logits[begin:end] = 0
+            self._logits[begin:end] = self._embeddings
             self._logits[end - 1] = rows.wants_logits
             last_rows.append(end - 1)
         self._batch.n_tokens = end

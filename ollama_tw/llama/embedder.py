@@ -37,7 +37,7 @@ class Embedder:
         )
         self._thread.start()
         context = ready.result()
-        self.limit = min(context.length, context.batch)
+        self.limit = context.length
         """Most tokens of one input."""
 
     def embed(self, inputs: Sequence[Sequence[int]], cancel: threading.Event) -> list[Embedding]:
@@ -89,7 +89,8 @@ class Embedder:
                     item = self._waiting[0]
                     if item.cancel.is_set():
                         item.result.set_exception(RunnerError("the request was cancelled"))
-                    elif len(item.tokens) <= room:
+                    elif len(item.tokens) <= room or not batch:
+                        # One that is longer than a batch goes alone, in pieces.
                         room -= len(item.tokens)
                         batch.append(item)
                     else:
@@ -103,8 +104,14 @@ class Embedder:
         for sequence in range(len(batch)):
             context.clear(sequence)
         try:
+            begin = 0
+            if len(batch) == 1:
+                tokens = batch[0].tokens
+                while len(tokens) - begin > context.batch:
+                    context.decode([Rows(0, begin, tokens[begin : begin + context.batch], True)])
+                    begin += context.batch
             rows = context.decode(
-                [Rows(sequence, 0, item.tokens, True) for sequence, item in enumerate(batch)]
+                [Rows(sequence, begin, item.tokens[begin:], True) for sequence, item in enumerate(batch)]
             )
             for sequence, item in enumerate(batch):
                 vector = context.embedding(sequence, rows[sequence])
