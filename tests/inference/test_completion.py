@@ -1,0 +1,248 @@
+"""What a client gets of a run: content, thinking, calls, figures, whole or as a stream."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.inference.completion import Prompt, Task, complete
+from ollama_tw.inference.records import ChatShape, GenerateShape
+from ollama_tw.interfaces import (
+    Choice,
+    DoneReason,
+    Embedding,
+    Job,
+    Piece,
+    PromptTooLong,
+    RunnerError,
+    Sampling,
+    TokenLogprob,
+    Usage,
+)
+from ollama_tw.prompt.syntax import Calls, Syntax, Thinking
+from ollama_tw.wire import gojson
+
+USAGE = Usage(prompt_tokens=7, cached_tokens=3, prompt_duration=20, output_tokens=2, output_duration=30)
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+THINK = Syntax(Thinking("<think>", "</think>"), None, trim=True)
+HERMES = Syntax(None, Calls("<tool_call>", "</tool_call>"), trim=True)
+
+
+class ScriptedRunner:
+    """Says for each job what its script says next; notes the jobs."""
+
+    size = size_gpu = 0
+    context_length = 64
+    slots = 1
+    metadata: ClassVar[dict[str, str]] = {}
+    bos_text = eos_text = ""
+    adds_bos = False
+
+    def __init__(
+        self, *scripts: Sequence[str | Exception | Piece], done: DoneReason = DoneReason.STOP
+    ) -> None:
+        self._scripts = list(scripts)
+        self._done = done
+        self.jobs: list[Job] = []
+
+    def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
+        return list(text.encode())
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode()
+
+    def generate(self, job: Job) -> Iterator[Piece]:
+        self.jobs.append(job)
+        for step in self._scripts.pop(0):
+            if isinstance(step, Exception):
+                raise step
+            yield step if isinstance(step, Piece) else Piece(step)
+        yield Piece("", done=self._done, usage=USAGE)
+
+    def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
+        raise AssertionError("nobody asked for embeddings")
+
+    def close(self) -> None:
+        pass
+
+
+def task(**changes: Any) -> Task:
+    values: dict[str, Any] = {
+        "shape": ChatShape("m"),
+        "build_prompt": lambda runner: Prompt("PROMPT "),
+        "sampling": Sampling(),
+        "stop": (),
+        "limit": -1,
+        "started": 0,
+        "load_duration": 5,
+    }
+    return Task(**{**values, **changes})
+
+
+def streamed(one: Task, runner: ScriptedRunner) -> list[dict[str, Any]]:
+    records: list[Any] = []
+    assert complete(one, runner, records.append, threading.Event()) is None
+    return [decoded(record) for record in records]
+
+
+def whole(one: Task, runner: ScriptedRunner) -> dict[str, Any]:
+    return decoded(complete(one, runner, None, threading.Event()))
+
+
+def decoded(record: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(gojson.encode(record))
+    del found["created_at"]
+    found.pop("total_duration", None)
+    return found
+
+
+def test_a_stream_has_a_record_a_piece_and_a_final_one_with_the_figures() -> None:
+    assert streamed(task(), ScriptedRunner(["Hel", "lo"])) == [
+        {"model": "m", "message": {"role": "assistant", "content": "Hel"}, "done": False},
+        {"model": "m", "message": {"role": "assistant", "content": "lo"}, "done": False},
+        {
+            "model": "m",
+            "message": {"role": "assistant", "content": ""},
+            "done": True,
+            "done_reason": "stop",
+            "load_duration": 5,
+            "prompt_eval_count": 7,
+            "prompt_cached_count": 3,
+            "prompt_eval_duration": 20,
+            "eval_count": 2,
+            "eval_duration": 30,
+        },
+    ]
+
+
+def test_a_single_record_has_everything() -> None:
+    record = whole(task(shape=GenerateShape("m"), with_context=True), ScriptedRunner(["Hel", "lo"]))
+    assert record["response"] == "Hello"
+    assert record["done"] is True
+    assert bytes(record["context"]).decode() == "PROMPT Hello"
+
+
+def test_what_was_cut_from_the_prompt_is_told() -> None:
+    cut = Prompt("ignored", tokens=(1, 2, 3), truncated=9)
+    runner = ScriptedRunner(["x"])
+    assert whole(task(build_prompt=lambda _: cut), runner)["prompt_truncated"] == 9
+    assert runner.jobs[0].prompt == (1, 2, 3)
+
+
+def test_thinking_and_content_come_apart() -> None:
+    records = streamed(task(syntax=THINK), ScriptedRunner(["<thi", "nk>hm", "m</think>", "\n\nyes"]))
+    assert [record["message"] for record in records] == [
+        {"role": "assistant", "content": "", "thinking": "hm"},
+        {"role": "assistant", "content": "", "thinking": "m"},
+        {"role": "assistant", "content": "yes"},
+        {"role": "assistant", "content": ""},
+    ]
+
+
+def test_thinking_that_the_prompt_opened() -> None:
+    opened = task(syntax=THINK, build_prompt=lambda _: Prompt("<|assistant|><think>\n"))
+    message = whole(opened, ScriptedRunner(["hm</think>yes"]))["message"]
+    assert message == {"role": "assistant", "content": "yes", "thinking": "hm"}
+
+
+def test_a_call_keeps_its_place_and_the_order_of_its_arguments() -> None:
+    said = ['Look.\n<tool_call>{"name": "weather", "arguments": {"z": 1, ', '"a": 2}}</tool_call>', "\n"]
+    messages = [
+        record["message"] for record in streamed(task(syntax=HERMES, tools=[WEATHER]), ScriptedRunner(said))
+    ]
+    assert "".join(message["content"] for message in messages) == "Look."
+    calls = [call for message in messages for call in message.get("tool_calls", [])]
+    assert len(calls) == 1
+    assert calls[0]["function"] == {"index": 0, "name": "weather", "arguments": {"z": 1, "a": 2}}
+    assert list(calls[0]["function"]["arguments"]) == ["z", "a"]
+    assert calls[0]["id"].startswith("call_")
+
+
+def test_a_format_holds_from_where_the_thinking_ends() -> None:
+    runner = ScriptedRunner(["<think>hm</think>\n", "free ", "text"], ['{"a":1}'])
+    record = whole(task(syntax=THINK, build_grammar=lambda: "G", thinks_first=True), runner)
+    assert record["message"] == {"role": "assistant", "content": '{"a":1}', "thinking": "hm"}
+    assert [(job.prompt, job.grammar) for job in runner.jobs] == [
+        ("PROMPT ", ""),
+        ("PROMPT <think>hm</think>\n", "G"),
+    ]
+
+
+def test_a_format_holds_from_the_start_for_a_model_that_does_not_think() -> None:
+    runner = ScriptedRunner(["free text"], ['{"a":1}'])
+    record = whole(task(syntax=THINK, build_grammar=lambda: "G", thinks_first=True), runner)
+    assert record["message"]["content"] == '{"a":1}'
+    assert [(job.prompt, job.grammar) for job in runner.jobs] == [("PROMPT ", ""), ("PROMPT ", "G")]
+
+
+def test_log_probabilities_come_with_their_tokens_also_where_the_text_is_held_back() -> None:
+    first = TokenLogprob(Choice(b"<", -0.5), (Choice(b"<", -0.5), Choice(b"A", -1.0)))
+    second = TokenLogprob(Choice(b"B", -0.25))
+    pieces = [Piece("<", logprobs=(first,)), Piece("B", logprobs=(second,))]
+    records = streamed(task(syntax=THINK), ScriptedRunner(pieces))
+    assert [(record["message"]["content"], record.get("logprobs")) for record in records] == [
+        (
+            "",
+            [
+                {
+                    "token": "<",
+                    "logprob": -0.5,
+                    "bytes": [60],
+                    "top_logprobs": [
+                        {"token": "<", "logprob": -0.5, "bytes": [60]},
+                        {"token": "A", "logprob": -1.0, "bytes": [65]},
+                    ],
+                }
+            ],
+        ),
+        ("<B", [{"token": "B", "logprob": -0.25, "bytes": [66]}]),
+        ("", None),
+    ]
+
+
+def test_only_the_prompt_is_wanted() -> None:
+    runner = ScriptedRunner()
+    assert whole(task(debug_only=True), runner) == {
+        "model": "m",
+        "message": {"role": "", "content": ""},
+        "done": False,
+        "_debug_info": {"rendered_template": "PROMPT "},
+    }
+    assert runner.jobs == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "text"),
+    [
+        (
+            PromptTooLong(70, 64),
+            400,
+            (
+                "the prompt has 70 tokens and the context of this model holds 64: "
+                "shorten the prompt or ask for a larger num_ctx"
+            ),
+        ),
+        (RunnerError("no memory"), 500, "an error was encountered while running the model: no memory"),
+    ],
+)
+def test_failures_of_the_engine_are_told(failure: Exception, status: int, text: str) -> None:
+    with pytest.raises(OllamaError) as raised:
+        whole(task(), ScriptedRunner(["half", failure]))
+    assert (raised.value.status, raised.value.message) == (status, text)
+
+
+def test_a_cancelled_run_gives_no_answer() -> None:
+    with pytest.raises(Cancelled):
+        whole(task(), ScriptedRunner(["half"], done=DoneReason.CANCELLED))
+
+
+def test_nothing_is_run_for_somebody_who_has_gone() -> None:
+    gone = threading.Event()
+    gone.set()
+    runner = ScriptedRunner()
+    with pytest.raises(Cancelled):
+        complete(task(), runner, None, gone)
+    assert runner.jobs == []
