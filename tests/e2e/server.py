@@ -218,7 +218,7 @@ class Stream:
 
     def rest(self) -> list[dict[str, Any]]:
         """All records that are still to come."""
-        return list(iter(self.record, None))  # type: ignore[arg-type]
+        return list(iter(self.record, None))
 
     def close(self) -> None:
         if self._response is not None:

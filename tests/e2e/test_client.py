@@ -55,14 +55,14 @@ def test_ps_shows_the_model_once_it_is_loaded(client: ollama.Client) -> None:
 
 def test_generate(client: ollama.Client) -> None:
     reply = client.generate(MODEL, "Count: one, two, three,", raw=True, options=GREEDY)
-    assert reply.response.startswith(" four, five")
+    assert (reply.response or "").startswith(" four, five")
     assert (reply.done, reply.done_reason, reply.eval_count) == (True, "length", 12)
 
 
 def test_generate_streamed(client: ollama.Client) -> None:
     pieces = list(client.generate(MODEL, "Count: one, two, three,", raw=True, options=GREEDY, stream=True))
     assert len(pieces) > 5
-    assert "".join(piece.response for piece in pieces).startswith(" four, five")
+    assert "".join(piece.response or "" for piece in pieces).startswith(" four, five")
     assert [piece.done for piece in pieces] == [False] * (len(pieces) - 1) + [True]
 
 
@@ -83,7 +83,7 @@ def test_four_at_once_and_not_at_once_say_the_same(server: Server) -> None:
         async def answer(prompt: str) -> str:
             options = {"temperature": 0, "num_predict": 9}
             stream = await client.generate(MODEL, prompt, raw=True, options=options, stream=True)
-            return "".join([piece.response async for piece in stream])
+            return "".join([piece.response or "" async for piece in stream])
 
         together = await asyncio.gather(*map(answer, prompts))
         for text, number in zip(together, (1, 10, 20, 30), strict=True):
@@ -108,7 +108,7 @@ def test_a_copy_answers_until_it_is_deleted(client: ollama.Client) -> None:
     assert client.copy(MODEL, "ada/copy").status == "success"
     assert [model.model for model in client.list().models] == ["ada/copy:latest", MODEL]
     reply = client.generate("ada/copy", "Count: one, two, three,", raw=True, options=GREEDY)
-    assert (reply.model, reply.response[:10]) == ("ada/copy", " four, fiv")
+    assert (reply.model, (reply.response or "")[:10]) == ("ada/copy", " four, fiv")
     assert client.delete("ada/copy").status == "success"
     assert [model.model for model in client.list().models] == [MODEL]
     with pytest.raises(ollama.ResponseError, match="model 'ada/copy' not found"):

@@ -65,7 +65,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     call(sys.executable, "-m", "venv", "--without-pip", environment, cwd=environment)
     programs = environment / "bin"
-    pip = [sys.executable, "-m", "pip", "--python", programs / "python", "install"]
+    pip = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "install"]
     call(*pip, "--no-deps", "--no-index", wheel, cwd=environment)
     (packages,) = environment.glob("lib/python*/site-packages")
     # Lines of this file are appended to the path as they are: editable installations there do not work.
@@ -143,7 +143,7 @@ def serve(tmp_path: Path) -> Iterator[list[Server]]:
         (["ollama", "serve"], {0}),
         # These two end as the signal asks them to, once the service has stopped.
         (["twistd", "--nodaemon", "ollama"], {0, -signal.SIGTERM}),
-        (["twist", "ollama"], {0, -signal.SIGTERM}),
+        (["twist", "--log-format=text", "ollama"], {0, -signal.SIGTERM}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
