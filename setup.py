@@ -8,13 +8,17 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "([^"]+)"', (HERE / "ollama_tw/__init__.py").read_text(), re.M).group(1)
 
+BENCH = ["rich>=13"]
 TEST = [
-    "hypothesis>=6.100",
-    "ollama>=0.6",
-    "psutil>=5.9",
-    "pytest>=8.2",
-    "treq>=24.9",
+    *BENCH,
     "gguf>=0.10",
+    "hypothesis>=6.100",
+    "jsonschema>=4.21",
+    "ollama>=0.6",
+    "pytest>=8.2",
+    # The tests build the package's own wheel, without the network.
+    "setuptools>=70.1",
+    "treq>=24.9",
 ]
 
 setup(
@@ -24,12 +28,12 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
     # twisted.plugins is a namespace that Twisted owns: only our one module goes into it.
     packages=[*find_packages(include=["ollama_tw", "ollama_tw.*"]), "twisted.plugins"],
     package_data={"ollama_tw": ["py.typed"]},
     install_requires=[
-        "attrs>=23.2",
         "autobahn>=24.4",
         "click>=8.1",
         "cryptography>=42",
@@ -45,17 +49,18 @@ setup(
         "zope.interface>=6.4",
     ],
     extras_require={
+        "bench": BENCH,
         "test": TEST,
         "dev": [*TEST, "mypy>=1.11", "mypy-zope>=1.0.8", "ruff>=0.6"],
-        "bench": ["httpx>=0.27", "psutil>=5.9", "rich>=13"],
     },
     entry_points={"console_scripts": ["ollama = ollama_tw.cli.main:main"]},
     classifiers=[
         "Framework :: Twisted",
-        "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
     ],
+    # The other modes of `pip install -e` do not show twisted/plugins/ to Twisted.
+    options={"editable_wheel": {"mode": "compat"}},
     zip_safe=False,
 )

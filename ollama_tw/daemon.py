@@ -59,6 +59,9 @@ class Daemon(Service):
         """Everything that may fail because of how the server was called. Raises OSError, whose text is
         for the user, and :class:`OllamaError` where no backend can run."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._prepare()
+
+    def _prepare(self) -> None:
         key, created = ensure_key(self._settings.home)
         _log.info("{verb} key pair {path}", verb="created" if created else "found", path=str(key))
         self._socket = bind(self._settings.host, self._settings.port)
@@ -74,6 +77,9 @@ class Daemon(Service):
     def startService(self) -> None:
         """Find a backend, wire the parts, and begin to accept."""
         super().startService()  # type: ignore[no-untyped-call]
+        if self._socket is None:
+            # ``twist``, unlike ``twistd``, does not ask a service for its privileged part.
+            self._prepare()
         assert self._socket is not None
         sys.setswitchinterval(_SWITCH_INTERVAL)
         settings = self._settings

