@@ -62,7 +62,8 @@ class Context:
                 "there is not enough memory, or the model cannot generate text"
             )
         self.handle: Any = handle
-        self.length: int = llama_cpp.llama_n_ctx_seq(handle)
+        # llama.cpp rounds up; nobody gets more than was asked for.
+        self.length: int = min(length, llama_cpp.llama_n_ctx_seq(handle))
         self.batch: int = params.n_batch
         # None for models that encode only.
         self._memory = llama_cpp.llama_get_memory(handle)
