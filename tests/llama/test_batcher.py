@@ -193,7 +193,7 @@ def test_a_long_prompt_lets_the_others_go_on(smol: Load) -> None:
     pieces = [step for step in gate.steps if any(len(rows.tokens) > 1 for rows in step)][1:]
     assert len(pieces) >= 5
     # Every step that reads a piece of the prompt also generates a token for the other run.
-    assert all([len(rows.tokens) for rows in step][0] == 1 for step in pieces)
+    assert all(len(step[0].tokens) == 1 for step in pieces)
     assert all(sum(len(rows.tokens) for rows in step) <= 64 for step in pieces)
 
 

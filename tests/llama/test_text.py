@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ def assemble(pieces: list[bytes], stop: tuple[str, ...] = ()) -> str:
 
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({min(at, len(data)) for at in cuts} | {0, len(data)})
-    return [data[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+    return [data[begin:end] for begin, end in pairwise(places)]
 
 
 CUTS = st.lists(st.integers(0, 40), max_size=8)
