@@ -17,6 +17,11 @@ class Found:
     backend: IBackend
     probe: Probe
 
+    @property
+    def name(self) -> str:
+        """The backend's name, also of one that has none."""
+        return str(getattr(self.backend, "name", type(self.backend).__name__))
+
 
 class NoBackend(Exception):
     """No backend can run models here; the text says what each of them said."""
@@ -30,11 +35,12 @@ def discover() -> list[Found]:
     from ollama_tw import plugins
 
     found = [Found(backend, _probe(backend)) for backend in getPlugins(IBackend, plugins)]
-    return sorted(found, key=lambda one: (-getattr(one.backend, "priority", 0), _name(one.backend)))
+    return sorted(found, key=lambda one: (-_priority(one.backend), one.name))
 
 
-def _name(backend: IBackend) -> str:
-    return str(getattr(backend, "name", type(backend).__name__))
+def _priority(backend: IBackend) -> float:
+    priority = getattr(backend, "priority", 0)
+    return priority if isinstance(priority, int | float) else 0
 
 
 def _probe(backend: IBackend) -> Probe:
@@ -43,10 +49,13 @@ def _probe(backend: IBackend) -> Probe:
     except Invalid as error:
         return Probe(reason=f"it does not provide IBackend: {error}")
     try:
-        return backend.probe()
+        probe = backend.probe()
     except Exception as error:
         # Foreign code: whatever it raises must not keep the server from starting.
         return Probe(reason=f"its probe failed: {type(error).__name__}: {error}")
+    if not isinstance(probe, Probe):
+        return Probe(reason=f"its probe gave no Probe but {type(probe).__name__}")
+    return probe
 
 
 def choose(found: Iterable[Found], wanted: str = "") -> Found:
@@ -56,13 +65,12 @@ def choose(found: Iterable[Found], wanted: str = "") -> Found:
     """
     found = list(found)
     if wanted:
-        found = [one for one in found if _name(one.backend) == wanted]
+        found = [one for one in found if one.name == wanted]
         if not found:
             raise NoBackend(f'OLLAMA_LLM_LIBRARY names "{wanted}", and no installed backend has that name')
     for one in found:
         if one.probe.available:
             return one
     raise NoBackend(
-        "no backend can run models here: "
-        + "; ".join(f"{_name(one.backend)}: {one.probe.reason}" for one in found)
+        "no backend can run models here: " + "; ".join(f"{one.name}: {one.probe.reason}" for one in found)
     )

@@ -104,9 +104,14 @@ class Scheduler:
         loaded = self._serving(wanted)
         if loaded is None:
             leave_queue = self._enter_queue()
+
+            def give_up() -> None:
+                cancel.set()
+                self._wake_watchers()
+
             try:
                 line = Deferred.fromCoroutine(self._stand_in_line(wanted, cancel))
-                loaded = await detached(line, cancel.set)
+                loaded = await detached(line, give_up)
             finally:
                 leave_queue()
         else:
@@ -178,6 +183,10 @@ class Scheduler:
             if loaded is None:
                 loaded = await self._load(wanted, cancel)
             loaded.take(wanted.keep_alive)
+            if cancel.is_set():
+                # Whoever wanted it has gone: nobody else would give it back.
+                loaded.give_back()
+                raise Cancelled
             return loaded
         finally:
             self._line.release()
@@ -186,12 +195,12 @@ class Scheduler:
         plan = wanted.plan
         old = self._loaded.get(plan.model_path)
         if old is not None:
-            await self._retire(old)
+            await self._retire(old, cancel)
             # What the last request insisted on is worth keeping, if this one has no wish.
             if "context_length" not in wanted.explicit:
                 plan = replace(plan, context_length=max(plan.context_length, old.plan.context_length))
         while len(self._loaded) >= self._max_loaded:
-            await self._retire(self._victim())
+            await self._retire(self._victim(), cancel)
         started = self._reactor.seconds()
         _log.info("loading {name}", name=wanted.name)
         try:
@@ -229,16 +238,23 @@ class Scheduler:
         """Who makes way: an idle model before a busy one, then the one kept for the shortest time."""
         return min(self._loaded.values(), key=lambda one: (not one.idle, one.keep_alive, one.expires_at))
 
-    async def _retire(self, loaded: Loaded) -> None:
-        """Wait until ``loaded`` is idle, with no new requests for it, and unload it."""
+    async def _retire(self, loaded: Loaded, cancel: threading.Event | None = None) -> None:
+        """Wait until ``loaded`` is idle, with no new requests for it, and unload it. With ``cancel``
+        set meanwhile it stays, and Cancelled is raised."""
         loaded.retiring = True
         while not loaded.idle:
             watcher: Deferred[None] = Deferred()
             self._idle_watchers.append(watcher)
             await watcher
+            if cancel is not None and cancel.is_set():
+                loaded.retiring = False
+                raise Cancelled
         await self._unload(loaded)
 
     def _became_idle(self, _loaded: Loaded) -> None:
+        self._wake_watchers()
+
+    def _wake_watchers(self) -> None:
         watchers, self._idle_watchers = self._idle_watchers, []
         for watcher in watchers:
             watcher.callback(None)
@@ -258,7 +274,11 @@ class Scheduler:
             return
         loaded.retiring = True
         del self._loaded[loaded.key]
-        await self._load_pool.run(loaded.close)
+        try:
+            await self._load_pool.run(loaded.close)
+        except Exception:
+            # Foreign code: the next load must not fail for it.
+            _log.failure("unloading {name} failed", name=loaded.name)
         loaded.stop_threads()
         _log.info("unloaded {name}", name=loaded.name)
 
@@ -269,7 +289,8 @@ class Scheduler:
             loaded.expire_now()
 
     async def close(self) -> None:
-        """Unload everything. Nothing may be under way any more."""
+        """Unload everything, after the load under way. Nobody may want anything any more."""
+        await self._line.acquire()
         for loaded in list(self._loaded.values()):
             await self._retire(loaded)
         for unloading in list(self._unloading):

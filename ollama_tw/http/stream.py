@@ -73,13 +73,17 @@ class NDJSONStream:
             if self._crossing or self._paused:
                 return
             self._crossing = True
-        self._reactor.callFromThread(self._flush)
+        self._reactor.callFromThread(self._cross)
 
     # On the reactor thread.
 
-    def _flush(self) -> None:
+    def _cross(self) -> None:
         with self._changed:
             self._crossing = False
+        self._flush()
+
+    def _flush(self) -> None:
+        with self._changed:
             if self._paused or self._gone:
                 return
             data = self._take()
@@ -128,7 +132,12 @@ class NDJSONStream:
         if error is not None:
             data += gojson.encode({"error": error}) + b"\n"
         self._write(data)
-        self._request.unregisterProducer()
+        self.release()
+
+    def release(self) -> None:
+        """Leave the request to others; it is then not to be sent to any more."""
+        if not self._gone:
+            self._request.unregisterProducer()
 
 
 async def answer(
@@ -152,22 +161,23 @@ async def answer(
     try:
         whole = await _watched(request, cancel, work(stream.send, cancel))
     except (CancelledError, Cancelled):
+        stream.release()
         raise
     except OllamaError as failure:
         if not stream.began:
-            request.unregisterProducer()
+            stream.release()
             raise
         error = failure.message
     except Exception:
         if not stream.began:
-            request.unregisterProducer()
+            stream.release()
             raise
         number = uuid4().hex[:12]
         _log.failure("a stream broke off (request {number})", number=number)
         error = f"an error was encountered while running the model: see the server's log for {number}"
     else:
         if whole is not None:
-            request.unregisterProducer()
+            stream.release()
             send_json(request, whole)
             return
     stream.close(error)

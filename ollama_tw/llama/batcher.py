@@ -100,28 +100,45 @@ class Batcher:
         # Before the constructor goes on, and so before anybody can submit.
         self._context = context
         ready.set_result(context)
-        while self._collect():
-            self._leave()
-            step = self._compose()
-            if step:
-                self._decode(step)
-        for run in [*self._running, *self._waiting]:
-            self._end(run, DoneReason.CANCELLED)
+        try:
+            while self._collect():
+                self._leave()
+                step = self._compose()
+                if step:
+                    self._decode(step)
+            for run in [*self._running, *self._waiting]:
+                self._end(run, DoneReason.CANCELLED)
+        except Exception:
+            # A mistake of ours must not leave anybody waiting for tokens.
+            _log.exception("the decode thread broke off")
+            self._abandon(RunnerError("the engine broke off; the server's log says why"))
         context.close()
+
+    def _abandon(self, error: RunnerError) -> None:
+        """Accept no more, and fail every run there is."""
+        with self._wake:
+            self._closing = True
+            self._waiting.extend(self._incoming)
+            self._incoming.clear()
+        for run in [*self._running, *self._waiting]:
+            self._release(run)
+            run.fail(error)
 
     def _collect(self) -> bool:
         """Wait until there is something to do; False when the batcher is to end."""
         with self._wake:
-            while not self._closing:
+            while True:
+                # Before the end too: whoever was accepted is told of it.
                 self._waiting.extend(self._incoming)
                 self._incoming.clear()
+                if self._closing:
+                    return False
                 runs = [*self._running, *self._waiting]
                 if any(run.cancelled for run in runs):
                     return True
                 if any(run.ready() for run in self._running) or (self._waiting and self._idle_slot()):
                     return True
                 self._wake.wait(_IDLE_CHECK if runs else None)
-            return False
 
     def _idle_slot(self) -> bool:
         return any(not slot.busy for slot in self._slots)

@@ -84,6 +84,8 @@ class LlamaRunner:
             raise RunnerError("the prompt is empty, and this model has no token to begin with")
         if len(prompt) >= self.context_length:
             raise PromptTooLong(len(prompt), self.context_length)
+        for token in (min(prompt), max(prompt)):
+            self._model.vocabulary.check(token)
         limit = _SHIFTED_CONTEXTS * self.context_length
         if job.max_tokens >= 0:
             limit = min(job.max_tokens, limit)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 
 class TextAssembler:
-    """Joins the bytes of tokens into text and ends it before the first of the ``stop`` strings.
+    """Joins the bytes of tokens into text and ends it before the first of the ``stop`` strings to be
+    complete, or the longest of those that are complete at once.
 
     Bytes that begin a character, and text that may yet become a stop string, are held back until
     more comes or :meth:`finish` is called. Bytes that are no UTF-8 become U+FFFD.
@@ -37,11 +38,12 @@ class TextAssembler:
         text = self._held + fresh
         if not self._stop:
             return text
-        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
+        found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
         if found:
             self.stopped = True
             self._held = ""
-            return text[: min(found)]
+            # The one that was complete first, so that the pieces' borders make no difference.
+            return text[: min(found)[1]]
         keep = max(self._overlap(text, stop) for stop in self._stop)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

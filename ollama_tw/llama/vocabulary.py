@@ -35,11 +35,15 @@ class Vocabulary:
             raise RunnerError("the text could not be split into tokens")
         return tokens[:count]
 
+    def check(self, token: int) -> None:
+        """Raise :class:`RunnerError` where ``token`` is none of the vocabulary's."""
+        if not 0 <= token < self.size:
+            raise RunnerError(f"token {token} is not in this model's vocabulary of {self.size} tokens")
+
     def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of ``tokens``, special ones written out."""
         for token in tokens:
-            if not 0 <= token < self.size:
-                raise RunnerError(f"token {token} is not in this model's vocabulary of {self.size} tokens")
+            self.check(token)
         array = (llama_cpp.llama_token * max(len(tokens), 1))(*tokens)
         room = 16 * len(tokens) + 16
         while True:

@@ -1,0 +1,284 @@
+"""The contract suite: what every backend keeps, ours and foreign (needs pytest).
+
+Subclass :class:`BackendContract` in a test module, under a name that begins with ``Test``, and give
+it a ``make_runner``.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+from zope.interface.verify import verifyObject
+
+from ollama_tw.interfaces import DoneReason, IRunner, Job, Piece, PromptTooLong, RunnerError, Sampling, Usage
+
+_PATIENCE = 60.0
+"""Seconds after which something that should have happened will not."""
+
+GREEDY = Sampling(temperature=0)
+
+
+class Consumer(threading.Thread):
+    """A thread that takes the pieces of one run."""
+
+    def __init__(self, run: Iterator[Piece]) -> None:
+        super().__init__(daemon=True)
+        self.pieces: list[Piece] = []
+        self.error: Exception | None = None
+        self._run = run
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.pieces.extend(self._run)
+        except Exception as error:
+            self.error = error
+
+    def ended(self) -> "Consumer":
+        """Wait for the end of the run."""
+        self.join(_PATIENCE)
+        assert not self.is_alive(), "the run does not end"
+        return self
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+    @property
+    def reason(self) -> DoneReason | None:
+        return self.pieces[-1].done if self.pieces else None
+
+    @property
+    def usage(self) -> Usage:
+        usage = self.pieces[-1].usage
+        assert usage is not None
+        return usage
+
+
+class BackendContract(ABC):
+    """Subclass it and give :meth:`make_runner`; override the texts where they do not suit the model."""
+
+    prompt = "1, 2, 3, 4, 5, 6,"
+    """What a model goes on with for at least 100 tokens; 14 to 18 tokens itself."""
+    texts: Sequence[str] = (
+        "hello",
+        "Grüße aus Köln",
+        "日本語のテキスト",
+        "🙂 and 👩‍👩‍👧",
+        " spaces  and\nlines\t",
+    )
+    """What survives being tokenised and back."""
+    embeds = True
+    """Whether the model gives embeddings."""
+
+    @abstractmethod
+    def make_runner(self, slots: int) -> IRunner:
+        """A runner with ``slots`` slots and a context of 512 tokens for each."""
+
+    @pytest.fixture
+    def runner(self) -> Iterator[IRunner]:
+        with closing(self.make_runner(2)) as runner:
+            yield runner
+
+    def test_provides_the_interface(self, runner: IRunner) -> None:
+        assert verifyObject(IRunner, runner)
+        assert runner.slots == 2
+        assert 0 < runner.context_length <= 512
+        assert 0 <= runner.size_gpu <= runner.size
+        assert runner.size > 0
+        assert all(isinstance(key, str) and isinstance(value, str) for key, value in runner.metadata.items())
+
+    def test_the_last_piece_alone_is_done(self, runner: IRunner) -> None:
+        pieces = list(runner.generate(Job(self.prompt, GREEDY, max_tokens=12)))
+        assert "".join(piece.text for piece in pieces)
+        assert all(piece.done is None and piece.usage is None for piece in pieces[:-1])
+        assert pieces[-1].done is DoneReason.LENGTH
+        usage = pieces[-1].usage
+        assert usage is not None
+        assert usage.output_tokens == 12
+        assert usage.prompt_tokens == len(runner.tokenize(self.prompt))
+        assert 0 <= usage.cached_tokens < usage.prompt_tokens
+        assert usage.prompt_duration >= 0
+        assert usage.output_duration >= 0
+
+    def test_max_tokens_zero_generates_nothing(self, runner: IRunner) -> None:
+        pieces = list(runner.generate(Job(self.prompt, GREEDY, max_tokens=0)))
+        assert "".join(piece.text for piece in pieces) == ""
+        assert pieces[-1].done is DoneReason.LENGTH
+        assert pieces[-1].usage is not None
+        assert pieces[-1].usage.output_tokens == 0
+
+    def test_a_prompt_of_tokens_is_taken_as_it_is(self, runner: IRunner) -> None:
+        tokens = tuple(runner.tokenize(self.prompt))
+        assert self._text(runner, Job(tokens, GREEDY, max_tokens=12)) == self._text(
+            runner, Job(self.prompt, GREEDY, max_tokens=12)
+        )
+
+    def test_a_stop_string_and_what_follows_are_cut(self, runner: IRunner) -> None:
+        whole = self._text(runner, Job(self.prompt, GREEDY, max_tokens=24))
+        stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
+        pieces = list(runner.generate(Job(self.prompt, GREEDY, stop=("\x00never", stop), max_tokens=24)))
+        assert "".join(piece.text for piece in pieces) == whole[: whole.index(stop)]
+        assert pieces[-1].done is DoneReason.STOP
+
+    def test_what_might_have_become_a_stop_string_is_not_lost(self, runner: IRunner) -> None:
+        whole = self._text(runner, Job(self.prompt, GREEDY, max_tokens=24))
+        almost = whole[-1] + "\x00"
+        assert self._text(runner, Job(self.prompt, GREEDY, stop=(almost,), max_tokens=24)) == whole
+
+    def test_the_context_is_a_limit(self, runner: IRunner) -> None:
+        taken = Consumer(runner.generate(Job(self.prompt * 28, GREEDY))).ended()
+        assert taken.reason in (DoneReason.LENGTH, DoneReason.STOP)
+        assert taken.usage.prompt_tokens + taken.usage.output_tokens <= runner.context_length
+
+    def test_a_prompt_that_does_not_fit(self, runner: IRunner) -> None:
+        tokens = runner.tokenize(self.prompt * 200)
+        with pytest.raises(PromptTooLong) as caught:
+            next(runner.generate(Job(self.prompt * 200, GREEDY)))
+        assert caught.value.prompt_tokens == len(tokens)
+        assert caught.value.context_length == runner.context_length
+        # It takes no slot with it.
+        assert self._text(runner, Job(self.prompt, GREEDY, max_tokens=4))
+
+    def test_cancelled_before_it_begins(self, runner: IRunner) -> None:
+        cancel = threading.Event()
+        cancel.set()
+        pieces = list(runner.generate(Job(self.prompt, GREEDY, cancel=cancel)))
+        assert pieces[-1].done is DoneReason.CANCELLED
+        assert pieces[-1].usage is not None
+        assert all(piece.usage is None for piece in pieces[:-1])
+
+    def test_cancelled_while_it_runs(self, runner: IRunner) -> None:
+        cancel = threading.Event()
+        run = runner.generate(Job(self.prompt, GREEDY, cancel=cancel))
+        next(run)
+        cancel.set()
+        rest = Consumer(run).ended()
+        assert rest.reason is DoneReason.CANCELLED
+        assert rest.usage.output_tokens < runner.context_length // 2
+
+    def test_cancelled_while_it_waits_for_a_slot(self, runner: IRunner) -> None:
+        held = [runner.generate(Job(self.prompt, GREEDY)) for _ in range(2)]
+        for run in held:
+            next(run)
+        cancel = threading.Event()
+        waiting = Consumer(runner.generate(Job(self.prompt, GREEDY, cancel=cancel)))
+        cancel.set()
+        waiting.ended()
+        assert waiting.reason is DoneReason.CANCELLED
+        assert waiting.usage.output_tokens == 0
+        for run in held:
+            self._close(run)
+
+    def test_closing_the_iterator_frees_the_slot(self, runner: IRunner) -> None:
+        for _ in range(5):
+            run = runner.generate(Job(self.prompt, GREEDY))
+            next(run)
+            self._close(run)
+        assert self._text(runner, Job(self.prompt, GREEDY, max_tokens=4))
+
+    def test_all_slots_at_once_and_one_more_waits(self, runner: IRunner) -> None:
+        expected = self._text(runner, Job(self.prompt, GREEDY, max_tokens=8))
+        held = [runner.generate(Job(self.prompt, GREEDY)) for _ in range(2)]
+        # Both give pieces, in turns: neither waits for the other's end.
+        for _ in range(3):
+            for run in held:
+                next(run)
+        third = Consumer(runner.generate(Job(self.prompt, GREEDY, max_tokens=8)))
+        for run in held:
+            next(run)
+        assert not third.pieces
+        self._close(held.pop())
+        assert third.ended().text == expected
+        self._close(held.pop())
+
+    def test_many_more_runs_than_slots(self, runner: IRunner) -> None:
+        expected = self._text(runner, Job(self.prompt, GREEDY, max_tokens=8))
+        runs = [Consumer(runner.generate(Job(self.prompt, GREEDY, max_tokens=8))) for _ in range(8)]
+        assert [run.ended().text for run in runs] == [expected] * 8
+
+    def test_a_slow_consumer_holds_back_itself_only(self, runner: IRunner) -> None:
+        slow = runner.generate(Job(self.prompt, GREEDY))
+        next(slow)
+        assert (
+            Consumer(runner.generate(Job(self.prompt, GREEDY, max_tokens=60))).ended().usage.output_tokens
+            == 60
+        )
+        assert next(slow).done is None
+        self._close(slow)
+
+    def test_a_known_beginning_changes_nothing_in_the_output(self) -> None:
+        longer = self.prompt + " 7, 8, 9,"
+        with closing(self.make_runner(1)) as runner:
+            alone = self._text(runner, Job(longer, GREEDY, max_tokens=12))
+        with closing(self.make_runner(1)) as runner:
+            self._text(runner, Job(self.prompt, GREEDY, max_tokens=12))
+            again = Consumer(runner.generate(Job(longer, GREEDY, max_tokens=12))).ended()
+        assert again.text == alone
+
+    def test_text_survives_tokenising(self, runner: IRunner) -> None:
+        for text in self.texts:
+            tokens = runner.tokenize(text, add_special=False)
+            assert all(isinstance(token, int) for token in tokens)
+            assert runner.detokenize(tokens) == text
+        assert list(runner.tokenize("", add_special=False)) == []
+        assert runner.detokenize([]) == ""
+
+    def test_a_token_that_is_not_in_the_vocabulary(self, runner: IRunner) -> None:
+        for token in (-1, 2**31, 2**70):
+            with pytest.raises(RunnerError):
+                runner.detokenize([token])
+
+    def test_a_prompt_with_a_token_that_is_not_in_the_vocabulary(self, runner: IRunner) -> None:
+        for token in (-1, 2**31 - 1, 2**40):
+            with pytest.raises(RunnerError):
+                list(runner.generate(Job((*runner.tokenize(self.prompt), token), GREEDY, max_tokens=4)))
+        assert self._text(runner, Job(self.prompt, GREEDY, max_tokens=4))
+
+    def test_embeddings(self, runner: IRunner) -> None:
+        if not self.embeds:
+            pytest.skip("this model gives no embeddings")
+        inputs = ["the first", "another one, and longer", "third", "the first"]
+        never = threading.Event()
+        together = runner.embed(inputs, never)
+        assert [one.tokens for one in together] == [len(runner.tokenize(text)) for text in inputs]
+        for text, one in zip(inputs, together, strict=True):
+            (alone,) = runner.embed([text], never)
+            scale = max(abs(number) for number in alone.vector)
+            assert one.vector == pytest.approx(alone.vector, abs=1e-5 * scale)
+        assert together[0].vector != together[1].vector
+        assert list(runner.embed([], never)) == []
+        with pytest.raises(PromptTooLong):
+            runner.embed(["fits", self.prompt * 2000], never)
+
+    def test_closing_ends_what_runs_and_what_waits(self) -> None:
+        runner = self.make_runner(1)
+        run = runner.generate(Job(self.prompt, GREEDY))
+        next(run)
+        waiting = Consumer(runner.generate(Job(self.prompt, GREEDY)))
+        runner.close()
+        for one in (Consumer(run), waiting):
+            one.ended()
+            assert one.reason is DoneReason.CANCELLED or isinstance(one.error, RunnerError)
+
+    def test_no_thread_is_left(self) -> None:
+        before = set(threading.enumerate())
+        runner = self.make_runner(2)
+        self._text(runner, Job(self.prompt, GREEDY, max_tokens=4))
+        if self.embeds:
+            runner.embed(["one"], threading.Event())
+        abandoned = runner.generate(Job(self.prompt, GREEDY))
+        next(abandoned)
+        runner.close()
+        assert set(threading.enumerate()) <= before
+
+    @staticmethod
+    def _text(runner: IRunner, job: Job) -> str:
+        return "".join(piece.text for piece in runner.generate(job))
+
+    @staticmethod
+    def _close(run: Any) -> None:
+        run.close()

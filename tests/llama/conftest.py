@@ -1,0 +1,40 @@
+"""Real models, loaded once a module where nothing but their output matters."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from ollama_tw.interfaces import LoadPlan
+from ollama_tw.llama.runner import LlamaRunner
+from tests.llama.models import smollm2
+
+Load = Callable[..., LlamaRunner]
+
+
+def load(path: str, **plan: Any) -> LlamaRunner:
+    # One thread: several would wait for each other spinning wherever the machine is busy.
+    fields = {"context_length": 512, "threads": 1} | plan
+    return LlamaRunner(LoadPlan(path, **fields), [], lambda done: True)
+
+
+@pytest.fixture
+def smol() -> Iterator[Load]:
+    """Loads SmolLM2 with the given fields of the plan; what it loaded is closed after the test."""
+    with ExitStack() as stack:
+
+        def load_one(**plan: Any) -> LlamaRunner:
+            runner = load(smollm2(), **plan)
+            stack.callback(runner.close)
+            return runner
+
+        yield load_one
+
+
+@pytest.fixture(scope="module")
+def shared_smol() -> Iterator[LlamaRunner]:
+    """SmolLM2 with one slot of 512 tokens."""
+    runner = load(smollm2())
+    yield runner
+    runner.close()

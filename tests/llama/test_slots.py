@@ -1,0 +1,96 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ollama_tw.llama.slots import Slot, common_prefix, place
+
+TOKENS = st.lists(st.integers(0, 1), max_size=12)
+
+
+def naive_prefix(left: list[int], right: list[int]) -> int:
+    count = 0
+    while count < min(len(left), len(right)) and left[count] == right[count]:
+        count += 1
+    return count
+
+
+@settings(max_examples=100)
+@given(TOKENS, TOKENS)
+def test_common_prefix(left: list[int], right: list[int]) -> None:
+    assert common_prefix(left, right) == naive_prefix(left, right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [([], [], 0), ([1], [], 0), ([1, 2, 3], [1, 2, 4], 2), ([1, 2], [1, 2, 3], 2), ([2], [1], 0)],
+)
+def test_common_prefix_by_hand(left: list[int], right: list[int], expected: int) -> None:
+    assert common_prefix(left, right) == expected
+
+
+A = [1] * 10
+B = [2] * 10
+
+
+def placed(prompt: list[int], *slots: Slot, worth: int = 4) -> tuple[int, int, int] | None:
+    """Slot, source and cached tokens."""
+    found = place(prompt, slots, worth)
+    return found and (found.slot.sequence, found.source.sequence, found.cached)
+
+
+def test_no_place_while_all_are_busy() -> None:
+    assert placed([*A, 5], Slot(0, A, busy=True), Slot(1, busy=True)) is None
+
+
+def test_an_empty_slot_goes_first() -> None:
+    assert placed([3, 4], Slot(0, A, used=1), Slot(1)) == (1, 1, 0)
+
+
+def test_the_slot_that_was_used_longest_ago_is_given_away() -> None:
+    assert placed([3, 4], Slot(0, A, used=5), Slot(1, B, used=2), Slot(2, A, used=9)) == (1, 1, 0)
+
+
+def test_a_conversation_goes_on_where_it_is() -> None:
+    assert placed([*A, 5, 6], Slot(0), Slot(1, A, used=1)) == (1, 1, 10)
+
+
+def test_the_last_token_is_always_evaluated() -> None:
+    assert placed(A, Slot(0, A)) == (0, 0, 9)
+
+
+def test_a_slot_that_would_lose_more_than_half_is_copied_and_kept() -> None:
+    assert placed([*A[:4], 7, 8], Slot(0, A, used=1), Slot(1)) == (1, 0, 4)
+
+
+def test_a_busy_slot_is_a_source() -> None:
+    assert placed([*A, 5], Slot(0, A, busy=True), Slot(1, B)) == (1, 0, 10)
+
+
+def test_a_copy_that_saves_little_is_not_made() -> None:
+    assert placed([1, 1, 1, 7], Slot(0, A, busy=True), Slot(1, B), worth=4) == (1, 1, 0)
+    assert placed([1, 1, 1, 1, 7], Slot(0, A, busy=True), Slot(1, B), worth=4) == (1, 0, 4)
+
+
+def test_an_idle_slot_goes_before_a_busy_one_with_the_same_beginning() -> None:
+    assert placed([*A, 5], Slot(0, A, busy=True), Slot(1, A)) == (1, 1, 10)
+
+
+SLOTS = st.lists(st.tuples(TOKENS, st.booleans()), min_size=1, max_size=4)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=12), SLOTS, st.integers(1, 5))
+def test_what_is_promised_is_there_and_little_is_missed(
+    prompt: list[int], held: list[tuple[list[int], bool]], worth: int
+) -> None:
+    slots = [Slot(number, tokens, busy, number) for number, (tokens, busy) in enumerate(held)]
+    found = place(prompt, slots, worth)
+    if all(busy for _, busy in held):
+        assert found is None
+        return
+    assert found is not None
+    assert not found.slot.busy
+    assert found.cached < len(prompt)
+    assert found.source.tokens[: found.cached] == prompt[: found.cached]
+    best = max(naive_prefix(prompt[:-1], tokens) for tokens, _ in held)
+    assert best - found.cached < worth
