@@ -257,10 +257,10 @@ class Batcher:
             self._end(run, DoneReason.LENGTH)
 
     def _has_room(self, run: Run) -> bool:
-        """Whether the context has room for one more token, which a shift makes where it may."""
+        """Whether the context has room for a token after the last one, which a shift makes where it may."""
         slot = run.slot
         assert slot is not None
-        if len(slot.tokens) < self._context.length:
+        if len(slot.tokens) + 1 < self._context.length:
             return True
         keep = min(run.order.keep, len(slot.tokens) - 2)
         end = keep + (len(slot.tokens) - keep) // 2

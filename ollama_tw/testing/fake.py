@@ -112,7 +112,7 @@ class FakeRunner:
         text = self.detokenize(prompt)
         slot = self._take_slot(job, text)
         if slot is None:
-            yield Piece("", DoneReason.CANCELLED, Usage(len(prompt), 0, 0, 0, 0))
+            yield Piece("", done=DoneReason.CANCELLED, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
         cached = _common(slot, text[:-1])
         try:
@@ -169,7 +169,7 @@ class FakeRunner:
         usage = Usage(
             len(text), cached, evaluated * NANOSECONDS_PER_TOKEN, count, count * NANOSECONDS_PER_TOKEN
         )
-        yield Piece(held, done, usage)
+        yield Piece(held, done=done, usage=usage)
 
     def _ended(self, job: Job) -> bool:
         return self.closed or job.cancel.is_set()
