@@ -101,7 +101,10 @@ class Daemon(Service):
                 "expose it only to a network whose users you trust",
                 address=address,
             )
-        _log.info("Listening on {address} (version {version})", address=address, version=__version__)
+        # Said once the reactor runs: before, a signal would end the process without a drain.
+        self._reactor.callWhenRunning(
+            _log.info, "Listening on {address} (version {version})", address=address, version=__version__
+        )
 
     def _bound(self) -> str:
         assert self._socket is not None
