@@ -1,6 +1,5 @@
 """Memories that cannot share every beginning: what is reused there never shows in the output."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,8 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["mamba", "gemma2"])
-def model(folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    yield str(folder / f"{request.param}.gguf")
+def model(folder: Path, request: pytest.FixtureRequest) -> str:
+    return str(folder / f"{request.param}.gguf")
 
 
 def complete(runner: LlamaRunner, prompt: str) -> Consumer:
