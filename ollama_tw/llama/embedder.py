@@ -1,5 +1,6 @@
 """Embeddings: inputs of all requests, batched as far as they fit."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass, replace
 from ollama_tw.interfaces import Embedding, LoadError, LoadPlan, PromptTooLong, RunnerError
 from ollama_tw.llama.context import Context, Rows
 from ollama_tw.llama.model import Model
+
+_log = logging.getLogger("ollama_tw.llama")
 
 # Encoders have no KV cache, so that more inputs at once cost nothing.
 _ENCODER_SEQUENCES = 32
@@ -69,6 +72,9 @@ class Embedder:
         except LoadError as error:
             ready.set_exception(RunnerError(str(error)))
             return
+        except Exception as error:
+            ready.set_exception(error)
+            return
         ready.set_result(context)
         while batch := self._collect(context.batch):
             self._run(context, batch)
@@ -117,6 +123,14 @@ class Embedder:
                 vector = context.embedding(sequence, rows[sequence])
                 item.result.set_result(Embedding(vector, len(item.tokens)))
         except RunnerError as error:
-            for item in batch:
-                if not item.result.done():
-                    item.result.set_exception(error)
+            _fail(batch, error)
+        except Exception:
+            # A mistake of ours must not leave anybody waiting for a vector.
+            _log.exception("embedding a batch of %d inputs failed", len(batch))
+            _fail(batch, RunnerError("the engine broke off; the server's log says why"))
+
+
+def _fail(batch: Sequence[_Input], error: RunnerError) -> None:
+    for item in batch:
+        if not item.result.done():
+            item.result.set_exception(error)

@@ -104,4 +104,6 @@ def _reason(report: LoadReport, path: Path) -> str:
     lines = [line.split(": ", 1)[-1] for line in report.errors]
     # The last lines only repeat that it failed; the first says why.
     why = next((line for line in lines if line and "failed to load model" not in line), "")
+    # Where the file lies is nobody's business but the log's.
+    why = why.replace(str(path), path.name)
     return f"unable to load model {path.name}: {why or 'llama.cpp gave no reason'}"

@@ -53,8 +53,10 @@ def _receive_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     if not line or level == _CONT:
         return
-    if _report is not None:
-        _report.note(level, line)
+    # Once: another thread may end the report between two looks.
+    report = _report
+    if report is not None:
+        report.note(level, line)
     # llama.cpp says at INFO what a developer wants to know, and nobody else.
     ours = _LEVELS.get(level, logging.DEBUG)
     _log.log(logging.DEBUG if ours == logging.INFO else ours, "%s", line)

@@ -70,7 +70,8 @@ class Sampler:
         if sampling.min_p > 0.0:
             self._add(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
         self._add(llama_cpp.llama_sampler_init_temp(sampling.temperature))
-        seed = _RANDOM_SEED if sampling.seed == -1 else sampling.seed & 0xFFFFFFFF
+        # The remainder is never the random one.
+        seed = _RANDOM_SEED if sampling.seed == -1 else sampling.seed % _RANDOM_SEED
         self._add(llama_cpp.llama_sampler_init_dist(seed))
 
     def _add(self, sampler: Any) -> None:

@@ -8,6 +8,9 @@ import llama_cpp
 
 from ollama_tw.interfaces import RunnerError
 
+# INT32_MIN: more tokens than a number can say.
+_TOO_MANY = -(2**31)
+
 
 class Vocabulary:
     """The vocabulary of a model. Constant, so that every method may be called on any thread."""
@@ -27,13 +30,17 @@ class Vocabulary:
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         """The tokens of ``text``; special tokens written out in it are recognised."""
         data = text.encode("utf-8", "replace")
-        # No token stands for less than a byte; a model may add a few around the text.
+        # Enough for a token a byte and a few around the text. Only a vocabulary that writes a space
+        # as three bytes, and has no token for it, needs more, and says how many.
         room = len(data) + 8
-        tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.handle, data, len(data), tokens, room, add_special, True)
-        if count < 0:
-            raise RunnerError("the text could not be split into tokens")
-        return tokens[:count]
+        while True:
+            tokens = (llama_cpp.llama_token * room)()
+            count = llama_cpp.llama_tokenize(self.handle, data, len(data), tokens, room, add_special, True)
+            if count >= 0:
+                return tokens[:count]
+            if -count <= room or count == _TOO_MANY:
+                raise RunnerError("the text could not be split into tokens")
+            room = -count
 
     def check(self, token: int) -> None:
         """Raise :class:`RunnerError` where ``token`` is none of the vocabulary's."""
