@@ -64,6 +64,9 @@ class LoadPlan:
     gpu_layers: int = -1
     """Layers placed on GPUs; -1 means all that fit."""
     main_gpu: int = 0
+    """The GPU that holds what is not split, counted as :meth:`IBackend.probe` lists the GPUs."""
+    tensor_split: tuple[int, ...] = ()
+    """How many of ``gpu_layers`` go to each GPU that ``probe`` lists; empty leaves it to the engine."""
     use_mmap: bool | None = None
     """None leaves the choice to the engine."""
     kv_cache_type: str = "f16"
