@@ -249,6 +249,15 @@ class IRunner(Interface):
         """Cancel what runs, wait for it, and give back all memory. Called once, on any thread."""
 
 
+class IActivity(Interface):
+    """What a runner may provide beside :class:`IRunner`, for the server's figures and its watchdog.
+    Read on any thread; nothing blocks."""
+
+    steps = Attribute("How many batches were decoded.")
+    step_runs = Attribute("How many runs took part in them, all told.")
+    step_began = Attribute("``time.monotonic()`` when the step under way began, 0.0 between two steps.")
+
+
 class IBackend(Interface):
     """A way to run models on this machine. Found as a plugin of the package ``ollama_tw.plugins``."""
 
