@@ -59,11 +59,19 @@ class Daemon(Service):
 
     name = "ollama_tw"
 
-    def __init__(self, reactor: Any, settings: Settings, listen: Sequence[str] = ()) -> None:
-        """``listen``: descriptions of Twisted endpoints, which take the place of the settings' address."""
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        listen: Sequence[str] = (),
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        """``listen``, descriptions of Twisted endpoints, and ``sockets``, which listen already, take the
+        place of the settings' address."""
         self._reactor = reactor
         self._settings = settings
         self._listen = listen
+        self._sockets = sockets
         self._listener = Listener(reactor)
         self._notifier = Notifier(os.environ, os.getpid())
         self._metrics = Metrics()
@@ -81,7 +89,7 @@ class Daemon(Service):
         self._prepared = True
         key, created = ensure_key(self._settings.home)
         _log.info("{verb} key pair {path}", verb="created" if created else "found", path=str(key))
-        self._listener.bind(self._settings.host, self._settings.port, self._listen)
+        self._listener.bind(self._settings.host, self._settings.port, self._listen, self._sockets)
         _log.info("bound to {addresses}", addresses=", ".join(self._listener.addresses))
         figures = self._store.open()
         _log.info(
@@ -234,14 +242,15 @@ def _local_addresses() -> set[str]:
     }
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, sockets: Sequence[socket.socket] = ()) -> int:
     """Serve until a signal comes and the drain is done; the process's exit status is returned.
+    ``sockets`` were inherited, and take the place of the settings' address.
 
     Raises what :meth:`Daemon.privilegedStartService` raises.
     """
     from twisted.internet import reactor
 
-    daemon = Daemon(reactor, settings)
+    daemon = Daemon(reactor, settings, sockets=sockets)
     daemon.privilegedStartService()
     daemon.startService()
     reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)

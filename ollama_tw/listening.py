@@ -7,7 +7,7 @@ endpoints (``tcp:8080``, ``unix:/run/ollama.sock``, ``ssl:443:privateKey=…``, 
 import errno
 import os
 import socket
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -17,19 +17,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ollama_tw.activation import ListenError
 from ollama_tw.endpoint import is_loopback, join_host_port
 from ollama_tw.tls import ReloadingContext, make_reloading
 
 _BACKLOG = 1024
 
-# systemd hands over its sockets from this file descriptor on.
-_FIRST_INHERITED = 3
-
 _log = Logger()
-
-
-class ListenError(OSError):
-    """The address cannot be bound; the text is Ollama's, one line for the user."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -60,32 +54,6 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def inherited(environ: MutableMapping[str, str], process: int) -> list[socket.socket]:
-    """The listening sockets that systemd has opened for this ``process``; none where it has not.
-
-    The variables that tell of them are taken out of ``environ``, for they are not for our children.
-    Raises :class:`ListenError` for a descriptor that is no listening stream socket.
-    """
-    owner, count = environ.get("LISTEN_PID", ""), environ.get("LISTEN_FDS", "")
-    if owner != str(process) or not count.isdecimal():
-        return []
-    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
-        environ.pop(name, None)
-    found = []
-    for descriptor in range(_FIRST_INHERITED, _FIRST_INHERITED + int(count)):
-        try:
-            sock = socket.socket(fileno=descriptor)
-            listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        except OSError as error:
-            raise ListenError(f"listen: inherited file descriptor {descriptor} is no socket") from error
-        if sock.type != socket.SOCK_STREAM or not listens:
-            raise ListenError(f"listen: inherited file descriptor {descriptor} is no listening stream socket")
-        sock.setblocking(False)
-        sock.set_inheritable(False)
-        found.append(sock)
-    return found
-
-
 class Listener:
     """All the ports of one server.
 
@@ -100,13 +68,16 @@ class Listener:
         self._late = _Late()
         self._contexts: list[ReloadingContext] = []
 
-    def bind(self, host: str, port: int, descriptions: Sequence[str] = ()) -> None:
-        """Bind to each of the ``descriptions``; where there are none, take what systemd hands over,
-        or else bind to ``host`` and ``port``. Raises :class:`ListenError`."""
+    def bind(
+        self, host: str, port: int, descriptions: Sequence[str] = (), sockets: Sequence[socket.socket] = ()
+    ) -> None:
+        """Bind to each of the ``descriptions`` and take the ``sockets``; where there are neither, bind
+        to ``host`` and ``port``. Raises :class:`ListenError`."""
         for description in descriptions:
             self._listen(description)
-        if not descriptions:
-            self._sockets = inherited(os.environ, os.getpid()) or [bind(host, port)]
+        self._sockets = list(sockets)
+        if not self._ports and not self._sockets:
+            self._sockets = [bind(host, port)]
 
     def _listen(self, description: str) -> None:
         def make() -> Any:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-# Halvings of the search for the even filling; 2**-12 of a GPU is less than any layer.
-_STEPS = 12
+# Halvings of the search for the even filling: the last is less than a byte of any GPU.
+_STEPS = 40
 
 
 class NoRoom(Exception):

@@ -195,7 +195,11 @@ class Server:
 
     def ended(self) -> int:
         """Wait for the end: the exit status."""
-        status = self.process.wait(PATIENCE)
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
         self._reader.join(PATIENCE)
         return status
 
