@@ -7,7 +7,9 @@ keeps loads from moving, ``fail`` holds the text with which loads fail, ``device
 
 import json
 import os
+import threading
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,12 +19,16 @@ from zope.interface import implementer
 from ollama_tw.interfaces import (
     Device,
     DoneReason,
+    Embedding,
     IBackend,
     IRunner,
+    Job,
     LoadCancelled,
     LoadError,
+    LoadPlan,
     Piece,
     Probe,
+    Progress,
     Usage,
 )
 
@@ -30,7 +36,7 @@ WORDS = [f"word{number} " for number in range(20)]
 POLL = 0.005
 
 
-def folder():
+def folder() -> Path:
     return Path(os.environ["PUPPET_DIR"])
 
 
@@ -41,18 +47,18 @@ class PuppetRunner:
     bos_text = eos_text = ""
     adds_bos = False
 
-    def __init__(self, plan):
+    def __init__(self, plan: LoadPlan) -> None:
         self.context_length = plan.context_length
         self.slots = plan.slots
-        self.metadata = {}
+        self.metadata: dict[str, str] = {}
 
-    def tokenize(self, text, *, add_special=True):
+    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         return list(map(ord, text))
 
-    def detokenize(self, tokens):
+    def detokenize(self, tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens))
 
-    def generate(self, job):
+    def generate(self, job: Job) -> Iterator[Piece]:
         yield Piece(WORDS[0])
         while not (folder() / "gate").exists() and not job.cancel.is_set():
             time.sleep(POLL)
@@ -63,10 +69,10 @@ class PuppetRunner:
             yield Piece(word)
         yield Piece("", done=DoneReason.STOP, usage=Usage(3, 1, 1, len(WORDS), 1))
 
-    def embed(self, inputs, cancel):
+    def embed(self, inputs: Sequence[str], cancel: threading.Event) -> list[Embedding]:
         return []
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
@@ -75,14 +81,14 @@ class PuppetBackend:
     name = "puppet"
     priority = -1
 
-    def probe(self):
+    def probe(self) -> Probe:
         try:
             devices = json.loads((folder() / "devices.json").read_text())
         except OSError:
             devices = [["CPU", "", "cpu", 1 << 34, 1 << 34]]
         return Probe(tuple(Device(*device) for device in devices))
 
-    def load(self, plan, progress):
+    def load(self, plan: LoadPlan, progress: Progress) -> PuppetRunner:
         with (folder() / "plans.jsonl").open("a") as plans:
             plans.write(json.dumps(asdict(plan)) + "\n")
         progress(0.42)

@@ -88,8 +88,7 @@ def test_systemd_is_told_of_the_server_s_life(home: Path, tmp_path: Path) -> Non
     manager = Manager(tmp_path)
     with serving(home, NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="100000") as server:
         manager.until("READY=1")
-        host, port = server.addresses[0]
-        assert f"STATUS=Listening on {host}:{port}" in manager.told
+        assert any(line.startswith("STATUS=Listening on 127.0.0.1:") for line in manager.told)
         manager.until("WATCHDOG=1")
         manager.told.clear()
         manager.until("WATCHDOG=1")
