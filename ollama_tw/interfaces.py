@@ -64,6 +64,9 @@ class LoadPlan:
     gpu_layers: int = -1
     """Layers placed on GPUs; -1 means all that fit."""
     main_gpu: int = 0
+    """The GPU that holds what is not split, counted as :meth:`IBackend.probe` lists the GPUs."""
+    tensor_split: tuple[int, ...] = ()
+    """How many of ``gpu_layers`` go to each GPU that ``probe`` lists; empty leaves it to the engine."""
     use_mmap: bool | None = None
     """None leaves the choice to the engine."""
     kv_cache_type: str = "f16"
@@ -244,6 +247,15 @@ class IRunner(Interface):
 
     def close() -> None:
         """Cancel what runs, wait for it, and give back all memory. Called once, on any thread."""
+
+
+class IActivity(Interface):
+    """What a runner may provide beside :class:`IRunner`, for the server's figures and its watchdog.
+    Read on any thread; nothing blocks."""
+
+    steps = Attribute("How many batches were decoded.")
+    step_runs = Attribute("How many runs took part in them, all told.")
+    step_began = Attribute("``time.monotonic()`` when the step under way began, 0.0 between two steps.")
 
 
 class IBackend(Interface):

@@ -32,6 +32,11 @@ Upload = Callable[[ApiRequest], BodySink | None]
 """Asked when the head of a request is complete and the guard has let it pass: a sink for the body,
 ``DISCARD`` where the reply needs none, or None where the request is no upload of this kind."""
 
+Observe = Callable[[str, int, float], None]
+"""Told of every request at its end: its route, '' where it had none, its status, its seconds."""
+
+_CLIENT_GONE = 499
+
 _log = Logger(namespace="ollama_tw.http.access")
 
 
@@ -91,6 +96,7 @@ class ApiSite(Site):
         max_body: int,
         idle_timeout: float,
         reactor: Any,
+        observe: Observe | None = None,
     ) -> None:
         super().__init__(root, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_body = max_body
@@ -98,6 +104,7 @@ class ApiSite(Site):
         self.channels: set[ApiChannel] = set()
         self._guard = guard
         self._uploads = tuple(uploads)
+        self._observe = observe
         self._all_gone: Deferred[None] | None = None
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -128,9 +135,10 @@ class ApiSite(Site):
     def request_ended(self, request: Any, *, finished: bool) -> None:
         """Log the request, of which the reply is complete or the client gone (``finished`` False)."""
         seconds = self.reactor.seconds() - request.began
+        status = request.code if finished or request.startedWriting else _CLIENT_GONE
         _log.info(
             "{status} {seconds:.3f}s {size}B {method} {path} {peer}{note}",
-            status=request.code if finished or request.startedWriting else 499,
+            status=status,
             seconds=seconds,
             size=request.sentLength,
             method=request.method.decode("ascii", "backslashreplace"),
@@ -138,6 +146,8 @@ class ApiSite(Site):
             peer=_peer(request.getClientAddress()),
             note="" if finished else " (client gone)",
         )
+        if self._observe is not None:
+            self._observe(getattr(request, "route", ""), request.code if finished else _CLIENT_GONE, seconds)
         self.inflight.end()
 
     # --------------------------------------------------------------------------------- shutdown
@@ -182,6 +192,7 @@ def make_site(
     inflight: Inflight | None = None,
     max_body: int = MAX_BODY,
     idle_timeout: float = IDLE_TIMEOUT,
+    observe: Observe | None = None,
 ) -> ApiSite:
     """The site that serves ``api`` (``Routes.resource()``) behind ``guard``.
 
@@ -196,4 +207,5 @@ def make_site(
         max_body,
         idle_timeout,
         reactor,
+        observe,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.inference.measuring import measured
 from ollama_tw.inference.records import Closing, Delta, Shape
 from ollama_tw.interfaces import (
     DoneReason,
@@ -20,6 +21,7 @@ from ollama_tw.interfaces import (
     TokenLogprob,
     Usage,
 )
+from ollama_tw.metrics import Metrics
 from ollama_tw.prompt.stream_parser import Call, Content, Event, StreamParser, Thinking
 from ollama_tw.prompt.syntax import Syntax
 from ollama_tw.wire.native import Record, ToolCall
@@ -73,7 +75,13 @@ class Task:
     """Whether the prompt alone is wanted."""
 
 
-def complete(task: Task, runner: IRunner, emit: Emit | None, cancel: threading.Event) -> Record | None:
+def complete(
+    task: Task,
+    runner: IRunner,
+    emit: Emit | None,
+    cancel: threading.Event,
+    metrics: Metrics | None = None,
+) -> Record | None:
     """Run ``task``. With ``emit`` the records go there and nothing is returned, without it they are
     returned as one. Raises :class:`OllamaError`; :class:`Cancelled` when ``cancel`` was set.
 
@@ -104,7 +112,7 @@ def complete(task: Task, runner: IRunner, emit: Emit | None, cancel: threading.E
             job = replace(job, prompt=prompt.text + thought)
             syntax = PLAIN
         parser = StreamParser(syntax, task.tools)
-        for piece in runner.generate(job):
+        for piece in measured(runner.generate(job), task.started, metrics):
             reply.add(piece, parser.feed(piece.text))
         reply.add(Piece(""), parser.finish())
     except (PromptTooLong, InvalidGrammar) as error:

@@ -24,6 +24,7 @@ from ollama_tw.inference.prompting import (
     template_in_use,
 )
 from ollama_tw.inference.records import ChatShape, GenerateShape, Shape
+from ollama_tw.metrics import Metrics
 from ollama_tw.prompt.grammar import grammar_for, limit_grammar
 from ollama_tw.prompt.syntax import Syntax, from_chat_template, from_template
 from ollama_tw.prompt.think import Think, parse_think, settle_think
@@ -54,10 +55,17 @@ class Completions:
     stream and return None, or return the one record there is; ``emit`` is None where the client wants
     one record. Setting ``cancel``, or cancelling, ends them. They raise :class:`OllamaError`."""
 
-    def __init__(self, catalogue: Catalogue, scheduler: Scheduler, settings: Settings) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        scheduler: Scheduler,
+        settings: Settings,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._catalogue = catalogue
         self._scheduler = scheduler
         self._settings = settings
+        self._metrics = metrics
 
     async def generate(
         self, request: GenerateRequest, emit: Emit | None, cancel: threading.Event
@@ -137,7 +145,9 @@ class Completions:
                 with_context=isinstance(request, GenerateRequest) and not raw,
                 debug_only=request.debug_render_only,
             )
-            return await lease.run(partial(complete, task, emit=emit, cancel=cancel), cancel)
+            return await lease.run(
+                partial(complete, task, emit=emit, cancel=cancel, metrics=self._metrics), cancel
+            )
 
 
 def _check(request: Request) -> tuple[int | None, Think]:

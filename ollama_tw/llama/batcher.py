@@ -7,6 +7,7 @@ steps. The thread owns the context and the slots; what others hand it lies in ``
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -51,6 +52,9 @@ class Batcher:
         self._waiting: deque[Run] = deque()
         self._running: list[Run] = []
         self._uses = 0
+        # Written by the decode thread alone, read by whoever likes.
+        self.steps = self.step_runs = 0
+        self.step_began = 0.0
         # Shared with other threads, under _wake.
         self._wake = threading.Condition()
         self._incoming: list[Run] = []
@@ -220,11 +224,16 @@ class Batcher:
         return _Share(run, Rows(run.slot.sequence, begin, piece, at_end))
 
     def _decode(self, step: Sequence[_Share]) -> None:
+        self.step_began = time.monotonic()
         try:
             last_rows = self._context.decode([share.rows for share in step])
         except RunnerError as error:
             self._fail(step, error)
             return
+        finally:
+            self.step_began = 0.0
+        self.steps += 1
+        self.step_runs += len(step)
         chosen = []
         for share, row in zip(step, last_rows, strict=True):
             run = share.run

@@ -13,6 +13,9 @@ from ollama_tw.interfaces import LoadCancelled, LoadError, LoadPlan, Progress
 from ollama_tw.llama.native import LoadReport, NativeDevice, start, uses_amx
 from ollama_tw.llama.vocabulary import Vocabulary
 
+# enum llama_split_mode
+_WHOLE, _BY_LAYER = 0, 1
+
 # enum llama_load_mode
 _LOAD_MODES = {None: -1, False: 0, True: 1}
 
@@ -37,11 +40,24 @@ class Model:
     ) -> None:
         start()
         params = llama_cpp.llama_model_default_params()
+        if plan.gpu_layers == 0:
+            devices = []
+        shares = plan.tensor_split
+        if len(shares) == len(devices) and any(shares):
+            # A GPU that gets nothing is left out, or it would hold the driver's memory for nothing.
+            devices = [device for device, share in zip(devices, shares, strict=True) if share]
+            shares = tuple(share for share in shares if share)
+            params.main_gpu = 0
+            params.split_mode = _BY_LAYER if len(shares) > 1 else _WHOLE
+            room = llama_cpp.llama_max_devices()
+            split = (ctypes.c_float * room)(*map(float, shares[:room]))
+            params.tensor_split = split
+        else:
+            params.main_gpu = plan.main_gpu
         # An empty list, not a missing one, keeps the model off every GPU.
         handles = (ctypes.c_void_p * (len(devices) + 1))(*(device.handle for device in devices), None)
         params.devices = ctypes.cast(handles, ctypes.c_void_p)
         params.n_gpu_layers = plan.gpu_layers if devices else 0
-        params.main_gpu = plan.main_gpu
         params.load_mode = _LOAD_MODES[plan.use_mmap]
         params.use_extra_bufts = not uses_amx()
         cancelled = False

@@ -14,6 +14,7 @@ import llama_cpp
 from llama_cpp import _ggml
 
 from ollama_tw.interfaces import Device
+from ollama_tw.llama.host import available_memory
 
 _log = logging.getLogger("ollama_tw.llama")
 
@@ -134,10 +135,14 @@ def devices() -> list[NativeDevice]:
         handle = get(index)
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         memory_of(handle, ctypes.byref(free), ctypes.byref(total))
+        kind = _KINDS.get(kind_of(handle), "other")
+        if kind == "cpu":
+            # llama.cpp takes all of it for free.
+            free.value = available_memory()
         device = Device(
             name=name_of(handle).decode(),
             description=description_of(handle).decode().strip(),
-            kind=_KINDS.get(kind_of(handle), "other"),
+            kind=kind,
             free=free.value,
             total=total.value,
         )

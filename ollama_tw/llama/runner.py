@@ -9,6 +9,7 @@ from ollama_tw.interfaces import (
     Choice,
     DoneReason,
     Embedding,
+    IActivity,
     IRunner,
     Job,
     LoadError,
@@ -32,7 +33,7 @@ from ollama_tw.llama.text import TextAssembler
 _SHIFTED_CONTEXTS = 10
 
 
-@implementer(IRunner)
+@implementer(IRunner, IActivity)
 class LlamaRunner:
     """See :class:`IRunner`; ``devices`` are those that may hold layers, none for the CPU alone."""
 
@@ -66,6 +67,18 @@ class LlamaRunner:
         if self._model.has_encoder:
             raise LoadError("this model has an encoder and a decoder, which this server cannot run yet")
         return Batcher(self._model, self._plan)
+
+    @property
+    def steps(self) -> int:
+        return self._batcher.steps if self._batcher else 0
+
+    @property
+    def step_runs(self) -> int:
+        return self._batcher.step_runs if self._batcher else 0
+
+    @property
+    def step_began(self) -> float:
+        return self._batcher.step_began if self._batcher else 0.0
 
     def _embedding_length(self) -> int:
         return min(self._plan.context_length, self._model.trained_context)
