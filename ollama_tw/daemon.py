@@ -25,6 +25,7 @@ from ollama_tw.http.completions import CompletionRoutes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.models import ModelRoutes
 from ollama_tw.http.site import ApiSite, make_site
+from ollama_tw.http.websocket import WebSocketDoor
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.service import Completions
 from ollama_tw.interfaces import IBackend
@@ -114,13 +115,25 @@ class Daemon(Service):
         routes = Routes()
         Health().register(routes)
         blobs.register(routes)
-        ModelRoutes(self._reactor, self._store, self._disk, self._scheduler).register(routes)
-        CompletionRoutes(self._reactor, completions).register(routes)
+        models = ModelRoutes(self._reactor, self._store, self._disk, self._scheduler)
+        models.register(routes)
+        completion_routes = CompletionRoutes(self._reactor, completions)
+        completion_routes.register(routes)
+        websocket = WebSocketDoor(
+            self._reactor,
+            {
+                "/api/generate": completion_routes.generate,
+                "/api/chat": completion_routes.chat,
+                "/api/create": models.create,
+            },
+        )
         guard = Guard(
             OriginPolicy(settings.origins),
             HostPolicy(settings.host, _local_addresses(), socket.gethostname()),
         )
-        return make_site(routes.resource(), guard, reactor=self._reactor, uploads=[blobs.upload])
+        return make_site(
+            routes.resource(), guard, reactor=self._reactor, uploads=[blobs.upload], door=websocket
+        )
 
     async def _drain(self) -> None:
         """Accept no more, let what runs come to its end, unload."""
