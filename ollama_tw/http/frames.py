@@ -15,6 +15,7 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.records import ChatShape, GenerateShape, Shape
@@ -74,6 +75,8 @@ class FrameRequest:
 
     method = b"WS"
     channel = None
+    responseHeaders = Headers()
+    """None, ever."""
     startedWriting = False
     """Always: records are whole by themselves, so that an error may follow any of them."""
     began = 0.0

@@ -54,7 +54,7 @@ class RootResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, guard: Guard, api: IResource, door: Door | None) -> None:
+    def __init__(self, guard: Guard, api: IResource, door: Door | None = None) -> None:
         super().__init__()
         self._guard = guard
         self._api = api

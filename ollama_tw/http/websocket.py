@@ -267,8 +267,12 @@ class Connection(WebSocketServerProtocol):
 
     def sendCloseFrame(self, *args: Any, **kwargs: Any) -> None:
         super().sendCloseFrame(*args, **kwargs)
-        if self._alarm.active():
-            self._alarm.reset(CLOSE_WAIT)
+        self._alarm.reset(CLOSE_WAIT)
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        # Autobahn aborts, also where the close frame that says why is not sent yet.
+        self.transport.loseConnection()
+        self._alarm.reset(CLOSE_WAIT)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
