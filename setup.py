@@ -15,6 +15,7 @@ TEST = [
     "pytest>=8.2",
     "treq>=24.9",
     "gguf>=0.10",
+    "websockets>=13",
 ]
 
 setup(
@@ -45,6 +46,7 @@ setup(
         "zope.interface>=6.4",
     ],
     extras_require={
+        "client": ["websockets>=13"],
         "test": TEST,
         "dev": [*TEST, "mypy>=1.11", "mypy-zope>=1.0.8", "ruff>=0.6"],
         "bench": ["httpx>=0.27", "psutil>=5.9", "rich>=13"],

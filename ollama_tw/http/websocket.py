@@ -45,10 +45,10 @@ CLOSE_WAIT = 5.0
 MAX_REQUESTS = 512
 """Requests of one connection that may run or wait."""
 
-# zlib keeps 4 << bits and 512 << level bytes for each connection that compresses: 16 KiB, where its
+# zlib keeps 4 << bits and 512 << level bytes for each connection that compresses: 8 KiB, where its
 # own defaults make 256. Records are alike, and the last few suffice to compress the next one.
-_WINDOW_BITS = 11
-_MEMORY_LEVEL = 4
+_WINDOW_BITS = 10
+_MEMORY_LEVEL = 3
 
 _CLOSE_CODE = WebSocketProtocol.CLOSE_STATUS_CODE_GOING_AWAY
 
