@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -15,11 +16,12 @@ from twisted.logger import Logger
 from ollama_tw import __version__
 from ollama_tw.durations import FOREVER, SECOND, format_duration
 from ollama_tw.endpoint import is_loopback, join_host_port
-from ollama_tw.engine.backends import NoBackend, choose, discover
+from ollama_tw.engine.backends import Found, NoBackend, choose, discover
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.app import Health, Routes
+from ollama_tw.http.backends import BackendRoutes
 from ollama_tw.http.blobs import Blobs
 from ollama_tw.http.completions import CompletionRoutes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
@@ -28,7 +30,6 @@ from ollama_tw.http.site import ApiSite, make_site
 from ollama_tw.http.websocket import WebSocketDoor
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.service import Completions
-from ollama_tw.interfaces import IBackend
 from ollama_tw.library.store import Store
 from ollama_tw.listening import bind
 from ollama_tw.registry.keys import ensure_key
@@ -78,9 +79,11 @@ class Daemon(Service):
         sys.setswitchinterval(_SWITCH_INTERVAL)
         settings = self._settings
         self._disk = WorkerPool(self._reactor, _DISK_THREADS, "disk")
+        self._backends = discover()
+        self._backend = _choose_backend(self._backends, settings.llm_library)
         self._scheduler = Scheduler(
             self._reactor,
-            _backend(settings.llm_library),
+            self._backend.backend,
             keep_alive=settings.keep_alive,
             max_loaded=settings.max_loaded_models,
             max_queue=settings.max_queue,
@@ -114,6 +117,7 @@ class Daemon(Service):
         completions = Completions(Catalogue(self._store, self._disk), self._scheduler, settings)
         routes = Routes()
         Health().register(routes)
+        BackendRoutes(self._backends, self._backend, self._disk).register(routes)
         blobs.register(routes)
         models = ModelRoutes(self._reactor, self._store, self._disk, self._scheduler)
         models.register(routes)
@@ -173,13 +177,13 @@ def _leave_at_once(number: int, _frame: Any) -> None:
     os._exit(128 + number)
 
 
-def _backend(wanted: str) -> IBackend:
+def _choose_backend(found: Sequence[Found], wanted: str) -> Found:
     """The backend to use; what each of them found is logged."""
-    found = discover()
     for one in found:
         _log.info(
-            "backend {name}: {what}",
-            name=one.backend.name,
+            "backend {name} ({file}): {what}",
+            name=one.name,
+            file=one.file,
             what=one.probe.reason
             or ", ".join(f"{device.name} ({device.description})" for device in one.probe.devices),
         )
@@ -187,8 +191,8 @@ def _backend(wanted: str) -> IBackend:
         chosen = choose(found, wanted)
     except NoBackend as error:
         raise OllamaError(500, str(error)) from error
-    _log.info("models run on backend {name}", name=chosen.backend.name)
-    return chosen.backend
+    _log.info("models run on backend {name}", name=chosen.name)
+    return chosen
 
 
 def _local_addresses() -> set[str]:
