@@ -19,6 +19,7 @@ TEST = [
     # The tests build the package's own wheel, without the network.
     "setuptools>=70.1",
     "treq>=24.9",
+    "websockets>=13",
 ]
 
 setup(
@@ -51,6 +52,7 @@ setup(
     ],
     extras_require={
         "bench": BENCH,
+        "client": ["websockets>=13"],
         "test": TEST,
         "dev": [*TEST, "mypy>=1.11", "mypy-zope>=1.0.8", "ruff>=0.6"],
     },

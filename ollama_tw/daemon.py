@@ -16,22 +16,23 @@ from twisted.logger import Logger
 
 from ollama_tw import __version__
 from ollama_tw.durations import FOREVER, SECOND, format_duration
-from ollama_tw.engine.backends import NoBackend, choose, discover
+from ollama_tw.engine.backends import Found, NoBackend, choose, discover
 from ollama_tw.engine.loading import Devices
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.app import Health, Routes
+from ollama_tw.http.backends import BackendRoutes
 from ollama_tw.http.blobs import Blobs
 from ollama_tw.http.completions import CompletionRoutes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.health import HealthRoutes
 from ollama_tw.http.models import ModelRoutes
 from ollama_tw.http.site import ApiSite, make_site
+from ollama_tw.http.websocket import WebSocketDoor
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.embed import Embeddings
 from ollama_tw.inference.service import Completions
-from ollama_tw.interfaces import IBackend
 from ollama_tw.library.store import Store
 from ollama_tw.listening import Listener
 from ollama_tw.metrics import Metrics
@@ -109,9 +110,11 @@ class Daemon(Service):
         sys.setswitchinterval(_SWITCH_INTERVAL)
         settings = self._settings
         self._disk = WorkerPool(self._reactor, _DISK_THREADS, "disk")
+        self._backends = discover()
+        self._backend = _choose_backend(self._backends, settings.llm_library)
         self._scheduler = Scheduler(
             self._reactor,
-            _backend(settings.llm_library),
+            self._backend.backend,
             keep_alive=settings.keep_alive,
             max_loaded=settings.max_loaded_models,
             max_queue=settings.max_queue,
@@ -154,9 +157,21 @@ class Daemon(Service):
         routes = Routes()
         Health().register(routes)
         HealthRoutes(self._metrics, lambda: not self._draining).register(routes)
+        BackendRoutes(self._backends, self._backend, self._disk).register(routes)
         blobs.register(routes)
-        ModelRoutes(self._reactor, self._store, self._disk, self._scheduler).register(routes)
-        CompletionRoutes(self._reactor, completions, embeddings).register(routes)
+        models = ModelRoutes(self._reactor, self._store, self._disk, self._scheduler)
+        models.register(routes)
+        completion_routes = CompletionRoutes(self._reactor, completions, embeddings)
+        completion_routes.register(routes)
+        websocket = WebSocketDoor(
+            self._reactor,
+            {
+                "/api/generate": completion_routes.generate,
+                "/api/chat": completion_routes.chat,
+                "/api/embed": completion_routes.embed,
+                "/api/create": models.create,
+            },
+        )
         guard = Guard(
             OriginPolicy(settings.origins),
             HostPolicy(bound_host, _local_addresses(), socket.gethostname()),
@@ -167,6 +182,7 @@ class Daemon(Service):
             reactor=self._reactor,
             uploads=[blobs.upload],
             observe=self._metrics.request,
+            door=websocket,
         )
 
     async def _drain(self) -> None:
@@ -216,13 +232,13 @@ def _leave_at_once(number: int, _frame: Any) -> None:
     os._exit(128 + number if number else 1)
 
 
-def _backend(wanted: str) -> IBackend:
+def _choose_backend(found: Sequence[Found], wanted: str) -> Found:
     """The backend to use; what each of them found is logged."""
-    found = discover()
     for one in found:
         _log.info(
-            "backend {name}: {what}",
-            name=one.backend.name,
+            "backend {name} ({file}): {what}",
+            name=one.name,
+            file=one.file,
             what=one.probe.reason
             or ", ".join(f"{device.name} ({device.description})" for device in one.probe.devices),
         )
@@ -230,8 +246,8 @@ def _backend(wanted: str) -> IBackend:
         chosen = choose(found, wanted)
     except NoBackend as error:
         raise OllamaError(500, str(error)) from error
-    _log.info("models run on backend {name}", name=chosen.backend.name)
-    return chosen.backend
+    _log.info("models run on backend {name}", name=chosen.name)
+    return chosen
 
 
 def _local_addresses() -> set[str]:

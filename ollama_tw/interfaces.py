@@ -259,7 +259,10 @@ class IActivity(Interface):
 
 
 class IBackend(Interface):
-    """A way to run models on this machine. Found as a plugin of the package ``ollama_tw.plugins``."""
+    """A way to run models on this machine. Found as a plugin of the package ``ollama_tw.plugins``.
+
+    An attribute ``version``, a text, is shown by ``/api/backends`` where a backend has one.
+    """
 
     name = Attribute("What ``OLLAMA_LLM_LIBRARY`` selects, for instance 'cuda'.")
     priority = Attribute("Among the available backends the one with the highest priority is chosen.")

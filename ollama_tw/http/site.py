@@ -4,7 +4,7 @@
 # (twisted.web has few annotations)
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -36,6 +36,19 @@ Observe = Callable[[str, int, float], None]
 """Told of every request at its end: its route, '' where it had none, its status, its seconds."""
 
 _CLIENT_GONE = 499
+Door = Callable[[Request], bool]
+"""Asked about each request that the guard has let pass: whether it takes the connection over from HTTP."""
+
+
+class Connection(Protocol):
+    """What the site knows of a connection, HTTP's or another's."""
+
+    def close_when_idle(self) -> None:
+        """Close now, or after the reply to what is under way."""
+
+    def abortConnection(self) -> None:
+        """End what is under way and close."""
+
 
 _log = Logger(namespace="ollama_tw.http.access")
 
@@ -45,10 +58,11 @@ class RootResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, guard: Guard, api: IResource) -> None:
+    def __init__(self, guard: Guard, api: IResource, door: Door | None = None) -> None:
         super().__init__()
         self._guard = guard
         self._api = api
+        self._door = door
 
     def render(self, request: Any) -> Any:
         request.setHeader("Server", SERVER)
@@ -60,7 +74,8 @@ class RootResource(Resource):
         if not _is_routable(b"/".join(request.postpath)):
             send_text(request, "404 page not found", 404)
             return _finish(request)
-        # The WebSocket door belongs here: behind the guard, before routing.
+        if self._door is not None and self._door(request):
+            return NOT_DONE_YET
         return self._api.render(request)
 
 
@@ -101,7 +116,7 @@ class ApiSite(Site):
         super().__init__(root, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_body = max_body
         self.inflight = inflight
-        self.channels: set[ApiChannel] = set()
+        self.channels: set[Connection] = set()
         self._guard = guard
         self._uploads = tuple(uploads)
         self._observe = observe
@@ -167,8 +182,8 @@ class ApiSite(Site):
         for channel in list(self.channels):
             channel.abortConnection()
 
-    def channel_gone(self, channel: ApiChannel) -> None:
-        """The connection is closed, or no longer HTTP's."""
+    def channel_gone(self, channel: Connection) -> None:
+        """The connection is closed, or another protocol's object stands for it."""
         self.channels.discard(channel)
         if not self.channels and self._all_gone is not None:
             gone, self._all_gone = self._all_gone, None
@@ -189,6 +204,7 @@ def make_site(
     *,
     reactor: Any,
     uploads: Iterable[Upload] = (),
+    door: Door | None = None,
     inflight: Inflight | None = None,
     max_body: int = MAX_BODY,
     idle_timeout: float = IDLE_TIMEOUT,
@@ -197,10 +213,11 @@ def make_site(
     """The site that serves ``api`` (``Routes.resource()``) behind ``guard``.
 
     ``uploads`` choose the requests whose bodies stream to a sink; all other bodies are kept in
-    memory up to ``max_body`` bytes. ``idle_timeout`` is in seconds.
+    memory up to ``max_body`` bytes. ``door`` leads to another protocol on the same port.
+    ``idle_timeout`` is in seconds.
     """
     return ApiSite(
-        RootResource(guard, api),
+        RootResource(guard, api, door),
         guard,
         uploads,
         Inflight() if inflight is None else inflight,
