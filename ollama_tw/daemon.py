@@ -25,12 +25,17 @@ from ollama_tw.http.completions import CompletionRoutes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.models import ModelRoutes
 from ollama_tw.http.site import ApiSite, make_site
+from ollama_tw.http.transfers import TransferRoutes
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.service import Completions
 from ollama_tw.interfaces import IBackend
 from ollama_tw.library.store import Store
 from ollama_tw.listening import bind
-from ollama_tw.registry.keys import ensure_key
+from ollama_tw.registry.auth import Signer
+from ollama_tw.registry.keys import KEY_NAME, ensure_key
+from ollama_tw.registry.network import Network
+from ollama_tw.registry.pull import Pulls
+from ollama_tw.registry.push import Pushes
 from ollama_tw.settings import Settings
 
 # A thread that has the interpreter gives it up after this many seconds when another wants it. The
@@ -84,6 +89,8 @@ class Daemon(Service):
             max_loaded=settings.max_loaded_models,
             max_queue=settings.max_queue,
         )
+        self._network = Network(self._reactor, os.environ)
+        self._pulls = Pulls(self._network, self._signer, self._store, self._disk.run)
         self._site = self._make_site()
         self._port = self._reactor.adoptStreamPort(self._socket.fileno(), self._socket.family, self._site)
         address = self._bound()
@@ -114,13 +121,19 @@ class Daemon(Service):
         routes = Routes()
         Health().register(routes)
         blobs.register(routes)
-        ModelRoutes(self._reactor, self._store, self._disk, self._scheduler).register(routes)
+        ModelRoutes(self._reactor, self._store, self._disk, self._scheduler, self._pulls).register(routes)
+        pushes = Pushes(self._network, self._signer, self._store, self._disk.run)
+        TransferRoutes(self._reactor, self._store, self._disk.run, self._pulls, pushes).register(routes)
         CompletionRoutes(self._reactor, completions).register(routes)
         guard = Guard(
             OriginPolicy(settings.origins),
             HostPolicy(settings.host, _local_addresses(), socket.gethostname()),
         )
         return make_site(routes.resource(), guard, reactor=self._reactor, uploads=[blobs.upload])
+
+    async def _signer(self) -> Signer:
+        signer: Signer = await self._disk.run(Signer.load, self._settings.home / KEY_NAME)
+        return signer
 
     async def _drain(self) -> None:
         """Accept no more, let what runs come to its end, unload."""
@@ -144,6 +157,8 @@ class Daemon(Service):
         if self._site.channels:
             _log.warn("{count} connections were cut off", count=len(self._site.channels))
             self._site.abort()
+        await self._pulls.close()
+        await self._network.close()
         await self._scheduler.close()
         self._disk.stop()
         _log.info("stopped")
