@@ -25,7 +25,8 @@ class BodyTooLarge(Exception):
 class BodyReader(Protocol):
     """Delivers a body to one coroutine, which calls :meth:`read` until it gets an empty list."""
 
-    def __init__(self, response: IResponse) -> None:
+    def __init__(self, response: IResponse, reactor: IReactorTime) -> None:
+        self._reactor = reactor
         self._chunks: list[bytes] = []
         self._held = 0
         self._paused = False
@@ -77,15 +78,21 @@ class BodyReader(Protocol):
         return chunks
 
     def stop(self) -> None:
-        """Read no more; the connection is dropped unless the body was complete."""
+        """Read no more; the connection is dropped unless the body is about to be complete.
+
+        That waits for the reactor's next turn: Twisted may be in the middle of handing the end of
+        the body to us, and would keep a connection for later that is on its way out.
+        """
         self._chunks = []
+        self._reactor.callLater(0, self._lose)
+
+    def _lose(self) -> None:
         if self._end is None:
             self._wire.stopProducing()
 
 
-async def read_all(response: IResponse, clock: IReactorTime, limit: int, patience: float) -> bytes:
+async def read_all(reader: BodyReader, clock: IReactorTime, limit: int, patience: float) -> bytes:
     """The whole body; raises BodyTooLarge beyond ``limit`` bytes, else as :meth:`BodyReader.read`."""
-    reader = BodyReader(response)
     body = bytearray()
     try:
         while chunks := await reader.read(clock, patience):

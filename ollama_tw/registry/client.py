@@ -110,13 +110,13 @@ class Session:
         if hop.response.code != 401 or not hop.at_registry:
             return hop
         challenge = auth.parse_challenge(hop.header("WWW-Authenticate"))
-        drop(hop.response)
+        self.drop(hop)
         if challenge.realm:
             self._token = await self._new_token(challenge)
             hop = await self._follow(method, url, headers or {}, body, follow, patience)
             if hop.response.code != 401:
                 return hop
-            drop(hop.response)
+            self.drop(hop)
         raise StatusError(401, "unauthorized: access denied")
 
     async def _follow(
@@ -147,7 +147,7 @@ class Session:
             location = hop.header("Location")
             if not follow or response.code not in _REDIRECTS or not location:
                 return hop
-            drop(response)
+            self.drop(hop)
             here = self.resolve(here, location)
         raise StatusError(
             hop.response.code, f"maximum redirects exceeded ({_MAX_REDIRECTS}) for {without_query(url)}"
@@ -179,13 +179,21 @@ class Session:
             raise await self.refusal(Hop(response, url, True))
         return auth.read_token(await self.text(Hop(response, url, True), _MAX_TOKEN))
 
+    def reader(self, hop: Hop) -> BodyReader:
+        """What reads the body of a response."""
+        return BodyReader(hop.response, self._network.reactor)
+
+    def drop(self, hop: Hop) -> None:
+        """Do without the body of a response."""
+        self.reader(hop).stop()
+
     async def text(self, hop: Hop, limit: int, patience: float = PATIENCE) -> bytes:
         """The whole body, which may have ``limit`` bytes; raises OllamaError."""
         if hop.header("Content-Encoding").lower() not in ("", "identity"):
-            drop(hop.response)
+            self.drop(hop)
             raise OllamaError(500, "the registry sent a compressed body that was not asked for")
         try:
-            return await read_all(hop.response, self.clock, limit, patience)
+            return await read_all(self.reader(hop), self.clock, limit, patience)
         except BodyTooLarge as error:
             raise OllamaError(500, f"the registry sent more than {limit} bytes") from error
         except (defer.CancelledError, OllamaError):
@@ -197,7 +205,7 @@ class Session:
         """The error that a response of status 400 and above stands for; its body is read."""
         code = hop.response.code
         if code == 404:
-            drop(hop.response)
+            self.drop(hop)
             return StatusError(404, "file does not exist")
         try:
             body = (await self.text(hop, _MAX_ERROR)).decode("utf-8", "replace").strip()
@@ -229,11 +237,6 @@ def _origin(url: str) -> Origin | None:
         return origin_of(url)
     except ValueError:
         return None
-
-
-def drop(response: IResponse) -> None:
-    """Do without the body of a response."""
-    BodyReader(response).stop()
 
 
 def broken(hop: Hop, error: Exception) -> TransportError:

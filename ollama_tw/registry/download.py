@@ -21,7 +21,7 @@ from ollama_tw.library.blobs import BlobStore, clear_disk_errors
 from ollama_tw.library.digests import parse_digest
 from ollama_tw.library.partials import Part, Partial, PartSizes, WrongDigest
 from ollama_tw.registry.body import BodyReader
-from ollama_tw.registry.client import PATIENCE, Hop, Session, StatusError, broken, drop
+from ollama_tw.registry.client import PATIENCE, Hop, Session, StatusError, broken
 from ollama_tw.registry.explain import TransportError
 from ollama_tw.registry.waiting import Outcome, all_of, settled
 
@@ -85,11 +85,12 @@ class Downloads:
             download.waiters += 1
         return download
 
-    def leave(self, download: Download) -> None:
-        """Wait no longer; the download that nobody waits for stops, and keeps what it has."""
+    async def leave(self, download: Download) -> None:
+        """Wait no longer; a download that nobody waits for is stopped first, and keeps what it has."""
         download.waiters -= 1
         if download.waiters == 0 and download.task is not None:
             download.task.cancel()
+            await download.ended.wait()
 
     async def close(self) -> None:
         """Stop every download, keeping its parts, and wait for the last to end."""
@@ -233,7 +234,7 @@ class _Fetcher:
         elif code == 200 and start == 0 and end == total:
             self._check_length(hop, total)
         elif code == 200:
-            drop(hop.response)
+            self._session.drop(hop)
             raise _RangeIgnored
         else:
             raise await self._refused(hop)
@@ -251,9 +252,9 @@ class _Fetcher:
     async def _copy(self, partial: Partial, hop: Hop, position: int, end: int) -> None:
         """Write the body to its place, which ends at ``end``; what comes beyond it is not taken."""
         if hop.header("Content-Encoding").lower() not in ("", "identity"):
-            drop(hop.response)
+            self._session.drop(hop)
             raise OllamaError(500, "the registry sent a compressed blob")
-        reader = BodyReader(hop.response)
+        reader = self._session.reader(hop)
         try:
             while position < end:
                 chunks = await self._read(reader, hop)
@@ -276,14 +277,14 @@ class _Fetcher:
     def _check_length(self, hop: Hop, total: int) -> None:
         length = hop.response.length
         if length not in (UNKNOWN_LENGTH, total):
-            drop(hop.response)
+            self._session.drop(hop)
             raise OllamaError(500, f"the registry has {length} bytes of a layer of {total} bytes")
 
     async def _refused(self, hop: Hop) -> OllamaError:
         """The error for a status that carries no bytes of the blob."""
         code = hop.response.code
         if code == 206:
-            drop(hop.response)
+            self._session.drop(hop)
             return OllamaError(500, "the registry sent another range than the one it was asked for")
         error = await self._session.refusal(hop)
         if isinstance(error, StatusError) and code == 404:

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.registry.addresses import ForbiddenAddress
+from ollama_tw.registry.origin import BadURL
 from ollama_tw.registry.proxy import ProxyError
 
 _log = Logger()
@@ -21,6 +22,10 @@ class TransportError(OllamaError):
 
     def __init__(self, message: str) -> None:
         super().__init__(500, message)
+
+
+class BadBundle(Exception):
+    """The user's own authorities cannot be used; the text says why in one sentence."""
 
 
 def causes_of(exception: BaseException) -> Iterator[BaseException]:
@@ -53,7 +58,7 @@ def explain(exception: BaseException, host: str, refused: Iterable[str] = ()) ->
 def _sentence(cause: BaseException, host: str) -> str | None:
     name = host.rpartition(":")[0]
     match cause:
-        case ProxyError():
+        case ProxyError() | BadBundle() | BadURL():
             return str(cause)
         case ForbiddenAddress():
             return f"the registry may not redirect to {host}"
@@ -71,10 +76,6 @@ def _sentence(cause: BaseException, host: str) -> str | None:
             return f"dial tcp {host}: the host cannot be reached"
         case error.ConnectionDone() | error.ConnectionLost() | error.ConnectionAborted():
             return "the connection broke off"
-        case FileNotFoundError() | PermissionError():
-            return f"SSL_CERT_FILE {cause.filename} cannot be read"
-        case ValueError():
-            return str(cause)
     return None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IHostnameResolver, IReactorTime, IStreamClientEndpoint
@@ -29,7 +30,7 @@ from ollama_tw.registry.addresses import (
     may_lead_to,
     zone_of,
 )
-from ollama_tw.registry.explain import TransportError, causes_of, explain
+from ollama_tw.registry.explain import BadBundle, TransportError, causes_of, explain
 from ollama_tw.registry.origin import Origin, origin_of
 from ollama_tw.registry.proxy import ConnectEndpoint, Proxy, ProxyRules
 
@@ -206,10 +207,13 @@ def without_query(url: str) -> str:
 
 
 def _trust_root(bundle: str) -> Any:
-    """The authorities of the PEM file ``bundle``, or the system's; raises OSError, ValueError."""
+    """The authorities of the PEM file ``bundle``, or the system's; raises BadBundle."""
     if not bundle:
         return platformTrust()
-    found = _PEM.findall(Path(bundle).read_bytes())
+    try:
+        found = [Certificate.loadPEM(pem) for pem in _PEM.findall(Path(bundle).read_bytes())]
+    except (OSError, SSL.Error) as error:
+        raise BadBundle("the certificates of SSL_CERT_FILE cannot be read") from error
     if not found:
-        raise ValueError(f"SSL_CERT_FILE {bundle} has no certificate")
-    return trustRootFromCertificates([Certificate.loadPEM(pem) for pem in found])
+        raise BadBundle("the file of SSL_CERT_FILE has no certificate")
+    return trustRootFromCertificates(found)

@@ -9,6 +9,10 @@ _HOST = re.compile(r"[a-z0-9_][a-z0-9_.\-]*|[0-9a-f:.]*:[0-9a-f:.]*")
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\uffff\\]")
 
 
+class BadURL(ValueError):
+    """The text is no HTTP URL that may be asked; the message says why."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """The host is in lower case, an IPv6 address without brackets; the port is always there."""
@@ -28,13 +32,17 @@ class Origin:
 
 
 def origin_of(url: str) -> Origin:
-    """The origin of an absolute HTTP URL; ValueError for anything else, and for one with a user."""
+    """The origin of an absolute HTTP URL; BadURL for anything else, and for one with a user."""
     if _FORBIDDEN.search(url):
-        raise ValueError("the URL has characters that no URL has")
-    parts = urlsplit(url)
+        raise BadURL("the URL has characters that no URL has")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise BadURL("the URL names no host") from error
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError("the URL is not one of HTTP")
+        raise BadURL("the URL is not one of HTTP")
     host = (parts.hostname or "").lower()
     if not _HOST.fullmatch(host) or "@" in parts.netloc:
-        raise ValueError("the URL names no host")
-    return Origin(parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme])
+        raise BadURL("the URL names no host")
+    return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])

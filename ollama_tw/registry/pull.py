@@ -101,7 +101,7 @@ class Pulls:
                 await download.stored.wait()
         finally:
             for download in joined:
-                self._downloads.leave(download)
+                await self._downloads.leave(download)
 
     async def _follow(self, download: Download, report: Report) -> None:
         def tick() -> None:

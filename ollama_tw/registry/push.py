@@ -11,7 +11,7 @@ from ollama_tw.library.manifests import MANIFEST_TYPE, Layer, Manifest
 from ollama_tw.library.names import InvalidName, Name, parse_name
 from ollama_tw.library.partials import PartSizes
 from ollama_tw.library.store import ModelNotFound, Store
-from ollama_tw.registry.client import FindSigner, Session, drop
+from ollama_tw.registry.client import FindSigner, Session
 from ollama_tw.registry.download import InDisk
 from ollama_tw.registry.network import Network
 from ollama_tw.registry.progress import Report, layer_status, ticking
@@ -89,4 +89,4 @@ class Pushes:
         )
         if hop.response.code >= 400:
             raise await session.refusal(hop)
-        drop(hop.response)
+        session.drop(hop)

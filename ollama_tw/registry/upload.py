@@ -20,7 +20,7 @@ from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.manifests import Layer
 from ollama_tw.library.names import InvalidName, parse_name
 from ollama_tw.library.partials import Part, PartSizes, plan_parts
-from ollama_tw.registry.client import Hop, Session, StatusError, drop
+from ollama_tw.registry.client import Hop, Session, StatusError
 from ollama_tw.registry.download import CONCURRENCY, TRIES, InDisk
 from ollama_tw.registry.explain import TransportError
 from ollama_tw.registry.waiting import Outcome
@@ -125,7 +125,7 @@ class Upload:
         """Whether the registry has the blob already; raises OllamaError."""
         hop = await self._session.send("HEAD", self._session.blob_url(self._layer.digest))
         if 200 <= hop.response.code < 300:
-            drop(hop.response)
+            self._session.drop(hop)
             return True
         error = await self._session.refusal(hop)
         if isinstance(error, StatusError) and error.code == 404:
@@ -202,7 +202,7 @@ class Upload:
         # A registry that answers early does not want the rest.
         bodies[-1].stopProducing()
         if hop.response.code == 307:
-            drop(hop.response)
+            self._session.drop(hop)
             self._sent[part.number] = 0
             return self._next_url(hop), self._session.resolve(hop.url, hop.header("Location"))
         await self._accepted(hop)

@@ -88,6 +88,8 @@ class FakeRegistry(Resource):
 
     def render(self, request: Any) -> Any:
         method, path = request.method.decode(), request.path.decode()
+        if path.startswith("http://"):
+            path = "/" + path.removeprefix("http://").partition("/")[2]
         headers = {
             key.decode().lower(): values[0].decode()
             for key, values in request.requestHeaders.getAllRawHeaders()
@@ -237,7 +239,13 @@ class RegistryCase(TestCase):
         self, environ: Mapping[str, str] | None = None, *, zones: Zones = zone_of, resolver: Any = None
     ) -> Network:
         network = Network(reactor, environ or {}, clock=self.clock, zones=zones, resolver=resolver)
-        self.addCleanup(lambda: Deferred.fromCoroutine(network.close()))
+
+        async def close() -> None:
+            # The last response may still be on its way back to the pool.
+            await self.turn()
+            await network.close()
+
+        self.addCleanup(lambda: Deferred.fromCoroutine(close()))
         return network
 
     def new_pulls(self, store: Store, network: Network | None = None) -> Pulls:
