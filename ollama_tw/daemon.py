@@ -29,6 +29,7 @@ from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.health import HealthRoutes
 from ollama_tw.http.models import ModelRoutes
 from ollama_tw.http.site import ApiSite, make_site
+from ollama_tw.http.transfers import TransferRoutes
 from ollama_tw.http.websocket import WebSocketDoor
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.embed import Embeddings
@@ -37,7 +38,11 @@ from ollama_tw.library.store import Store
 from ollama_tw.listening import Listener
 from ollama_tw.metrics import Metrics
 from ollama_tw.notify import Notifier, Watchdog
-from ollama_tw.registry.keys import ensure_key
+from ollama_tw.registry.auth import Signer
+from ollama_tw.registry.keys import KEY_NAME, ensure_key
+from ollama_tw.registry.network import Network
+from ollama_tw.registry.pull import Pulls
+from ollama_tw.registry.push import Pushes
 from ollama_tw.settings import Settings
 
 # A thread that has the interpreter gives it up after this many seconds when another wants it. The
@@ -122,6 +127,8 @@ class Daemon(Service):
             devices=Devices(settings.sched_spread, settings.gpu_overhead),
             metrics=self._metrics,
         )
+        self._network = Network(self._reactor, os.environ)
+        self._pulls = Pulls(self._network, self._signer, self._store, self._disk.run)
         self._watchdog = Watchdog(self._reactor, self._notifier, lambda: self._scheduler.stuck(_LONGEST_STEP))
         exposed = self._listener.exposed
         self._site = self._make_site("0.0.0.0" if exposed else "127.0.0.1")
@@ -159,8 +166,11 @@ class Daemon(Service):
         HealthRoutes(self._metrics, lambda: not self._draining).register(routes)
         BackendRoutes(self._backends, self._backend, self._disk).register(routes)
         blobs.register(routes)
-        models = ModelRoutes(self._reactor, self._store, self._disk, self._scheduler)
+        models = ModelRoutes(self._reactor, self._store, self._disk, self._scheduler, self._pulls)
         models.register(routes)
+        pushes = Pushes(self._network, self._signer, self._store, self._disk.run)
+        transfers = TransferRoutes(self._reactor, self._store, self._disk.run, self._pulls, pushes)
+        transfers.register(routes)
         completion_routes = CompletionRoutes(self._reactor, completions, embeddings)
         completion_routes.register(routes)
         websocket = WebSocketDoor(
@@ -170,6 +180,8 @@ class Daemon(Service):
                 "/api/chat": completion_routes.chat,
                 "/api/embed": completion_routes.embed,
                 "/api/create": models.create,
+                "/api/pull": transfers.pull,
+                "/api/push": transfers.push,
             },
         )
         guard = Guard(
@@ -184,6 +196,10 @@ class Daemon(Service):
             observe=self._metrics.request,
             door=websocket,
         )
+
+    async def _signer(self) -> Signer:
+        signer: Signer = await self._disk.run(Signer.load, self._settings.home / KEY_NAME)
+        return signer
 
     async def _drain(self) -> None:
         """Accept no more, let what runs come to its end, unload."""
@@ -211,6 +227,8 @@ class Daemon(Service):
         if self._site.channels:
             _log.warn("{count} connections were cut off", count=len(self._site.channels))
             self._site.abort()
+        await self._pulls.close()
+        await self._network.close()
         try:
             await Deferred.fromCoroutine(self._scheduler.close()).addTimeout(_UNLOADING, self._reactor)
         except TimedOut:

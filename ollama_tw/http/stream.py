@@ -4,7 +4,7 @@
 # (twisted.web has few annotations)
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -50,6 +50,8 @@ class NDJSONStream:
         self._crossing = False
         self._paused = False
         self._gone = False
+        # On the reactor thread only.
+        self._offered: dict[Hashable, Any] = {}
         self.began = False
         """Whether a record was sent: the status is then 200, whatever comes."""
         request.registerProducer(self, True)
@@ -77,6 +79,22 @@ class NDJSONStream:
 
     # On the reactor thread.
 
+    def offer(self, record: Any, key: Hashable) -> None:
+        """Send one record from the reactor thread, or keep it while the reader is slow.
+
+        Of the records with the same ``key`` that wait, only the last is kept, in its own place:
+        progress that nobody has read is worth nothing once there is newer. Never blocks; once the
+        reader has gone, does nothing.
+        """
+        if self._gone:
+            return
+        self.began = True
+        if self._paused:
+            self._offered.pop(key, None)
+            self._offered[key] = record
+        else:
+            self._write(gojson.encode(record) + b"\n")
+
     def _cross(self) -> None:
         with self._changed:
             self._crossing = False
@@ -90,7 +108,9 @@ class NDJSONStream:
         self._write(data)
 
     def _take(self) -> bytes:
-        data = b"".join(self._pending)
+        offered = [gojson.encode(record) + b"\n" for record in self._offered.values()]
+        data = b"".join((*offered, *self._pending))
+        self._offered.clear()
         self._pending.clear()
         self._backlog = 0
         self._changed.notify_all()
@@ -152,6 +172,21 @@ async def answer(
     client has gone. What it returns is the whole reply, as one JSON object; None after a stream.
     Errors before the first record are raised, for the status; later ones are the last record.
     """
+    await answer_through(
+        reactor,
+        request,
+        streaming,
+        lambda stream, cancel: work(None if stream is None else stream.send, cancel),
+    )
+
+
+async def answer_through(
+    reactor: IReactorFromThreads,
+    request: Request,
+    streaming: bool,
+    work: Callable[[NDJSONStream | None, threading.Event], Awaitable[R | None]],
+) -> None:
+    """As :func:`answer`, for work on the reactor thread: it gets the stream, for its ``offer``."""
     cancel = threading.Event()
     if not streaming:
         send_json(request, await _watched(request, cancel, work(None, cancel)))
@@ -159,7 +194,7 @@ async def answer(
     stream = NDJSONStream(reactor, request)
     error: str | None = None
     try:
-        whole = await _watched(request, cancel, work(stream.send, cancel))
+        whole = await _watched(request, cancel, work(stream, cancel))
     except (CancelledError, Cancelled):
         stream.release()
         raise
