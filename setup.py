@@ -9,8 +9,10 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "([^"]+)"', (HERE / "ollama_tw/__init__.py").read_text(), re.M).group(1)
 
 TEST = [
+    "anthropic>=0.40",
     "hypothesis>=6.100",
     "ollama>=0.6",
+    "openai>=1.60",
     "psutil>=5.9",
     "pytest>=8.2",
     "treq>=24.9",
@@ -43,6 +45,7 @@ setup(
         "twisted[tls]>=24.7",
         "werkzeug>=3.0",
         "zope.interface>=6.4",
+        "zstandard>=0.22",
     ],
     extras_require={
         "test": TEST,

@@ -24,6 +24,7 @@ from ollama_tw.http.blobs import Blobs
 from ollama_tw.http.completions import CompletionRoutes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.models import ModelRoutes
+from ollama_tw.http.openai import OpenAIModelRoutes, OpenAIRoutes
 from ollama_tw.http.site import ApiSite, make_site
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.service import Completions
@@ -110,12 +111,15 @@ class Daemon(Service):
         """The doors, and behind each the room that knows."""
         settings = self._settings
         blobs = Blobs(self._store.blobs, self._disk.run)
-        completions = Completions(Catalogue(self._store, self._disk), self._scheduler, settings)
+        catalogue = Catalogue(self._store, self._disk)
+        completions = Completions(catalogue, self._scheduler, settings)
         routes = Routes()
         Health().register(routes)
         blobs.register(routes)
         ModelRoutes(self._reactor, self._store, self._disk, self._scheduler).register(routes)
         CompletionRoutes(self._reactor, completions).register(routes)
+        OpenAIRoutes(self._reactor, completions).register(routes)
+        OpenAIModelRoutes(self._store, self._disk).register(routes)
         guard = Guard(
             OriginPolicy(settings.origins),
             HostPolicy(settings.host, _local_addresses(), socket.gethostname()),
