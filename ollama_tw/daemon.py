@@ -18,16 +18,22 @@ from ollama_tw.endpoint import is_loopback, join_host_port
 from ollama_tw.engine.backends import NoBackend, choose, discover
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
+from ollama_tw.http.anthropic import AnthropicRoutes
 from ollama_tw.http.app import Health, Routes
 from ollama_tw.http.blobs import Blobs
 from ollama_tw.http.completions import CompletionRoutes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.models import ModelRoutes
 from ollama_tw.http.openai import OpenAIModelRoutes, OpenAIRoutes
+from ollama_tw.http.openai_responses import ResponsesRoutes
 from ollama_tw.http.site import ApiSite, make_site
+from ollama_tw.http.tokens import TokenRoutes
+from ollama_tw.http.transcriptions import TranscriptionRoutes
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.service import Completions
+from ollama_tw.inference.tokens import Tokens
 from ollama_tw.interfaces import IBackend
 from ollama_tw.library.store import Store
 from ollama_tw.listening import bind
@@ -78,9 +84,11 @@ class Daemon(Service):
         sys.setswitchinterval(_SWITCH_INTERVAL)
         settings = self._settings
         self._disk = WorkerPool(self._reactor, _DISK_THREADS, "disk")
+        backend = _backend(settings.llm_library)
+        self._vocabularies = Vocabularies(backend, self._disk)
         self._scheduler = Scheduler(
             self._reactor,
-            _backend(settings.llm_library),
+            backend,
             keep_alive=settings.keep_alive,
             max_loaded=settings.max_loaded_models,
             max_queue=settings.max_queue,
@@ -120,6 +128,11 @@ class Daemon(Service):
         CompletionRoutes(self._reactor, completions).register(routes)
         OpenAIRoutes(self._reactor, completions).register(routes)
         OpenAIModelRoutes(self._store, self._disk).register(routes)
+        ResponsesRoutes(self._reactor, completions).register(routes)
+        TranscriptionRoutes(self._reactor, completions).register(routes)
+        tokens = Tokens(catalogue, self._vocabularies, self._disk)
+        AnthropicRoutes(self._reactor, completions, tokens).register(routes)
+        TokenRoutes(tokens).register(routes)
         guard = Guard(
             OriginPolicy(settings.origins),
             HostPolicy(settings.host, _local_addresses(), socket.gethostname()),
