@@ -75,7 +75,7 @@ def usage(record: ChatRecord) -> dict[str, Any]:
     prompt, output = record.prompt_eval_count or 0, record.eval_count or 0
     return {
         "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": record.prompt_cached_count or 0},
+        "input_tokens_details": {"cached_tokens": record.prompt_cached_count or 0, "cache_write_tokens": 0},
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": prompt + output,
