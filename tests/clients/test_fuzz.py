@@ -1,5 +1,6 @@
 """Whatever a body holds, the server answers, and never with a mistake of its own."""
 
+import json
 from typing import Any
 
 import httpx
@@ -121,7 +122,8 @@ def client(scripted: str) -> Any:
 @given(data=st.data())
 def test_no_body_is_a_mistake_of_the_server(client: httpx.Client, path: str, data: st.DataObject) -> None:
     body = data.draw(wounded({"model": data.draw(st.sampled_from(["plain", "talker"])), **BODIES[path]}))
-    reply = client.post(path, json=body)
+    # json.dumps escapes lone surrogates, which a server gets to see as well.
+    reply = client.post(path, content=json.dumps(body))
     assert reply.status_code in (200, 400, 404, 501), reply.text
     assert "internal server error" not in reply.text
     assert "see the server's log" not in reply.text
