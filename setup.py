@@ -11,6 +11,8 @@ VERSION = re.search(r'^__version__ = "([^"]+)"', (HERE / "ollama_tw/__init__.py"
 BENCH = ["rich>=13"]
 TEST = [
     *BENCH,
+    "anthropic>=0.40",
+    "openai>=1.60",
     "gguf>=0.10",
     "hypothesis>=6.100",
     "jsonschema>=4.21",
@@ -49,6 +51,7 @@ setup(
         "twisted[tls]>=24.7",
         "werkzeug>=3.0",
         "zope.interface>=6.4",
+        "zstandard>=0.22",
     ],
     extras_require={
         "bench": BENCH,

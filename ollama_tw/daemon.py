@@ -20,7 +20,9 @@ from ollama_tw.engine.backends import Found, NoBackend, choose, discover
 from ollama_tw.engine.loading import Devices
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
+from ollama_tw.http.anthropic import AnthropicRoutes
 from ollama_tw.http.app import Health, Routes
 from ollama_tw.http.backends import BackendRoutes
 from ollama_tw.http.blobs import Blobs
@@ -28,12 +30,17 @@ from ollama_tw.http.completions import CompletionRoutes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.health import HealthRoutes
 from ollama_tw.http.models import ModelRoutes
+from ollama_tw.http.openai import OpenAIModelRoutes, OpenAIRoutes
+from ollama_tw.http.openai_responses import ResponsesRoutes
 from ollama_tw.http.site import ApiSite, make_site
+from ollama_tw.http.tokens import TokenRoutes
+from ollama_tw.http.transcriptions import TranscriptionRoutes
 from ollama_tw.http.transfers import TransferRoutes
 from ollama_tw.http.websocket import WebSocketDoor
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.embed import Embeddings
 from ollama_tw.inference.service import Completions
+from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.store import Store
 from ollama_tw.listening import Listener
 from ollama_tw.metrics import Metrics
@@ -117,6 +124,7 @@ class Daemon(Service):
         self._disk = WorkerPool(self._reactor, _DISK_THREADS, "disk")
         self._backends = discover()
         self._backend = _choose_backend(self._backends, settings.llm_library)
+        self._vocabularies = Vocabularies(self._backend.backend, self._disk)
         self._scheduler = Scheduler(
             self._reactor,
             self._backend.backend,
@@ -173,6 +181,13 @@ class Daemon(Service):
         transfers.register(routes)
         completion_routes = CompletionRoutes(self._reactor, completions, embeddings)
         completion_routes.register(routes)
+        OpenAIRoutes(self._reactor, completions).register(routes)
+        OpenAIModelRoutes(self._store, self._disk).register(routes)
+        ResponsesRoutes(self._reactor, completions).register(routes)
+        TranscriptionRoutes(self._reactor, completions).register(routes)
+        tokens = Tokens(catalogue, self._vocabularies, self._disk)
+        AnthropicRoutes(self._reactor, completions, tokens).register(routes)
+        TokenRoutes(tokens).register(routes)
         websocket = WebSocketDoor(
             self._reactor,
             {

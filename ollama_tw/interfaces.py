@@ -117,6 +117,9 @@ class Job:
     """Tokens at the beginning that a shift spares."""
     cancel: threading.Event = field(default_factory=threading.Event)
     """Set from any thread: the run ends within one step with :class:`DoneReason` ``CANCELLED``."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Tokens, and what is added to their logits before anything else; tokens that the vocabulary has
+    not are passed over."""
 
 
 class DoneReason(StrEnum):
@@ -256,6 +259,28 @@ class IActivity(Interface):
     steps = Attribute("How many batches were decoded.")
     step_runs = Attribute("How many runs took part in them, all told.")
     step_began = Attribute("``time.monotonic()`` when the step under way began, 0.0 between two steps.")
+
+
+class IVocabulary(Interface):
+    """Text to tokens and back; the attributes and methods are those of :class:`IRunner`."""
+
+    bos_text = Attribute("The text of the beginning-of-sequence token, '' without one.")
+    eos_text = Attribute("The text of the end-of-sequence token, '' without one.")
+    adds_bos = Attribute("Whether tokenising a prompt puts the beginning-of-sequence token before it.")
+
+    def tokenize(text: str, *, add_special: bool = True) -> Sequence[int]:
+        """See :meth:`IRunner.tokenize`."""
+
+    def detokenize(tokens: Sequence[int]) -> str:
+        """See :meth:`IRunner.detokenize`."""
+
+
+class IVocabularyReader(Interface):
+    """What a backend may provide besides :class:`IBackend`: counting tokens without loading weights."""
+
+    def read_vocabulary(model_path: str) -> IVocabulary:
+        """The vocabulary of a model file; called on a worker thread. It gives its memory back when
+        nobody refers to it any more. Raises :class:`LoadError`."""
 
 
 class IBackend(Interface):

@@ -16,7 +16,7 @@ from ollama_tw.engine.threads import WorkerPool, detached
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.app import Routes
 from ollama_tw.http.replies import read_json, send_empty, send_json
-from ollama_tw.http.stream import Emit, NDJSONStream, answer_through
+from ollama_tw.http.stream import Emit, ReplyStream, answer_through
 from ollama_tw.http.transfers import reporter
 from ollama_tw.library.create import create, missing_base, validate
 from ollama_tw.library.names import InvalidName, Name, parse_name, split_source
@@ -100,7 +100,7 @@ class ModelRoutes:
         body = read_json(request, CreateRequest, "api.CreateRequest")
         validate(body)
 
-        async def work(stream: NDJSONStream | None, cancel: threading.Event) -> dict[str, Any] | None:
+        async def work(stream: ReplyStream | None, cancel: threading.Event) -> dict[str, Any] | None:
             missing = await self._disk.run(missing_base, self._store, body)
             if missing is not None:
                 await self._pulls.pull(missing, False, reporter(stream))

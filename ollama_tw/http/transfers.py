@@ -14,7 +14,7 @@ from twisted.web.http import Request
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.app import Routes
 from ollama_tw.http.replies import read_json
-from ollama_tw.http.stream import NDJSONStream, answer_through
+from ollama_tw.http.stream import ReplyStream, answer_through
 from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
 from ollama_tw.library.store import Store
 from ollama_tw.registry.progress import Report
@@ -67,14 +67,14 @@ class TransferRoutes:
     async def _transfer(
         self, request: Request, body: TransferRequest, work: Callable[[Report], Awaitable[None]]
     ) -> None:
-        async def run(stream: NDJSONStream | None, _cancel: threading.Event) -> dict[str, Any] | None:
+        async def run(stream: ReplyStream | None, _cancel: threading.Event) -> dict[str, Any] | None:
             await work(reporter(stream))
             return _SUCCESS if stream is None else None
 
         await answer_through(self._reactor, request, body.stream is not False, run)
 
 
-def reporter(stream: NDJSONStream | None) -> Report:
+def reporter(stream: ReplyStream | None) -> Report:
     """Puts the records of a transfer on ``stream``; without one, nobody reads them."""
 
     def report(record: dict[str, Any]) -> None:

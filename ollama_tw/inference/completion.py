@@ -73,6 +73,7 @@ class Task:
     """Whether the final record carries the tokens of the whole exchange."""
     debug_only: bool = False
     """Whether the prompt alone is wanted."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 def complete(
@@ -103,6 +104,7 @@ def complete(
         shift=task.shift,
         keep=task.keep,
         cancel=cancel,
+        logit_bias=task.logit_bias,
     )
     reply = _Reply(task.shape, emit)
     syntax = task.syntax.after(prompt.text)
@@ -110,7 +112,7 @@ def complete(
         if grammar and task.thinks_first and syntax.thinking is not None and prompt.tokens is None:
             thought = _think(runner, replace(job, grammar=""), syntax, reply)
             job = replace(job, prompt=prompt.text + thought)
-            syntax = PLAIN
+            syntax = replace(syntax, thinking=None)
         parser = StreamParser(syntax, task.tools)
         for piece in measured(runner.generate(job), task.started, metrics):
             reply.add(piece, parser.feed(piece.text))

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.inference.completion import Prompt
-from ollama_tw.interfaces import IRunner
+from ollama_tw.interfaces import IRunner, RunnerError
 from ollama_tw.library.rendering import PromptPath
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE
 from ollama_tw.prompt.conversation import (
@@ -93,6 +93,18 @@ def generate_prompt(
             prompt = _cut(messages, render, runner, options, truncate)
         before = runner.detokenize(request.context) if request.context else ""
         return Prompt(before + prompt.text, truncated=prompt.truncated)
+
+    return build
+
+
+def token_prompt(tokens: tuple[int, ...]) -> PromptBuilder:
+    """A prompt that came as tokens; 400 where one of them is none of the model's."""
+
+    def build(runner: IRunner) -> Prompt:
+        try:
+            return Prompt(runner.detokenize(tokens), tokens)
+        except RunnerError as error:
+            raise OllamaError(400, str(error)) from error
 
     return build
 

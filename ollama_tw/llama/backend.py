@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from ollama_tw.interfaces import IRunner, LoadPlan, Probe, Progress
+from ollama_tw.interfaces import IRunner, IVocabulary, LoadPlan, Probe, Progress
 from ollama_tw.llama.native import NativeDevice, devices
 from ollama_tw.llama.runner import LlamaRunner
+from ollama_tw.llama.vocabulary_file import FileVocabulary
 
 _GPU_KINDS = ("gpu", "igpu")
 
@@ -37,3 +38,8 @@ def probe_gpus(*libraries: str) -> Probe:
 def load(plan: LoadPlan, progress: Progress, uses: Callable[[NativeDevice], bool]) -> IRunner:
     """Load a model onto the GPUs that ``uses`` accepts, and the CPU for what they do not hold."""
     return LlamaRunner(plan, [native for native in devices() if _is_gpu(native) and uses(native)], progress)
+
+
+def read_vocabulary(model_path: str) -> IVocabulary:
+    """See :class:`~ollama_tw.interfaces.IVocabularyReader`."""
+    return FileVocabulary(model_path)

@@ -73,7 +73,7 @@ class Model:
         if not handle:
             if cancelled:
                 raise LoadCancelled("the load was cancelled")
-            raise LoadError(_reason(report, Path(plan.model_path)))
+            raise LoadError(load_failure(report, Path(plan.model_path)))
         self.handle: Any = handle
         self.vocabulary = Vocabulary(handle)
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(handle)
@@ -115,7 +115,7 @@ class Model:
         llama_cpp.llama_model_free(self.handle)
 
 
-def _reason(report: LoadReport, path: Path) -> str:
+def load_failure(report: LoadReport, path: Path) -> str:
     """Why llama.cpp refused the file, in its own words where it found any."""
     lines = [line.split(": ", 1)[-1] for line in report.errors]
     # The last lines only repeat that it failed; the first says why.

@@ -105,7 +105,9 @@ class LlamaRunner:
         if not limit:
             yield Piece("", done=DoneReason.LENGTH, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
-        sampler = Sampler(job.sampling, prompt, self._model.vocabulary, self.context_length, job.grammar)
+        sampler = Sampler(
+            job.sampling, prompt, self._model.vocabulary, self.context_length, job.grammar, job.logit_bias
+        )
         order = Order(prompt, limit, job.cancel, job.logprobs, job.shift, job.keep)
         run = self._batcher.submit(order, sampler)
         assembler = TextAssembler(job.stop)
