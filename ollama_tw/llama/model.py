@@ -112,6 +112,7 @@ class Model:
 
     def close(self) -> None:
         """Give back the memory; no context of the model may be left. Called once."""
+        self.vocabulary.close()
         llama_cpp.llama_model_free(self.handle)
 
 

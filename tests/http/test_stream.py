@@ -172,12 +172,12 @@ class StreamTests(SynchronousTestCase):
         worker.join(30)
         self.assertIsInstance(outcome[0], Cancelled)
         self.reactor.turn()
-        self.stream.close("an error")
+        self.stream.fail(500, "an error")
         self.assertEqual(self.request.wrote, [])
 
     def test_closing_writes_what_is_left_and_the_error_last(self) -> None:
         self.stream.send(1)
-        self.stream.close("it broke")
+        self.stream.fail(500, "it broke")
         self.reactor.turn()
         self.assertEqual(b"".join(self.request.wrote), b'1\n{"error":"it broke"}\n')
         self.assertIsNone(self.request.producer)

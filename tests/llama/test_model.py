@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from ollama_tw.interfaces import Job, LoadCancelled, LoadError, LoadPlan, Sampling
+from ollama_tw.interfaces import Job, LoadCancelled, LoadError, LoadPlan, RunnerError, Sampling
 from ollama_tw.llama.runner import LlamaRunner
 from ollama_tw.plugins.cpu import backend
-from tests.llama.conftest import Load
+from tests.llama.conftest import Load, load
 from tests.llama.models import smollm2
 
 
@@ -122,3 +122,13 @@ def test_a_real_model_cut_short(tmp_path: Path) -> None:
         backend.load(LoadPlan(str(path)), lambda done: True)
     assert str(caught.value).startswith("unable to load model short.gguf: ")
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_the_vocabulary_of_a_model_that_was_unloaded() -> None:
+    runner = load(smollm2())
+    tokens = runner.tokenize("hello")
+    runner.close()
+    with pytest.raises(RunnerError, match="the model was unloaded"):
+        runner.tokenize("hello")
+    with pytest.raises(RunnerError, match="the model was unloaded"):
+        runner.detokenize(tokens)
