@@ -130,7 +130,9 @@ class Daemon(Service):
                 address=", ".join(exposed),
             )
         _log.info("Listening on {addresses} (version {version})", addresses=addresses, version=__version__)
-        self._on_hangup(self._listener.reload)
+        if self._listener.reloadable or self._notifier.active:
+            # Else a hangup means that the terminal has gone, and the server with it.
+            self._on_hangup(self._listener.reload)
         self._reactor.callWhenRunning(self._ready, addresses)
 
     def _ready(self, addresses: str) -> None:
