@@ -137,9 +137,14 @@ class Scheduler:
         loaded = self._serving(wanted)
         if loaded is None:
             place = self._queue.enter()
+
+            def give_up() -> None:
+                cancel.set()
+                self._wake_watchers()
+
             line = Deferred.fromCoroutine(self._stand_in_line(wanted, cancel))
             try:
-                loaded = await place.wait(line, cancel.set)
+                loaded = await place.wait(line, give_up)
             finally:
                 place.leave()
         else:
@@ -198,7 +203,7 @@ class Scheduler:
                 loaded = await self._load(wanted, cancel)
             loaded.take(wanted.keep_alive)
             if cancel.is_set():
-                # It came all the same, and nobody waits for it.
+                # Whoever wanted it has gone: nobody else would give it back.
                 loaded.give_back()
                 raise Cancelled
             return loaded
@@ -209,12 +214,12 @@ class Scheduler:
         plan = wanted.plan
         old = self._loaded.get(plan.model_path)
         if old is not None:
-            await self._retire(old)
+            await self._retire(old, cancel)
             # What the last request insisted on is worth keeping, if this one has no wish.
             if "context_length" not in wanted.explicit:
                 plan = replace(plan, context_length=max(plan.context_length, old.plan.context_length))
         while len(self._loaded) >= self._max_loaded:
-            await self._retire(self._victim())
+            await self._retire(self._victim(), cancel)
         started = self._reactor.seconds()
         _log.info("loading {name}", name=wanted.name)
         runner = await self._fit(wanted, plan, cancel)
@@ -256,7 +261,7 @@ class Scheduler:
             except DoesNotFit as error:
                 if not self._loaded:
                     raise self._load_failed(wanted, error) from error
-                await self._retire(self._victim())
+                await self._retire(self._victim(), cancel)
             except LoadError as error:
                 idle = [loaded for loaded in self._loaded.values() if loaded.idle]
                 if second_try or not idle or not is_out_of_memory(error):
@@ -277,16 +282,23 @@ class Scheduler:
         """Who makes way: an idle model before a busy one, then the one kept for the shortest time."""
         return min(self._loaded.values(), key=lambda one: (not one.idle, one.keep_alive, one.expires_at))
 
-    async def _retire(self, loaded: Loaded) -> None:
-        """Wait until ``loaded`` is idle, with no new requests for it, and unload it."""
+    async def _retire(self, loaded: Loaded, cancel: threading.Event | None = None) -> None:
+        """Wait until ``loaded`` is idle, with no new requests for it, and unload it. With ``cancel``
+        set meanwhile it stays, and Cancelled is raised."""
         loaded.retiring = True
         while not loaded.idle:
             watcher: Deferred[None] = Deferred()
             self._idle_watchers.append(watcher)
             await watcher
+            if cancel is not None and cancel.is_set():
+                loaded.retiring = False
+                raise Cancelled
         await self._unload(loaded)
 
     def _became_idle(self, _loaded: Loaded) -> None:
+        self._wake_watchers()
+
+    def _wake_watchers(self) -> None:
         watchers, self._idle_watchers = self._idle_watchers, []
         for watcher in watchers:
             watcher.callback(None)
@@ -308,7 +320,11 @@ class Scheduler:
         del self._loaded[loaded.key]
         self._steps += getattr(loaded.runner, "steps", 0)
         self._step_runs += getattr(loaded.runner, "step_runs", 0)
-        await self._loader.run(loaded.close)
+        try:
+            await self._loader.run(loaded.close)
+        except Exception:
+            # Foreign code: the next load must not fail for it.
+            _log.failure("unloading {name} failed", name=loaded.name)
         loaded.stop_threads()
         _log.info("unloaded {name}", name=loaded.name)
 
