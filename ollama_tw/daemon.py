@@ -148,7 +148,9 @@ class Daemon(Service):
                 "expose it only to a network whose users you trust",
                 address=", ".join(exposed),
             )
-        self._on_hangup(self._listener.reload)
+        if self._listener.reloadable or self._notifier.active:
+            # Else a hangup means that the terminal has gone, and the server with it.
+            self._on_hangup(self._listener.reload)
         # Said once the reactor runs: before, a signal would end the process without a drain.
         self._reactor.callWhenRunning(self._ready, addresses)
 

@@ -113,6 +113,11 @@ class Listener:
         """Those of the addresses that other machines reach."""
         return [name for name in self.addresses if not name.startswith("/") and not _is_local(name)]
 
+    @property
+    def reloadable(self) -> bool:
+        """Whether there are certificates."""
+        return bool(self._contexts)
+
     def reload(self) -> None:
         """Read the certificates again, for connections to come."""
         for context in self._contexts:

@@ -26,6 +26,11 @@ class Notifier:
         if microseconds.isdecimal() and owner == str(process):
             self.interval = int(microseconds) * _MICROSECOND
 
+    @property
+    def active(self) -> bool:
+        """Whether systemd wants to know."""
+        return bool(self._address)
+
     def tell(self, *lines: str) -> None:
         """Send ``lines`` (``READY=1``, ``STATUS=…``) in one message."""
         if not self._address:

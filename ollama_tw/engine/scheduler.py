@@ -261,7 +261,7 @@ class Scheduler:
             except DoesNotFit as error:
                 if not self._loaded:
                     raise self._load_failed(wanted, error) from error
-                await self._retire(self._victim())
+                await self._retire(self._victim(), cancel)
             except LoadError as error:
                 idle = [loaded for loaded in self._loaded.values() if loaded.idle]
                 if second_try or not idle or not is_out_of_memory(error):

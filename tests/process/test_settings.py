@@ -117,7 +117,8 @@ def test_a_load_that_fails_leaves_nothing(home: Path) -> None:
 
 def test_the_queue_is_bounded(home: Path) -> None:
     with serving(home, OLLAMA_MAX_QUEUE="1") as server:
-        server.generate().until(b"word0")
+        running = server.generate()
+        running.until(b"word0")
         waiting = server.generate(stream=False)
         server.wait_until("ollama_queue_length", 1)
         surplus = server.generate(stream=False)
@@ -128,8 +129,9 @@ def test_the_queue_is_bounded(home: Path) -> None:
             "error": "server busy, please try again.  maximum pending requests exceeded"
         }
         server.open_gate()
-        waiting.end()
-        assert waiting.status() == 200
+        for admitted in (running, waiting):
+            admitted.end()
+            assert admitted.status() == 200
 
 
 def test_two_models_in_memory_and_one(home: Path) -> None:

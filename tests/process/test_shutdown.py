@@ -63,11 +63,19 @@ def test_a_drain_finishes_what_runs_and_refuses_what_waits(home: Path) -> None:
 
 def test_a_second_signal_ends_at_once(home: Path) -> None:
     with serving(home) as server:
-        server.generate().until(b"word0")
+        stream = server.generate()
+        stream.until(b"word0")
         server.signal(signal.SIGTERM)
         server.wait_for("stopping")
         server.signal(signal.SIGTERM)
         assert server.ended() == 128 + signal.SIGTERM
+        stream.close()
+
+
+def test_a_server_without_certificates_goes_with_its_terminal(home: Path) -> None:
+    with serving(home) as server:
+        server.signal(signal.SIGHUP)
+        assert server.ended() == -signal.SIGHUP
 
 
 def test_the_drain_has_a_limit(home: Path) -> None:
