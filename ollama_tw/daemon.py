@@ -48,6 +48,8 @@ class Daemon(Service):
     """One server. It starts in the order key, socket, library, backend, and only then accepts."""
 
     name = "ollama_tw"
+    owns_process = True
+    """Whether the process is there for this service alone, and its signals and threads are too."""
 
     def __init__(self, reactor: Any, settings: Settings) -> None:
         self._reactor = reactor
@@ -76,7 +78,8 @@ class Daemon(Service):
         """Find a backend, wire the parts, and begin to accept."""
         super().startService()  # type: ignore[no-untyped-call]
         assert self._socket is not None
-        sys.setswitchinterval(_SWITCH_INTERVAL)
+        if self.owns_process:
+            sys.setswitchinterval(_SWITCH_INTERVAL)
         settings = self._settings
         self._disk = WorkerPool(self._reactor, _DISK_THREADS, "disk")
         self._backends = discover()
@@ -168,8 +171,9 @@ class Daemon(Service):
     def stopService(self) -> Deferred[None]:
         """Drain; a second signal meanwhile ends the process at once."""
         super().stopService()  # type: ignore[no-untyped-call]
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _leave_at_once)
+        if self.owns_process:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, _leave_at_once)
         return Deferred.fromCoroutine(self._drain())
 
 
