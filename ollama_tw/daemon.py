@@ -72,6 +72,8 @@ class Daemon(Service):
     """One server. It starts in the order key, socket, library, backend, and only then accepts."""
 
     name = "ollama_tw"
+    owns_process = True
+    """Whether the process is there for this service alone, and its signals and threads are too."""
 
     def __init__(
         self,
@@ -119,7 +121,8 @@ class Daemon(Service):
         if not self._prepared:
             # ``twist``, unlike ``twistd``, does not ask a service for its privileged part.
             self._prepare()
-        sys.setswitchinterval(_SWITCH_INTERVAL)
+        if self.owns_process:
+            sys.setswitchinterval(_SWITCH_INTERVAL)
         settings = self._settings
         self._disk = WorkerPool(self._reactor, _DISK_THREADS, "disk")
         self._backends = discover()
@@ -148,7 +151,7 @@ class Daemon(Service):
                 "expose it only to a network whose users you trust",
                 address=", ".join(exposed),
             )
-        if self._listener.reloadable or self._notifier.active:
+        if self.owns_process and (self._listener.reloadable or self._notifier.active):
             # Else a hangup means that the terminal has gone, and the server with it.
             self._on_hangup(self._listener.reload)
         # Said once the reactor runs: before, a signal would end the process without a drain.
@@ -258,8 +261,9 @@ class Daemon(Service):
     def stopService(self) -> Deferred[None]:
         """Drain; a second signal meanwhile ends the process at once."""
         super().stopService()  # type: ignore[no-untyped-call]
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _leave_at_once)
+        if self.owns_process:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, _leave_at_once)
         return Deferred.fromCoroutine(self._drain())
 
 
