@@ -187,6 +187,13 @@ def test_a_tool_that_must_be_called(chat: Chat, choice: Any, name: str) -> None:
     assert (answer.finish_reason, answer.message.content) == ("tool_calls", "")
 
 
+def test_a_model_thinks_before_a_call_that_must_come(chat: Chat) -> None:
+    forced = '<think>hm</think>no MUST {"name": "time", "arguments": {"city": "Rome"}}'
+    [answer] = chat(forced, tools=TOOLS, tool_choice="required").choices
+    assert answer.message.model_extra["reasoning"] == "hm"
+    assert [call.function.name for call in answer.message.tool_calls] == ["time"]
+
+
 def test_no_tool_may_be_called(chat: Chat) -> None:
     [answer] = chat(CALL, tools=TOOLS, tool_choice="none").choices
     assert answer.message.tool_calls is None
