@@ -8,11 +8,10 @@ Source: ``spec/inference-api.md`` sections 6.0 and 7.1; ``spec/better.md`` row 7
 
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import zstandard
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore, fail
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
@@ -89,17 +88,21 @@ async def together(runs: Sequence[Callable[[], Coroutine[Any, Any, R]]], cancel:
         cancel.set()
         return failure
 
+    def start(run: Callable[[], Coroutine[Any, Any, R]]) -> Deferred[R]:
+        if cancel.is_set():
+            return fail(Cancelled())
+        # Before the turn is given up: the next one is to see it.
+        return Deferred.fromCoroutine(run()).addErrback(failed)
+
     # One request must not fill the whole queue.
     turns = DeferredSemaphore(_AT_ONCE)
-    started = [turns.run(partial(_start, run)).addErrback(failed) for run in runs]
+    started = [turns.run(start, run) for run in runs]
     results = await DeferredList(started, consumeErrors=True)
     if failures:
         failures[0].raiseException()
+    if not all(succeeded for succeeded, _ in results):
+        raise Cancelled
     return [result for _, result in results]
-
-
-def _start(run: Callable[[], Coroutine[Any, Any, R]]) -> Deferred[R]:
-    return Deferred.fromCoroutine(run())
 
 
 def _data(record: Any) -> bytes:
