@@ -30,7 +30,7 @@ from ollama_tw.http.completions import CompletionRoutes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.health import HealthRoutes
 from ollama_tw.http.models import ModelRoutes
-from ollama_tw.http.openai import OpenAIModelRoutes, OpenAIRoutes
+from ollama_tw.http.openai import OpenAIEmbeddingRoutes, OpenAIModelRoutes, OpenAIRoutes
 from ollama_tw.http.openai_responses import ResponsesRoutes
 from ollama_tw.http.site import ApiSite, make_site
 from ollama_tw.http.tokens import TokenRoutes
@@ -191,6 +191,7 @@ class Daemon(Service):
         ResponsesRoutes(self._reactor, completions).register(routes)
         TranscriptionRoutes(self._reactor, completions).register(routes)
         tokens = Tokens(catalogue, self._vocabularies, self._disk)
+        OpenAIEmbeddingRoutes(self._reactor, embeddings, tokens).register(routes)
         AnthropicRoutes(self._reactor, completions, tokens).register(routes)
         TokenRoutes(tokens).register(routes)
         websocket = WebSocketDoor(
