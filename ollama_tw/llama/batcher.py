@@ -68,6 +68,9 @@ class Batcher:
         self._context = ready.result()
         self.context_length = self._context.length
         self._worth_copying = max(_COPY_LEAST, self.context_length // _COPY_FRACTION)
+        if model.keeps_state:
+            # A running state has no beginning to copy, and none is waited for.
+            self._worth_copying = self.context_length
 
     # On any thread.
 

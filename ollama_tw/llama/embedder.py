@@ -13,7 +13,7 @@ from ollama_tw.llama.model import Model
 
 _log = logging.getLogger("ollama_tw.llama")
 
-# Encoders have no KV cache, so that more inputs at once cost nothing.
+# Without a KV cache more inputs at once cost nothing.
 _ENCODER_SEQUENCES = 32
 
 
@@ -28,7 +28,7 @@ class Embedder:
     """A context for embeddings and the thread that owns it. Raises :class:`LoadError`."""
 
     def __init__(self, model: Model, plan: LoadPlan) -> None:
-        if model.pools:
+        if model.pools and model.looks_both_ways:
             plan = replace(plan, slots=max(plan.slots, _ENCODER_SEQUENCES))
         self._waiting: deque[_Input] = deque()
         self._wake = threading.Condition()

@@ -92,6 +92,12 @@ class Model:
         architecture = self.metadata.get("general.architecture", "")
         return f"{architecture}.pooling_type" in self.metadata
 
+    @property
+    def looks_both_ways(self) -> bool:
+        """Whether the model reads a text as a whole, and so keeps no KV cache."""
+        architecture = self.metadata.get("general.architecture", "")
+        return self.metadata.get(f"{architecture}.attention.causal") == "false"
+
     def _read_metadata(self) -> Mapping[str, str]:
         """The file's scalar metadata; arrays are left where they are."""
         found = {}
