@@ -91,8 +91,8 @@ def other_port() -> str:
 def converse(client: Client, question: str) -> None:
     """Print the answer as it comes, and how fast it came."""
     messages = [{"role": "user", "content": question}]
-    # So small a model is easily led astray by chance.
-    options = {"temperature": 0}
+    # So small a model is easily led astray by chance, and does not always find an end.
+    options = {"temperature": 0, "num_predict": 300}
     print(flush=True)
     for record in client.stream("/api/chat", {"model": MODEL, "messages": messages, "options": options}):
         print(record["message"]["content"], end="", flush=True)

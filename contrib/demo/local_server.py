@@ -100,6 +100,7 @@ class LocalServer:
             [Path(sys.executable).with_name("ollama"), "serve"],
             env=dict(environ),
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             process_group=0,

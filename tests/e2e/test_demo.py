@@ -1,0 +1,68 @@
+"""What ``make run`` shows."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import StartServer
+from tests.e2e.server import ROOT, Server
+
+pytestmark = pytest.mark.skipif(
+    not Path(sys.executable).with_name("ollama").exists(),
+    reason="the demo starts the installed program: `make test` installs it",
+)
+
+
+def start_demo(directory: Path, model_file: Path, host: str) -> Server:
+    command = [sys.executable, str(ROOT / "contrib/demo/demo.py"), str(model_file)]
+    return Server(directory, command=command, OLLAMA_HOST=host, PROMPT="Say hello.")
+
+
+def free_port(start: StartServer) -> int:
+    server = start().ready()
+    server.end()
+    return server.port
+
+
+def test_it_asks_its_question_and_serves_until_it_is_told_to_stop(
+    start: StartServer, tmp_path: Path, model_file: Path
+) -> None:
+    port = free_port(start)
+    demo = start_demo(tmp_path, model_file, f"127.0.0.1:{port}")
+    try:
+        demo.wait_for("Ctrl-C stops it")
+        order = [
+            f"The server listens on http://127.0.0.1:{port}; its models lie in {tmp_path}/.cache/models\n",
+            "uploading 98 MB\n",
+            "success\n",
+            "smollm2:135m is asked: Say hello.\n",
+            "tokens a second)\n",
+            f"curl http://127.0.0.1:{port}/api/chat",
+        ]
+        assert sorted(order, key=demo.log.index) == order
+        demo.host, demo.port = "127.0.0.1", port
+        assert demo.get("/api/tags").json["models"][0]["name"] == "smollm2:135m"
+        assert demo.end(signal.SIGINT) == 0
+        assert demo.log.endswith("==> The server has stopped\n")
+        assert not (tmp_path / ".ollama").exists()
+    finally:
+        # Killed, it could not stop its server.
+        demo.process.terminate()
+        demo.ended()
+        demo.discard()
+
+
+def test_it_leaves_another_server_alone(start: StartServer, tmp_path: Path, model_file: Path) -> None:
+    other = start().ready()
+    demo = start_demo(tmp_path, model_file, f"127.0.0.1:{other.port}")
+    try:
+        assert demo.ended() == 1
+        assert demo.log == (
+            f"\n{other.url} is taken by an Ollama server (version 0.5.0), which is left alone.\n"
+            "Choose another port: make run OLLAMA_HOST=127.0.0.1:11435\n"
+        )
+        assert other.get("/api/tags").body == b'{"models":[]}'
+    finally:
+        demo.discard()
