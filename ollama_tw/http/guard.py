@@ -29,16 +29,6 @@ class Decision:
 GO_ON = Decision()
 REFUSED = Decision(403)
 
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0")
-_LOCAL_SCHEMES = ("app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*")
-_KNOWN_SCHEMES = (
-    "http://",
-    "https://",
-    "chrome-extension://",
-    "safari-extension://",
-    "moz-extension://",
-    "ms-browser-extension://",
-)
 _METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _ALLOWED_HEADERS = ",".join(
     (
@@ -72,21 +62,12 @@ _PREFLIGHT: Headers = (
 class OriginPolicy:
     """Which web pages may use the API (CORS).
 
-    ``origins`` are the entries of ``OLLAMA_ORIGINS``; pages of this machine and of desktop
-    applications are always welcome. Raises ValueError on an entry that can match nothing: one
-    with two ``*``, or without ``*`` and with a scheme that no browser sends.
+    ``origins`` are those of the settings, pages of this machine and of desktop applications included:
+    whole origins, or with one ``*`` for any text.
     """
 
     def __init__(self, origins: Iterable[str]) -> None:
-        listed = [entry for origin in origins if (entry := origin.strip().lower())]
-        for entry in listed:
-            if entry.count("*") > 1:
-                raise ValueError(f"OLLAMA_ORIGINS: only one * is allowed in {entry!r}")
-            if "*" not in entry and not entry.startswith(_KNOWN_SCHEMES):
-                raise ValueError(f"OLLAMA_ORIGINS: {entry!r} must start with http:// or https://")
-        for host in _LOCAL_HOSTS:
-            listed += [f"http://{host}", f"https://{host}", f"http://{host}:*", f"https://{host}:*"]
-        listed += _LOCAL_SCHEMES
+        listed = tuple(origins)
         self._any = "*" in listed
         self._exact = frozenset(entry for entry in listed if "*" not in entry)
         self._wildcards = [tuple(entry.split("*")) for entry in listed if "*" in entry]

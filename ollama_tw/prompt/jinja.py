@@ -22,19 +22,6 @@ _TRIAL_TIME = datetime(2025, 1, 1)
 _TRIAL_SYSTEM = "trialsystemtext"
 _TRIAL_USER = "trialusertext"
 
-_SPLIT_AT_THINKING_END = ("content.split('</think>')", 'content.split("</think>")')
-_TOOL_RESULT_SIGNS = (
-    "tool_response",
-    "tool_results",
-    "ipython",
-    "role'] == 'tool'",
-    'role\'] == "tool"',
-    "role\"] == 'tool'",
-    'role"] == "tool"',
-    "message.role == 'tool'",
-    'message.role == "tool"',
-)
-
 
 class ChatTemplate:
     """A compiled template; renders from any thread, and from several at once.
@@ -132,33 +119,6 @@ class ChatTemplate:
             except Exception as error:  # whatever a stranger's program can raise
                 raise TemplateError(_sentence("the chat template failed", error)) from error
         return "".join(pieces)
-
-
-def jinja_capabilities(source: str) -> frozenset[str]:
-    """``tools`` and ``thinking``, as far as the text of a chat template tells of them.
-
-    Source: ``spec/inference-api.md`` section 0.5.
-    """
-    found = set()
-    if "tools" in source or "tool_call" in source:
-        found.add("tools")
-    splits = any(sign in source for sign in _SPLIT_AT_THINKING_END)
-    forwards = "reasoning_content" in source or "<SPECIAL_12>" in source
-    if ("<think>" in source and "</think>" in source) or (splits and not forwards):
-        found.add("thinking")
-    return frozenset(found)
-
-
-def has_tool_round_trip(source: str) -> bool:
-    """Whether a chat template shows the model both its tool calls and their results.
-
-    Source: ``spec/models-and-cli.md`` section 7.7.
-    """
-    return (
-        "tools" in jinja_capabilities(source)
-        and ("tool_calls" in source or "assistant_tool_call" in source)
-        and any(sign in source for sign in _TOOL_RESULT_SIGNS)
-    )
 
 
 @functools.cache

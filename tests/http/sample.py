@@ -9,6 +9,7 @@ from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.app import Health, Routes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.replies import read_json, send_empty, send_json
+from ollama_tw.settings import LOCAL_ORIGINS
 
 
 class Body(msgspec.Struct):
@@ -77,7 +78,7 @@ def build(origins: tuple[str, ...] = ()) -> tuple[Routes, Sample, Guard]:
     routes, sample = Routes(), Sample()
     Health().register(routes)
     sample.register(routes)
-    return routes, sample, Guard(OriginPolicy(origins), HostPolicy("127.0.0.1", [], "box"))
+    return routes, sample, Guard(OriginPolicy([*LOCAL_ORIGINS, *origins]), HostPolicy("127.0.0.1", [], "box"))
 
 
 def head(method: str, path: str, *lines: str) -> bytes:

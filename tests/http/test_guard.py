@@ -1,6 +1,7 @@
 import pytest
 
 from ollama_tw.http.guard import GO_ON, Decision, HostPolicy, OriginPolicy
+from ollama_tw.settings import LOCAL_ORIGINS
 
 HOST = "127.0.0.1:11434"
 PREFLIGHT = (
@@ -21,7 +22,7 @@ PREFLIGHT = (
 @pytest.mark.parametrize("origin", [None, "", "http://127.0.0.1:11434", "https://127.0.0.1:11434"])
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_no_origin_and_the_servers_own_are_no_business_of_cors(origin: str | None, method: str) -> None:
-    assert OriginPolicy([]).decide(method, origin, HOST) == GO_ON
+    assert OriginPolicy(LOCAL_ORIGINS).decide(method, origin, HOST) == GO_ON
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,8 @@ def test_no_origin_and_the_servers_own_are_no_business_of_cors(origin: str | Non
 def test_welcome_origins(origin: str) -> None:
     policy = OriginPolicy(
         [
-            " HTTPS://Example.com ",
-            "",
+            *LOCAL_ORIGINS,
+            "https://example.com",
             "https://*.wild.example",
             "chrome-extension://*",
             "http://pre-*-post.example",
@@ -72,7 +73,7 @@ def test_welcome_origins(origin: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS"])
 def test_foreign_origins_are_refused_whatever_the_method(origin: str, method: str) -> None:
-    policy = OriginPolicy(["https://example.com", "https://*.wild.example"])
+    policy = OriginPolicy([*LOCAL_ORIGINS, "https://example.com", "https://*.wild.example"])
     assert policy.decide(method, origin, HOST) == Decision(403)
 
 
@@ -84,7 +85,7 @@ def test_star_allows_all_and_varies_by_nothing() -> None:
 
 
 def test_preflight_of_a_listed_origin() -> None:
-    assert OriginPolicy([]).decide("OPTIONS", "http://localhost:3000", HOST) == Decision(
+    assert OriginPolicy(LOCAL_ORIGINS).decide("OPTIONS", "http://localhost:3000", HOST) == Decision(
         204,
         (
             *PREFLIGHT,
@@ -94,12 +95,6 @@ def test_preflight_of_a_listed_origin() -> None:
             ("Vary", "Access-Control-Request-Headers"),
         ),
     )
-
-
-@pytest.mark.parametrize("origin", ["http://*.a.*", "example.com", "ftp://example.com", "**"])
-def test_origins_that_match_nothing_stop_the_start(origin: str) -> None:
-    with pytest.raises(ValueError, match="OLLAMA_ORIGINS"):
-        OriginPolicy(["http://ok.example", origin])
 
 
 LOOPBACK = HostPolicy("127.0.0.1", ["203.0.113.7", "fe80::1"], "MyBox")

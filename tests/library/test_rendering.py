@@ -3,7 +3,13 @@
 import pytest
 
 from ollama_tw.library.manifests import ModelConfig
-from ollama_tw.library.rendering import PromptPath, Rendering, choose_rendering
+from ollama_tw.library.rendering import (
+    PromptPath,
+    Rendering,
+    choose_rendering,
+    jinja_capabilities,
+    jinja_has_tool_round_trip,
+)
 from ollama_tw.library.template_scan import scan_template
 
 PLAIN = "{{ range .Messages }}{{ .Content }}{{ end }}"
@@ -71,3 +77,39 @@ def test_harmony() -> None:
         PromptPath.RENDERED, True, harmony=True
     )
     assert not choose(PLAIN, JINJA_TOOLS, config=config).harmony
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ messages }}", set()),
+        ("{% if tools %}", {"tools"}),
+        ("message.tool_call", {"tools"}),
+        ("<think> </think>", {"thinking"}),
+        ("</think>", set()),
+        ("content.split('</think>')", {"thinking"}),
+        ('content.split("</think>")', {"thinking"}),
+        ("content.split('</think>') reasoning_content", set()),
+        ("content.split('</think>') <SPECIAL_12>", set()),
+        ("<think>content.split('</think>') reasoning_content", {"thinking"}),
+    ],
+)
+def test_capabilities(source: str, expected: set[str]) -> None:
+    assert jinja_capabilities(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("tools tool_calls message.role == 'tool'", True),
+        ('tools tool_calls message["role"] == "tool"', True),
+        ("tools tool_calls message['role'] == 'tool'", True),
+        ("tools assistant_tool_call ipython", True),
+        ("tool_calls tool_response", True),
+        ("tool_calls", False),
+        ("tools tool_response", False),
+        ("message.role == 'tool'", False),
+    ],
+)
+def test_tool_round_trip(source: str, expected: bool) -> None:
+    assert jinja_has_tool_round_trip(source) is expected

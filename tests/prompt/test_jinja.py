@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from ollama_tw.prompt.budget import MAX_OUTPUT, LimitExceeded, TemplateError
-from ollama_tw.prompt.jinja import ChatTemplate, has_tool_round_trip, jinja_capabilities
+from ollama_tw.prompt.jinja import ChatTemplate
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 from tests.prompt import templates
 
@@ -362,42 +362,3 @@ def test_a_long_honest_prompt_passes() -> None:
 def test_a_template_that_does_not_compile(source: str) -> None:
     with pytest.raises(TemplateError, match=r"^the chat template (does not compile: |is too long$)"):
         ChatTemplate(source, bos="", eos="")
-
-
-# What the text of a template tells
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("{{ messages }}", set()),
-        ("{% if tools %}", {"tools"}),
-        ("message.tool_call", {"tools"}),
-        ("<think> </think>", {"thinking"}),
-        ("</think>", set()),
-        ("content.split('</think>')", {"thinking"}),
-        ('content.split("</think>")', {"thinking"}),
-        ("content.split('</think>') reasoning_content", set()),
-        ("content.split('</think>') <SPECIAL_12>", set()),
-        ("<think>content.split('</think>') reasoning_content", {"thinking"}),
-    ],
-)
-def test_capabilities(source: str, expected: set[str]) -> None:
-    assert jinja_capabilities(source) == expected
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("tools tool_calls message.role == 'tool'", True),
-        ('tools tool_calls message["role"] == "tool"', True),
-        ("tools tool_calls message['role'] == 'tool'", True),
-        ("tools assistant_tool_call ipython", True),
-        ("tool_calls tool_response", True),
-        ("tool_calls", False),
-        ("tools tool_response", False),
-        ("message.role == 'tool'", False),
-    ],
-)
-def test_tool_round_trip(source: str, expected: bool) -> None:
-    assert has_tool_round_trip(source) is expected
