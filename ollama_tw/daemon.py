@@ -18,6 +18,7 @@ from ollama_tw.durations import FOREVER, SECOND, format_duration
 from ollama_tw.endpoint import is_loopback, join_host_port
 from ollama_tw.engine.backends import Found, NoBackend, choose, discover
 from ollama_tw.engine.scheduler import Scheduler
+from ollama_tw.engine.sources import Sources
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.app import Health, Routes
@@ -29,6 +30,7 @@ from ollama_tw.http.models import ModelRoutes
 from ollama_tw.http.site import ApiSite, make_site
 from ollama_tw.http.websocket import WebSocketDoor
 from ollama_tw.inference.catalogue import Catalogue
+from ollama_tw.inference.remote import Remotes
 from ollama_tw.inference.service import Completions
 from ollama_tw.library.store import Store
 from ollama_tw.listening import bind
@@ -84,9 +86,11 @@ class Daemon(Service):
         self._disk = WorkerPool(self._reactor, _DISK_THREADS, "disk")
         self._backends = discover()
         self._backend = _choose_backend(self._backends, settings.llm_library)
+        sources = Sources(self._backend, self._backends)
+        self._remotes = Remotes(sources)
         self._scheduler = Scheduler(
             self._reactor,
-            self._backend.backend,
+            sources,
             keep_alive=settings.keep_alive,
             max_loaded=settings.max_loaded_models,
             max_queue=settings.max_queue,
@@ -117,12 +121,14 @@ class Daemon(Service):
         """The doors, and behind each the room that knows."""
         settings = self._settings
         blobs = Blobs(self._store.blobs, self._disk.run)
-        completions = Completions(Catalogue(self._store, self._disk), self._scheduler, settings)
+        completions = Completions(
+            Catalogue(self._store, self._disk, self._remotes), self._scheduler, settings
+        )
         routes = Routes()
         Health().register(routes)
         BackendRoutes(self._backends, self._backend, self._disk).register(routes)
         blobs.register(routes)
-        models = ModelRoutes(self._reactor, self._store, self._disk, self._scheduler)
+        models = ModelRoutes(self._reactor, self._store, self._disk, self._scheduler, self._remotes)
         models.register(routes)
         completion_routes = CompletionRoutes(self._reactor, completions)
         completion_routes.register(routes)
