@@ -1,8 +1,7 @@
-from ollama_tw.plugins.echo import backend
-from ollama_tw.testing.contract import BackendContract
-
 from ollama_tw.engine.backends import discover
 from ollama_tw.interfaces import IRunner, Job, LoadPlan
+from ollama_tw.plugins.echo import backend
+from ollama_tw.testing.contract import BackendContract
 
 
 class TestEcho(BackendContract):

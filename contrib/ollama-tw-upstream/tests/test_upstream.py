@@ -6,10 +6,10 @@ llama-server -m smollm2.gguf --port 8081 -c 2048 -np 2 --embeddings
 import os
 
 import pytest
-from ollama_tw.plugins.upstream import backend
-from ollama_tw.testing.contract import BackendContract
 
 from ollama_tw.interfaces import IRunner, LoadError, LoadPlan
+from ollama_tw.plugins.upstream import backend
+from ollama_tw.testing.contract import BackendContract
 
 SERVER = os.environ.get("UPSTREAM_TEST", "")
 needs_server = pytest.mark.skipif(not SERVER, reason="UPSTREAM_TEST names no server")
