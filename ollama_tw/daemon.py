@@ -19,6 +19,7 @@ from ollama_tw.durations import FOREVER, SECOND, format_duration
 from ollama_tw.engine.backends import Found, NoBackend, choose, discover
 from ollama_tw.engine.loading import Devices
 from ollama_tw.engine.scheduler import Scheduler
+from ollama_tw.engine.sources import Sources
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
@@ -39,6 +40,7 @@ from ollama_tw.http.transfers import TransferRoutes
 from ollama_tw.http.websocket import WebSocketDoor
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.embed import Embeddings
+from ollama_tw.inference.remote import Remotes
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.store import Store
@@ -127,10 +129,12 @@ class Daemon(Service):
         self._disk = WorkerPool(self._reactor, _DISK_THREADS, "disk")
         self._backends = discover()
         self._backend = _choose_backend(self._backends, settings.llm_library)
-        self._vocabularies = Vocabularies(self._backend.backend, self._disk)
+        sources = Sources(self._backend, self._backends)
+        self._remotes = Remotes(sources)
+        self._vocabularies = Vocabularies(sources, self._disk)
         self._scheduler = Scheduler(
             self._reactor,
-            self._backend.backend,
+            sources,
             keep_alive=settings.keep_alive,
             max_loaded=settings.max_loaded_models,
             max_queue=settings.max_queue,
@@ -171,7 +175,7 @@ class Daemon(Service):
         """The doors, and behind each the room that knows."""
         settings = self._settings
         blobs = Blobs(self._store.blobs, self._disk.run)
-        catalogue = Catalogue(self._store, self._disk)
+        catalogue = Catalogue(self._store, self._disk, self._remotes)
         completions = Completions(catalogue, self._scheduler, settings, self._metrics)
         embeddings = Embeddings(catalogue, self._scheduler, settings)
         routes = Routes()
@@ -179,7 +183,9 @@ class Daemon(Service):
         HealthRoutes(self._metrics, lambda: not self._draining).register(routes)
         BackendRoutes(self._backends, self._backend, self._disk).register(routes)
         blobs.register(routes)
-        models = ModelRoutes(self._reactor, self._store, self._disk, self._scheduler, self._pulls)
+        models = ModelRoutes(
+            self._reactor, self._store, self._disk, self._scheduler, self._pulls, self._remotes
+        )
         models.register(routes)
         pushes = Pushes(self._network, self._signer, self._store, self._disk.run)
         transfers = TransferRoutes(self._reactor, self._store, self._disk.run, self._pulls, pushes)

@@ -301,4 +301,32 @@ class IBackend(Interface):
         nothing left behind, :class:`LoadCancelled` when ``progress`` answers False."""
 
 
+@dataclass(frozen=True)
+class RemoteModel:
+    """A model that a backend has without a file of ours."""
+
+    name: str
+    """As users write it: ``[namespace/]model[:tag]``. What is no such name is not listed."""
+    location: str
+    """What the backend finds in ``LoadPlan.model_path`` when it is to load the model, such as a URL."""
+    host: str
+    """Whose it is, for people: shown as ``remote_host``."""
+    metadata: Mapping[str, str | int] = field(default_factory=dict)
+    """What is known of it, by the keys of GGUF: ``general.architecture``, ``tokenizer.chat_template`` (in
+    Jinja), ``{architecture}.context_length``."""
+
+
+class IModelSource(Interface):
+    """What a backend provides beside :class:`IBackend` if it has models of its own.
+
+    Its models are listed beside those of the library and loaded by it, whichever backend was chosen
+    for the library's; a model of the library goes before one of the same name.
+    """
+
+    def models() -> Sequence[RemoteModel]:
+        """The models that can be loaded now. Called on a worker thread whenever models are listed or
+        one is asked for that the library has not; takes a second at most. Empty where they cannot be
+        known."""
+
+
 ModelMetadata = Mapping[str, str]

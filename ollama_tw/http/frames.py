@@ -83,6 +83,8 @@ class FrameRequest:
 
     def __init__(self, path: str, frame: Frame, peer: IAddress, connection: Any) -> None:
         self.path = path.encode()
+        self.route = path
+        """What its figures are counted under."""
         self.id = frame.id
         self.model = frame.model
         self.content = BytesIO(frame.body)

@@ -18,10 +18,11 @@ from ollama_tw.http.app import Routes
 from ollama_tw.http.replies import read_json, send_empty, send_json
 from ollama_tw.http.stream import Emit, ReplyStream, answer_through
 from ollama_tw.http.transfers import reporter
+from ollama_tw.inference.remote import Remotes
 from ollama_tw.library.create import create, missing_base, validate
 from ollama_tw.library.names import InvalidName, Name, parse_name, split_source
 from ollama_tw.library.queries import list_models, show_model
-from ollama_tw.library.show import details
+from ollama_tw.library.show import details, show_reply, tags_entry
 from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.registry.pull import Pulls
 from ollama_tw.wire.models import CopyRequest, CreateRequest, DeleteRequest, ShowRequest
@@ -42,12 +43,14 @@ class ModelRoutes:
         disk: WorkerPool,
         scheduler: Scheduler,
         pulls: Pulls,
+        remotes: Remotes,
     ) -> None:
         self._reactor = reactor
         self._store = store
         self._disk = disk
         self._scheduler = scheduler
         self._pulls = pulls
+        self._remotes = remotes
 
     def register(self, routes: Routes) -> None:
         routes.add("HEAD GET", "/api/tags", self.tags)
@@ -58,7 +61,13 @@ class ModelRoutes:
         routes.add("DELETE", "/api/delete", self.delete)
 
     async def tags(self, request: Request) -> None:
-        send_json(request, {"models": await self._disk.run(list_models, self._store)})
+        send_json(request, {"models": await self._disk.run(self._tags)})
+
+    def _tags(self) -> list[dict[str, Any]]:
+        installed = list_models(self._store)
+        names = {entry["name"].lower() for entry in installed}
+        remote = [tags_entry(one.model, one.header) for one in self._remotes.all()]
+        return installed + [entry for entry in remote if entry["name"].lower() not in names]
 
     async def ps(self, request: Request) -> None:
         send_json(request, {"models": [await self._ps_entry(loaded) for loaded in self._scheduler.loaded()]})
@@ -93,7 +102,10 @@ class ModelRoutes:
         try:
             model = self._store.load(self._store.resolve(name))
         except ModelNotFound as error:
-            raise OllamaError(404, f"model '{name.short}' not found") from error
+            remote = self._remotes.find(name)
+            if remote is None:
+                raise OllamaError(404, f"model '{name.short}' not found") from error
+            return show_reply(remote.model, remote.header, system=body.system, options=body.options)
         return show_model(self._store, model, body)
 
     async def create(self, request: Request) -> None:

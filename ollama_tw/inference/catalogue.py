@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
+from ollama_tw.inference.remote import Remote, Remotes
 from ollama_tw.library.gguf import Header
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
 from ollama_tw.library.queries import capabilities
 from ollama_tw.library.rendering import Rendering
-from ollama_tw.library.show import model_rendering
+from ollama_tw.library.show import model_capabilities, model_rendering
 from ollama_tw.library.store import ModelNotFound, Store
 
 
@@ -44,11 +45,12 @@ def not_pulled(sent: str) -> OllamaError:
 
 
 class Catalogue:
-    """The installed models, looked up on the disk pool."""
+    """The installed models and those of ``remotes``, looked up on the disk pool."""
 
-    def __init__(self, store: Store, disk: WorkerPool) -> None:
+    def __init__(self, store: Store, disk: WorkerPool, remotes: Remotes | None = None) -> None:
         self._store = store
         self._disk = disk
+        self._remotes = remotes
 
     async def find(
         self, sent: str, missing: Callable[[str], OllamaError] = not_found, *, any_case: bool = True
@@ -68,7 +70,10 @@ class Catalogue:
         try:
             model = await self._disk.run(self._load, name, any_case)
         except ModelNotFound as error:
-            raise missing(sent) from error
+            remote = None if self._remotes is None else await self._disk.run(self._remotes.find, name)
+            if remote is None:
+                raise missing(sent) from error
+            return _remote_entry(sent, remote)
         if model.is_remote:
             if source is Source.LOCAL:
                 raise missing(sent)
@@ -84,3 +89,9 @@ class Catalogue:
         header = self._store.header(model)
         rendering = model_rendering(model, header)
         return Entry(sent, model, header, rendering, frozenset(capabilities(self._store, model)))
+
+
+def _remote_entry(sent: str, remote: Remote) -> Entry:
+    rendering = model_rendering(remote.model, remote.header)
+    found = frozenset(model_capabilities(remote.model, remote.header))
+    return Entry(sent, remote.model, remote.header, rendering, found)

@@ -1,7 +1,6 @@
-from ollama_tw.plugins.echo import backend
-
 from ollama_tw.engine.backends import discover
 from ollama_tw.interfaces import IRunner, Job, LoadPlan
+from ollama_tw.plugins.echo import backend
 from ollama_tw.testing.contract import BackendContract
 
 

@@ -1,0 +1,14 @@
+from setuptools import setup
+
+setup(
+    name="ollama-tw-upstream",
+    version="1.0.0",
+    description="Models of any OpenAI-compatible engine, served by ollama_tw",
+    license="MIT",
+    python_requires=">=3.11",
+    # ollama_tw.plugins belongs to ollama_tw: one module of ours goes into it, and no __init__.py.
+    packages=["ollama_tw_upstream", "ollama_tw.plugins"],
+    install_requires=["ollama-tw>=0.5"],
+    extras_require={"test": ["pytest>=8"]},
+    zip_safe=False,
+)

@@ -1,0 +1,70 @@
+"""Models that backends have without a file of ours, in the form of those that the library has."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_tw.engine.sources import Sources
+from ollama_tw.interfaces import RemoteModel
+from ollama_tw.library.gguf import Header
+from ollama_tw.library.manifests import CONFIG, MANIFEST_TYPE, Layer, Manifest, ModelConfig
+from ollama_tw.library.model import Model
+from ollama_tw.library.names import InvalidName, Name, parse_name
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A model that is no file: ``header`` has what its backend knows of it."""
+
+    model: Model
+    header: Header
+
+
+class Remotes:
+    """The models of all sources. Blocking: call it on a worker thread."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def all(self) -> list[Remote]:
+        """Those that can be used now, but for what has no proper name."""
+        found = []
+        for key, remote in self._sources.models():
+            try:
+                name = parse_name(remote.name)
+            except InvalidName:
+                continue
+            found.append(_remote(key, name, remote))
+        return found
+
+    def find(self, name: Name) -> Remote | None:
+        """The one of this name, whatever its case."""
+        wanted = name.full.lower()
+        return next((one for one in self.all() if one.model.name.full.lower() == wanted), None)
+
+
+def _remote(key: str, name: Name, remote: RemoteModel) -> Remote:
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    family = str(remote.metadata.get("general.architecture", ""))
+    model = Model(
+        name=name,
+        digest=digest,
+        size=0,
+        modified_ns=0,
+        manifest=Manifest(2, MANIFEST_TYPE, Layer(CONFIG, f"sha256:{digest}", 0), ()),
+        config=ModelConfig(
+            model_format="gguf", model_family=family, remote_host=remote.host, remote_model=remote.name
+        ),
+        model_path=Path(key),
+        model_digest="",
+        parent_model="",
+        adapter_paths=(),
+        projector_paths=(),
+        draft_path=None,
+        template=None,
+        system="",
+        params={},
+        messages=(),
+        licenses=(),
+    )
+    return Remote(model, Header(Path(key), 3, False, dict(remote.metadata), (), 0, True))
