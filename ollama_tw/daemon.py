@@ -19,6 +19,7 @@ from ollama_tw.engine.backends import NoBackend, choose, discover
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
+from ollama_tw.http.account import AccountRoutes
 from ollama_tw.http.app import Health, Routes
 from ollama_tw.http.blobs import Blobs
 from ollama_tw.http.completions import CompletionRoutes
@@ -31,6 +32,7 @@ from ollama_tw.inference.service import Completions
 from ollama_tw.interfaces import IBackend
 from ollama_tw.library.store import Store
 from ollama_tw.listening import bind
+from ollama_tw.registry.account import Account, cloud_status
 from ollama_tw.registry.auth import Signer
 from ollama_tw.registry.keys import KEY_NAME, ensure_key
 from ollama_tw.registry.network import Network
@@ -125,6 +127,8 @@ class Daemon(Service):
         pushes = Pushes(self._network, self._signer, self._store, self._disk.run)
         TransferRoutes(self._reactor, self._store, self._disk.run, self._pulls, pushes).register(routes)
         CompletionRoutes(self._reactor, completions).register(routes)
+        account = Account(self._network, self._signer, socket.gethostname())
+        AccountRoutes(account, cloud_status(settings.home, settings.no_cloud)).register(routes)
         guard = Guard(
             OriginPolicy(settings.origins),
             HostPolicy(settings.host, _local_addresses(), socket.gethostname()),
