@@ -23,6 +23,7 @@ from ollama_tw.engine.sources import Sources
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
+from ollama_tw.http.account import AccountRoutes
 from ollama_tw.http.anthropic import AnthropicRoutes
 from ollama_tw.http.app import Health, Routes
 from ollama_tw.http.backends import BackendRoutes
@@ -47,6 +48,7 @@ from ollama_tw.library.store import Store
 from ollama_tw.listening import Listener
 from ollama_tw.metrics import Metrics
 from ollama_tw.notify import Notifier, Watchdog
+from ollama_tw.registry.account import Account, cloud_status
 from ollama_tw.registry.auth import Signer
 from ollama_tw.registry.keys import KEY_NAME, ensure_key
 from ollama_tw.registry.network import Network
@@ -200,6 +202,8 @@ class Daemon(Service):
         OpenAIEmbeddingRoutes(self._reactor, embeddings, tokens).register(routes)
         AnthropicRoutes(self._reactor, completions, tokens).register(routes)
         TokenRoutes(tokens).register(routes)
+        account = Account(self._network, self._signer, socket.gethostname())
+        AccountRoutes(account, cloud_status(settings.home, settings.no_cloud)).register(routes)
         websocket = WebSocketDoor(
             self._reactor,
             {

@@ -5,8 +5,10 @@ Source: ``spec/security.md``.
 
 import ipaddress
 import json
+import re
 import threading
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from twisted.internet.interfaces import IHostnameResolver
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+import ollama_tw
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.partials import Partial, PartSizes, WrongDigest
@@ -400,3 +403,41 @@ def test_wrong_content_never_gets_a_final_name(
         assert [path.read_bytes() for path in blobs.directory.iterdir()] == [wanted]
     finally:
         partial.close()
+
+
+def test_one_place_builds_the_paths_of_blobs() -> None:
+    """CVE-2026-7020, CVE-2024-37032: a digest becomes a path in one function, which checks it."""
+    package = Path(ollama_tw.__file__).parent
+    builders = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if '"blobs"' in (text := path.read_text()) or 'f"sha256-' in text or "'sha256-" in text
+    }
+    # Start-up maintenance walks the directory by the names that it finds there.
+    assert builders == {"library/blobs.py", "library/upkeep.py"}
+
+
+@given(st.text(max_size=80))
+def test_no_other_text_is_a_digest(text: str) -> None:
+    """CVE-2024-37032: whatever is no digest is refused before it could be a path."""
+    if re.fullmatch("sha256[:-][0-9a-fA-F]{64}", text, re.ASCII):
+        return
+    with pytest.raises(OllamaError) as raised:
+        BlobStore(Path("/nowhere")).path(text)
+    assert (raised.value.status, raised.value.message) == (400, "invalid digest format")
+
+
+class ForeignFileTests(RegistryCase):
+    async def test_files_of_others_stay(self) -> None:
+        """CVE-2025-44779: a pull removes nothing but what pulls have made."""
+        self.registry.add_model("library/m", "latest", WEIGHTS)
+        blob = sha256(WEIGHTS).replace(":", "-")
+        directory = self.store.blobs.directory
+        foreign = [f"{blob}-partial-x", f"{blob}-partial-1.bak", f"{blob}-notes", "readme", "sha256-1234"]
+        for name in foreign:
+            (directory / name).write_text("mine")
+        (directory / f"{blob}-partial-3").write_text("{}")
+        await self.pull()
+        left = self.files()
+        self.assertEqual([left[name] for name in foreign], [b"mine"] * 5)
+        self.assertNotIn(f"{blob}-partial-3", left)

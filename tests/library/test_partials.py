@@ -1,0 +1,86 @@
+"""Downloads on the disk: how they are cut, taken up again, and what a death in between leaves."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_tw.errors import Cancelled
+from ollama_tw.library.partials import Partial, PartSizes, covers, plan_parts
+from ollama_tw.library.store import Store
+from tests.library import test_crash
+from tests.library.test_crash import dies_at
+
+DATA = bytes(range(250)) * 2
+DIGEST = "sha256:" + hashlib.sha256(DATA).hexdigest()
+SIZES = PartSizes(minimum=200, maximum=300, count=4)
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "first", "last"),
+    [
+        (0, 0, None, None),
+        (1, 1, 1, 1),
+        (100_000_000, 1, 100_000_000, 100_000_000),
+        (100_000_001, 2, 100_000_000, 1),
+        (1_600_000_000, 16, 100_000_000, 100_000_000),
+        (4_000_000_000, 16, 250_000_000, 250_000_000),
+        (40_000_000_001, 41, 1_000_000_000, 1),
+    ],
+)
+def test_parts(total: int, count: int, first: int | None, last: int | None) -> None:
+    parts = plan_parts(total, PartSizes())
+    sizes = [part.size for part in parts]
+    assert (len(sizes), sizes[0] if sizes else None, sizes[-1] if sizes else None) == (count, first, last)
+
+
+@given(st.integers(0, 10**14))
+def test_parts_lie_end_to_end(total: int) -> None:
+    assert covers(plan_parts(total, PartSizes()), total)
+
+
+def download(store: Store) -> None:
+    partial = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    for part in partial.parts:
+        while not part.is_complete:
+            end = min(part.end, part.position + 70)
+            partial.write(part.position, [DATA[part.position : end]])
+    partial.commit(threading.Event())
+    partial.close()
+
+
+def test_dying_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(test_crash, "STEPS", (*test_crash.STEPS, "pwrite", "ftruncate", "open"))
+    steps = 0
+    died = True
+    while died:
+        store = Store(tmp_path / str(steps), prune=True)
+        store.open()
+        died = dies_at(steps, lambda store=store: download(store))  # type: ignore[misc]
+        path = store.blobs.path(DIGEST)
+        assert not path.exists() or path.read_bytes() == DATA
+        download(store)
+        assert path.read_bytes() == DATA
+        assert [entry.name for entry in store.blobs.directory.iterdir()] == [path.name]
+        steps += 1
+    assert steps > 30
+
+
+def test_a_check_that_is_cancelled_keeps_everything(tmp_path: Path) -> None:
+    store = Store(tmp_path, prune=True)
+    store.open()
+    partial = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    partial.write(0, [DATA])
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        partial.commit(cancel)
+    partial.close()
+    again = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    assert again.completed == 500
+    again.commit(threading.Event())
+    again.close()
+    assert store.blobs.path(DIGEST).read_bytes() == DATA
