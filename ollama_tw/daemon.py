@@ -239,8 +239,8 @@ class Daemon(Service):
         refused = self._scheduler.drain()
         count = self._site.inflight.count
         _log.info(
-            "stopping: {refused} waiting requests are refused; {count} are under way and have {limit} "
-            "to finish",
+            "stopping: {count} requests are under way and have {limit} to finish; {refused} that waited "
+            "are refused",
             refused=refused,
             count=count,
             limit=format_duration(self._settings.drain_timeout),

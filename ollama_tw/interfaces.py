@@ -33,7 +33,7 @@ class Device:
     free: int
     """Bytes free now."""
     total: int
-    """Bytes in all."""
+    """Bytes in all; 0 where the backend does not know."""
 
 
 @dataclass(frozen=True)

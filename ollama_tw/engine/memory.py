@@ -165,14 +165,17 @@ def place(
     The model goes to one GPU, or to as few as hold it, or to all of them with ``spread``; what they
     do not hold stays on the CPU. ``overhead`` is left free on each GPU. A plan that names a number
     of layers gets it; ``main_gpu`` counts the GPUs, and is taken before all others. Integrated GPUs
-    are used where there are no others, and their memory counts as the CPU's. Raises
-    :class:`DoesNotFit`.
+    are used where there are no others, and their memory counts as the CPU's. Devices without a
+    total do not tell what they have: on GPUs of that kind the backend places the layers itself.
+    Raises :class:`DoesNotFit`.
     """
     gpus = [device for device in devices if device.kind == "gpu"]
     shared = not gpus
     if shared:
         gpus = [device for device in devices if device.kind == "igpu"]
     all_gpus = [device for device in devices if device.kind in ("gpu", "igpu")]
+    if any(not gpu.total for gpu in gpus):
+        return plan
     needs = estimate(shape, plan)
     cpu_free = _cpu_free(devices)
     if not gpus or plan.gpu_layers == 0:
@@ -225,7 +228,7 @@ def _most(
 
 def _cpu_free(devices: Sequence[Device]) -> int | None:
     """Main memory that is free; None where no backend tells."""
-    return next((device.free for device in devices if device.kind == "cpu"), None)
+    return next((device.free for device in devices if device.kind == "cpu" and device.total), None)
 
 
 def _check(need: int, free: int | None, elsewhere: int = 0) -> None:

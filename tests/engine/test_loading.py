@@ -83,6 +83,13 @@ class Backend:
             reactor.callFromThread(self.on_close.callback, None)  # type: ignore[attr-defined]
 
 
+def turn() -> Deferred[None]:
+    """Fires in the reactor's next turn."""
+    deferred: Deferred[None] = Deferred()
+    reactor.callLater(0, deferred.callback, None)
+    return deferred
+
+
 class LoaderTests(TestCase):
     def setUp(self) -> None:
         self.clock = ThreadedClock()
@@ -239,6 +246,31 @@ class MemoryTests(TestCase):
         self.backend.gate.set()
         await self.scheduler.close()
         self.assertEqual(self.names, [])
+
+    async def test_a_drain_does_not_wait_for_a_busy_model_to_refuse_others(self) -> None:
+        done: Deferred[None] = Deferred()
+
+        async def hold() -> None:
+            async with self.scheduler.lease(Wanted("/a", LoadPlan("/a")), threading.Event()):
+                held.callback(None)
+                await done
+
+        held: Deferred[None] = Deferred()
+        holding = Deferred.fromCoroutine(hold())
+        await held
+        self.backend.free = 50 * MIB
+        waiting = Deferred.fromCoroutine(self.use("/b"))
+        while self.names and not self.scheduler.loaded()[0].retiring:
+            await turn()
+        self.assertEqual(self.scheduler.drain(), 1)
+        self.assertEqual(self.failureResultOf(waiting, OllamaError).value.status, 503)
+        # It stays as it was for the one that it serves.
+        self.assertFalse(self.scheduler.loaded()[0].retiring)
+        self.assertNoResult(holding)
+        done.callback(None)
+        await holding
+        await self.scheduler.close()
+        self.assertEqual(self.backend.closed, ["/a"])
 
     async def test_a_load_that_hangs_does_not_keep_the_server_from_its_end(self) -> None:
         self.backend.gate.clear()

@@ -141,6 +141,14 @@ def test_no_room_names_need_and_free() -> None:
     assert place(SHAPE, PLAN, [gpu("G0", 700), small]).gpu_layers == 4
 
 
+def test_devices_that_do_not_tell_what_they_have() -> None:
+    silent = Device("CPU", "", "cpu", 0, 0)
+    assert place(SHAPE, PLAN, [silent]).gpu_layers == 0
+    # The backend knows better.
+    assert place(SHAPE, PLAN, [Device("G0", "", "gpu", 0, 0), silent]) == PLAN
+    assert place(SHAPE, PLAN, [gpu("G0", 700)]).gpu_layers == 4
+
+
 def test_an_integrated_gpu_brings_no_memory_of_its_own() -> None:
     with pytest.raises(DoesNotFit):
         place(SHAPE, PLAN, [gpu("I0", 8192, "igpu"), replace(CPU, free=1 * GIB)])

@@ -18,10 +18,11 @@ from tests.process.harness import PATIENCE, SERVE, Connection, Server, make_mode
 from tests.process.puppet import WORDS
 
 TWIST = ("-m", "twisted", "--log-format=text", "ollama")
+TWISTD = ("-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "ollama")
 _EXEC = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="ollama.socket")
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
@@ -32,9 +33,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def activated(descriptor: int) -> tuple[str, ...]:
+def activated(descriptor: int, command: tuple[str, ...] = SERVE) -> tuple[str, ...]:
     """A command that hands over the socket as systemd does."""
-    return ("-c", _EXEC, str(descriptor), *SERVE)
+    return ("-c", _EXEC, str(descriptor), *command)
 
 
 def test_the_socket_of_systemd_is_taken(home: Path) -> None:
@@ -49,6 +50,23 @@ def test_the_socket_of_systemd_is_taken(home: Path) -> None:
             assert server.get("/healthz") == (200, b"ok\n")
             server.signal(signal.SIGTERM)
             assert server.ended() == 0
+
+
+def test_twistd_takes_the_sockets_of_systemd_by_number(home: Path) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        command = activated(sock.fileno(), (*TWISTD, "--listen", "systemd:domain=INET:index=0"))
+        with serving(home, command=command, fds=[sock.fileno()]) as server:
+            assert server.addresses == [sock.getsockname()]
+            assert server.get("/healthz") == (200, b"ok\n")
+            running = server.generate()
+            running.until(b"word0")
+            server.signal(signal.SIGTERM)
+            server.wait_for("stopping")
+            server.open_gate()
+            assert b'"done":true' in running.end()
+            server.ended()
 
 
 def test_what_is_no_listening_socket_is_told(home: Path) -> None:

@@ -57,7 +57,9 @@ def test_a_drain_finishes_what_runs_and_refuses_what_waits(home: Path) -> None:
         for stream in running:
             assert_whole(stream)
         assert server.ended() == 0
-        assert "20 waiting requests are refused" in server.log
+        # The twenty, and the one that asked whether the server is ready.
+        assert "stopping: 21 requests are under way" in server.log
+        assert "20 that waited are refused" in server.log
         assert "unloaded tiny" in server.log
 
 
