@@ -42,6 +42,7 @@ setup(
         "llama-cpp-python>=0.3.36",
         "msgspec>=0.19",
         "numpy>=1.26",
+        "pillow>=11",
         "psutil>=5.9",
         "service-identity>=24.1",
         "twisted[tls]>=24.7",
