@@ -77,11 +77,16 @@ def _open(data: bytes, number: int) -> Any:
 
 
 def _decode(image: Any, data: bytes, number: int) -> Picture:
+    width, height = image.size
     try:
         if image.mode.startswith("I;16"):
             # Pillow would cut off what is brighter than 255, instead of scaling.
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        pixels = image.convert("RGB").tobytes()
+            pixels = (np.asarray(image) >> 8).astype(np.uint8).repeat(3).tobytes()
+        else:
+            pixels = image.convert("RGB").tobytes()
     except Exception as error:
         raise InvalidImages(f"image {number} is damaged: its pixels cannot be read") from error
-    return Picture(image.width, image.height, pixels, hashlib.sha256(data).hexdigest())
+    finally:
+        # Decoded pixels are as large as a picture, and the next one is to be decoded.
+        image.close()
+    return Picture(width, height, pixels, hashlib.sha256(data).hexdigest())

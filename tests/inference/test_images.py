@@ -1,12 +1,11 @@
 """From the tags in a prompt to the places where the engine puts the images."""
 
-import threading
 from typing import Any
 
 import pytest
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.inference.completion import Prompt, complete
+from ollama_tw.inference.completion import Prompt
 from ollama_tw.inference.images import place_images, without_tags
 from ollama_tw.inference.records import GenerateShape
 from ollama_tw.interfaces import IMAGE_MARKER, InvalidImages
@@ -77,5 +76,5 @@ def test_a_look_at_the_prompt_shows_tags_and_counts_images() -> None:
 def test_images_that_the_engine_cannot_read_are_the_clients_fault() -> None:
     runner = ScriptedRunner([InvalidImages("image 1 is damaged")])
     with pytest.raises(OllamaError) as caught:
-        complete(with_image(), runner, None, threading.Event())
+        whole(with_image(), runner)
     assert (caught.value.status, caught.value.message) == (400, "image 1 is damaged")

@@ -33,15 +33,17 @@ GREEDY = Sampling(temperature=0)
 X = IMAGE_MARKER
 
 
-def image(seed: int, kind: str = "PNG", **options: Any) -> bytes:
-    """Noise of 28 x 28 pixels, the size that the model looks at."""
-    noise = np.random.default_rng(seed).integers(0, 256, (28, 28, 3), dtype=np.uint8)
+def image(seed: int, kind: str = "PNG", size: tuple[int, int] = (28, 28), **options: Any) -> bytes:
+    """Noise of width x height pixels, at first as many as the model looks at."""
+    width, height = size
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 A, B = image(1), image(2)
+WIDE_A, WIDE_B = image(1, size=(112, 56)), image(2, size=(112, 56))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ class Looks:
         assert runner._projector is not None
         self._evaluate = runner._projector.evaluate
         self.spans: list[ImageSpan] = []
-        runner._projector.evaluate = self._look  # type: ignore[method-assign]
+        runner._projector.evaluate = self._look  # type: ignore[method-assign,assignment]
 
     def _look(self, span: ImageSpan, *rest: Any) -> None:
         self.spans.append(span)
@@ -100,9 +102,45 @@ def test_answers(runner: LlamaRunner, prompt: str, images: tuple[bytes, ...], an
     assert said(runner, prompt, *images) == answer
 
 
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaRunner]:
+    folder = tmp_path_factory.mktemp("qwen")
+    model = write_text_model(folder / "model.gguf", qwen=True)
+    projector = write_projector(folder / "projector.gguf", qwen=True)
+    runner = load(str(model), projector_paths=(str(projector),))
+    yield runner
+    runner.close()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "images", "answer"),
+    [
+        ("hello", (), "SCxhBqrObBqr"),
+        (f"{X}hello", (WIDE_A,), "SLwhBSLwhBqO"),
+        (f"{X}hello", (WIDE_B,), "SrObTahBSJhB"),
+        (f"{X}and{X}bye", (WIDE_B, WIDE_A), "oSLwhBSpFoSp"),
+        (f"{X}{X}x", (WIDE_A, WIDE_A), "EXoSLwhBqObw"),
+    ],
+)
+def test_answers_where_images_take_up_few_positions(
+    qwen: LlamaRunner, prompt: str, images: tuple[bytes, ...], answer: str
+) -> None:
+    assert said(qwen, prompt, *images) == answer
+    # And once more from the cache, in which the positions go on where they did.
+    again = start(qwen, prompt, *images).ended()
+    assert again.text == answer
+    assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
+
+
+def test_positions_of_an_image_in_lines_and_columns(qwen: LlamaRunner) -> None:
+    assert qwen._projector is not None
+    _, [span] = qwen._projector.read(f"{X}x", [WIDE_A])
+    assert (len(span.tokens), span.positions) == (8, 4)
+
+
 def test_the_format_of_an_image_does_not_matter(runner: LlamaRunner) -> None:
-    for kind, options in (("BMP", {}), ("WEBP", {"lossless": True})):
-        assert said(runner, f"{X}hello", image(1, kind, **options)) == "SJeKzEBfffff"
+    for other in (image(1, "BMP"), image(1, "WEBP", lossless=True)):
+        assert said(runner, f"{X}hello", other) == "SJeKzEBfffff"
 
 
 def test_answers_of_many_at_once(files: dict[str, Any]) -> None:
@@ -173,7 +211,7 @@ def test_a_failed_look_ends_its_own_run_only(files: dict[str, Any]) -> None:
     def break_down(*_: Any) -> None:
         raise RunnerError("no memory")
 
-    runner._projector.evaluate = break_down  # type: ignore[method-assign]
+    runner._projector.evaluate = break_down  # type: ignore[method-assign,assignment]
     with pytest.raises(RunnerError, match="no memory"):
         list(runner.generate(Job(f"{X}hello", GREEDY, max_tokens=2, images=(A,))))
     runner._projector.evaluate = working  # type: ignore[method-assign]

@@ -1,4 +1,5 @@
-"""A model that sees, with random weights: a llama of two layers and a CLIP projector of four tokens."""
+"""Models that see, with random weights and two layers: one like LLaVA, to which an image is four tokens,
+and one like Qwen2-VL, to which it has lines and columns (M-RoPE), so that it takes up few positions."""
 
 from pathlib import Path
 
@@ -15,7 +16,7 @@ _IMAGE = 28
 _PATCH = 14
 
 
-def write_text_model(path: Path) -> Path:
+def write_text_model(path: Path, *, qwen: bool = False) -> Path:
     """Answers with letters only: to all other tokens it gives the same low logit."""
     tokens: list[tuple[str, gguf.TokenType]] = [
         ("<unk>", gguf.TokenType.UNKNOWN),
@@ -24,7 +25,9 @@ def write_text_model(path: Path) -> Path:
         *((f"<0x{byte:02X}>", gguf.TokenType.BYTE) for byte in range(256)),
         *((letter, gguf.TokenType.NORMAL) for letter in LETTERS),
     ]
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "qwen2vl" if qwen else "llama")
+    if qwen:
+        writer.add_rope_dimension_sections([4, 2, 2, 0])
     writer.add_context_length(512)
     writer.add_embedding_length(_SIZE)
     writer.add_block_count(_LAYERS)
@@ -61,12 +64,12 @@ def write_text_model(path: Path) -> Path:
     return _written(writer, path)
 
 
-def write_projector(path: Path) -> Path:
-    """LLaVA's: the patches of an image of 28 x 28 pixels become four tokens."""
+def write_projector(path: Path, *, qwen: bool = False) -> Path:
+    """The projector for one of the text models."""
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_string("general.type", "mmproj")
     writer.add_bool("clip.has_vision_encoder", True)
-    writer.add_string("clip.projector_type", "mlp")
+    writer.add_string("clip.projector_type", "qwen2vl_merger" if qwen else "mlp")
     writer.add_bool("clip.use_gelu", True)
     for key, value in (
         ("image_size", _IMAGE),
@@ -95,7 +98,11 @@ def write_projector(path: Path) -> Path:
         add_bias(name, _SIZE)
 
     add("v.patch_embd", _SIZE, 3, _PATCH, _PATCH)
-    add("v.position_embd", (_IMAGE // _PATCH) ** 2, _SIZE)
+    if qwen:
+        second = random.normal(0, 0.04, (_SIZE, 3, _PATCH, _PATCH)).astype(np.float32)
+        writer.add_tensor("v.patch_embd.weight.1", second)
+    else:
+        add("v.position_embd", (_IMAGE // _PATCH) ** 2, _SIZE)
     add_norm("v.post_ln")
     for layer in range(_LAYERS):
         add_norm(f"v.blk.{layer}.ln1")
@@ -107,9 +114,12 @@ def write_projector(path: Path) -> Path:
         add_bias(f"v.blk.{layer}.ffn_up", _FEED_FORWARD)
         add(f"v.blk.{layer}.ffn_down", _SIZE, _FEED_FORWARD)
         add_bias(f"v.blk.{layer}.ffn_down", _SIZE)
-    for number in (0, 2):
-        add(f"mm.{number}", _SIZE, _SIZE)
-        add_bias(f"mm.{number}", _SIZE)
+    # Qwen's joins four patches to one token.
+    joined = 4 * _SIZE if qwen else _SIZE
+    add("mm.0", joined, joined)
+    add_bias("mm.0", joined)
+    add("mm.2", _SIZE, joined)
+    add_bias("mm.2", _SIZE)
     return _written(writer, path)
 
 
