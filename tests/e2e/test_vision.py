@@ -12,22 +12,27 @@ from tests.e2e.server import Server
 from tests.llama.test_vision import A, B
 from tests.llama.tiny_vision import write_projector, write_text_model
 
+CHAT_TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}and"
 DATA = [base64.b64encode(data).decode() for data in (A, B)]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the model ``eye``, and with ``blind``, which has no projector."""
+    """A server with the models ``eye``, ``jinja``, which has a chat template in its file, and ``blind``,
+    which has no projector."""
     folder = tmp_path_factory.mktemp("vision")
     server = Server(folder / "home", OLLAMA_CONTEXT_LENGTH="512").ready()
     try:
         model = blob(server, write_text_model(folder / "model.gguf"))
         projector = blob(server, write_projector(folder / "projector.gguf"))
         template = {"template": "{{ .Prompt }}"}
-        files = {"model.gguf": model, "projector.gguf": projector}
-        for name, parts in (("eye", files), ("blind", {"model.gguf": model})):
-            created = server.post("/api/create", {"model": name, "files": parts, **template})
-            assert created.records[-1] == {"status": "success"}
+        jinja = blob(server, write_text_model(folder / "jinja.gguf", chat_template=CHAT_TEMPLATE))
+        for body in (
+            {"model": "eye", "files": {"model.gguf": model, "projector.gguf": projector}, **template},
+            {"model": "jinja", "files": {"model.gguf": jinja, "projector.gguf": projector}},
+            {"model": "blind", "files": {"model.gguf": model}, **template},
+        ):
+            assert server.post("/api/create", body).records[-1] == {"status": "success"}
         yield server
     finally:
         server.discard()
@@ -69,6 +74,16 @@ def test_chat(server: Server) -> None:
     body = {"model": "eye", "messages": [message], "stream": False}
     reply = server.post("/api/chat", {**body, "options": {"temperature": 0, "num_predict": 12}})
     assert reply.json["message"] == {"role": "assistant", "content": "whBncObTaIhB"}
+
+
+def test_in_a_chat_template_images_come_after_the_text(server: Server) -> None:
+    message = {"role": "user", "content": "see", "images": DATA}
+    body = {"model": "jinja", "messages": [message], "stream": False}
+    shown = server.post("/api/chat", {**body, "_debug_render_only": True}).json
+    assert shown["_debug_info"] == {"rendered_template": "see[img-0][img-1]and", "image_count": 2}
+    reply = server.post("/api/chat", {**body, "options": {"temperature": 0, "num_predict": 12}})
+    # The beginning of the sequence, the letters, and four tokens for each image.
+    assert reply.json["prompt_eval_count"] == 1 + len("see") + 2 * 4 + len("and")
 
 
 def test_a_look_at_the_prompt(server: Server) -> None:

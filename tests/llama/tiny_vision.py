@@ -16,7 +16,7 @@ _IMAGE = 28
 _PATCH = 14
 
 
-def write_text_model(path: Path, *, qwen: bool = False) -> Path:
+def write_text_model(path: Path, *, qwen: bool = False, chat_template: str = "") -> Path:
     """Answers with letters only: to all other tokens it gives the same low logit."""
     tokens: list[tuple[str, gguf.TokenType]] = [
         ("<unk>", gguf.TokenType.UNKNOWN),
@@ -43,6 +43,8 @@ def write_text_model(path: Path, *, qwen: bool = False) -> Path:
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(True)
     writer.add_add_space_prefix(False)
+    if chat_template:
+        writer.add_chat_template(chat_template)
     random = np.random.default_rng(7)
 
     def add(name: str, *shape: int) -> None:
