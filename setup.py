@@ -11,6 +11,8 @@ VERSION = re.search(r'^__version__ = "([^"]+)"', (HERE / "ollama_tw/__init__.py"
 BENCH = ["rich>=13"]
 TEST = [
     *BENCH,
+    "anthropic>=0.40",
+    "openai>=1.60",
     "gguf>=0.10",
     "hypothesis>=6.100",
     "jsonschema>=4.21",
@@ -19,6 +21,7 @@ TEST = [
     # The tests build the package's own wheel, without the network.
     "setuptools>=70.1",
     "treq>=24.9",
+    "websockets>=13",
 ]
 
 setup(
@@ -43,14 +46,17 @@ setup(
         "msgspec>=0.19",
         "numpy>=1.26",
         "pillow>=11",
+        "prometheus-client>=0.20",
         "psutil>=5.9",
         "service-identity>=24.1",
         "twisted[tls]>=24.7",
         "werkzeug>=3.0",
         "zope.interface>=6.4",
+        "zstandard>=0.22",
     ],
     extras_require={
         "bench": BENCH,
+        "client": ["websockets>=13"],
         "test": TEST,
         "dev": [*TEST, "mypy>=1.11", "mypy-zope>=1.0.8", "ruff>=0.6"],
     },

@@ -67,6 +67,9 @@ class LoadPlan:
     gpu_layers: int = -1
     """Layers placed on GPUs; -1 means all that fit."""
     main_gpu: int = 0
+    """The GPU that holds what is not split, counted as :meth:`IBackend.probe` lists the GPUs."""
+    tensor_split: tuple[int, ...] = ()
+    """How many of ``gpu_layers`` go to each GPU that ``probe`` lists; empty leaves it to the engine."""
     use_mmap: bool | None = None
     """None leaves the choice to the engine."""
     kv_cache_type: str = "f16"
@@ -121,6 +124,9 @@ class Job:
     """Image files as they were sent (PNG, JPEG, WebP, GIF or BMP), in the order of their
     :data:`IMAGE_MARKER` in ``prompt``, which has one for each and is a text then. Without images the
     character is text like any other."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Tokens, and what is added to their logits before anything else; tokens that the vocabulary has
+    not are passed over."""
 
 
 class DoneReason(StrEnum):
@@ -258,8 +264,42 @@ class IRunner(Interface):
         """Cancel what runs, wait for it, and give back all memory. Called once, on any thread."""
 
 
+class IActivity(Interface):
+    """What a runner may provide beside :class:`IRunner`, for the server's figures and its watchdog.
+    Read on any thread; nothing blocks."""
+
+    steps = Attribute("How many batches were decoded.")
+    step_runs = Attribute("How many runs took part in them, all told.")
+    step_began = Attribute("``time.monotonic()`` when the step under way began, 0.0 between two steps.")
+
+
+class IVocabulary(Interface):
+    """Text to tokens and back; the attributes and methods are those of :class:`IRunner`."""
+
+    bos_text = Attribute("The text of the beginning-of-sequence token, '' without one.")
+    eos_text = Attribute("The text of the end-of-sequence token, '' without one.")
+    adds_bos = Attribute("Whether tokenising a prompt puts the beginning-of-sequence token before it.")
+
+    def tokenize(text: str, *, add_special: bool = True) -> Sequence[int]:
+        """See :meth:`IRunner.tokenize`."""
+
+    def detokenize(tokens: Sequence[int]) -> str:
+        """See :meth:`IRunner.detokenize`."""
+
+
+class IVocabularyReader(Interface):
+    """What a backend may provide besides :class:`IBackend`: counting tokens without loading weights."""
+
+    def read_vocabulary(model_path: str) -> IVocabulary:
+        """The vocabulary of a model file; called on a worker thread. It gives its memory back when
+        nobody refers to it any more. Raises :class:`LoadError`."""
+
+
 class IBackend(Interface):
-    """A way to run models on this machine. Found as a plugin of the package ``ollama_tw.plugins``."""
+    """A way to run models on this machine. Found as a plugin of the package ``ollama_tw.plugins``.
+
+    An attribute ``version``, a text, is shown by ``/api/backends`` where a backend has one.
+    """
 
     name = Attribute("What ``OLLAMA_LLM_LIBRARY`` selects, for instance 'cuda'.")
     priority = Attribute("Among the available backends the one with the highest priority is chosen.")

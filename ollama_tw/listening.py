@@ -1,16 +1,29 @@
-"""The server's socket: bound before anything slow, so that a taken port is told at once."""
+"""The server's sockets: bound before anything slow, so that a taken port is told at once.
+
+They are bound to ``OLLAMA_HOST``, inherited from systemd, or described as Twisted describes
+endpoints (``tcp:8080``, ``unix:/run/ollama.sock``, ``ssl:443:privateKey=…``, ``systemd:…``).
+"""
 
 import errno
 import os
 import socket
+from collections.abc import Sequence
+from typing import Any
 
-from ollama_tw.endpoint import join_host_port
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ollama_tw.activation import ListenError
+from ollama_tw.endpoint import is_loopback, join_host_port
+from ollama_tw.tls import ReloadingContext, make_reloading
 
 _BACKLOG = 1024
 
-
-class ListenError(OSError):
-    """The address cannot be bound; the text is Ollama's, one line for the user."""
+_log = Logger()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -39,6 +52,130 @@ def bind(host: str, port: int) -> socket.socket:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise ListenError(f"listen tcp {shown}: bind: {reason}") from error
     return sock
+
+
+class Listener:
+    """All the ports of one server.
+
+    :meth:`bind` may fail and comes first; :meth:`accept` says what is to answer. Both are called
+    before the reactor turns, so that no connection is accepted in between.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._sockets: list[socket.socket] = []
+        self._ports: list[IListeningPort] = []
+        self._late = _Late()
+        self._contexts: list[ReloadingContext] = []
+
+    def bind(
+        self, host: str, port: int, descriptions: Sequence[str] = (), sockets: Sequence[socket.socket] = ()
+    ) -> None:
+        """Bind to each of the ``descriptions`` and take the ``sockets``; where there are neither, bind
+        to ``host`` and ``port``. Raises :class:`ListenError`."""
+        for description in descriptions:
+            self._listen(description)
+        self._sockets = list(sockets)
+        if not self._ports and not self._sockets:
+            self._sockets = [bind(host, port)]
+
+    def _listen(self, description: str) -> None:
+        def make() -> Any:
+            return serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
+
+        try:
+            endpoint = make()
+            context = make_reloading(endpoint, make)
+            port = _now(endpoint.listen(self._late))
+        except Exception as error:
+            # Each kind of endpoint raises what it likes, from ValueError to OpenSSL's.
+            raise ListenError(f"listen {description}: {error}") from error
+        if context is not None:
+            self._contexts.append(context)
+        self._ports.append(port)
+
+    def accept(self, factory: IProtocolFactory) -> None:
+        """Let ``factory`` answer whoever connects."""
+        self._late.factory = factory
+        for sock in self._sockets:
+            self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, factory))
+            sock.close()
+        self._sockets = []
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it is bound, for people: ``127.0.0.1:11434``, ``/run/ollama.sock``."""
+        names = [sock.getsockname() for sock in self._sockets]
+        return [_shown(name) for name in names] + [_shown_host(port.getHost()) for port in self._ports]
+
+    @property
+    def exposed(self) -> list[str]:
+        """Those of the addresses that other machines reach."""
+        return [name for name in self.addresses if not name.startswith("/") and not _is_local(name)]
+
+    @property
+    def reloadable(self) -> bool:
+        """Whether there are certificates."""
+        return bool(self._contexts)
+
+    def reload(self) -> None:
+        """Read the certificates again, for connections to come."""
+        for context in self._contexts:
+            try:
+                context.reload()
+            except Exception as error:
+                _log.error("a certificate was not reloaded, the old one stays: {error}", error=str(error))
+            else:
+                _log.info("a certificate was reloaded")
+
+    async def close(self) -> None:
+        """Accept no more."""
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+
+
+@implementer(IProtocolFactory)
+class _Late:
+    """Stands for the factory that will answer: endpoints want one when they bind."""
+
+    factory: Any = None
+    noisy = False
+
+    def doStart(self) -> None:
+        """See ``buildProtocol``."""
+
+    def doStop(self) -> None:
+        """See ``buildProtocol``."""
+
+    def buildProtocol(self, address: Any) -> Any:
+        return self.factory.buildProtocol(address)
+
+
+def _now(deferred: Any) -> Any:
+    """The result of a Deferred that has one; raises its error."""
+    found: list[Any] = []
+    deferred.addBoth(found.append)
+    if not found:
+        raise ListenError("this kind of endpoint takes time to bind, which a server cannot wait for")
+    if isinstance(found[0], Failure):
+        found[0].raiseException()
+    return found[0]
+
+
+def _is_local(address: str) -> bool:
+    host, colon, _ = address.rpartition(":")
+    return not colon or is_loopback(host.strip("[]"))
+
+
+def _shown(name: Any) -> str:
+    return join_host_port(str(name[0]), int(name[1])) if isinstance(name, tuple) else os.fsdecode(name)
+
+
+def _shown_host(address: Any) -> str:
+    if hasattr(address, "host"):
+        return join_host_port(address.host, address.port)
+    return os.fsdecode(address.name or b"")
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:

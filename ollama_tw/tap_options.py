@@ -15,6 +15,15 @@ class Options(usage.Options):
         (variable.option, None, None, variable.summary) for variable in VARIABLES if not variable.switch
     )
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self["listen"] = ()
+
+    def opt_listen(self, description: str) -> None:
+        """Listen at this Twisted endpoint (tcp:8080, unix:PATH, ssl:443:privateKey=FILE:certKey=FILE,
+        systemd:domain=INET:index=0) and not at --host; may be repeated"""
+        self["listen"] += (description,)
+
     def environ(self, base: Mapping[str, str]) -> dict[str, str]:
         """``base`` with the given options in the place of the variables; for ``Settings.read``."""
         merged = dict(base)

@@ -36,9 +36,18 @@ def test_every_variable_is_an_option() -> None:
         *("host", "origins", "debug", "models", "keep-alive", "max-loaded-models", "max-queue"),
         *("noprune", "context-length", "num-parallel", "sched-spread", "flash-attention"),
         *("kv-cache-type", "gpu-overhead", "load-timeout", "llm-library", "no-cloud", "drain-timeout"),
+        "listen",
     }
 
 
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(UsageError):
         parsed("--nonsense")
+
+
+def test_listen_may_be_repeated() -> None:
+    assert parsed()["listen"] == ()
+    assert parsed("--listen", "tcp:8080", "--listen", "unix:/run/o.sock")["listen"] == (
+        "tcp:8080",
+        "unix:/run/o.sock",
+    )

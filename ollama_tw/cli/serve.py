@@ -4,6 +4,7 @@ import os
 
 import click
 
+from ollama_tw.activation import inherited
 from ollama_tw.cli.command import Command
 from ollama_tw.settings import VARIABLES, Settings, SettingsError
 
@@ -16,6 +17,8 @@ def command(ctx: click.Context) -> None:
     It is configured by environment variables alone. SIGINT and SIGTERM stop it once the requests
     that run are answered; a second signal stops it at once.
     """
+    # Before Twisted is imported: see there.
+    sockets = inherited(os.environ, os.getpid())
     # The server and Twisted are imported here, for the other commands have no need of them.
     from twisted.logger import Logger
 
@@ -31,4 +34,4 @@ def command(ctx: click.Context) -> None:
     log = Logger("ollama_tw.settings")
     for text in warnings:
         log.warn("{text}", text=text)
-    ctx.exit(run(settings))
+    ctx.exit(run(settings, sockets))

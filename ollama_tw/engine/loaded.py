@@ -64,6 +64,11 @@ class Loaded:
         """Whether a new run would have to wait for a slot."""
         return self._turns.tokens == 0
 
+    @property
+    def running(self) -> int:
+        """How many of its slots are taken."""
+        return int(self.runner.slots - self._turns.tokens)
+
     def take(self, keep_alive: int | None) -> None:
         """Begin a use; a ``keep_alive`` that a request named sticks."""
         self._uses += 1

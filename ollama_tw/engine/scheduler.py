@@ -6,30 +6,34 @@ reactor thread; only the loads and unloads themselves run on the load thread.
 """
 
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
+from ollama_tw.durations import FOREVER
 from ollama_tw.engine.loaded import Loaded
-from ollama_tw.engine.threads import WorkerPool, detached
+from ollama_tw.engine.loading import Devices, Loader, is_out_of_memory
+from ollama_tw.engine.memory import DoesNotFit, ModelShape
+from ollama_tw.engine.threads import Reactor, WorkerPool
+from ollama_tw.engine.waiting import Queue
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.interfaces import IBackend, IRunner, LoadCancelled, LoadError, LoadPlan
+from ollama_tw.metrics import LoadedFigures, Metrics, State
 
 T = TypeVar("T")
 
-_BUSY = "server busy, please try again.  maximum pending requests exceeded"
 _MIB = 1 << 20
 
+# Seconds that a load under way may take to notice that it is not wanted any more.
+_PATIENCE = 10.0
+
 _log = Logger()
-
-
-class Reactor(IReactorTime, IReactorFromThreads):
-    """What this room needs of a reactor."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,14 @@ class Wanted:
     """What a request needs: ``plan``, of whose fields it insists on those in ``explicit`` only.
 
     ``name`` is for the logs and ``/api/ps``; ``keep_alive`` is None where the request named none.
+    ``shape`` tells what the model takes, and is called on the load thread.
     """
 
     name: str
     plan: LoadPlan
     explicit: frozenset[str] = frozenset()
     keep_alive: int | None = None
+    shape: Callable[[], ModelShape] | None = None
 
 
 @dataclass
@@ -62,7 +68,7 @@ class Lease:
 
 
 class Scheduler:
-    """The loaded models of one server, all on one ``backend``."""
+    """The loaded models of one server, all on one ``backend``. Times are nanoseconds."""
 
     def __init__(
         self,
@@ -72,23 +78,49 @@ class Scheduler:
         keep_alive: int,
         max_loaded: int,
         max_queue: int,
+        load_timeout: int = FOREVER,
+        devices: Devices = Devices(),  # noqa: B008
+        metrics: Metrics | None = None,
     ) -> None:
         self._reactor = reactor
-        self._backend = backend
+        self._metrics = metrics or Metrics()
         self._keep_alive = keep_alive
         self._max_loaded = max_loaded
-        self._max_queue = max_queue
+        self._queue = Queue(reactor, max_queue, self._metrics.waited)
         self._loaded: dict[str, Loaded] = {}
         self._line = DeferredLock()
-        self._load_pool = WorkerPool(reactor, 1, "load")
-        self._waiting = 0
+        self._loader = Loader(reactor, backend, devices=devices, timeout=load_timeout)
         self._idle_watchers: list[Deferred[None]] = []
         self._unloading: set[Deferred[None]] = set()
+        # Of the models that were unloaded.
+        self._steps = self._step_runs = 0
+        self._metrics.watch(self._state)
 
     @property
     def waiting(self) -> int:
         """How many requests wait for a model or for a slot."""
-        return self._waiting
+        return len(self._queue)
+
+    def stuck(self, limit: float) -> str:
+        """The name of a model that has been in one step for ``limit`` seconds; '' where none has."""
+        now = time.monotonic()
+        for loaded in self._loaded.values():
+            began = getattr(loaded.runner, "step_began", 0.0)
+            if began and now - began > limit:
+                return loaded.name
+        return ""
+
+    def _state(self) -> State:
+        runners = [loaded.runner for loaded in self._loaded.values()]
+        return State(
+            waiting=self.waiting,
+            models=tuple(
+                LoadedFigures(loaded.runner.size, loaded.runner.size_gpu, loaded.runner.slots, loaded.running)
+                for loaded in self._loaded.values()
+            ),
+            steps=self._steps + sum(getattr(runner, "steps", 0) for runner in runners),
+            runs=self._step_runs + sum(getattr(runner, "step_runs", 0) for runner in runners),
+        )
 
     def loaded(self) -> list[Loaded]:
         """The models in memory, the one that expires last first."""
@@ -101,19 +133,20 @@ class Scheduler:
         Raises :class:`OllamaError` 503 where the queue is full, 500 where the load fails. Cancelling
         sets ``cancel``, which ends the load.
         """
+        self._queue.check()
         loaded = self._serving(wanted)
         if loaded is None:
-            leave_queue = self._enter_queue()
+            place = self._queue.enter()
 
             def give_up() -> None:
                 cancel.set()
                 self._wake_watchers()
 
+            line = Deferred.fromCoroutine(self._stand_in_line(wanted, cancel))
             try:
-                line = Deferred.fromCoroutine(self._stand_in_line(wanted, cancel))
-                loaded = await detached(line, give_up)
+                loaded = await place.wait(line, give_up)
             finally:
-                leave_queue()
+                place.leave()
         else:
             loaded.take(wanted.keep_alive)
         try:
@@ -125,16 +158,17 @@ class Scheduler:
         """Run ``work`` on one of the model's threads."""
         if not loaded.full:
             return await loaded.run(work, cancel)
-        started = self._enter_queue()
+        place = self._queue.enter()
 
         def counted(runner: IRunner) -> T:
-            self._reactor.callFromThread(started)
+            self._reactor.callFromThread(place.leave)
             return work(runner)
 
+        running = Deferred.fromCoroutine(loaded.run(counted, cancel))
         try:
-            return await loaded.run(counted, cancel)
+            return await place.wait(running, running.cancel)
         finally:
-            started()
+            place.leave()
 
     @staticmethod
     def _fits(loaded: Loaded, wanted: Wanted) -> bool:
@@ -157,21 +191,6 @@ class Scheduler:
         if loaded is None or loaded.retiring or not self._fits(loaded, wanted):
             return None
         return loaded
-
-    def _enter_queue(self) -> Callable[[], None]:
-        """Count one more who waits; the result counts it off, once."""
-        if self._waiting >= self._max_queue:
-            raise OllamaError(503, _BUSY)
-        self._waiting += 1
-        left = False
-
-        def leave() -> None:
-            nonlocal left
-            if not left:
-                left = True
-                self._waiting -= 1
-
-        return leave
 
     async def _stand_in_line(self, wanted: Wanted, cancel: threading.Event) -> Loaded:
         """Load what is wanted when its turn comes, and take it."""
@@ -203,14 +222,9 @@ class Scheduler:
             await self._retire(self._victim(), cancel)
         started = self._reactor.seconds()
         _log.info("loading {name}", name=wanted.name)
-        try:
-            runner = await self._load_pool.run(self._backend.load, plan, lambda done: not cancel.is_set())
-        except LoadCancelled:
-            _log.info("loading {name} was cancelled", name=wanted.name)
-            raise Cancelled from None
-        except LoadError as error:
-            _log.error("loading {name} failed: {error}", name=wanted.name, error=str(error))
-            raise OllamaError(500, str(error)) from error
+        runner = await self._fit(wanted, plan, cancel)
+        seconds = self._reactor.seconds() - started
+        self._metrics.loaded(seconds)
         loaded = Loaded(
             self._reactor,
             wanted.name,
@@ -226,13 +240,43 @@ class Scheduler:
             "loaded {name} in {seconds:.2f} s: {size} MiB ({gpu} MiB on GPU), "
             "{slots} slots of {context} tokens",
             name=wanted.name,
-            seconds=self._reactor.seconds() - started,
+            seconds=seconds,
             size=runner.size // _MIB,
             gpu=runner.size_gpu // _MIB,
             slots=runner.slots,
             context=runner.context_length,
         )
         return loaded
+
+    async def _fit(self, wanted: Wanted, plan: LoadPlan, cancel: threading.Event) -> IRunner:
+        """Load, and let other models make way while there is not enough memory."""
+        main_gpu = plan.main_gpu if "main_gpu" in wanted.explicit else None
+        second_try = False
+        while True:
+            try:
+                return await self._loader.load(plan, cancel, wanted.shape, main_gpu)
+            except LoadCancelled:
+                _log.info("loading {name} was cancelled", name=wanted.name)
+                raise Cancelled from None
+            except DoesNotFit as error:
+                if not self._loaded:
+                    raise self._load_failed(wanted, error) from error
+                await self._retire(self._victim(), cancel)
+            except LoadError as error:
+                idle = [loaded for loaded in self._loaded.values() if loaded.idle]
+                if second_try or not idle or not is_out_of_memory(error):
+                    raise self._load_failed(wanted, error) from error
+                second_try = True
+                for loaded in idle:
+                    await self._retire(loaded)
+            _log.info("loading {name} again, with more memory free", name=wanted.name)
+            if cancel.is_set():
+                raise Cancelled
+
+    def _load_failed(self, wanted: Wanted, error: Exception) -> OllamaError:
+        _log.error("loading {name} failed: {error}", name=wanted.name, error=str(error))
+        self._metrics.load_failed()
+        return OllamaError(500, str(error))
 
     def _victim(self) -> Loaded:
         """Who makes way: an idle model before a busy one, then the one kept for the shortest time."""
@@ -274,8 +318,10 @@ class Scheduler:
             return
         loaded.retiring = True
         del self._loaded[loaded.key]
+        self._steps += getattr(loaded.runner, "steps", 0)
+        self._step_runs += getattr(loaded.runner, "step_runs", 0)
         try:
-            await self._load_pool.run(loaded.close)
+            await self._loader.run(loaded.close)
         except Exception:
             # Foreign code: the next load must not fail for it.
             _log.failure("unloading {name} failed", name=loaded.name)
@@ -288,11 +334,20 @@ class Scheduler:
         if loaded is not None:
             loaded.expire_now()
 
+    def drain(self) -> int:
+        """Begin nothing more: who waits is answered 503 now, and so is who comes. What runs goes on.
+        The number of those who waited is returned."""
+        return self._queue.drain()
+
     async def close(self) -> None:
-        """Unload everything, after the load under way. Nobody may want anything any more."""
-        await self._line.acquire()
+        """Unload everything. Nothing may be under way any more but a load that was given up."""
+        self.drain()
+        try:
+            await self._line.acquire().addTimeout(_PATIENCE, self._reactor)
+        except TimedOut:
+            _log.warn("a load does not end, and is left behind")
         for loaded in list(self._loaded.values()):
             await self._retire(loaded)
         for unloading in list(self._unloading):
             await unloading
-        self._load_pool.stop()
+        self._loader.stop()

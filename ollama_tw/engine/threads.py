@@ -1,10 +1,12 @@
 """Blocking work on threads, waited for on the reactor thread."""
 
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -15,12 +17,19 @@ T = TypeVar("T")
 _log = Logger()
 
 
+class Reactor(IReactorTime, IReactorFromThreads):
+    """What this room needs of a reactor."""
+
+
 class WorkerPool:
     """A pool of at most ``size`` threads for one kind of work. All methods: on the reactor thread."""
 
     def __init__(self, reactor: IReactorFromThreads, size: int, name: str) -> None:
         self._reactor = reactor
         self._pool = ThreadPool(minthreads=0, maxthreads=size, name=name)
+        # Who stops the pool waits for its threads; one that hangs in native code must not keep the
+        # process from its end.
+        self._pool.threadFactory = partial(threading.Thread, daemon=True)  # type: ignore[assignment]
         self._pool.start()
 
     def run(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> Deferred[T]:

@@ -12,6 +12,7 @@ A handler takes the request and the parts of the path, may be a coroutine, repli
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import CancelledError
@@ -37,7 +38,8 @@ class Routes:
     def add(self, methods: str, path: str, handler: Handler) -> None:
         """Serve ``path`` (in Werkzeug's syntax) for ``methods``, e.g. ``"HEAD GET"``."""
         endpoint = f"{methods} {path}"
-        self._app.route(path, methods=methods.split(), endpoint=endpoint)(_quiet_when_alone(handler))
+        handle = _quiet_when_alone(_named(path, handler))
+        self._app.route(path, methods=methods.split(), endpoint=endpoint)(handle)
         for rule in self._app.url_map.iter_rules(endpoint):
             # Werkzeug adds HEAD to every GET; here it exists only where it is named.
             rule.methods = set(methods.split())
@@ -46,6 +48,17 @@ class Routes:
         """All that is registered, for :func:`~ollama_tw.http.site.make_site`."""
         resource: IResource = self._app.resource()
         return resource
+
+
+def _named(path: str, handler: Handler) -> Handler:
+    """``handler``, which first notes in the request's ``route`` which one it is: for the figures."""
+
+    @wraps(handler)
+    def handle(request: Any, **parts: str) -> Awaitable[None] | None:
+        request.route = path
+        return handler(request, **parts)
+
+    return handle
 
 
 def _quiet_when_alone(handler: Handler) -> Handler:

@@ -84,6 +84,16 @@ def _cancelled(request: Request, failure: Failure) -> None:
 
 def send_failure(request: Request, failure: Failure) -> None:
     """Log a mistake of ours with its traceback; tell the client no more than where to look."""
+    text = logged(request, failure)
+    if request.startedWriting:
+        _break_off(request)
+    else:
+        request.responseHeaders.removeHeader("Content-Length")
+        send_error(request, 500, text)
+
+
+def logged(request: Request, failure: Failure) -> str:
+    """Log a mistake of ours with its traceback; the text for the client is returned."""
     number = secrets.token_hex(4)
     _log.failure(
         "request {number} failed: {method} {path}",
@@ -92,11 +102,7 @@ def send_failure(request: Request, failure: Failure) -> None:
         method=request.method.decode("ascii", "backslashreplace"),
         path=request.path.decode("ascii", "backslashreplace"),
     )
-    if request.startedWriting:
-        _break_off(request)
-    else:
-        request.responseHeaders.removeHeader("Content-Length")
-        send_error(request, 500, f"internal server error; the server's log has it as request {number}")
+    return f"internal server error; the server's log has it as request {number}"
 
 
 def _break_off(request: Request) -> None:

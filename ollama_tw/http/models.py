@@ -16,12 +16,14 @@ from ollama_tw.engine.threads import WorkerPool, detached
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.app import Routes
 from ollama_tw.http.replies import read_json, send_empty, send_json
-from ollama_tw.http.stream import Emit, answer
-from ollama_tw.library.create import create, validate
+from ollama_tw.http.stream import Emit, ReplyStream, answer_through
+from ollama_tw.http.transfers import reporter
+from ollama_tw.library.create import create, missing_base, validate
 from ollama_tw.library.names import InvalidName, Name, parse_name, split_source
 from ollama_tw.library.queries import list_models, show_model
 from ollama_tw.library.show import details
 from ollama_tw.library.store import ModelNotFound, Store
+from ollama_tw.registry.pull import Pulls
 from ollama_tw.wire.models import CopyRequest, CreateRequest, DeleteRequest, ShowRequest
 from ollama_tw.wire.timestamps import rfc3339
 
@@ -34,12 +36,18 @@ class ModelRoutes:
     """What can be asked of the store, and of the scheduler about its models."""
 
     def __init__(
-        self, reactor: IReactorFromThreads, store: Store, disk: WorkerPool, scheduler: Scheduler
+        self,
+        reactor: IReactorFromThreads,
+        store: Store,
+        disk: WorkerPool,
+        scheduler: Scheduler,
+        pulls: Pulls,
     ) -> None:
         self._reactor = reactor
         self._store = store
         self._disk = disk
         self._scheduler = scheduler
+        self._pulls = pulls
 
     def register(self, routes: Routes) -> None:
         routes.add("HEAD GET", "/api/tags", self.tags)
@@ -92,11 +100,15 @@ class ModelRoutes:
         body = read_json(request, CreateRequest, "api.CreateRequest")
         validate(body)
 
-        async def work(emit: Emit | None, cancel: threading.Event) -> dict[str, Any] | None:
+        async def work(stream: ReplyStream | None, cancel: threading.Event) -> dict[str, Any] | None:
+            missing = await self._disk.run(missing_base, self._store, body)
+            if missing is not None:
+                await self._pulls.pull(missing, False, reporter(stream))
             steps = create(self._store, body)
+            emit = None if stream is None else stream.send
             return await self._in_disk(lambda: _last(steps, emit, cancel), cancel)
 
-        await answer(self._reactor, request, body.stream is not False, work)
+        await answer_through(self._reactor, request, body.stream is not False, work)
 
     async def _in_disk(self, work: Callable[[], T], cancel: threading.Event) -> T:
         """``work`` on the disk pool; it goes on to its next step when the client has gone."""

@@ -39,6 +39,15 @@ def send_error(request: Request, status: int, message: str) -> None:
     _send(request, status, "application/json", gojson.encode({"error": message}))
 
 
+def send_foreign(
+    request: Request, value: Any, status: int = 200, content_type: str = "application/json"
+) -> None:
+    """``value`` as the JSON of the OpenAI and Anthropic APIs: compact, with a newline."""
+    if status == 503:
+        request.setHeader("Retry-After", "1")
+    _send(request, status, content_type, gojson.encode(value) + b"\n")
+
+
 def send_text(request: Request, text: str, status: int = 200, content_type: str = "text/plain") -> None:
     """``text`` as it stands."""
     _send(request, status, content_type, text.encode())

@@ -4,7 +4,7 @@
 # (twisted.web has few annotations)
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -32,6 +32,24 @@ Upload = Callable[[ApiRequest], BodySink | None]
 """Asked when the head of a request is complete and the guard has let it pass: a sink for the body,
 ``DISCARD`` where the reply needs none, or None where the request is no upload of this kind."""
 
+Observe = Callable[[str, int, float], None]
+"""Told of every request at its end: its route, '' where it had none, its status, its seconds."""
+
+_CLIENT_GONE = 499
+Door = Callable[[Request], bool]
+"""Asked about each request that the guard has let pass: whether it takes the connection over from HTTP."""
+
+
+class Connection(Protocol):
+    """What the site knows of a connection, HTTP's or another's."""
+
+    def close_when_idle(self) -> None:
+        """Close now, or after the reply to what is under way."""
+
+    def abortConnection(self) -> None:
+        """End what is under way and close."""
+
+
 _log = Logger(namespace="ollama_tw.http.access")
 
 
@@ -40,10 +58,11 @@ class RootResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, guard: Guard, api: IResource) -> None:
+    def __init__(self, guard: Guard, api: IResource, door: Door | None = None) -> None:
         super().__init__()
         self._guard = guard
         self._api = api
+        self._door = door
 
     def render(self, request: Any) -> Any:
         request.setHeader("Server", SERVER)
@@ -55,7 +74,8 @@ class RootResource(Resource):
         if not _is_routable(b"/".join(request.postpath)):
             send_text(request, "404 page not found", 404)
             return _finish(request)
-        # The WebSocket door belongs here: behind the guard, before routing.
+        if self._door is not None and self._door(request):
+            return NOT_DONE_YET
         return self._api.render(request)
 
 
@@ -91,13 +111,15 @@ class ApiSite(Site):
         max_body: int,
         idle_timeout: float,
         reactor: Any,
+        observe: Observe | None = None,
     ) -> None:
         super().__init__(root, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_body = max_body
         self.inflight = inflight
-        self.channels: set[ApiChannel] = set()
+        self.channels: set[Connection] = set()
         self._guard = guard
         self._uploads = tuple(uploads)
+        self._observe = observe
         self._all_gone: Deferred[None] | None = None
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -128,9 +150,10 @@ class ApiSite(Site):
     def request_ended(self, request: Any, *, finished: bool) -> None:
         """Log the request, of which the reply is complete or the client gone (``finished`` False)."""
         seconds = self.reactor.seconds() - request.began
+        status = request.code if finished or request.startedWriting else _CLIENT_GONE
         _log.info(
             "{status} {seconds:.3f}s {size}B {method} {path} {peer}{note}",
-            status=request.code if finished or request.startedWriting else 499,
+            status=status,
             seconds=seconds,
             size=request.sentLength,
             method=request.method.decode("ascii", "backslashreplace"),
@@ -138,6 +161,8 @@ class ApiSite(Site):
             peer=_peer(request.getClientAddress()),
             note="" if finished else " (client gone)",
         )
+        if self._observe is not None:
+            self._observe(getattr(request, "route", ""), request.code if finished else _CLIENT_GONE, seconds)
         self.inflight.end()
 
     # --------------------------------------------------------------------------------- shutdown
@@ -157,8 +182,8 @@ class ApiSite(Site):
         for channel in list(self.channels):
             channel.abortConnection()
 
-    def channel_gone(self, channel: ApiChannel) -> None:
-        """The connection is closed, or no longer HTTP's."""
+    def channel_gone(self, channel: Connection) -> None:
+        """The connection is closed, or another protocol's object stands for it."""
         self.channels.discard(channel)
         if not self.channels and self._all_gone is not None:
             gone, self._all_gone = self._all_gone, None
@@ -179,21 +204,25 @@ def make_site(
     *,
     reactor: Any,
     uploads: Iterable[Upload] = (),
+    door: Door | None = None,
     inflight: Inflight | None = None,
     max_body: int = MAX_BODY,
     idle_timeout: float = IDLE_TIMEOUT,
+    observe: Observe | None = None,
 ) -> ApiSite:
     """The site that serves ``api`` (``Routes.resource()``) behind ``guard``.
 
     ``uploads`` choose the requests whose bodies stream to a sink; all other bodies are kept in
-    memory up to ``max_body`` bytes. ``idle_timeout`` is in seconds.
+    memory up to ``max_body`` bytes. ``door`` leads to another protocol on the same port.
+    ``idle_timeout`` is in seconds.
     """
     return ApiSite(
-        RootResource(guard, api),
+        RootResource(guard, api, door),
         guard,
         uploads,
         Inflight() if inflight is None else inflight,
         max_body,
         idle_timeout,
         reactor,
+        observe,
     )

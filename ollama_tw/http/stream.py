@@ -4,7 +4,8 @@
 # (twisted.web has few annotations)
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -29,20 +30,45 @@ _WINDOW = 64 * 1024
 _log = Logger()
 
 
+@dataclass(frozen=True)
+class Framing:
+    """How the records of a stream become bytes. ``encode`` runs on worker threads."""
+
+    content_type: str
+    encode: Callable[[Any], bytes]
+    error: Callable[[int, str], bytes]
+    """The end of a stream that failed, from a status and a text for the user."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What is left to be written when the work for a stream is done: its last records."""
+
+    records: Iterable[Any] = ()
+
+
+def _line(record: Any) -> bytes:
+    return gojson.encode(record) + b"\n"
+
+
+NDJSON = Framing("application/x-ndjson", _line, lambda _, text: _line({"error": text}))
+"""The native API's streams: a line of JSON for each record."""
+
+
 @implementer(IPushProducer)
-class NDJSONStream:
-    """One streamed reply: a line of JSON for each record.
+class ReplyStream:
+    """One streamed reply.
 
     At most one call into the reactor is under way, however fast records come: those that come
     meanwhile go with the next. When the socket is full or the window is, :meth:`send` blocks, and
     with it the worker that generates.
     """
 
-    content_type = "application/x-ndjson"
-
-    def __init__(self, reactor: IReactorFromThreads, request: Request) -> None:
+    def __init__(self, reactor: IReactorFromThreads, request: Request, framing: Framing = NDJSON) -> None:
         self._reactor = reactor
         self._request = request
+        self._framing = framing
         self._changed = threading.Condition()
         # Under _changed:
         self._pending: list[bytes] = []
@@ -50,6 +76,8 @@ class NDJSONStream:
         self._crossing = False
         self._paused = False
         self._gone = False
+        # On the reactor thread only.
+        self._offered: dict[Hashable, Any] = {}
         self.began = False
         """Whether a record was sent: the status is then 200, whatever comes."""
         request.registerProducer(self, True)
@@ -59,7 +87,7 @@ class NDJSONStream:
 
     def send(self, record: Any) -> None:
         """Send one record: see :data:`Emit`."""
-        self._put(gojson.encode(record) + b"\n")
+        self._put(self._framing.encode(record))
 
     def _put(self, line: bytes) -> None:
         with self._changed:
@@ -77,6 +105,22 @@ class NDJSONStream:
 
     # On the reactor thread.
 
+    def offer(self, record: Any, key: Hashable) -> None:
+        """Send one record from the reactor thread, or keep it while the reader is slow.
+
+        Of the records with the same ``key`` that wait, only the last is kept, in its own place:
+        progress that nobody has read is worth nothing once there is newer. Never blocks; once the
+        reader has gone, does nothing.
+        """
+        if self._gone:
+            return
+        self.began = True
+        if self._paused:
+            self._offered.pop(key, None)
+            self._offered[key] = record
+        else:
+            self._write(self._framing.encode(record))
+
     def _cross(self) -> None:
         with self._changed:
             self._crossing = False
@@ -90,7 +134,9 @@ class NDJSONStream:
         self._write(data)
 
     def _take(self) -> bytes:
-        data = b"".join(self._pending)
+        offered = [self._framing.encode(record) for record in self._offered.values()]
+        data = b"".join((*offered, *self._pending))
+        self._offered.clear()
         self._pending.clear()
         self._backlog = 0
         self._changed.notify_all()
@@ -99,7 +145,9 @@ class NDJSONStream:
     def _write(self, data: bytes) -> None:
         if data:
             if not self._request.startedWriting:
-                self._request.setHeader("Content-Type", self.content_type)
+                self._request.setHeader("Content-Type", self._framing.content_type)
+                for name, value in self._framing.headers:
+                    self._request.setHeader(name, value)
             self._request.write(data)
 
     def pauseProducing(self) -> None:
@@ -123,15 +171,20 @@ class NDJSONStream:
             self._pending.clear()
             self._changed.notify_all()
 
-    def close(self, error: str | None = None) -> None:
-        """Write what is left, and ``error`` as the last record, after the worker has returned."""
+    def close(self, rest: Rest = Rest()) -> None:
+        """Write what is left, and ``rest``, after the worker has returned."""
+        self._end(b"".join(self._framing.encode(record) for record in rest.records))
+
+    def fail(self, status: int, message: str) -> None:
+        """Write what is left, and the error, after the worker has failed."""
+        self._end(self._framing.error(status, message))
+
+    def _end(self, tail: bytes) -> None:
         if self._gone:
             return
         with self._changed:
             data = self._take()
-        if error is not None:
-            data += gojson.encode({"error": error}) + b"\n"
-        self._write(data)
+        self._write(data + tail)
         self.release()
 
     def release(self) -> None:
@@ -144,22 +197,45 @@ async def answer(
     reactor: IReactorFromThreads,
     request: Request,
     streaming: bool,
-    work: Callable[[Emit | None, threading.Event], Awaitable[R | None]],
+    work: Callable[[Emit | None, threading.Event], Awaitable[R | Rest | None]],
+    *,
+    framing: Framing = NDJSON,
+    send: Callable[[Request, Any], None] = send_json,
 ) -> None:
     """Run ``work`` and send what comes of it.
 
     ``work`` gets an :data:`Emit` where the client wants a stream, and an event that is set when the
-    client has gone. What it returns is the whole reply, as one JSON object; None after a stream.
-    Errors before the first record are raised, for the status; later ones are the last record.
+    client has gone. What it returns is the whole reply, for ``send``; after a stream None, or the
+    :class:`Rest` of it. Errors before the first record are raised, for the status; later ones are the
+    last record.
     """
+    await answer_through(
+        reactor,
+        request,
+        streaming,
+        lambda stream, cancel: work(None if stream is None else stream.send, cancel),
+        framing=framing,
+        send=send,
+    )
+
+
+async def answer_through(
+    reactor: IReactorFromThreads,
+    request: Request,
+    streaming: bool,
+    work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | Rest | None]],
+    *,
+    framing: Framing = NDJSON,
+    send: Callable[[Request, Any], None] = send_json,
+) -> None:
+    """As :func:`answer`, for work on the reactor thread: it gets the stream, for its ``offer``."""
     cancel = threading.Event()
     if not streaming:
-        send_json(request, await _watched(request, cancel, work(None, cancel)))
+        send(request, await _watched(request, cancel, work(None, cancel)))
         return
-    stream = NDJSONStream(reactor, request)
-    error: str | None = None
+    stream = ReplyStream(reactor, request, framing)
     try:
-        whole = await _watched(request, cancel, work(stream.send, cancel))
+        result = await _watched(request, cancel, work(stream, cancel))
     except (CancelledError, Cancelled):
         stream.release()
         raise
@@ -167,20 +243,23 @@ async def answer(
         if not stream.began:
             stream.release()
             raise
-        error = failure.message
+        stream.fail(failure.status, failure.message)
     except Exception:
         if not stream.began:
             stream.release()
             raise
         number = uuid4().hex[:12]
         _log.failure("a stream broke off (request {number})", number=number)
-        error = f"an error was encountered while running the model: see the server's log for {number}"
+        text = f"an error was encountered while running the model: see the server's log for {number}"
+        stream.fail(500, text)
     else:
-        if whole is not None:
+        if result is None:
+            stream.close()
+        elif isinstance(result, Rest):
+            stream.close(result)
+        else:
             stream.release()
-            send_json(request, whole)
-            return
-    stream.close(error)
+            send(request, result)
 
 
 async def _watched(request: Request, cancel: threading.Event, result: Awaitable[R]) -> R:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.inference.images import place_images
+from ollama_tw.inference.measuring import measured
 from ollama_tw.inference.records import Closing, Delta, Shape
 from ollama_tw.interfaces import (
     DoneReason,
@@ -22,6 +23,7 @@ from ollama_tw.interfaces import (
     TokenLogprob,
     Usage,
 )
+from ollama_tw.metrics import Metrics
 from ollama_tw.prompt.stream_parser import Call, Content, Event, StreamParser, Thinking
 from ollama_tw.prompt.syntax import Syntax
 from ollama_tw.wire.native import Record, ToolCall
@@ -75,9 +77,16 @@ class Task:
     """Whether the final record carries the tokens of the whole exchange."""
     debug_only: bool = False
     """Whether the prompt alone is wanted."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
-def complete(task: Task, runner: IRunner, emit: Emit | None, cancel: threading.Event) -> Record | None:
+def complete(
+    task: Task,
+    runner: IRunner,
+    emit: Emit | None,
+    cancel: threading.Event,
+    metrics: Metrics | None = None,
+) -> Record | None:
     """Run ``task``. With ``emit`` the records go there and nothing is returned, without it they are
     returned as one. Raises :class:`OllamaError`; :class:`Cancelled` when ``cancel`` was set.
 
@@ -101,6 +110,7 @@ def complete(task: Task, runner: IRunner, emit: Emit | None, cancel: threading.E
         keep=task.keep,
         cancel=cancel,
         images=images,
+        logit_bias=task.logit_bias,
     )
     reply = _Reply(task.shape, emit)
     syntax = task.syntax.after(prompt.text)
@@ -108,9 +118,9 @@ def complete(task: Task, runner: IRunner, emit: Emit | None, cancel: threading.E
         if grammar and task.thinks_first and syntax.thinking is not None and prompt.tokens is None:
             thought = _think(runner, replace(job, grammar=""), syntax, reply)
             job = replace(job, prompt=text + thought)
-            syntax = PLAIN
+            syntax = replace(syntax, thinking=None)
         parser = StreamParser(syntax, task.tools)
-        for piece in runner.generate(job):
+        for piece in measured(runner.generate(job), task.started, metrics):
             reply.add(piece, parser.feed(piece.text))
         reply.add(Piece(""), parser.finish())
     except (PromptTooLong, InvalidGrammar, InvalidImages) as error:

@@ -1,7 +1,10 @@
 """From a request's options to what the engine is told: the load plan and the sampling."""
 
+from functools import partial
+
 from ollama_tw.engine.scheduler import Wanted
 from ollama_tw.inference.catalogue import Entry
+from ollama_tw.inference.shape import model_shape
 from ollama_tw.interfaces import LoadPlan, Sampling
 from ollama_tw.settings import Settings
 from ollama_tw.wire.options import Options
@@ -41,7 +44,8 @@ def wanted(entry: Entry, options: Options, settings: Settings, keep_alive: int |
         for option, field in _PLAN_FIELDS.items()
         if option in options.given and getattr(options, option) != _AUTOMATIC.get(option)
     }
-    return Wanted(model.name.short, plan, frozenset(explicit), keep_alive)
+    shape = partial(model_shape, entry.header, (*plan.adapter_paths, *plan.projector_paths))
+    return Wanted(model.name.short, plan, frozenset(explicit), keep_alive, shape)
 
 
 def sampling(options: Options) -> Sampling:

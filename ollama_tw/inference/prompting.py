@@ -13,7 +13,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.inference.completion import Prompt
 from ollama_tw.inference.images import without_tags
-from ollama_tw.interfaces import IRunner
+from ollama_tw.interfaces import IRunner, RunnerError
 from ollama_tw.library.rendering import PromptPath
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE
 from ollama_tw.prompt.conversation import (
@@ -100,6 +100,18 @@ def generate_prompt(
         if images:
             before = without_tags(before)
         return replace(prompt, text=before + prompt.text)
+
+    return build
+
+
+def token_prompt(tokens: tuple[int, ...]) -> PromptBuilder:
+    """A prompt that came as tokens; 400 where one of them is none of the model's."""
+
+    def build(runner: IRunner) -> Prompt:
+        try:
+            return Prompt(runner.detokenize(tokens), tokens)
+        except RunnerError as error:
+            raise OllamaError(400, str(error)) from error
 
     return build
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from msgspec import UNSET
+from msgspec.structs import replace as changed
 
 from ollama_tw.durations import parse_keep_alive
 from ollama_tw.engine.scheduler import Scheduler
@@ -22,14 +23,18 @@ from ollama_tw.inference.prompting import (
     chat_prompt,
     generate_prompt,
     template_in_use,
+    token_prompt,
 )
 from ollama_tw.inference.records import ChatShape, GenerateShape, Shape
+from ollama_tw.metrics import Metrics
 from ollama_tw.prompt.grammar import grammar_for, limit_grammar
 from ollama_tw.prompt.syntax import Syntax, from_chat_template, from_template
 from ollama_tw.prompt.think import Think, parse_think, settle_think
+from ollama_tw.prompt.tool_choice import CALL_SYNTAX, call_schema
 from ollama_tw.settings import Settings
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Record, Request
 from ollama_tw.wire.options import Options, resolve
+from ollama_tw.wire.steering import FREE, Steering
 
 _MOST_TOP_LOGPROBS = 20
 
@@ -52,15 +57,27 @@ class _Admitted:
 class Completions:
     """Generate and chat, for every door. Both run ``emit`` on a worker thread for each record of a
     stream and return None, or return the one record there is; ``emit`` is None where the client wants
-    one record. Setting ``cancel``, or cancelling, ends them. They raise :class:`OllamaError`."""
+    one record. Setting ``cancel``, or cancelling, ends them. They raise :class:`OllamaError`.
+    ``steering`` is what a foreign dialect may ask for besides."""
 
-    def __init__(self, catalogue: Catalogue, scheduler: Scheduler, settings: Settings) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        scheduler: Scheduler,
+        settings: Settings,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._catalogue = catalogue
         self._scheduler = scheduler
         self._settings = settings
+        self._metrics = metrics
 
     async def generate(
-        self, request: GenerateRequest, emit: Emit | None, cancel: threading.Event
+        self,
+        request: GenerateRequest,
+        emit: Emit | None,
+        cancel: threading.Event,
+        steering: Steering = FREE,
     ) -> Record | None:
         """``/api/generate``."""
         started = time.monotonic_ns()
@@ -76,10 +93,20 @@ class Completions:
         if request.suffix and not can_infill(entry):
             raise OllamaError(400, f"{entry.model.name.full} does not support insert")
         admitted = _admitted(request, entry, think, keep_alive, started)
-        build = generate_prompt(entry, request, admitted.options, think, admitted.shift)
-        return await self._run(request, admitted, shape, build if request.prompt else None, emit, cancel)
+        build: PromptBuilder | None = None
+        if steering.prompt_tokens:
+            build = token_prompt(steering.prompt_tokens)
+        elif request.prompt:
+            build = generate_prompt(entry, request, admitted.options, think, admitted.shift)
+        return await self._run(request, admitted, shape, build, emit, cancel, steering)
 
-    async def chat(self, request: ChatRequest, emit: Emit | None, cancel: threading.Event) -> Record | None:
+    async def chat(
+        self,
+        request: ChatRequest,
+        emit: Emit | None,
+        cancel: threading.Event,
+        steering: Steering = FREE,
+    ) -> Record | None:
         """``/api/chat``."""
         started = time.monotonic_ns()
         keep_alive, think = _check(request)
@@ -89,13 +116,18 @@ class Completions:
         shape = ChatShape(request.model)
         if not request.messages and keep_alive == 0:
             return self._unload(entry, shape)
+        if steering.drops_thinking and "thinking" not in entry.capabilities:
+            think = Think()
         think = _settled(think, entry, request)
         entry.require("completion", "chat")
         if request.tools and "tools" not in entry.capabilities:
             raise OllamaError(400, f"{entry.model.name.full} does not support tools")
+        if steering.must_call:
+            request = changed(request, format=call_schema(request.tools, steering.must_call))
         admitted = _admitted(request, entry, think, keep_alive, started)
         build = chat_prompt(entry, request, admitted.options, think, admitted.shift)
-        return await self._run(request, admitted, shape, build if request.messages else None, emit, cancel)
+        builder = build if request.messages else None
+        return await self._run(request, admitted, shape, builder, emit, cancel, steering)
 
     def _unload(self, entry: Entry, shape: Shape) -> Record:
         self._scheduler.unload(str(entry.model.model_path))
@@ -109,6 +141,7 @@ class Completions:
         build_prompt: PromptBuilder | None,
         emit: Emit | None,
         cancel: threading.Event,
+        steering: Steering,
     ) -> Record | None:
         """Load the model; run the prompt, where there is one, on one of the model's threads."""
         entry, options = admitted.entry, admitted.options
@@ -116,7 +149,7 @@ class Completions:
         async with self._scheduler.lease(want, cancel) as lease:
             if build_prompt is None:
                 return shape.bare("load")
-            raw = isinstance(request, GenerateRequest) and request.raw
+            raw = bool(steering.prompt_tokens) or (isinstance(request, GenerateRequest) and request.raw)
             task = Task(
                 shape=shape,
                 build_prompt=build_prompt,
@@ -125,7 +158,7 @@ class Completions:
                 limit=_limit(entry, options, raw),
                 started=admitted.started,
                 load_duration=time.monotonic_ns() - admitted.started,
-                syntax=PLAIN if raw else _syntax(entry, admitted.think),
+                syntax=PLAIN if raw else _syntax(entry, admitted.think, steering),
                 tools=request.tools if isinstance(request, ChatRequest) else (),
                 build_grammar=partial(_grammar, request),
                 thinks_first=isinstance(request, ChatRequest),
@@ -134,8 +167,11 @@ class Completions:
                 keep=max(options.num_keep, 0),
                 with_context=isinstance(request, GenerateRequest) and not raw,
                 debug_only=request.debug_render_only,
+                logit_bias=steering.logit_bias,
             )
-            return await lease.run(partial(complete, task, emit=emit, cancel=cancel), cancel)
+            return await lease.run(
+                partial(complete, task, emit=emit, cancel=cancel, metrics=self._metrics), cancel
+            )
 
 
 def _check(request: Request) -> tuple[int | None, Think]:
@@ -176,13 +212,15 @@ def _limit(entry: Entry, options: Options, raw: bool) -> int:
     return options.num_predict
 
 
-def _syntax(entry: Entry, think: Think) -> Syntax:
+def _syntax(entry: Entry, think: Think, steering: Steering) -> Syntax:
     """What is told apart in the model's output; its thinking only where it was asked to think."""
     template = template_in_use(entry)
     if template is None:
         found = from_chat_template(entry.header.chat_template or "")
     else:
         found = from_template(template.tool_tag, *template.thinking_tags)
+    if steering.must_call:
+        found = Syntax(found.thinking, CALL_SYNTAX.calls, found.trim)
     return found if think.enabled else Syntax(None, found.calls, found.trim)
 
 

@@ -8,6 +8,7 @@ context and the slots; what others hand it lies in ``_incoming``.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -54,6 +55,9 @@ class Batcher:
         self._waiting: deque[Run] = deque()
         self._running: list[Run] = []
         self._uses = 0
+        # Written by the decode thread alone, read by whoever likes.
+        self.steps = self.step_runs = 0
+        self.step_began = 0.0
         # Shared with other threads, under _wake.
         self._wake = threading.Condition()
         self._incoming: list[Run] = []
@@ -67,6 +71,9 @@ class Batcher:
         self._context = ready.result()
         self.context_length = self._context.length
         self._worth_copying = max(_COPY_LEAST, self.context_length // _COPY_FRACTION)
+        if model.keeps_state:
+            # A running state has no beginning to copy, and none is waited for.
+            self._worth_copying = self.context_length
 
     # On any thread.
 
@@ -229,11 +236,16 @@ class Batcher:
         return _Share(run, Rows(run.slot.sequence, run.position(begin), piece, at_end))
 
     def _decode(self, step: Sequence[_Share]) -> None:
+        self.step_began = time.monotonic()
         try:
             last_rows = self._context.decode([share.rows for share in step])
         except RunnerError as error:
             self._fail([share.run for share in step], error)
             return
+        finally:
+            self.step_began = 0.0
+        self.steps += 1
+        self.step_runs += len(step)
         chosen = []
         for share, row in zip(step, last_rows, strict=True):
             run = share.run

@@ -133,7 +133,8 @@ class Context:
         """
         if length and llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):
             oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
-            if self._model.keeps_state or oldest <= max(0, length - self._model.window):
+            # -1: of a window that had moved on altogether nothing is left.
+            if self._model.keeps_state or 0 <= oldest <= max(0, length - self._model.window):
                 return length
         self.clear(sequence)
         return 0

@@ -1,5 +1,6 @@
 """Embeddings: inputs of all requests, batched as far as they fit."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from ollama_tw.interfaces import Embedding, LoadError, LoadPlan, PromptTooLong, 
 from ollama_tw.llama.context import Context, Rows
 from ollama_tw.llama.model import Model
 
-# Encoders have no KV cache, so that more inputs at once cost nothing.
+_log = logging.getLogger("ollama_tw.llama")
+
+# Without a KV cache more inputs at once cost nothing.
 _ENCODER_SEQUENCES = 32
 
 
@@ -25,7 +28,7 @@ class Embedder:
     """A context for embeddings and the thread that owns it. Raises :class:`LoadError`."""
 
     def __init__(self, model: Model, plan: LoadPlan) -> None:
-        if model.pools:
+        if model.pools and model.looks_both_ways:
             plan = replace(plan, slots=max(plan.slots, _ENCODER_SEQUENCES))
         self._waiting: deque[_Input] = deque()
         self._wake = threading.Condition()
@@ -68,6 +71,9 @@ class Embedder:
             context = Context(model, plan, embeddings=True)
         except LoadError as error:
             ready.set_exception(RunnerError(str(error)))
+            return
+        except Exception as error:
+            ready.set_exception(error)
             return
         ready.set_result(context)
         while batch := self._collect(context.batch):
@@ -117,6 +123,14 @@ class Embedder:
                 vector = context.embedding(sequence, rows[sequence])
                 item.result.set_result(Embedding(vector, len(item.tokens)))
         except RunnerError as error:
-            for item in batch:
-                if not item.result.done():
-                    item.result.set_exception(error)
+            _fail(batch, error)
+        except Exception:
+            # A mistake of ours must not leave anybody waiting for a vector.
+            _log.exception("embedding a batch of %d inputs failed", len(batch))
+            _fail(batch, RunnerError("the engine broke off; the server's log says why"))
+
+
+def _fail(batch: Sequence[_Input], error: RunnerError) -> None:
+    for item in batch:
+        if not item.result.done():
+            item.result.set_exception(error)

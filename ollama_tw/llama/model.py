@@ -13,6 +13,9 @@ from ollama_tw.interfaces import LoadCancelled, LoadError, LoadPlan, Progress
 from ollama_tw.llama.native import LoadReport, NativeDevice, start, uses_amx
 from ollama_tw.llama.vocabulary import Vocabulary
 
+# enum llama_split_mode
+_WHOLE, _BY_LAYER = 0, 1
+
 # enum llama_load_mode
 _LOAD_MODES = {None: -1, False: 0, True: 1}
 
@@ -37,11 +40,24 @@ class Model:
     ) -> None:
         start()
         params = llama_cpp.llama_model_default_params()
+        if plan.gpu_layers == 0:
+            devices = []
+        shares = plan.tensor_split
+        if len(shares) == len(devices) and any(shares):
+            # A GPU that gets nothing is left out, or it would hold the driver's memory for nothing.
+            devices = [device for device, share in zip(devices, shares, strict=True) if share]
+            shares = tuple(share for share in shares if share)
+            params.main_gpu = 0
+            params.split_mode = _BY_LAYER if len(shares) > 1 else _WHOLE
+            room = llama_cpp.llama_max_devices()
+            split = (ctypes.c_float * room)(*map(float, shares[:room]))
+            params.tensor_split = split
+        else:
+            params.main_gpu = plan.main_gpu
         # An empty list, not a missing one, keeps the model off every GPU.
         handles = (ctypes.c_void_p * (len(devices) + 1))(*(device.handle for device in devices), None)
         params.devices = ctypes.cast(handles, ctypes.c_void_p)
         params.n_gpu_layers = plan.gpu_layers if devices else 0
-        params.main_gpu = plan.main_gpu
         params.load_mode = _LOAD_MODES[plan.use_mmap]
         params.use_extra_bufts = not uses_amx()
         cancelled = False
@@ -57,7 +73,7 @@ class Model:
         if not handle:
             if cancelled:
                 raise LoadCancelled("the load was cancelled")
-            raise LoadError(_reason(report, Path(plan.model_path)))
+            raise LoadError(load_failure(report, Path(plan.model_path)))
         self.handle: Any = handle
         self.vocabulary = Vocabulary(handle)
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(handle)
@@ -75,6 +91,12 @@ class Model:
         """Whether the model was made for embeddings: its file names a pooling."""
         architecture = self.metadata.get("general.architecture", "")
         return f"{architecture}.pooling_type" in self.metadata
+
+    @property
+    def looks_both_ways(self) -> bool:
+        """Whether the model reads a text as a whole, and so keeps no KV cache."""
+        architecture = self.metadata.get("general.architecture", "")
+        return self.metadata.get(f"{architecture}.attention.causal") == "false"
 
     def _read_metadata(self) -> Mapping[str, str]:
         """The file's scalar metadata; arrays are left where they are."""
@@ -96,12 +118,15 @@ class Model:
 
     def close(self) -> None:
         """Give back the memory; no context of the model may be left. Called once."""
+        self.vocabulary.close()
         llama_cpp.llama_model_free(self.handle)
 
 
-def _reason(report: LoadReport, path: Path) -> str:
+def load_failure(report: LoadReport, path: Path) -> str:
     """Why llama.cpp refused the file, in its own words where it found any."""
     lines = [line.split(": ", 1)[-1] for line in report.errors]
     # The last lines only repeat that it failed; the first says why.
     why = next((line for line in lines if line and "failed to load model" not in line), "")
+    # Where the file lies is nobody's business but the log's.
+    why = why.replace(str(path), path.name)
     return f"unable to load model {path.name}: {why or 'llama.cpp gave no reason'}"

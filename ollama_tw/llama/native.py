@@ -14,6 +14,7 @@ import llama_cpp
 from llama_cpp import _ggml
 
 from ollama_tw.interfaces import Device
+from ollama_tw.llama.host import available_memory
 
 _log = logging.getLogger("ollama_tw.llama")
 
@@ -54,8 +55,10 @@ def receive_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     if not line or level == _CONT:
         return
-    if _report is not None:
-        _report.note(level, line)
+    # Once: another thread may end the report between two looks.
+    report = _report
+    if report is not None:
+        report.note(level, line)
     # llama.cpp says at INFO what a developer wants to know, and nobody else.
     ours = _LEVELS.get(level, logging.DEBUG)
     _log.log(logging.DEBUG if ours == logging.INFO else ours, "%s", line)
@@ -133,10 +136,14 @@ def devices() -> list[NativeDevice]:
         handle = get(index)
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         memory_of(handle, ctypes.byref(free), ctypes.byref(total))
+        kind = _KINDS.get(kind_of(handle), "other")
+        if kind == "cpu":
+            # llama.cpp takes all of it for free.
+            free.value = available_memory()
         device = Device(
             name=name_of(handle).decode(),
             description=description_of(handle).decode().strip(),
-            kind=_KINDS.get(kind_of(handle), "other"),
+            kind=kind,
             free=free.value,
             total=total.value,
         )

@@ -9,6 +9,7 @@ from ollama_tw.interfaces import (
     Choice,
     DoneReason,
     Embedding,
+    IActivity,
     InvalidImages,
     IRunner,
     Job,
@@ -34,7 +35,7 @@ from ollama_tw.llama.vision import Projector
 _SHIFTED_CONTEXTS = 10
 
 
-@implementer(IRunner)
+@implementer(IRunner, IActivity)
 class LlamaRunner:
     """See :class:`IRunner`; ``devices`` are those that may hold layers, none for the CPU alone."""
 
@@ -77,6 +78,18 @@ class LlamaRunner:
             raise LoadError("this model has an encoder and a decoder, which this server cannot run yet")
         return Batcher(self._model, self._plan, self._projector)
 
+    @property
+    def steps(self) -> int:
+        return self._batcher.steps if self._batcher else 0
+
+    @property
+    def step_runs(self) -> int:
+        return self._batcher.step_runs if self._batcher else 0
+
+    @property
+    def step_began(self) -> float:
+        return self._batcher.step_began if self._batcher else 0.0
+
     def _embedding_length(self) -> int:
         return min(self._plan.context_length, self._model.trained_context)
 
@@ -101,7 +114,9 @@ class LlamaRunner:
             yield Piece("", done=DoneReason.LENGTH, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
         said = [token for token in prompt if token >= 0] if images else prompt
-        sampler = Sampler(job.sampling, said, self._model.vocabulary, self.context_length, job.grammar)
+        sampler = Sampler(
+            job.sampling, said, self._model.vocabulary, self.context_length, job.grammar, job.logit_bias
+        )
         # A shift could cut an image in two.
         shift = job.shift and not images
         order = Order(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images)

@@ -18,7 +18,7 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 
 
 class Sampler:
-    """llama.cpp's samplers in llama.cpp's order: penalties, top-k, typical, top-p, min-p,
+    """llama.cpp's samplers in llama.cpp's order: logit bias, penalties, top-k, typical, top-p, min-p,
     temperature, draw. Those that would change nothing are left out.
 
     ``prompt`` is what the penalties see before the first token. Made on any thread, used on the
@@ -32,10 +32,13 @@ class Sampler:
         vocabulary: Vocabulary,
         context: int,
         grammar: str = "",
+        logit_bias: Sequence[tuple[int, float]] = (),
     ) -> None:
         self._vocabulary = vocabulary
         self._grammar = _grammar(vocabulary, grammar) if grammar else None
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        if logit_bias:
+            self._add_bias(logit_bias)
         look_back = context if sampling.repeat_last_n < 0 else min(sampling.repeat_last_n, context)
         penalised = look_back > 0 and (
             sampling.repeat_penalty != 1.0
@@ -60,6 +63,16 @@ class Sampler:
             for token in prompt[-look_back:]:
                 llama_cpp.llama_sampler_accept(self._chain, token)
 
+    def _add_bias(self, logit_bias: Sequence[tuple[int, float]]) -> None:
+        known = [
+            llama_cpp.llama_logit_bias(token=token, bias=bias)
+            for token, bias in logit_bias
+            if 0 <= token < self._vocabulary.size
+        ]
+        array = (llama_cpp.llama_logit_bias * len(known))(*known)
+        # llama.cpp keeps a copy of the array.
+        self._add(llama_cpp.llama_sampler_init_logit_bias(self._vocabulary.size, len(known), array))
+
     def _add_draw(self, sampling: Sampling) -> None:
         if sampling.top_k > 0:
             self._add(llama_cpp.llama_sampler_init_top_k(sampling.top_k))
@@ -70,7 +83,8 @@ class Sampler:
         if sampling.min_p > 0.0:
             self._add(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
         self._add(llama_cpp.llama_sampler_init_temp(sampling.temperature))
-        seed = _RANDOM_SEED if sampling.seed == -1 else sampling.seed & 0xFFFFFFFF
+        # The remainder is never the random one.
+        seed = _RANDOM_SEED if sampling.seed == -1 else sampling.seed % _RANDOM_SEED
         self._add(llama_cpp.llama_sampler_init_dist(seed))
 
     def _add(self, sampler: Any) -> None:

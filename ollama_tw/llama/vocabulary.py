@@ -1,18 +1,29 @@
 """Text to tokens and back, with the vocabulary of a loaded model."""
 
 import ctypes
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import llama_cpp
 
 from ollama_tw.interfaces import RunnerError
 
+# INT32_MIN: more tokens than a number can say.
+_TOO_MANY = -(2**31)
+
 
 class Vocabulary:
-    """The vocabulary of a model. Constant, so that every method may be called on any thread."""
+    """The vocabulary of a model. Constant, so that every method may be called on any thread.
+
+    Part of the model's memory: after :meth:`close` the methods raise :class:`RunnerError`.
+    """
 
     def __init__(self, model: Any) -> None:
+        self._changed = threading.Condition()
+        self._calls = 0
+        self._closed = False
         self.handle: Any = llama_cpp.llama_model_get_vocab(model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self.handle)
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self.handle)
@@ -21,19 +32,46 @@ class Vocabulary:
         # Filled as tokens come up; two threads that fill one entry write the same bytes.
         self._pieces: dict[int, bytes] = {}
 
+    @contextmanager
+    def _in_memory(self) -> Iterator[None]:
+        """While this lasts the model's memory stays."""
+        with self._changed:
+            if self._closed:
+                raise RunnerError("the model was unloaded")
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._calls -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait for the calls under way, and accept no more: the model's memory may then go."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._calls)
+
     def _special(self, token: int) -> str:
         return self._piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
 
     def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         """The tokens of ``text``; special tokens written out in it are recognised."""
         data = text.encode("utf-8", "replace")
-        # No token stands for less than a byte; a model may add a few around the text.
+        # Enough for a token a byte and a few around the text. Only a vocabulary that writes a space
+        # as three bytes, and has no token for it, needs more, and says how many.
         room = len(data) + 8
-        tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.handle, data, len(data), tokens, room, add_special, True)
-        if count < 0:
-            raise RunnerError("the text could not be split into tokens")
-        return tokens[:count]
+        while True:
+            tokens = (llama_cpp.llama_token * room)()
+            with self._in_memory():
+                count = llama_cpp.llama_tokenize(
+                    self.handle, data, len(data), tokens, room, add_special, True
+                )
+            if count >= 0:
+                return tokens[:count]
+            if -count <= room or count == _TOO_MANY:
+                raise RunnerError("the text could not be split into tokens")
+            room = -count
 
     def check(self, token: int) -> None:
         """Raise :class:`RunnerError` where ``token`` is none of the vocabulary's."""
@@ -48,7 +86,8 @@ class Vocabulary:
         room = 16 * len(tokens) + 16
         while True:
             buffer = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_detokenize(self.handle, array, len(tokens), buffer, room, False, True)
+            with self._in_memory():
+                count = llama_cpp.llama_detokenize(self.handle, array, len(tokens), buffer, room, False, True)
             if count >= 0:
                 return buffer.raw[:count].decode("utf-8", "replace")
             room = -count
@@ -64,7 +103,8 @@ class Vocabulary:
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)
-            count = llama_cpp.llama_token_to_piece(self.handle, token, buffer, room, 0, special)
+            with self._in_memory():
+                count = llama_cpp.llama_token_to_piece(self.handle, token, buffer, room, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
             room = -count

@@ -3,10 +3,18 @@
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from ollama_tw.interfaces import IBackend, IRunner, LoadPlan, Probe, Progress
+from ollama_tw.interfaces import (
+    IBackend,
+    IRunner,
+    IVocabulary,
+    IVocabularyReader,
+    LoadPlan,
+    Probe,
+    Progress,
+)
 
 
-@implementer(IPlugin, IBackend)
+@implementer(IPlugin, IBackend, IVocabularyReader)
 class CPUBackend:
     name = "cpu"
     priority = 0
@@ -20,6 +28,11 @@ class CPUBackend:
         from ollama_tw.llama.backend import load
 
         return load(plan, progress, lambda device: False)
+
+    def read_vocabulary(self, model_path: str) -> IVocabulary:
+        from ollama_tw.llama.backend import read_vocabulary
+
+        return read_vocabulary(model_path)
 
 
 backend = CPUBackend()

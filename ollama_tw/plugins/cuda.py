@@ -3,12 +3,20 @@
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from ollama_tw.interfaces import IBackend, IRunner, LoadPlan, Probe, Progress
+from ollama_tw.interfaces import (
+    IBackend,
+    IRunner,
+    IVocabulary,
+    IVocabularyReader,
+    LoadPlan,
+    Probe,
+    Progress,
+)
 
 _LIBRARIES = ("cuda",)
 
 
-@implementer(IPlugin, IBackend)
+@implementer(IPlugin, IBackend, IVocabularyReader)
 class CUDABackend:
     name = "cuda"
     priority = 100
@@ -22,6 +30,11 @@ class CUDABackend:
         from ollama_tw.llama.backend import load
 
         return load(plan, progress, lambda device: device.library in _LIBRARIES)
+
+    def read_vocabulary(self, model_path: str) -> IVocabulary:
+        from ollama_tw.llama.backend import read_vocabulary
+
+        return read_vocabulary(model_path)
 
 
 backend = CUDABackend()

@@ -3,7 +3,15 @@
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from ollama_tw.interfaces import IBackend, IRunner, LoadPlan, Probe, Progress
+from ollama_tw.interfaces import (
+    IBackend,
+    IRunner,
+    IVocabulary,
+    IVocabularyReader,
+    LoadPlan,
+    Probe,
+    Progress,
+)
 
 _LIBRARIES = (
     "mtl",
@@ -11,7 +19,7 @@ _LIBRARIES = (
 )
 
 
-@implementer(IPlugin, IBackend)
+@implementer(IPlugin, IBackend, IVocabularyReader)
 class MetalBackend:
     name = "metal"
     priority = 90
@@ -25,6 +33,11 @@ class MetalBackend:
         from ollama_tw.llama.backend import load
 
         return load(plan, progress, lambda device: device.library in _LIBRARIES)
+
+    def read_vocabulary(self, model_path: str) -> IVocabulary:
+        from ollama_tw.llama.backend import read_vocabulary
+
+        return read_vocabulary(model_path)
 
 
 backend = MetalBackend()

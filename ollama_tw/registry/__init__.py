@@ -1,1 +1,1 @@
-"""The distribution protocol's side of the house; for now, the server's key pair."""
+"""The distribution protocol's side of the house: signing in, pulling and pushing models."""

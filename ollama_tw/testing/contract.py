@@ -264,6 +264,12 @@ class BackendContract(ABC):
             one.ended()
             assert one.reason is DoneReason.CANCELLED or isinstance(one.error, RunnerError)
 
+    def test_a_closed_runner_refuses_new_runs(self) -> None:
+        runner = self.make_runner(1)
+        runner.close()
+        late = Consumer(runner.generate(Job(self.prompt, GREEDY, max_tokens=4))).ended()
+        assert late.reason is DoneReason.CANCELLED or isinstance(late.error, RunnerError)
+
     def test_no_thread_is_left(self) -> None:
         before = set(threading.enumerate())
         runner = self.make_runner(2)

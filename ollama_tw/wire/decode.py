@@ -50,6 +50,11 @@ def decode(body: bytes, type_: type[T], *, go_type: str, empty: str = "missing r
         raise OllamaError(400, _wrong_type(str(error))) from None
 
 
+def decode_value(text: str) -> Any:
+    """The JSON value that ``text`` spells, within the limits of a request. Raises OllamaError(400)."""
+    return _parse(text.encode("utf-8", "replace"))
+
+
 # ------------------------------------------------------------------------------------------ syntax
 
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")

@@ -1,6 +1,6 @@
-"""Requests about models: create, show, copy, delete.
+"""Requests about models: create, show, copy, delete, pull, push.
 
-Source: ``spec/models-and-cli.md`` sections 4.1, 5.2, 5.3 and 5.4. Unknown fields are ignored.
+Source: ``spec/models-and-cli.md`` sections 3.1, 4.1, 5.2, 5.3 and 5.4. Unknown fields are ignored.
 """
 
 from typing import Any
@@ -56,3 +56,12 @@ class DeleteRequest(msgspec.Struct, frozen=True):
 
     model: str = ""
     name: str = ""
+
+
+class TransferRequest(msgspec.Struct, frozen=True):
+    """``POST /api/pull`` and ``POST /api/push``. ``insecure`` means HTTP without TLS."""
+
+    model: str = ""
+    name: str = ""
+    insecure: bool = False
+    stream: bool | None = None

@@ -1,8 +1,9 @@
 import json
+import socket
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import click
@@ -100,7 +101,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     calls: list[Settings] = []
     daemon = types.ModuleType("ollama_tw.daemon")
 
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, sockets: Sequence[socket.socket]) -> int:
         calls.append(settings)
         return 3
 

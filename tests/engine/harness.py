@@ -1,13 +1,17 @@
 """A scheduler whose time and threads stand still until the test moves them."""
 
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
-from ollama_tw.engine.scheduler import Wanted
+from ollama_tw.engine.scheduler import Lease, Scheduler, Wanted
 from ollama_tw.interfaces import LoadPlan
+from ollama_tw.testing.fake import FakeBackend
 
 T = TypeVar("T")
 
@@ -67,3 +71,85 @@ def want(
     """What a request for ``path`` needs; ``explicit`` names fields of the plan, with spaces between."""
     fields = {"context_length": 2048} | plan
     return Wanted(path, LoadPlan(path, slots=slots, **fields), frozenset(explicit.split()), keep_alive)
+
+
+class Request:
+    """A request: it leases a model, and holds it until :meth:`end`."""
+
+    def __init__(self, scheduler: Scheduler, wanted: Wanted) -> None:
+        self._scheduler = scheduler
+        self._wanted = wanted
+        self.cancel_event = threading.Event()
+        self.lease: Lease | None = None
+        self._done: Deferred[None] = Deferred()
+        self.result = begin(self._run())
+
+    async def _run(self) -> None:
+        async with self._scheduler.lease(self._wanted, self.cancel_event) as self.lease:
+            await self._done
+
+    def end(self) -> None:
+        self._done.callback(None)
+
+    def go(self) -> None:
+        """The client goes away."""
+        self.result.cancel()
+
+    @property
+    def served(self) -> bool:
+        return self.lease is not None
+
+    def finish(self) -> None:
+        """Come to an end, in whatever way."""
+        if self.served and not self._done.called:
+            self.end()
+        self.result.cancel()
+        self.result.addErrback(lambda _: None)
+
+
+class SchedulerCase(SynchronousTestCase):
+    max_loaded = 1
+    max_queue = 512
+
+    def setUp(self) -> None:
+        StillPool.all = []
+        for module in ("scheduler", "loading"):
+            patcher = patch(f"ollama_tw.engine.{module}.WorkerPool", StillPool)
+            patcher.start()
+            self.addCleanup(patcher.stop)
+        self.reactor = FakeReactor()
+        self.backend = FakeBackend()
+        self.scheduler = Scheduler(
+            self.reactor,  # type: ignore[arg-type]
+            self.backend,
+            keep_alive=300 * SECOND,
+            max_loaded=self.max_loaded,
+            max_queue=self.max_queue,
+        )
+        self.loads = StillPool.all[0]
+        self.requests: list[Request] = []
+        self.addCleanup(self._finish)
+
+    def _finish(self) -> None:
+        for request in self.requests:
+            request.finish()
+        while busy := [pool for pool in StillPool.all if pool.work]:
+            busy[0].step()
+
+    def request(self, path: str, **rest: Any) -> Request:
+        request = Request(self.scheduler, want(path, **rest))
+        self.requests.append(request)
+        return request
+
+    def served(self, path: str, **rest: Any) -> Request:
+        """A request whose model is loaded, unloading others before, if need be."""
+        request = self.request(path, **rest)
+        while not request.served:
+            self.loads.step()
+        return request
+
+    def loaded(self) -> list[str]:
+        return sorted(one.name for one in self.scheduler.loaded())
+
+    def loads_begun(self) -> list[str]:
+        return [plan.model_path for plan in self.backend.plans]

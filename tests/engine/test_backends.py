@@ -1,14 +1,9 @@
 """Plugins are found, good and broken ones, and one is chosen."""
 
-from typing import Any
-
 import pytest
-from twisted.plugin import IPlugin
-from zope.interface import implementer
 
-import ollama_tw.engine.backends as backends
-from ollama_tw.engine.backends import Found, NoBackend, choose, discover
-from ollama_tw.interfaces import Device, IBackend, Probe
+from ollama_tw.engine.backends import Found, NoBackend, choose
+from ollama_tw.interfaces import Device, Probe
 from ollama_tw.testing.fake import FakeBackend
 
 DEVICE = Device("D", "a device", "gpu", 1, 2)
@@ -46,66 +41,3 @@ def test_none_can_run_here() -> None:
     with pytest.raises(NoBackend) as caught:
         choose([found("cuda", 100, "no GPU"), found("cpu", 0, "no luck")])
     assert str(caught.value) == "no backend can run models here: cuda: no GPU; cpu: no luck"
-
-
-def test_the_built_in_ones_are_found_best_first() -> None:
-    names = [one.name for one in discover()]
-    assert [name for name in names if name in ("cuda", "metal", "cpu")] == ["cuda", "metal", "cpu"]
-
-
-@implementer(IPlugin, IBackend)
-class WithoutAnything:
-    pass
-
-
-@implementer(IPlugin, IBackend)
-class Broken:
-    name = "broken"
-    priority: Any = 1000
-
-    def __init__(self, probe: Any) -> None:
-        self._probe = probe
-
-    def probe(self) -> Any:
-        if isinstance(self._probe, Exception):
-            raise self._probe
-        return self._probe
-
-    def load(self, plan: Any, progress: Any) -> Any:
-        raise AssertionError
-
-
-@pytest.mark.parametrize(
-    ("plugin", "name", "reason"),
-    [
-        (WithoutAnything(), "WithoutAnything", "it does not provide IBackend: "),
-        (Broken(OSError("no driver")), "broken", "its probe failed: OSError: no driver"),
-        (Broken(None), "broken", "its probe gave no Probe but NoneType"),
-    ],
-)
-def test_a_broken_plugin_says_why_and_harms_nobody(
-    monkeypatch: pytest.MonkeyPatch, plugin: Any, name: str, reason: str
-) -> None:
-    monkeypatch.setattr(backends, "getPlugins", lambda interface, package: [FakeBackend(), plugin])
-    all_found = discover()
-    by_name = {one.name: one for one in all_found}
-    assert by_name[name].probe.reason.startswith(reason)
-    assert not by_name[name].probe.available
-    assert choose(all_found).name == "fake"
-
-
-def test_a_priority_that_is_no_number_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    plugin = Broken(Probe((DEVICE,)))
-    plugin.priority = "high"
-    monkeypatch.setattr(backends, "getPlugins", lambda interface, package: [FakeBackend(), plugin])
-    assert [one.name for one in discover()] == ["broken", "fake"]
-
-
-def test_a_plugin_module_that_cannot_be_imported_harms_nobody(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ollama_tw import plugins
-
-    (tmp_path / "no_such_driver.py").write_text("import a_module_that_is_not_installed\n")
-    monkeypatch.setattr(plugins, "__path__", [*plugins.__path__, str(tmp_path)])
-    assert "cpu" in [one.name for one in discover()]

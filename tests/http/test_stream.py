@@ -14,7 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.http.stream import NDJSONStream, answer
+from ollama_tw.http.stream import ReplyStream, answer
 from tests.http.fakes import connect
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -85,7 +85,7 @@ class StreamTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
         self.request = FakeRequest()
-        self.stream = NDJSONStream(self.reactor, self.request)  # type: ignore[arg-type]
+        self.stream = ReplyStream(self.reactor, self.request)  # type: ignore[arg-type]
 
     def test_a_record_is_a_line(self) -> None:
         self.stream.send({"a": 1})
@@ -172,12 +172,12 @@ class StreamTests(SynchronousTestCase):
         worker.join(30)
         self.assertIsInstance(outcome[0], Cancelled)
         self.reactor.turn()
-        self.stream.close("an error")
+        self.stream.fail(500, "an error")
         self.assertEqual(self.request.wrote, [])
 
     def test_closing_writes_what_is_left_and_the_error_last(self) -> None:
         self.stream.send(1)
-        self.stream.close("it broke")
+        self.stream.fail(500, "it broke")
         self.reactor.turn()
         self.assertEqual(b"".join(self.request.wrote), b'1\n{"error":"it broke"}\n')
         self.assertIsNone(self.request.producer)

@@ -176,11 +176,11 @@ def test_twistd_goes_into_the_background(installed: Path, tmp_path: Path) -> Non
     call(installed / "twistd", "ollama", "--host", "127.0.0.1:0", cwd=tmp_path)
     daemon = psutil.Process(int((tmp_path / "twistd.pid").read_text()))
     try:
-        # twistd returns when its child has started the service.
+        # twistd returns when its child has bound the port.
         log = tmp_path / "twistd.log"
-        listening = re.search(r"Listening on (127\.0\.0\.1:\d+)", log.read_text())
-        assert listening is not None
-        with urllib.request.urlopen(f"http://{listening[1]}/api/version", timeout=PATIENCE) as reply:
+        bound = re.search(r"bound to (127\.0\.0\.1:\d+)", log.read_text())
+        assert bound is not None
+        with urllib.request.urlopen(f"http://{bound[1]}/api/version", timeout=PATIENCE) as reply:
             assert reply.read() == b'{"version":"0.5.0"}'
         daemon.terminate()
         daemon.wait(PATIENCE)

@@ -1,0 +1,62 @@
+"""A Twisted application with a model server inside: one process, one reactor.
+
+python embedded.py [address of the model server, 127.0.0.1:11434] [port of the application, 8080]
+"""
+
+import sys
+
+from klein import Klein
+from twisted.application.internet import StreamServerEndpointService
+from twisted.application.service import MultiService
+from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.web.server import Site
+
+from ollama_tw import make_service
+from ollama_tw.client.tx import connect
+
+
+class Application:
+    """Somebody's web application, which asks the models in its own process."""
+
+    pages = Klein()
+
+    def __init__(self, server):
+        self.server = server
+
+    @pages.route("/")
+    def home(self, request):
+        return "Try /haiku/MODEL?about=rain"
+
+    @pages.route("/haiku/<model>")
+    async def haiku(self, request, model):
+        about = request.args.get(b"about", [b"the sea"])[0].decode("utf-8", "replace")
+        request.setHeader("Content-Type", "text/plain; charset=utf-8")
+        connection = await connect(reactor, self.server, "/api/generate")
+        try:
+            await connection.request(
+                lambda record: request.write(record["response"].encode()),
+                model=model,
+                prompt=f"Write a haiku about {about}.",
+            )
+        finally:
+            connection.close()
+
+
+def main(address="127.0.0.1:11434", port="8080"):
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)])
+    application = MultiService()
+    make_service(reactor, {"OLLAMA_HOST": address, "OLLAMA_KEEP_ALIVE": "1h"}).setServiceParent(application)
+    site = Site(Application(f"http://{address}").pages.resource())
+    endpoint = TCP4ServerEndpoint(reactor, int(port), interface="127.0.0.1")
+    StreamServerEndpointService(endpoint, site).setServiceParent(application)
+
+    application.privilegedStartService()
+    application.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", application.stopService)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

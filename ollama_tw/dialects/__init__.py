@@ -1,0 +1,1 @@
+"""Foreign APIs as pure translation to and from the native requests and records."""

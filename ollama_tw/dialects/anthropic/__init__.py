@@ -1,0 +1,1 @@
+"""The Anthropic API. Source: ``spec/inference-api.md`` section 7."""

@@ -1,0 +1,172 @@
+"""``/v1/messages`` and ``/v1/messages/count_tokens``: the request.
+
+Source: ``spec/inference-api.md`` sections 7.1 and 7.2.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from ollama_tw.dialects.anthropic.blocks import native_messages, system_text
+from ollama_tw.errors import OllamaError
+from ollama_tw.wire import gojson
+from ollama_tw.wire.native import ChatRequest, Message
+from ollama_tw.wire.steering import Steering
+
+GO_TYPE = "anthropic.MessagesRequest"
+
+_EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "max", "xhigh": "high"}
+_BYTES_PER_TOKEN = 4
+
+
+class TurnParam(msgspec.Struct):
+    role: str = ""
+    content: Any = None
+
+
+class ToolParam(msgspec.Struct):
+    type: str = ""
+    name: str = ""
+    description: str = ""
+    input_schema: Any = None
+
+
+class ToolChoice(msgspec.Struct):
+    type: str = ""
+    name: str = ""
+
+
+class ThinkingParam(msgspec.Struct):
+    type: str = ""
+
+
+class OutputConfig(msgspec.Struct):
+    effort: str = ""
+
+
+class MessagesRequest(msgspec.Struct, kw_only=True):
+    """The body; ``options`` are the native ones, which Ollama does not take here."""
+
+    model: str = ""
+    max_tokens: int = 0
+    messages: list[TurnParam] = []
+    system: Any = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: list[str] = []
+    stream: bool = False
+    tools: list[ToolParam] = []
+    tool_choice: ToolChoice | None = None
+    thinking: ThinkingParam | None = None
+    output_config: OutputConfig | None = None
+    options: dict[str, Any] = {}
+
+
+def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple[ChatRequest, Steering]:
+    """The native request, and what steers it. ``counting``: no answer is wanted, nor a length for it.
+
+    Raises :class:`OllamaError` 400.
+    """
+    if not request.model:
+        raise OllamaError(400, "model is required")
+    if request.max_tokens <= 0 and not counting:
+        raise OllamaError(400, "max_tokens is required and must be positive")
+    if not request.messages:
+        raise OllamaError(400, "messages is required")
+    options = dict(request.options)
+    sampling = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
+    options.update({name: value for name, value in sampling.items() if value is not None})
+    if request.max_tokens > 0:
+        options["num_predict"] = request.max_tokens
+    if request.stop_sequences:
+        options["stop"] = request.stop_sequences
+    tools, must_call = _tools(request)
+    chat = ChatRequest(
+        model=request.model,
+        messages=_messages(request),
+        tools=tools,
+        options=options,
+        think=_think(request),
+        format=UNSET,
+    )
+    return chat, Steering(must_call=must_call, drops_thinking=True)
+
+
+def _messages(request: MessagesRequest) -> list[Message]:
+    text = system_text(request.system)
+    system = [Message("system", text)] if text else []
+    return system + [
+        native for turn in request.messages for native in native_messages(turn.role.lower(), turn.content)
+    ]
+
+
+def _think(request: MessagesRequest) -> bool | str | None:
+    kind = request.thinking.type if request.thinking is not None else ""
+    if kind in ("enabled", "disabled"):
+        return kind == "enabled"
+    if request.output_config is None:
+        return None
+    return _EFFORTS.get(request.output_config.effort.strip().lower())
+
+
+def _tools(request: MessagesRequest) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The tools that the model is shown, and the names of those of which it must call one."""
+    tools = [_tool(tool) for tool in request.tools]
+    choice = request.tool_choice.type if request.tool_choice is not None else "auto"
+    names = tuple(tool.name for tool in request.tools)
+    if choice == "none":
+        return [], ()
+    if choice == "tool":
+        assert request.tool_choice is not None
+        wanted = request.tool_choice.name
+        if wanted not in names:
+            raise OllamaError(400, f'tool_choice asks for "{wanted}", which is not among the tools')
+        return tools, (wanted,)
+    if choice == "any":
+        if not names:
+            raise OllamaError(400, "tool_choice asks for a tool call, and there are no tools")
+        return tools, names
+    return tools, ()
+
+
+def _tool(tool: ToolParam) -> dict[str, Any]:
+    schema = tool.input_schema
+    if not isinstance(schema, Mapping | None):
+        raise OllamaError(400, f'invalid input_schema for tool "{tool.name}": it must be an object')
+    if not tool.name:
+        raise OllamaError(400, "a tool must have a name")
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": schema or {"type": "object"},
+    }
+    return {"type": "function", "function": function}
+
+
+def estimated_tokens(request: MessagesRequest) -> int:
+    """What ``message_start`` tells of the prompt before anything has counted it."""
+    total = len(system_text(request.system).encode())
+    for turn in request.messages:
+        total += len(turn.role.encode())
+        if isinstance(turn.content, str):
+            total += len(turn.content.encode())
+        else:
+            total += sum(_block_size(block) for block in turn.content)
+    for tool in request.tools:
+        total += len(tool.name.encode()) + len(tool.description.encode())
+        total += len(gojson.encode(tool.input_schema)) if tool.input_schema is not None else 0
+    return max(total // _BYTES_PER_TOKEN, 1)
+
+
+def _block_size(block: dict[str, Any]) -> int:
+    match block.get("type"):
+        case "text" | "thinking" as key:
+            return len((block.get(key) or "").encode())
+        case "tool_use":
+            return len(gojson.encode(block.get("input")))
+        case "tool_result":
+            return len(gojson.encode(block.get("content")))
+    return 0

@@ -1,0 +1,248 @@
+"""``/v1/chat/completions``: the request, the whole reply, and the chunks of a streamed one.
+
+Source: ``spec/inference-api.md`` sections 6.1 to 6.3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from ollama_tw.dialects.openai.messages import ChatMessage, native_messages
+from ollama_tw.dialects.openai.parameters import (
+    Reasoning,
+    ResponseFormat,
+    StreamOptions,
+    choices,
+    given,
+    logit_bias,
+    native_format,
+    seeded,
+    think_value,
+)
+from ollama_tw.dialects.openai.tools import call_object, checked_tools, chosen_tools
+from ollama_tw.dialects.openai.usage import usage
+from ollama_tw.errors import OllamaError
+from ollama_tw.wire.native import ChatRecord, ChatRequest, Logprob, ToolCall
+from ollama_tw.wire.steering import Steering
+
+GO_TYPE = "openai.ChatCompletionRequest"
+FINGERPRINT = "fp_ollama"
+
+
+class ChatCompletionRequest(msgspec.Struct, kw_only=True):
+    """The body; ``options`` are the native ones, which Ollama does not take here."""
+
+    model: str = ""
+    messages: list[ChatMessage] = []
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    stop: Any = None
+    response_format: ResponseFormat | None = None
+    tools: list[Any] = []
+    tool_choice: Any = None
+    reasoning: Reasoning | None = None
+    reasoning_effort: str = ""
+    logprobs: bool = False
+    top_logprobs: int = 0
+    logit_bias: Any = None
+    n: int | None = None
+    options: dict[str, Any] = {}
+    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
+
+
+def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], Steering]:
+    """One native request for each answer that is wanted, and what steers them all.
+
+    Raises :class:`OllamaError` 400.
+    """
+    if not request.messages:
+        raise OllamaError(400, "[] is too short - 'messages'")
+    tools, must_call = chosen_tools(checked_tools(request.tools), request.tool_choice)
+    effort = request.reasoning_effort if request.reasoning is None else request.reasoning.effort
+    options = {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        **request.options,
+        **given(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            num_predict=_limit(request),
+            seed=request.seed,
+            frequency_penalty=request.frequency_penalty,
+            presence_penalty=request.presence_penalty,
+            stop=_stop(request.stop),
+        ),
+    }
+    messages = native_messages(request.messages)
+    requests = [
+        ChatRequest(
+            model=request.model,
+            messages=messages,
+            tools=tools,
+            options=seeded(options, number),
+            format=native_format(request.response_format),
+            think=think_value(effort),
+            logprobs=request.logprobs,
+            top_logprobs=request.top_logprobs,
+            debug_render_only=request.debug_render_only,
+        )
+        for number in range(choices(request.n))
+    ]
+    return requests, Steering(must_call=must_call, logit_bias=logit_bias(request.logit_bias))
+
+
+def _limit(request: ChatCompletionRequest) -> int | None:
+    return request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+
+
+def _stop(value: Any) -> list[str] | None:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [text for text in value if isinstance(text, str)]
+    return None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the reply says of itself in every object. ``created``: Unix seconds."""
+
+    id: str
+    created: int
+    model: str
+
+
+def whole_reply(identity: Identity, records: Sequence[ChatRecord]) -> dict[str, Any]:
+    """The reply to a request that is not streamed, one choice for each of ``records``."""
+    reply = {
+        "id": identity.id,
+        "object": "chat.completion",
+        "created": identity.created,
+        "model": identity.model,
+        "system_fingerprint": FINGERPRINT,
+        "choices": [_choice(index, record) for index, record in enumerate(records)],
+        "usage": usage([records]),
+    }
+    if records and records[0].debug_info is not UNSET:
+        reply["_debug_info"] = records[0].debug_info
+    return reply
+
+
+def _choice(index: int, record: ChatRecord) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": record.message.content}
+    if record.message.thinking:
+        message["reasoning"] = record.message.thinking
+    if record.message.tool_calls:
+        message["tool_calls"] = [call_object(call) for call in record.message.tool_calls]
+    choice = {
+        "index": index,
+        "message": message,
+        "finish_reason": _finish_reason(record, called=bool(record.message.tool_calls)),
+    }
+    if record.logprobs:
+        choice["logprobs"] = logprobs_object(record.logprobs)
+    return choice
+
+
+def _finish_reason(record: ChatRecord, *, called: bool) -> str | None:
+    reason = record.done_reason or None
+    return "tool_calls" if called and reason == "stop" else reason
+
+
+def logprobs_object(logprobs: Sequence[Logprob]) -> dict[str, Any]:
+    """``logprobs`` of a choice. OpenAI's clients want every field to be there."""
+    return {"content": [_logprob(one) for one in logprobs]}
+
+
+def _logprob(one: Logprob) -> dict[str, Any]:
+    return {
+        "token": one.token,
+        "logprob": one.logprob,
+        "bytes": one.bytes or None,
+        "top_logprobs": [
+            {"token": top.token, "logprob": top.logprob, "bytes": top.bytes or None}
+            for top in one.top_logprobs or []
+        ],
+    }
+
+
+class ChoiceStream:
+    """The chunks of one choice, from the records of its run. Used by one thread at a time."""
+
+    def __init__(self, identity: Identity, index: int) -> None:
+        self._identity = identity
+        self._index = index
+        self._first = True
+        self._called = False
+
+    def feed(self, record: ChatRecord) -> list[dict[str, Any]]:
+        """The chunks that ``record`` brings."""
+        chunks = self._deltas(record)
+        if record.done:
+            reason = _finish_reason(record, called=self._called) or "stop"
+            chunks.append(self._chunk({}, finish_reason=reason))
+        return chunks
+
+    def _deltas(self, record: ChatRecord) -> list[dict[str, Any]]:
+        message, logprobs = record.message, record.logprobs or []
+        thinking, calls = message.thinking or "", message.tool_calls or []
+        if record.done and not (self._first or message.content or thinking or calls or logprobs):
+            return []
+        if thinking and (message.content or calls):
+            return [
+                self._delta({"reasoning": thinking}, logprobs=logprobs),
+                self._delta({"content": message.content}, calls),
+            ]
+        delta = {"content": message.content}
+        if thinking:
+            delta["reasoning"] = thinking
+        return [self._delta(delta, calls, logprobs)]
+
+    def _delta(
+        self, delta: dict[str, Any], calls: Sequence[ToolCall] = (), logprobs: Sequence[Logprob] = ()
+    ) -> dict[str, Any]:
+        if self._first:
+            delta = {"role": "assistant", **delta}
+            self._first = False
+        if calls:
+            delta["tool_calls"] = [call_object(call) for call in calls]
+            self._called = True
+        return self._chunk(delta, logprobs=logprobs)
+
+    def _chunk(
+        self,
+        delta: dict[str, Any],
+        *,
+        finish_reason: str | None = None,
+        logprobs: Sequence[Logprob] = (),
+    ) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": self._index, "delta": delta, "finish_reason": finish_reason}
+        if logprobs:
+            choice["logprobs"] = logprobs_object(logprobs)
+        return _chunk(self._identity, [choice])
+
+
+def usage_chunk(identity: Identity, finals: Sequence[ChatRecord]) -> dict[str, Any]:
+    """The chunk after the last choice, where ``include_usage`` asked for it."""
+    return {**_chunk(identity, []), "usage": usage([finals])}
+
+
+def _chunk(identity: Identity, listed: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": identity.id,
+        "object": "chat.completion.chunk",
+        "created": identity.created,
+        "model": identity.model,
+        "system_fingerprint": FINGERPRINT,
+        "choices": listed,
+    }

@@ -1,0 +1,193 @@
+"""``/v1/completions``: the request, the whole reply, and the chunks of a streamed one.
+
+Source: ``spec/inference-api.md`` section 6.4.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from ollama_tw.dialects.openai.chat import FINGERPRINT, Identity
+from ollama_tw.dialects.openai.parameters import (
+    MOST_CHOICES,
+    StreamOptions,
+    choices,
+    given,
+    go_type_of,
+    logit_bias,
+    seeded,
+)
+from ollama_tw.dialects.openai.usage import NO_USAGE, usage
+from ollama_tw.errors import OllamaError
+from ollama_tw.wire.native import GenerateRecord, GenerateRequest, Logprob
+from ollama_tw.wire.steering import Steering
+
+GO_TYPE = "openai.CompletionRequest"
+
+
+class CompletionRequest(msgspec.Struct, kw_only=True):
+    """The body; ``options`` are the native ones, which Ollama does not take here."""
+
+    model: str = ""
+    prompt: Any = ""
+    """A text, several, the tokens of one, or the tokens of several."""
+    suffix: str = ""
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    stop: Any = None
+    logprobs: int = 0
+    logit_bias: Any = None
+    n: int | None = None
+    options: dict[str, Any] = {}
+    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
+
+
+def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateRequest, Steering]]]:
+    """For each prompt the native request of every answer that is wanted, with what steers it.
+
+    Raises :class:`OllamaError` 400.
+    """
+    options = {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
+        **request.options,
+        **given(
+            temperature=request.temperature,
+            top_p=request.top_p or None,
+            frequency_penalty=request.frequency_penalty,
+            presence_penalty=request.presence_penalty,
+            num_predict=request.max_tokens,
+            seed=request.seed,
+            stop=_stop(request.stop),
+        ),
+    }
+    bias = logit_bias(request.logit_bias)
+    prompts, wanted = _prompts(request.prompt), choices(request.n)
+    if len(prompts) * wanted > MOST_CHOICES:
+        raise OllamaError(400, f'"n" answers to each "prompt" must not be more than {MOST_CHOICES} in all')
+
+    def native(prompt: str | tuple[int, ...], number: int) -> tuple[GenerateRequest, Steering]:
+        generate = GenerateRequest(
+            model=request.model,
+            prompt=prompt if isinstance(prompt, str) else "",
+            suffix=request.suffix,
+            options=seeded(options, number),
+            logprobs=request.logprobs > 0,
+            top_logprobs=max(request.logprobs, 0),
+            debug_render_only=request.debug_render_only,
+        )
+        return generate, Steering(logit_bias=bias, prompt_tokens=() if isinstance(prompt, str) else prompt)
+
+    return [[native(prompt, number) for number in range(wanted)] for prompt in prompts]
+
+
+def _prompts(value: Any) -> list[str | tuple[int, ...]]:
+    if value is None or isinstance(value, str):
+        return [value or ""]
+    if isinstance(value, list):
+        if not value:
+            return [""]
+        if all(isinstance(item, str) for item in value):
+            return list(value)
+        if tokens := token_ids(value):
+            return [tokens]
+        several = [token_ids(item) for item in value]
+        if all(several):
+            return [tokens for tokens in several if tokens]
+    raise OllamaError(400, '"prompt" must be a string, an array of strings, or tokens in arrays')
+
+
+def token_ids(value: Any) -> tuple[int, ...] | None:
+    """``value`` as tokens, None where it is no list of them or is empty."""
+    if isinstance(value, list) and value and all(type(item) is int and 0 <= item < 2**31 for item in value):
+        return tuple(value)
+    return None
+
+
+def _stop(value: Any) -> list[str] | None:
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        return None
+    for item in value:
+        if not isinstance(item, str):
+            raise OllamaError(400, f"invalid type for 'stop' field: {go_type_of(item)}")
+    return value
+
+
+def whole_reply(identity: Identity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
+    """The reply to a request that is not streamed, from the records of every prompt's answers."""
+    records = [record for answers in prompts for record in answers]
+    return {
+        **_object(identity, [_choice(index, record, 0) for index, record in enumerate(records)]),
+        "usage": usage(prompts),
+    }
+
+
+class ChoiceStream:
+    """The chunks of one choice, from the records of its run. ``now`` gives Unix seconds."""
+
+    def __init__(self, identity: Identity, index: int, *, with_usage: bool, now: Callable[[], int]) -> None:
+        self._identity = identity
+        self._index = index
+        self._with_usage = with_usage
+        self._now = now
+        self._offset = 0
+
+    def feed(self, record: GenerateRecord) -> list[dict[str, Any]]:
+        """The chunks that ``record`` brings."""
+        identity = replace(self._identity, created=self._now())
+        chunk = _object(identity, [_choice(self._index, record, self._offset)])
+        self._offset += len(record.response)
+        return [{**chunk, "usage": NO_USAGE} if self._with_usage else chunk]
+
+
+def usage_chunk(identity: Identity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
+    """The chunk after the last choice, where ``include_usage`` asked for it."""
+    return {**_object(identity, []), "usage": usage(prompts)}
+
+
+def _object(identity: Identity, listed: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": identity.id,
+        "object": "text_completion",
+        "created": identity.created,
+        "model": identity.model,
+        "system_fingerprint": FINGERPRINT,
+        "choices": listed,
+    }
+
+
+def _choice(index: int, record: GenerateRecord, offset: int) -> dict[str, Any]:
+    choice: dict[str, Any] = {
+        "text": record.response,
+        "index": index,
+        "finish_reason": record.done_reason or None,
+    }
+    if record.logprobs:
+        choice["logprobs"] = _logprobs(record.logprobs, offset)
+    return choice
+
+
+def _logprobs(logprobs: Sequence[Logprob], offset: int) -> dict[str, Any]:
+    """The older API's form: a list for each property. Ollama leaves it out."""
+    offsets = []
+    for one in logprobs:
+        offsets.append(offset)
+        offset += len(one.token)
+    return {
+        "text_offset": offsets,
+        "token_logprobs": [one.logprob for one in logprobs],
+        "tokens": [one.token for one in logprobs],
+        "top_logprobs": [{top.token: top.logprob for top in one.top_logprobs or []} for one in logprobs],
+    }

@@ -1,0 +1,129 @@
+"""What the requests of several endpoints have in common: sampling, reasoning, format, log probabilities.
+
+Source: ``spec/inference-api.md`` sections 6.1 and 6.4.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from ollama_tw.errors import OllamaError
+
+MOST_CHOICES = 128
+"""The largest ``n``, as OpenAI has it."""
+
+_MOST_BIAS = 100.0
+_MOST_BIASED_TOKENS = 1024
+_TOKEN_ID = re.compile(r"[0-9]{1,9}")
+_EFFORTS: Mapping[str, bool | str | None] = {
+    "": None,
+    "none": False,
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "max",
+    "ultra": "max",
+    "max": "max",
+}
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool = False
+
+
+class Reasoning(msgspec.Struct):
+    effort: str = ""
+    summary: Any = None
+
+
+class JSONSchema(msgspec.Struct):
+    schema: Any = None
+
+
+class ResponseFormat(msgspec.Struct):
+    type: str = ""
+    json_schema: JSONSchema | None = None
+
+
+def think_value(effort: str) -> bool | str | None:
+    """The native ``think`` for a reasoning effort; None where nothing is asked."""
+    try:
+        return _EFFORTS[effort]
+    except KeyError:
+        raise OllamaError(
+            400,
+            f'invalid reasoning value: "{effort}" (must be "minimal", "low", "medium", "high", "xhigh", '
+            '"ultra", "max", or "none")',
+        ) from None
+
+
+def native_format(response_format: ResponseFormat | None) -> Any:
+    """The native ``format``, unset where any text will do."""
+    if response_format is None:
+        return UNSET
+    kind = response_format.type.strip().lower()
+    if kind == "json_object":
+        return "json"
+    if kind == "json_schema" and response_format.json_schema is not None:
+        return response_format.json_schema.schema
+    return UNSET
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The ``options`` that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def logit_bias(value: Any) -> tuple[tuple[int, float], ...]:
+    """Tokens with their bias, from an object of token ids and numbers between -100 and 100."""
+    if value is None:
+        return ()
+    if not isinstance(value, dict) or len(value) > _MOST_BIASED_TOKENS:
+        raise OllamaError(
+            400, f'"logit_bias" must be an object of at most {_MOST_BIASED_TOKENS} token ids with biases'
+        )
+    found = []
+    for token, bias in value.items():
+        number = isinstance(bias, int | float) and not isinstance(bias, bool)
+        if not _TOKEN_ID.fullmatch(token) or not number or not -_MOST_BIAS <= bias <= _MOST_BIAS:
+            raise OllamaError(
+                400, f'"logit_bias" must map token ids to numbers between {-_MOST_BIAS:g} and {_MOST_BIAS:g}'
+            )
+        found.append((int(token), float(bias)))
+    return tuple(found)
+
+
+_GO_TYPES = {
+    bool: "bool",
+    dict: "map[string]interface {}",
+    list: "[]interface {}",
+    str: "string",
+    type(None): "<nil>",
+}
+
+
+def go_type_of(value: Any) -> str:
+    """What Go calls the type of a decoded JSON ``value``, for Ollama's texts."""
+    return _GO_TYPES.get(type(value), "float64")
+
+
+def choices(n: int | None) -> int:
+    """How many answers to one prompt are wanted."""
+    if n is None:
+        return 1
+    if not 1 <= n <= MOST_CHOICES:
+        raise OllamaError(400, f'"n" must be between 1 and {MOST_CHOICES}')
+    return n
+
+
+def seeded(options: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The options of answer ``number``: a seed that was given is another one for each, so that the
+    answers differ, and the same again next time."""
+    seed = options.get("seed")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not number or seed == -1:
+        return dict(options)
+    return {**options, "seed": seed + number}

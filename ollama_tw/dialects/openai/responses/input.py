@@ -1,0 +1,146 @@
+"""The ``input`` of a response as native messages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import UNSET
+
+from ollama_tw.dialects.openai.messages import image_data, native_role
+from ollama_tw.errors import OllamaError
+from ollama_tw.wire.decode import decode_value
+from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
+
+
+def native_messages(value: Any) -> list[Message]:
+    """The messages of ``input``. Raises :class:`OllamaError` 400 with Ollama's texts."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, str):
+        return [Message("user", value)]
+    if not isinstance(value, list):
+        raise OllamaError(400, f"input must be a string or array: {_kind(value)} given")
+    conversation = _Conversation()
+    for index, item in enumerate(value):
+        conversation.add(f"input[{index}]", item)
+    return conversation.finish()
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "a boolean", dict: "an object", str: "a string", list: "an array", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+class _Conversation:
+    """The messages so far, and the reasoning that waits for the message it belongs to."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._thinking = ""
+        self._calls: set[str] = set()
+        """Calls whose outputs are still to come."""
+
+    def add(self, where: str, item: Any) -> None:
+        if not isinstance(item, dict):
+            raise OllamaError(400, f"{where}: an input item must be an object: {_kind(item)} given")
+        kind = item.get("type") or ("message" if item.get("role") else None)
+        match kind:
+            case "message":
+                self._message(where, item)
+            case "function_call":
+                self._call(where, item)
+            case "function_call_output":
+                self._output(where, item)
+            case "reasoning":
+                self._thinking = _string(where, item, "encrypted_content")
+            case "web_search_call":
+                pass
+            case None:
+                raise OllamaError(400, f"{where}: input item missing required 'type' field")
+            case _:
+                shown = kind if isinstance(kind, str) else _kind(kind)
+                raise OllamaError(400, f'{where}: unknown input item type: "{shown}"')
+
+    def finish(self) -> list[Message]:
+        if self._thinking:
+            self._assistant()
+        return self._messages
+
+    def _message(self, where: str, item: Mapping[str, Any]) -> None:
+        text, images = _content(where, item.get("content"))
+        role = _string(where, item, "role")
+        if role == "assistant":
+            last = self._messages[-1] if self._messages else None
+            if last is not None and last.tool_calls and self._calls and not self._thinking:
+                # Some clients put what was said beside a call between the call and its output.
+                last.content = "\n".join(filter(None, (last.content, text)))
+                return
+            message = self._assistant()
+            message.content = text
+        else:
+            message = Message(native_role(role), text)
+            self._messages.append(message)
+        message.images = images or UNSET
+
+    def _assistant(self) -> Message:
+        """A new message of the assistant, with the reasoning before it."""
+        message = Message("assistant", "", thinking=self._thinking or UNSET)
+        self._thinking = ""
+        self._messages.append(message)
+        return message
+
+    def _call(self, where: str, item: Mapping[str, Any]) -> None:
+        last = self._messages[-1] if self._messages else None
+        joined = last is not None and last.role == "assistant" and not self._thinking
+        message = last if joined and last is not None else self._assistant()
+        call_id = _string(where, item, "call_id")
+        function = ToolCallFunction(0, _string(where, item, "name"), _arguments(where, item))
+        message.tool_calls = [*(message.tool_calls or []), ToolCall(call_id, function)]
+        self._calls.add(call_id)
+
+    def _output(self, where: str, item: Mapping[str, Any]) -> None:
+        text, images = _content(where, item.get("output"))
+        call_id = _string(where, item, "call_id")
+        self._calls.discard(call_id)
+        self._messages.append(Message("tool", text, images=images or UNSET, tool_call_id=call_id or UNSET))
+
+
+def _string(where: str, item: Mapping[str, Any], key: str) -> str:
+    value = item.get(key)
+    if not isinstance(value, str | None):
+        raise OllamaError(400, f"{where}: {key} must be a string: {_kind(value)} given")
+    return value or ""
+
+
+def _arguments(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    text = _string(where, item, "arguments")
+    try:
+        value = decode_value(text)
+    except OllamaError as error:
+        raise OllamaError(400, f"failed to parse function call arguments: {error.message}") from None
+    if not isinstance(value, dict):
+        raise OllamaError(400, f"failed to parse function call arguments: {_kind(value)} given")
+    return value
+
+
+def _content(where: str, content: Any) -> tuple[str, list[bytes]]:
+    """The texts joined, and the images."""
+    if isinstance(content, str):
+        return content, []
+    if not isinstance(content, list):
+        raise OllamaError(400, f"{where}: content must be a string or array: {_kind(content)} given")
+    texts, images = [], []
+    for index, part in enumerate(content):
+        inside = f"{where}: content[{index}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        match kind:
+            case "input_text" | "output_text":
+                texts.append(_string(inside, part, "text"))
+            case "input_image":
+                if url := _string(inside, part, "image_url"):
+                    images.append(image_data(url))
+            case "input_file":
+                raise OllamaError(400, "file inputs are not currently supported")
+            case _:
+                shown = kind if isinstance(kind, str) else ""
+                raise OllamaError(400, f"{inside}: unknown content type: {shown}")
+    return "".join(texts), images

@@ -1,0 +1,91 @@
+"""The request for a response."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from ollama_tw.dialects.openai.parameters import Reasoning, given, think_value
+from ollama_tw.dialects.openai.responses.input import native_messages
+from ollama_tw.dialects.openai.tools import checked_tools, chosen_tools
+from ollama_tw.errors import OllamaError
+from ollama_tw.wire.native import ChatRequest, Message
+from ollama_tw.wire.steering import Steering
+
+GO_TYPE = "openai.ResponsesRequest"
+
+
+class ResponsesRequest(msgspec.Struct, kw_only=True):
+    """The body; ``options`` are the native ones, which Ollama does not take here."""
+
+    model: str = ""
+    input: Any = None
+    instructions: str = ""
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    reasoning: Reasoning | None = None
+    text: Any = None
+    tools: list[Any] = []
+    tool_choice: Any = None
+    truncation: str = ""
+    background: bool = False
+    stream: bool = False
+    options: dict[str, Any] = {}
+
+
+def native_request(request: ResponsesRequest) -> tuple[ChatRequest, Steering]:
+    """The native request, and what steers it. Raises :class:`OllamaError` 400."""
+    system = [Message("system", request.instructions)] if request.instructions else []
+    tools, must_call = chosen_tools(checked_tools(_flat_tools(request.tools)), request.tool_choice)
+    options = {
+        "temperature": 1.0,
+        **request.options,
+        **given(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            num_predict=request.max_output_tokens,
+        ),
+    }
+    effort = request.reasoning.effort if request.reasoning is not None else ""
+    chat = ChatRequest(
+        model=request.model,
+        messages=[*system, *native_messages(request.input)],
+        tools=tools,
+        options=options,
+        format=_format(request),
+        think=think_value(effort),
+    )
+    return chat, Steering(must_call=must_call)
+
+
+def _format(request: ResponsesRequest) -> Any:
+    match request.text:
+        case {"format": {"type": "json_schema", "schema": dict(schema)}}:
+            return schema
+        case {"format": {"type": "json_object"}}:
+            return "json"
+    return UNSET
+
+
+def _flat_tools(tools: list[Any], prefix: str = "") -> list[dict[str, Any]]:
+    """The function tools with their function in an object of its own; those of a namespace under
+    its name. Tools that only OpenAI runs (web search and others) are left out."""
+    found: list[dict[str, Any]] = []
+    for index, tool in enumerate(tools):
+        match tool:
+            case {"type": "function"}:
+                name = tool.get("name")
+                if isinstance(name, str) and not name.startswith(prefix):
+                    name = prefix + name
+                function = {
+                    key: tool[key] for key in ("description", "parameters") if tool.get(key) is not None
+                }
+                found.append({"type": "function", "function": {"name": name, **function}})
+            case {"type": "namespace", "name": str(name), "tools": list(inner)} if not prefix:
+                found += _flat_tools(inner, f"{name}.")
+            case {"type": str()}:
+                pass
+            case _:
+                raise OllamaError(400, f'"tools[{index}]" must be an object with a type')
+    return found

@@ -1,0 +1,167 @@
+"""The events of a streamed response."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ollama_tw.dialects.openai.responses.objects import (
+    Identity,
+    call_item,
+    message_item,
+    reasoning_item,
+    response,
+    text_part,
+    usage,
+)
+from ollama_tw.dialects.openai.responses.request import ResponsesRequest
+from ollama_tw.dialects.openai.tools import arguments_text
+from ollama_tw.wire.native import ChatRecord, ToolCall
+
+Event = dict[str, Any]
+
+
+class ResponseStream:
+    """The events of a response, from the records of its run. Every item that is opened is closed before
+    the next one. ``now`` gives Unix seconds."""
+
+    def __init__(self, request: ResponsesRequest, identity: Identity, now: Callable[[], int]) -> None:
+        self._request = request
+        self._identity = identity
+        self._now = now
+        self._sequence = 0
+        self._output: list[dict[str, Any]] = []
+        """The items that are complete."""
+        self._kind = ""
+        """Of the item that is open: ``text``, ``thinking`` or nothing."""
+        self._texts: list[str] = []
+        """What is in it."""
+        self._calls = 0
+
+    def feed(self, record: ChatRecord) -> list[Event]:
+        """The events that ``record`` brings."""
+        events = self.start()
+        message = record.message
+        if message.thinking:
+            events += self._thinking(message.thinking)
+        if message.content:
+            events += self._text(message.content)
+        for call in message.tool_calls or []:
+            events += [*self._close(), *self._call(call)]
+        if record.done:
+            events += [*self._close(), self._end("completed", usage=usage(record))]
+        return events
+
+    def start(self) -> list[Event]:
+        """The first two events, once."""
+        if self._sequence:
+            return []
+        begun = response(self._request, self._identity, [], status="in_progress")
+        return [
+            self._event("response.created", response=begun),
+            self._event("response.in_progress", response=begun),
+        ]
+
+    def failure(self, status: int, message: str) -> Event:
+        """The last event of a stream that broke off."""
+        code = "invalid_prompt" if status == 400 else "server_error"
+        return self._end("failed", error={"code": code, "message": message})
+
+    def _event(self, kind: str, **data: Any) -> Event:
+        event = {"type": kind, "sequence_number": self._sequence, **data}
+        self._sequence += 1
+        return event
+
+    def _item_id(self, prefix: str) -> str:
+        return f"{prefix}_{self._identity.number}_{len(self._output)}"
+
+    def _place(self, prefix: str) -> dict[str, Any]:
+        return {"item_id": self._item_id(prefix), "output_index": len(self._output)}
+
+    def _added(self, item: dict[str, Any]) -> Event:
+        return self._event("response.output_item.added", output_index=len(self._output), item=item)
+
+    def _done(self, item: dict[str, Any]) -> Event:
+        event = self._event("response.output_item.done", output_index=len(self._output), item=item)
+        self._output.append(item)
+        return event
+
+    def _thinking(self, text: str) -> list[Event]:
+        events = []
+        if self._kind != "thinking":
+            events += self._close()
+            events.append(self._added(reasoning_item(self._item_id("rs"), "")))
+            events.append(
+                self._event(
+                    "response.reasoning_summary_part.added",
+                    **self._place("rs"),
+                    summary_index=0,
+                    part={"type": "summary_text", "text": ""},
+                )
+            )
+            self._kind = "thinking"
+        self._texts.append(text)
+        place = self._place("rs")
+        delta = self._event("response.reasoning_summary_text.delta", **place, summary_index=0, delta=text)
+        return [*events, delta]
+
+    def _text(self, text: str) -> list[Event]:
+        events = []
+        place = {**self._place("msg"), "content_index": 0}
+        if self._kind != "text":
+            events += self._close()
+            place = {**self._place("msg"), "content_index": 0}
+            events.append(self._added(message_item(self._item_id("msg"), [], "in_progress")))
+            events.append(self._event("response.content_part.added", **place, part=text_part("")))
+            self._kind = "text"
+        self._texts.append(text)
+        return [*events, self._event("response.output_text.delta", **place, delta=text, logprobs=[])]
+
+    def _call(self, call: ToolCall) -> list[Event]:
+        item_id = f"fc_{self._identity.number}_{self._calls}"
+        self._calls += 1
+        arguments = arguments_text(call)
+        place = {"item_id": item_id, "output_index": len(self._output)}
+        name = call.function.name
+        return [
+            self._added(call_item(item_id, call, "", "in_progress")),
+            self._event("response.function_call_arguments.delta", **place, delta=arguments),
+            self._event("response.function_call_arguments.done", **place, name=name, arguments=arguments),
+            self._done(call_item(item_id, call, arguments)),
+        ]
+
+    def _close(self) -> list[Event]:
+        """The events that end the item that is open, if one is."""
+        kind, self._kind = self._kind, ""
+        text = "".join(self._texts)
+        self._texts.clear()
+        if kind == "thinking":
+            place = {**self._place("rs"), "summary_index": 0}
+            item = reasoning_item(self._item_id("rs"), text)
+            part = item["summary"][0]
+            return [
+                self._event("response.reasoning_summary_text.done", **place, text=text),
+                self._event("response.reasoning_summary_part.done", **place, part=part),
+                self._done(item),
+            ]
+        if kind == "text":
+            place = {**self._place("msg"), "content_index": 0}
+            return [
+                self._event("response.output_text.done", **place, text=text, logprobs=[]),
+                self._event("response.content_part.done", **place, part=text_part(text)),
+                self._done(message_item(self._item_id("msg"), [text_part(text)])),
+            ]
+        return []
+
+    def _end(
+        self, status: str, *, usage: dict[str, Any] | None = None, error: dict[str, str] | None = None
+    ) -> Event:
+        completed = self._now() if status == "completed" else None
+        last = response(
+            self._request,
+            self._identity,
+            self._output,
+            status=status,
+            completed=completed,
+            usage=usage,
+            error=error,
+        )
+        return self._event(f"response.{status}", response=last)

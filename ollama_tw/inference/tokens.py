@@ -1,0 +1,80 @@
+"""Counting, splitting and joining tokens, for which no model is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from msgspec.structs import replace as changed
+
+from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.engine.vocabularies import Vocabularies
+from ollama_tw.errors import OllamaError
+from ollama_tw.inference.catalogue import Catalogue, Entry
+from ollama_tw.inference.prompting import chat_prompt
+from ollama_tw.interfaces import IRunner, IVocabulary, RunnerError
+from ollama_tw.prompt.think import Think, parse_think, settle_think
+from ollama_tw.wire.native import ChatRequest
+from ollama_tw.wire.options import Options
+
+_NO_LIMIT = 1 << 40
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """As much of a runner as it takes to build a prompt."""
+
+    vocabulary: IVocabulary
+    context_length: int = _NO_LIMIT
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.vocabulary, name)
+
+
+class Tokens:
+    """What can be asked of a vocabulary, for every door. All raise :class:`OllamaError`."""
+
+    def __init__(self, catalogue: Catalogue, vocabularies: Vocabularies, workers: WorkerPool) -> None:
+        self._catalogue = catalogue
+        self._vocabularies = vocabularies
+        self._workers = workers
+
+    async def tokenize(self, model: str, text: str) -> Sequence[int]:
+        """The tokens of ``text``, with none around it that the model wants around a prompt."""
+        _, vocabulary = await self._open(model)
+        return await self._workers.run(vocabulary.tokenize, text, add_special=False)
+
+    async def detokenize(self, model: str, tokens: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each of ``tokens``; 400 for a token that the model has not."""
+        _, vocabulary = await self._open(model)
+        return await self._workers.run(_texts, vocabulary, tokens)
+
+    async def count(self, request: ChatRequest) -> int:
+        """How many tokens the prompt of ``request`` has, if nothing of it is cut away. A model that
+        cannot think is taken as not asked to."""
+        entry, vocabulary = await self._open(request.model)
+        entry.require("completion", "chat")
+        if request.tools and "tools" not in entry.capabilities:
+            raise OllamaError(400, f"{entry.model.name.full} does not support tools")
+        capable = "thinking" in entry.capabilities
+        asked = parse_think(request.think) if capable else Think()
+        think = settle_think(asked, model=request.model, capable=capable, harmony=entry.rendering.harmony)
+        return await self._workers.run(_count, entry, request, think, vocabulary)
+
+    async def _open(self, model: str) -> tuple[Entry, IVocabulary]:
+        if not model.strip():
+            raise OllamaError(400, "model is required")
+        entry = await self._catalogue.find(model)
+        return entry, await self._vocabularies.get(str(entry.model.model_path))
+
+
+def _texts(vocabulary: IVocabulary, tokens: Sequence[Sequence[int]]) -> list[str]:
+    try:
+        return [vocabulary.detokenize(one) for one in tokens]
+    except RunnerError as error:
+        raise OllamaError(400, str(error)) from error
+
+
+def _count(entry: Entry, request: ChatRequest, think: Think, vocabulary: IVocabulary) -> int:
+    build = chat_prompt(entry, changed(request, truncate=False), Options(), think, shift=False)
+    prompt = build(cast(IRunner, _Reader(vocabulary)))
+    return len(vocabulary.tokenize(prompt.text))

@@ -1,0 +1,93 @@
+import json
+from typing import Any
+
+import pytest
+
+from ollama_tw.client import ConnectionClosed, RequestError
+from ollama_tw.client.session import Session, endpoint_url
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+        self.ended = False
+
+    def __call__(self, record: Any, last: bool) -> None:
+        assert not self.ended
+        self.records.append(record)
+        self.ended = last
+
+
+def begin(session: Session, **body: Any) -> tuple[int, Sink]:
+    sink = Sink()
+    number, frame = session.begin(body, sink)
+    assert json.loads(frame) == {**body, "id": number}
+    return number, sink
+
+
+def test_records_go_to_their_requests() -> None:
+    session = Session("/api/chat")
+    one, first = begin(session, model="m")
+    two, second = begin(session, model="m")
+    assert one != two
+    session.receive(json.dumps({"n": 1, "id": two}))
+    session.receive(json.dumps({"n": 2, "id": one}))
+    session.receive(json.dumps({"n": 3, "done": True, "id": one}))
+    assert (first.records, first.ended) == ([{"n": 2}, {"n": 3, "done": True}], True)
+    assert (second.records, second.ended) == ([{"n": 1}], False)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "record", "last"),
+    [
+        ("/api/chat", {}, {"done": False}, False),
+        ("/api/chat", {}, {"done": True}, True),
+        ("/api/chat", {"stream": False}, {"done": False}, True),
+        ("/api/embed", {}, {"embeddings": [[1]]}, True),
+        ("/api/pull", {}, {"status": "pulling manifest"}, False),
+        ("/api/pull", {}, {"status": "success"}, True),
+    ],
+)
+def test_which_record_is_the_last(
+    path: str, body: dict[str, Any], record: dict[str, Any], last: bool
+) -> None:
+    session = Session(path)
+    number, sink = begin(session, **body)
+    session.receive(json.dumps({**record, "id": number}))
+    assert (sink.records, sink.ended) == ([record], last)
+
+
+def test_errors_end_a_request() -> None:
+    session = Session("/api/chat")
+    number, sink = begin(session)
+    session.receive(json.dumps({"id": number, "status": 404, "error": "no such model"}))
+    (error,) = sink.records
+    assert isinstance(error, RequestError)
+    assert (error.status, error.message, sink.ended) == (404, "no such model", True)
+    number, sink = begin(session)
+    session.receive(json.dumps({"error": "broke off", "id": number}))
+    assert sink.records[0].status is None
+
+
+def test_a_cancelled_request_hears_nothing_more() -> None:
+    session = Session("/api/chat")
+    number, sink = begin(session)
+    assert json.loads(session.cancel(number) or "") == {"id": number, "cancel": True}
+    session.receive(json.dumps({"done": True, "done_reason": "cancelled", "id": number}))
+    assert sink.records == []
+    assert session.cancel(number) is None
+
+
+def test_the_end_of_the_connection_ends_all() -> None:
+    session = Session("/api/chat")
+    sinks = [begin(session)[1] for _ in range(2)]
+    session.close("going away")
+    assert all(isinstance(sink.records[0], ConnectionClosed) and sink.ended for sink in sinks)
+
+
+def test_urls() -> None:
+    assert endpoint_url("http://h:1", "/api/chat") == "ws://h:1/api/chat"
+    assert endpoint_url("https://h/base/", "/api/chat") == "wss://h/base/api/chat"
+    assert endpoint_url("wss://h", "/api/chat") == "wss://h/api/chat"
+    with pytest.raises(ValueError, match="begins with http"):
+        endpoint_url("h:11434", "/api/chat")

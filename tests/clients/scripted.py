@@ -1,0 +1,88 @@
+"""A backend whose models say what their prompt tells them to; installed as a plugin by ``servers.py``.
+
+What follows the last ``SAY `` in the prompt, up to the end of its line, is said word by word; under a
+grammar, what follows the last ``MUST ``. At the word ``BREAK`` the engine breaks. A token is a character.
+"""
+
+import re
+
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from ollama_tw.interfaces import (
+    Choice,
+    Device,
+    DoneReason,
+    IBackend,
+    IRunner,
+    IVocabularyReader,
+    Piece,
+    Probe,
+    RunnerError,
+    TokenLogprob,
+    Usage,
+)
+
+
+class Characters:
+    bos_text = eos_text = ""
+    adds_bos = False
+
+    def tokenize(self, text, *, add_special=True):
+        return [ord(character) for character in text]
+
+    def detokenize(self, tokens):
+        for token in tokens:
+            if not 0 <= token < 0x110000:
+                raise RunnerError(f"token {token} is not in this model's vocabulary")
+        return "".join(map(chr, tokens))
+
+
+@implementer(IRunner)
+class Runner(Characters):
+    size = size_gpu = 0
+    metadata = {}  # noqa: RUF012
+
+    def __init__(self, plan):
+        self.slots = plan.slots
+        self.context_length = plan.context_length
+
+    def generate(self, job):
+        prompt = job.prompt if isinstance(job.prompt, str) else self.detokenize(job.prompt)
+        found = re.findall(r"MUST (.*)" if job.grammar else r"SAY (.*)", prompt)
+        words = re.findall(r"\S+\s*|\s+", found[-1] if found else "well then")
+        if job.logit_bias:
+            words = [f"{token}:{bias:g}" for token, bias in job.logit_bias]
+        limit = len(words) if job.max_tokens < 0 else job.max_tokens
+        for word in words[:limit]:
+            if word.strip() == "BREAK":
+                raise RunnerError("the engine broke")
+            choice = Choice(word.encode(), -0.5)
+            top = (choice,) * (job.logprobs or 0)
+            yield Piece(word, () if job.logprobs is None else (TokenLogprob(choice, top),))
+        done = DoneReason.STOP if limit >= len(words) else DoneReason.LENGTH
+        yield Piece("", (), done, Usage(len(prompt), 7, 1, min(limit, len(words)), 1))
+
+    def embed(self, inputs, cancel):
+        raise RunnerError("this model gives no embeddings")
+
+    def close(self):
+        pass
+
+
+@implementer(IPlugin, IBackend, IVocabularyReader)
+class Backend:
+    name = "scripted"
+    priority = -1000
+
+    def probe(self):
+        return Probe((Device("none", "none", "cpu", 0, 0),))
+
+    def load(self, plan, progress):
+        return Runner(plan)
+
+    def read_vocabulary(self, model_path):
+        return Characters()
+
+
+backend = Backend()

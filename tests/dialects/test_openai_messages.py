@@ -1,0 +1,112 @@
+import json
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from ollama_tw.dialects.openai.messages import ChatMessage, image_data, native_messages
+from ollama_tw.errors import OllamaError
+from ollama_tw.wire.decode import decode
+from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
+
+
+def read(*messages: dict[str, Any]) -> list[Message]:
+
+    found = [decode(json.dumps(one).encode(), ChatMessage, go_type="x") for one in messages]
+    return native_messages(found)
+
+
+def refusal(message: dict[str, Any]) -> str:
+    with pytest.raises(OllamaError) as error:
+        read(message)
+    assert error.value.status == 400
+    return error.value.message
+
+
+def test_every_part_is_a_message_of_its_own() -> None:
+    found = read(
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "what is"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+                {"type": "image_url", "image_url": "data:;base64,aGk="},
+                {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}},
+            ],
+        }
+    )
+    assert [(one.role, one.content, one.images) for one in found] == [
+        ("user", "what is", UNSET),
+        ("user", "", [b"hi"]),
+        ("user", "", [b"hi"]),
+        ("user", "", [b"hi"]),
+    ]
+
+
+def test_calls_and_their_results() -> None:
+    call = {
+        "id": "c1",
+        "index": 4,
+        "type": "function",
+        "function": {"name": "f", "arguments": '{"b":1,"a":2}'},
+    }
+    found = read(
+        {"role": "assistant", "content": None, "reasoning": "hm", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "done"},
+        {"role": "tool", "tool_call_id": "c1", "name": "g", "content": [{"type": "text", "text": "done"}]},
+    )
+    assert found[0] == Message(
+        "assistant",
+        "",
+        thinking="hm",
+        tool_calls=[ToolCall("c1", ToolCallFunction(0, "f", {"b": 1, "a": 2}))],
+    )
+    assert found[1] == Message("tool", "done", tool_name="f", tool_call_id="c1")
+    assert found[2] == Message("tool", "done", tool_name="g", tool_call_id="c1")
+
+
+def test_contents_that_are_none() -> None:
+    assert read({"role": "assistant", "content": None, "tool_calls": []}) == [Message("assistant", "")]
+    assert read({"role": "user", "content": []}) == []
+    assert refusal({"role": "assistant", "content": None}) == "invalid message content type: <nil>"
+    assert refusal({"role": "user", "content": True}) == "invalid message content type: bool"
+    assert refusal({"role": "user", "content": {}}) == "invalid message content type: map[string]interface {}"
+
+
+def test_developers_are_the_system() -> None:
+    assert read({"role": "developer", "content": "Be brief."}) == [Message("system", "Be brief.")]
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("text", "invalid message format"),
+        ({"type": "text"}, "invalid message format"),
+        ({"type": "image_url", "image_url": 7}, "invalid message format"),
+        ({"type": "input_audio"}, "invalid input_audio format"),
+        ({"type": "input_audio", "input_audio": {}}, "invalid input_audio format: missing data"),
+        (
+            {"type": "input_audio", "input_audio": {"data": "a?aa"}},
+            "invalid input_audio base64 data: illegal base64 data at input byte 1",
+        ),
+    ],
+)
+def test_parts_that_are_none(part: Any, message: str) -> None:
+    assert refusal({"role": "user", "content": [part]}) == message
+
+
+@pytest.mark.parametrize("arguments", ["", "[]", "7", "{", None, {}])
+def test_arguments_that_are_no_object(arguments: Any) -> None:
+    message = {"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": arguments}}]}
+    assert refusal(message) == "invalid tool call arguments"
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "jpg", "png", "webp"])
+def test_kinds_of_images(kind: str) -> None:
+    assert image_data(f"data:image/{kind};base64,aGk=") == b"hi"
+
+
+@pytest.mark.parametrize("url", ["data:image/gif;base64,aGk=", "data:image/png;base64,a", "file:///x", ""])
+def test_what_is_no_image(url: str) -> None:
+    with pytest.raises(OllamaError, match="invalid image input"):
+        image_data(url)

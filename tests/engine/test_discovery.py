@@ -1,0 +1,117 @@
+"""Modules of plugins are found, and no foreign one can keep the server from starting."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from ollama_tw import plugins
+from ollama_tw.engine.backends import choose, discover, refresh
+
+GOOD = """
+    from twisted.plugin import IPlugin
+    from zope.interface import implementer
+    from ollama_tw.interfaces import Device, IBackend, Probe
+
+    @implementer(IPlugin, IBackend)
+    class Good:
+        name = "good"
+        priority = 1000
+        version = "7.1"
+        free = 0
+
+        def probe(self):
+            self.free += 1
+            return Probe((Device("D", "a device", "accel", self.free, 20),))
+
+        def load(self, plan, progress):
+            raise AssertionError
+
+    backend = Good()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(plugins, "__path__", [str(tmp_path)])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(folder: Path, name: str, source: str) -> str:
+    file = folder / f"{name}.py"
+    file.write_text(dedent(source))
+    return str(file)
+
+
+def test_the_built_in_ones_are_found_best_first() -> None:
+    found = discover()
+    assert [one.name for one in found if one.name in ("cuda", "metal", "cpu")] == ["cuda", "metal", "cpu"]
+    assert all(one.version == "0.5.0" for one in found if one.name == "cpu")
+
+
+def test_a_plugin_of_others(folder: Path) -> None:
+    file = write(folder, "one", GOOD)
+    (one,) = discover()
+    assert (one.name, one.version, one.file, one.probe.devices[0].free) == ("good", "7.1", file, 1)
+    assert choose([one]) is one
+    assert refresh(one).probe.devices[0].free == 2
+
+
+def test_one_that_is_gone_is_gone(folder: Path) -> None:
+    file = write(folder, "one", GOOD)
+    assert [one.name for one in discover()] == ["good"]
+    Path(file).unlink()
+    assert discover() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import a_module_that_is_missing", "it cannot be imported: ModuleNotFoundError: No module named"),
+        ("def (", "it cannot be imported: SyntaxError: invalid syntax"),
+        ("raise SystemExit(1)", "it cannot be imported: SystemExit: 1"),
+        (
+            "import threading; threading.Event().wait(20)",
+            "it cannot be imported: TimeoutError: no answer within",
+        ),
+    ],
+)
+def test_a_broken_module_is_named_and_harms_nobody(folder: Path, source: str, reason: str) -> None:
+    file = write(folder, "broken", source)
+    write(folder, "one", GOOD)
+    good, broken = discover(patience=1)
+    assert (good.name, good.probe.available) == ("good", True)
+    assert (broken.name, broken.file, broken.probe.available) == ("broken", file, False)
+    assert broken.probe.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("self.free += 1", "raise OSError('no driver')", "its probe failed: OSError: no driver"),
+        ("self.free += 1", "return None", "its probe gave no Probe but NoneType"),
+        (
+            "self.free += 1",
+            "import threading; threading.Event().wait(20)",
+            "its probe failed: TimeoutError: ",
+        ),
+        ("def probe", "def prob", "it does not provide IBackend: "),
+        ("self, plan, progress", "self, plan", "it does not provide IBackend: "),
+    ],
+)
+def test_a_broken_backend_says_why(folder: Path, old: str, new: str, reason: str) -> None:
+    write(folder, "one", GOOD.replace(old, new))
+    (one,) = discover(patience=1)
+    assert one.probe.reason.startswith(reason)
+    assert refresh(one) is one
+
+
+def test_a_priority_that_is_no_number_harms_nobody(folder: Path) -> None:
+    write(folder, "one", GOOD)
+    write(folder, "two", GOOD.replace("1000", "'high'").replace('"good"', '"odd"'))
+    assert [one.name for one in discover()] == ["good", "odd"]

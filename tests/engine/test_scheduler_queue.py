@@ -1,0 +1,186 @@
+"""Those who wait for a model or a slot, those who go, and the end, one step of a thread at a time."""
+
+import threading
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from ollama_tw.durations import FOREVER
+from ollama_tw.errors import Cancelled, OllamaError
+from tests.engine.harness import SECOND, SchedulerCase, StillPool, begin
+
+
+class QueueTests(SchedulerCase):
+    max_queue = 2
+
+    FULL = (503, "server busy, please try again.  maximum pending requests exceeded")
+
+    def refused(self, result: Deferred[Any]) -> tuple[int, str]:
+        error = self.failureResultOf(result, OllamaError).value
+        return (error.status, error.message)
+
+    def test_those_who_wait_for_a_load_are_bounded(self) -> None:
+        first, second = self.request("a"), self.request("b")
+        self.assertEqual(self.refused(self.request("c").result), self.FULL)
+        first.go()
+        self.failureResultOf(first.result, CancelledError)
+        self.assertEqual(self.scheduler.waiting, 1)
+        third = self.request("c")
+        self.assertEqual(self.scheduler.waiting, 2)
+        self.assertFalse(second.served or third.served)
+
+    def test_those_who_wait_for_a_slot_are_bounded(self) -> None:
+        request = self.served("a")
+        assert request.lease is not None
+        lease = request.lease
+        never = threading.Event()
+        results = [begin(lease.run(lambda runner: "done", never)) for _ in range(3)]
+        self.assertEqual(self.scheduler.waiting, 2)
+        self.assertEqual(self.refused(begin(lease.run(lambda runner: "done", never))), self.FULL)
+        self.assertEqual(self.refused(self.request("b").result), self.FULL)
+        slots = StillPool.all[1]
+        slots.step()
+        self.assertEqual(self.successResultOf(results[0]), "done")
+        slots.step()
+        slots.step()
+        self.assertEqual([self.successResultOf(one) for one in results[1:]], ["done", "done"])
+        self.assertEqual(self.scheduler.waiting, 0)
+
+    def test_one_who_goes_leaves_the_line_for_a_slot(self) -> None:
+        request = self.served("a")
+        assert request.lease is not None
+        never = threading.Event()
+        first, second, third = (begin(request.lease.run(lambda runner: 1, never)) for _ in range(3))
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.assertEqual(self.scheduler.waiting, 1)
+        slots = StillPool.all[1]
+        slots.step()
+        slots.step()
+        self.assertEqual((self.successResultOf(first), self.successResultOf(third)), (1, 1))
+        self.assertEqual(slots.work, [])
+
+
+class CancelTests(SchedulerCase):
+    def test_while_it_stands_in_line(self) -> None:
+        first, second = self.request("a"), self.request("b")
+        second.go()
+        self.failureResultOf(second.result, CancelledError)
+        self.loads.step()
+        first.end()
+        self.assertEqual(self.loads_begun(), ["a"])
+        self.assertEqual(self.loads.work, [])
+        self.assertEqual(self.loaded(), ["a"])
+
+    def test_while_it_loads(self) -> None:
+        request = self.request("a")
+        request.go()
+        self.failureResultOf(request.result, CancelledError)
+        self.assertTrue(request.cancel_event.is_set())
+        self.loads.step()
+        self.assertEqual(self.loaded(), [])
+        self.assertEqual(self.backend.runners, [])
+        self.assertTrue(self.served("a").served)
+
+    def test_by_the_event_alone(self) -> None:
+        request = self.request("a")
+        request.cancel_event.set()
+        self.loads.step()
+        self.failureResultOf(request.result, Cancelled)
+        self.assertEqual(self.scheduler.waiting, 0)
+
+    def test_a_load_that_ends_all_the_same_is_held_by_nobody(self) -> None:
+        self.backend.deaf = True
+        request = self.request("a", keep_alive=10 * SECOND)
+        request.go()
+        self.failureResultOf(request.result, CancelledError)
+        self.loads.step()
+        self.assertEqual(self.loaded(), ["a"])
+        self.assertTrue(self.scheduler.loaded()[0].idle)
+        self.reactor.advance(11)
+        self.loads.step()
+        self.assertTrue(self.backend.runners[0].closed)
+
+    def test_a_model_that_was_loaded_for_nobody_makes_way(self) -> None:
+        self.backend.deaf = True
+        request = self.request("a")
+        request.go()
+        self.failureResultOf(request.result, CancelledError)
+        self.loads.step()
+        self.assertTrue(self.served("b").served)
+        self.assertEqual(self.loaded(), ["b"])
+
+    def test_while_it_runs(self) -> None:
+        request = self.served("a", keep_alive=0)
+        assert request.lease is not None
+        cancel = threading.Event()
+        run = begin(request.lease.run(lambda runner: "too late", cancel))
+        run.cancel()
+        self.failureResultOf(run, CancelledError)
+        self.assertTrue(cancel.is_set())
+        request.end()
+        # The thread is still in the runner, which must stay until it has come back.
+        self.assertEqual(self.loaded(), ["a"])
+        StillPool.all[1].step()
+        self.assertEqual(self.loaded(), [])
+        self.loads.step()
+        self.assertTrue(self.backend.runners[0].closed)
+
+    def test_a_run_that_fails_gives_its_slot_back(self) -> None:
+        request = self.served("a")
+        assert request.lease is not None
+        run = begin(request.lease.run(lambda runner: {}["missing"], threading.Event()))
+        slots = StillPool.all[1]
+        slots.step()
+        self.failureResultOf(run, KeyError)
+        again = begin(request.lease.run(lambda runner: 1, threading.Event()))
+        slots.step()
+        self.assertEqual(self.successResultOf(again), 1)
+
+
+class CloseTests(SchedulerCase):
+    max_loaded = 2
+
+    def test_everything_is_unloaded(self) -> None:
+        self.served("a").end()
+        self.served("b", keep_alive=FOREVER).end()
+        closed = begin(self.scheduler.close())
+        self.loads.step()
+        self.loads.step()
+        self.successResultOf(closed)
+        self.assertTrue(all(runner.closed for runner in self.backend.runners))
+        self.assertTrue(all(pool.stopped for pool in StillPool.all))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_it_waits_for_an_unload_under_way(self) -> None:
+        self.served("a", keep_alive=0).end()
+        closed = begin(self.scheduler.close())
+        self.assertNoResult(closed)
+        self.loads.step()
+        self.successResultOf(closed)
+
+    def test_it_waits_for_a_thread_that_is_still_in_a_runner(self) -> None:
+        request = self.served("a")
+        assert request.lease is not None
+        run = begin(request.lease.run(lambda runner: 1, threading.Event()))
+        run.cancel()
+        self.failureResultOf(run, CancelledError)
+        request.end()
+        closed = begin(self.scheduler.close())
+        self.assertEqual(self.loads.work, [])
+        StillPool.all[1].step()
+        self.loads.step()
+        self.successResultOf(closed)
+
+    def test_it_waits_for_a_load_that_nobody_wants_any_more(self) -> None:
+        self.backend.deaf = True
+        request = self.request("a")
+        request.go()
+        self.failureResultOf(request.result, CancelledError)
+        closed = begin(self.scheduler.close())
+        self.assertNoResult(closed)
+        self.loads.step()
+        self.loads.step()
+        self.successResultOf(closed)
+        self.assertTrue(self.backend.runners[0].closed)
+        self.assertTrue(all(pool.stopped for pool in StillPool.all))

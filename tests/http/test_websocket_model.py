@@ -1,0 +1,96 @@
+"""A real server with a real model: the records of WebSocket are those of HTTP."""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_tw.client.aio import connect
+
+MODEL = os.environ.get("OLLAMA_TW_SMOLLM2", "")
+
+pytestmark = pytest.mark.skipif(not MODEL, reason="OLLAMA_TW_SMOLLM2 names no model file")
+
+OPTIONS = {"temperature": 0, "seed": 1, "num_predict": 6, "num_ctx": 512}
+VARYING = {"created_at", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that has the model as ``smol``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ollama_tw.cli.main import main; main()", "serve"],
+        env={**os.environ, "HOME": str(tmp_path_factory.mktemp("home")), "OLLAMA_HOST": "127.0.0.1:0"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if listening := re.search(r"Listening on (\S+)", line):
+                break
+        else:
+            pytest.fail("the server did not start")
+        url = f"http://{listening[1]}"
+        content = Path(MODEL).read_bytes()
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        post(f"{url}/api/blobs/{digest}", content)
+        post(f"{url}/api/create", json.dumps({"model": "smol", "files": {"m.gguf": digest}}).encode())
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def post(url: str, body: bytes) -> list[Any]:
+    with urllib.request.urlopen(url, body) as reply:
+        return [json.loads(line) for line in reply.read().splitlines()]
+
+
+def constant(records: list[Any]) -> list[Any]:
+    return [{key: value for key, value in record.items() if key not in VARYING} for record in records]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/chat", {"messages": [{"role": "user", "content": "Say hello."}]}),
+        ("/api/generate", {"prompt": "One, two,", "raw": True}),
+        ("/api/chat", {"messages": [{"role": "user", "content": "Say hello."}], "stream": False}),
+        ("/api/chat", {"messages": []}),
+    ],
+)
+def test_records_are_those_of_http(server: str, path: str, body: dict[str, Any]) -> None:
+    request = {"model": "smol", "options": OPTIONS, **body}
+
+    async def stream() -> list[Any]:
+        async with connect(server, path) as connection:
+            return [record async for record in connection.stream(**request)]
+
+    # The first one warms up, so that both find the same tokens in the cache.
+    expected = [post(server + path, json.dumps(request).encode()) for _ in range(2)][1]
+    assert constant(asyncio.run(stream())) == constant(expected)
+
+
+def test_leaving_early_frees_the_slot(server: str) -> None:
+    message = {"role": "user", "content": "Count to a thousand."}
+
+    async def leave() -> str:
+        async with connect(server) as chat:
+            endless = chat.stream(model="smol", messages=[message], options={"temperature": 0})
+            await anext(endless)
+            await endless.aclose()  # type: ignore[attr-defined]
+            reply = await chat.ask(model="smol", messages=[message], options=OPTIONS)
+            return str(reply["done_reason"])
+
+    assert asyncio.run(leave()) == "length"

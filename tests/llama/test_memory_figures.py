@@ -1,0 +1,63 @@
+"""The estimates against what llama.cpp says that it took, for real models."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zope.interface.verify import verifyObject
+
+from ollama_tw.engine.memory import Estimate, ModelShape, estimate
+from ollama_tw.inference.shape import model_shape
+from ollama_tw.interfaces import DoneReason, IActivity, Job, LoadPlan, Sampling
+from ollama_tw.library.gguf import read_header
+
+PLANS: tuple[dict[str, Any], ...] = (
+    {},
+    {"slots": 4, "context_length": 4096},
+    {"slots": 4, "kv_cache_type": "q8_0"},
+    {"batch": 128},
+    {"flash_attention": False, "context_length": 8192},
+)
+
+
+def _model(variable: str) -> str:
+    path = os.environ.get(variable, "")
+    if not path or not Path(path).is_file():
+        pytest.skip(f"no model: name its GGUF file in {variable}")
+    return path
+
+
+@pytest.mark.parametrize("variable", ["OLLAMA_TW_SMOLLM2", "OLLAMA_TW_GEMMA3"])
+@pytest.mark.parametrize("fields", PLANS)
+def test_within_15_percent_of_the_engine(variable: str, fields: dict[str, Any]) -> None:
+    from ollama_tw.llama.runner import LlamaRunner
+
+    path = _model(variable)
+    plan = LoadPlan(path, **fields)
+    shape = model_shape(read_header(Path(path)))
+    runner = LlamaRunner(plan, [], lambda fraction: True)
+    try:
+        taken = runner.size
+    finally:
+        runner.close()
+    assert _whole(estimate(shape, plan), shape) == pytest.approx(taken, rel=0.15)
+
+
+def test_the_steps_are_counted() -> None:
+    from ollama_tw.llama.runner import LlamaRunner
+
+    runner = LlamaRunner(LoadPlan(_model("OLLAMA_TW_SMOLLM2")), [], lambda fraction: True)
+    try:
+        assert verifyObject(IActivity, runner)
+        assert (runner.steps, runner.step_runs, runner.step_began) == (0, 0, 0.0)
+        pieces = runner.generate(Job("1, 2, 3,", Sampling(temperature=0), max_tokens=4))
+        assert [piece.done for piece in pieces][-1] is DoneReason.LENGTH
+        # One step reads the prompt and gives the first token.
+        assert (runner.steps, runner.step_runs, runner.step_began) == (4, 4, 0.0)
+    finally:
+        runner.close()
+
+
+def _whole(found: Estimate, shape: ModelShape) -> int:
+    return found.total(shape.tied)

@@ -1,0 +1,59 @@
+"""What the sampling options do to a real model's choice."""
+
+from typing import Any
+
+import pytest
+
+from ollama_tw.interfaces import Job, Sampling
+from ollama_tw.llama.runner import LlamaRunner
+
+STORY = "Once upon a time there was a"
+LAUGH = " ".join(["ha"] * 16)
+
+
+def text(runner: LlamaRunner, prompt: str = STORY, count: int = 16, **sampling: Any) -> str:
+    job = Job(prompt, Sampling(**sampling), max_tokens=count)
+    return "".join(piece.text for piece in runner.generate(job))
+
+
+HOT: dict[str, Any] = {"temperature": 1.5, "top_k": 0, "top_p": 1.0}
+
+
+def test_temperature_zero_is_repeatable(shared_smol: LlamaRunner) -> None:
+    assert text(shared_smol, temperature=0) == text(shared_smol, temperature=0, seed=5, top_k=3)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 4294967295, 2**40, -2])
+def test_a_seed_is_repeatable(shared_smol: LlamaRunner, seed: int) -> None:
+    assert text(shared_smol, **HOT, seed=seed) == text(shared_smol, **HOT, seed=seed)
+
+
+def test_another_seed_is_another_text(shared_smol: LlamaRunner) -> None:
+    assert len({text(shared_smol, **HOT, seed=seed) for seed in (1, 2, 3)}) == 3
+
+
+def test_without_a_seed_every_run_differs(shared_smol: LlamaRunner) -> None:
+    assert len({text(shared_smol, **HOT) for _ in range(3)}) > 1
+
+
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"temperature": 1e-4}])
+def test_a_choice_of_one_is_greedy(shared_smol: LlamaRunner, narrow: dict[str, Any]) -> None:
+    assert text(shared_smol, **(HOT | narrow), seed=3) == text(shared_smol, temperature=0)
+
+
+def test_typical_p_narrows_the_choice(shared_smol: LlamaRunner) -> None:
+    assert text(shared_smol, **HOT, seed=3, typical_p=0.1) != text(shared_smol, **HOT, seed=3)
+
+
+@pytest.mark.parametrize(
+    "penalty", [{"repeat_penalty": 1.8}, {"presence_penalty": 8.0}, {"frequency_penalty": 4.0}]
+)
+def test_penalties_end_a_repetition_that_the_prompt_began(
+    shared_smol: LlamaRunner, penalty: dict[str, float]
+) -> None:
+    assert text(shared_smol, LAUGH, 4, temperature=0) == " ha ha ha ha"
+    assert text(shared_smol, LAUGH, 4, temperature=0, **penalty) != " ha ha ha ha"
+    # They look nowhere.
+    assert text(shared_smol, LAUGH, 4, temperature=0, **penalty, repeat_last_n=0) == " ha ha ha ha"
+    # They look at everything.
+    assert text(shared_smol, LAUGH, 4, temperature=0, **penalty, repeat_last_n=-1) != " ha ha ha ha"

@@ -1,0 +1,105 @@
+"""GGUF files of models with random weights, for what depends on an architecture's memory only.
+
+Their vocabulary: three special tokens, the 256 bytes, and 256 short words.
+"""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+EMBEDDING = 64
+LAYERS = 2
+_WORDS = [f"w{number:02x} " for number in range(256)]
+_VOCABULARY = 3 + 256 + len(_WORDS)
+
+
+class _Writer:
+    def __init__(self, path: Path, architecture: str, context: int) -> None:
+        self.gguf = gguf.GGUFWriter(path, architecture)
+        self._random = np.random.default_rng(7)
+        self.gguf.add_context_length(context)
+        self.gguf.add_embedding_length(EMBEDDING)
+        self.gguf.add_block_count(LAYERS)
+        self.gguf.add_layer_norm_rms_eps(1e-5)
+        self._add_vocabulary()
+        self.add("token_embd.weight", _VOCABULARY, EMBEDDING, scale=0.05)
+        self.ones("output_norm.weight", EMBEDDING)
+
+    def _add_vocabulary(self) -> None:
+        kinds = gguf.TokenType
+        self.gguf.add_tokenizer_model("llama")
+        self.gguf.add_token_list(
+            ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *_WORDS]
+        )
+        self.gguf.add_token_scores([0.0] * _VOCABULARY)
+        self.gguf.add_token_types(
+            [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL] + [kinds.BYTE] * 256 + [kinds.NORMAL] * len(_WORDS)
+        )
+        self.gguf.add_bos_token_id(1)
+        self.gguf.add_eos_token_id(2)
+        self.gguf.add_unk_token_id(0)
+        self.gguf.add_add_space_prefix(False)
+
+    def add(self, name: str, *shape: int, scale: float = 0.3) -> None:
+        self.gguf.add_tensor(name, self._random.normal(0, scale, shape).astype(np.float32))
+
+    def ones(self, name: str, *shape: int, value: float = 1.0) -> None:
+        self.gguf.add_tensor(name, np.full(shape, value, dtype=np.float32))
+
+    def finish(self) -> None:
+        self.gguf.write_header_to_file()
+        self.gguf.write_kv_data_to_file()
+        self.gguf.write_tensors_to_file()
+        self.gguf.close()
+
+
+def write_mamba(path: Path) -> None:
+    """A recurrent model: its memory is one state, with no way back."""
+    inner, state, rank, kernel = 128, 16, 4, 4
+    writer = _Writer(path, "mamba", context=4096)
+    writer.gguf.add_feed_forward_length(0)
+    writer.gguf.add_head_count(0)
+    writer.gguf.add_ssm_conv_kernel(kernel)
+    writer.gguf.add_ssm_inner_size(inner)
+    writer.gguf.add_ssm_state_size(state)
+    writer.gguf.add_ssm_time_step_rank(rank)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        writer.ones(block + "attn_norm.weight", EMBEDDING)
+        writer.add(block + "ssm_in.weight", 2 * inner, EMBEDDING)
+        writer.add(block + "ssm_conv1d.weight", inner, kernel)
+        writer.add(block + "ssm_conv1d.bias", inner)
+        writer.add(block + "ssm_x.weight", rank + 2 * state, inner)
+        writer.add(block + "ssm_dt.weight", inner, rank)
+        writer.add(block + "ssm_dt.bias", inner)
+        # Small: what was said long ago still counts.
+        writer.ones(block + "ssm_a", inner, state, value=-0.05)
+        writer.ones(block + "ssm_d", inner)
+        writer.add(block + "ssm_out.weight", EMBEDDING, inner)
+    writer.finish()
+
+
+def write_gemma2(path: Path, window: int) -> None:
+    """A model every other layer of which sees the last ``window`` tokens only."""
+    heads, head, feed_forward = 4, 16, 128
+    writer = _Writer(path, "gemma2", context=8192)
+    writer.gguf.add_feed_forward_length(feed_forward)
+    writer.gguf.add_head_count(heads)
+    writer.gguf.add_head_count_kv(heads)
+    writer.gguf.add_key_length(head)
+    writer.gguf.add_value_length(head)
+    writer.gguf.add_sliding_window(window)
+    writer.gguf.add_attn_logit_softcapping(50.0)
+    writer.gguf.add_final_logit_softcapping(30.0)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        for norm in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+            writer.ones(f"{block}{norm}.weight", EMBEDDING)
+        for name in ("attn_q", "attn_k", "attn_v"):
+            writer.add(f"{block}{name}.weight", heads * head, EMBEDDING)
+        writer.add(block + "attn_output.weight", EMBEDDING, heads * head)
+        writer.add(block + "ffn_gate.weight", feed_forward, EMBEDDING)
+        writer.add(block + "ffn_up.weight", feed_forward, EMBEDDING)
+        writer.add(block + "ffn_down.weight", EMBEDDING, feed_forward)
+    writer.finish()

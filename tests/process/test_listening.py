@@ -1,0 +1,190 @@
+"""Where a process listens: inherited sockets, Twisted's endpoints, certificates that change."""
+
+import datetime
+import json
+import signal
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.process.harness import PATIENCE, SERVE, Connection, Server, make_model, serving
+from tests.process.puppet import WORDS
+
+TWIST = ("-m", "twisted", "--log-format=text", "ollama")
+_EXEC = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    make_model(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def activated(descriptor: int) -> tuple[str, ...]:
+    """A command that hands over the socket as systemd does."""
+    return ("-c", _EXEC, str(descriptor), *SERVE)
+
+
+def test_the_socket_of_systemd_is_taken(home: Path) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        # Whoever comes before the server waits for it.
+        early = Connection(sock.getsockname()).request("GET", "/api/version")
+        with serving(home, command=activated(sock.fileno()), fds=[sock.fileno()]) as server:
+            assert server.addresses == [sock.getsockname()]
+            assert b'"version"' in early.end()
+            assert server.get("/healthz") == (200, b"ok\n")
+            server.signal(signal.SIGTERM)
+            assert server.ended() == 0
+
+
+def test_what_is_no_listening_socket_is_told(home: Path) -> None:
+    with socket.socket() as sock:
+        server = Server(home, command=activated(sock.fileno()), fds=[sock.fileno()])
+        assert server.ended() == 1
+        assert server.log.splitlines()[-1] == (
+            "Error: listen: inherited file descriptor 3 is no listening stream socket"
+        )
+
+
+def test_another_process_s_sockets_are_left_alone(home: Path) -> None:
+    with serving(home, LISTEN_PID="1", LISTEN_FDS="1") as server:
+        assert server.get("/healthz")[0] == 200
+
+
+class Manager:
+    """The end of systemd that is notified."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.settimeout(PATIENCE)
+        self.told: list[str] = []
+
+    def until(self, line: str) -> list[str]:
+        while line not in self.told:
+            self.told += self._socket.recv(4096).decode().split("\n")
+        return self.told
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_systemd_is_told_of_the_server_s_life(home: Path, tmp_path: Path) -> None:
+    manager = Manager(tmp_path)
+    with serving(home, NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="100000") as server:
+        manager.until("READY=1")
+        assert any(line.startswith("STATUS=Listening on 127.0.0.1:") for line in manager.told)
+        manager.until("WATCHDOG=1")
+        manager.told.clear()
+        manager.until("WATCHDOG=1")
+        # What ExecReload sends does no harm.
+        server.signal(signal.SIGHUP)
+        assert server.get("/healthz")[0] == 200
+        stream = server.generate()
+        stream.until(b"word0")
+        server.signal(signal.SIGTERM)
+        manager.until("STOPPING=1")
+        assert "STATUS=Finishing 1 requests" in manager.told
+        # It is fed while the server drains, too.
+        manager.told.clear()
+        manager.until("WATCHDOG=1")
+        server.open_gate()
+        stream.end()
+        assert server.ended() == 0
+    manager.close()
+
+
+def write_certificate(folder: Path, serial: int) -> None:
+    """A key and a certificate for localhost in ``folder``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(begin)
+        .not_valid_after(begin.replace(year=2100))
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+def over_tls(sock: socket.socket) -> ssl.SSLSocket:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(sock)
+
+
+def serial_of(connection: Any) -> int:
+    data = connection.socket.getpeercert(binary_form=True)
+    return x509.load_der_x509_certificate(data).serial_number
+
+
+def test_endpoints_and_a_certificate_that_changes_under_a_stream(home: Path, tmp_path: Path) -> None:
+    write_certificate(tmp_path, 1)
+    # The path of a UNIX socket may have 107 bytes.
+    unix = str(tmp_path / "o.sock")
+    listen = (
+        "tcp:0:interface=127.0.0.1",
+        f"unix:{unix}",
+        f"ssl:0:interface=127.0.0.1:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem",
+    )
+    options = [word for description in listen for word in ("--listen", description)]
+    with serving(home, command=(*TWIST, *options)) as server:
+        plain, by_path, secure = server.addresses
+        assert by_path == unix
+        for address in (plain, by_path):
+            assert b'"version"' in Connection(address).request("GET", "/api/version").end()
+
+        stream = Connection(secure, over_tls)
+        assert serial_of(stream) == 1
+        stream.request("POST", "/api/generate", {"model": "tiny", "prompt": "one"})
+        stream.until(b"word0")
+
+        write_certificate(tmp_path, 2)
+        server.signal(signal.SIGHUP)
+        server.wait_for("a certificate was reloaded")
+        fresh = Connection(secure, over_tls)
+        assert serial_of(fresh) == 2
+        assert b"ok" in fresh.request("GET", "/healthz").end()
+
+        (tmp_path / "cert.pem").write_text("nonsense")
+        server.signal(signal.SIGHUP)
+        server.wait_for("the old one stays")
+        assert serial_of(Connection(secure, over_tls)) == 2
+
+        server.open_gate()
+        records = [json.loads(line) for line in stream.end().splitlines() if line.startswith(b"{")]
+        assert "".join(record["response"] for record in records) == "".join(WORDS)
+
+
+def test_an_endpoint_that_is_none_is_told_in_a_line(home: Path) -> None:
+    server = Server(home, command=(*TWIST, "--listen", "carrier-pigeon:8"))
+    assert server.ended() != 0
+    assert "carrier-pigeon" in server.log

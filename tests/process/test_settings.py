@@ -1,0 +1,167 @@
+"""Each setting of the scheduler and the engine, seen in what a running server does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process.harness import make_model, serving
+
+GIB = 1 << 30
+CPU = ["CPU", "", "cpu", 16 * GIB, 16 * GIB]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    make_model(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def answer(server: Any, **fields: Any) -> tuple[int, Any]:
+    reply = server.generate(stream=False, **fields)
+    body = reply.end().partition(b"\r\n\r\n")[2]
+    return reply.status(), json.loads(body)
+
+
+def test_what_is_set_reaches_the_engine(home: Path) -> None:
+    settings = {
+        "OLLAMA_KV_CACHE_TYPE": "q8_0",
+        "OLLAMA_FLASH_ATTENTION": "1",
+        "OLLAMA_CONTEXT_LENGTH": "1024",
+        "OLLAMA_NUM_PARALLEL": "3",
+    }
+    with serving(home, **settings) as server:
+        server.open_gate()
+        assert answer(server)[0] == 200
+        (plan,) = server.plans()
+        assert plan["kv_cache_type"] == "q8_0"
+        assert plan["flash_attention"] is True
+        assert plan["context_length"] == 1024
+        assert plan["slots"] == 3
+        assert "models run on backend puppet" in server.log
+        (model,) = json.loads(server.get("/api/ps")[1])["models"]
+        assert model["context_length"] == 1024
+        assert server.figure("ollama_slots") == 3
+
+
+def test_without_flash_attention_the_cache_is_f16_and_the_log_says_why(home: Path) -> None:
+    with serving(home, OLLAMA_KV_CACHE_TYPE="q4_0", OLLAMA_FLASH_ATTENTION="0") as server:
+        server.open_gate()
+        assert answer(server)[0] == 200
+        (plan,) = server.plans()
+        assert (plan["kv_cache_type"], plan["flash_attention"]) == ("f16", False)
+        assert "K/V cache type q4_0 is not used but f16: a quantised K/V cache needs flash attention" in (
+            server.log
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "layers", "split"),
+    [
+        ({}, {}, 2, [0, 2]),
+        ({"OLLAMA_SCHED_SPREAD": "1"}, {}, 2, [1, 1]),
+        ({"OLLAMA_GPU_OVERHEAD": "8000"}, {}, 0, []),
+        ({}, {"main_gpu": 0}, 2, [2, 0]),
+        ({}, {"num_gpu": 1}, 1, [0, 1]),
+        ({}, {"num_gpu": 0}, 0, []),
+    ],
+)
+def test_where_the_layers_go(
+    home: Path, settings: dict[str, str], options: dict[str, int], layers: int, split: list[int]
+) -> None:
+    with serving(home, **settings) as server:
+        devices = [["G0", "", "gpu", 4 * GIB, 8 * GIB], ["G1", "", "gpu", 8 * GIB, 8 * GIB], CPU]
+        (server.puppet / "devices.json").write_text(json.dumps(devices))
+        server.open_gate()
+        assert answer(server, options=options)[0] == 200
+        (plan,) = server.plans()
+        assert (plan["gpu_layers"], plan["tensor_split"]) == (layers, split)
+
+
+def test_a_model_that_cannot_fit_says_what_it_needs(home: Path) -> None:
+    with serving(home) as server:
+        (server.puppet / "devices.json").write_text(json.dumps([["CPU", "", "cpu", 1000, 16 * GIB]]))
+        status, body = answer(server)
+        assert status == 500
+        assert body["error"].startswith("model requires more system memory (")
+        assert body["error"].endswith(" GiB) than is available (0.0 GiB)")
+        (server.puppet / "devices.json").write_text(json.dumps([CPU]))
+        server.open_gate()
+        assert answer(server)[0] == 200
+
+
+def test_a_load_that_does_not_move_is_given_up_and_the_next_one_tried(home: Path) -> None:
+    with serving(home, OLLAMA_LOAD_TIMEOUT="200ms") as server:
+        (server.puppet / "stall").touch()
+        assert answer(server) == (
+            500,
+            {"error": "timed out waiting for llama-server to start - no progress for 200ms at 42%"},
+        )
+        assert json.loads(server.get("/api/ps")[1]) == {"models": []}
+        (server.puppet / "stall").unlink()
+        server.open_gate()
+        assert answer(server)[0] == 200
+
+
+def test_a_load_that_fails_leaves_nothing(home: Path) -> None:
+    with serving(home) as server:
+        (server.puppet / "fail").write_text("this file is no model")
+        assert answer(server) == (500, {"error": "this file is no model"})
+        assert server.figure("ollama_load_failures_total") == 1
+        assert server.figure("ollama_loaded_models") == 0
+        (server.puppet / "fail").unlink()
+        server.open_gate()
+        assert answer(server)[0] == 200
+
+
+def test_the_queue_is_bounded(home: Path) -> None:
+    with serving(home, OLLAMA_MAX_QUEUE="1") as server:
+        running = server.generate()
+        running.until(b"word0")
+        waiting = server.generate(stream=False)
+        server.wait_until("ollama_queue_length", 1)
+        surplus = server.generate(stream=False)
+        head, _, body = surplus.end().partition(b"\r\n\r\n")
+        assert surplus.status() == 503
+        assert b"Retry-After: 1" in head
+        assert json.loads(body) == {
+            "error": "server busy, please try again.  maximum pending requests exceeded"
+        }
+        server.open_gate()
+        for admitted in (running, waiting):
+            admitted.end()
+            assert admitted.status() == 200
+
+
+def test_two_models_in_memory_and_one(home: Path) -> None:
+    make_model(home, "other")
+    for limit, both in (("2", ["other:latest", "tiny:latest"]), ("1", ["other:latest"])):
+        with serving(home, OLLAMA_MAX_LOADED_MODELS=limit) as server:
+            server.open_gate()
+            assert answer(server)[0] == 200
+            assert answer(server, model="other")[0] == 200
+            models = json.loads(server.get("/api/ps")[1])["models"]
+            assert sorted(model["name"] for model in models) == both
+
+
+def test_the_figures(home: Path) -> None:
+    with serving(home) as server:
+        server.open_gate()
+        for _ in range(3):
+            server.generate().end()
+        server.get("/no/such/path")
+        server.get("/another/one")
+        assert server.figure('ollama_requests_total{route="/api/generate",status="200"}') == 3
+        assert server.figure('ollama_requests_total{route="other",status="404"}') == 2
+        assert server.figure("ollama_first_token_seconds_count") == 3
+        # Twenty pieces of text a reply.
+        assert server.figure("ollama_token_gap_seconds_count") == 57
+        assert server.figure("ollama_prompt_tokens_total") == 9
+        assert server.figure("ollama_prompt_cached_tokens_total") == 3
+        assert server.figure("ollama_output_tokens_total") == 60
+        assert server.figure("ollama_load_seconds_count") == 1
+        assert server.figure("ollama_queue_wait_seconds_count") == 1
+        assert server.figure("ollama_loaded_models") == 1
+        assert server.figure("ollama_loaded_bytes") == 1048576
+        assert server.get("/readyz") == (200, b"ready\n")

@@ -1,0 +1,229 @@
+"""Pulls that meet each other, a delete, a restart, a full disk."""
+
+import errno
+import json
+import os
+from typing import Any
+from unittest import mock
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.web.server import NOT_DONE_YET
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.store import ModelNotFound
+from tests.registry.fakes import WEIGHTS, RegistryCase, serve, sha256
+
+BLOB = sha256(WEIGHTS).replace(":", "-")
+
+
+class Gate:
+    """Holds back the rest of every part of the weights, after 60 bytes, until it is opened."""
+
+    def __init__(self) -> None:
+        self.held: list[tuple[Any, bytes]] = []
+        self.waiting: list[tuple[int, Deferred[None]]] = []
+        self.is_open = False
+
+    def hook(self, request: Any, data: bytes) -> Any:
+        if self.is_open or len(data) != len(WEIGHTS):
+            return None
+        body = serve(request, data)
+        request.setHeader("Content-Length", str(len(body)))
+        request.notifyFinish().addErrback(lambda _: None)
+        request.write(body[:60])
+        self.held.append((request, body[60:]))
+        for entry in list(self.waiting):
+            if len(self.held) >= entry[0]:
+                self.waiting.remove(entry)
+                entry[1].callback(None)
+        return NOT_DONE_YET
+
+    def arrived(self, count: int) -> Deferred[None]:
+        """Fires when ``count`` parts are being held."""
+        deferred: Deferred[None] = Deferred()
+        if len(self.held) >= count:
+            deferred.callback(None)
+        else:
+            self.waiting.append((count, deferred))
+        return deferred
+
+    def open(self) -> None:
+        self.is_open = True
+        for request, rest in self.held:
+            if not request._disconnected:
+                request.write(rest)
+                request.finish()
+
+
+class SharingTests(RegistryCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.registry.add_model("library/m", "latest", WEIGHTS)
+        self.registry.add_model("library/other", "latest", WEIGHTS, b"other license")
+        self.gate = Gate()
+        self.registry.blob_hook = self.gate.hook
+
+    def weights_asked(self) -> int:
+        return len([path for path in self.registry.paths("GET") if path.endswith(sha256(WEIGHTS))])
+
+    async def until_completed(self, size: int) -> None:
+        while self.records[-1].get("completed") != size:
+            await self.turn()
+            self.clock.advance(0.06)
+
+    async def test_two_pulls_share_one_download(self) -> None:
+        first, second = self.pull(), self.pull(self.name("other"))
+        await self.gate.arrived(4)
+        self.gate.open()
+        await first
+        await second
+        self.assertEqual(self.weights_asked(), 4)
+        self.assertEqual({model.name.model for model in self.store.list()}, {"m", "other"})
+
+    async def test_cancelling_one_keeps_the_other(self) -> None:
+        first, second = self.pull(), self.pull(self.name("other"))
+        await self.gate.arrived(4)
+        first.cancel()
+        await self.assertFailure(first, CancelledError)
+        self.gate.open()
+        await second
+        self.assertEqual(self.weights_asked(), 4)
+        self.assertEqual([model.name.model for model in self.store.list()], ["other"])
+
+    async def test_cancelling_keeps_the_parts_and_the_next_pull_goes_on(self) -> None:
+        first = self.pull()
+        await self.gate.arrived(4)
+        await self.until_completed(240)
+        first.cancel()
+        await self.assertFailure(first, CancelledError)
+        files = self.files()
+        while any(not request._disconnected for request, _ in self.gate.held):
+            await self.turn()
+        self.assertEqual(
+            set(files), {f"{BLOB}-partial", *(f"{BLOB}-partial-{number}" for number in range(4))}
+        )
+        self.assertEqual(files[f"{BLOB}-partial-1"], b'{"N":1,"Offset":2560,"Size":2560,"Completed":60}\n')
+        self.assertEqual(len(files[f"{BLOB}-partial"]), 10240)
+        self.gate.is_open = True
+        del self.registry.seen[:]
+        await self.pull()
+        asked = sorted(headers["range"] for _, path, headers in self.registry.seen if "sha256" in path)
+        self.assertEqual(
+            [text for text in asked if text.endswith(("2559", "5119", "7679", "10239"))],
+            ["bytes=2620-5119", "bytes=5180-7679", "bytes=60-2559", "bytes=7740-10239"],
+        )
+        self.assertEqual(self.finals()[BLOB], WEIGHTS)
+        self.assertEqual([name for name in self.files() if "partial" in name], [])
+
+    async def test_pulling_again_while_the_first_is_being_cancelled(self) -> None:
+        first = self.pull()
+        await self.gate.arrived(4)
+        first.cancel()
+        second = self.pull()
+        self.gate.open()
+        await self.assertFailure(first, CancelledError)
+        await second
+        self.assertEqual(self.finals()[BLOB], WEIGHTS)
+
+    async def test_a_download_that_another_program_began(self) -> None:
+        self.gate.is_open = True
+        directory = self.store.blobs.directory
+        (directory / f"{BLOB}-partial").write_bytes(WEIGHTS[:5000] + bytes(5240))
+        (directory / f"{BLOB}-partial-0").write_text('{"N":0,"Offset":0,"Size":6000,"Completed":5000}\n')
+        (directory / f"{BLOB}-partial-1").write_text('{"N":1,"Offset":6000,"Size":4240,"Completed":0}\n')
+        await self.pull()
+        asked = {
+            headers["range"] for _, path, headers in self.registry.seen if path.endswith(sha256(WEIGHTS))
+        }
+        self.assertEqual(asked, {"bytes=5000-5999", "bytes=6000-10239"})
+        self.assertEqual(self.finals()[BLOB], WEIGHTS)
+
+    async def test_states_that_make_no_sense_begin_anew(self) -> None:
+        self.gate.is_open = True
+        directory = self.store.blobs.directory
+        good = {"N": 0, "Offset": 0, "Size": 10240, "Completed": 10}
+        for bad in (
+            b"",
+            b"{",
+            json.dumps({**good, "Completed": 10241}).encode(),
+            json.dumps({**good, "Completed": -1}).encode(),
+            json.dumps({**good, "Size": 10239}).encode(),
+            json.dumps({**good, "Offset": 1}).encode(),
+            json.dumps({**good, "N": 7}).encode(),
+        ):
+            (directory / f"{BLOB}-partial").write_bytes(b"x" * 10240)
+            (directory / f"{BLOB}-partial-0").write_bytes(bad)
+            await self.pull()
+            self.assertEqual(self.finals()[BLOB], WEIGHTS)
+            self.assertEqual([name for name in self.files() if "partial" in name], [])
+            self.store.delete(self.name())
+
+    async def test_a_state_with_a_rest_of_an_older_one(self) -> None:
+        self.gate.is_open = True
+        directory = self.store.blobs.directory
+        (directory / f"{BLOB}-partial").write_bytes(WEIGHTS)
+        (directory / f"{BLOB}-partial-0").write_bytes(
+            b'{"N":0,"Offset":0,"Size":10240,"Completed":10240}\n}\n'
+        )
+        await self.pull()
+        self.assertEqual(self.weights_asked(), 0)
+        self.assertEqual(self.finals()[BLOB], WEIGHTS)
+
+    async def test_a_delete_during_a_pull(self) -> None:
+        self.gate.is_open = True
+        await self.pull(self.name("other"))
+        self.registry.add_model("library/m", "latest", WEIGHTS, b"a new license")
+        held: list[Any] = []
+
+        def hold(request: Any, data: bytes) -> Any:
+            if data == b"a new license":
+                held.append(request)
+                return NOT_DONE_YET
+            return None
+
+        self.registry.blob_hook = hold
+        pulling = self.pull()
+        while not held:
+            await self.turn()
+        # The weights are here for the pull; the only model that has them goes.
+        await self.disk.run(self.store.delete, self.name("other"))
+        self.assertIn(BLOB, self.finals())
+        held[0].write(serve(held[0], b"a new license"))
+        held[0].finish()
+        await pulling
+        self.assertEqual(set(self.finals().values()) >= {WEIGHTS, b"a new license"}, True)
+        self.assertRaises(ModelNotFound, self.store.load, self.name("other"))
+
+    async def test_a_full_disk(self) -> None:
+        self.gate.is_open = True
+        real = os.pwrite
+        room = 4000
+
+        def full(descriptor: int, data: bytes, offset: int) -> int:
+            nonlocal room
+            if len(data) > 200:
+                if room <= 0:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                data = data[:room]
+                room -= len(data)
+            return real(descriptor, data, offset)
+
+        with mock.patch("os.pwrite", full), self.assertRaises(OllamaError) as raised:
+            await self.pull()
+        self.assertEqual(raised.exception.message, "the model store cannot be used: no space left on device")
+        self.assertNotIn(BLOB, self.files())
+        kept = sum(
+            json.loads(data)["Completed"] for name, data in self.files().items() if "-partial-" in name
+        )
+        self.assertEqual(kept, 4000)
+        await self.pull()
+        self.assertEqual(self.finals()[BLOB], WEIGHTS)
+
+    async def test_a_stop_of_the_server_keeps_the_parts(self) -> None:
+        pulling = self.pull()
+        await self.gate.arrived(4)
+        await self.until_completed(240)
+        closing = Deferred.fromCoroutine(self.pulls.close())
+        await self.assertFailure(pulling, CancelledError)
+        await closing
+        self.assertEqual(len(self.files()), 5)

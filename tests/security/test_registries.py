@@ -1,0 +1,402 @@
+"""What a registry, or someone who speaks for it, must not get from us.
+
+Source: ``spec/security.md``.
+"""
+
+import ipaddress
+import json
+import threading
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IHostnameResolver
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.blobs import BlobStore
+from ollama_tw.library.partials import Partial, PartSizes, WrongDigest
+from ollama_tw.registry.addresses import Zone, may_lead_to, zone_of
+from ollama_tw.registry.auth import check_realm
+from ollama_tw.registry.origin import Origin
+from tests.registry.fakes import (
+    CONFIG,
+    OLLAMA,
+    WEIGHTS,
+    FakeRegistry,
+    RegistryCase,
+    layer,
+    sha256,
+)
+
+REGISTRY = Origin("https", "registry.ollama.ai", 443)
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "https://evil.example/token",
+        "https://registry.ollama.ai.evil.example/token",
+        "https://registry.ollama.ai:8443/token",
+        "https://sub.registry.ollama.ai/token",
+        "https://registry.ollama.ai@evil.example/token",
+        "https://evil.example\\@registry.ollama.ai/token",
+        "https://huggingface.co/token",
+        "https://ollama.com:8443/token",
+        "http://registry.ollama.ai/token",
+        "http://registry.ollama.ai:443/token",
+        "//registry.ollama.ai/token",
+        "registry.ollama.ai",
+        "https://[::1",
+        "file:///etc/passwd",
+        "",
+    ],
+)
+def test_realms_elsewhere(realm: str) -> None:
+    """CVE-2025-51471: the signed request for a token goes to the registry, or nowhere."""
+    with pytest.raises(OllamaError):
+        check_realm(realm, REGISTRY)
+
+
+def test_the_text_about_a_realm_elsewhere() -> None:
+    """CVE-2025-51471: the user reads both hosts."""
+    with pytest.raises(OllamaError) as raised:
+        check_realm("https://evil.example:1/token", REGISTRY)
+    assert raised.value.message == (
+        'realm host "evil.example:1" does not match original host "registry.ollama.ai"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "zone"),
+    [
+        ("8.8.8.8", Zone.PUBLIC),
+        ("2606:4700::1", Zone.PUBLIC),
+        ("10.0.0.1", Zone.PRIVATE),
+        ("172.16.0.1", Zone.PRIVATE),
+        ("192.168.1.1", Zone.PRIVATE),
+        ("100.64.0.1", Zone.PRIVATE),
+        ("fd00::1", Zone.PRIVATE),
+        ("127.0.0.1", Zone.LOOPBACK),
+        ("127.9.9.9", Zone.LOOPBACK),
+        ("::1", Zone.LOOPBACK),
+        ("::ffff:127.0.0.1", Zone.LOOPBACK),
+        ("64:ff9b::7f00:1", Zone.LOOPBACK),
+        ("2002:7f00:1::", Zone.LOOPBACK),
+        ("169.254.169.254", Zone.LINK_LOCAL),
+        ("::ffff:169.254.169.254", Zone.LINK_LOCAL),
+        ("fe80::1%eth0", Zone.LINK_LOCAL),
+        ("fd00:ec2::254", Zone.LINK_LOCAL),
+        ("100.100.100.200", Zone.LINK_LOCAL),
+        ("168.63.129.16", Zone.LINK_LOCAL),
+        ("0.0.0.0", Zone.OTHER),
+        ("::", Zone.OTHER),
+        ("224.0.0.1", Zone.OTHER),
+    ],
+)
+def test_zones(address: str, zone: Zone) -> None:
+    """CVE-2026-5530: every way to write an inner address is known for one."""
+    assert zone_of(address) is zone
+
+
+@given(st.ip_addresses())
+def test_no_inner_address_counts_as_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """CVE-2026-5530: a public registry leads to no address that is not globally reachable."""
+    if may_lead_to({Zone.PUBLIC}, zone_of(str(address))):
+        inner = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        special = address in ipaddress.ip_network("2002::/16") or address in ipaddress.ip_network(
+            "64:ff9b::/96"
+        )
+        assert special or (inner or address).is_global
+
+
+@pytest.mark.parametrize(
+    ("registry", "target", "allowed"),
+    [
+        ({Zone.PUBLIC}, Zone.PUBLIC, True),
+        ({Zone.PUBLIC}, Zone.PRIVATE, False),
+        ({Zone.PUBLIC}, Zone.LOOPBACK, False),
+        ({Zone.PUBLIC}, Zone.LINK_LOCAL, False),
+        ({Zone.PUBLIC, Zone.LOOPBACK}, Zone.LOOPBACK, False),
+        ({Zone.PRIVATE}, Zone.PRIVATE, True),
+        ({Zone.PRIVATE}, Zone.LOOPBACK, False),
+        ({Zone.PRIVATE}, Zone.LINK_LOCAL, False),
+        ({Zone.LOOPBACK}, Zone.LOOPBACK, True),
+        ({Zone.LOOPBACK}, Zone.PRIVATE, True),
+        ({Zone.LOOPBACK}, Zone.LINK_LOCAL, False),
+        ({Zone.OTHER}, Zone.OTHER, False),
+        (set(), Zone.PRIVATE, False),
+        (set(), Zone.PUBLIC, True),
+    ],
+)
+def test_where_a_registry_may_lead(registry: set[Zone], target: Zone, allowed: bool) -> None:
+    """CVE-2026-5530: inner addresses only for a registry that lies there itself."""
+    assert may_lead_to(registry, target) is allowed
+
+
+@implementer(IHostnameResolver)
+class FixedResolver:
+    """Names that are addresses of this machine."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+
+    def resolveHostName(
+        self, receiver: Any, hostName: str, portNumber: int = 0, *args: Any, **kwargs: Any
+    ) -> Any:
+        receiver.resolutionBegan(None)
+        receiver.addressResolved(IPv4Address("TCP", self.names.get(hostName, hostName), portNumber))
+        receiver.resolutionComplete()
+        return None
+
+
+def _zones(address: str) -> Zone:
+    """127.0.0.1 plays the internet, 127.0.0.2 the inner network."""
+    return Zone.PUBLIC if address == "127.0.0.1" else Zone.PRIVATE
+
+
+class RedirectTests(RegistryCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.registry.add_model("library/m", "latest", WEIGHTS)
+        self.registry.token = "secret-token"
+        self.registry.challenge = (
+            f'Bearer realm="http://{self.host}/token",service="s",scope="repository:library/m:pull"'
+        )
+        self.storage = FakeRegistry()
+        self.storage.blobs = self.registry.blobs
+
+    def lead_to(self, host: str, code: int = 307) -> None:
+        def hook(request: Any, data: bytes) -> bytes:
+            request.setResponseCode(code)
+            request.setHeader("Location", f"http://{host}/v2/x/blobs/{sha256(data)}?signature=s")
+            return b""
+
+        self.registry.blob_hook = hook
+
+    async def refused(self, text: str) -> None:
+        pulls = self.new_pulls(
+            self.store,
+            self.new_network(
+                zones=_zones,
+                resolver=FixedResolver({"inner.example": "127.0.0.2", "cdn.example": "127.0.0.1"}),
+            ),
+        )
+        with self.assertRaises(OllamaError) as raised:
+            await self.pull(pulls=pulls)
+        self.assertIn(text, raised.exception.message)
+        self.assertNotIn("signature", raised.exception.message)
+        self.assertEqual(self.storage.seen, [])
+        self.assertEqual(self.finals(), {})
+
+    async def test_credentials_stay_with_the_registry(self) -> None:
+        """CVE-2026-5530: no token and no signature goes to the host that has the blobs."""
+        for code in (301, 302, 303, 307, 308):
+            self.lead_to(self.listen(self.storage, "127.0.0.2"), code)
+            await self.pull()
+            self.store.delete(self.name())
+        self.assertGreater(len(self.storage.seen), 10)
+        for _, _, headers in self.storage.seen:
+            self.assertNotIn("authorization", headers)
+        tokens = [headers for _, path, headers in self.registry.seen if path.startswith("/token")]
+        self.assertRegex(tokens[0]["authorization"], r"^AAAAC3NzaC1lZDI1NTE5[\w+/=]*:[\w+/=]{88}$")
+
+    async def test_a_public_registry_leads_to_public_hosts(self) -> None:
+        """CVE-2026-5530: ordinary redirects work under the strictest rule."""
+        port = self.listen(self.storage).rpartition(":")[2]
+        self.lead_to(f"cdn.example:{port}")
+        network = self.new_network(zones=_zones, resolver=FixedResolver({"cdn.example": "127.0.0.1"}))
+        await self.pull(pulls=self.new_pulls(self.store, network))
+        self.assertIn(WEIGHTS, self.finals().values())
+
+    async def test_a_public_registry_does_not_lead_inside(self) -> None:
+        """CVE-2026-5530: neither by address nor by a name that resolves to one."""
+        port = self.listen(self.storage, "127.0.0.2").rpartition(":")[2]
+        for host in ("127.0.0.2", "inner.example"):
+            self.lead_to(f"{host}:{port}")
+            await self.refused(f"the registry may not redirect to {host}:{port}, which is at 127.0.0.2")
+
+    async def test_manifests_do_not_lead_inside_either(self) -> None:
+        """CVE-2026-5530: the rule holds for every request."""
+        inner = self.listen(self.storage, "127.0.0.2")
+
+        def hook(request: Any) -> bytes | None:
+            if b"/manifests/" not in request.path:
+                return None
+            request.setResponseCode(302)
+            request.setHeader("Location", f"http://{inner}/v2/library/m/manifests/latest")
+            return b""
+
+        self.registry.hook = hook
+        await self.refused("the registry may not redirect to")
+
+    async def test_other_places(self) -> None:
+        """CVE-2026-5530: only HTTP URLs are followed, and not for ever."""
+        for location, text in (
+            ("file:///etc/passwd", "redirects to something that is no URL"),
+            ("http://a:b@127.0.0.2/", "redirects to something that is no URL"),
+            ("gopher://127.0.0.2/", "redirects to something that is no URL"),
+            ("/token?loop", "maximum redirects exceeded (10) for http://"),
+        ):
+
+            def hook(request: Any, location: str = location) -> bytes | None:
+                if b"/blobs/" not in request.path and b"loop" not in request.uri:
+                    return None
+                request.setResponseCode(307)
+                request.setHeader("Location", location)
+                return b""
+
+            self.registry.hook = hook
+            await self.refused(text)
+
+    async def test_evil_realm_gets_no_signature(self) -> None:
+        """CVE-2025-51471: over the wire, too."""
+        evil = self.listen(self.storage, "127.0.0.2")
+        self.registry.challenge = f'Bearer realm="http://{evil}/token",service="s",scope="x"'
+        await self.refused(
+            f'pull model manifest: realm host "{evil}" does not match original host "{self.host}"'
+        )
+
+    async def test_a_token_that_is_not_accepted(self) -> None:
+        """A registry that asks again and again is asked twice."""
+
+        def hook(request: Any) -> bytes | None:
+            if b"/token" in request.path:
+                return None
+            request.setResponseCode(401)
+            request.setHeader("WWW-Authenticate", self.registry.challenge)
+            return b""
+
+        self.registry.hook = hook
+        await self.refused("pull model manifest: unauthorized: access denied")
+        self.assertEqual(len(self.registry.seen), 3)
+
+
+class BodyTests(RegistryCase):
+    async def failure(self) -> str:
+        with self.assertRaises(OllamaError) as raised:
+            await self.pull()
+        self.assertEqual(self.files(), {})
+        message: str = raised.exception.message
+        return message
+
+    async def test_a_compressed_manifest(self) -> None:
+        """CVE-2024-12886: nothing is decompressed, so nothing can swell."""
+        self.registry.add_model("library/m", "latest", WEIGHTS)
+
+        def hook(request: Any) -> bytes:
+            self.assertEqual(request.getHeader("accept-encoding"), "identity")
+            request.setHeader("Content-Encoding", "gzip")
+            return zlib.compress(bytes(10_000_000))
+
+        self.registry.hook = hook
+        self.assertIn("compressed", await self.failure())
+
+    async def test_an_endless_manifest(self) -> None:
+        """CVE-2024-12886: reading ends at a bound."""
+
+        class Endless:
+            def __init__(self, request: Any) -> None:
+                self.request = request
+                self.sent = 0
+
+            def resumeProducing(self) -> None:
+                self.request.write(b" " * 1_000_000)
+                self.sent += 1_000_000
+
+            def stopProducing(self) -> None:
+                pass
+
+        producers = []
+
+        def hook(request: Any) -> int:
+            producers.append(Endless(request))
+            request.notifyFinish().addErrback(lambda _: None)
+            request.registerProducer(producers[0], False)
+            return NOT_DONE_YET
+
+        self.registry.hook = hook
+        self.assertEqual(
+            await self.failure(), "pull model manifest: the registry sent more than 33554432 bytes"
+        )
+        self.assertLess(producers[0].sent, 45_000_000)
+
+    async def test_an_endless_token(self) -> None:
+        """CVE-2024-12886: the same for tokens."""
+        self.registry.token = "x" * 300_000
+        self.registry.challenge = f'Bearer realm="http://{self.host}/token"'
+        self.assertEqual(
+            await self.failure(), "pull model manifest: the registry sent more than 262144 bytes"
+        )
+
+    async def test_odd_manifests(self) -> None:
+        """CVE-2025-1975, CVE-2024-37032: a manifest is checked before anything of it is used."""
+        good, config = layer(OLLAMA + "model", WEIGHTS), layer(CONFIG, b"{}")
+        for document in (
+            {},
+            {"schemaVersion": 2},
+            {"schemaVersion": 2, "config": None, "layers": None},
+            {"schemaVersion": 2, "config": config, "layers": [{}]},
+            {"schemaVersion": 2, "config": {}, "layers": [good]},
+            {"schemaVersion": 2, "config": config, "layers": [None]},
+            {"schemaVersion": 2, "config": config, "layers": "x"},
+            {"schemaVersion": 2, "config": config, "layers": [good] * 70_000},
+            *(
+                {"schemaVersion": 2, "config": config, "layers": [{**good, "digest": digest}]}
+                for digest in (
+                    "sha256:../../../../etc/passwd",
+                    "sha256:" + "0" * 63,
+                    "md5:x",
+                    5,
+                    "/etc/passwd",
+                )
+            ),
+        ):
+            self.registry.manifests["library/m/latest"] = json.dumps(document).encode()
+            self.assertTrue((await self.failure()).startswith("pull model manifest: "))
+
+    async def test_a_blob_that_is_a_link(self) -> None:
+        """CVE-2025-44779, CVE-2024-37032: a link in the store is neither followed nor written through."""
+        outside = self.root / "outside"
+        outside.write_bytes(b"untouched")
+        self.registry.add_model("library/m", "latest", WEIGHTS)
+        path = self.store.blobs.path(sha256(WEIGHTS))
+        path.with_name(path.name + "-partial").symlink_to(outside)
+        path.with_name(path.name + "-partial-0").symlink_to(outside)
+        await self.pull()
+        self.assertEqual(outside.read_bytes(), b"untouched")
+        self.assertIn(WEIGHTS, self.finals().values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(min_size=1, max_size=200), st.data())
+def test_wrong_content_never_gets_a_final_name(
+    tmp_path_factory: pytest.TempPathFactory, wanted: bytes, data: st.DataObject
+) -> None:
+    """Whatever arrives, in whatever pieces and order, a blob is what its name says."""
+    root = tmp_path_factory.mktemp("store")
+    blobs = BlobStore(root)
+    blobs.directory.mkdir()
+    sent = data.draw(st.one_of(st.just(wanted), st.binary(min_size=len(wanted), max_size=len(wanted))))
+    sizes = PartSizes(minimum=data.draw(st.integers(1, 60)), maximum=100, count=4)
+    partial = Partial(blobs, sha256(wanted), len(wanted), sizes)
+    while unfinished := [part for part in partial.parts if not part.is_complete]:
+        part = data.draw(st.sampled_from(unfinished))
+        size = data.draw(st.integers(1, part.end - part.position))
+        partial.write(part.position, [sent[part.position : part.position + size]])
+        if data.draw(st.booleans()):
+            partial.close()
+            partial = Partial(blobs, sha256(wanted), len(wanted), sizes)
+    try:
+        partial.commit(threading.Event())
+    except WrongDigest:
+        assert sent != wanted
+        assert list(blobs.directory.iterdir()) == []
+    else:
+        assert [path.read_bytes() for path in blobs.directory.iterdir()] == [wanted]
+    finally:
+        partial.close()

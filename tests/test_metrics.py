@@ -1,0 +1,52 @@
+from ollama_tw.metrics import LoadedFigures, Metrics, State
+
+
+def figures(metrics: Metrics) -> dict[str, float]:
+    lines = [line for line in metrics.render().decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def test_what_was_counted() -> None:
+    metrics = Metrics()
+    metrics.request("/api/chat", 200, 0.3)
+    metrics.request("", 404, 0.001)
+    metrics.tokens(10, 4, 7)
+    metrics.first_token(0.2)
+    metrics.gap(0.004)
+    metrics.waited(2.0)
+    metrics.loaded(3.0)
+    metrics.load_failed()
+    found = figures(metrics)
+    assert found['ollama_requests_total{route="/api/chat",status="200"}'] == 1
+    assert found['ollama_requests_total{route="other",status="404"}'] == 1
+    assert found['ollama_request_seconds_bucket{le="0.5",route="/api/chat"}'] == 1
+    assert found["ollama_prompt_tokens_total"] == 10
+    assert found["ollama_prompt_cached_tokens_total"] == 4
+    assert found["ollama_output_tokens_total"] == 7
+    assert found["ollama_first_token_seconds_sum"] == 0.2
+    assert found['ollama_token_gap_seconds_bucket{le="0.0025"}'] == 0
+    assert found['ollama_token_gap_seconds_bucket{le="0.005"}'] == 1
+    assert found["ollama_queue_wait_seconds_sum"] == 2
+    assert found["ollama_load_seconds_sum"] == 3
+    assert found["ollama_load_failures_total"] == 1
+
+
+def test_what_is_asked_for() -> None:
+    metrics = Metrics()
+    models = (LoadedFigures(100, 80, 4, 3), LoadedFigures(50, 0, 1, 0))
+    metrics.watch(lambda: State(waiting=5, models=models, steps=10, runs=25))
+    found = figures(metrics)
+    assert found["ollama_queue_length"] == 5
+    assert found["ollama_loaded_models"] == 2
+    assert found["ollama_loaded_bytes"] == 150
+    assert found["ollama_loaded_gpu_bytes"] == 80
+    assert found["ollama_slots"] == 5
+    assert found["ollama_slots_busy"] == 3
+    assert found["ollama_decode_steps_total"] == 10
+    assert found["ollama_decode_runs_total"] == 25
+
+
+def test_two_servers_do_not_mix() -> None:
+    one, other = Metrics(), Metrics()
+    one.load_failed()
+    assert figures(other)["ollama_load_failures_total"] == 0
