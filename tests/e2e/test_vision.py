@@ -104,6 +104,13 @@ def test_old_messages_go_with_their_images(server: Server) -> None:
     assert server.post("/api/chat", body).json["_debug_info"]["image_count"] == 1
 
 
+def test_an_image_in_a_message_of_its_own(server: Server) -> None:
+    messages = [{"role": "user", "content": "", "images": DATA[:1]}, {"role": "user", "content": "hello"}]
+    body = {"model": "eye", "messages": messages, "truncate": False, "_debug_render_only": True}
+    shown = server.post("/api/chat", body).json["_debug_info"]
+    assert shown == {"rendered_template": "[img-0]\n\nhello", "image_count": 1}
+
+
 def test_images_are_not_part_of_a_context(server: Server) -> None:
     first = server.generate("hello", model="eye", images=DATA[:1]).json
     # The tag as the text that it was, the prompt and the answer.
