@@ -45,6 +45,7 @@ setup(
         "llama-cpp-python>=0.3.36",
         "msgspec>=0.19",
         "numpy>=1.26",
+        "pillow>=11",
         "prometheus-client>=0.20",
         "psutil>=5.9",
         "service-identity>=24.1",

@@ -18,6 +18,9 @@ from zope.interface import Attribute, Interface
 
 INTERFACE_VERSION: Final = 1
 
+IMAGE_MARKER: Final = "\N{OBJECT REPLACEMENT CHARACTER}"
+"""What stands in a prompt's text where an image belongs."""
+
 Progress = Callable[[float], bool]
 """Told how much of a load is done (0.0 to 1.0); answers whether to go on. Called on the loading thread."""
 
@@ -117,6 +120,10 @@ class Job:
     """Tokens at the beginning that a shift spares."""
     cancel: threading.Event = field(default_factory=threading.Event)
     """Set from any thread: the run ends within one step with :class:`DoneReason` ``CANCELLED``."""
+    images: tuple[bytes, ...] = ()
+    """Image files as they were sent (PNG, JPEG, WebP, GIF or BMP), in the order of their
+    :data:`IMAGE_MARKER` in ``prompt``, which has one for each and is a text then. Without images the
+    character is text like any other."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """Tokens, and what is added to their logits before anything else; tokens that the vocabulary has
     not are passed over."""
@@ -199,8 +206,12 @@ class InvalidGrammar(RunnerError):
     """The job's grammar is none."""
 
 
+class InvalidImages(RunnerError):
+    """The job's images cannot be read, are too large or too many, or the model cannot see images."""
+
+
 class PromptTooLong(RunnerError):
-    """The prompt does not fit into a slot's context."""
+    """The prompt, in which an image counts as many tokens, does not fit into a slot's context."""
 
     def __init__(self, prompt_tokens: int, context_length: int) -> None:
         super().__init__(
@@ -240,8 +251,9 @@ class IRunner(Interface):
 
         The pieces' texts joined are the output; the last one carries ``done`` and ``usage``, also
         after ``job.cancel``. Closing the iterator early cancels the job. A consumer that is slow to
-        take pieces holds back its own slot only. Raises :class:`PromptTooLong` and
-        :class:`InvalidGrammar` before the first piece, and :class:`RunnerError` at any step.
+        take pieces holds back its own slot only. Raises :class:`PromptTooLong`,
+        :class:`InvalidGrammar` and :class:`InvalidImages` before the first piece, and
+        :class:`RunnerError` at any step.
         """
 
     def embed(inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:

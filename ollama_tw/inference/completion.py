@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.inference.images import place_images
 from ollama_tw.inference.measuring import measured
 from ollama_tw.inference.records import Closing, Delta, Shape
 from ollama_tw.interfaces import (
     DoneReason,
     InvalidGrammar,
+    InvalidImages,
     IRunner,
     Job,
     Piece,
@@ -43,6 +45,8 @@ class Prompt:
     text: str
     tokens: tuple[int, ...] | None = None
     truncated: int = 0
+    images: tuple[bytes, ...] = ()
+    """The files whose places ``[img-0]``, ``[img-1]`` and so on mark in ``text``; ``tokens`` is None then."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,11 @@ def complete(
         raise Cancelled
     prompt = task.build_prompt(runner)
     if task.debug_only:
-        return task.shape.debug(prompt.text)
+        return task.shape.debug(prompt.text, len(prompt.images))
+    text, images = place_images(prompt.text, prompt.images) if prompt.images else (prompt.text, ())
     grammar = task.build_grammar()
     job = Job(
-        prompt=prompt.text if prompt.tokens is None else prompt.tokens,
+        prompt=text if prompt.tokens is None else prompt.tokens,
         sampling=task.sampling,
         stop=task.stop,
         max_tokens=task.limit,
@@ -104,6 +109,7 @@ def complete(
         shift=task.shift,
         keep=task.keep,
         cancel=cancel,
+        images=images,
         logit_bias=task.logit_bias,
     )
     reply = _Reply(task.shape, emit)
@@ -111,13 +117,13 @@ def complete(
     try:
         if grammar and task.thinks_first and syntax.thinking is not None and prompt.tokens is None:
             thought = _think(runner, replace(job, grammar=""), syntax, reply)
-            job = replace(job, prompt=prompt.text + thought)
+            job = replace(job, prompt=text + thought)
             syntax = replace(syntax, thinking=None)
         parser = StreamParser(syntax, task.tools)
         for piece in measured(runner.generate(job), task.started, metrics):
             reply.add(piece, parser.feed(piece.text))
         reply.add(Piece(""), parser.finish())
-    except (PromptTooLong, InvalidGrammar) as error:
+    except (PromptTooLong, InvalidGrammar, InvalidImages) as error:
         raise OllamaError(400, str(error)) from error
     except RunnerError as error:
         raise OllamaError(500, f"an error was encountered while running the model: {error}") from error

@@ -5,12 +5,14 @@ Source: ``spec/inference-api.md`` sections 1.6, 1.8, 2.3 and 9; ``spec/better.md
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.inference.completion import Prompt
+from ollama_tw.inference.images import without_tags
 from ollama_tw.interfaces import IRunner, RunnerError
 from ollama_tw.library.rendering import PromptPath
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE
@@ -18,10 +20,11 @@ from ollama_tw.prompt.conversation import (
     chat_messages,
     forgets_thinking,
     generate_messages,
+    with_image_tags,
     without_past_thinking,
 )
 from ollama_tw.prompt.gotemplate import Template, parse
-from ollama_tw.prompt.history import cut_history, kept_tokens, middle_cut, too_long
+from ollama_tw.prompt.history import IMAGE_TOKENS, cut_history, kept_tokens, middle_cut, too_long
 from ollama_tw.prompt.jinja import ChatTemplate
 from ollama_tw.prompt.think import Think
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Message
@@ -56,7 +59,7 @@ def chat_prompt(
 
     def build(runner: IRunner) -> Prompt:
         render = _renderer(entry, runner, think, request)
-        prompt = _cut(messages, render, runner, options, request.truncate is not False)
+        prompt = _cut(entry, messages, render, runner, options, request.truncate is not False)
         # The chat template's own users get no cut in the middle of a message.
         if template_in_use(entry) is None:
             return prompt
@@ -70,29 +73,33 @@ def generate_prompt(
 ) -> PromptBuilder:
     """The prompt of a generate request."""
     truncate = request.truncate is not False
+    images = tuple(request.images)
 
     def build(runner: IRunner) -> Prompt:
         return _fit(unfitted(runner), runner, options, truncate, shift)
 
     def unfitted(runner: IRunner) -> Prompt:
         if request.raw:
-            return Prompt(_without_bos(request.prompt, runner))
+            return Prompt(_without_bos(request.prompt, runner), images=images)
         if request.suffix:
-            return Prompt(_infill(entry, request, runner, think))
+            return Prompt(_infill(entry, request, runner, think), images=images)
         messages = generate_messages(
             request.prompt,
             system=request.system,
             model_system=entry.model.system,
             embedded=_embedded(entry),
+            images=images,
             continued=request.context is not None,
         )
         render = _renderer(entry, runner, think, request)
         if request.template:
-            prompt = Prompt(render(messages))
+            prompt = Prompt(render(messages), images=images)
         else:
-            prompt = _cut(messages, render, runner, options, truncate)
+            prompt = _cut(entry, messages, render, runner, options, truncate)
         before = runner.detokenize(request.context) if request.context else ""
-        return Prompt(before + prompt.text, truncated=prompt.truncated)
+        if images:
+            before = without_tags(before)
+        return replace(prompt, text=before + prompt.text)
 
     return build
 
@@ -153,22 +160,37 @@ def _room(runner: IRunner, options: Options) -> int:
 
 
 def _cut(
-    messages: Sequence[Message], render: Render, runner: IRunner, options: Options, truncate: bool
+    entry: Entry,
+    messages: Sequence[Message],
+    render: Render,
+    runner: IRunner,
+    options: Options,
+    truncate: bool,
 ) -> Prompt:
-    """The prompt for as much of the conversation as fits, without the oldest messages if need be."""
-    if not truncate:
-        return Prompt(render(messages))
-    history = cut_history(
-        messages,
-        _room(runner, options),
-        render,
-        lambda text: len(runner.tokenize(text, add_special=False)),
-    )
-    return Prompt(history.prompt, truncated=history.dropped_tokens)
+    """The prompt for as much of the conversation as fits, without the oldest messages if need be, and
+    with a tag for each image in what is left."""
+    measured, dropped = None, 0
+    if truncate:
+        history = cut_history(
+            messages,
+            _room(runner, options),
+            render,
+            lambda text: len(runner.tokenize(text, add_special=False)),
+            image_tokens=IMAGE_TOKENS if entry.model.projector_paths else 0,
+        )
+        messages, measured, dropped = history.messages, history.prompt, history.dropped_tokens
+    tagged, images = with_image_tags(messages, after_text=template_in_use(entry) is None)
+    text = measured if measured is not None and not images else render(tagged)
+    return Prompt(text, truncated=dropped, images=tuple(images))
 
 
 def _fit(prompt: Prompt, runner: IRunner, options: Options, truncate: bool, shift: bool) -> Prompt:
-    """``prompt`` with its middle cut out where it is too long. Raises 400 where that must not be."""
+    """``prompt`` with its middle cut out where it is too long. Raises 400 where that must not be.
+
+    With images the engine counts, and nothing is cut out.
+    """
+    if prompt.images:
+        return prompt
     room = _room(runner, options)
     # No token stands for less than a byte.
     if len(prompt.text.encode("utf-8", "replace")) < room - 1:

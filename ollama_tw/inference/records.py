@@ -65,8 +65,8 @@ class Shape(Protocol):
     def bare(self, done_reason: str) -> Record:
         """The reply to a request that only loads or unloads."""
 
-    def debug(self, prompt: str) -> Record:
-        """The reply to ``_debug_render_only``."""
+    def debug(self, prompt: str, images: int) -> Record:
+        """The reply to ``_debug_render_only`` for a prompt with so many images."""
 
 
 def _now() -> str:
@@ -94,8 +94,8 @@ class GenerateShape:
     def bare(self, done_reason: str) -> GenerateRecord:
         return self._record(Delta(), done=True, done_reason=done_reason)
 
-    def debug(self, prompt: str) -> GenerateRecord:
-        return self._record(Delta(), debug_info=DebugInfo(prompt))
+    def debug(self, prompt: str, images: int) -> GenerateRecord:
+        return self._record(Delta(), debug_info=DebugInfo(prompt, images or UNSET))
 
     def _record(self, delta: Delta, **rest: Any) -> GenerateRecord:
         return GenerateRecord(
@@ -124,10 +124,9 @@ class ChatShape:
     def bare(self, done_reason: str) -> ChatRecord:
         return self._record(Delta(), done=True, done_reason=done_reason)
 
-    def debug(self, prompt: str) -> ChatRecord:
-        return ChatRecord(
-            model=self.model, created_at=_now(), message=Message(), debug_info=DebugInfo(prompt)
-        )
+    def debug(self, prompt: str, images: int) -> ChatRecord:
+        info = DebugInfo(prompt, images or UNSET)
+        return ChatRecord(model=self.model, created_at=_now(), message=Message(), debug_info=info)
 
     def _record(self, delta: Delta, **rest: Any) -> ChatRecord:
         message = Message(

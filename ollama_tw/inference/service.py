@@ -82,7 +82,6 @@ class Completions:
         """``/api/generate``."""
         started = time.monotonic_ns()
         keep_alive, think = _check(request)
-        _refuse_images(bool(request.images))
         entry = await self._catalogue.find(request.model)
         shape = GenerateShape(request.model)
         if not request.prompt and keep_alive == 0:
@@ -111,7 +110,6 @@ class Completions:
         """``/api/chat``."""
         started = time.monotonic_ns()
         keep_alive, think = _check(request)
-        _refuse_images(any(message.images for message in request.messages))
         if not request.model.strip():
             raise OllamaError(400, "model is required")
         entry = await self._catalogue.find(request.model)
@@ -186,11 +184,6 @@ def _check(request: Request) -> tuple[int | None, Think]:
     if not 0 <= request.top_logprobs <= _MOST_TOP_LOGPROBS:
         raise OllamaError(400, f"top_logprobs must be between 0 and {_MOST_TOP_LOGPROBS}")
     return keep_alive, think
-
-
-def _refuse_images(any_images: bool) -> None:
-    if any_images:
-        raise OllamaError(400, "this server cannot read images yet: send the request without them")
 
 
 def _settled(think: Think, entry: Entry, request: Request) -> Think:

@@ -2,7 +2,8 @@
 
 Each step is one batch through the model: a token for every run that generates, and beside them a
 piece of the prompts that are still to be read, in order of arrival. Runs join and leave between
-steps. The thread owns the context and the slots; what others hand it lies in ``_incoming``.
+steps. An image in a prompt is a step of its own, in which all others wait. The thread owns the
+context and the slots; what others hand it lies in ``_incoming``.
 """
 
 import logging
@@ -19,6 +20,7 @@ from ollama_tw.llama.model import Model
 from ollama_tw.llama.run import Generated, Order, Run
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.slots import Slot, common_prefix, place
+from ollama_tw.llama.vision import Projector
 
 _log = logging.getLogger("ollama_tw.llama")
 
@@ -46,8 +48,9 @@ class _Share:
 class Batcher:
     """The decode thread of a loaded model. Raises :class:`LoadError` where no context can be made."""
 
-    def __init__(self, model: Model, plan: LoadPlan) -> None:
+    def __init__(self, model: Model, plan: LoadPlan, projector: Projector | None = None) -> None:
         self._model = model
+        self._projector = projector
         self._slots = [Slot(sequence) for sequence in range(plan.slots)]
         self._waiting: deque[Run] = deque()
         self._running: list[Run] = []
@@ -113,6 +116,8 @@ class Batcher:
                 step = self._compose()
                 if step:
                     self._decode(step)
+                if self._projector is not None:
+                    self._look(self._projector)
             for run in [*self._running, *self._waiting]:
                 self._end(run, DoneReason.CANCELLED)
         except Exception:
@@ -170,7 +175,7 @@ class Batcher:
     def _compose(self) -> list[_Share]:
         """What the next step evaluates, in ascending order of sequences."""
         step = [
-            _Share(run, Rows(run.slot.sequence, len(run.slot.tokens), (run.next_token,), True))
+            _Share(run, Rows(run.slot.sequence, len(run.slot.tokens) - run.lag, (run.next_token,), True))
             for run in self._running
             if run.slot is not None and not run.prefilling and run.ready()
         ]
@@ -179,23 +184,25 @@ class Batcher:
             budget = min(budget, _PIECE)
         reading = []
         for run in self._running:
-            if budget and run.prefilling:
+            if budget and run.prefilling and run.image is None:
                 reading.append(self._next_piece(run, budget))
                 budget -= len(reading[-1].rows.tokens)
-        while budget and self._waiting and self._may_join(self._waiting[0], reading):
+        while budget and self._waiting and self._may_join(self._waiting[0]):
             run = self._waiting[0]
             if not self._admit(run):
                 break
-            reading.append(self._next_piece(run, budget))
-            budget -= len(reading[-1].rows.tokens)
+            if run.image is None:
+                reading.append(self._next_piece(run, budget))
+                budget -= len(reading[-1].rows.tokens)
         return sorted(step + reading, key=lambda share: share.rows.sequence)
 
-    def _may_join(self, run: Run, reading: Sequence[_Share]) -> bool:
+    def _may_join(self, run: Run) -> bool:
         """Not while another prompt is being read that will spare this one a part of its own."""
+        reading = [other for other in self._running if other.prefilling]
         if not reading:
             return True
         usable = run.prompt[:-1]
-        soon = max(common_prefix(usable, share.run.prompt) for share in reading)
+        soon = max(common_prefix(usable, other.prompt) for other in reading)
         now = max(common_prefix(usable, slot.reusable) for slot in self._slots)
         return soon - now < self._worth_copying
 
@@ -207,7 +214,9 @@ class Batcher:
         slot = found.slot
         if found.source is not slot:
             self._context.copy(found.source.sequence, slot.sequence)
-        cached = self._context.trim(slot.sequence, found.cached)
+        # Images are found whole or not at all: their tokens differ from the first one on.
+        kept = self._context.trim(slot.sequence, run.position(found.cached))
+        cached = found.cached if kept else 0
         slot.tokens = run.prompt[:cached]
         slot.sound = None
         slot.busy = True
@@ -222,16 +231,16 @@ class Batcher:
     def _next_piece(run: Run, budget: int) -> _Share:
         assert run.slot is not None
         begin = run.evaluated
-        piece = run.prompt[begin : begin + budget]
+        piece = run.prompt[begin : min(begin + budget, run.text_end)]
         at_end = begin + len(piece) == len(run.prompt)
-        return _Share(run, Rows(run.slot.sequence, begin, piece, at_end))
+        return _Share(run, Rows(run.slot.sequence, run.position(begin), piece, at_end))
 
     def _decode(self, step: Sequence[_Share]) -> None:
         self.step_began = time.monotonic()
         try:
             last_rows = self._context.decode([share.rows for share in step])
         except RunnerError as error:
-            self._fail(step, error)
+            self._fail([share.run for share in step], error)
             return
         finally:
             self.step_began = 0.0
@@ -253,6 +262,22 @@ class Batcher:
         # interpreter away from this thread, and the processor would wait for both.
         for run, generated in chosen:
             self._advance(run, generated)
+
+    def _look(self, projector: Projector) -> None:
+        """Evaluate one image, where a prompt has been read up to one."""
+        run = next((run for run in self._running if run.image is not None), None)
+        if run is None:
+            return
+        image, slot = run.image, run.slot
+        assert image is not None
+        assert slot is not None
+        try:
+            projector.evaluate(image, self._context, slot.sequence, run.position(image.begin))
+        except RunnerError as error:
+            self._fail([run], error)
+            return
+        slot.tokens.extend(image.tokens)
+        run.evaluated += len(image.tokens)
 
     def _choose(self, run: Run, row: int) -> Generated:
         token = run.sampler.sample(self._context.handle, row)
@@ -282,12 +307,12 @@ class Batcher:
         slot.sound = min(keep, keep if slot.sound is None else slot.sound)
         return True
 
-    def _fail(self, step: Sequence[_Share], error: RunnerError) -> None:
-        _log.error("a step of %d runs failed: %s", len(step), error)
-        for share in step:
-            slot = share.run.slot
+    def _fail(self, runs: Sequence[Run], error: RunnerError) -> None:
+        _log.error("a step of %d runs failed: %s", len(runs), error)
+        for run in runs:
+            slot = run.slot
             assert slot is not None
             self._context.clear(slot.sequence)
             slot.tokens = []
-            self._release(share.run)
-            share.run.fail(error)
+            self._release(run)
+            run.fail(error)

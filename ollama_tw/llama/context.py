@@ -13,7 +13,7 @@ from ollama_tw.llama.model import Model, cpu_threads
 
 # enum ggml_type and enum llama_flash_attn_type
 _CACHE_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
-_FLASH_ATTENTION = {None: -1, False: 0, True: 1}
+FLASH_ATTENTION = {None: -1, False: 0, True: 1}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Context:
         params.n_ubatch = params.n_batch
         params.n_threads = params.n_threads_batch = cpu_threads(plan.threads)
         params.type_k = params.type_v = _CACHE_TYPES[plan.kv_cache_type]
-        params.flash_attn_type = _FLASH_ATTENTION[plan.flash_attention]
+        params.flash_attn_type = FLASH_ATTENTION[plan.flash_attention]
         # Sliding-window layers keep only their window, as llama.cpp's own server has it.
         params.swa_full = False
         handle = llama_cpp.llama_init_from_model(model.handle, params)

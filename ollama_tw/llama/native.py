@@ -50,7 +50,8 @@ _report_lock = threading.Lock()
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _receive_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+def receive_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    """Takes the log lines of llama.cpp and its libraries."""
     line = text.decode("utf-8", "replace").rstrip()
     if not line or level == _CONT:
         return
@@ -78,7 +79,7 @@ def load_report() -> Iterator[LoadReport]:
 @cache
 def start() -> None:
     """Start llama.cpp, once a process, before anything else of it is used."""
-    llama_cpp.llama_log_set(_receive_log, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(receive_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
 
 

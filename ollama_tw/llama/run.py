@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Any
 
 from ollama_tw.interfaces import DoneReason, RunnerError, Usage
 from ollama_tw.llama.sampler import Sampler
@@ -15,10 +16,23 @@ WINDOW = 16
 
 
 @dataclass(frozen=True)
+class ImageSpan:
+    """Where a prompt has an image: from index ``begin`` on all of ``tokens`` stand for it, each with
+    the same negative number. It takes up ``positions`` positions, with M-RoPE fewer than tokens."""
+
+    begin: int
+    tokens: tuple[int, ...]
+    positions: int
+    chunk: Any
+    """The image in the engine's memory, valid as long as ``owner`` lives."""
+    owner: object
+
+
+@dataclass(frozen=True)
 class Order:
-    """What a run is to do. ``prompt``: the tokens to begin from; ``limit``: most tokens to generate;
-    ``logprobs``: alternatives to tell for each token, None for none; ``shift`` and ``keep``: see
-    :class:`~ollama_tw.interfaces.Job`."""
+    """What a run is to do. ``prompt``: the tokens to begin from, of which the last is never an image's;
+    ``limit``: most tokens to generate; ``logprobs``: alternatives to tell for each token, None for
+    none; ``shift`` and ``keep``: see :class:`~ollama_tw.interfaces.Job`; ``images``: those in the prompt."""
 
     prompt: Sequence[int]
     limit: int
@@ -26,6 +40,7 @@ class Order:
     logprobs: int | None = None
     shift: bool = False
     keep: int = 0
+    images: tuple[ImageSpan, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,9 @@ class Run:
     def __init__(self, order: Order, sampler: Sampler, wake: Callable[[], None]) -> None:
         self.order = order
         self.prompt = list(order.prompt)
+        self._images = {image.begin: image for image in order.images}
+        self.lag = sum(len(image.tokens) - image.positions for image in order.images)
+        """By how many its tokens after the prompt are more than their positions."""
         self.sampler = sampler
         self.slot: Slot | None = None
         self.cached = 0
@@ -76,6 +94,21 @@ class Run:
     @property
     def prefilling(self) -> bool:
         return self.slot is not None and self.evaluated < len(self.prompt)
+
+    @property
+    def image(self) -> ImageSpan | None:
+        """The image that is to be evaluated next, where the prompt has been read up to one."""
+        return self._images.get(self.evaluated) if self.slot is not None else None
+
+    @property
+    def text_end(self) -> int:
+        """Where the text that is read now ends: at the next image or with the prompt."""
+        return min((begin for begin in self._images if begin >= self.evaluated), default=len(self.prompt))
+
+    def position(self, index: int) -> int:
+        """The position of the prompt's token ``index``, which is the first of an image or of no image."""
+        before = (image for image in self.order.images if image.begin < index)
+        return index - sum(len(image.tokens) - image.positions for image in before)
 
     def start(self, slot: Slot, cached: int) -> None:
         """Its turn has come: prefill begins, after the ``cached`` tokens that the slot holds."""

@@ -10,6 +10,7 @@ from ollama_tw.interfaces import (
     DoneReason,
     Embedding,
     IActivity,
+    InvalidImages,
     IRunner,
     Job,
     LoadError,
@@ -25,9 +26,10 @@ from ollama_tw.llama.batcher import Batcher
 from ollama_tw.llama.embedder import Embedder
 from ollama_tw.llama.model import Model
 from ollama_tw.llama.native import NativeDevice, load_report
-from ollama_tw.llama.run import Generated, Order
+from ollama_tw.llama.run import Generated, ImageSpan, Order
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.text import TextAssembler
+from ollama_tw.llama.vision import Projector
 
 # Without a limit of its own a run ends after this many lengths of the context, as in Ollama.
 _SHIFTED_CONTEXTS = 10
@@ -44,9 +46,14 @@ class LlamaRunner:
         with load_report() as report:
             self._model = Model(plan, devices, progress, report)
             try:
-                self._batcher = self._make_batcher()
+                self._projector = Projector(plan, self._model, devices) if plan.projector_paths else None
             except BaseException:
                 self._model.close()
+                raise
+            try:
+                self._batcher = self._make_batcher()
+            except BaseException:
+                self._close_model()
                 raise
         vocabulary = self._model.vocabulary
         self.slots = plan.slots
@@ -59,6 +66,9 @@ class LlamaRunner:
         # Host buffers have a device's name too (CUDA_Host), but no number.
         names = {native.device.name for native in devices}
         self.size_gpu = sum(size for name, size in report.buffers.items() if name in names)
+        if self._projector is not None:
+            self.size += self._projector.size
+            self.size_gpu += self._projector.size if self._projector.on_gpu else 0
 
     def _make_batcher(self) -> Batcher | None:
         """None for a model that was made for embeddings."""
@@ -66,7 +76,7 @@ class LlamaRunner:
             return None
         if self._model.has_encoder:
             raise LoadError("this model has an encoder and a decoder, which this server cannot run yet")
-        return Batcher(self._model, self._plan)
+        return Batcher(self._model, self._plan, self._projector)
 
     @property
     def steps(self) -> int:
@@ -92,23 +102,24 @@ class LlamaRunner:
     def generate(self, job: Job) -> Iterator[Piece]:
         if self._batcher is None:
             raise RunnerError("this model makes embeddings and cannot generate text")
-        prompt = self.tokenize(job.prompt) if isinstance(job.prompt, str) else job.prompt
+        prompt, images = self._read_prompt(job)
         if not prompt:
             raise RunnerError("the prompt is empty, and this model has no token to begin with")
         if len(prompt) >= self.context_length:
             raise PromptTooLong(len(prompt), self.context_length)
-        for token in (min(prompt), max(prompt)):
-            self._model.vocabulary.check(token)
         limit = _SHIFTED_CONTEXTS * self.context_length
         if job.max_tokens >= 0:
             limit = min(job.max_tokens, limit)
         if not limit:
             yield Piece("", done=DoneReason.LENGTH, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
+        said = [token for token in prompt if token >= 0] if images else prompt
         sampler = Sampler(
-            job.sampling, prompt, self._model.vocabulary, self.context_length, job.grammar, job.logit_bias
+            job.sampling, said, self._model.vocabulary, self.context_length, job.grammar, job.logit_bias
         )
-        order = Order(prompt, limit, job.cancel, job.logprobs, job.shift, job.keep)
+        # A shift could cut an image in two.
+        shift = job.shift and not images
+        order = Order(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images)
         run = self._batcher.submit(order, sampler)
         assembler = TextAssembler(job.stop)
         reason = None
@@ -126,6 +137,18 @@ class LlamaRunner:
             # Also when the consumer closes the iterator, or goes: the slot is free at the next step.
             run.stop()
         yield Piece(assembler.finish(), done=reason or run.reason, usage=run.usage())
+
+    def _read_prompt(self, job: Job) -> tuple[Sequence[int], tuple[ImageSpan, ...]]:
+        """The tokens of the job's prompt, and the images in it."""
+        if not isinstance(job.prompt, str):
+            for token in (min(job.prompt, default=0), max(job.prompt, default=0)):
+                self._model.vocabulary.check(token)
+            return job.prompt, ()
+        if not job.images:
+            return self.tokenize(job.prompt), ()
+        if self._projector is None:
+            raise InvalidImages("this model cannot see images: it has no projector")
+        return self._projector.read(job.prompt, job.images)
 
     def _logprob(self, generated: Generated) -> TokenLogprob:
         piece = self._model.vocabulary.piece
@@ -146,4 +169,9 @@ class LlamaRunner:
             self._batcher.close()
         if self._embedder is not None:
             self._embedder.close()
+        self._close_model()
+
+    def _close_model(self) -> None:
+        if self._projector is not None:
+            self._projector.close()
         self._model.close()

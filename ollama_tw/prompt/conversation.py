@@ -5,7 +5,6 @@ All functions give new lists and leave the messages they get as they are.
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -21,7 +20,7 @@ def generate_messages(
     system: str = "",
     model_system: str = "",
     embedded: Sequence[Message] = (),
-    images: Sequence[Any] = (),
+    images: Sequence[bytes] = (),
     continued: bool = False,
 ) -> list[Message]:
     """The conversation that a generate request stands for.
@@ -72,23 +71,27 @@ def without_past_thinking(messages: Sequence[Message]) -> list[Message]:
     ]
 
 
-def with_image_tags(messages: Sequence[Message]) -> tuple[list[Message], list[Any]]:
+def with_image_tags(
+    messages: Sequence[Message], *, after_text: bool = False
+) -> tuple[list[Message], list[bytes]]:
     """``messages`` with ``[img-N]`` in their text for each of their images, and those images in order.
 
-    A tag takes the place of an ``[img]`` in the text, else it goes to its front.
-    Source: ``spec/inference-api.md`` section 9, point 5.
+    A tag takes the place of an ``[img]`` in the text, else it goes to its front; with ``after_text`` all
+    go to its end. Source: ``spec/inference-api.md`` section 9, points 5 and 8.
     """
     tagged: list[Message] = []
-    all_images: list[Any] = []
+    all_images: list[bytes] = []
     for message in messages:
         images = [] if message.images is UNSET else message.images
-        text, front = message.content, ""
+        text, front, end = message.content, "", ""
         for image in images:
             tag = f"[img-{len(all_images)}]"
             all_images.append(image)
-            if "[img]" in text:
+            if after_text:
+                end += tag
+            elif "[img]" in text:
                 text = text.replace("[img]", tag, 1)
             else:
                 front += tag
-        tagged.append(replace(message, content=front + text) if images else message)
+        tagged.append(replace(message, content=front + text + end) if images else message)
     return tagged, all_images

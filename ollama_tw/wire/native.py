@@ -35,7 +35,7 @@ class GenerateRequest(Request, kw_only=True):
     template: str = ""
     context: list[int] | None = None
     raw: bool = False
-    images: list[Any] = []
+    images: list[bytes] = []
 
 
 class ToolCallFunction(msgspec.Struct):
@@ -59,7 +59,7 @@ class Message(msgspec.Struct):
     role: str = ""
     content: str = ""
     thinking: str | UnsetType = UNSET
-    images: list[Any] | UnsetType = UNSET
+    images: list[bytes] | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
     tool_name: str | UnsetType = UNSET
     tool_call_id: str | UnsetType = UNSET

@@ -67,8 +67,8 @@ def test_blocks() -> None:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
     result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "42"}, image]}
     assert messages({"type": "text", "text": "a"}, result, {"type": "text", "text": "b"}, image) == [
-        Message("tool", "42", images=["aGk="], tool_call_id="t"),
-        Message("user", "ab", images=["aGk="]),
+        Message("tool", "42", images=[b"hi"], tool_call_id="t"),
+        Message("user", "ab", images=[b"hi"]),
     ]
     use = {"type": "tool_use", "id": "t", "name": "f", "input": {"b": 1, "a": 2}}
     thoughts = [{"type": "thinking", "thinking": text, "signature": ""} for text in ("one", "two")]

@@ -37,9 +37,9 @@ def test_every_part_is_a_message_of_its_own() -> None:
     )
     assert [(one.role, one.content, one.images) for one in found] == [
         ("user", "what is", UNSET),
-        ("user", "", ["aGk="]),
-        ("user", "", ["aGk="]),
-        ("user", "", ["aGk="]),
+        ("user", "", [b"hi"]),
+        ("user", "", [b"hi"]),
+        ("user", "", [b"hi"]),
     ]
 
 
@@ -103,7 +103,7 @@ def test_arguments_that_are_no_object(arguments: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["jpeg", "jpg", "png", "webp"])
 def test_kinds_of_images(kind: str) -> None:
-    assert image_data(f"data:image/{kind};base64,aGk=") == "aGk="
+    assert image_data(f"data:image/{kind};base64,aGk=") == b"hi"
 
 
 @pytest.mark.parametrize("url", ["data:image/gif;base64,aGk=", "data:image/png;base64,a", "file:///x", ""])

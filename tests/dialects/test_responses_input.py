@@ -48,7 +48,7 @@ RESULT = Message("tool", "done", tool_call_id="c_f")
                     ],
                 }
             ],
-            [Message("user", "", images=["aGk="])],
+            [Message("user", "", images=[b"hi"])],
         ),
         ([call("f"), call("g")], [Message("assistant", "", tool_calls=[native("f"), native("g")])]),
         (

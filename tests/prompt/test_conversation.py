@@ -119,3 +119,10 @@ def test_image_tags_are_numbered_through_the_conversation() -> None:
     ]
     assert images == [b"a", b"b", b"c", b"d", b"e"]
     assert messages[0].content == "text"
+
+
+def test_image_tags_after_the_text() -> None:
+    messages = [Message("user", "see [img]", images=[b"a", b"b"]), Message("user", "", images=[b"c"])]
+    tagged, images = with_image_tags(messages, after_text=True)
+    assert [message.content for message in tagged] == ["see [img][img-0][img-1]", "[img-2]"]
+    assert images == [b"a", b"b", b"c"]

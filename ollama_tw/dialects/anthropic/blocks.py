@@ -16,7 +16,7 @@ class _Turn:
     """What the blocks of one message come to."""
 
     texts: list[str] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
+    images: list[bytes] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     results: list[Message] = field(default_factory=list)
     thinking: str = ""
@@ -77,7 +77,7 @@ def _text(block: dict[str, Any], key: str) -> str:
     return text
 
 
-def _image(source: Any) -> str:
+def _image(source: Any) -> bytes:
     if not isinstance(source, dict):
         raise OllamaError(400, "invalid image source")
     kind, data = source.get("type"), source.get("data")
@@ -85,10 +85,9 @@ def _image(source: Any) -> str:
         shown = kind if isinstance(kind, str) else ""
         raise OllamaError(400, f"invalid image source type: {shown}. Only base64 images are supported.")
     try:
-        decode_base64(data if isinstance(data, str) else "")
+        return decode_base64(data if isinstance(data, str) else "")
     except OllamaError as error:
         raise OllamaError(400, f"invalid base64 image data: {error.message}") from None
-    return data if isinstance(data, str) else ""
 
 
 def _call(block: dict[str, Any]) -> ToolCall:

@@ -106,8 +106,8 @@ def _part(role: str, part: Any) -> Message:
     raise OllamaError(400, _INVALID)
 
 
-def image_data(url: str) -> str:
-    """The base64 text of an image that comes as a data URI."""
+def image_data(url: str) -> bytes:
+    """The image that comes as a data URI."""
     if url.startswith(("http://", "https://")):
         raise OllamaError(
             400, "image URLs are not currently supported, please use base64 encoded data instead"
@@ -115,22 +115,19 @@ def image_data(url: str) -> str:
     prefix = next((prefix for prefix in _IMAGE_PREFIXES if url.startswith(prefix)), None)
     if prefix is None:
         raise OllamaError(400, "invalid image input")
-    data = url[len(prefix) :]
     try:
-        decode_base64(data)
+        return decode_base64(url[len(prefix) :])
     except OllamaError:
         raise OllamaError(400, "invalid image input") from None
-    return data
 
 
-def _audio(audio: Any) -> str:
+def _audio(audio: Any) -> bytes:
     if not isinstance(audio, dict):
         raise OllamaError(400, "invalid input_audio format")
     data = audio.get("data")
     if not isinstance(data, str):
         raise OllamaError(400, "invalid input_audio format: missing data")
     try:
-        decode_base64(data)
+        return decode_base64(data)
     except OllamaError as error:
         raise OllamaError(400, f"invalid input_audio base64 data: {error.message}") from None
-    return data

@@ -3,7 +3,6 @@
 Source: ``spec/inference-api.md`` section 6.8.
 """
 
-import base64
 from dataclasses import dataclass
 
 from ollama_tw.errors import OllamaError
@@ -36,9 +35,8 @@ def native_request(form: Transcription) -> ChatRequest:
         hints.append(f"The language is {form.language}.")
     if form.prompt:
         hints.append(f"What it is about: {form.prompt}")
-    audio = base64.b64encode(form.file).decode()
     return ChatRequest(
         model=form.model,
-        messages=[Message("system", " ".join(hints)), Message("user", "", images=[audio])],
+        messages=[Message("system", " ".join(hints)), Message("user", "", images=[form.file])],
         options={"temperature": 0},
     )

@@ -122,7 +122,7 @@ def _arguments(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _content(where: str, content: Any) -> tuple[str, list[str]]:
+def _content(where: str, content: Any) -> tuple[str, list[bytes]]:
     """The texts joined, and the images."""
     if isinstance(content, str):
         return content, []

@@ -1,0 +1,105 @@
+"""What of an image file is looked at, and what is refused before it is decoded."""
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ollama_tw.interfaces import InvalidImages
+from ollama_tw.llama.pictures import decode
+
+RED, GREEN = (255, 0, 0), (0, 128, 0)
+
+
+def file(image: Any, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def two_pixels() -> Any:
+    image = Image.new("RGB", (2, 1), RED)
+    image.putpixel((1, 0), GREEN)
+    return image
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file that says how large it is, and nothing else."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"")
+    chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def refusal(*files: bytes) -> str:
+    with pytest.raises(InvalidImages) as caught:
+        decode(files)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("BMP", {}), ("GIF", {}), ("WEBP", {"lossless": True})]
+)
+def test_formats(kind: str, options: dict[str, Any]) -> None:
+    [picture] = decode([file(two_pixels(), kind, **options)])
+    assert (picture.width, picture.height, picture.pixels) == (2, 1, bytes(RED + GREEN))
+
+
+def test_jpeg() -> None:
+    [picture] = decode([file(Image.new("RGB", (8, 8), (128, 128, 128)), "JPEG")])
+    assert (picture.width, picture.height, set(picture.pixels)) == (8, 8, {128})
+
+
+def test_what_is_transparent_keeps_its_colour() -> None:
+    [picture] = decode([file(Image.new("RGBA", (1, 1), (1, 2, 3, 0)), "PNG")])
+    assert picture.pixels == b"\x01\x02\x03"
+
+
+def test_sixteen_bits_of_grey_become_eight() -> None:
+    [picture] = decode([file(Image.fromarray(np.array([[0x1234, 0xFF00]], dtype=np.uint16)), "PNG")])
+    assert picture.pixels == b"\x12\x12\x12\xff\xff\xff"
+
+
+def test_of_what_moves_the_first_picture() -> None:
+    data = file(Image.new("RGB", (1, 1), RED), "GIF", save_all=True, append_images=[two_pixels()])
+    assert decode([data])[0].pixels == bytes(RED)
+
+
+def test_equal_files_have_equal_digests() -> None:
+    one, other = file(two_pixels(), "PNG"), file(two_pixels(), "BMP")
+    first, again, different = decode([one, one, other])
+    assert first.digest == again.digest != different.digest
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ([b""], "image 1 is not a PNG, JPEG, WebP, GIF or BMP file"),
+        ([b"RIFF\0\0\0\0WAVEfmt "], "image 1 is not a PNG, JPEG, WebP, GIF or BMP file"),
+        ([b"%!PS-Adobe-3.0 EPSF-3.0"], "image 1 is not a PNG, JPEG, WebP, GIF or BMP file"),
+        ([file(two_pixels(), "TIFF")], "image 1 is not a PNG, JPEG, WebP, GIF or BMP file"),
+        ([file(two_pixels(), "PNG"), b"GIF89a"], "image 2 is not a PNG, JPEG, WebP, GIF or BMP file"),
+        ([png_header(8193, 8193)], "image 1 has more than 67108864 pixels"),
+        ([png_header(1 << 30, 1 << 30)], "image 1 has more than 67108864 pixels"),
+        ([b"\0" * ((64 << 20) + 1)], "image 1 has 67108865 bytes: at most 67108864 are read"),
+        ([png_header(8000, 8000)] * 3, "the images have more than 134217728 pixels in all"),
+        ([b""] * 65, "65 images are too many: at most 64 go into one prompt"),
+        (
+            [png_header(16385, 200)],
+            "image 1 has 16385 x 200 pixels: a side may have 16384, and 200 times as many as the other",
+        ),
+        (
+            [png_header(1, 201)],
+            "image 1 has 1 x 201 pixels: a side may have 16384, and 200 times as many as the other",
+        ),
+        ([png_header(30, 30)], "image 1 is damaged: its pixels cannot be read"),
+        ([file(two_pixels(), "PNG")[:-30]], "image 1 is damaged: its pixels cannot be read"),
+    ],
+)
+def test_refusals(files: Sequence[bytes], text: str) -> None:
+    assert refusal(*files) == text
