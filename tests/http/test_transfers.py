@@ -55,9 +55,9 @@ class TransferTests(RegistryCase):
         routes = Routes()
         pushes = self.new_pushes(self.store)
         TransferRoutes(reactor, self.store, self.disk.run, pulls, pushes).register(routes)
-        no_scheduler: Any = None
+        nobody: Any = None
         disk: WorkerPool = self.disk
-        ModelRoutes(reactor, self.store, disk, no_scheduler, pulls).register(routes)
+        ModelRoutes(reactor, self.store, disk, nobody, pulls, nobody).register(routes)
         guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))
         self.site = make_site(routes.resource(), guard, reactor=reactor)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
