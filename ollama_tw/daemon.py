@@ -32,6 +32,7 @@ from ollama_tw.http.health import HealthRoutes
 from ollama_tw.http.models import ModelRoutes
 from ollama_tw.http.openai import OpenAIEmbeddingRoutes, OpenAIModelRoutes, OpenAIRoutes
 from ollama_tw.http.openai_responses import ResponsesRoutes
+from ollama_tw.http.rerank import RerankRoutes
 from ollama_tw.http.site import ApiSite, make_site
 from ollama_tw.http.tokens import TokenRoutes
 from ollama_tw.http.transcriptions import TranscriptionRoutes
@@ -39,6 +40,7 @@ from ollama_tw.http.transfers import TransferRoutes
 from ollama_tw.http.websocket import WebSocketDoor
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.embed import Embeddings
+from ollama_tw.inference.rerank import Reranking
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.store import Store
@@ -192,6 +194,7 @@ class Daemon(Service):
         TranscriptionRoutes(self._reactor, completions).register(routes)
         tokens = Tokens(catalogue, self._vocabularies, self._disk)
         OpenAIEmbeddingRoutes(self._reactor, embeddings, tokens).register(routes)
+        RerankRoutes(self._reactor, Reranking(catalogue, self._scheduler, settings)).register(routes)
         AnthropicRoutes(self._reactor, completions, tokens).register(routes)
         TokenRoutes(tokens).register(routes)
         websocket = WebSocketDoor(
