@@ -15,7 +15,7 @@ import numpy as np
 from ollama_tw.durations import parse_keep_alive
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
-from ollama_tw.inference.catalogue import Catalogue, not_pulled
+from ollama_tw.inference.catalogue import Catalogue, Entry, not_pulled
 from ollama_tw.inference.planning import wanted
 from ollama_tw.interfaces import IReranker, IRunner, PromptTooLong, Ranking, RunnerError
 from ollama_tw.settings import Settings
@@ -26,6 +26,8 @@ MOST_DOCUMENTS = 2048
 
 # The pooling_type of models that were trained for it.
 _RANK_POOLING = 4
+# What the names of their last layers begin with.
+_HEAD = "cls."
 
 
 class RerankRequest(msgspec.Struct, kw_only=True):
@@ -59,15 +61,24 @@ class Reranking:
         except ValueError as error:
             raise OllamaError(400, str(error)) from error
         entry = await self._catalogue.find(request.model, not_pulled)
-        if entry.header.get("pooling_type") != _RANK_POOLING:
-            raise OllamaError(
-                400, f'"{entry.sent}" does not support reranking: it is no model with rank pooling'
-            )
+        _check(entry)
         want = wanted(entry, resolve(entry.model.params, request.options), self._settings, keep_alive)
         async with self._scheduler.lease(want, cancel) as lease:
             work = partial(_rank, query=request.query, documents=documents, cancel=cancel)
             found = await lease.run(work, cancel)
         return _reply(request, documents, found)
+
+
+def _check(entry: Entry) -> None:
+    """Raises :class:`OllamaError` 400 for a model that cannot rank."""
+    header = entry.header
+    if header.get("pooling_type") != _RANK_POOLING:
+        raise OllamaError(400, f'"{entry.sent}" does not support reranking: it is no model with rank pooling')
+    # The engine would take a number of the embedding for the score.
+    if not any(tensor.name.startswith(_HEAD) for tensor in header.tensors):
+        raise OllamaError(
+            400, f'"{entry.sent}" does not support reranking: its file was made without the ranking head'
+        )
 
 
 def _documents(request: RerankRequest) -> list[str]:

@@ -18,6 +18,7 @@ from ollama_tw.testing.fake import FakeRunner
 from tests.engine.harness import begin
 from tests.inference.test_service import DiskPool, ServiceCase
 from tests.library.ggufs import METADATA, write_gguf
+from tests.llama.tiny_rankers import write_ranker
 
 
 @implementer_only(IRunner)
@@ -30,8 +31,10 @@ class RerankCase(ServiceCase):
         super().setUp()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        ranking = METADATA | {"llama.pooling_type": 4}
-        self._install("ranker", write_gguf(Path(folder.name) / "r.gguf", metadata=ranking))
+        write_ranker(Path(folder.name) / "r.gguf")
+        self._install("ranker", Path(folder.name) / "r.gguf")
+        headless = METADATA | {"llama.pooling_type": 4}
+        self._install("headless", write_gguf(Path(folder.name) / "h.gguf", metadata=headless))
         settings = Settings.read({"HOME": folder.name}, self.fail)
         catalogue = Catalogue(self.store, DiskPool())  # type: ignore[arg-type]
         self.reranking = Reranking(catalogue, self.scheduler, settings)
@@ -135,6 +138,10 @@ class RefusalTests(RerankCase):
                 self.refused(model=model),
                 (400, f'"{model}" does not support reranking: it is no model with rank pooling'),
             )
+        self.assertEqual(
+            self.refused(model="headless"),
+            (400, '"headless" does not support reranking: its file was made without the ranking head'),
+        )
         for model in ("missing", ""):
             self.assertEqual(
                 self.refused(model=model), (404, f'model "{model}" not found, try pulling it first')
