@@ -1,4 +1,4 @@
-"""The server as a service: its parts wired together, the order of its start, and its drain."""
+"""The server as a service: the order of its start, and its drain."""
 
 import os
 import signal
@@ -8,66 +8,29 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import psutil
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
 from ollama_tw import __version__
+from ollama_tw.doors import make_doors
 from ollama_tw.durations import FOREVER, SECOND, format_duration
-from ollama_tw.engine.backends import Found, NoBackend, choose, discover
-from ollama_tw.engine.loading import Devices
-from ollama_tw.engine.scheduler import Scheduler
-from ollama_tw.engine.sources import Sources
-from ollama_tw.engine.threads import WorkerPool
-from ollama_tw.engine.vocabularies import Vocabularies
-from ollama_tw.errors import OllamaError
-from ollama_tw.http.account import AccountRoutes
-from ollama_tw.http.anthropic import AnthropicRoutes
-from ollama_tw.http.app import Health, Routes
-from ollama_tw.http.backends import BackendRoutes
-from ollama_tw.http.blobs import Blobs
-from ollama_tw.http.completions import CompletionRoutes
-from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
-from ollama_tw.http.health import HealthRoutes
-from ollama_tw.http.models import ModelRoutes
-from ollama_tw.http.openai import OpenAIEmbeddingRoutes, OpenAIModelRoutes, OpenAIRoutes
-from ollama_tw.http.openai_responses import ResponsesRoutes
-from ollama_tw.http.site import ApiSite, make_site
-from ollama_tw.http.tokens import TokenRoutes
-from ollama_tw.http.transcriptions import TranscriptionRoutes
-from ollama_tw.http.transfers import TransferRoutes
-from ollama_tw.http.websocket import WebSocketDoor
-from ollama_tw.inference.catalogue import Catalogue
-from ollama_tw.inference.embed import Embeddings
-from ollama_tw.inference.remote import Remotes
-from ollama_tw.inference.service import Completions
-from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.store import Store
 from ollama_tw.listening import Listener
 from ollama_tw.metrics import Metrics
 from ollama_tw.notify import Notifier, Watchdog
-from ollama_tw.registry.account import Account, cloud_status
-from ollama_tw.registry.auth import Signer
-from ollama_tw.registry.keys import KEY_NAME, ensure_key
-from ollama_tw.registry.network import Network
-from ollama_tw.registry.pull import Pulls
-from ollama_tw.registry.push import Pushes
+from ollama_tw.registry.keys import ensure_key
+from ollama_tw.rooms import Rooms
 from ollama_tw.settings import Settings
 
 # A thread that has the interpreter gives it up after this many seconds when another wants it. The
 # decode thread needs it for a moment between two steps, and must not wait five milliseconds for it.
 _SWITCH_INTERVAL = 0.0005
 
-_DISK_THREADS = 4
-
 # Seconds after which a model that is still in one and the same step is taken to hang. The largest
 # models read a piece of a prompt in minutes on a processor.
 _LONGEST_STEP = 900.0
-
-# Seconds that the models have to end when nothing runs on them any more.
-_UNLOADING = 30.0
 
 _log = Logger()
 
@@ -128,27 +91,18 @@ class Daemon(Service):
         if self.owns_process:
             sys.setswitchinterval(_SWITCH_INTERVAL)
         settings = self._settings
-        self._disk = WorkerPool(self._reactor, _DISK_THREADS, "disk")
-        self._backends = discover()
-        self._backend = _choose_backend(self._backends, settings.llm_library)
-        sources = Sources(self._backend, self._backends)
-        self._remotes = Remotes(sources)
-        self._vocabularies = Vocabularies(sources, self._disk)
-        self._scheduler = Scheduler(
-            self._reactor,
-            sources,
-            keep_alive=settings.keep_alive,
-            max_loaded=settings.max_loaded_models,
-            max_queue=settings.max_queue,
-            load_timeout=settings.load_timeout,
-            devices=Devices(settings.sched_spread, settings.gpu_overhead),
-            metrics=self._metrics,
-        )
-        self._network = Network(self._reactor, os.environ)
-        self._pulls = Pulls(self._network, self._signer, self._store, self._disk.run)
-        self._watchdog = Watchdog(self._reactor, self._notifier, lambda: self._scheduler.stuck(_LONGEST_STEP))
+        self._rooms = Rooms(self._reactor, settings, self._store, self._metrics)
+        scheduler = self._rooms.scheduler
+        self._watchdog = Watchdog(self._reactor, self._notifier, lambda: scheduler.stuck(_LONGEST_STEP))
         exposed = self._listener.exposed
-        self._site = self._make_site("0.0.0.0" if exposed else "127.0.0.1")
+        self._site = make_doors(
+            self._reactor,
+            settings,
+            self._rooms,
+            self._metrics,
+            bound_host="0.0.0.0" if exposed else "127.0.0.1",
+            ready=lambda: not self._draining,
+        )
         self._listener.accept(self._site)
         addresses = ", ".join(self._listener.addresses)
         if exposed:
@@ -173,70 +127,11 @@ class Daemon(Service):
         if number is not None and threading.current_thread() is threading.main_thread():
             signal.signal(number, lambda *_: self._reactor.callFromThread(call))
 
-    def _make_site(self, bound_host: str) -> ApiSite:
-        """The doors, and behind each the room that knows."""
-        settings = self._settings
-        blobs = Blobs(self._store.blobs, self._disk.run)
-        catalogue = Catalogue(self._store, self._disk, self._remotes)
-        completions = Completions(catalogue, self._scheduler, settings, self._metrics)
-        embeddings = Embeddings(catalogue, self._scheduler, settings)
-        routes = Routes()
-        Health().register(routes)
-        HealthRoutes(self._metrics, lambda: not self._draining).register(routes)
-        BackendRoutes(self._backends, self._backend, self._disk).register(routes)
-        blobs.register(routes)
-        models = ModelRoutes(
-            self._reactor, self._store, self._disk, self._scheduler, self._pulls, self._remotes
-        )
-        models.register(routes)
-        pushes = Pushes(self._network, self._signer, self._store, self._disk.run)
-        transfers = TransferRoutes(self._reactor, self._store, self._disk.run, self._pulls, pushes)
-        transfers.register(routes)
-        completion_routes = CompletionRoutes(self._reactor, completions, embeddings)
-        completion_routes.register(routes)
-        OpenAIRoutes(self._reactor, completions).register(routes)
-        OpenAIModelRoutes(self._store, self._disk).register(routes)
-        ResponsesRoutes(self._reactor, completions).register(routes)
-        TranscriptionRoutes(self._reactor, completions).register(routes)
-        tokens = Tokens(catalogue, self._vocabularies, self._disk)
-        OpenAIEmbeddingRoutes(self._reactor, embeddings, tokens).register(routes)
-        AnthropicRoutes(self._reactor, completions, tokens).register(routes)
-        TokenRoutes(tokens).register(routes)
-        account = Account(self._network, self._signer, socket.gethostname())
-        AccountRoutes(account, cloud_status(settings.home, settings.no_cloud)).register(routes)
-        websocket = WebSocketDoor(
-            self._reactor,
-            {
-                "/api/generate": completion_routes.generate,
-                "/api/chat": completion_routes.chat,
-                "/api/embed": completion_routes.embed,
-                "/api/create": models.create,
-                "/api/pull": transfers.pull,
-                "/api/push": transfers.push,
-            },
-        )
-        guard = Guard(
-            OriginPolicy(settings.origins),
-            HostPolicy(bound_host, _local_addresses(), socket.gethostname()),
-        )
-        return make_site(
-            routes.resource(),
-            guard,
-            reactor=self._reactor,
-            uploads=[blobs.upload],
-            observe=self._metrics.request,
-            door=websocket,
-        )
-
-    async def _signer(self) -> Signer:
-        signer: Signer = await self._disk.run(Signer.load, self._settings.home / KEY_NAME)
-        return signer
-
     async def _drain(self) -> None:
         """Accept no more, let what runs come to its end, unload."""
         self._draining = True
         await self._listener.close()
-        refused = self._scheduler.drain()
+        refused = self._rooms.scheduler.drain()
         count = self._site.inflight.count
         _log.info(
             "stopping: {count} requests are under way and have {limit} to finish; {refused} that waited "
@@ -258,14 +153,9 @@ class Daemon(Service):
         if self._site.channels:
             _log.warn("{count} connections were cut off", count=len(self._site.channels))
             self._site.abort()
-        await self._pulls.close()
-        await self._network.close()
-        try:
-            await Deferred.fromCoroutine(self._scheduler.close()).addTimeout(_UNLOADING, self._reactor)
-        except TimedOut:
+        if not await self._rooms.close():
             _log.error("a model does not end: the process is ended without it")
             _leave_at_once(0, None)
-        self._disk.stop()
         self._watchdog.stop()
         _log.info("stopped")
 
@@ -280,34 +170,6 @@ class Daemon(Service):
 
 def _leave_at_once(number: int, _frame: Any) -> None:
     os._exit(128 + number if number else 1)
-
-
-def _choose_backend(found: Sequence[Found], wanted: str) -> Found:
-    """The backend to use; what each of them found is logged."""
-    for one in found:
-        _log.info(
-            "backend {name} ({file}): {what}",
-            name=one.name,
-            file=one.file,
-            what=one.probe.reason
-            or ", ".join(f"{device.name} ({device.description})" for device in one.probe.devices),
-        )
-    try:
-        chosen = choose(found, wanted)
-    except NoBackend as error:
-        raise OllamaError(500, str(error)) from error
-    _log.info("models run on backend {name}", name=chosen.name)
-    return chosen
-
-
-def _local_addresses() -> set[str]:
-    """The addresses of this machine's interfaces."""
-    return {
-        address.address.partition("%")[0]
-        for addresses in psutil.net_if_addrs().values()
-        for address in addresses
-        if address.family in (socket.AF_INET, socket.AF_INET6)
-    }
 
 
 def run(settings: Settings, sockets: Sequence[socket.socket] = ()) -> int:

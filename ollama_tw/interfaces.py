@@ -190,6 +190,15 @@ class Embedding:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """How well a document answers a query, on the model's own scale (the higher the better), and how
+    many tokens the two have together."""
+
+    score: float
+    tokens: int
+
+
 class LoadError(Exception):
     """A model could not be loaded; the text tells the user why, in one sentence."""
 
@@ -211,15 +220,17 @@ class InvalidImages(RunnerError):
 
 
 class PromptTooLong(RunnerError):
-    """The prompt, in which an image counts as many tokens, does not fit into a slot's context."""
+    """The prompt, in which an image counts as many tokens, or of several inputs the one at ``index``,
+    does not fit into a slot's context."""
 
-    def __init__(self, prompt_tokens: int, context_length: int) -> None:
+    def __init__(self, prompt_tokens: int, context_length: int, index: int = 0) -> None:
         super().__init__(
             f"the prompt has {prompt_tokens} tokens and the context of this model holds {context_length}: "
             "shorten the prompt or ask for a larger num_ctx"
         )
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length
+        self.index = index
 
 
 class IRunner(Interface):
@@ -271,6 +282,17 @@ class IActivity(Interface):
     steps = Attribute("How many batches were decoded.")
     step_runs = Attribute("How many runs took part in them, all told.")
     step_began = Attribute("``time.monotonic()`` when the step under way began, 0.0 between two steps.")
+
+
+class IReranker(Interface):
+    """What a runner may provide beside :class:`IRunner`: saying how well texts answer a query."""
+
+    def rank(query: str, documents: Sequence[str], cancel: threading.Event) -> Sequence[Ranking]:
+        """One ranking for each document, in the order given. Called like :meth:`IRunner.embed`.
+
+        Raises :class:`RunnerError` where the model was not trained for it, and
+        :class:`PromptTooLong`, whose ``index`` is the document's, where one does not fit together
+        with the query."""
 
 
 class IVocabulary(Interface):

@@ -34,7 +34,6 @@ class Context:
     def __init__(self, model: Model, plan: LoadPlan, *, embeddings: bool = False) -> None:
         self._model = model
         self._embeddings = embeddings
-        self._embedding_size: int = llama_cpp.llama_model_n_embd_out(model.handle)
         length = min(plan.context_length, model.trained_context or plan.context_length)
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = length * plan.slots
@@ -118,7 +117,7 @@ class Context:
         vector = vector or llama_cpp.llama_get_embeddings_ith(self.handle, row)
         if not vector:
             raise RunnerError("this model gives no embeddings")
-        return tuple(vector[: self._embedding_size])
+        return tuple(vector[: self._model.pooled_size])
 
     def copy(self, source: int, target: int) -> None:
         """Make sequence ``target`` hold what ``source`` holds. The bytes move with the next step."""

@@ -46,9 +46,9 @@ class Embedder:
     def embed(self, inputs: Sequence[Sequence[int]], cancel: threading.Event) -> list[Embedding]:
         """One embedding for each of ``inputs``, in order. Raises :class:`PromptTooLong`,
         :class:`RunnerError`."""
-        for tokens in inputs:
+        for index, tokens in enumerate(inputs):
             if len(tokens) > self.limit:
-                raise PromptTooLong(len(tokens), self.limit)
+                raise PromptTooLong(len(tokens), self.limit, index)
             if not tokens:
                 raise RunnerError("an empty text has no embedding in this model")
         queued = [_Input(tokens, cancel, Future()) for tokens in inputs]

@@ -19,6 +19,9 @@ _WHOLE, _BY_LAYER = 0, 1
 # enum llama_load_mode
 _LOAD_MODES = {None: -1, False: 0, True: 1}
 
+# enum llama_pooling_type, as the metadata has it
+_RANK_POOLING = "4"
+
 
 def cpu_threads(wanted: int) -> int:
     """``wanted``, or for 0 one thread for each physical core that this process may use.
@@ -85,12 +88,30 @@ class Model:
         self.has_encoder: bool = llama_cpp.llama_model_has_encoder(handle)
         self.has_decoder: bool = llama_cpp.llama_model_has_decoder(handle)
         self.metadata = self._read_metadata()
+        self.rank_template: str = self.metadata.get("tokenizer.chat_template.rerank", "")
+        """How a query and a document are put to the model; empty where they are two texts to it."""
 
     @property
     def pools(self) -> bool:
-        """Whether the model was made for embeddings: its file names a pooling."""
+        """Whether the model was made for embeddings or ranking: its file names a pooling."""
+        return bool(self._pooling)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the model was made for ranking documents."""
+        return self._pooling == _RANK_POOLING
+
+    @property
+    def _pooling(self) -> str:
         architecture = self.metadata.get("general.architecture", "")
-        return f"{architecture}.pooling_type" in self.metadata
+        return self.metadata.get(f"{architecture}.pooling_type", "")
+
+    @property
+    def pooled_size(self) -> int:
+        """How many numbers the model makes of a text."""
+        if self.ranks:
+            return int(llama_cpp.llama_model_n_cls_out(self.handle))
+        return int(llama_cpp.llama_model_n_embd_out(self.handle))
 
     @property
     def looks_both_ways(self) -> bool:

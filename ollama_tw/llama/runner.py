@@ -1,5 +1,6 @@
 """The llama.cpp runner: a model, its batcher, and text on both sides of them."""
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +12,7 @@ from ollama_tw.interfaces import (
     Embedding,
     IActivity,
     InvalidImages,
+    IReranker,
     IRunner,
     Job,
     LoadError,
@@ -18,6 +20,7 @@ from ollama_tw.interfaces import (
     Piece,
     Progress,
     PromptTooLong,
+    Ranking,
     RunnerError,
     TokenLogprob,
     Usage,
@@ -34,10 +37,15 @@ from ollama_tw.llama.vision import Projector
 # Without a limit of its own a run ends after this many lengths of the context, as in Ollama.
 _SHIFTED_CONTEXTS = 10
 
+_PLACEHOLDER = re.compile(r"\{query\}|\{document\}")
 
-@implementer(IRunner, IActivity)
+
+@implementer(IRunner, IActivity, IReranker)
 class LlamaRunner:
-    """See :class:`IRunner`; ``devices`` are those that may hold layers, none for the CPU alone."""
+    """See :class:`IRunner` and :class:`IReranker`.
+
+    ``devices`` are those that may hold layers, none for the CPU alone.
+    """
 
     def __init__(self, plan: LoadPlan, devices: list[NativeDevice], progress: Progress) -> None:
         self._plan = plan
@@ -158,11 +166,31 @@ class LlamaRunner:
         )
 
     def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
+        if self._model.ranks:
+            raise RunnerError("this model ranks documents and gives no embeddings")
+        tokens = [self.tokenize(text) for text in inputs]
+        return self._shared_embedder().embed(tokens, cancel)
+
+    def rank(self, query: str, documents: Sequence[str], cancel: threading.Event) -> Sequence[Ranking]:
+        if not self._model.ranks:
+            raise RunnerError("this model was not made for ranking documents")
+        tokens = [self._pair(query, document) for document in documents]
+        found = self._shared_embedder().embed(tokens, cancel)
+        # A model that tells several classes apart has the one that means "relevant" first.
+        return [Ranking(one.vector[0], one.tokens) for one in found]
+
+    def _pair(self, query: str, document: str) -> Sequence[int]:
+        if not self._model.rank_template:
+            return self._model.vocabulary.tokenize_pair(query, document)
+        texts = {"{query}": query, "{document}": document}
+        text = _PLACEHOLDER.sub(lambda found: texts[found[0]], self._model.rank_template)
+        return self.tokenize(text, add_special=False)
+
+    def _shared_embedder(self) -> Embedder:
         with self._embedder_lock:
             if self._embedder is None:
                 self._embedder = Embedder(self._model, self._plan)
-        tokens = [self.tokenize(text) for text in inputs]
-        return self._embedder.embed(tokens, cancel)
+            return self._embedder
 
     def close(self) -> None:
         if self._batcher is not None:

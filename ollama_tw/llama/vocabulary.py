@@ -29,6 +29,7 @@ class Vocabulary:
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self.handle)
         self.bos_text = self._special(llama_cpp.llama_vocab_bos(self.handle))
         self.eos_text = self._special(llama_cpp.llama_vocab_eos(self.handle))
+        self._begin, self._between, self._end = self._around_pairs()
         # Filled as tokens come up; two threads that fill one entry write the same bytes.
         self._pieces: dict[int, bytes] = {}
 
@@ -55,8 +56,29 @@ class Vocabulary:
     def _special(self, token: int) -> str:
         return self._piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
 
-    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
-        """The tokens of ``text``; special tokens written out in it are recognised."""
+    def _around_pairs(self) -> tuple[list[int], list[int], list[int]]:
+        """The tokens before, between and after two texts, as llama.cpp's server puts them."""
+        separator = llama_cpp.llama_vocab_sep(self.handle)
+        end = llama_cpp.llama_vocab_eos(self.handle)
+        begins = [llama_cpp.llama_vocab_bos(self.handle)] if self.adds_bos else []
+        ends = [end if end >= 0 else separator] if llama_cpp.llama_vocab_get_add_eos(self.handle) else []
+        separates = [separator] if llama_cpp.llama_vocab_get_add_sep(self.handle) else []
+        # A vocabulary may want a token that it does not name.
+        begin, between, after = (
+            [token for token in tokens if token >= 0] for tokens in (begins, ends + separates, ends)
+        )
+        return begin, between, after
+
+    def tokenize_pair(self, first: str, second: str) -> list[int]:
+        """The tokens of two texts and of what the model wants around them; special tokens written out
+        in the texts are not recognised."""
+        first_tokens = self.tokenize(first, add_special=False, parse_special=False)
+        second_tokens = self.tokenize(second, add_special=False, parse_special=False)
+        return [*self._begin, *first_tokens, *self._between, *second_tokens, *self._end]
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        """The tokens of ``text``; special tokens written out in it are recognised, unless
+        ``parse_special`` forbids it."""
         data = text.encode("utf-8", "replace")
         # Enough for a token a byte and a few around the text. Only a vocabulary that writes a space
         # as three bytes, and has no token for it, needs more, and says how many.
@@ -65,7 +87,7 @@ class Vocabulary:
             tokens = (llama_cpp.llama_token * room)()
             with self._in_memory():
                 count = llama_cpp.llama_tokenize(
-                    self.handle, data, len(data), tokens, room, add_special, True
+                    self.handle, data, len(data), tokens, room, add_special, parse_special
                 )
             if count >= 0:
                 return tokens[:count]

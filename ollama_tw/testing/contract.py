@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 from zope.interface.verify import verifyObject
 
-from ollama_tw.interfaces import DoneReason, IRunner, Job, Piece, PromptTooLong, RunnerError, Sampling, Usage
+from ollama_tw.interfaces import (
+    DoneReason,
+    IReranker,
+    IRunner,
+    Job,
+    Piece,
+    PromptTooLong,
+    RunnerError,
+    Sampling,
+    Usage,
+)
 
 _PATIENCE = 60.0
 """Seconds after which something that should have happened will not."""
@@ -73,6 +83,8 @@ class BackendContract(ABC):
     """What survives being tokenised and back."""
     embeds = True
     """Whether the model gives embeddings."""
+    ranks = False
+    """Whether the model ranks documents."""
 
     @abstractmethod
     def make_runner(self, slots: int) -> IRunner:
@@ -253,6 +265,26 @@ class BackendContract(ABC):
         assert list(runner.embed([], never)) == []
         with pytest.raises(PromptTooLong):
             runner.embed(["fits", self.prompt * 2000], never)
+
+    def test_rankings(self, runner: IRunner) -> None:
+        if not IReranker.providedBy(runner):
+            pytest.skip("this backend does not rank")
+        reranker: Any = runner
+        never = threading.Event()
+        if not self.ranks:
+            with pytest.raises(RunnerError):
+                reranker.rank("the first", ["the first"], never)
+            return
+        documents = ["the first", "another one, and longer", "", "the first"]
+        together = reranker.rank("the first", documents, never)
+        for document, one in zip(documents, together, strict=True):
+            (alone,) = reranker.rank("the first", [document], never)
+            assert one.score == pytest.approx(alone.score, rel=1e-2)
+            assert one.tokens == alone.tokens
+        assert list(reranker.rank("the first", [], never)) == []
+        with pytest.raises(PromptTooLong) as caught:
+            reranker.rank("the first", ["fits", self.prompt * 2000], never)
+        assert caught.value.index == 1
 
     def test_closing_ends_what_runs_and_what_waits(self) -> None:
         runner = self.make_runner(1)

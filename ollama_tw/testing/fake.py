@@ -17,6 +17,7 @@ from ollama_tw.interfaces import (
     DoneReason,
     Embedding,
     IBackend,
+    IReranker,
     IRunner,
     Job,
     LoadCancelled,
@@ -26,6 +27,7 @@ from ollama_tw.interfaces import (
     Probe,
     Progress,
     PromptTooLong,
+    Ranking,
     RunnerError,
     Usage,
 )
@@ -59,9 +61,12 @@ def open_gate() -> threading.Event:
     return gate
 
 
-@implementer(IRunner)
+@implementer(IRunner, IReranker)
 class FakeRunner:
-    """See :class:`IRunner`. ``gate`` halts all runs before their next token while it is clear."""
+    """See :class:`IRunner` and :class:`IReranker`.
+
+    ``gate`` halts all runs before their next token while it is clear.
+    """
 
     size_gpu = 0
 
@@ -179,6 +184,15 @@ class FakeRunner:
             if len(text) > self.context_length:
                 raise PromptTooLong(len(text), self.context_length)
         return [Embedding((float(len(text)), float(sum(map(ord, text))), 1.0), len(text)) for text in inputs]
+
+    def rank(self, query: str, documents: Sequence[str], cancel: threading.Event) -> Sequence[Ranking]:
+        """A document's score is how many characters at its beginning are the query's."""
+        sizes = [len(query) + len(document) for document in documents]
+        for index, size in enumerate(sizes):
+            if size > self.context_length:
+                raise PromptTooLong(size, self.context_length, index)
+        scores = [_common(query, document) for document in documents]
+        return [Ranking(float(score), size) for score, size in zip(scores, sizes, strict=True)]
 
     def close(self) -> None:
         with self._changed:

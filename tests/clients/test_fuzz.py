@@ -91,6 +91,11 @@ BODIES: dict[str, dict[str, Any]] = {
         "tools": [{"name": "weather", "input_schema": {"type": "object"}}],
         **dict.fromkeys(("system", "tool_choice", "thinking")),
     },
+    "/v1/rerank": {
+        "query": "hi",
+        "documents": ["hi", {"text": "there"}],
+        **dict.fromkeys(("top_n", "return_documents", "options", "keep_alive")),
+    },
     "/api/tokenize": {"text": "hi"},
     "/api/detokenize": {"tokens": [1]},
 }

@@ -103,3 +103,32 @@ def write_gemma2(path: Path, window: int) -> None:
         writer.add(block + "ffn_up.weight", feed_forward, EMBEDDING)
         writer.add(block + "ffn_down.weight", EMBEDDING, feed_forward)
     writer.finish()
+
+
+def write_qwen3_ranker(path: Path) -> None:
+    """A decoder that ranks: a query and a document are one text, and of its two classes, whose
+    probabilities it gives, the first means "relevant"."""
+    heads, head, feed_forward = 4, 16, 128
+    writer = _Writer(path, "qwen3", context=512)
+    writer.gguf.add_feed_forward_length(feed_forward)
+    writer.gguf.add_head_count(heads)
+    writer.gguf.add_head_count_kv(heads)
+    writer.gguf.add_key_length(head)
+    writer.gguf.add_value_length(head)
+    writer.gguf.add_pooling_type(gguf.PoolingType.RANK)
+    writer.gguf.add_classifier_output_labels(["yes", "no"])
+    writer.gguf.add_string("tokenizer.chat_template.rerank", "<s>w00 {query}w01 {document}w02 </s>")
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        for norm in ("attn_norm", "ffn_norm"):
+            writer.ones(f"{block}{norm}.weight", EMBEDDING)
+        for norm in ("attn_q_norm", "attn_k_norm"):
+            writer.ones(f"{block}{norm}.weight", head)
+        for name in ("attn_q", "attn_k", "attn_v"):
+            writer.add(f"{block}{name}.weight", heads * head, EMBEDDING)
+        writer.add(block + "attn_output.weight", EMBEDDING, heads * head)
+        writer.add(block + "ffn_gate.weight", feed_forward, EMBEDDING)
+        writer.add(block + "ffn_up.weight", feed_forward, EMBEDDING)
+        writer.add(block + "ffn_down.weight", EMBEDDING, feed_forward)
+    writer.add("cls.output.weight", 2, EMBEDDING)
+    writer.finish()

@@ -22,6 +22,8 @@ PLAN = LoadPlan("m", slots=2, context_length=512)
 
 
 class TestFakeRunner(BackendContract):
+    ranks = True
+
     def make_runner(self, slots: int) -> IRunner:
         return FakeBackend().load(LoadPlan("m", slots=slots, context_length=512), lambda done: True)
 

@@ -1,0 +1,111 @@
+"""The rooms behind the doors, each made once and given what it needs."""
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TimedOut
+from twisted.logger import Logger
+
+from ollama_tw.engine.backends import Found, NoBackend, choose, discover
+from ollama_tw.engine.loading import Devices
+from ollama_tw.engine.scheduler import Scheduler
+from ollama_tw.engine.sources import Sources
+from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.engine.vocabularies import Vocabularies
+from ollama_tw.errors import OllamaError
+from ollama_tw.inference.catalogue import Catalogue
+from ollama_tw.inference.embed import Embeddings
+from ollama_tw.inference.remote import Remotes
+from ollama_tw.inference.rerank import Reranking
+from ollama_tw.inference.service import Completions
+from ollama_tw.inference.tokens import Tokens
+from ollama_tw.library.store import Store
+from ollama_tw.metrics import Metrics
+from ollama_tw.registry.account import Account
+from ollama_tw.registry.auth import Signer
+from ollama_tw.registry.keys import KEY_NAME
+from ollama_tw.registry.network import Network
+from ollama_tw.registry.pull import Pulls
+from ollama_tw.registry.push import Pushes
+from ollama_tw.settings import Settings
+
+_DISK_THREADS = 4
+
+# Seconds that the models have to end when nothing runs on them any more.
+_UNLOADING = 30.0
+
+_log = Logger()
+
+
+class Rooms:
+    """All that answers requests, from the disk up. Made on the reactor thread; finding the backends
+    blocks. Raises :class:`OllamaError` where none can run."""
+
+    def __init__(self, reactor: Any, settings: Settings, store: Store, metrics: Metrics) -> None:
+        self._reactor = reactor
+        self._home = settings.home
+        self.store = store
+        self.disk = WorkerPool(reactor, _DISK_THREADS, "disk")
+
+        self.backends = discover()
+        self.backend = _choose_backend(self.backends, settings.llm_library)
+        sources = Sources(self.backend, self.backends)
+        self.scheduler = Scheduler(
+            reactor,
+            sources,
+            keep_alive=settings.keep_alive,
+            max_loaded=settings.max_loaded_models,
+            max_queue=settings.max_queue,
+            load_timeout=settings.load_timeout,
+            devices=Devices(settings.sched_spread, settings.gpu_overhead),
+            metrics=metrics,
+        )
+
+        self._network = Network(reactor, os.environ)
+        self.pulls = Pulls(self._network, self._signer, store, self.disk.run)
+        self.pushes = Pushes(self._network, self._signer, store, self.disk.run)
+        self.account = Account(self._network, self._signer, socket.gethostname())
+
+        self.remotes = Remotes(sources)
+        catalogue = Catalogue(store, self.disk, self.remotes)
+        self.completions = Completions(catalogue, self.scheduler, settings, metrics)
+        self.embeddings = Embeddings(catalogue, self.scheduler, settings)
+        self.reranking = Reranking(catalogue, self.scheduler, settings)
+        self.tokens = Tokens(catalogue, Vocabularies(sources, self.disk), self.disk)
+
+    async def _signer(self) -> Signer:
+        signer: Signer = await self.disk.run(Signer.load, self._home / KEY_NAME)
+        return signer
+
+    async def close(self) -> bool:
+        """Stop transfers, unload, end the threads; nothing may be under way any more. False where a
+        model does not end: the process is then to be left without it."""
+        await self.pulls.close()
+        await self._network.close()
+        try:
+            await Deferred.fromCoroutine(self.scheduler.close()).addTimeout(_UNLOADING, self._reactor)
+        except TimedOut:
+            return False
+        self.disk.stop()
+        return True
+
+
+def _choose_backend(found: Sequence[Found], wanted: str) -> Found:
+    """The backend to use; what each of them found is logged."""
+    for one in found:
+        _log.info(
+            "backend {name} ({file}): {what}",
+            name=one.name,
+            file=one.file,
+            what=one.probe.reason
+            or ", ".join(f"{device.name} ({device.description})" for device in one.probe.devices),
+        )
+    try:
+        chosen = choose(found, wanted)
+    except NoBackend as error:
+        raise OllamaError(500, str(error)) from error
+    _log.info("models run on backend {name}", name=chosen.name)
+    return chosen
