@@ -11,7 +11,7 @@ from functools import lru_cache
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.inference.completion import Prompt
-from ollama_tw.interfaces import IRunner
+from ollama_tw.interfaces import IRunner, RunnerError
 from ollama_tw.library.rendering import PromptPath
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE
 from ollama_tw.prompt.conversation import (
@@ -91,7 +91,7 @@ def generate_prompt(
             prompt = Prompt(render(messages))
         else:
             prompt = _cut(messages, render, runner, options, truncate)
-        before = runner.detokenize(request.context) if request.context else ""
+        before = _text_of(request.context, runner) if request.context else ""
         return Prompt(before + prompt.text, truncated=prompt.truncated)
 
     return build
@@ -127,6 +127,14 @@ def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest 
     return lambda messages: _without_bos(
         chat_template.render(messages, tools=tools, think=think.chat_template_value, now=now), runner
     )
+
+
+def _text_of(context: Sequence[int], runner: IRunner) -> str:
+    """The text of tokens that a client sent, which may be those of another model."""
+    try:
+        return runner.detokenize(context)
+    except RunnerError as error:
+        raise OllamaError(400, f'"context": {error}') from error
 
 
 def _without_bos(text: str, runner: IRunner) -> str:
