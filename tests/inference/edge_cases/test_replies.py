@@ -135,16 +135,16 @@ def test_section_0_2_text_is_escaped_as_go_does(app: Application) -> None:
 
 
 def test_section_1_8_length_and_stop(app: Application) -> None:
-    app.says(*("x" for _ in range(4000)))
+    app.says(*"xyxy" * 1000)
     record = app.generate(options={"num_predict": 3}).json
-    assert (record["response"], record["done_reason"], record["eval_count"]) == ("xxx", "length", 3)
+    assert (record["response"], record["done_reason"], record["eval_count"]) == ("xyx", "length", 3)
     app.says("one ", "two ", "STOP", " three")
     record = app.generate(options={"stop": ["STOP"]}).json
     assert (record["response"], record["done_reason"]) == ("one two ", "stop")
 
 
 def test_a_client_that_goes_ends_its_run(app: Application) -> None:
-    app.says(*("x" for _ in range(2000)))
+    app.says(*"xy" * 1000)
     app.generate(prompt="")
     app.hold()
     runner = app.runner
@@ -156,3 +156,26 @@ def test_a_client_that_goes_ends_its_run(app: Application) -> None:
     runner.wait_for(lambda: runner.running == 0)
     assert runner.jobs[-1].cancel.is_set()
     app.release()
+
+
+@pytest.mark.parametrize(
+    "pieces", [["a", *["x"] * 50], ["a", *["x", "x ", " x"] * 20], ["a", *["\n", " "] * 30]]
+)
+def test_row_67_a_model_that_is_stuck(app: Application, pieces: list[str]) -> None:
+    app.says(*pieces)
+    records = app.generate(stream=True).records
+    assert [record["done"] for record in records] == [False] * len(records)
+    # Thirty-one of the same.
+    text = "".join(pieces[:32])
+    assert "".join(record["response"] for record in records) == text
+    reply = app.generate()
+    assert (reply.status, reply.json["response"], reply.json["done"]) == (200, text, False)
+    assert list(reply.json) == ["model", "created_at", "response", "done"]
+    assert app.chat("hi", model="go-tools", stream=True).records[-1]["done"] is False
+    # Where the engine renders a chat it is left alone.
+    assert app.chat("hi").json["done"] is True
+
+
+def test_row_67_what_repeats_less_goes_on(app: Application) -> None:
+    app.says(*["x"] * 31, "y", *["x"] * 31)
+    assert app.generate().json["done_reason"] == "stop"
