@@ -1,4 +1,4 @@
-"""What llama.cpp asserts: each of these files made it end the process."""
+"""Each of these files made llama.cpp end the process; the ranking one gave away what lay in memory."""
 
 import math
 from pathlib import Path
@@ -64,6 +64,15 @@ DEADLY: dict[str, tuple[dict[str, Any], str]] = {
         {"tokenizer.ggml.model": "bert"},
         "the model's vocabulary has tokens for bytes, which its tokenizer does not know",
     ),
+    "pooling 5": ({"llama.pooling_type": 5}, "the model declares the unknown pooling type 5"),
+    "pooling 2^31": (
+        {"llama.pooling_type": 2**31},
+        "the model declares the unknown pooling type 2147483648",
+    ),
+    "ranking, read as a vector": (
+        {"llama.pooling_type": 4},
+        "the model ranks texts, and makes no embeddings",
+    ),
     "no vocabulary": ({"tokenizer.ggml.model": "none"}, "the model has no vocabulary"),
 }
 
@@ -83,6 +92,7 @@ def test_models_that_would_end_the_process(tmp_path: Path, name: str) -> None:
     [
         {},
         {"llama.block_count": 512},
+        *({"llama.pooling_type": number} for number in range(4)),
         {"llama.expert_count": 8, "llama.expert_used_count": 8},
         {"llama.expert_count": 8, "llama.expert_used_count": [1, 2]},
         {"tokenizer.ggml.tokens": ["", *TOKENS[1:259], ""]},

@@ -7,12 +7,15 @@ that can be read meet the real llama.cpp, in a process of its own.
 import hashlib
 import json
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ollama_tw.interfaces import LoadPlan, RunnerError
+from ollama_tw.llama.runner import LlamaRunner
 from tests.application import Application
 from tests.e2e.server import Reply, Server
 from tests.library.ggufs import raw_gguf, raw_tensor, text, write_gguf
@@ -176,11 +179,23 @@ def test_odd_models_that_run_or_not_leave_the_server_alive(real: Server, tmp_pat
         {"tokenizer.ggml.scores": [0.5]},
         {"llama.rope.freq_base": float("nan")},
         {"llama.vocab_size": 2**31},
-        {"llama.pooling_type": 99},
+        {"llama.pooling_type": 3},
     ):
         if create(real, "odd", write_llama(tmp_path / "m.gguf", metadata)).status == 200:
             assert ask(real, "odd").status in (200, 400, 500)
         assert ask(real, "good").status == 200
+
+
+def test_a_ranking_model_gives_no_memory_away(tmp_path: Path) -> None:
+    """CVE-2026-7482 once more: a score was followed by whatever lay behind it."""
+    path = tmp_path / "m.gguf"
+    write_llama(path, {"llama.pooling_type": 4})
+    runner = LlamaRunner(LoadPlan(str(path), context_length=64, threads=1), [], lambda done: True)
+    try:
+        with pytest.raises(RunnerError, match="this model ranks texts"):
+            runner.embed(["hi"], threading.Event())
+    finally:
+        runner.close()
 
 
 @pytest.mark.parametrize(
