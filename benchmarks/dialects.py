@@ -137,7 +137,8 @@ class Reply:
         self._dialect = dialect
         self._rest = b""
         self._before_text = 0
-        self._has_text = False
+        self.has_text = False
+        """Whether a piece of text has come."""
         self.documents: list[bytes] = []
         self.times: list[float] = []
 
@@ -150,9 +151,9 @@ class Reply:
                 continue
             self.documents.append(document)
             self.times.append(now)
-            if not self._has_text:
-                self._has_text = bool(self._dialect.text(read(document)))
-                self._before_text += not self._has_text
+            if not self.has_text:
+                self.has_text = bool(self._dialect.text(read(document)))
+                self._before_text += not self.has_text
 
     def finish(self) -> tuple[Counts, Sequence[float]]:
         """The counts, and the times of the pieces of text, from the first piece to the last.

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.dialects import DIALECTS, Reply, failure, read
@@ -77,12 +78,17 @@ class PlainDecoder:
 
 
 def request_bytes(server: Server, prompt: str, output_tokens: int) -> bytes:
-    """The whole request, headers and body."""
+    """The whole request for a completion, headers and body."""
     dialect = DIALECTS[server.dialect]
+    return post_bytes(server, dialect.path, dialect.body(server.model, prompt, output_tokens))
+
+
+def post_bytes(server: Server, path: str, fields: dict[str, Any]) -> bytes:
+    """The whole request with ``fields`` as its JSON body."""
     url = urlsplit(server.url)
-    body = json.dumps(dialect.body(server.model, prompt, output_tokens)).encode()
+    body = json.dumps(fields).encode()
     head = (
-        f"POST {url.path.rstrip('/')}{dialect.path} HTTP/1.1\r\n"
+        f"POST {url.path.rstrip('/')}{path} HTTP/1.1\r\n"
         f"Host: {url.netloc}\r\n"
         "Content-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n"
@@ -114,11 +120,12 @@ async def ask(
     timeout: float,
     clock: Callable[[], float],
     keep_text: bool = False,
+    on_first: Callable[[], None] | None = None,
 ) -> Sample:
     """Send one prompt and read the reply to its end. Whatever goes wrong becomes the sample's `error`."""
     try:
         async with asyncio.timeout(timeout):
-            return await _ask(server, prompt, output_tokens, clock, keep_text)
+            return await _ask(server, prompt, output_tokens, clock, keep_text, on_first)
     except TimeoutError:
         return Sample(error=f"no end after {timeout:g} s")
     except asyncio.IncompleteReadError:
@@ -128,7 +135,12 @@ async def ask(
 
 
 async def _ask(
-    server: Server, prompt: str, output_tokens: int, clock: Callable[[], float], keep_text: bool
+    server: Server,
+    prompt: str,
+    output_tokens: int,
+    clock: Callable[[], float],
+    keep_text: bool,
+    on_first: Callable[[], None] | None,
 ) -> Sample:
     dialect = DIALECTS[server.dialect]
     url = urlsplit(server.url)
@@ -143,6 +155,9 @@ async def _ask(
         reply = Reply(dialect)
         while not decoder.done and (data := await reader.read(READ_SIZE)):
             reply.feed(decoder.feed(data), clock())
+            if on_first is not None and reply.has_text:
+                on_first()
+                on_first = None
     finally:
         writer.close()
     counts, times = reply.finish()
@@ -154,6 +169,23 @@ async def _ask(
         cached_tokens=counts.cached,
         text=reply.whole_text() if keep_text else "",
     )
+
+
+async def post(server: Server, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The JSON object that answers. Raises ValueError for a status that is not 200, OSError."""
+    url = urlsplit(server.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
+    try:
+        writer.write(post_bytes(server, path, fields))
+        status, decoder = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
+        if status != 200:
+            raise ValueError(f"{status} {await _error_text(reader, decoder)}")
+        pieces = []
+        while not decoder.done and (data := await reader.read(READ_SIZE)):
+            pieces.append(decoder.feed(data))
+    finally:
+        writer.close()
+    return read(b"".join(pieces))
 
 
 async def _error_text(reader: asyncio.StreamReader, decoder: ChunkDecoder | PlainDecoder) -> str:

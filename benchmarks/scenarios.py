@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from benchmarks.measure import Run, Sample
 from benchmarks.prompts import continued, prompt, words
@@ -12,7 +12,11 @@ from benchmarks.prompts import continued, prompt, words
 class Ask(Protocol):
     """Sends one prompt to the server under test."""
 
-    async def __call__(self, prompt: str, *, keep_text: bool = False) -> Sample: ...
+    async def __call__(
+        self, prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
+    ) -> Sample:
+        """``on_first`` is called when the first piece of text is there."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class Load:
     prompt_tokens: int
     prefix_tokens: int
     own_tokens: int
+    long_tokens: int
     key: tuple[object, ...]
 
 
@@ -86,8 +91,52 @@ async def second_turn(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
     return Run(tuple(samples), seconds)
 
 
+class _Countdown:
+    """Sets ``done`` when it was called ``count`` times."""
+
+    def __init__(self, count: int) -> None:
+        self.done = asyncio.Event()
+        self._left = count
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self.done.set()
+
+
+async def long_prompt(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+    """Rounds: while all clients' chats run, somebody else comes with a long prompt; what the chats notice
+    of it is measured."""
+    samples: list[Sample] = []
+    seconds = 0.0
+    for turn in range(load.requests):
+        begun = _Countdown(load.clients)
+        start = clock()
+        chats = [
+            asyncio.ensure_future(
+                ask(prompt(load.own_tokens, *load.key, "beside", turn, number), on_first=begun)
+            )
+            for number in range(load.clients)
+        ]
+        ended = asyncio.gather(*chats)
+        waiting = asyncio.ensure_future(begun.done.wait())
+        # A chat that fails never begins.
+        either: set[asyncio.Future[Any]] = {ended, waiting}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        long = await ask(prompt(load.long_tokens, *load.key, "long", turn))
+        found = await ended
+        seconds += clock() - start
+        samples += found if long.error is None else [long] * len(found)
+    return Run(tuple(samples), seconds)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "plain": plain,
     "shared-prefix": shared_prefix,
     "second-turn": second_turn,
+    "long-prompt": long_prompt,
 }
+
+DEFAULT = ("plain", "shared-prefix", "second-turn")
+"""Those that need no more than a context of the usual length."""

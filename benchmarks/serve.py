@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.dialects import DIALECTS
 from benchmarks.exchange import Server, ask
 from benchmarks.measure import Run, Sample, Summary, summarise
-from benchmarks.scenarios import SCENARIOS, Load
+from benchmarks.scenarios import DEFAULT, SCENARIOS, Load
 
 # A narrower table loses figures; a terminal that is narrower wraps its lines instead.
 TABLE_WIDTH = 132
@@ -40,6 +40,7 @@ class Settings:
     prompt_tokens: int
     prefix_tokens: int
     own_tokens: int
+    long_tokens: int
     output_tokens: int
     timeout: float
     seed: int
@@ -52,6 +53,7 @@ class Settings:
             prompt_tokens=self.prompt_tokens,
             prefix_tokens=self.prefix_tokens,
             own_tokens=self.own_tokens,
+            long_tokens=self.long_tokens,
             key=(self.seed, clients, *key),
         )
 
@@ -136,7 +138,9 @@ async def measure(
     errors: dict[str, None] = {}
 
     async def run(server: Server, scenario: str, load: Load) -> Summary:
-        async def send(prompt: str, *, keep_text: bool = False) -> Sample:
+        async def send(
+            prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
+        ) -> Sample:
             sample = await ask(
                 server,
                 prompt,
@@ -144,6 +148,7 @@ async def measure(
                 timeout=settings.timeout,
                 clock=clock,
                 keep_text=keep_text,
+                on_first=on_first,
             )
             if sample.error is not None:
                 errors[f"{server.name}: {sample.error}"] = None
@@ -186,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"a server; dialects: {', '.join(DIALECTS)}; the ratios put the first against each other",
     )
     made.add_argument("--model", default="default", help="the model's name, where the URL gives none")
-    made.add_argument("--scenario", type=_names, default=tuple(SCENARIOS), help="default: all")
+    made.add_argument("--scenario", type=_names, default=DEFAULT, help=f"default: {','.join(DEFAULT)}")
     made.add_argument("--clients", type=_numbers, default=(1, 4, 16), help="default: 1,4,16")
     made.add_argument("--requests", type=int, default=4, help="for each client (default: 4)")
     made.add_argument("--repeats", type=int, default=3, help="of each run, turn about (default: 3)")
@@ -196,6 +201,7 @@ def parser() -> argparse.ArgumentParser:
         "--prefix-tokens", type=int, default=1000, help="common beginning, or first turn (default: 1000)"
     )
     made.add_argument("--own-tokens", type=int, default=30, help="behind the beginning (default: 30)")
+    made.add_argument("--long-tokens", type=int, default=4000, help="of the long prompt (default: 4000)")
     made.add_argument("--output-tokens", type=int, default=64, help="of each reply (default: 64)")
     made.add_argument("--timeout", type=float, default=600, help="seconds for a request (default: 600)")
     made.add_argument(
@@ -225,6 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prompt_tokens=given.prompt_tokens,
         prefix_tokens=given.prefix_tokens,
         own_tokens=given.own_tokens,
+        long_tokens=given.long_tokens,
         output_tokens=given.output_tokens,
         timeout=given.timeout,
         seed=time.time_ns() % 1_000_000_007 if given.seed is None else given.seed,

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.remote import Remote, Remotes
-from ollama_tw.library.gguf import Header
+from ollama_tw.library.gguf import GGUFError, Header
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
 from ollama_tw.library.queries import capabilities
 from ollama_tw.library.rendering import Rendering
 from ollama_tw.library.show import model_capabilities, model_rendering
+from ollama_tw.library.soundness import check_sound
 from ollama_tw.library.store import ModelNotFound, Store
 
 
@@ -51,6 +52,8 @@ class Catalogue:
         self._store = store
         self._disk = disk
         self._remotes = remotes
+        self._sound: set[str] = set()
+        """Digests of the files that passed :func:`check_sound`."""
 
     async def find(
         self, sent: str, missing: Callable[[str], OllamaError] = not_found, *, any_case: bool = True
@@ -87,6 +90,13 @@ class Catalogue:
 
     def _entry(self, sent: str, model: Model) -> Entry:
         header = self._store.header(model)
+        if model.model_digest not in self._sound:
+            # What was pulled, or lay here before this server, was not checked by create.
+            try:
+                check_sound(header)
+            except GGUFError as error:
+                raise OllamaError(400, f"the model cannot be loaded: {error}") from error
+            self._sound.add(model.model_digest)
         rendering = model_rendering(model, header)
         return Entry(sent, model, header, rendering, frozenset(capabilities(self._store, model)))
 

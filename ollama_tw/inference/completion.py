@@ -35,6 +35,8 @@ Emit = Callable[[Record], None]
 PLAIN = Syntax()
 """All output is content."""
 
+_MOST_REPEATS = 30
+
 _NOTHING = Usage(0, 0, 0, 0, 0)
 
 
@@ -75,6 +77,8 @@ class Task:
     keep: int = 0
     with_context: bool = False
     """Whether the final record carries the tokens of the whole exchange."""
+    ends_repetition: bool = False
+    """Whether a model that says the same again and again is cut off, without a final record."""
     debug_only: bool = False
     """Whether the prompt alone is wanted."""
     logit_bias: tuple[tuple[int, float], ...] = ()
@@ -120,13 +124,18 @@ def complete(
             job = replace(job, prompt=text + thought)
             syntax = replace(syntax, thinking=None)
         parser = StreamParser(syntax, task.tools)
-        for piece in measured(runner.generate(job), task.started, metrics):
+        repetition = _Repetition()
+        for piece in _closing(measured(runner.generate(job), task.started, metrics)):
+            if task.ends_repetition and repetition.goes_on(piece.text):
+                break
             reply.add(piece, parser.feed(piece.text))
         reply.add(Piece(""), parser.finish())
     except (PromptTooLong, InvalidGrammar, InvalidImages) as error:
         raise OllamaError(400, str(error)) from error
     except RunnerError as error:
         raise OllamaError(500, f"an error was encountered while running the model: {error}") from error
+    if repetition.endless:
+        return task.shape.delta(reply.whole) if emit is None else None
     if reply.done is DoneReason.CANCELLED:
         raise Cancelled
     closing = Closing(
@@ -141,6 +150,26 @@ def complete(
         return task.shape.final(reply.whole, closing)
     emit(task.shape.final(Delta(), closing))
     return None
+
+
+@dataclass
+class _Repetition:
+    """How often in a row a model has said the same. Source: ``spec/inference-api.md`` section 1.9."""
+
+    text: str = ""
+    count: int = 0
+
+    def goes_on(self, piece: str) -> bool:
+        """Whether with ``piece`` it has been too often; those held back as yet say nothing."""
+        if piece:
+            said = piece.strip()
+            self.count = self.count + 1 if said == self.text else 0
+            self.text = said
+        return self.endless
+
+    @property
+    def endless(self) -> bool:
+        return self.count > _MOST_REPEATS
 
 
 def _think(runner: IRunner, job: Job, syntax: Syntax, reply: "_Reply") -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from ollama_tw.durations import parse_keep_alive
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
-from ollama_tw.inference.catalogue import Catalogue, not_pulled
+from ollama_tw.inference.catalogue import Catalogue, not_found, not_pulled
 from ollama_tw.inference.planning import wanted
 from ollama_tw.interfaces import Embedding, IRunner, PromptTooLong, RunnerError
 from ollama_tw.settings import Settings
@@ -40,6 +40,8 @@ class Embeddings:
     async def embed(self, request: EmbedRequest, cancel: threading.Event) -> EmbedRecord:
         """``/api/embed``: one vector of unit length for each input."""
         started = time.monotonic_ns()
+        if not request.model.strip():
+            raise not_found(request.model)
         inputs = _inputs(request.input)
         keep_alive = _keep_alive(request.keep_alive)
         entry = await self._catalogue.find(request.model, not_pulled)

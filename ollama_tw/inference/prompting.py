@@ -96,7 +96,7 @@ def generate_prompt(
             prompt = Prompt(render(messages), images=images)
         else:
             prompt = _cut(entry, messages, render, runner, options, truncate)
-        before = runner.detokenize(request.context) if request.context else ""
+        before = _text_of(request.context, runner) if request.context else ""
         if images:
             before = without_tags(before)
         return replace(prompt, text=before + prompt.text)
@@ -108,10 +108,7 @@ def token_prompt(tokens: tuple[int, ...]) -> PromptBuilder:
     """A prompt that came as tokens; 400 where one of them is none of the model's."""
 
     def build(runner: IRunner) -> Prompt:
-        try:
-            return Prompt(runner.detokenize(tokens), tokens)
-        except RunnerError as error:
-            raise OllamaError(400, str(error)) from error
+        return Prompt(_text_of(tokens, runner), tokens)
 
     return build
 
@@ -146,6 +143,14 @@ def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest 
     return lambda messages: _without_bos(
         chat_template.render(messages, tools=tools, think=think.chat_template_value, now=now), runner
     )
+
+
+def _text_of(context: Sequence[int], runner: IRunner) -> str:
+    """The text of tokens that a client sent, which may be those of another model."""
+    try:
+        return runner.detokenize(context)
+    except RunnerError as error:
+        raise OllamaError(400, f'"context": {error}') from error
 
 
 def _without_bos(text: str, runner: IRunner) -> str:

@@ -166,6 +166,8 @@ class Completions:
                 shift=admitted.shift,
                 keep=max(options.num_keep, 0),
                 with_context=isinstance(request, GenerateRequest) and not raw,
+                # Ollama leaves the engine alone where that renders the chat.
+                ends_repetition=isinstance(request, GenerateRequest) or template_in_use(entry) is not None,
                 debug_only=request.debug_render_only,
                 logit_bias=steering.logit_bias,
             )

@@ -14,11 +14,12 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import clear_disk_errors, open_regular
 from ollama_tw.library.digests import digest_of, parse_digest
-from ollama_tw.library.gguf import MAGICS, Header
+from ollama_tw.library.gguf import MAGICS, GGUFError, Header
 from ollama_tw.library.gotext import human_number
 from ollama_tw.library.layers import LayerList, decode_params, encode_messages, encode_params, licenses
 from ollama_tw.library.manifests import Layer, Manifest, ModelConfig, encode_config, encode_manifest
 from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
+from ollama_tw.library.soundness import check_sound
 from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.wire.models import CreateRequest
 
@@ -248,8 +249,11 @@ def _uploaded_header(store: Store, digest: str) -> Header:
         raise OllamaError(400, "supplied file was not in GGUF format")
     try:
         header = store.header_of(digest)
+        check_sound(header)
     except OllamaError as error:
         raise OllamaError(400, error.message) from error
+    except GGUFError as error:
+        raise OllamaError(400, str(error)) from error
     splits = header.metadata.get("split.count")
     if isinstance(splits, int) and splits > 1:
         raise OllamaError(400, "split GGUF files are not supported; merge them into one file first")

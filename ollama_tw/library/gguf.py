@@ -132,6 +132,17 @@ class Header:
             reader.big_endian = self.big_endian
             return reader.items(ref)
 
+    def raw_strings(self, key: str) -> list[bytes]:
+        """The strings of the array at the full ``key``, read from the file now; none where it is no
+        array of strings. Raises GGUFError where the file has changed."""
+        ref = self.metadata.get(key)
+        if not isinstance(ref, ArrayRef) or ref.item_type != _STRING:
+            return []
+        with _Reader(self.path) as reader:
+            reader.big_endian = self.big_endian
+            reader.position = ref.offset
+            return [reader.raw_string() for _ in range(ref.count)]
+
     @property
     def kind(self) -> str:
         """What the file is to a model: ``model``, ``adapter`` or ``projector``."""
@@ -273,6 +284,9 @@ class _Reader:
         return value
 
     def string(self, limit: int = MAX_STRING_BYTES) -> str:
+        return self.raw_string(limit).decode("utf-8", "replace")
+
+    def raw_string(self, limit: int = MAX_STRING_BYTES) -> bytes:
         length = self.number("Q")
         if length > limit:
             raise GGUFError(f"the file's header has a string of {length} bytes, more than {limit}")
@@ -280,7 +294,7 @@ class _Reader:
         if self._string_bytes > MAX_STRINGS_TOTAL_BYTES:
             raise GGUFError("the strings of the file's header are too large altogether")
         start = self._take(length)
-        return self._map[start : start + length].decode("utf-8", "replace")
+        return self._map[start : start + length]
 
     def value(self, key: str) -> Value:
         kind = self.number("I")

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from benchmarks.measure import Run, Sample
 from benchmarks.scenarios import SCENARIOS, Load
 
-LOAD = Load(clients=3, requests=2, prompt_tokens=26, prefix_tokens=30, own_tokens=24, key=(1,))
+LOAD = Load(
+    clients=3, requests=2, prompt_tokens=26, prefix_tokens=30, own_tokens=24, long_tokens=50, key=(1,)
+)
 
 
 class Listener:
@@ -19,10 +21,17 @@ class Listener:
     def clock(self) -> float:
         return float(len(self.prompts))
 
-    async def __call__(self, prompt: str, *, keep_text: bool = False) -> Sample:
+    async def __call__(
+        self, prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
+    ) -> Sample:
         self.prompts.append(prompt)
         if self._fails(prompt):
             return Sample(error="refused")
+        if on_first is not None:
+            on_first()
+            # The chat goes on until the long prompt has come.
+            while len(self.prompts) % 4:
+                await asyncio.sleep(0)
         return Sample(first=0.1, output_tokens=2, text=" and so on" if keep_text else "")
 
 
@@ -67,3 +76,23 @@ def test_a_chat_whose_first_turn_fails_is_a_failed_one() -> None:
     listener = Listener(fails=lambda prompt: len(prompt.split(" ")) == 20)
     done = run("second-turn", listener)
     assert [sample.error for sample in done.samples] == ["refused"] * 6
+
+
+def test_long_prompt_comes_when_all_chats_run_and_is_not_measured_itself() -> None:
+    listener = Listener()
+    done = run("long-prompt", listener)
+    lengths = [len(prompt.split(" ")) for prompt in listener.prompts]
+    assert lengths == [14, 14, 14, 40] * 2
+    assert len(done.samples) == 6
+    assert done.seconds == 8.0
+    assert len(set(listener.prompts)) == 8
+
+
+def test_a_long_prompt_that_is_refused_fails_its_round() -> None:
+    listener = Listener(fails=lambda prompt: len(prompt.split(" ")) == 40)
+    assert [sample.error for sample in run("long-prompt", listener).samples] == ["refused"] * 6
+
+
+def test_chats_that_are_refused_do_not_keep_the_long_prompt_waiting() -> None:
+    listener = Listener(fails=lambda prompt: len(prompt.split(" ")) == 14)
+    assert [sample.error for sample in run("long-prompt", listener).samples] == ["refused"] * 6

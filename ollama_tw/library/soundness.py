@@ -1,0 +1,90 @@
+"""Headers upon which the inference engine would end the process instead of refusing the file.
+
+A header that reads well may still promise what llama.cpp takes for granted with an assertion: how
+many layers there are, that every token has its own text. Whatever it refuses by itself is left to it.
+"""
+
+import math
+from collections.abc import Iterable
+
+from ollama_tw.library.gguf import ArrayRef, GGUFError, Header
+
+_MAX_LAYERS = 512
+_MAX_EXPERTS = 1024
+_MAX_CONTEXT = 2**31 - 1
+# enum llama_pooling_type: none, mean, first, last, and this.
+_RANKING = 4
+
+_TOKENS = "tokenizer.ggml.tokens"
+_TYPES = "tokenizer.ggml.token_type"
+_BYTE_TYPE = 6
+_EPSILONS = (
+    "attention.layer_norm_rms_epsilon",
+    "attention.layer_norm_epsilon",
+    "attention.group_norm_epsilon",
+)
+
+
+def check_sound(header: Header) -> None:
+    """Raise GGUFError where ``header``, which is complete, belongs to a model that must not be loaded.
+
+    Reads the vocabulary: a tenth of a second for the largest.
+    """
+    if header.kind != "model":
+        return
+    layers = header.get("block_count")
+    if isinstance(layers, int) and not 1 <= layers <= _MAX_LAYERS:
+        raise GGUFError(f"the model declares {layers} layers, not 1 to {_MAX_LAYERS}")
+    if header.get_int("context_length") > _MAX_CONTEXT:
+        raise GGUFError(f"the model declares a context of {header.get_int('context_length')} tokens")
+    for key in _EPSILONS:
+        value = header.get(key)
+        if isinstance(value, float) and not (value >= 0 and math.isfinite(value)):
+            raise GGUFError(f'metadata key "{key}" is no finite positive number')
+    pooling = header.get("pooling_type")
+    if pooling == _RANKING:
+        # Such a model gives a score where a vector is looked for.
+        raise GGUFError("the model ranks texts, and makes no embeddings")
+    if isinstance(pooling, int) and not 0 <= pooling < _RANKING:
+        raise GGUFError(f"the model declares the unknown pooling type {pooling}")
+    _check_experts(header)
+    _check_vocabulary(header)
+
+
+def _check_experts(header: Header) -> None:
+    count = header.get_int("expert_count")
+    most = max(_integers(header, "expert_used_count"), default=0)
+    if not 0 <= count <= _MAX_EXPERTS:
+        raise GGUFError(f"the model declares {count} experts, more than {_MAX_EXPERTS}")
+    if not min(count, 1) <= most <= count:
+        raise GGUFError(f"the model declares {count} experts, of which {most} are used")
+
+
+def _integers(header: Header, key: str) -> Iterable[int]:
+    """The values at ``key``, which is a number or has one for each layer."""
+    value = header.get(key)
+    if isinstance(value, ArrayRef):
+        items = header.array(f"{header.architecture}.{key}")
+        return [item for item in items if isinstance(item, int)]
+    return [value] if isinstance(value, int) else []
+
+
+def _check_vocabulary(header: Header) -> None:
+    kind = header.metadata.get("tokenizer.ggml.model")
+    if kind in ("none", "no_vocab"):
+        raise GGUFError("the model has no vocabulary")
+    tokens = header.raw_strings(_TOKENS)
+    # llama.cpp gives names of their own to those without a text.
+    texts = {text or b"[EMPTY_%d]" % number for number, text in enumerate(tokens)}
+    if len(texts) < len(tokens):
+        raise GGUFError("the model's vocabulary has the same token twice")
+    if kind == "llama" and tokens:
+        for byte in range(256):
+            if b"<0x%02X>" % byte not in texts and bytes([byte]) not in texts:
+                raise GGUFError(f"the model's vocabulary has no token for the byte 0x{byte:02X}")
+    if kind == "bert" and _has_byte_tokens(header):
+        raise GGUFError("the model's vocabulary has tokens for bytes, which its tokenizer does not know")
+
+
+def _has_byte_tokens(header: Header) -> bool:
+    return isinstance(header.metadata.get(_TYPES), ArrayRef) and _BYTE_TYPE in header.array(_TYPES)

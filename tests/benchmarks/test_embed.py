@@ -1,0 +1,92 @@
+"""The benchmark of embeddings against two tiny servers, one of each dialect; time is a counter."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+
+import pytest
+
+from benchmarks.embed import main, table
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def ollama(body: dict[str, Any]) -> dict[str, Any]:
+    return {"model": body["model"], "embeddings": [[1.0] for _ in body["input"]]}
+
+
+def openai(body: dict[str, Any]) -> dict[str, Any]:
+    return {"data": [{"embedding": [1.0]} for _ in body["input"]]}
+
+
+@asynccontextmanager
+async def fake(answer: Answer, log: list[tuple[str, list[str]]]) -> AsyncIterator[str]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
+        body = json.loads(await reader.readexactly(length))
+        log.append((head.split(" ")[1], body["input"]))
+        reply = json.dumps(answer(body)).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(reply), reply))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def compare(ours: Answer, theirs: Answer, *argv: str) -> tuple[int, list[tuple[str, list[str]]]]:
+    log: list[tuple[str, list[str]]] = []
+    ticks = count()
+
+    async def both() -> int:
+        async with fake(ours, log) as a, fake(theirs, log) as b:
+            urls = ["--url", f"ours:ollama={a}", "--url", f"theirs:openai={b}", "--model", "m"]
+            code: int = await asyncio.to_thread(main, [*urls, *argv], clock=lambda: float(next(ticks)))
+            return code
+
+    return asyncio.run(both()), log
+
+
+def test_both_get_the_same_texts_turn_about(capsys: pytest.CaptureFixture[str]) -> None:
+    code, log = compare(ollama, openai, "--clients", "2", "--requests", "3", "--texts", "4", "--repeats", "2")
+    assert code == 0
+    # A request of each client first, then two rounds of three.
+    paths = [path for path, _ in log]
+    assert paths == [
+        *(["/api/embed"] * 2 + ["/v1/embeddings"] * 2),
+        *(["/api/embed"] * 6 + ["/v1/embeddings"] * 6) * 2,
+    ]
+    texts = {path: sorted(text for which, each in log if which == path for text in each) for path in paths}
+    assert texts["/api/embed"] == texts["/v1/embeddings"]
+    assert len(set(texts["/api/embed"])) == 56
+    # Every run takes one tick of the clock: 24 texts.
+    assert capsys.readouterr().out == (
+        "| server | texts/s | first : this |\n| --- | ---: | ---: |\n"
+        "| ours | 24.0 | 1.00 |\n| theirs | 24.0 | 1.00 |\n"
+    )
+
+
+def test_the_ratio_is_the_median_of_neighbours() -> None:
+    lines = table({"a": [10.0, 30.0, 20.0], "b": [10.0, 10.0, 10.0]}).splitlines()
+    assert lines[3] == "| b | 10.0 | 2.00 |"
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (lambda body: {"embeddings": [[1.0]]}, "1 embeddings for 4 texts"),
+        (lambda body: {"embeddings": [[1.0], [], [1.0], [1.0]]}, "the reply has an empty embedding"),
+    ],
+)
+def test_replies_that_are_not_whole_are_no_figures(
+    answer: Answer, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _ = compare(answer, openai, "--texts", "4")
+    out, err = capsys.readouterr()
+    assert (code, out) == (1, "")
+    assert text in err

@@ -1,0 +1,22 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.application import Application
+from tests.tiny import install
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    directory = tmp_path_factory.mktemp("edge-cases")
+    application = Application(directory / "home")
+    install(application, directory)
+    yield application
+    application.close()
+
+
+@pytest.fixture
+def app(installed: Application) -> Application:
+    """A server with the models of :func:`tests.tiny.install`, which say ``Hello``."""
+    installed.says("Hel", "lo")
+    return installed

@@ -1,0 +1,82 @@
+"""The two embedding endpoints: section 4 and its edge cases. The fake vector of a text is its length,
+the sum of its characters, and one."""
+
+from typing import Any
+
+import pytest
+
+from tests.application import Application
+
+
+def embed(app: Application, **fields: Any) -> Any:
+    return app.post("/api/embed", {"model": "embedder", **fields})
+
+
+@pytest.mark.parametrize("value", [{}, {"input": ""}, {"input": []}, {"input": None}])
+def test_rows_45_and_46_nothing_to_embed(app: Application, value: dict[str, Any]) -> None:
+    reply = embed(app, **value)
+    assert (reply.status, reply.body) == (200, b'{"model":"embedder","embeddings":[]}')
+    assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
+
+
+def test_rows_45_and_46_the_empty_text_in_a_list_is_one(app: Application) -> None:
+    assert embed(app, input=[""]).json["embeddings"] == [[0.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize("value", [[1, 2], 5, True, {"a": 1}, ["x", 1], [["x"]]])
+@pytest.mark.parametrize("model", ["embedder", "x"])
+def test_row_47_inputs_of_the_wrong_type(app: Application, model: str, value: Any) -> None:
+    reply = app.post("/api/embed", {"model": model, "input": value})
+    assert (reply.status, reply.json) == (400, {"error": "invalid input type"})
+
+
+def test_row_48_too_long_an_input(app: Application) -> None:
+    long = "x" * 3000
+    text = {"error": "the input length exceeds the context length"}
+    reply = embed(app, input=["short", long], truncate=False)
+    assert (reply.status, reply.json) == (400, text)
+    reply = app.post("/api/embeddings", {"model": "embedder", "prompt": long})
+    assert (reply.status, reply.json) == (500, text)
+    # 2048 tokens of context, two of them for the tokens around a text.
+    reply = embed(app, input=long)
+    assert (reply.status, reply.json["prompt_eval_count"]) == (200, 2046)
+
+
+def test_row_48_a_context_without_room(app: Application) -> None:
+    reply = embed(app, input="long enough", options={"num_ctx": 4})
+    assert (reply.status, reply.json["prompt_eval_count"]) == (200, 2)
+
+
+def test_row_49_unit_length_in_one_and_untouched_in_the_other(app: Application) -> None:
+    reply = embed(app, input=["\x02", "\x02\x02"])
+    assert reply.json["embeddings"] == [
+        [pytest.approx(6**-0.5), pytest.approx(2 * 6**-0.5), pytest.approx(6**-0.5)],
+        [pytest.approx(2 * 21**-0.5), pytest.approx(4 * 21**-0.5), pytest.approx(21**-0.5)],
+    ]
+    assert list(reply.json) == [
+        *("model", "embeddings", "total_duration", "load_duration", "prompt_eval_count")
+    ]
+    assert reply.json["prompt_eval_count"] == 3
+    reply = app.post("/api/embeddings", {"model": "embedder", "prompt": "\x02"})
+    assert (reply.status, reply.json) == (200, {"embedding": [1, 2, 1]})
+
+
+def test_row_49_a_single_text_is_one_vector(app: Application) -> None:
+    assert len(embed(app, input="one").json["embeddings"]) == 1
+
+
+@pytest.mark.parametrize(("dimensions", "length"), [(2, 2), (3, 3), (4, 3), (0, 3), (-1, 3)])
+def test_section_4_1_dimensions(app: Application, dimensions: int, length: int) -> None:
+    (vector,) = embed(app, input="ab", dimensions=dimensions).json["embeddings"]
+    assert len(vector) == length
+    assert sum(value * value for value in vector) == pytest.approx(1)
+
+
+def test_section_4_2_an_empty_prompt_only_loads(app: Application) -> None:
+    for body in ({"model": "embedder"}, {"model": "embedder", "prompt": ""}):
+        reply = app.post("/api/embeddings", body)
+        assert (reply.status, reply.body) == (200, b'{"embedding":[]}')
+
+
+def test_models_that_complete_embed_too(app: Application) -> None:
+    assert app.post("/api/embed", {"model": "m", "input": "x"}).status == 200

@@ -1,0 +1,24 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.application import Application
+from tests.tiny import install
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    directory = tmp_path_factory.mktemp("security")
+    application = Application(directory / "home")
+    install(application, directory)
+    yield application
+    application.close()
+
+
+@pytest.fixture
+def app(installed: Application) -> Iterator[Application]:
+    """A server with the models of :func:`tests.tiny.install`. After each test it still answers."""
+    installed.says("Hel", "lo")
+    yield installed
+    installed.says("Hel", "lo")
+    assert installed.generate().json["response"] == "Hello"

@@ -1,0 +1,86 @@
+"""CVE-2026-21869 and its kind: numbers from JSON that reach C unchecked."""
+
+from typing import Any
+
+import pytest
+
+from tests.application import Application
+
+INTEGERS = (
+    *("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_keep", "num_predict"),
+    *("top_k", "repeat_last_n", "draft_num_predict"),
+)
+FLOATS = (
+    *("top_p", "min_p", "typical_p", "temperature", "repeat_penalty"),
+    *("presence_penalty", "frequency_penalty"),
+)
+TOO_MUCH = ("-3000000000", "2147483648", "9223372036854775808", "-9223372036854775809", "1e308", "-1e308")
+NO_NUMBERS = ('"1"', "true", "[]", "{}", '"NaN"')
+NO_JSON = ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "0x10", "01")
+
+
+def ask(app: Application, fields: str, path: str = "generate") -> tuple[int, str]:
+    body = '{"model":"m","prompt":"x","input":"x","stream":false,%s}' % fields  # noqa: UP031
+    reply = app.post(f"/api/{path}", body.encode())
+    return reply.status, reply.json.get("error", "")
+
+
+@pytest.mark.parametrize("path", ["generate", "embed"])
+@pytest.mark.parametrize("option", [*INTEGERS, *FLOATS])
+def test_options_out_of_range_are_named(app: Application, option: str, path: str) -> None:
+    for value in (*TOO_MUCH, *NO_NUMBERS):
+        status, error = ask(app, f'"options":{{"{option}":{value}}}', path)
+        assert (value, status) == (value, 400)
+        assert error.startswith(f'option "{option}" must be ')
+    for value in NO_JSON:
+        assert ask(app, f'"options":{{"{option}":{value}}}', path)[0] == 400
+
+
+def test_seeds_have_64_bits(app: Application) -> None:
+    for value in ("9223372036854775808", "-9223372036854775809", "1e308", *NO_NUMBERS):
+        status, error = ask(app, f'"options":{{"seed":{value}}}')
+        assert (status, error[:20]) == (400, 'option "seed" must b')
+    for value in ("9223372036854775807", "-1", "0", "2147483648"):
+        assert ask(app, f'"options":{{"seed":{value}}}')[0] == 200
+
+
+@pytest.mark.parametrize("option", ["num_ctx", "num_batch", "main_gpu", "num_thread", "draft_num_predict"])
+def test_sizes_are_not_negative(app: Application, option: str) -> None:
+    assert ask(app, f'"options":{{"{option}":-1}}')[0] == 400
+
+
+def test_options_of_the_model_are_checked_too(app: Application) -> None:
+    for value in (2**31, -(2**40), 1e300, "x"):
+        body: dict[str, Any] = {
+            "model": "odd",
+            "from": "m",
+            "parameters": {"num_ctx": value},
+            "stream": False,
+        }
+        created = app.post("/api/create", body)
+        assert created.status in (200, 400)
+        if created.status == 200:
+            reply = app.generate(model="odd")
+            assert reply.status == 400
+            assert 'option "num_ctx" must be ' in reply.json["error"]
+
+
+@pytest.mark.parametrize("field", ["top_logprobs", "dimensions", "keep_alive"])
+def test_other_numbers(app: Application, field: str) -> None:
+    path = "embed" if field == "dimensions" else "generate"
+    for value in (*TOO_MUCH, *NO_JSON):
+        assert ask(app, f'"{field}":{value}', path)[0] in ((200, 400) if value in TOO_MUCH else (400,))
+    app.generate(keep_alive="5m")
+
+
+@pytest.mark.parametrize(
+    "token", ["-1", "1114112", "2147483648", "9223372036854775808", "1.5", '"x"', "null"]
+)
+def test_tokens_that_do_not_exist(app: Application, token: str) -> None:
+    status, error = ask(app, f'"context":[104,{token}]')
+    if token == "null":
+        # Go reads it as zero.
+        assert status == 200
+    else:
+        assert status == 400
+        assert error

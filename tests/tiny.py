@@ -1,0 +1,76 @@
+"""Tiny models, one for each thing that a model can do, for the fake backend: its tokens are characters."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.application import Application
+from tests.library.ggufs import METADATA, write_gguf
+
+CHATML = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+THINKING = (
+    "{% for message in messages %}<|{{ message.role }}|>"
+    "{{ message.content.split('</think>')[-1] }}{% endfor %}<|assistant|>{# <think> </think> #}"
+)
+TOOLS = (
+    "{% if tools %}<|tools|>{{ tools | tojson }}{% endif %}{% for message in messages %}"
+    "<|{{ message.role }}|>{{ message.content }}{% for call in message.tool_calls %}<tool_call>"
+    "{{ call | tojson }}</tool_call>{% endfor %}{% endfor %}<|assistant|>{# <tool_call> </tool_call> #}"
+)
+GO_THINKING = (
+    "{{ range .Messages }}<|{{ .Role }}|>{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}"
+    "{{ .Content }}{{ end }}<|assistant|>"
+)
+GO_TOOLS = (
+    "{{ if .Tools }}<|tools|>{{ .Tools }}{{ end }}{{ range .Messages }}<|{{ .Role }}|>{{ .Content }}"
+    '{{ if .ToolCalls }}<tool_call>{{ range .ToolCalls }}{"name": "{{ .Function.Name }}", '
+    '"arguments": {{ .Function.Arguments }}}{{ end }}</tool_call>{{ end }}{{ end }}<|assistant|>'
+)
+GO_INSERT = "{{ if .Suffix }}[SUFFIX]{{ .Suffix }}[PREFIX]{{ .Prompt }}{{ else }}{{ .Prompt }}{{ end }}"
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def tiny(directory: Path, name: str, **fields: Any) -> bytes:
+    """A GGUF file; ``metadata`` is added to what every model has."""
+    metadata = {**METADATA, **fields.pop("metadata", {}), "general.basename": name}
+    return write_gguf(directory / f"{name}.gguf", metadata=metadata, **fields).read_bytes()
+
+
+def install(application: Application, directory: Path) -> None:
+    """Install the models.
+
+    ``m`` only completes; ``thinker`` and ``tools`` say what they can in a Jinja template,
+    ``go-thinker``, ``go-tools`` and ``go-insert`` in a Go template; ``fim`` has the tokens ``<``, ``|``
+    and ``>`` for prefix, suffix and middle; ``embedder`` names a pooling; ``system`` has a SYSTEM and
+    a MESSAGE of its own.
+    """
+    plain = tiny(directory, "m", chat_template=CHATML)
+    application.create("m", plain)
+    application.create("twin", plain, parameters={"temperature": 0.5})
+    application.create(
+        "system",
+        plain,
+        system="Be brief.",
+        messages=[{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}],
+    )
+    application.create("go-thinker", plain, template=GO_THINKING)
+    application.create("go-tools", plain, template=GO_TOOLS)
+    application.create("go-insert", plain, template=GO_INSERT)
+    application.create("thinker", tiny(directory, "thinker", chat_template=THINKING))
+    application.create("tools", tiny(directory, "tools", chat_template=TOOLS))
+    tokens = {
+        f"tokenizer.ggml.fim_{part}_token_id": ord(mark)
+        for part, mark in (("pre", "<"), ("suf", "|"), ("mid", ">"))
+    }
+    application.create("fim", tiny(directory, "fim", chat_template=CHATML, metadata=tokens))
+    application.create("embedder", tiny(directory, "embedder", metadata={"llama.pooling_type": 1}))
