@@ -76,19 +76,24 @@ class PlainDecoder:
         return data
 
 
-def request_bytes(server: Server, prompt: str, output_tokens: int) -> bytes:
-    """The whole request, headers and body."""
-    dialect = DIALECTS[server.dialect]
-    url = urlsplit(server.url)
-    body = json.dumps(dialect.body(server.model, prompt, output_tokens)).encode()
+def post_bytes(url: str, path: str, body: bytes) -> bytes:
+    """A whole POST of JSON, headers and body."""
+    base = urlsplit(url)
     head = (
-        f"POST {url.path.rstrip('/')}{dialect.path} HTTP/1.1\r\n"
-        f"Host: {url.netloc}\r\n"
+        f"POST {base.path.rstrip('/')}{path} HTTP/1.1\r\n"
+        f"Host: {base.netloc}\r\n"
         "Content-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n"
         "Connection: close\r\n\r\n"
     )
     return head.encode() + body
+
+
+def request_bytes(server: Server, prompt: str, output_tokens: int) -> bytes:
+    """The whole request for a completion."""
+    dialect = DIALECTS[server.dialect]
+    body = json.dumps(dialect.body(server.model, prompt, output_tokens)).encode()
+    return post_bytes(server.url, dialect.path, body)
 
 
 def parse_head(head: bytes) -> tuple[int, ChunkDecoder | PlainDecoder]:
