@@ -77,24 +77,24 @@ class PlainDecoder:
         return data
 
 
-def request_bytes(server: Server, prompt: str, output_tokens: int) -> bytes:
-    """The whole request for a completion, headers and body."""
-    dialect = DIALECTS[server.dialect]
-    return post_bytes(server, dialect.path, dialect.body(server.model, prompt, output_tokens))
-
-
-def post_bytes(server: Server, path: str, fields: dict[str, Any]) -> bytes:
-    """The whole request with ``fields`` as its JSON body."""
-    url = urlsplit(server.url)
-    body = json.dumps(fields).encode()
+def post_bytes(url: str, path: str, body: bytes) -> bytes:
+    """A whole POST of JSON, headers and body."""
+    base = urlsplit(url)
     head = (
-        f"POST {url.path.rstrip('/')}{path} HTTP/1.1\r\n"
-        f"Host: {url.netloc}\r\n"
+        f"POST {base.path.rstrip('/')}{path} HTTP/1.1\r\n"
+        f"Host: {base.netloc}\r\n"
         "Content-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n"
         "Connection: close\r\n\r\n"
     )
     return head.encode() + body
+
+
+def request_bytes(server: Server, prompt: str, output_tokens: int) -> bytes:
+    """The whole request for a completion."""
+    dialect = DIALECTS[server.dialect]
+    body = json.dumps(dialect.body(server.model, prompt, output_tokens)).encode()
+    return post_bytes(server.url, dialect.path, body)
 
 
 def parse_head(head: bytes) -> tuple[int, ChunkDecoder | PlainDecoder]:
@@ -176,7 +176,7 @@ async def post(server: Server, path: str, fields: dict[str, Any]) -> dict[str, A
     url = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
     try:
-        writer.write(post_bytes(server, path, fields))
+        writer.write(post_bytes(server.url, path, json.dumps(fields).encode()))
         status, decoder = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
         if status != 200:
             raise ValueError(f"{status} {await _error_text(reader, decoder)}")

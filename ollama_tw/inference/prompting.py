@@ -96,7 +96,7 @@ def generate_prompt(
             prompt = Prompt(render(messages), images=images)
         else:
             prompt = _cut(entry, messages, render, runner, options, truncate)
-        before = _text_of(request.context, runner) if request.context else ""
+        before = _text_of(request.context, runner, "context") if request.context else ""
         if images:
             before = without_tags(before)
         return replace(prompt, text=before + prompt.text)
@@ -108,7 +108,7 @@ def token_prompt(tokens: tuple[int, ...]) -> PromptBuilder:
     """A prompt that came as tokens; 400 where one of them is none of the model's."""
 
     def build(runner: IRunner) -> Prompt:
-        return Prompt(_text_of(tokens, runner), tokens)
+        return Prompt(_text_of(tokens, runner, "prompt"), tokens)
 
     return build
 
@@ -145,12 +145,12 @@ def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest 
     )
 
 
-def _text_of(context: Sequence[int], runner: IRunner) -> str:
-    """The text of tokens that a client sent, which may be those of another model."""
+def _text_of(tokens: Sequence[int], runner: IRunner, field: str) -> str:
+    """The text of tokens that a client sent in ``field``, which may be those of another model."""
     try:
-        return runner.detokenize(context)
+        return runner.detokenize(tokens)
     except RunnerError as error:
-        raise OllamaError(400, f'"context": {error}') from error
+        raise OllamaError(400, f'"{field}": {error}') from error
 
 
 def _without_bos(text: str, runner: IRunner) -> str:

@@ -1,5 +1,7 @@
-"""Main memory that this process may still take: the machine's, or less in a container."""
+"""Main memory: what this process may take, the machine's or less in a container, and giving it back."""
 
+import ctypes
+import sys
 from pathlib import Path
 
 import psutil
@@ -21,3 +23,16 @@ def available_memory(cgroup: Path = _CGROUP) -> int:
     except (OSError, ValueError):
         return available
     return max(0, min(available, left))
+
+
+def return_freed_memory() -> None:
+    """Have the C library return what was freed to the system, where it knows how to.
+
+    glibc keeps it for each thread's next allocations, and every model has threads of its own: models
+    that come and go would leave the process hundreds of megabytes larger.
+    """
+    if sys.platform != "linux":
+        return
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))

@@ -27,6 +27,7 @@ from ollama_tw.interfaces import (
 )
 from ollama_tw.llama.batcher import Batcher
 from ollama_tw.llama.embedder import Embedder
+from ollama_tw.llama.host import return_freed_memory
 from ollama_tw.llama.model import Model
 from ollama_tw.llama.native import NativeDevice, load_report
 from ollama_tw.llama.run import Generated, ImageSpan, Order
@@ -203,3 +204,4 @@ class LlamaRunner:
         if self._projector is not None:
             self._projector.close()
         self._model.close()
+        return_freed_memory()

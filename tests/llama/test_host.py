@@ -1,8 +1,11 @@
+import ctypes
+import platform
 from pathlib import Path
 
 import psutil
+import pytest
 
-from ollama_tw.llama.host import available_memory
+from ollama_tw.llama.host import available_memory, return_freed_memory
 
 GIB = 1 << 30
 
@@ -26,3 +29,22 @@ def test_no_limit_is_the_machine(tmp_path: Path) -> None:
     total = psutil.virtual_memory().total
     for cgroup in (_cgroup(tmp_path, "max", 0, 0), tmp_path / "absent"):
         assert total // 100 < available_memory(cgroup) <= total
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves"
+)
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    library = ctypes.CDLL(None)
+    library.malloc.restype = ctypes.c_void_p
+    process = psutil.Process()
+    # Small enough not to be mapped each by itself; the last one keeps the heap from shrinking by itself.
+    blocks = [ctypes.c_void_p(library.malloc(ctypes.c_size_t(65536))) for _ in range(1000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 65536)
+    for block in blocks[:-1]:
+        library.free(block)
+    before = process.memory_info().rss
+    return_freed_memory()
+    assert before - process.memory_info().rss > 50_000_000
+    library.free(blocks[-1])

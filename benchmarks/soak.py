@@ -1,0 +1,319 @@
+"""Keep a server busy with everything at once, and see what it keeps: `python benchmarks/soak.py --help`."""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.table import Table
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.prompts import COUNT
+from benchmarks.soak_load import ANSWERED, CANCELLED, LOST, Client, Exchange, Tally, Target
+from benchmarks.soak_server import (
+    Footprint,
+    Unusable,
+    call,
+    copy_with_other_digest,
+    figures,
+    footprint,
+    install,
+    loaded,
+    serving,
+)
+
+MEBIBYTE = 1 << 20
+RSS_TOLERANCE = 0.05
+RSS_ALLOWANCE = 8 * MEBIBYTE
+# The last part of each phase leaves the first model where it is, for its slots to be counted afterwards.
+_WITHOUT_SWAPS = 0.2
+# Bounds the loops where a server answers everything at once.
+_MOST_REQUESTS = 100_000
+# Long enough that the first of some replies runs until the last has begun.
+_LONG_REPLY = 128
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says; times are seconds."""
+
+    seconds: float
+    warmup: float
+    settle: float
+    clients: int
+    parallel: int
+    timeout: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the server held after the warm-up and at the end, and what became of the requests."""
+
+    before: Footprint
+    after: Footprint
+    tally: Tally
+    seconds: float
+    client_cpu: float
+    complaints: tuple[str, ...]
+
+    @property
+    def allowed_rss(self) -> int:
+        return round(self.before.rss * (1 + RSS_TOLERANCE)) + RSS_ALLOWANCE
+
+    def faults(self) -> list[str]:
+        """What is wrong, in sentences; nothing for a server that has kept nothing and lost nobody."""
+        found = list(self.complaints)
+        if self.after.rss > self.allowed_rss:
+            found.append(
+                f"memory grew from {_mib(self.before.rss)} to {_mib(self.after.rss)} MiB; "
+                f"{_mib(self.allowed_rss)} are allowed"
+            )
+        if self.after.threads != self.before.threads:
+            found.append(f"{self.after.threads} threads, {self.before.threads} after the warm-up")
+        if self.after.fds != self.before.fds:
+            found.append(f"{self.after.fds} open file descriptors, {self.before.fds} after the warm-up")
+        lost = self.tally.total(LOST)
+        if lost:
+            found.append(f"{lost} requests were not answered as they should")
+        return found
+
+
+async def load(target: Target, settings: Settings, seconds: float, phase: str, tally: Tally) -> None:
+    """Mixed load from all clients for so many seconds, and then until their last replies have ended."""
+    start = time.monotonic()
+
+    async def work(number: int) -> None:
+        client = Client(target, f"{settings.seed}/{phase}/{number}", tally)
+        for _ in range(_MOST_REQUESTS):
+            elapsed = time.monotonic() - start
+            if elapsed >= seconds:
+                break
+            await client.next(swap=elapsed < seconds * (1 - _WITHOUT_SWAPS))
+
+    await asyncio.gather(*(work(number) for number in range(settings.clients)))
+
+
+async def all_slots(target: Target, count: int) -> str:
+    """Have `count` completions at once, none of which may wait for another: what is wrong, or ''."""
+    begun = 0
+    everyone = asyncio.Event()
+    options = {"num_predict": _LONG_REPLY, "temperature": 0}
+    body = {"model": target.first, "prompt": COUNT, "raw": True, "options": options}
+
+    async def one() -> None:
+        nonlocal begun
+        async with Exchange(target, "/api/generate", json.dumps(body).encode()) as exchange:
+            await exchange.read_head()
+            begun += 1
+            if begun == count:
+                everyone.set()
+            await exchange.read_rest()
+            exchange.check()
+
+    async def busy() -> int:
+        await everyone.wait()
+        return round((await asyncio.to_thread(figures, target.url))["ollama_slots_busy"])
+
+    try:
+        async with asyncio.timeout(target.timeout):
+            found, *_ = await asyncio.gather(busy(), *(one() for _ in range(count)))
+    except TimeoutError:
+        return f"of {count} requests at once {begun} were begun, and not all ended"
+    except (OSError, EOFError, ValueError) as error:
+        return f"{count} requests at once: {error or type(error).__name__}"
+    return "" if found == count else f"of {count} requests at once {found} ran side by side"
+
+
+def rest(target: Target, parallel: int) -> list[str]:
+    """Let the server come to rest, try all its slots, and unload its models: what is wrong with it."""
+    idle = _wait(lambda: _busy(target.url), target.timeout)
+    slots = asyncio.run(all_slots(target, parallel))
+    names = {f"{name}:latest": name for name in (target.first, target.second)}
+
+    def unload() -> str:
+        still = [name for name in loaded(target.url) if name in names]
+        for name in still:
+            call(target.url, "POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False})
+        return f"/api/ps has {', '.join(still)}, though nobody asks" if still else _busy(target.url)
+
+    return [text for text in (idle, slots, _wait(unload, target.timeout)) if text]
+
+
+def _busy(url: str) -> str:
+    found = figures(url)
+    waiting, running = round(found["ollama_queue_length"]), round(found["ollama_slots_busy"])
+    return f"/metrics: {waiting} wait and {running} run though nobody asks" if waiting or running else ""
+
+
+def _wait(problem: Callable[[], str], seconds: float) -> str:
+    """Ask until there is no problem any more, or the time is over; gives the last one."""
+    deadline = time.monotonic() + seconds
+    while text := problem():
+        if time.monotonic() > deadline:
+            return text
+        time.sleep(0.2)
+    return ""
+
+
+def soak(target: Target, pid: int, settings: Settings, say: Callable[[str], None]) -> Result:
+    """The whole of it. Raises Unusable where the server has gone."""
+    tally = Tally()
+    complaints: list[str] = []
+    cpu, start = time.process_time(), time.monotonic()
+
+    def phase(name: str, seconds: float) -> Footprint:
+        say(f"{name}: load for {seconds:g} s")
+        asyncio.run(load(target, settings, seconds, name, tally))
+        complaints.extend(f"{name}: {text}" for text in rest(target, settings.parallel))
+        say(f"{name}: {settings.settle:g} s of rest")
+        time.sleep(settings.settle)
+        return footprint(pid)
+
+    before = phase("warm-up", settings.warmup)
+    after = phase("soak", settings.seconds)
+    elapsed = time.monotonic() - start
+    share = (time.process_time() - cpu) / elapsed
+    return Result(before, after, tally, elapsed, share, tuple(complaints))
+
+
+def table(result: Result) -> tuple[Table, Table]:
+    """The requests, and what the server holds."""
+    requests = Table(title="Requests")
+    requests.add_column("kind")
+    for outcome in (ANSWERED, CANCELLED, LOST):
+        requests.add_column(outcome, justify="right")
+    counts = result.tally.counts
+    for kind in sorted({kind for kind, _ in counts}):
+        requests.add_row(kind, *(str(counts[kind, outcome]) for outcome in (ANSWERED, CANCELLED, LOST)))
+    held = Table(title=f"The server at rest, {result.seconds:.0f} s in all")
+    held.add_column("")
+    for title in ("after the warm-up", "at the end", "allowed"):
+        held.add_column(title, justify="right")
+    before, after = result.before, result.after
+    held.add_row("RSS MiB", _mib(before.rss), _mib(after.rss), _mib(result.allowed_rss))
+    held.add_row("threads", str(before.threads), str(after.threads), str(before.threads))
+    held.add_row("file descriptors", str(before.fds), str(after.fds), str(before.fds))
+    return requests, held
+
+
+def document(result: Result, settings: Settings) -> dict[str, Any]:
+    """Everything, for `json.dump`. Sizes in bytes, times in seconds."""
+    requests: dict[str, dict[str, int]] = {}
+    for (kind, outcome), number in sorted(result.tally.counts.items()):
+        requests.setdefault(kind, {})[outcome] = number
+    return {
+        "settings": asdict(settings),
+        "seconds": result.seconds,
+        "client_cpu": result.client_cpu,
+        "requests": requests,
+        "complaints": dict(result.tally.complaints),
+        "before": asdict(result.before),
+        "after": asdict(result.after),
+        "faults": result.faults(),
+    }
+
+
+def _mib(size: int) -> str:
+    return f"{size / MEBIBYTE:.1f}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        description="Mixed load on one server; exit code 1 where it kept something."
+    )
+    made.add_argument("--model", type=Path, required=True, metavar="FILE.gguf", help="completes and chats")
+    made.add_argument(
+        "--second",
+        type=Path,
+        metavar="FILE.gguf",
+        help="embeds, in turn with the first; default: a copy of it",
+    )
+    made.add_argument("--url", help="a server on this machine; default: one is started")
+    made.add_argument("--pid", type=int, help="the process of the server at --url")
+    made.add_argument("--minutes", type=float, default=10.0, help="after the warm-up; default: 10")
+    made.add_argument("--warmup", type=float, default=60.0, help="seconds; default: 60")
+    made.add_argument(
+        "--settle", type=float, default=5.0, help="seconds of rest before measuring; default: 5"
+    )
+    made.add_argument("--clients", type=int, default=10, help="default: 10")
+    made.add_argument("--parallel", type=int, default=4, help="slots of the first model; default: 4")
+    made.add_argument("--timeout", type=float, default=120.0, help="seconds for a request; default: 120")
+    made.add_argument("--seed", type=int, help="repeats the requests of a run; default: new ones")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    return made
+
+
+@contextmanager
+def server_for(given: argparse.Namespace) -> Iterator[tuple[Target, int]]:
+    """The server that is meant, with both models in it; what was put there is taken away again."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+        if given.url:
+            url, pid = given.url.rstrip("/"), given.pid
+        else:
+            slots = {"OLLAMA_NUM_PARALLEL": str(given.parallel), "OLLAMA_MAX_LOADED_MODELS": "1"}
+            started = stack.enter_context(serving(home, slots))
+            url, pid = started.url, started.pid
+        target = Target(url, timeout=given.timeout)
+        second = given.second or copy_with_other_digest(given.model, home / "second.gguf")
+        for name, file in ((target.first, given.model), (target.second, second)):
+            install(url, name, file)
+            if given.url:
+                stack.callback(call, url, "DELETE", "/api/delete", {"model": name})
+        yield target, pid
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; gives its exit code: 0 for a server that kept nothing and lost nobody."""
+    options = parser()
+    given = options.parse_args(argv)
+    if bool(given.url) != bool(given.pid):
+        options.error("--url and --pid belong together")
+    if given.url and urlsplit(given.url).hostname not in _LOOPBACK:
+        options.error(f"{given.url}: the server must be on this machine")
+    settings = Settings(
+        seconds=given.minutes * 60,
+        warmup=given.warmup,
+        settle=given.settle,
+        clients=given.clients,
+        parallel=given.parallel,
+        timeout=given.timeout,
+        seed=time.time_ns() % 1_000_000_007 if given.seed is None else given.seed,
+    )
+    notes = Console(stderr=True)
+    notes.print(f"seed {settings.seed}")
+    try:
+        with server_for(given) as (target, pid):
+            result = soak(target, pid, settings, notes.print)
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        return 1
+    console = Console()
+    for one in table(result):
+        console.print(one)
+    for text, number in result.tally.complaints.most_common():
+        console.print(f"{number} × {text}", markup=False)
+    faults = result.faults()
+    for text in faults or ["Nothing was kept, nobody was lost."]:
+        console.print(text, markup=False)
+    if given.json:
+        given.json.write_text(json.dumps(document(result, settings), indent=1) + "\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

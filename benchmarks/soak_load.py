@@ -1,0 +1,340 @@
+"""Mixed load: one client's next request, chosen by a seeded generator, and what became of it."""
+
+import asyncio
+import base64
+import json
+import random
+import socket
+import struct
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmarks.exchange import READ_SIZE, ChunkDecoder, PlainDecoder, parse_head, post_bytes
+from benchmarks.prompts import prompt, words
+
+ANSWERED, CANCELLED, LOST = "answered", "cancelled", "lost"
+_SMALL_BUFFER = 16384
+# Comes back in every record, so that a slow reader's socket is soon full.
+_PADDED_BY = 4000
+_BAD = (
+    ("/api/generate", b'{"model": "soak-first", "prompt": '),
+    ("/api/generate", b"\xff\xfe\x00"),
+    ("/api/generate", b'{"model": 5}'),
+    ("/api/generate", b'{"model": "no-such-model", "prompt": "Hi"}'),
+    ("/api/chat", b""),
+    ("/api/chat", b'{"model": "soak-first", "messages": "Hi"}'),
+    ("/api/chat", b'{"model": "soak-first", "messages": [{"role": 1}]}'),
+    ("/api/chat", b"[" * 5000),
+    ("/api/embed", b'{"model": "soak-first", "input": {"a": 1}}'),
+    ("/api/embed", b'{"model": "no-such-model", "input": "Hi"}'),
+    ("/api/show", b'{"model": "no-such-model"}'),
+    ("/api/no-such-path", b"{}"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is loaded: ``first`` completes, ``second`` embeds. A request without an end after ``timeout``
+    seconds is lost."""
+
+    url: str
+    first: str = "soak-first"
+    second: str = "soak-second"
+    timeout: float = 120.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the requests: numbers by kind and outcome, and the distinct complaints."""
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    complaints: Counter[str] = field(default_factory=Counter)
+
+    def total(self, outcome: str) -> int:
+        return sum(number for (_, found), number in self.counts.items() if found == outcome)
+
+
+class Exchange:
+    """One connection with one request; used as an async context manager, whose end closes it."""
+
+    def __init__(self, target: Target, path: str, body: bytes, *, small_buffer: bool = False) -> None:
+        self._target = target
+        self._request = post_bytes(target.url, path, body)
+        self._small_buffer = small_buffer
+        self.status = 0
+        self.body = b""
+
+    async def __aenter__(self) -> "Exchange":
+        self._reader, self.writer = await connect(self._target.url, small_buffer=self._small_buffer)
+        self.writer.write(self._request)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await hang_up(self.writer)
+
+    async def read_head(self) -> None:
+        head = (await self._reader.readuntil(b"\r\n\r\n"))[:-4]
+        self.status, self._decoder = parse_head(head)
+
+    async def read_some(self) -> bool:
+        """Whether more of the body has come. Raises EOFError where the reply is cut off."""
+        decoder: ChunkDecoder | PlainDecoder = self._decoder
+        if decoder.done:
+            return False
+        data = await self._reader.read(READ_SIZE)
+        if not data:
+            raise EOFError("the reply was cut off")
+        self.body += decoder.feed(data)
+        return True
+
+    async def read_rest(self) -> None:
+        while await self.read_some():
+            pass
+
+    async def read_all(self) -> None:
+        await self.read_head()
+        await self.read_rest()
+
+    def check(self) -> None:
+        """Raises ValueError unless the reply is the whole of what was asked for."""
+        if self.status != 200:
+            raise ValueError(f"{self.status} {self.body[:200].decode('utf-8', 'replace')}")
+        last = json.loads(self.body.rstrip(b"\n").rpartition(b"\n")[2])
+        if "error" in last:
+            raise ValueError(str(last["error"]))
+        if not last.get("done", True):
+            raise ValueError("the stream ended without its last record")
+
+
+async def connect(
+    url: str, *, small_buffer: bool = False
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection; with a small buffer what is not read soon stays with the server."""
+    parts = urlsplit(url)
+    if not small_buffer:
+        return await asyncio.open_connection(parts.hostname, parts.port)
+    assert parts.hostname is not None
+    sock = socket.socket(socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
+        await asyncio.get_running_loop().sock_connect(sock, (parts.hostname, parts.port))
+        return await asyncio.open_connection(sock=sock, limit=_SMALL_BUFFER)
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait until it is done."""
+    writer.close()
+    try:
+        await writer.wait_closed()
+    except OSError:
+        pass
+
+
+class Client:
+    """One of the clients: ``await client.next()`` sends one request and tallies its outcome.
+
+    The same seed sends the same requests in the same order; when they come, the server has a say in.
+    """
+
+    def __init__(self, target: Target, seed: str, tally: Tally) -> None:
+        self._target = target
+        self._random = random.Random(seed)
+        self._seed = seed
+        self._number = 0
+        self._tally = tally
+        self._kinds: dict[str, tuple[int, Callable[[], Awaitable[str]]]] = {
+            "generate": (6, self._generate),
+            "chat": (6, self._chat),
+            "embed, other model": (2, self._embed),
+            "cancelled": (7, self._cancel),
+            "slow reader": (2, self._slow),
+            "bad request": (5, self._bad),
+            "question": (3, self._question),
+            "websocket": (3, self._websocket),
+        }
+
+    async def next(self, *, swap: bool = True) -> None:
+        """One request; without ``swap`` none that makes the models change places."""
+        names = [name for name in self._kinds if swap or "other model" not in name]
+        name = self._random.choices(names, [self._kinds[one][0] for one in names])[0]
+        self._number += 1
+        try:
+            async with asyncio.timeout(self._target.timeout):
+                outcome = await self._kinds[name][1]()
+        except TimeoutError:
+            outcome = self._complain(name, f"no end after {self._target.timeout:g} s")
+        except (OSError, EOFError, ValueError) as error:
+            # EOFError: asyncio's IncompleteReadError is one.
+            outcome = self._complain(name, str(error) or type(error).__name__)
+        self._tally.counts[name, outcome] += 1
+
+    def _complain(self, kind: str, text: str) -> str:
+        self._tally.complaints[f"{kind}: {text}"] += 1
+        return LOST
+
+    # ------------------------------------------------------------------------------- requests
+
+    def _completion(self, tokens: int, length: int, *, stream: bool, **fields: Any) -> dict[str, Any]:
+        options = {"num_predict": tokens, "temperature": self._random.choice((0, 0.8)), "seed": self._number}
+        text = prompt(length, self._seed, self._number)
+        return {
+            "model": self._target.first,
+            "prompt": text,
+            "raw": True,
+            "stream": stream,
+            "options": options,
+            **fields,
+        }
+
+    async def _ask(self, path: str, body: dict[str, Any]) -> str:
+        async with Exchange(self._target, path, json.dumps(body).encode()) as exchange:
+            await exchange.read_all()
+            exchange.check()
+        return ANSWERED
+
+    async def _generate(self) -> str:
+        tokens, length = self._random.randint(1, 24), self._random.randint(21, 150)
+        stream = self._random.random() < 0.6
+        return await self._ask("/api/generate", self._completion(tokens, length, stream=stream))
+
+    async def _chat(self) -> str:
+        contents = (words(self._random.randint(2, 30), self._seed, self._number, turn) for turn in range(3))
+        roles = ("user", "assistant", "user")
+        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        body: dict[str, Any] = {
+            "model": self._target.first,
+            "messages": messages[-self._random.choice((1, 3)) :],
+            "stream": self._random.random() < 0.6,
+            "options": {"num_predict": self._random.randint(1, 24), "seed": self._number},
+        }
+        if self._random.random() < 0.2:
+            body["format"] = "json"
+        return await self._ask("/api/chat", body)
+
+    async def _embed(self) -> str:
+        count = self._random.randint(1, 4)
+        texts = [words(self._random.randint(1, 40), self._seed, self._number, one) for one in range(count)]
+        return await self._ask("/api/embed", {"model": self._target.second, "input": texts})
+
+    async def _question(self) -> str:
+        if self._random.random() < 0.3:
+            return await self._ask("/api/show", {"model": self._target.first})
+        text = words(10, self._seed, self._number)
+        return await self._ask("/api/tokenize", {"model": self._target.first, "text": text})
+
+    async def _bad(self) -> str:
+        path, body = self._random.choice(_BAD)
+        async with Exchange(self._target, path, body) as exchange:
+            await exchange.read_all()
+            if exchange.status // 100 != 4:
+                raise ValueError(f"{path} {body[:60]!r}: status {exchange.status}")
+        return ANSWERED
+
+    async def _cancel(self) -> str:
+        """Go away while the request waits, while its prompt is read, or while it is answered."""
+        when = self._random.choice(("waiting", "reading", "answering"))
+        length = self._random.randint(500, 1200) if when == "reading" else 40
+        stream = when == "answering" or self._random.random() < 0.5
+        patience = self._random.uniform(0, 0.02 if when == "waiting" else 1.0)
+        reset = self._random.random() < 0.5
+        body = self._completion(400, length, stream=stream)
+        async with Exchange(self._target, "/api/generate", json.dumps(body).encode()) as exchange:
+            await exchange.writer.drain()
+            if when == "answering":
+                await exchange.read_head()
+                if not await exchange.read_some():
+                    exchange.check()
+                    return ANSWERED
+            await asyncio.sleep(patience)
+            if reset:
+                linger = struct.pack("ii", 1, 0)
+                exchange.writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, linger
+                )
+        return CANCELLED
+
+    async def _slow(self) -> str:
+        """Take a reply of big records with a pause after each piece, until three seconds are lost so."""
+        body = self._completion(48, 40, stream=True, model=" " * _PADDED_BY + self._target.first)
+        pause = self._random.uniform(0.1, 0.5)
+        request = json.dumps(body).encode()
+        async with Exchange(self._target, "/api/generate", request, small_buffer=True) as exchange:
+            await exchange.read_head()
+            left = 3.0
+            while await exchange.read_some():
+                if left > 0:
+                    left -= pause
+                    await asyncio.sleep(pause)
+            exchange.check()
+        return ANSWERED
+
+    # ------------------------------------------------------------------------------ WebSocket
+
+    async def _websocket(self) -> str:
+        """Two named requests on one connection, the second of which is often cancelled."""
+        reader, writer = await connect(self._target.url)
+        try:
+            writer.write(_handshake(self._target.url))
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 101 "):
+                raise ValueError(head.partition(b"\r\n")[0].decode("latin-1"))
+            cancel = self._random.random() < 0.6
+            patience = self._random.uniform(0, 0.6)
+            writer.write(_text_frame(self._completion(self._random.randint(1, 16), 30, stream=True, id=1)))
+            writer.write(_text_frame(self._completion(300 if cancel else 16, 30, stream=True, id=2)))
+            if cancel:
+                await asyncio.sleep(patience)
+                writer.write(_text_frame({"id": 2, "cancel": True}))
+            await _read_both(reader)
+        finally:
+            await hang_up(writer)
+        return CANCELLED if cancel else ANSWERED
+
+
+async def _read_both(reader: asyncio.StreamReader) -> None:
+    running = {1, 2}
+    while running:
+        first, size = await reader.readexactly(2)
+        if size == 126:
+            (size,) = struct.unpack("!H", await reader.readexactly(2))
+        elif size == 127:
+            (size,) = struct.unpack("!Q", await reader.readexactly(8))
+        payload = await reader.readexactly(size)
+        if first & 15 == 8:
+            raise EOFError("the server closed the WebSocket")
+        if first & 15 != 1:
+            continue
+        record = json.loads(payload)
+        if "error" in record:
+            raise ValueError(str(record["error"]))
+        if record.get("done"):
+            running.discard(record["id"])
+
+
+def _handshake(url: str) -> bytes:
+    key = base64.b64encode(bytes(16)).decode()
+    lines = (
+        "GET /api/generate HTTP/1.1",
+        f"Host: {urlsplit(url).netloc}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+    )
+    return "\r\n".join((*lines, "", "")).encode()
+
+
+def _text_frame(body: dict[str, Any]) -> bytes:
+    """A masked text frame; the mask of zeros leaves the text as it is."""
+    payload = json.dumps(body).encode()
+    length = bytes((0xFE,)) + struct.pack("!H", len(payload))
+    if len(payload) < 126:
+        length = bytes((0x80 | len(payload),))
+    return b"\x81" + length + bytes(4) + payload
