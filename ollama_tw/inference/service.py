@@ -86,6 +86,8 @@ class Completions:
         shape = GenerateShape(request.model)
         if not request.prompt and keep_alive == 0:
             return self._unload(entry, shape)
+        if "image" in entry.capabilities:
+            raise OllamaError(400, "image generation models are not currently supported")
         if request.raw and (request.template or request.system or request.context):
             raise OllamaError(400, "raw mode does not support template, system, or context")
         think = _settled(think, entry, request)

@@ -7,7 +7,7 @@ many layers there are, that every token has its own text. Whatever it refuses by
 import math
 from collections.abc import Iterable
 
-from ollama_tw.library.gguf import ArrayRef, GGUFError, Header
+from ollama_tw.library.gguf import ArrayRef, GGUFError, Header, Tensor
 
 _MAX_LAYERS = 512
 _MAX_EXPERTS = 1024
@@ -18,6 +18,10 @@ _RANKING = 4
 _TOKENS = "tokenizer.ggml.tokens"
 _TYPES = "tokenizer.ggml.token_type"
 _BYTE_TYPE = 6
+# What is stored like this is an index, a position, or what a batch is converted to on its way.
+_NO_WEIGHTS = frozenset({"I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"})
+# A single row is added to others or scales them, and then has to be F32; these are matrices all the same.
+_MULTIPLIED_ROWS = ("gate_inp", "cls")
 _EPSILONS = (
     "attention.layer_norm_rms_epsilon",
     "attention.layer_norm_epsilon",
@@ -48,7 +52,20 @@ def check_sound(header: Header) -> None:
     if isinstance(pooling, int) and not 0 <= pooling < _RANKING:
         raise GGUFError(f"the model declares the unknown pooling type {pooling}")
     _check_experts(header)
+    for tensor in header.tensors:
+        _check_type(tensor)
     _check_vocabulary(header)
+
+
+def _check_type(tensor: Tensor) -> None:
+    """llama.cpp finds out in the middle of a batch that it cannot compute with a type."""
+    type_ = tensor.type.name
+    table = type_ == "I32" and "tid2eid" in tensor.name
+    if type_ in _NO_WEIGHTS and not table:
+        raise GGUFError(f'tensor "{tensor.name}" has the type {type_}, which is none for weights')
+    row = math.prod(tensor.shape[1:]) == 1 and not any(part in tensor.name for part in _MULTIPLIED_ROWS)
+    if type_ != "F32" and (row or "norm" in tensor.name or tensor.name.endswith(".bias")):
+        raise GGUFError(f'tensor "{tensor.name}" has the type {type_}, and must have F32')
 
 
 def _check_experts(header: Header) -> None:

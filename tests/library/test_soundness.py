@@ -105,6 +105,31 @@ def test_models_that_llama_cpp_loads_or_refuses_by_itself(tmp_path: Path, metada
     check_sound(read_header(tmp_path / "m.gguf"))
 
 
+@pytest.mark.parametrize("kind", ["I8", "I16", "I32", "I64", "F64", "Q8_1"])
+def test_types_that_are_none_for_weights(tmp_path: Path, kind: str) -> None:
+    write_llama(tmp_path / "m.gguf", types={"blk.0.attn_q.weight": kind})
+    with pytest.raises(GGUFError) as caught:
+        check_sound(read_header(tmp_path / "m.gguf"))
+    assert str(caught.value) == f'tensor "blk.0.attn_q.weight" has the type {kind}, which is none for weights'
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("shape", [(32,), (1, 32)])
+def test_what_is_added_or_scales_is_f32(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
+    name = "output_norm.weight"
+    write_llama(tmp_path / "m.gguf", shapes={name: shape}, types={name: kind})
+    with pytest.raises(GGUFError) as caught:
+        check_sound(read_header(tmp_path / "m.gguf"))
+    assert str(caught.value) == f'tensor "{name}" has the type {kind}, and must have F32'
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "IQ4_NL"])
+def test_matrices_have_other_types(tmp_path: Path, kind: str) -> None:
+    types = {"token_embd.weight": kind, "blk.0.attn_q.weight": kind}
+    write_llama(tmp_path / "m.gguf", types=types)
+    check_sound(read_header(tmp_path / "m.gguf"))
+
+
 def test_tokens_that_are_not_utf_8_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     write_llama(path, {"tokenizer.ggml.tokens": [*TOKENS[:258], "@A", "@B"], "tokenizer.ggml.model": "rwkv"})

@@ -53,15 +53,22 @@ def write_llama(
     shapes: Mapping[str, tuple[int, ...]] = {},
     *,
     architecture: str = "llama",
+    types: Mapping[str, str] = {},
 ) -> bytes:
-    """A model with ``metadata`` and ``shapes`` in place of the right ones; None leaves one out."""
+    """A model with ``metadata`` and ``shapes`` in place of the right ones; None leaves one out.
+    ``types`` of tensors are F32 where nothing else is said."""
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in {**METADATA, **metadata}.items():
         if value is not None:
             getattr(writer, _ADD[type(value)])(key, value)
     choice = np.random.default_rng(7)
     for name, shape in {**SHAPES, **shapes}.items():
-        if shape is not None:
+        if name in types:
+            kind = gguf.GGMLQuantizationType[types[name]]
+            block, size = gguf.GGML_QUANT_SIZES[kind]
+            rows = np.zeros((*shape[:-1], shape[-1] // block * size), dtype=np.uint8)
+            writer.add_tensor(name, rows, raw_dtype=kind)
+        elif shape is not None:
             writer.add_tensor(name, choice.standard_normal(shape).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
