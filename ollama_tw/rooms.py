@@ -74,7 +74,7 @@ class Rooms:
         self.completions = Completions(catalogue, self.scheduler, settings, metrics)
         self.embeddings = Embeddings(catalogue, self.scheduler, settings)
         self.reranking = Reranking(catalogue, self.scheduler, settings)
-        self.tokens = Tokens(catalogue, Vocabularies(sources, self.disk), self.disk)
+        self.tokens = Tokens(catalogue, Vocabularies(sources.owner, self.disk), self.disk)
 
     async def _signer(self) -> Signer:
         signer: Signer = await self.disk.run(Signer.load, self._home / KEY_NAME)

@@ -46,8 +46,12 @@ class Sources:
     def probe(self) -> Probe:
         return self._chosen.probe()
 
+    def owner(self, model_path: str) -> tuple[IBackend, str]:
+        """The backend that has the model, and where it has it."""
+        return self._owners.get(model_path, (self._chosen, model_path))
+
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
-        backend, location = self._owners.get(plan.model_path, (self._chosen, plan.model_path))
+        backend, location = self.owner(plan.model_path)
         return backend.load(replace(plan, model_path=location), progress)
 
 

@@ -1,6 +1,7 @@
 """The vocabularies of models that need not be loaded for them."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
@@ -10,10 +11,13 @@ _MOST = 4
 
 
 class Vocabularies:
-    """The last few vocabularies that were asked for, by the paths of their files."""
+    """The last few vocabularies that were asked for, by the paths of their files.
 
-    def __init__(self, backend: IBackend, pool: WorkerPool) -> None:
-        self._backend = backend
+    ``owner`` tells whose a model is, and where that backend has it.
+    """
+
+    def __init__(self, owner: Callable[[str], tuple[IBackend, str]], pool: WorkerPool) -> None:
+        self._owner = owner
         self._pool = pool
         self._kept: OrderedDict[str, IVocabulary] = OrderedDict()
 
@@ -22,10 +26,11 @@ class Vocabularies:
         501 where the backend has no way to."""
         found = self._kept.get(model_path)
         if found is None:
-            if not IVocabularyReader.providedBy(self._backend):
-                raise OllamaError(501, f"backend {self._backend.name} cannot count tokens by itself")
+            backend, location = self._owner(model_path)
+            if not IVocabularyReader.providedBy(backend):
+                raise OllamaError(501, f"backend {backend.name} cannot count tokens by itself")
             try:
-                found = await self._pool.run(self._backend.read_vocabulary, model_path)
+                found = await self._pool.run(IVocabularyReader(backend).read_vocabulary, location)
             except LoadError as error:
                 raise OllamaError(500, str(error)) from error
             self._kept[model_path] = found

@@ -33,7 +33,7 @@ class VocabulariesTests(TestCase):
         self.backend = Reader()
         backend: Any = self.backend
         pool: Any = Pool()
-        self.vocabularies = Vocabularies(backend, pool)
+        self.vocabularies = Vocabularies(lambda path: (backend, path), pool)
 
     async def test_a_file_is_read_once(self) -> None:
         self.assertEqual([await self.vocabularies.get("a") for _ in range(3)], ["A", "A", "A"])
@@ -59,5 +59,5 @@ class VocabulariesTests(TestCase):
         backend: Any = Other()
         pool: Any = Pool()
         with self.assertRaises(OllamaError) as caught:
-            await Vocabularies(backend, pool).get("a")
+            await Vocabularies(lambda path: (backend, path), pool).get("a")
         self.assertEqual(caught.exception.status, 501)

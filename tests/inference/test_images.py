@@ -78,3 +78,11 @@ def test_images_that_the_engine_cannot_read_are_the_clients_fault() -> None:
     with pytest.raises(OllamaError) as caught:
         whole(with_image(), runner)
     assert (caught.value.status, caught.value.message) == (400, "image 1 is damaged")
+
+
+@pytest.mark.parametrize("file", [b"RIFF\x24\0\0\0WAVEfmt ", b"ID3\x04", b"\xff\xfb\x90\x00"])
+def test_a_recording_is_refused(file: bytes) -> None:
+    with pytest.raises(OllamaError) as raised:
+        place_images("[img-0]", [file])
+    assert raised.value.status == 400
+    assert "cannot hear" in raised.value.message
