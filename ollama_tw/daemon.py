@@ -117,6 +117,11 @@ class Daemon(Service):
         # Said once the reactor runs: before, a signal would end the process without a drain.
         self._reactor.callWhenRunning(self._ready, addresses)
 
+    @property
+    def addresses(self) -> list[str]:
+        """Where the server listens, once it does: ``127.0.0.1:11434``."""
+        return self._listener.addresses
+
     def _ready(self, addresses: str) -> None:
         _log.info("Listening on {addresses} (version {version})", addresses=addresses, version=__version__)
         self._notifier.tell("READY=1", f"STATUS=Listening on {addresses}")

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.selectreactor import SelectReactor
 
 from ollama_tw.daemon import Daemon
+from ollama_tw.engine.backends import Found
 from ollama_tw.interfaces import Job
 from ollama_tw.settings import Settings
 from ollama_tw.testing.fake import FakeBackend, FakeRunner
@@ -35,6 +36,7 @@ class Application:
         assert warnings == []
         self._reactor = SelectReactor()
         self.daemon = Daemon(self._reactor, settings)
+        self.daemon.owns_process = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         self._in_reactor(self._start)
@@ -61,16 +63,15 @@ class Application:
         return results[0]
 
     def _start(self) -> None:
-        with patch("ollama_tw.daemon._backend", lambda wanted: self.backend):
+        with patch("ollama_tw.rooms.discover", lambda: [Found(self.backend, self.backend.probe())]):
             self.daemon.privilegedStartService()
             self.daemon.startService()
-        assert self.daemon._port is not None
-        self.port: int = self.daemon._port.getHost().port  # type: ignore[attr-defined]
+        self.port = int(self.daemon.addresses[0].rpartition(":")[2])
 
     def close(self) -> None:
         """Drain and stop."""
         self.release()
-        self._in_reactor(lambda: Deferred.fromCoroutine(self.daemon._drain()))
+        self._in_reactor(lambda: self.daemon.stopService())
         self._reactor.callFromThread(self._reactor.stop)
         self._thread.join(PATIENCE)
 

@@ -63,7 +63,7 @@ def test_malformed_bodies_are_the_clients_fault(server: Server, body: bytes) -> 
 
 
 def test_unknown_paths(server: Server) -> None:
-    reply = server.get("/api/tokenize")
+    reply = server.get("/api/tokens")
     assert (reply.status, reply.body) == (404, b"404 page not found")
     assert reply.headers["Content-Type"] == "text/plain"
 
