@@ -8,18 +8,24 @@ import http.client
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.tcp import Port
 
 from ollama_tw.daemon import Daemon
+from ollama_tw.engine.backends import Found
 from ollama_tw.interfaces import Job
 from ollama_tw.settings import Settings
 from ollama_tw.testing.fake import FakeBackend, FakeRunner
 from tests.e2e.server import PATIENCE, Reply
+
+_WIRING = next(name for name in ("ollama_tw.rooms", "ollama_tw.daemon") if find_spec(name))
+"""The module that finds the backends and wires the parts."""
 
 
 class Application:
@@ -61,11 +67,12 @@ class Application:
         return results[0]
 
     def _start(self) -> None:
-        with patch("ollama_tw.daemon._backend", lambda wanted: self.backend):
+        with patch(f"{_WIRING}.discover", lambda: [Found(self.backend, self.backend.probe())]):
             self.daemon.privilegedStartService()
             self.daemon.startService()
-        assert self.daemon._port is not None
-        self.port: int = self.daemon._port.getHost().port  # type: ignore[attr-defined]
+        readers: list[Any] = self._reactor.getReaders()  # type: ignore[no-untyped-call]
+        (port,) = (reader for reader in readers if isinstance(reader, Port))
+        self.port: int = port.getHost().port  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Drain and stop."""
