@@ -12,8 +12,8 @@ from ollama_tw.library.gguf import ArrayRef, GGUFError, Header, Tensor
 _MAX_LAYERS = 512
 _MAX_EXPERTS = 1024
 _MAX_CONTEXT = 2**31 - 1
-# enum llama_pooling_type: none, mean, first, last, and this.
-_RANKING = 4
+# enum llama_pooling_type: none, mean, first, last, rank.
+_MAX_POOLING = 4
 
 _TOKENS = "tokenizer.ggml.tokens"
 _TYPES = "tokenizer.ggml.token_type"
@@ -46,10 +46,7 @@ def check_sound(header: Header) -> None:
         if isinstance(value, float) and not (value >= 0 and math.isfinite(value)):
             raise GGUFError(f'metadata key "{key}" is no finite positive number')
     pooling = header.get("pooling_type")
-    if pooling == _RANKING:
-        # Such a model gives a score where a vector is looked for.
-        raise GGUFError("the model ranks texts, and makes no embeddings")
-    if isinstance(pooling, int) and not 0 <= pooling < _RANKING:
+    if isinstance(pooling, int) and not 0 <= pooling <= _MAX_POOLING:
         raise GGUFError(f"the model declares the unknown pooling type {pooling}")
     _check_experts(header)
     for tensor in header.tensors:

@@ -46,7 +46,9 @@ def test_row_13_a_slash_too_many(app: Application, path: str) -> None:
     assert (reply.status, reply.headers["Location"]) == (301, "/api/version")
 
 
-@pytest.mark.parametrize("path", ["/api/tokens", "/v1/images/generations", "/api", "/nowhere", "/api/ps/x"])
+@pytest.mark.parametrize(
+    "path", ["/v1/audio/speech", "/v1/images/generations", "/api", "/nowhere", "/api/ps/x"]
+)
 def test_section_5_1_what_does_not_exist(app: Application, path: str) -> None:
     for method in ("GET", "POST"):
         reply = app.request(method, path)
