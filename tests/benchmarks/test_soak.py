@@ -1,0 +1,158 @@
+"""Half a minute of everything at once on a real server, and what is said of servers that are not well."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.soak import Result, all_slots, main
+from benchmarks.soak_load import Client, Tally, Target
+from benchmarks.soak_server import Footprint, footprint
+from tests.e2e.server import ROOT, environment
+from tests.llama.models import smollm2
+from tests.llama.tiny_models import write_gemma2
+
+MIB = 1 << 20
+HEALTHY = Footprint(100 * MIB, 7, 12)
+
+
+def faults(after: Footprint, tally: Tally | None = None, *complaints: str) -> list[str]:
+    return Result(HEALTHY, after, tally or Tally(), 60.0, 0.01, complaints).faults()
+
+
+def test_a_server_that_keeps_nothing_has_no_faults() -> None:
+    assert faults(Footprint(113 * MIB, 7, 12)) == []
+
+
+def test_memory_that_grew_is_a_fault() -> None:
+    assert faults(Footprint(114 * MIB, 7, 12)) == ["memory grew from 100.0 to 114.0 MiB; 113.0 are allowed"]
+
+
+def test_threads_and_file_descriptors_that_stay_are_faults() -> None:
+    assert faults(Footprint(100 * MIB, 8, 12)) == ["8 threads, 7 after the warm-up"]
+    assert faults(Footprint(100 * MIB, 7, 13)) == ["13 open file descriptors, 12 after the warm-up"]
+
+
+def test_a_request_without_an_answer_is_a_fault() -> None:
+    tally = Tally(Counter({("chat", "answered"): 5, ("chat", "lost"): 2, ("cancelled", "cancelled"): 9}))
+    assert faults(HEALTHY, tally, "soak: 3 slots") == [
+        "soak: 3 slots",
+        "2 requests were not answered as they should",
+    ]
+
+
+def test_open_files_and_threads_of_a_process_are_counted() -> None:
+    before = footprint(os.getpid())
+    with Path(__file__).open():
+        assert footprint(os.getpid()).fds == before.fds + 1
+    assert before.threads >= 1
+    assert before.rss > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--url", "http://127.0.0.1:1"], "--url and --pid belong together"),
+        (["--url", "http://example.com:1", "--pid", "1"], "the server must be on this machine"),
+    ],
+)
+def test_a_wrong_command_line_is_explained(
+    argv: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--model", "m.gguf", *argv])
+    assert text in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_said_to_be_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"GGUF")
+    assert main(["--model", str(model), "--url", "http://127.0.0.1:1", "--pid", str(os.getpid())]) == 1
+    assert "POST http://127.0.0.1:1/api/blobs/sha256:" in capsys.readouterr().err
+
+
+@asynccontextmanager
+async def answering(reply: bytes, figures: bytes = b"") -> AsyncIterator[Target]:
+    """A server that has the same reply for everything but /metrics, and hangs up behind it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = b"Content-Length: %d\r\n\r\n" % len(figures)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + length + figures if head.startswith(b"GET /metrics") else reply)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield Target(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=10)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "complaint"),
+    [
+        (CHUNKED + b'f\r\n{"done":false}\n\r\n', "the reply was cut off"),
+        (CHUNKED + b'f\r\n{"done":false}\n\r\n0\r\n\r\n', "the stream ended without its last record"),
+        (CHUNKED + b'10\r\n{"error":"oops"}\r\n0\r\n\r\n', "oops"),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno", "500 no"),
+    ],
+)
+def test_an_answer_that_is_none_is_a_lost_request(reply: bytes, complaint: str) -> None:
+    async def ask() -> Tally:
+        tally = Tally()
+        async with answering(reply) as target:
+            client = Client(target, "seed", tally)
+            for _ in range(12):
+                await client.next()
+        return tally
+
+    tally = asyncio.run(ask())
+    assert tally.complaints[f"generate: {complaint}"] > 0
+    assert tally.total("lost") > 0
+
+
+@pytest.mark.parametrize(
+    ("busy", "text"), [(4, ""), (3, "of 4 requests at once 3 ran side by side")], ids=["all", "one lost"]
+)
+def test_a_slot_that_is_lost_is_missed(busy: int, text: str) -> None:
+    async def ask() -> str:
+        whole = CHUNKED + b'e\r\n{"done":true}\n\r\n0\r\n\r\n'
+        async with answering(whole, b"# HELP\nollama_slots_busy %d.0\n" % busy) as target:
+            return await all_slots(target, 4)
+
+    assert asyncio.run(ask()) == text
+
+
+def test_half_a_minute_of_everything(tmp_path: Path) -> None:
+    second, figures = tmp_path / "second.gguf", tmp_path / "figures.json"
+    write_gemma2(second, window=64)
+    done = subprocess.run(
+        (
+            sys.executable, "benchmarks/soak.py", "--model", smollm2(), "--second", str(second),
+            "--warmup", "15", "--minutes", "0.25", "--settle", "1", "--clients", "6", "--seed", "1",
+            "--json", str(figures),
+        ),
+        cwd=ROOT,
+        env=environment(tmp_path, {"TMPDIR": str(tmp_path)}),
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    found = json.loads(figures.read_text()) if figures.exists() else {}
+    # A server's memory has not settled after a quarter of a minute; all else has.
+    assert [fault for fault in found["faults"] if not fault.startswith("memory grew")] == [], done.stdout
+    assert found["after"]["rss"] < found["before"]["rss"] + 64 * MIB
+    requests = found["requests"]
+    assert min(requests[kind]["answered"] for kind in ("chat", "generate", "bad request", "question")) > 0
+    assert requests["cancelled"]["cancelled"] > 0
+    assert sum(outcomes.get("lost", 0) for outcomes in requests.values()) == 0
