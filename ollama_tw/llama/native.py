@@ -14,7 +14,7 @@ import llama_cpp
 from llama_cpp import _ggml
 
 from ollama_tw.interfaces import Device
-from ollama_tw.llama.host import available_memory
+from ollama_tw.llama.host import available_memory, limit_arenas
 
 _log = logging.getLogger("ollama_tw.llama")
 
@@ -79,6 +79,7 @@ def load_report() -> Iterator[LoadReport]:
 @cache
 def start() -> None:
     """Start llama.cpp, once a process, before anything else of it is used."""
+    limit_arenas()
     llama_cpp.llama_log_set(receive_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
 
