@@ -15,9 +15,6 @@ from ollama_tw.llama.model import Model, cpu_threads
 _CACHE_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 FLASH_ATTENTION = {None: -1, False: 0, True: 1}
 
-# enum llama_pooling_type
-_RANKING = 4
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -116,9 +113,6 @@ class Context:
     def embedding(self, sequence: int, row: int) -> tuple[float, ...]:
         """The vector of ``sequence`` after :meth:`decode`: pooled, or of its last token at ``row``
         where the model names no pooling. Raises :class:`RunnerError`."""
-        if llama_cpp.llama_pooling_type(self.handle) == _RANKING:
-            # There are fewer values than the width of the model: what lies behind them is not ours.
-            raise RunnerError("this model ranks texts, and makes no embeddings")
         vector = llama_cpp.llama_get_embeddings_seq(self.handle, sequence)
         vector = vector or llama_cpp.llama_get_embeddings_ith(self.handle, row)
         if not vector:

@@ -216,6 +216,12 @@ class Stream:
         line = self._response.readline()
         return json.loads(line) if line else None
 
+    def refusal(self) -> tuple[int, str]:
+        """Status and error of a request that got no stream."""
+        response = http.client.HTTPResponse(self._sock)
+        response.begin()
+        return response.status, json.loads(response.read())["error"]
+
     def rest(self) -> list[dict[str, Any]]:
         """All records that are still to come."""
         return list(iter(self.record, None))
