@@ -60,6 +60,12 @@ class Context:
                 "there is not enough memory, or the model cannot generate text"
             )
         self.handle: Any = handle
+        if model.adapters:
+            count = len(model.adapters)
+            adapters = (llama_cpp.llama_adapter_lora_p_ctypes * count)(*model.adapters)
+            llama_cpp.llama_set_adapters_lora(
+                handle, adapters, count, (ctypes.c_float * count)(*[1.0] * count)
+            )
         # llama.cpp rounds up, which would give more than was asked for.
         self.length: int = min(length, llama_cpp.llama_n_ctx_seq(handle))
         self.batch: int = params.n_batch

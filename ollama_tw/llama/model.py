@@ -78,6 +78,8 @@ class Model:
                 raise LoadCancelled("the load was cancelled")
             raise LoadError(load_failure(report, Path(plan.model_path)))
         self.handle: Any = handle
+        # Before any context is made; they go with the model.
+        self.adapters = [self._load_adapter(path, report) for path in plan.adapter_paths]
         self.vocabulary = Vocabulary(handle)
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(handle)
         self.window: int = llama_cpp.llama_model_n_swa(handle)
@@ -90,6 +92,13 @@ class Model:
         self.metadata = self._read_metadata()
         self.rank_template: str = self.metadata.get("tokenizer.chat_template.rerank", "")
         """How a query and a document are put to the model; empty where they are two texts to it."""
+
+    def _load_adapter(self, path: str, report: LoadReport) -> Any:
+        adapter = llama_cpp.llama_adapter_lora_init(self.handle, os.fsencode(path))
+        if not adapter:
+            llama_cpp.llama_model_free(self.handle)
+            raise LoadError(load_failure(report, Path(path)))
+        return adapter
 
     @property
     def pools(self) -> bool:
