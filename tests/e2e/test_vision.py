@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ollama
 import pytest
 
 from tests.e2e.server import Server
@@ -144,3 +145,25 @@ def test_refusals(server: Server) -> None:
 def test_a_model_that_cannot_see_shows_its_prompt(server: Server) -> None:
     reply = server.generate("hello", model="blind", images=DATA[:1], _debug_render_only=True)
     assert reply.json["_debug_info"] == {"rendered_template": "[img-0]hello", "image_count": 1}
+
+
+def test_the_official_client(server: Server) -> None:
+    client = ollama.Client(server.url)
+    reply = client.generate("eye", "hello", images=[A], options={"temperature": 0, "num_predict": 12})
+    assert reply.response == "SJeKzEBfffff"
+    message = ollama.Message(
+        role="user", content="[img]and[img]hello", images=[ollama.Image(value=A), ollama.Image(value=B)]
+    )
+    chat = client.chat("eye", [message], options={"temperature": 0, "num_predict": 12})
+    assert (
+        chat.message.content
+        == server.post(
+            "/api/chat",
+            {
+                "model": "eye",
+                "messages": [{"role": "user", "content": "[img]and[img]hello", "images": DATA}],
+                "stream": False,
+                "options": {"temperature": 0, "num_predict": 12},
+            },
+        ).json["message"]["content"]
+    )
