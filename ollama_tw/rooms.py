@@ -72,7 +72,7 @@ class Rooms:
         self.remotes = Remotes(sources)
         catalogue = Catalogue(store, self.disk, self.remotes)
         self.completions = Completions(catalogue, self.scheduler, settings, metrics)
-        self.embeddings = Embeddings(catalogue, self.scheduler, settings)
+        self.embeddings = Embeddings(catalogue, self.scheduler, settings, metrics)
         self.reranking = Reranking(catalogue, self.scheduler, settings)
         self.tokens = Tokens(catalogue, Vocabularies(sources.owner, self.disk), self.disk)
 

@@ -16,6 +16,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, not_found, not_pulled
 from ollama_tw.inference.planning import wanted
 from ollama_tw.interfaces import Embedding, IRunner, PromptTooLong, RunnerError
+from ollama_tw.metrics import Metrics
 from ollama_tw.settings import Settings
 from ollama_tw.wire.native import EmbeddingsRecord, EmbeddingsRequest, EmbedRecord, EmbedRequest
 from ollama_tw.wire.options import Options, resolve
@@ -32,10 +33,13 @@ _LEAST_NORM = 1e-12
 class Embeddings:
     """Embeddings, for every door. Both raise :class:`OllamaError`; setting ``cancel`` ends them."""
 
-    def __init__(self, catalogue: Catalogue, scheduler: Scheduler, settings: Settings) -> None:
+    def __init__(
+        self, catalogue: Catalogue, scheduler: Scheduler, settings: Settings, metrics: Metrics | None = None
+    ) -> None:
         self._catalogue = catalogue
         self._scheduler = scheduler
         self._settings = settings
+        self._metrics = metrics
 
     async def embed(self, request: EmbedRequest, cancel: threading.Event) -> EmbedRecord:
         """``/api/embed``: one vector of unit length for each input."""
@@ -53,6 +57,7 @@ class Embeddings:
                 return EmbedRecord(model=request.model, embeddings=[])
             work = partial(_embed_cut, inputs=inputs, options=options, cut=request.truncate is not False)
             found = await lease.run(partial(work, cancel=cancel), cancel)
+        self._count(found)
         return EmbedRecord(
             model=request.model,
             embeddings=[_unit(one.vector, request.dimensions) for one in found],
@@ -75,11 +80,16 @@ class Embeddings:
             work = partial(_embed, texts=[request.prompt], cancel=cancel)
             try:
                 found = await lease.run(work, cancel)
+                self._count(found)
             except PromptTooLong as error:
                 raise OllamaError(500, _TOO_LONG) from error
             except RunnerError as error:
                 raise OllamaError(500, str(error)) from error
         return EmbeddingsRecord(embedding=list(found[0].vector))
+
+    def _count(self, found: Sequence[Embedding]) -> None:
+        if self._metrics is not None:
+            self._metrics.tokens(sum(one.tokens for one in found), 0, 0)
 
 
 def _inputs(value: object) -> list[str]:
