@@ -26,7 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
 """Seconds after which something that should have happened will not."""
 
-SERVE = ("-c", "from ollama_tw.cli.main import main; main()", "serve")
+# Whoever runs the tests may ignore hangups (nohup does), and children would inherit that.
+_MAIN = (
+    "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from ollama_tw.cli.main import main; main()"
+)
+SERVE = ("-c", _MAIN, "serve")
 
 Address = tuple[str, int] | str
 
