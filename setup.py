@@ -16,6 +16,7 @@ TEST = [
     "gguf>=0.10",
     "hypothesis>=6.100",
     "jsonschema>=4.21",
+    "langchain-ollama>=0.3",
     "ollama>=0.6",
     "pytest>=8.2",
     # The tests build the package's own wheel, without the network.
