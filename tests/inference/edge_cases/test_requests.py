@@ -101,6 +101,24 @@ def test_row_28_keep_alive_values(app: Application, path: str, value: Any, text:
     assert (reply.status, reply.json) == (400, {"error": text})
 
 
+@pytest.mark.parametrize("path", ["generate", "chat"])
+def test_row_29_a_data_uri_is_no_base64(app: Application, path: str) -> None:
+    images = ["data:image/png;base64,iVBORw0KGgo="]
+    messages = [{"role": "user", "content": "see", "images": images}]
+    reply = app.post(f"/api/{path}", {"model": "m", "prompt": "see", "images": images, "messages": messages})
+    assert (reply.status, reply.json) == (400, {"error": "illegal base64 data at input byte 4"})
+
+
+def test_row_66_a_template_of_the_request_gets_no_image_tags(app: Application) -> None:
+    fields = {"template": "<{{ .Prompt }}>", "images": ["aGk="], "_debug_render_only": True}
+    assert app.generate(prompt="see", **fields).json["_debug_info"] == {
+        "rendered_template": "<see>",
+        "image_count": 1,
+    }
+    shown = app.generate(prompt="see [img-0]", **fields).json["_debug_info"]["rendered_template"]
+    assert shown == "<see [img-0]>"
+
+
 @pytest.mark.parametrize("arguments", ['{"a":1}', [1], 5])
 def test_row_30_arguments_are_an_object(app: Application, arguments: Any) -> None:
     call = {"function": {"name": "weather", "arguments": arguments}}
