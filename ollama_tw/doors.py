@@ -48,7 +48,15 @@ def make_doors(
 
     blobs = Blobs(rooms.store.blobs, rooms.disk.run)
     blobs.register(routes)
-    models = ModelRoutes(reactor, rooms.store, rooms.disk, rooms.scheduler, rooms.pulls, rooms.remotes)
+    models = ModelRoutes(
+        reactor,
+        rooms.store,
+        rooms.disk,
+        rooms.scheduler,
+        rooms.pulls,
+        rooms.remotes,
+        settings.go_template,
+    )
     models.register(routes)
     transfers = TransferRoutes(reactor, rooms.store, rooms.disk.run, rooms.pulls, rooms.pushes)
     transfers.register(routes)

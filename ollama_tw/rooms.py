@@ -70,7 +70,7 @@ class Rooms:
         self.account = Account(self._network, self._signer, socket.gethostname())
 
         self.remotes = Remotes(sources)
-        catalogue = Catalogue(store, self.disk, self.remotes)
+        catalogue = Catalogue(store, self.disk, self.remotes, settings.go_template)
         self.completions = Completions(catalogue, self.scheduler, settings, metrics)
         self.embeddings = Embeddings(catalogue, self.scheduler, settings, metrics)
         self.reranking = Reranking(catalogue, self.scheduler, settings)

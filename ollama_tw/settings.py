@@ -122,6 +122,12 @@ FLASH_ATTENTION = Variable(
     "auto",
     "Use flash attention; 0 turns it off, auto leaves it to the backend",
 )
+GO_TEMPLATE = Variable(
+    "OLLAMA_GO_TEMPLATE",
+    optional(boolean),
+    "auto",
+    "Use a model's Go template; 0 prefers the chat template in its file, auto the more able one",
+)
 KV_CACHE_TYPE = Variable(
     "OLLAMA_KV_CACHE_TYPE",
     choice("f16", "q8_0", "q4_0"),
@@ -159,6 +165,7 @@ VARIABLES: tuple[Variable[object], ...] = (
     NUM_PARALLEL,
     SCHED_SPREAD,
     FLASH_ATTENTION,
+    GO_TEMPLATE,
     KV_CACHE_TYPE,
     GPU_OVERHEAD,
     LOAD_TIMEOUT,
@@ -175,7 +182,8 @@ class Settings:
     Durations are whole nanoseconds, ``durations.FOREVER`` for those without end; ``gpu_overhead``
     is in bytes; ``host`` is "" for all interfaces; ``home`` is the directory ``~/.ollama``;
     ``origins`` are matched as they stand, one ``*`` in them standing for any text;
-    ``flash_attention`` is None where the backend may choose; ``llm_library`` is "" likewise.
+    ``flash_attention`` and ``go_template`` are None where the server may choose; ``llm_library`` is
+    "" likewise.
     """
 
     home: Path
@@ -192,6 +200,7 @@ class Settings:
     num_parallel: int
     sched_spread: bool
     flash_attention: bool | None
+    go_template: bool | None
     kv_cache_type: str
     gpu_overhead: int
     load_timeout: int
@@ -224,6 +233,7 @@ class Settings:
             num_parallel=NUM_PARALLEL.read(environ, warn),
             sched_spread=SCHED_SPREAD.read(environ, warn),
             flash_attention=FLASH_ATTENTION.read(environ, warn),
+            go_template=GO_TEMPLATE.read(environ, warn),
             kv_cache_type=KV_CACHE_TYPE.read(environ, warn),
             gpu_overhead=GPU_OVERHEAD.read(environ, warn) * MEBIBYTE,
             load_timeout=LOAD_TIMEOUT.read(environ, warn),

@@ -55,6 +55,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         num_parallel=1,
         sched_spread=False,
         flash_attention=None,
+        go_template=None,
         kv_cache_type="f16",
         gpu_overhead=0,
         load_timeout=5 * MINUTE,
@@ -100,6 +101,7 @@ def test_every_variable_is_read() -> None:
         num_parallel=4,
         sched_spread=True,
         flash_attention=True,
+        go_template=None,
         kv_cache_type="q8_0",
         gpu_overhead=536_870_912,
         load_timeout=90_000_000_000,
@@ -111,7 +113,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 18
+    assert len(names) == len(set(names)) == 19
     assert all(variable.help for variable in VARIABLES)
 
 
@@ -142,6 +144,8 @@ def test_settings_cannot_be_changed() -> None:
         ("OLLAMA_NOPRUNE", "0", "noprune", False),
         ("OLLAMA_NOPRUNE", "False", "noprune", False),
         ("OLLAMA_FLASH_ATTENTION", "0", "flash_attention", False),
+        ("OLLAMA_GO_TEMPLATE", "0", "go_template", False),
+        ("OLLAMA_GO_TEMPLATE", "1", "go_template", True),
         ("OLLAMA_FLASH_ATTENTION", "false", "flash_attention", False),
         ("OLLAMA_FLASH_ATTENTION", "true", "flash_attention", True),
         ("OLLAMA_FLASH_ATTENTION", "", "flash_attention", None),

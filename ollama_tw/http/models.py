@@ -44,7 +44,9 @@ class ModelRoutes:
         scheduler: Scheduler,
         pulls: Pulls,
         remotes: Remotes,
+        go_template: bool | None = None,
     ) -> None:
+        self._go_template = go_template
         self._reactor = reactor
         self._store = store
         self._disk = disk
@@ -106,7 +108,7 @@ class ModelRoutes:
             if remote is None:
                 raise OllamaError(404, f"model '{name.short}' not found") from error
             return show_reply(remote.model, remote.header, system=body.system, options=body.options)
-        return show_model(self._store, model, body)
+        return show_model(self._store, model, body, go_template_setting=self._go_template)
 
     async def create(self, request: Request) -> None:
         body = read_json(request, CreateRequest, "api.CreateRequest")

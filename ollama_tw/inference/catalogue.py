@@ -46,9 +46,20 @@ def not_pulled(sent: str) -> OllamaError:
 
 
 class Catalogue:
-    """The installed models and those of ``remotes``, looked up on the disk pool."""
+    """The installed models and those of ``remotes``, looked up on the disk pool.
 
-    def __init__(self, store: Store, disk: WorkerPool, remotes: Remotes | None = None) -> None:
+    ``go_template`` is OLLAMA_GO_TEMPLATE: whether a model's Go template goes before the chat template in
+    its file, None where the more able one does.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        disk: WorkerPool,
+        remotes: Remotes | None = None,
+        go_template: bool | None = None,
+    ) -> None:
+        self._go_template = go_template
         self._store = store
         self._disk = disk
         self._remotes = remotes
@@ -97,8 +108,10 @@ class Catalogue:
             except GGUFError as error:
                 raise OllamaError(400, f"the model cannot be loaded: {error}") from error
             self._sound.add(model.model_digest)
-        rendering = model_rendering(model, header)
-        return Entry(sent, model, header, rendering, frozenset(capabilities(self._store, model)))
+        setting = self._go_template
+        rendering = model_rendering(model, header, go_template_setting=setting)
+        able = capabilities(self._store, model, go_template_setting=setting)
+        return Entry(sent, model, header, rendering, frozenset(able))
 
 
 def _remote_entry(sent: str, remote: Remote) -> Entry:

@@ -83,6 +83,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_NUM_PARALLEL",
         "OLLAMA_SCHED_SPREAD",
         "OLLAMA_FLASH_ATTENTION",
+        "OLLAMA_GO_TEMPLATE",
         "OLLAMA_KV_CACHE_TYPE",
         "OLLAMA_GPU_OVERHEAD",
         "OLLAMA_LOAD_TIMEOUT",
