@@ -361,6 +361,3 @@ class IModelSource(Interface):
         """The models that can be loaded now. Called on a worker thread whenever models are listed or
         one is asked for that the library has not; takes a second at most. Empty where they cannot be
         known."""
-
-
-ModelMetadata = Mapping[str, str]

@@ -7,7 +7,7 @@ Source: ``spec/inference-api.md`` sections 1.6, 1.8, 2.3 and 9; ``spec/better.md
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Entry
@@ -131,18 +131,14 @@ def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest 
     now = datetime.now().astimezone()
     tools = request.tools if isinstance(request, ChatRequest) else []
     override = request.template if isinstance(request, GenerateRequest) else ""
+    template: Template | ChatTemplate | None
     template = go_template(override) if override else template_in_use(entry)
-    if template is not None:
-        value = think.level or think.enabled
-        return lambda messages: _without_bos(
-            template.render(messages, tools=tools or None, think=value, now=now), runner
-        )
-    source = entry.header.chat_template
-    assert source is not None
-    chat_template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
-    return lambda messages: _without_bos(
-        chat_template.render(messages, tools=tools, think=think.chat_template_value, now=now), runner
-    )
+    if template is None:
+        source = entry.header.chat_template
+        assert source is not None
+        template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
+    render = partial(template.render, tools=tools or None, think=think.template_value, now=now)
+    return lambda messages: _without_bos(render(messages), runner)
 
 
 def _text_of(tokens: Sequence[int], runner: IRunner, field: str) -> str:
@@ -234,7 +230,7 @@ def _infill(entry: Entry, request: GenerateRequest, runner: IRunner, think: Thin
         text = template.render(
             [],
             now=datetime.now().astimezone(),
-            think=think.level or think.enabled,
+            think=think.template_value,
             prompt=request.prompt,
             suffix=request.suffix,
         )

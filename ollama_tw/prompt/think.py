@@ -23,13 +23,8 @@ class Think:
     """The word that was given, empty for a boolean."""
 
     @property
-    def template_level(self) -> str:
-        """``ThinkLevel`` of Go templates."""
-        return self.level or ("medium" if self.enabled else "")
-
-    @property
-    def chat_template_value(self) -> bool | str | None:
-        """``think`` of :meth:`ollama_tw.prompt.jinja.ChatTemplate.render`."""
+    def template_value(self) -> bool | str | None:
+        """What templates of both kinds take as ``think``."""
         return self.level or self.enabled
 
 

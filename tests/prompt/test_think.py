@@ -1,13 +1,15 @@
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.prompt.gotemplate import parse
 from ollama_tw.prompt.think import Think, parse_think, settle_think
 
 
 @pytest.mark.parametrize(
-    ("value", "enabled", "level", "template_level", "chat_template_value"),
+    ("value", "enabled", "level", "template_level", "template_value"),
     [
         (None, None, "", "", None),
         (True, True, "", "medium", True),
@@ -19,12 +21,15 @@ from ollama_tw.prompt.think import Think, parse_think, settle_think
     ],
 )
 def test_values(
-    value: Any, enabled: bool | None, level: str, template_level: str, chat_template_value: bool | str | None
+    value: Any, enabled: bool | None, level: str, template_level: str, template_value: bool | str | None
 ) -> None:
     think = parse_think(value)
     assert think == Think(enabled, level)
-    assert think.template_level == template_level
-    assert think.chat_template_value is chat_template_value
+    assert think.template_value is template_value
+    shown = parse("{{ range .Messages }}{{ end }}{{ .ThinkLevel }}").render(
+        [], now=datetime(2026, 1, 1), think=think.template_value
+    )
+    assert shown == template_level
 
 
 @pytest.mark.parametrize(
