@@ -82,22 +82,33 @@ class Catalogue:
         except InvalidName as error:
             raise OllamaError(400, "invalid model name") from error
         try:
-            model = await self._disk.run(self._load, name, any_case)
+            return await self._disk.run(self._installed, sent, name, source, missing, any_case)
         except ModelNotFound as error:
             remote = None if self._remotes is None else await self._disk.run(self._remotes.find, name)
             if remote is None:
                 raise missing(sent) from error
             return _remote_entry(sent, remote)
+
+    def _installed(
+        self,
+        sent: str,
+        name: Name,
+        source: Source,
+        missing: Callable[[str], OllamaError],
+        any_case: bool,
+    ) -> Entry:
+        """The entry of a model in the store: the whole of a request's blocking work, in one go.
+
+        Raises :class:`ModelNotFound`, and what :meth:`find` raises.
+        """
+        model = self._store.load(self._store.resolve(name) if any_case else name)
         if model.is_remote:
             if source is Source.LOCAL:
                 raise missing(sent)
             raise OllamaError(400, "this server cannot run this remote model")
         if not model.is_gguf:
             raise OllamaError(400, f'"{sent}" is not a GGUF model: this server runs GGUF models only')
-        return await self._disk.run(self._entry, sent, model)
-
-    def _load(self, name: Name, any_case: bool) -> Model:
-        return self._store.load(self._store.resolve(name) if any_case else name)
+        return self._entry(sent, model)
 
     def _entry(self, sent: str, model: Model) -> Entry:
         header = self._store.header(model)
