@@ -53,7 +53,7 @@ def make_doors(
         rooms.store,
         rooms.disk,
         rooms.scheduler,
-        rooms.pulls,
+        rooms.creations,
         rooms.remotes,
         settings.go_template,
     )

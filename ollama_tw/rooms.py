@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
+from ollama_tw.creations import Creations, check_template
 from ollama_tw.engine.backends import Found, NoBackend, choose, discover
 from ollama_tw.engine.loading import Devices
 from ollama_tw.engine.scheduler import Scheduler
@@ -22,7 +23,9 @@ from ollama_tw.inference.remote import Remotes
 from ollama_tw.inference.rerank import Reranking
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
+from ollama_tw.library.create import Makers
 from ollama_tw.library.store import Store
+from ollama_tw.llama.quantizer import quantize
 from ollama_tw.metrics import Metrics
 from ollama_tw.registry.account import Account
 from ollama_tw.registry.auth import Signer
@@ -67,6 +70,8 @@ class Rooms:
         self._network = Network(reactor, os.environ)
         self.pulls = Pulls(self._network, self._signer, store, self.disk.run)
         self.pushes = Pushes(self._network, self._signer, store, self.disk.run)
+        makers = Makers(quantize=quantize, check_template=check_template)
+        self.creations = Creations(reactor, store, self.disk.run, self.pulls, makers)
         self.account = Account(self._network, self._signer, socket.gethostname())
 
         self.remotes = Remotes(sources)
@@ -89,6 +94,7 @@ class Rooms:
             await Deferred.fromCoroutine(self.scheduler.close()).addTimeout(_UNLOADING, self._reactor)
         except TimedOut:
             return False
+        self.creations.close()
         self.disk.stop()
         return True
 

@@ -4,31 +4,28 @@ Source: ``spec/models-and-cli.md`` sections 4 and 5, ``spec/inference-api.md`` s
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
+from ollama_tw.creations import Creations
 from ollama_tw.engine.loaded import Loaded
 from ollama_tw.engine.scheduler import Scheduler
-from ollama_tw.engine.threads import WorkerPool, detached
-from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.errors import OllamaError
 from ollama_tw.http.app import Routes
 from ollama_tw.http.replies import read_json, send_empty, send_json
-from ollama_tw.http.stream import Emit, ReplyStream, answer_through
+from ollama_tw.http.stream import ReplyStream, answer_through
 from ollama_tw.http.transfers import reporter
 from ollama_tw.inference.remote import Remotes
-from ollama_tw.library.create import create, missing_base, validate
+from ollama_tw.library.create import validate
 from ollama_tw.library.names import InvalidName, Name, parse_name, split_source
 from ollama_tw.library.queries import list_models, show_model
 from ollama_tw.library.show import details, show_reply, tags_entry
 from ollama_tw.library.store import ModelNotFound, Store
-from ollama_tw.registry.pull import Pulls
 from ollama_tw.wire.models import CopyRequest, CreateRequest, DeleteRequest, ShowRequest
 from ollama_tw.wire.timestamps import rfc3339
-
-T = TypeVar("T")
 
 _SECOND = 10**9
 
@@ -42,7 +39,7 @@ class ModelRoutes:
         store: Store,
         disk: WorkerPool,
         scheduler: Scheduler,
-        pulls: Pulls,
+        creations: Creations,
         remotes: Remotes,
         go_template: bool | None = None,
     ) -> None:
@@ -51,7 +48,7 @@ class ModelRoutes:
         self._store = store
         self._disk = disk
         self._scheduler = scheduler
-        self._pulls = pulls
+        self._creations = creations
         self._remotes = remotes
 
     def register(self, routes: Routes) -> None:
@@ -115,18 +112,10 @@ class ModelRoutes:
         validate(body)
 
         async def work(stream: ReplyStream | None, cancel: threading.Event) -> dict[str, Any] | None:
-            missing = await self._disk.run(missing_base, self._store, body)
-            if missing is not None:
-                await self._pulls.pull(missing, False, reporter(stream))
-            steps = create(self._store, body)
-            emit = None if stream is None else stream.send
-            return await self._in_disk(lambda: _last(steps, emit, cancel), cancel)
+            last = await self._creations.create(body, reporter(stream), cancel)
+            return last if stream is None else None
 
         await answer_through(self._reactor, request, body.stream is not False, work)
-
-    async def _in_disk(self, work: Callable[[], T], cancel: threading.Event) -> T:
-        """``work`` on the disk pool; it goes on to its next step when the client has gone."""
-        return await detached(self._disk.run(work), cancel.set)
 
     async def copy(self, request: Request) -> None:
         body = read_json(request, CopyRequest, "api.CopyRequest")
@@ -155,16 +144,3 @@ def _name(text: str, complaint: str) -> Name:
         return parse_name(text)
     except InvalidName as error:
         raise OllamaError(400, complaint) from error
-
-
-def _last(
-    steps: Iterator[dict[str, Any]], emit: Emit | None, cancel: threading.Event
-) -> dict[str, Any] | None:
-    """Take the steps; their records go to ``emit``, or the last of them is returned."""
-    last: dict[str, Any] = {}
-    for last in steps:
-        if cancel.is_set():
-            raise Cancelled
-        if emit is not None:
-            emit(last)
-    return last if emit is None else None

@@ -37,7 +37,12 @@ class BlobWriter:
         self._finished = False
         self.size = 0
 
-    def write(self, data: bytes) -> None:
+    @property
+    def digest(self) -> str:
+        """The digest of what was written so far."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def write(self, data: bytes | memoryview) -> None:
         """Add ``data``; raises OSError where the disk refuses it, after which only abort is left."""
         self._hash.update(data)
         self._file.write(data)
@@ -49,20 +54,12 @@ class BlobWriter:
         A whole blob of that digest that is already there is kept. On OSError the temporary file
         is removed before it is raised.
         """
-        digest = f"sha256:{self._hash.hexdigest()}"
+        digest = self.digest
         try:
             self._file.flush()
-            os.fchmod(self._file.fileno(), 0o644)
-            os.fsync(self._file.fileno())
-            self._file.close()
-            target = self._store.path(digest)
-            if self._store.size(digest) == self.size:
-                os.unlink(self._temporary)
-                os.utime(target)
-            else:
-                os.replace(self._temporary, target)
-                sync_directory(self._store.directory)
+            self._store.place(self._temporary, self._file.fileno(), digest)
             self._finished = True
+            self._file.close()
         except OSError:
             self.abort()
             raise
@@ -111,6 +108,32 @@ class BlobStore:
     def writer(self) -> BlobWriter:
         """A writer for one new blob, whose digest is known when it commits."""
         return BlobWriter(self)
+
+    def place(self, temporary: str | Path, descriptor: int, digest: str) -> None:
+        """Make the file ``temporary``, open as ``descriptor``, the blob ``digest``, which it must be.
+
+        A whole blob of that digest that is already there is kept, and ``temporary`` is removed.
+        Raises OSError, which leaves ``temporary`` to the caller.
+        """
+        os.fchmod(descriptor, 0o644)
+        os.fsync(descriptor)
+        if self.size(digest) == os.fstat(descriptor).st_size:
+            os.unlink(temporary)
+            os.utime(self.path(digest))
+        else:
+            os.replace(temporary, self.path(digest))
+            sync_directory(self.directory)
+
+    @contextmanager
+    def scratch(self, prefix: str) -> Iterator[Path]:
+        """A new file beside the blobs for another program to write, gone at the end of the block
+        unless it has become a blob. Where the process is killed, start-up maintenance removes it."""
+        descriptor, name = tempfile.mkstemp(prefix=prefix, dir=self.directory)
+        os.close(descriptor)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
     def put(self, data: bytes) -> tuple[str, int, bool]:
         """Store ``data``; returns digest, size and whether the blob is new."""

@@ -174,6 +174,25 @@ def read_header(path: Path, *, brief: bool = False) -> Header:
         return _read(reader, path, brief)
 
 
+def encoded_metadata(header: Header) -> dict[str, tuple[int, bytes]]:
+    """The number of its type and the bytes of every metadata value, as they stand in the file.
+
+    Raises GGUFError where the file has changed, OSError where it cannot be read.
+    """
+    encoded = {}
+    with _Reader(header.path) as reader:
+        reader.preamble()
+        reader.number("Q")
+        for _ in range(reader.number("Q")):
+            key = reader.string(MAX_KEY_BYTES)
+            start = reader.position
+            kind = reader.number("I")
+            reader.position = start
+            reader.value(key)
+            encoded[key] = (kind, reader.since(start + 4))
+    return encoded
+
+
 def _read(reader: "_Reader", path: Path, brief: bool) -> Header:
     version = reader.preamble()
     tensor_count = reader.number("Q")
@@ -276,6 +295,10 @@ class _Reader:
             raise GGUFError("the file ends within its header")
         self.position = start + count
         return start
+
+    def since(self, start: int) -> bytes:
+        """The bytes from ``start`` to where the cursor is."""
+        return self._map[start : self.position]
 
     def number(self, code: str) -> int:
         layout = _LAYOUTS[self.big_endian, code]

@@ -29,16 +29,30 @@ class LayerList:
     def __init__(self, blobs: BlobStore, pin: Callable[[str], None]) -> None:
         self._blobs = blobs
         self._pin = pin
-        self._entries: list[tuple[Layer, bool]] = []
+        self._entries: list[tuple[Layer, str]] = []
+        self._created: set[str] = set()
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         return tuple(layer for layer, _ in self._entries)
 
+    @property
+    def created(self) -> frozenset[str]:
+        """The digests of all blobs that were not there before, also of layers that were dropped, but
+        for those that are to be kept."""
+        return frozenset(self._created)
+
+    def keep(self, digests: Iterable[str]) -> None:
+        """These blobs belong to a model now."""
+        self._created.difference_update(digests)
+
     def statuses(self) -> Iterator[str]:
         """One line a layer, in manifest order."""
-        for layer, created in self._entries:
-            yield f"{'creating new' if created else 'using existing'} layer {layer.digest}"
+        for layer, status in self._entries:
+            yield status or f"{self._verb(layer.digest)} layer {layer.digest}"
+
+    def _verb(self, digest: str) -> str:
+        return "creating new" if digest in self._created else "using existing"
 
     def add_existing(self, media_type: str, digest: str, *, source: str = "", name: str = "") -> None:
         """Append a layer for a blob that must be there; OllamaError 500 where it is not."""
@@ -47,13 +61,34 @@ class LayerList:
         if size is None:
             raise OllamaError(500, f'blob "{digest}" not found')
         self._blobs.touch(digest)
-        self._entries.append((Layer(media_type, digest, size, source, name), False))
+        self._entries.append((Layer(media_type, digest, size, source, name), ""))
 
-    def append(self, media_type: str, data: bytes) -> None:
-        """Store ``data`` and append a layer for it."""
-        self._pin(digest_of(data))
-        digest, size, created = self._blobs.put(data)
-        self._entries.append((Layer(media_type, digest, size), created))
+    def append(self, media_type: str, data: bytes, *, status: str = "") -> None:
+        """Store ``data`` and append a layer for it, with a ``status`` line of its own or the usual one."""
+        digest, size = self.put(data)
+        self._entries.append((Layer(media_type, digest, size), status))
+
+    def put(self, data: bytes) -> tuple[str, int]:
+        """Store ``data``, which no layer has yet: its digest and size in bytes."""
+        self.announce(digest_of(data))
+        digest, size, _ = self._blobs.put(data)
+        return digest, size
+
+    def pin(self, digest: str) -> None:
+        """Keep a blob that is here until the creation ends."""
+        self._pin(digest)
+
+    def announce(self, digest: str) -> None:
+        """To be called before this blob is put into the store, for a layer to come."""
+        self._pin(digest)
+        if not self._blobs.exists(digest):
+            self._created.add(digest)
+
+    def swap(self, old: Layer, digest: str) -> None:
+        """Put the blob ``digest``, which is here, in the place of a layer."""
+        size = self._blobs.size(digest) or 0
+        new = Layer(old.media_type, digest, size)
+        self._entries = [(new, "") if entry[0] is old else entry for entry in self._entries]
 
     def replace(self, media_types: Sequence[str], data: bytes) -> None:
         """Drop the layers of ``media_types`` and append ``data`` as the first of these types."""
@@ -109,10 +144,13 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def licenses(value: Any) -> list[str]:
-    """The license texts of a request; OllamaError 400 where they are not texts."""
+    """The license texts of a request; OllamaError 500 where they are not texts.
+
+    Source of the status: ``spec/models-and-cli.md`` section 4.6.
+    """
     if value is None or value == "":
         return []
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise OllamaError(400, "license must be a string or an array of strings")
+        raise OllamaError(500, "license must be a string or an array of strings")
     return texts

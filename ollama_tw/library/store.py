@@ -193,6 +193,12 @@ class Store:
             with self._lock:
                 self._collect(digests)
 
+    def discard(self, digests: Iterable[str]) -> None:
+        """Remove those of ``digests``, which the caller has made for nothing, that no model uses and
+        nobody has pinned: also where blobs are to be kept that no model uses any more."""
+        with self._lock:
+            self._collect(digests)
+
     def copy(self, source: Name, destination: Name) -> None:
         """Give the model ``source`` the second name ``destination``; both are resolved first.
 

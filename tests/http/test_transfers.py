@@ -4,12 +4,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
+from ollama_tw.creations import Creations
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.http.app import Routes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.models import ModelRoutes
 from ollama_tw.http.site import make_site
 from ollama_tw.http.transfers import TransferRoutes, pulled_name
+from ollama_tw.library.create import Makers
 from tests.http.fakes import RawClient, connect
 from tests.library.ggufs import write_gguf
 from tests.registry.fakes import WEIGHTS, RegistryCase, reactor, serve, sha256
@@ -57,7 +59,9 @@ class TransferTests(RegistryCase):
         TransferRoutes(reactor, self.store, self.disk.run, pulls, pushes).register(routes)
         nobody: Any = None
         disk: WorkerPool = self.disk
-        ModelRoutes(reactor, self.store, disk, nobody, pulls, nobody).register(routes)
+        creations = Creations(reactor, self.store, self.disk.run, pulls, Makers())
+        self.addCleanup(creations.close)
+        ModelRoutes(reactor, self.store, disk, nobody, creations, nobody).register(routes)
         guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))
         self.site = make_site(routes.resource(), guard, reactor=reactor)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")

@@ -208,7 +208,11 @@ def test_projectors(maker: Maker) -> None:
     projector = write_gguf(
         maker.root / "p",
         architecture="clip",
-        metadata={"clip.has_vision_encoder": True, "clip.has_audio_encoder": True},
+        metadata={
+            "clip.has_vision_encoder": True,
+            "clip.has_audio_encoder": True,
+            "clip.projector_type": "mlp",
+        },
     )
     digest = maker.store.blobs.put(projector.read_bytes())[0]
     maker.make()

@@ -1,0 +1,29 @@
+"""Creating a model: from an installed one, from uploaded files, or as a stub of one that runs elsewhere.
+
+Source: ``spec/models-and-cli.md`` sections 4.1 to 4.9.
+"""
+
+from ollama_tw.library.create.flow import create
+from ollama_tw.library.create.makers import (
+    ConvertAdapter,
+    ConvertModel,
+    Makers,
+    NamedTemplate,
+    Quantize,
+    Write,
+)
+from ollama_tw.library.create.request import base_name, missing_base, target_name, validate
+
+__all__ = [
+    "ConvertAdapter",
+    "ConvertModel",
+    "Makers",
+    "NamedTemplate",
+    "Quantize",
+    "Write",
+    "base_name",
+    "create",
+    "missing_base",
+    "target_name",
+    "validate",
+]

@@ -1,0 +1,65 @@
+"""Makers that do their work in a moment, and note what they were asked."""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from ollama_tw.library.create import Write
+from ollama_tw.library.gguf import Header
+from tests.library.ggufs import write_gguf
+
+FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "Q4_K_S": 14, "Q4_K_M": 15, "BF16": 32}
+
+
+@dataclass(frozen=True)
+class Known:
+    name: str
+    template: str
+    stop: tuple[str, ...] = ()
+
+
+class FakeQuantizer:
+    """Writes the file of :func:`write_gguf` with another file type; ``fails`` is raised instead."""
+
+    def __init__(self, fails: Callable[[], None] = lambda: None) -> None:
+        self.asked: list[str] = []
+        self.closed = 0
+        self._fails = fails
+
+    def __call__(self, source: Path, target: Path, file_type: str) -> Generator[str, None, None]:
+        self.asked.append(file_type)
+        try:
+            yield "token_embd.weight"
+            yield ""
+            yield "output_norm.weight"
+            self._fails()
+            reader = gguf.GGUFReader(source)
+            architecture = reader.fields["general.architecture"].contents()
+            write_gguf(target, architecture=architecture, file_type=FILE_TYPES[file_type])
+        finally:
+            self.closed += 1
+
+
+class FakeConverter:
+    """Writes the file of :func:`write_gguf`; ``files`` are those that were converted."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self.files: dict[str, bytes] = {}
+        self.base = ""
+
+    def model(self, files: Mapping[str, Path], write: Write, *, file_type: str = "F16") -> None:
+        self._write(files, write, file_type=FILE_TYPES[file_type], chat_template="{{ chat }}")
+
+    def adapter(self, files: Mapping[str, Path], base: Header, write: Write) -> None:
+        self.base = base.architecture
+        self._write(files, write, metadata={"general.type": "adapter"})
+
+    def _write(self, files: Mapping[str, Path], write: Write, **fields: Any) -> None:
+        self.files = {path: file.read_bytes() for path, file in files.items()}
+        data = write_gguf(self._scratch / "converted", **fields).read_bytes()
+        write(data[:100])
+        write(memoryview(data)[100:])

@@ -1,0 +1,74 @@
+"""A store, what clients upload into it, and what came of a creation."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.create import Makers, create
+from ollama_tw.library.manifests import manifest_path
+from ollama_tw.library.names import parse_name
+from ollama_tw.library.store import Store
+from ollama_tw.wire.models import CreateRequest
+
+
+class Workshop:
+    """One store; ``makers`` are those of its creations, ``alive`` is called as they go on."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = Store(root / "models", prune=True)
+        self.store.open()
+        self.makers = Makers()
+        self.alive: Callable[[], None] = lambda: None
+
+    def upload(self, data: bytes | Path) -> str:
+        return self.store.blobs.put(data if isinstance(data, bytes) else data.read_bytes())[0]
+
+    def records(self, **fields: Any) -> list[dict[str, Any]]:
+        """The records of a creation; ``from_`` stands for ``from``."""
+        if "from_" in fields:
+            fields["from"] = fields.pop("from_")
+        request = msgspec.convert({"model": "m", **fields}, type=CreateRequest)
+        return list(create(self.store, request, makers=self.makers, alive=lambda: self.alive()))
+
+    def statuses(self, **fields: Any) -> list[str]:
+        return [record["status"] for record in self.records(**fields)]
+
+    def refusal(self, **fields: Any) -> tuple[int, str]:
+        """Status and text with which a creation fails; it leaves nothing behind."""
+        before = self.files()
+        with pytest.raises(OllamaError) as caught:
+            self.records(**fields)
+        assert self.files() == before
+        return caught.value.status, caught.value.message
+
+    def files(self) -> list[str]:
+        """Every file of the store."""
+        found = [path for path in self.store.root.rglob("*") if path.is_file()]
+        return sorted(str(path.relative_to(self.store.root)) for path in found)
+
+    def blobs(self) -> list[str]:
+        return sorted(os.listdir(self.store.blobs.directory))
+
+    def layers(self, name: str = "m") -> list[dict[str, Any]]:
+        data = manifest_path(self.store.root, parse_name(name)).read_bytes()
+        layers: list[dict[str, Any]] = json.loads(data)["layers"]
+        return layers
+
+    def kinds(self, name: str = "m") -> list[str]:
+        """The last words of the layers' media types."""
+        return [layer["mediaType"].rpartition(".")[2] for layer in self.layers(name)]
+
+    def config(self, name: str = "m") -> dict[str, Any]:
+        manifest = json.loads(manifest_path(self.store.root, parse_name(name)).read_bytes())
+        config: dict[str, Any] = json.loads(self.read(manifest["config"]["digest"]))
+        return config
+
+    def read(self, digest: str) -> bytes:
+        return self.store.blobs.path(digest).read_bytes()

@@ -1,0 +1,202 @@
+"""``quantize``: what is asked for, what is refused, what is told meanwhile."""
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.library.create import create
+from ollama_tw.wire.models import CreateRequest
+from tests.library.create.fakes import FakeConverter, FakeQuantizer
+from tests.library.create.making import Workshop
+from tests.library.ggufs import write_gguf
+
+ONLY = (500, "quantization is only supported for F16, BF16 and F32 models")
+
+
+@pytest.fixture
+def quantizer(shop: Workshop) -> FakeQuantizer:
+    quantizer = FakeQuantizer()
+    shop.makers = replace(shop.makers, quantize=quantizer)
+    return quantizer
+
+
+def test_the_progress_and_the_layer(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
+    records = shop.records(files={"tiny.gguf": tiny}, quantize="q4_k_m", system="Hi.")
+    size = shop.store.blobs.size(tiny)
+    model, system = shop.layers()
+    told = {
+        "status": "quantizing F16 model to Q4_K_M",
+        "digest": "0000000000000000000",
+        "total": size,
+    }
+    assert records == [
+        {"status": "parsing GGUF"},
+        told,
+        {**told, "completed": 256},
+        {**told, "completed": size},
+        {"status": "verifying conversion"},
+        {"status": f"creating new layer {model['digest']}"},
+        {"status": f"creating new layer {system['digest']}"},
+        {"status": "writing manifest"},
+        {"status": "success"},
+    ]
+    assert model["digest"] != tiny
+    assert "from" not in model
+    assert shop.config()["file_type"] == "Q4_K_M"
+    assert quantizer.asked == ["Q4_K_M"]
+    assert all(len(name) == 71 for name in shop.blobs())
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "wanted"),
+    [
+        ("quantize", "q4_k", "Q4_K_M"),
+        ("quantization", "Q8_0", "Q8_0"),
+        ("quantize", "q4_K_s", "Q4_K_S"),
+        ("quantize", "bf16", "BF16"),
+        ("quantize", "F32", "F32"),
+    ],
+)
+def test_the_types(
+    shop: Workshop, quantizer: FakeQuantizer, tiny: str, field: str, text: str, wanted: str
+) -> None:
+    shop.statuses(files={"tiny.gguf": tiny}, **{field: text})
+    assert quantizer.asked == [wanted]
+
+
+def test_an_installed_model_is_quantized(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
+    shop.statuses(model="base", files={"tiny.gguf": tiny}, system="Hi.")
+    statuses = shop.statuses(model="small", from_="base", quantize="q8_0")
+    assert statuses[0] == "quantizing F16 model to Q8_0"
+    assert shop.kinds("small") == ["model", "system"]
+    assert shop.config("small")["file_type"] == "Q8_0"
+    assert shop.layers("base")[0]["digest"] == tiny
+
+
+def test_the_same_type_is_no_work(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
+    statuses = shop.statuses(files={"tiny.gguf": tiny}, quantize="f16")
+    assert statuses == [
+        "parsing GGUF",
+        "validating GGUF model",
+        f"using existing layer {tiny}",
+        "writing manifest",
+        "success",
+    ]
+    assert quantizer.asked == []
+
+
+def test_what_cannot_be_quantized(shop: Workshop, quantizer: FakeQuantizer, tmp_path: Path) -> None:
+    for file_type in (0, 7, 15, 99):
+        digest = shop.upload(write_gguf(tmp_path / "m", file_type=file_type))
+        assert shop.refusal(files={"m.gguf": digest}, quantize="f16") == ONLY
+    for text, named in (("q5_k_m", "Q5_K_M"), ("4", "4")):
+        assert shop.refusal(files={"m.gguf": digest}, quantize=text) == (
+            500,
+            f"unsupported quantization type {named} - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0",
+        )
+    assert quantizer.asked == []
+
+
+def test_without_a_quantizer(shop: Workshop, tiny: str) -> None:
+    fault = (500, "llama-quantize unavailable: this server has no quantizer")
+    assert shop.refusal(files={"m.gguf": tiny}, quantize="q8_0") == fault
+
+
+def test_a_quantizer_that_fails(shop: Workshop, tiny: str) -> None:
+    def fail() -> None:
+        raise OllamaError(500, "llama-quantize failed: so")
+
+    shop.makers = replace(shop.makers, quantize=FakeQuantizer(fail))
+    assert shop.refusal(files={"m.gguf": tiny}, quantize="q8_0") == (500, "llama-quantize failed: so")
+
+
+def test_a_quantizer_that_finds_no_space(shop: Workshop, tiny: str) -> None:
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shop.makers = replace(shop.makers, quantize=FakeQuantizer(fail))
+    assert shop.refusal(files={"m.gguf": tiny}, quantize="q8_0") == (
+        500,
+        "the model store cannot be used: no space left on device",
+    )
+
+
+def test_a_result_that_is_another_model(shop: Workshop, tiny: str) -> None:
+    class Cheat(FakeQuantizer):
+        def __call__(self, source, target, file_type):  # type: ignore[no-untyped-def]
+            yield "x"
+            if file_type == "Q8_0":
+                target.write_bytes(b"GGUF\3\0\0\0" + bytes(16))
+
+    shop.makers = replace(shop.makers, quantize=Cheat())
+    assert shop.refusal(files={"m.gguf": tiny}, quantize="q8_0") == (
+        500,
+        "llama-quantize failed: the result has other tensors than the model",
+    )
+    assert shop.refusal(files={"m.gguf": tiny}, quantize="q4_k") == (
+        500,
+        "llama-quantize failed: the file is empty",
+    )
+
+
+def test_a_client_that_leaves(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
+    before = shop.files()
+    request = CreateRequest(model="m", files={"m.gguf": tiny}, quantize="q8_0", system="x")
+    records = create(shop.store, request, makers=shop.makers)
+    while next(records)["status"] != "quantizing F16 model to Q8_0":
+        pass
+    assert len(shop.files()) == len(before) + 1
+    records.close()
+    assert (quantizer.closed, shop.files()) == (1, before)
+
+
+def test_work_that_nobody_waits_for_any_more(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
+    before = shop.files()
+
+    def alive() -> None:
+        if quantizer.asked:
+            raise Cancelled
+
+    shop.alive = alive
+    with pytest.raises(Cancelled):
+        shop.records(files={"m.gguf": tiny}, quantize="q8_0", system="x")
+    assert (quantizer.closed, shop.files()) == (1, before)
+
+
+def test_a_draft_is_quantized_by_its_own_field(
+    shop: Workshop, quantizer: FakeQuantizer, tiny: str, tmp_path: Path
+) -> None:
+    draft = shop.upload(write_gguf(tmp_path / "d", architecture="gemma"))
+    files = {"files": {"m.gguf": tiny}, "draft_files": {"d.gguf": draft}}
+    statuses = shop.statuses(**files, draft_quantize="q8_0")
+    assert statuses.count("quantizing F16 model to Q8_0") == 3
+    assert [layer["digest"] in (tiny, draft) for layer in shop.layers()] == [True, False]
+    assert shop.config()["file_type"] == "F16"
+    shop.statuses(model="n", **files, quantize="q8_0")
+    assert [layer["digest"] in (tiny, draft) for layer in shop.layers("n")] == [False, True]
+    small = shop.upload(write_gguf(tmp_path / "d", file_type=15))
+    assert shop.refusal(files={"m.gguf": tiny}, draft_files={"d": small}, draft_quantize="Q8_0") == (
+        500,
+        "draft quantization requires an unquantized draft model, got Q4_K_M",
+    )
+
+
+def test_a_model_is_converted_to_the_type_that_is_wanted(
+    shop: Workshop, quantizer: FakeQuantizer, tmp_path: Path
+) -> None:
+    shop.makers = replace(shop.makers, convert_model=FakeConverter(tmp_path).model)
+    files = {"model.safetensors": shop.upload(b"weights")}
+    for wanted, label in (("F32", "unknown"), ("bf16", "BF16"), ("f16", "F16")):
+        assert shop.statuses(files=files, quantize=wanted)[0] == "converting model"
+        assert shop.config()["file_type"] == label
+    assert quantizer.asked == []
+    statuses = shop.statuses(files=files, quantize="q8_0")
+    assert statuses[:2] == ["converting model", "quantizing F16 model to Q8_0"]
+    assert shop.config()["file_type"] == "Q8_0"
+    # Neither the file between nor those of the models that were replaced.
+    assert len(shop.blobs()) == 3
+    assert shop.refusal(files=files, quantize="x")[1].startswith("unsupported quantization type X - ")

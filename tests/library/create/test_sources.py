@@ -1,0 +1,290 @@
+"""Adapters, drafts, projectors, safetensors and detected templates."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy
+import pytest
+
+from ollama_tw.errors import Cancelled
+from ollama_tw.library.names import parse_name
+from tests.library.create.fakes import FakeConverter, Known
+from tests.library.create.making import Workshop
+from tests.library.ggufs import METADATA, write_gguf
+
+CLIP = {"clip.has_vision_encoder": True}
+
+
+@pytest.fixture
+def converter(shop: Workshop, tmp_path: Path) -> FakeConverter:
+    converter = FakeConverter(tmp_path)
+    shop.makers = replace(shop.makers, convert_model=converter.model, convert_adapter=converter.adapter)
+    return converter
+
+
+# ---------------------------------------------------------------------------------- safetensors
+
+
+def test_safetensors_are_converted(shop: Workshop, converter: FakeConverter) -> None:
+    weights, config = shop.upload(b"weights"), shop.upload(b"{}")
+    files = {"model.safetensors": weights, "sub/config.json": config.replace(":", "-")}
+    statuses = shop.statuses(files=files)
+    (layer,) = shop.layers()
+    assert statuses == [
+        "converting model",
+        f"creating new layer {layer['digest']}",
+        "writing manifest",
+        "success",
+    ]
+    assert converter.files == {"model.safetensors": b"weights", "sub/config.json": b"{}"}
+    assert "from" not in layer
+    assert (shop.config()["model_family"], shop.config()["file_type"]) == ("llama", "F16")
+
+
+def test_safetensors_without_a_converter(shop: Workshop) -> None:
+    files = {"model.safetensors": shop.upload(b"weights")}
+    fault = (400, "converting safetensors files is not supported; upload a GGUF file")
+    assert shop.refusal(files=files) == fault
+    missing = "sha256:" + "0" * 64
+    assert shop.refusal(files={"model.safetensors": missing}) == (500, f'blob "{missing}" not found')
+
+
+def test_a_conversion_that_nobody_waits_for_leaves_nothing(shop: Workshop, tmp_path: Path) -> None:
+    gone = False
+
+    def alive() -> None:
+        if gone:
+            raise Cancelled
+
+    def convert(files: Any, write: Any, *, file_type: str = "F16") -> None:
+        nonlocal gone
+        write(b"GGUF")
+        gone = True
+        write(b"more")
+
+    shop.makers = replace(shop.makers, convert_model=convert)
+    shop.alive = alive
+    files = {"model.safetensors": shop.upload(b"weights")}
+    before = shop.files()
+    with pytest.raises(Cancelled):
+        shop.records(files=files)
+    assert shop.files() == before
+
+
+# ------------------------------------------------------------------------------------- adapters
+
+
+def test_a_safetensors_adapter(shop: Workshop, converter: FakeConverter, tiny: str) -> None:
+    files = {"adapter_config.json": shop.upload(b"{}"), "adapter_model.safetensors": shop.upload(b"lora")}
+    statuses = shop.statuses(files={"m.gguf": tiny}, adapters=files)
+    assert statuses[:3] == ["parsing GGUF", "converting adapter", "validating GGUF model"]
+    assert shop.kinds() == ["model", "adapter"]
+    assert converter.base == "llama"
+    assert converter.files["adapter_model.safetensors"] == b"lora"
+    shop.statuses(model="child", from_="m")
+    assert shop.kinds("child") == ["model", "adapter"]
+
+
+def test_faults_of_adapters_are_all_the_clients(shop: Workshop, tiny: str, tmp_path: Path) -> None:
+    files = {"files": {"m.gguf": tiny}}
+    lora = shop.upload(write_gguf(tmp_path / "a", metadata={"general.type": "adapter"}))
+    missing = "sha256:" + "0" * 64
+    text = shop.upload(b"text")
+    for adapters, fault in (
+        ({"a.gguf": lora, "b.gguf": lora}, "only one adapter is currently supported"),
+        ({"a.gguf": tiny}, "the adapter is not a GGUF adapter file"),
+        ({"a.gguf": text}, "supplied file was not in GGUF format"),
+        ({"a.gguf": missing}, f'blob "{missing}" not found'),
+        ({"a.txt": text}, "unknown type"),
+        (
+            {"a.safetensors": text},
+            "converting safetensors adapters is not supported; upload a GGUF file",
+        ),
+    ):
+        assert shop.refusal(**files, adapters=adapters) == (400, fault)
+    only = {"p.gguf": shop.upload(write_gguf(tmp_path / "p", architecture="clip", metadata=CLIP))}
+    assert shop.refusal(files=only, adapters={"a.safetensors": text}) == (400, "no base model was found")
+
+
+# --------------------------------------------------------------------------------------- drafts
+
+
+def test_a_draft_is_stored_and_handed_down(shop: Workshop, tiny: str, tmp_path: Path) -> None:
+    draft = shop.upload(write_gguf(tmp_path / "d", architecture="gemma"))
+    statuses = shop.statuses(files={"m.gguf": tiny}, draft_files={"sub/d.gguf": draft})
+    assert statuses[:3] == ["parsing GGUF", "parsing GGUF", "validating GGUF model"]
+    assert [(layer["digest"], layer["from"]) for layer in shop.layers()] == [
+        (tiny, "m.gguf"),
+        (draft, "sub/d.gguf"),
+    ]
+    assert shop.kinds() == ["model", "draft"]
+    described = {"model_format": "gguf", "architecture": "gemma"}
+    assert shop.config()["draft"] == described
+    assert shop.config()["model_families"] == ["llama"]
+    shop.statuses(model="child", from_="m")
+    assert shop.kinds("child") == ["model", "draft"]
+    assert shop.config("child")["draft"] == described
+    shop.statuses(model="child", from_="m", draft_files={"t.gguf": tiny})
+    assert [(layer["digest"], layer["from"]) for layer in shop.layers("child")] == [
+        (tiny, "m:latest"),
+        (tiny, "t.gguf"),
+    ]
+    assert shop.config("child")["draft"]["architecture"] == "llama"
+
+
+def test_faults_of_drafts(shop: Workshop, tiny: str, tmp_path: Path) -> None:
+    projector = shop.upload(write_gguf(tmp_path / "p", architecture="clip", metadata=CLIP))
+    text = shop.upload(b"text")
+    missing = "sha256:" + "0" * 64
+    for files, fault in (
+        ({"a.gguf": tiny, "b.gguf": tiny}, "only one draft model is currently supported"),
+        ({"p.gguf": projector}, "the draft is not a GGUF model file"),
+        ({"t.gguf": text}, "supplied file was not in GGUF format"),
+        ({"t": text}, "unknown type"),
+        ({"t.gguf": missing}, f'blob "{missing}" not found'),
+    ):
+        assert shop.refusal(files={"m.gguf": tiny}, draft_files=files) == (400, fault)
+    assert shop.refusal(files={"m.gguf": tiny}, draft_files={"../d": tiny}) == (
+        400,
+        "file path must be relative",
+    )
+    assert shop.refusal(files={"m.gguf": tiny}, draft_files={"d": ""}) == (400, "invalid digest format")
+
+
+# ----------------------------------------------------------------------------------- projectors
+
+
+def test_an_old_projector_gets_its_type(shop: Workshop, tiny: str, tmp_path: Path) -> None:
+    old = write_gguf(tmp_path / "p.gguf", architecture="clip", metadata=CLIP)
+    digest = shop.upload(old)
+    statuses = shop.statuses(files={"m.gguf": tiny, "p.gguf": digest})
+    _, projector = shop.layers()
+    assert statuses == [
+        "parsing GGUF",
+        "parsing GGUF",
+        "validating GGUF model",
+        "updating GGUF projector metadata",
+        f"using existing layer {tiny}",
+        f"creating new layer {projector['digest']}",
+        "writing manifest",
+        "success",
+    ]
+    assert shop.kinds() == ["model", "projector"]
+    new = gguf.GGUFReader(shop.store.blobs.path(projector["digest"]))
+    was = gguf.GGUFReader(old)
+    assert new.fields["clip.projector_type"].contents() == "mlp"
+    for key in was.fields.keys() - {"GGUF.kv_count"}:
+        assert new.fields[key].contents() == was.fields[key].contents()
+    assert [(t.name, t.data.tolist()) for t in new.tensors] == [
+        (t.name, t.data.tolist()) for t in was.tensors
+    ]
+
+
+@pytest.mark.parametrize("key", ["clip.projector_type", "clip.vision.projector_type"])
+def test_a_projector_with_a_type_stays_as_it_is(shop: Workshop, tmp_path: Path, key: str) -> None:
+    digest = shop.upload(write_gguf(tmp_path / "p", architecture="clip", metadata={**CLIP, key: "pixtral"}))
+    shop.statuses(files={"p.gguf": digest})
+    assert shop.layers()[0]["digest"] == digest
+
+
+def test_a_model_with_eyes_of_its_own_is_not_said_to_be_validated(shop: Workshop, tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "v.gguf", "gemma3")
+    writer.add_block_count(1)
+    writer.add_tensor("v.patch_embd.weight", numpy.zeros(32, dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    statuses = shop.statuses(files={"v.gguf": shop.upload(tmp_path / "v.gguf")})
+    assert statuses[:2] == ["parsing GGUF", f"using existing layer {shop.layers()[0]['digest']}"]
+
+
+# ------------------------------------------------------------------------------------ templates
+
+
+@pytest.fixture
+def chatty(shop: Workshop, tmp_path: Path) -> str:
+    """A model whose chat template stands for ``known``, and detection that knows it."""
+    known = {"{{ chat }}": Known("known", "{{ .Prompt }}", ("<b>", "<e>")), "x": Known("bare", "bare")}
+    shop.makers = replace(shop.makers, detect_template=known.get)
+    return shop.upload(write_gguf(tmp_path / "c", chat_template="{{ chat }}"))
+
+
+def test_a_known_chat_template_is_replaced(shop: Workshop, chatty: str) -> None:
+    statuses = shop.statuses(files={"c.gguf": chatty}, parameters={"seed": 1})
+    assert shop.kinds() == ["model", "template", "params"]
+    model, template, params = shop.layers()
+    assert statuses[2:] == [
+        f"using existing layer {model['digest']}",
+        "using autodetected template known",
+        f"creating new layer {params['digest']}",
+        "writing manifest",
+        "success",
+    ]
+    assert shop.read(template["digest"]) == b"{{ .Prompt }}"
+    assert shop.read(params["digest"]) == b'{"seed":1,"stop":["\\u003cb\\u003e","\\u003ce\\u003e"]}\n'
+
+
+def test_the_clients_template_wins_and_the_stops_stay(shop: Workshop, chatty: str) -> None:
+    statuses = shop.statuses(files={"c.gguf": chatty}, template="mine")
+    assert "using autodetected template known" not in statuses
+    assert shop.kinds() == ["model", "template", "params"]
+    assert [shop.read(layer["digest"]) for layer in shop.layers()[1:]] == [
+        b"mine",
+        b'{"stop":["\\u003cb\\u003e","\\u003ce\\u003e"]}\n',
+    ]
+    # Nor does the blob of the one that nobody uses stay.
+    assert len(shop.blobs()) == 4
+
+
+def test_what_is_not_looked_at(shop: Workshop, chatty: str, tmp_path: Path) -> None:
+    bare = shop.upload(write_gguf(tmp_path / "b", chat_template="x"))
+    shop.statuses(model="bare", files={"c.gguf": bare})
+    assert shop.kinds("bare") == ["model", "template"]
+    shop.makers = replace(shop.makers, detect_template=lambda text: None)
+    shop.statuses(model="base", files={"c.gguf": chatty})
+    assert shop.kinds("base") == ["model"]
+    shop.makers = replace(shop.makers, detect_template=lambda text: Known("never", "never"))
+    shop.statuses(model="child", from_="base")
+    assert shop.kinds("child") == ["model"]
+
+
+# ----------------------------------------------------------------------- from, and other matters
+
+
+def test_from_wins_over_files(shop: Workshop, tiny: str, tmp_path: Path) -> None:
+    shop.statuses(model="base", files={"m.gguf": tiny})
+    other = shop.upload(write_gguf(tmp_path / "o", architecture="gemma", metadata=METADATA))
+    shop.statuses(from_="base", files={"o.gguf": other})
+    assert [layer["digest"] for layer in shop.layers()] == [tiny]
+
+
+def test_a_model_of_tensors_is_handed_down_as_it_is(shop: Workshop) -> None:
+    kind = "application/vnd.ollama.image."
+    blobs = {name: shop.store.blobs.put(name.encode()) for name in ("config.json", "a.weight")}
+    config, size, _ = shop.store.blobs.put(b'{"model_format":"safetensors","capabilities":["completion"]}')
+    layers = [
+        {"mediaType": kind + last, "digest": blobs[name][0], "size": blobs[name][1], "name": name}
+        for last, name in (("json", "config.json"), ("tensor", "a.weight"))
+    ]
+    manifest = {
+        "schemaVersion": 2,
+        "config": {
+            "mediaType": "application/vnd.docker.container.image.v1+json",
+            "digest": config,
+            "size": size,
+        },
+        "layers": layers,
+    }
+    shop.store.commit(parse_name("mlx"), json.dumps(manifest).encode())
+    shop.statuses(from_="mlx", system="Hi.")
+    assert [(layer.get("name"), layer.get("from")) for layer in shop.layers()] == [
+        ("config.json", "mlx:latest"),
+        ("a.weight", "mlx:latest"),
+        (None, None),
+    ]
+    assert shop.config()["model_format"] == "safetensors"
+    assert shop.config()["capabilities"] == ["completion"]

@@ -1,0 +1,114 @@
+"""Stubs of models that another server runs."""
+
+from pathlib import Path
+
+import pytest
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.create.stubs import normal_host
+from tests.library.create.making import Workshop
+from tests.library.ggufs import write_gguf
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("/api/x/../y", "http://localhost:11434/api/y"),
+        ("/", "http://localhost:11434"),
+        ("example.com", "http://example.com:11434"),
+        ("example.com:80", "http://example.com:80"),
+        ("https://example.com", "https://example.com:11434"),
+        ("https://example.com:443//a//b/./c/", "https://example.com:443/a/b/c"),
+        ("http://example.com/", "http://example.com:11434"),
+        ("ollama.com", "https://ollama.com:443"),
+        ("http://ollama.com", "https://ollama.com:443"),
+        ("https://ollama.com/", "https://ollama.com:443"),
+        ("ollama.com:8080", "http://ollama.com:8080"),
+        ("[::1]", "http://[::1]:11434"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_hosts(text: str, url: str) -> None:
+    assert normal_host(text) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://",
+        "http://h:port",
+        "http://h:99999",
+        "http://[::1",
+        "ftp://h",
+        "file:///etc/passwd",
+        "http://user:secret@h",
+        "http://h/?token=1",
+        "http://h#x",
+        "a b",
+        "h\r\nX: 1",
+    ],
+)
+def test_hosts_that_are_none(shop: Workshop, text: str) -> None:
+    with pytest.raises(OllamaError, match="bad remote"):
+        normal_host(text)
+    assert shop.refusal(from_="llama3", remote_host=text) == (400, "bad remote")
+
+
+@pytest.mark.parametrize(
+    ("fields", "host", "model"),
+    [
+        ({"from_": "gpt-oss:20b-cloud"}, "https://ollama.com:443", "gpt-oss:20b"),
+        ({"from_": "gpt-oss:cloud"}, "https://ollama.com:443", "gpt-oss"),
+        ({"from_": "Llama3", "remote_host": "box"}, "http://box:11434", "Llama3"),
+        ({"from_": "me/x:cloud", "remote_host": "http://box:1/"}, "http://box:1", "me/x"),
+    ],
+)
+def test_a_stub_has_an_address_and_no_weights(
+    shop: Workshop, tiny: str, fields: dict[str, str], host: str, model: str
+) -> None:
+    statuses = shop.statuses(
+        **fields,
+        system="Be brief.",
+        files={"tiny.gguf": tiny},
+        adapters={"a.gguf": tiny},
+        quantize="q8_0",
+        info={"capabilities": ["completion"], "context_length": 131072},
+    )
+    assert statuses[1:] == ["writing manifest", "success"]
+    assert shop.kinds() == ["system"]
+    assert shop.config() == {
+        "model_format": "",
+        "model_family": "",
+        "model_families": None,
+        "model_type": "",
+        "file_type": "",
+        "remote_host": host,
+        "remote_model": model,
+        "capabilities": ["completion"],
+        "context_length": 131072,
+        "architecture": "amd64",
+        "os": "linux",
+    }
+
+
+def test_a_stub_has_no_draft(shop: Workshop, tiny: str) -> None:
+    fault = (400, "DRAFT cannot be used with remote models")
+    assert shop.refusal(from_="x:cloud", draft_files={"d.gguf": tiny}) == fault
+    shop.statuses(model="stub", from_="x:cloud")
+    assert shop.refusal(from_="stub", draft_files={"d.gguf": tiny}) == fault
+
+
+def test_a_model_made_from_a_stub_runs_where_that_runs(shop: Workshop) -> None:
+    shop.statuses(model="stub", from_="big", remote_host="box", system="One.", parameters={"seed": 1})
+    shop.statuses(model="child", from_="stub", system="Two.")
+    config = shop.config("child")
+    assert (config["remote_host"], config["remote_model"]) == ("http://box:11434", "big")
+    assert shop.kinds("child") == ["system", "params"]
+    assert shop.read(shop.layers("child")[0]["digest"]) == b"Two."
+
+
+def test_a_real_model_is_not_taken_for_a_stub(shop: Workshop, tmp_path: Path) -> None:
+    shop.statuses(model="base", files={"m.gguf": shop.upload(write_gguf(tmp_path / "b.gguf"))})
+    shop.statuses(from_="base:local")
+    assert "remote_host" not in shop.config()
+    assert shop.refusal(from_="a/b/c/d:cloud") == (400, "invalid model name")
