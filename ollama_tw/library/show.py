@@ -13,7 +13,7 @@ from ollama_tw.library.ggml import UNKNOWN_FILE_TYPE
 from ollama_tw.library.gguf import ArrayRef, Header, is_byte_array
 from ollama_tw.library.gotext import json_numbers
 from ollama_tw.library.model import Model
-from ollama_tw.library.modelfile import modelfile_text, parameters_text
+from ollama_tw.library.modelfile.description import modelfile_text, parameters_text
 from ollama_tw.library.rendering import PromptPath, Rendering, choose_rendering
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE, TemplateTraits, scan_template
 from ollama_tw.wire.timestamps import rfc3339

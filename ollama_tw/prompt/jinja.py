@@ -66,6 +66,14 @@ class ChatTemplate:
         }
         return self._render(template_messages(messages, self._shape), now, variables)
 
+    @property
+    def has_system_role(self) -> bool:
+        """Whether system messages are shown as such; else their text goes before the next user's.
+
+        Raises :class:`~ollama_tw.prompt.budget.LimitExceeded` where it takes too much to find out.
+        """
+        return self._shape.system_role
+
     @functools.cached_property
     def _shape(self) -> Shape:
         """The shape of messages, with what only trial renderings show.

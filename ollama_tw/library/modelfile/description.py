@@ -1,5 +1,11 @@
 """The Modelfile that ``/api/show`` writes, and the text of a model's parameters.
 
+The Modelfile is read back as the same model, with these exceptions. The form has no place for
+characters that cannot be printed, for some texts with triple quotes (see ``values``), for the fields of
+messages other than role and text, and for parameters that Ollama's options do not have. The text says
+nothing of ``requires``, ``info`` and licences without text; and a model without a template of its own is
+given the default one, as in Ollama.
+
 Pure. Source: ``spec/models-and-cli.md`` section 5.2.
 """
 
@@ -8,6 +14,7 @@ from typing import Any
 
 from ollama_tw.library.gotext import format_literal, format_value
 from ollama_tw.library.model import Model
+from ollama_tw.library.modelfile.values import quote, quote_loosely
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE
 
 _KEY_WIDTH = 30
@@ -71,6 +78,7 @@ def _values(value: Any) -> list[Any]:
 
 
 def _quoted(text: str) -> str:
-    if "\n" in text or text.startswith(" ") or text.endswith(" "):
-        return f'"""{text}"""' if '"' in text else f'"{text}"'
-    return text
+    try:
+        return quote(text)
+    except ValueError:
+        return quote_loosely(text)

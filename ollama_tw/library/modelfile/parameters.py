@@ -1,0 +1,89 @@
+"""The types of a Modelfile's parameters.
+
+Pure. Source: ``spec/models-and-cli.md`` section 6.3.
+"""
+
+import math
+import re
+import struct
+from typing import Final
+
+from ollama_tw.library.modelfile.parser import ModelfileError
+
+INTEGERS: Final = frozenset({
+    "num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu",
+    "main_gpu", "num_thread", "draft_num_predict",
+})  # fmt: skip
+FLOATS: Final = frozenset({
+    "top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty",
+})  # fmt: skip
+BOOLEANS: Final = frozenset({"use_mmap"})
+LISTS: Final = frozenset({"stop"})
+DEPRECATED: Final = frozenset({
+    "penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock", "mirostat",
+    "mirostat_tau", "mirostat_eta",
+})  # fmt: skip
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+_MAX_DIGITS = 400
+# Above this not every whole number is a float, so that a float does not tell which one was meant.
+_EXACT = 2**53
+_MAX_FLOAT32 = (2 - 2**-24) * 2.0**127
+
+
+def parse_parameter(key: str, text: str) -> int | float | bool | str:
+    """The value of the parameter ``key``; for one of :data:`LISTS`, one of its texts.
+
+    A whole number may be written with an exponent (``1.048576e+06``): ``show`` writes large ones so,
+    and Ollama then cannot read its own Modelfile. Floats have the precision of 32 bits. Raises
+    ModelfileError.
+    """
+    if key in INTEGERS:
+        return _integer(text)
+    if key in FLOATS:
+        return _float(text)
+    if key in BOOLEANS:
+        if text not in _TRUE | _FALSE:
+            raise ModelfileError(f"invalid bool value [{text}]")
+        return text in _TRUE
+    if key in LISTS:
+        return text
+    raise ModelfileError(f"unknown parameter '{key}'")
+
+
+def _integer(text: str) -> int:
+    number: int | None = None
+    if len(text) <= _MAX_DIGITS:
+        if _INTEGER.fullmatch(text):
+            number = int(text)
+        elif _FLOAT.fullmatch(text) and (value := float(text)).is_integer() and abs(value) <= _EXACT:
+            number = int(value)
+    if number is None or not -(2**63) <= number < 2**63:
+        raise ModelfileError(f"invalid int value [{text}]")
+    return number
+
+
+def _float(text: str) -> float:
+    try:
+        if not _FLOAT.fullmatch(text):
+            raise ValueError
+        return _shortest(_as_float32(float(text)))
+    except (ValueError, OverflowError) as error:
+        raise ModelfileError(f"invalid float value [{text}]") from error
+
+
+def _as_float32(value: float) -> float:
+    """The nearest float of 32 bits; raises OverflowError beyond their range."""
+    if math.isinf(value):
+        raise OverflowError
+    result: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return result
+
+
+def _shortest(single: float) -> float:
+    """The number of fewest digits that is ``single`` in 32 bits: 0.7 and not 0.699999988079071."""
+    candidates = (float(f"{single:.{digits}g}") for digits in range(1, 10))
+    return next(value for value in candidates if abs(value) < _MAX_FLOAT32 and _as_float32(value) == single)

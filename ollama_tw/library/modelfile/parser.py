@@ -1,0 +1,155 @@
+"""The text of a Modelfile, read into commands.
+
+Pure. Source: ``spec/models-and-cli.md`` sections 6.1 and 6.2.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ollama_tw.library.modelfile.values import BLANKS, ValueReader, printable, split_lines
+
+FROM: Final = "model"
+"""The name under which a FROM command is kept; ``PARAMETER model x`` is the same command."""
+MESSAGE: Final = "message"
+PARAMETER: Final = "parameter"
+ROLES: Final = ("system", "user", "assistant")
+
+_WORDS = (
+    "from", "license", "template", "system", "adapter", "draft", "renderer", "parser", PARAMETER, MESSAGE,
+    "requires",
+)  # fmt: skip
+COMMANDS: Final = frozenset({FROM, *_WORDS} - {"from", PARAMETER})
+"""The names of all commands but those that set a parameter."""
+
+_ENCODINGS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# A command's first character may be anything that does not begin a comment; it is judged with the word.
+_WORD = re.compile(r".[A-Za-z]*")
+_KEY = re.compile(r"[A-Za-z0-9_]*")
+_ROLE = re.compile(r"[A-Za-z]*")
+_END_OF_FILE = "unexpected EOF"
+
+
+class ModelfileError(ValueError):
+    """A Modelfile that cannot be read or followed; the text is for the user.
+
+    ``line`` counts from 1, and is None where the fault has no place in the file.
+    """
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message if line is None else f"(line {line}): {message}")
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    ``name`` is one of :data:`COMMANDS`, else the key of a parameter, of which none but letters, digits
+    and ``_`` is sure. The value of a message is ``role: text``.
+    """
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line, its number, and the ``\\r`` or ``\\n`` after it, "" at the end of the file."""
+
+    number: int
+    text: str
+    newline: str
+
+
+def parse_modelfile(source: str | bytes) -> tuple[Command, ...]:
+    """The commands of a Modelfile, in order.
+
+    Bytes are UTF-8, or UTF-16 if they begin with its byte order mark. Raises ModelfileError; one of the
+    commands must be FROM.
+    """
+    text = _decode(source) if isinstance(source, bytes) else source.removeprefix("\ufeff")
+    commands = tuple(_commands(text))
+    if not any(command.name == FROM for command in commands):
+        raise ModelfileError("no FROM line")
+    return commands
+
+
+def _decode(data: bytes) -> str:
+    for mark, encoding in _ENCODINGS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "replace")
+    return data.decode("utf-8", "replace")
+
+
+def _commands(text: str) -> Iterator[Command]:
+    lines = (_Line(number, *line) for number, line in enumerate(split_lines(text), 1))
+    for line in lines:
+        begin = len(line.text) - len(line.text.lstrip(BLANKS))
+        if begin == len(line.text) or line.text[begin] == "#":
+            continue
+        word, position = _word(line, begin)
+        name, role = word, ""
+        if word == "from":
+            name = FROM
+        elif word == PARAMETER:
+            name, position = _argument(line, position, _KEY)
+        elif word == MESSAGE:
+            role, position = _argument(line, position, _ROLE)
+            if role not in ROLES:
+                raise ModelfileError(
+                    'message role must be one of "system", "user", or "assistant"', line.number
+                )
+        value = _value(line.text[position:], line, lines)
+        yield Command(name, f"{role}: {value}" if role else value)
+
+
+def _word(line: _Line, begin: int) -> tuple[str, int]:
+    """The command's word in lower case, and where what follows the blank after it begins."""
+    match = _WORD.match(line.text, begin)
+    end = match.end() if match else begin
+    if end == len(line.text):
+        if not line.newline:
+            raise ModelfileError(_END_OF_FILE)
+        # The newline after the word is the fault, and it counts as read.
+        raise _invalid_command(line.number + 1)
+    word = printable(line.text[begin:end]).lower()
+    if line.text[end] not in BLANKS or word not in _WORDS:
+        raise _invalid_command(line.number)
+    return word, end + 1
+
+
+def _invalid_command(line: int) -> ModelfileError:
+    words = ", ".join(f'"{word}"' for word in _WORDS[:-1])
+    return ModelfileError(f'command must be one of {words}, or "{_WORDS[-1]}"', line)
+
+
+def _argument(line: _Line, begin: int, form: re.Pattern[str]) -> tuple[str, int]:
+    """What stands between a command and its value, and where the value begins."""
+    match = form.match(line.text, begin)
+    end = match.end() if match else begin
+    argument = line.text[begin:end]
+    if end == len(line.text) and not line.newline:
+        raise ModelfileError(_END_OF_FILE)
+    if end == len(line.text) or line.text[end] not in BLANKS:
+        raise ModelfileError(f"{_END_OF_FILE}: {argument}")
+    return argument, end + 1
+
+
+def _value(first: str, line: _Line, following: Iterator[_Line]) -> str:
+    """The value that begins with ``first``, the rest of ``line``."""
+    reader = ValueReader()
+    complete = reader.add(first)
+    while not complete:
+        if not line.newline:
+            raise ModelfileError(_END_OF_FILE)
+        reader.add_newline(line.newline)
+        line = next(following)
+        complete = reader.add(line.text)
+    return reader.value()

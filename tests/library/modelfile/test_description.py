@@ -1,0 +1,145 @@
+"""The Modelfile of an installed model, from which the same model can be made."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ollama_tw.library.create import create
+from ollama_tw.library.manifests import manifest_path
+from ollama_tw.library.modelfile.description import modelfile_text
+from ollama_tw.library.modelfile.local import find_files
+from ollama_tw.library.modelfile.parser import parse_modelfile
+from ollama_tw.library.modelfile.recipe import read_recipe
+from ollama_tw.library.names import parse_name
+from ollama_tw.library.store import Store
+from ollama_tw.wire.models import CreateRequest
+from tests.library.ggufs import write_gguf
+
+KINDS = ("model", "projector", "adapter", "template", "system", "license", "params", "messages")
+
+
+class Maker:
+    """Creates models of uploaded files, and models of Modelfiles."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.store = Store(root / "models", prune=True)
+        self.store.open()
+
+    def upload(self, **gguf: Any) -> str:
+        return self.store.blobs.put(write_gguf(self._root / "upload", **gguf).read_bytes())[0]
+
+    def make(self, name: str, **fields: Any) -> None:
+        fields = {"files": {"m.gguf": self.upload()}, **fields}
+        list(create(self.store, msgspec.convert({"model": name, **fields}, type=CreateRequest)))
+
+    def make_of(self, name: str, modelfile: str) -> None:
+        """What the command line does with a Modelfile; a blob's digest is in its name."""
+        recipe = read_recipe(parse_modelfile(modelfile))
+        files = find_files(recipe, self._root)
+        digests = {path: path.name.replace("-", ":") for path in files.paths()}
+        self.make(name, **{"files": None, **recipe.fields(), **files.fields(digests)})
+
+    def describe(self, name: str) -> str:
+        return modelfile_text(self.store.load(parse_name(name)))
+
+    def layers(self, name: str) -> dict[str, list[str]]:
+        """The digests of the model's layers by kind."""
+        manifest = json.loads(manifest_path(self.store.root, parse_name(name)).read_bytes())
+        found: dict[str, list[str]] = {}
+        for layer in manifest["layers"]:
+            found.setdefault(layer["mediaType"].rpartition(".")[2], []).append(layer["digest"])
+        return found
+
+    def config(self, name: str) -> dict[str, Any]:
+        manifest = json.loads(manifest_path(self.store.root, parse_name(name)).read_bytes())
+        config: dict[str, Any] = json.loads(self.store.blobs.read(manifest["config"]["digest"]))
+        return config
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Maker:
+    return Maker(tmp_path)
+
+
+def assert_made_again(maker: Maker, name: str) -> None:
+    text = maker.describe(name)
+    maker.make_of("again", text)
+    assert maker.layers("again") == maker.layers(name)
+    assert maker.config("again") == maker.config(name)
+    assert maker.describe("again").replace("FROM again:latest", f"FROM {name}:latest") == text
+
+
+def test_a_model_with_everything(maker: Maker) -> None:
+    projector = maker.upload(architecture="clip", metadata={"clip.has_vision_encoder": True})
+    adapter = maker.upload(metadata={"general.type": "adapter"})
+    maker.make(
+        "m",
+        files={"m.gguf": maker.upload(), "p.gguf": projector},
+        adapters={"a.gguf": adapter},
+        template='{{ range .Messages }}"""{{ .Role }}"{{ end }}\n"{{ .Prompt }}"',
+        system='"Be kind", said she.',
+        renderer="qwen3",
+        parser="qwen3",
+        license=["MIT", ' "two"\n\n"lines"', "\tindented"],
+        parameters={
+            "stop": ["<|a|>", " b ", '"', "\n", ""], "num_ctx": 1048576, "seed": -1, "temperature": 0.7,
+            "top_p": 1, "min_p": 0.00001, "use_mmap": False,
+        },
+        messages=[
+            {"role": "system", "content": "user: hi"},
+            {"role": "user", "content": ""},
+            {"role": "assistant", "content": '"\r\n\t"'},
+        ],
+    )  # fmt: skip
+    assert sorted(maker.layers("m")) == sorted(KINDS)
+    assert len(maker.layers("m")["license"]) == 3
+    assert_made_again(maker, "m")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"quoted"',
+        '"quoted" and more',
+        '"""',
+        'a"""',
+        'one\n"""two"',
+        "\ttab",
+        "tab\t",
+        "carriage\rreturn",
+        "\n",
+        "  ",
+        'ends in a quote\n"',
+        "# no comment",
+        "FROM nowhere",
+        "a\nFROM nowhere\nb",
+        "漢字 é 👍",
+    ],
+)
+def test_texts(maker: Maker, text: str) -> None:
+    maker.make("m", template=text, system=text, license=[text], messages=[{"role": "user", "content": text}])
+    assert_made_again(maker, "m")
+
+
+def test_a_model_without_a_template_gets_the_default_one(maker: Maker) -> None:
+    maker.make("m", system="Be kind.")
+    maker.make_of("again", maker.describe("m"))
+    template = maker.layers("again").pop("template")
+    assert [maker.store.blobs.read(digest) for digest in template] == [b"{{ .Prompt }}"]
+    assert maker.layers("again") == {**maker.layers("m"), "template": template}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text(st.sampled_from('ab "\n\r\t#é'), min_size=1, max_size=8).filter(lambda text: '"""' not in text)
+)
+def test_any_text_without_triple_quotes(maker: Maker, text: str) -> None:
+    maker.make("m", template="x", system=text, parameters={"stop": [text, text]})
+    maker.make_of("again", maker.describe("m"))
+    assert maker.layers("again") == maker.layers("m")
