@@ -9,6 +9,7 @@ Source: ``spec/websocket.md``.
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -26,6 +27,10 @@ Id = str | int
 
 _SHAPES: dict[str, Callable[[str], Shape]] = {"/api/generate": GenerateShape, "/api/chat": ChatShape}
 """The endpoints whose records have a shape of their own, a cancelled request's too."""
+
+
+# The head of a frame, by the length of what follows.
+_SHORT, _MEDIUM, _LONG = Struct("!BB"), Struct("!BBH"), Struct("!BBQ")
 
 
 class _Envelope(msgspec.Struct):
@@ -64,6 +69,17 @@ def error_record(id_: Id | None, error: OllamaError) -> bytes:
     """What is sent for a request that failed before its first record."""
     named = {} if id_ is None else {"id": id_}
     return gojson.encode({**named, "status": error.status, "error": error.message})
+
+
+def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
+    """A whole message of text as a server sends it (RFC 6455, section 5.2)."""
+    first = 0xC1 if compressed else 0x81
+    size = len(payload)
+    if size < 126:
+        return _SHORT.pack(first, size) + payload
+    if size < 1 << 16:
+        return _MEDIUM.pack(first, 126, size) + payload
+    return _LONG.pack(first, 127, size) + payload
 
 
 class FrameRequest:
@@ -120,11 +136,11 @@ class FrameRequest:
         self.producer = None
 
     def write(self, data: bytes) -> None:
-        for line in data.split(b"\n"):
-            if line and not self.gone:
-                record = self._marked(line)
-                self.sentLength += len(record)
-                self._connection.send_record(record)
+        if self.gone:
+            return
+        records = [self._marked(line) for line in data.split(b"\n") if line]
+        self.sentLength += sum(map(len, records))
+        self._connection.send_records(records)
 
     def _marked(self, line: bytes) -> bytes:
         """``line``, a JSON object with at least one member, with the request's id and failed status."""

@@ -1,4 +1,3 @@
-import zlib
 from typing import Any
 
 from twisted.internet import reactor
@@ -392,32 +391,3 @@ class LifeTests(WebSocketCase):
         # One that does not answer the close frame is cut off.
         self.clock.advance(5)
         await client.raw.gone
-
-
-class CompressionTests(WebSocketCase):
-    async def test_both_directions_share_a_context(self) -> None:
-        client, head = await self.client(
-            "/api/chat", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
-        )
-        self.assertIn(b"\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=10", head)
-        compress, decompress = zlib.compressobj(wbits=-10), zlib.decompressobj(wbits=-15)
-        sizes = []
-        for _ in range(2):
-            body = compress.compress(b'{"count":1,"size":300}') + compress.flush(zlib.Z_SYNC_FLUSH)
-            client.send(frame(TEXT, body[:-4], rsv=4))
-            answer = await client.receive()
-            self.assertEqual(answer.rsv, 4)
-            self.assertEqual(
-                decompress.decompress(answer.payload + b"\x00\x00\xff\xff"),
-                b'{"n":1,"pad":"\\u003c' + b"x" * 300 + b'","done":true}',
-            )
-            sizes.append(len(answer.payload))
-        self.assertLess(sizes[1], sizes[0])
-
-    async def test_a_bomb_is_over_the_size_limit(self) -> None:
-        client = await self.open("/api/chat", "Sec-WebSocket-Extensions: permessage-deflate")
-        compress = zlib.compressobj(wbits=-15)
-        body = compress.compress(b" " * (LIMIT * 20)) + compress.flush(zlib.Z_SYNC_FLUSH)
-        self.assertLess(len(body), LIMIT)
-        client.send(frame(TEXT, body[:-4], rsv=4))
-        self.assertEqual((await client.receive()).close_code, 1009)
