@@ -109,7 +109,7 @@ class FrameRequest:
         self.gone = False
         """Whether nobody waits for its records any more."""
         self.producer: IPushProducer | None = None
-        self._mark = b"" if self.id is None else b'"id":' + gojson.encode(self.id)
+        self._mark = b"" if self.id is None else b',"id":%b}' % gojson.encode(self.id)
         self._peer = peer
         self._connection = connection
         self._watchers: list[Deferred[None]] = []
@@ -145,10 +145,9 @@ class FrameRequest:
     def _marked(self, line: bytes) -> bytes:
         """``line``, a JSON object with at least one member, with the request's id and failed status."""
         if self.code != 200:
-            return b"".join(
-                (b"{", self._mark, b"," if self._mark else b"", b'"status":%d,' % self.code, line[1:])
-            )
-        return b"".join((line[:-1], b",", self._mark, b"}")) if self._mark else line
+            mark = self._mark[1:-1] + b"," if self._mark else b""
+            return b'{%b"status":%d,%b' % (mark, self.code, line[1:])
+        return line[:-1] + self._mark if self._mark else line
 
     # What the connection and the site call.
 

@@ -240,23 +240,24 @@ class Connection(WebSocketServerProtocol):
                 deflate.rest()
         self.transport.write(b"".join(frames))
 
-    def _producers(self) -> Iterable[IPushProducer]:
-        return [request.producer for request in self._work if request.producer is not None]
-
     def pauseProducing(self) -> None:
         self.full = True
-        for producer in self._producers():
-            producer.pauseProducing()
+        for request in self._work:
+            if request.producer is not None:
+                request.producer.pauseProducing()
         # What the client sends meanwhile could only make more for it to read.
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         self.full = False
         self.transport.resumeProducing()
-        for producer in self._producers():
+        for request in list(self._work):
             if self.full:
                 return
-            producer.resumeProducing()
+            if request.producer is not None:
+                # To the end of the line: one that has much to send must not be the first each time.
+                self._work[request] = self._work.pop(request)
+                request.producer.resumeProducing()
 
     def stopProducing(self) -> None:
         self._end_all()

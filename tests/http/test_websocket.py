@@ -313,6 +313,20 @@ class BackpressureTests(WebSocketCase):
         while self.counter.emitted < before + 2000:
             await tick()
 
+    async def test_requests_on_one_connection_share_a_slow_reader(self) -> None:
+        client = await self.open()
+        client.raw.transport.pauseProducing()  # type: ignore[union-attr]
+        client.send(b"".join(text(count=20_000, size=1000, id=number) for number in range(8)))
+        (connection,) = self.site.channels
+        while not connection.full:  # type: ignore[attr-defined]
+            await tick()
+        client.raw.transport.resumeProducing()  # type: ignore[union-attr]
+        seen = dict.fromkeys(range(8), 0)
+        for record in await client.records(8_000):
+            seen[record["id"]] += 1
+        # All 8 MB would be the first one's, were it served before the others each time.
+        self.assertGreater(min(seen.values()), 200, seen)
+
     async def test_a_flood_that_nobody_reads_the_answers_of_is_not_read_on(self) -> None:
         client = await self.open()
         client.raw.transport.pauseProducing()  # type: ignore[union-attr]
