@@ -49,7 +49,7 @@ VARIANTS = {
             "OLLAMA_LLM_LIBRARY": "endless",
             "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks' / 'fake'}",
         },
-        1000,
+        400,
     ),
 }
 
@@ -265,7 +265,7 @@ def parser() -> argparse.ArgumentParser:
         help="who answers: the model, or a fake one, as fast as Python can (default: both)",
     )
     made.add_argument("--streams", type=int, default=64, help="at the same time (default: 64)")
-    made.add_argument("--tokens", type=int, help="of each reply (default: 32 of a model, 1000 of the fake)")
+    made.add_argument("--tokens", type=int, help="of each reply (default: 32 of a model, 400 of the fake)")
     made.add_argument("--repeats", type=int, default=5, help="turn about (default: 5)")
     made.add_argument("--timeout", type=float, default=300, help="seconds for a request (default: 300)")
     made.add_argument("--seed", type=int, default=1, help="of the prompts (default: 1)")

@@ -11,11 +11,8 @@ from benchmarks.frames import FrameReader, check_head, client_frame, handshake, 
 
 SENT = (
     b"\x81\x05hello"
-     b"\x89\x01p"
-     b"\x81\x7e\x00\xc8"
-    + b"m" * 200
-    + b"\x81\x7f\x00\x00\x00\x00\x00\x01\x11\x70"
-    + b"l" * 70_000
+    b"\x89\x01p"
+    b"\x81\x7e\x00\xc8" + b"m" * 200 + b"\x81\x7f\x00\x00\x00\x00\x00\x01\x11\x70" + b"l" * 70_000
 )
 
 
