@@ -5,7 +5,7 @@ is over, at its end: the client shares the processor with the servers it measure
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -145,6 +145,10 @@ class Reply:
     def feed(self, data: bytes, now: float) -> None:
         """Take bytes of the body, cut anywhere. Raises ValueError for a first record that is not JSON."""
         *lines, self._rest = (self._rest + data).split(b"\n")
+        self.take(lines, now)
+
+    def take(self, lines: Iterable[bytes], now: float) -> None:
+        """Take whole lines, as `feed` does."""
         for line in lines:
             document = self._dialect.payload(line.rstrip(b"\r"))
             if document is None:

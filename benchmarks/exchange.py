@@ -5,7 +5,7 @@ A full HTTP client costs several times the processor time per piece, which the m
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -123,14 +123,19 @@ async def ask(
     on_first: Callable[[], None] | None = None,
 ) -> Sample:
     """Send one prompt and read the reply to its end. Whatever goes wrong becomes the sample's `error`."""
+    return await told(_ask(server, prompt, output_tokens, clock, keep_text, on_first), timeout)
+
+
+async def told(asking: Awaitable[Sample], timeout: float) -> Sample:
+    """What comes of `asking`; whatever goes wrong within `timeout` seconds becomes the sample's `error`."""
     try:
         async with asyncio.timeout(timeout):
-            return await _ask(server, prompt, output_tokens, clock, keep_text, on_first)
+            return await asking
     except TimeoutError:
         return Sample(error=f"no end after {timeout:g} s")
     except asyncio.IncompleteReadError:
         return Sample(error="the connection ended before a reply")
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         return Sample(error=str(error) or type(error).__name__)
 
 
@@ -160,6 +165,11 @@ async def _ask(
                 on_first = None
     finally:
         writer.close()
+    return sample_of(reply, start, keep_text=keep_text)
+
+
+def sample_of(reply: Reply, start: float, *, keep_text: bool) -> Sample:
+    """The sample of a whole reply to what was sent at `start`. Raises ValueError for one that failed."""
     counts, times = reply.finish()
     return Sample(
         first=times[0] - start if times else None,

@@ -1,7 +1,6 @@
 """Mixed load: one client's next request, chosen by a seeded generator, and what became of it."""
 
 import asyncio
-import base64
 import json
 import random
 import socket
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.exchange import READ_SIZE, ChunkDecoder, PlainDecoder, parse_head, post_bytes
+from benchmarks.frames import FrameReader, check_head, handshake, request_frame
 from benchmarks.prompts import prompt, words
 
 ANSWERED, CANCELLED, LOST = "answered", "cancelled", "lost"
@@ -281,17 +281,15 @@ class Client:
         """Two named requests on one connection, the second of which is often cancelled."""
         reader, writer = await connect(self._target.url)
         try:
-            writer.write(_handshake(self._target.url))
-            head = await reader.readuntil(b"\r\n\r\n")
-            if not head.startswith(b"HTTP/1.1 101 "):
-                raise ValueError(head.partition(b"\r\n")[0].decode("latin-1"))
+            writer.write(handshake(self._target.url, "/api/generate"))
+            check_head(await reader.readuntil(b"\r\n\r\n"))
             cancel = self._random.random() < 0.6
             patience = self._random.uniform(0, 0.6)
-            writer.write(_text_frame(self._completion(self._random.randint(1, 16), 30, stream=True, id=1)))
-            writer.write(_text_frame(self._completion(300 if cancel else 16, 30, stream=True, id=2)))
+            writer.write(request_frame(self._completion(self._random.randint(1, 16), 30, stream=True, id=1)))
+            writer.write(request_frame(self._completion(300 if cancel else 16, 30, stream=True, id=2)))
             if cancel:
                 await asyncio.sleep(patience)
-                writer.write(_text_frame({"id": 2, "cancel": True}))
+                writer.write(request_frame({"id": 2, "cancel": True}))
             await _read_both(reader)
         finally:
             await hang_up(writer)
@@ -299,42 +297,15 @@ class Client:
 
 
 async def _read_both(reader: asyncio.StreamReader) -> None:
+    frames = FrameReader()
     running = {1, 2}
     while running:
-        first, size = await reader.readexactly(2)
-        if size == 126:
-            (size,) = struct.unpack("!H", await reader.readexactly(2))
-        elif size == 127:
-            (size,) = struct.unpack("!Q", await reader.readexactly(8))
-        payload = await reader.readexactly(size)
-        if first & 15 == 8:
-            raise EOFError("the server closed the WebSocket")
-        if first & 15 != 1:
-            continue
-        record = json.loads(payload)
-        if "error" in record:
-            raise ValueError(str(record["error"]))
-        if record.get("done"):
-            running.discard(record["id"])
-
-
-def _handshake(url: str) -> bytes:
-    key = base64.b64encode(bytes(16)).decode()
-    lines = (
-        "GET /api/generate HTTP/1.1",
-        f"Host: {urlsplit(url).netloc}",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Key: {key}",
-        "Sec-WebSocket-Version: 13",
-    )
-    return "\r\n".join((*lines, "", "")).encode()
-
-
-def _text_frame(body: dict[str, Any]) -> bytes:
-    """A masked text frame; the mask of zeros leaves the text as it is."""
-    payload = json.dumps(body).encode()
-    length = bytes((0xFE,)) + struct.pack("!H", len(payload))
-    if len(payload) < 126:
-        length = bytes((0x80 | len(payload),))
-    return b"\x81" + length + bytes(4) + payload
+        data = await reader.read(READ_SIZE)
+        if not data:
+            raise EOFError("the connection ended before a reply")
+        for payload in frames.feed(data):
+            record = json.loads(payload)
+            if "error" in record:
+                raise ValueError(str(record["error"]))
+            if record.get("done"):
+                running.discard(record["id"])

@@ -9,6 +9,7 @@ Source: ``spec/websocket.md``.
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -26,6 +27,10 @@ Id = str | int
 
 _SHAPES: dict[str, Callable[[str], Shape]] = {"/api/generate": GenerateShape, "/api/chat": ChatShape}
 """The endpoints whose records have a shape of their own, a cancelled request's too."""
+
+
+# The head of a frame, by the length of what follows.
+_SHORT, _MEDIUM, _LONG = Struct("!BB"), Struct("!BBH"), Struct("!BBQ")
 
 
 class _Envelope(msgspec.Struct):
@@ -66,6 +71,17 @@ def error_record(id_: Id | None, error: OllamaError) -> bytes:
     return gojson.encode({**named, "status": error.status, "error": error.message})
 
 
+def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
+    """A whole message of text as a server sends it (RFC 6455, section 5.2)."""
+    first = 0xC1 if compressed else 0x81
+    size = len(payload)
+    if size < 126:
+        return _SHORT.pack(first, size) + payload
+    if size < 1 << 16:
+        return _MEDIUM.pack(first, 126, size) + payload
+    return _LONG.pack(first, 127, size) + payload
+
+
 class FrameRequest:
     """What twisted.web's Request is to the handlers, for a request that came as a frame.
 
@@ -93,7 +109,7 @@ class FrameRequest:
         self.gone = False
         """Whether nobody waits for its records any more."""
         self.producer: IPushProducer | None = None
-        self._mark = b"" if self.id is None else b'"id":' + gojson.encode(self.id)
+        self._mark = b"" if self.id is None else b',"id":%b}' % gojson.encode(self.id)
         self._peer = peer
         self._connection = connection
         self._watchers: list[Deferred[None]] = []
@@ -120,19 +136,18 @@ class FrameRequest:
         self.producer = None
 
     def write(self, data: bytes) -> None:
-        for line in data.split(b"\n"):
-            if line and not self.gone:
-                record = self._marked(line)
-                self.sentLength += len(record)
-                self._connection.send_record(record)
+        if self.gone:
+            return
+        records = [self._marked(line) for line in data.split(b"\n") if line]
+        self.sentLength += sum(map(len, records))
+        self._connection.send_records(records)
 
     def _marked(self, line: bytes) -> bytes:
         """``line``, a JSON object with at least one member, with the request's id and failed status."""
         if self.code != 200:
-            return b"".join(
-                (b"{", self._mark, b"," if self._mark else b"", b'"status":%d,' % self.code, line[1:])
-            )
-        return b"".join((line[:-1], b",", self._mark, b"}")) if self._mark else line
+            mark = self._mark[1:-1] + b"," if self._mark else b""
+            return b'{%b"status":%d,%b' % (mark, self.code, line[1:])
+        return line[:-1] + self._mark if self._mark else line
 
     # What the connection and the site call.
 

@@ -1,0 +1,88 @@
+"""As much WebSocket as a client of one server needs (RFC 6455): the handshake, masked text, whole frames."""
+
+import base64
+import json
+import struct
+from typing import Any
+from urllib.parse import urlsplit
+
+TEXT, CLOSE = 1, 8
+COMPRESSED = 0x40
+"""The bit beside the opcode that says so (RFC 7692)."""
+
+
+def handshake(url: str, path: str, *lines: str) -> bytes:
+    """The request that opens a connection; ``lines`` are further header lines."""
+    key = base64.b64encode(bytes(16)).decode()
+    all_lines = (
+        f"GET {path} HTTP/1.1",
+        f"Host: {urlsplit(url).netloc}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+        *lines,
+    )
+    return "\r\n".join((*all_lines, "", "")).encode()
+
+
+def check_head(head: bytes) -> None:
+    """Raises ValueError where the answer to a handshake is not yes."""
+    if not head.startswith(b"HTTP/1.1 101 "):
+        raise ValueError(head.partition(b"\r\n")[0].decode("latin-1"))
+
+
+def client_frame(payload: bytes, *, compressed: bool = False) -> bytes:
+    """A masked message of text; the mask of zeros leaves it as it is."""
+    size = len(payload)
+    if size < 126:
+        length = bytes((0x80 | size,))
+    elif size < 1 << 16:
+        length = b"\xfe" + struct.pack("!H", size)
+    else:
+        length = b"\xff" + struct.pack("!Q", size)
+    first = 0x80 | TEXT | (COMPRESSED if compressed else 0)
+    return bytes((first,)) + length + bytes(4) + payload
+
+
+def request_frame(body: dict[str, Any]) -> bytes:
+    """A request, or a cancel."""
+    return client_frame(json.dumps(body).encode())
+
+
+class FrameReader:
+    """Takes the bytes that a server sends after the handshake, cut anywhere, and gives its messages."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The payloads of the frames of data that are whole by now; those of control are passed over.
+
+        Raises EOFError for a close frame.
+        """
+        data = self._rest + data
+        payloads = []
+        at, end = 0, len(data)
+        while end - at >= 2:
+            size, start = data[at + 1], at + 2
+            if size == 126:
+                if end - at < 4:
+                    break
+                (size,) = struct.unpack_from("!H", data, at + 2)
+                start = at + 4
+            elif size == 127:
+                if end - at < 10:
+                    break
+                (size,) = struct.unpack_from("!Q", data, at + 2)
+                start = at + 10
+            if end - start < size:
+                break
+            opcode = data[at] & 15
+            if opcode == CLOSE:
+                raise EOFError("the server closed the WebSocket")
+            if opcode == TEXT:
+                payloads.append(data[start : start + size])
+            at = start + size
+        self._rest = data[at:]
+        return payloads
