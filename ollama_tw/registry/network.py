@@ -14,7 +14,13 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IHostnameResolver, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
@@ -37,6 +43,7 @@ from ollama_tw.registry.proxy import ConnectEndpoint, Proxy, ProxyRules
 _CONNECT_TIMEOUT = 30.0
 _IDLE_TIMEOUT = 30
 _KEPT_CONNECTIONS = 4
+_READ_SIZE = 1 << 20
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 Zones = Callable[[str], Zone]
@@ -185,7 +192,23 @@ class _Endpoints:
         self._route = (proxy, allows, refused)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        return self._network.endpoint(origin_of(uri.toBytes().decode()), *self._route)
+        return _Wide(self._network.endpoint(origin_of(uri.toBytes().decode()), *self._route))
+
+
+@implementer(IStreamClientEndpoint)
+class _Wide:
+    """An endpoint whose connections read in large pieces: a model is a long body."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self._endpoint.connect(protocolFactory).addCallback(_widened)
+
+
+def _widened(protocol: Any) -> Any:
+    protocol.transport.bufferSize = _READ_SIZE
+    return protocol
 
 
 def _is_address(host: str) -> bool:

@@ -21,9 +21,9 @@ from ollama_tw.library.manifests import Layer
 from ollama_tw.library.names import InvalidName, parse_name
 from ollama_tw.library.partials import Part, PartSizes, plan_parts
 from ollama_tw.registry.client import Hop, Session, StatusError
-from ollama_tw.registry.download import CONCURRENCY, TRIES, InDisk
+from ollama_tw.registry.download import CONCURRENCY, TRIES
 from ollama_tw.registry.explain import TransportError
-from ollama_tw.registry.waiting import Outcome
+from ollama_tw.registry.waiting import InDisk, Outcome
 
 _CHUNK = 1 << 20
 _BINARY = "application/octet-stream"
