@@ -230,7 +230,8 @@ class _Fetcher:
                     digest=self._download.digest[7:19],
                     error=error.message,
                 )
-            await deferLater(self._clock, 2 ** (failures - 1))
+                wait = max(error.wait, 2 ** (failures - 1))
+            await deferLater(self._clock, wait)
 
     async def _ranged(self, landing: Landing, part: Part, ranges: Outcome[None]) -> None:
         """One request for the rest of ``part``."""
@@ -297,7 +298,9 @@ class _Fetcher:
         if isinstance(error, StatusError) and code == 404:
             return error
         text = f"unexpected status code {code}"
-        return TransportError(text) if code >= 500 or code in _TRANSIENT else StatusError(code, text)
+        if code >= 500 or code in _TRANSIENT:
+            return TransportError(text, hop.wait)
+        return StatusError(code, text)
 
 
 def _gives(hop: Hop, start: int, total: int) -> bool:

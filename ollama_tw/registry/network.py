@@ -22,11 +22,12 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
-from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent, RequestGenerationFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ollama_tw.errors import OllamaError
 from ollama_tw.registry.addresses import (
     AddressList,
     Allows,
@@ -102,7 +103,7 @@ class Network:
 
         ``led_by`` is None for a URL that we chose, and the registry's zones for one to which it
         sent us: such a connection is not shared with other requests, and its address is checked.
-        ``patience`` is in seconds. Raises TransportError.
+        ``patience`` is in seconds. Raises TransportError, and what ``body`` has raised.
         """
         refused: list[str] = []
         try:
@@ -125,6 +126,12 @@ class Network:
             deferred: Deferred[IResponse] = agent.request(method.encode(), url.encode(), fields, body)
             return await self._timed(deferred, patience)
         except CancelledError:
+            raise
+        except RequestGenerationFailed as error:
+            # What went wrong lies on our side: the file of the body, for instance.
+            for cause in causes_of(error):
+                if isinstance(cause, OSError | OllamaError):
+                    raise cause from error
             raise
         except Exception as error:
             reason = explain(error, origin_host(url), refused)

@@ -105,6 +105,15 @@ class Passed:
     headers: dict[str, str] = field(repr=False)
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Takes it that clients go away."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        pass
+
+
 class Gateway:
     """Passes requests on to a registry that is set later; a realm at ``/token`` where there is an issuer.
 
@@ -122,8 +131,7 @@ class Gateway:
         class Handler(_Handler):
             owner = gateway
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
         if pem is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(pem)

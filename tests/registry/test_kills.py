@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from tests.e2e.server import ROOT, Server
 from tests.library.ggufs import write_gguf
 from tests.registry.fakes import CONFIG, OLLAMA, layer, manifest_of, sha256
+from tests.registry.gateway import QuietServer
 
 KILLS = int(os.environ.get("OLLAMA_TW_KILLS", "10"))
 SEED = int(os.environ.get("OLLAMA_TW_SEED", "1"))
@@ -74,8 +75,7 @@ class SlowRegistry:
                 except OSError:
                     self.close_connection = True
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 

@@ -171,9 +171,9 @@ def test_tls_and_tokens(tmp_path: Path, start: StartServer, guarded: Gateway) ->
     assert issuer.refused == []
     # One token to look for blobs and one to send them (the weights say which file they are from, so
     # that the registry is asked for a repository of that name); one for each of the pulls.
-    assert issuer.granted == [
+    assert [sorted(scopes) for scopes in issuer.granted] == [
         ["repository:library/tiny:pull"],
-        ["repository:library/tiny:pull,push", "repository:library/model.gguf:pull"],
+        ["repository:library/model.gguf:pull", "repository:library/tiny:pull,push"],
         ["repository:library/tiny:pull"],
         ["repository:library/tiny:pull"],
     ]
