@@ -23,6 +23,8 @@ from ollama_tw.library.digests import parse_digest
 from ollama_tw.wire import gojson
 
 _READ_SIZE = 1 << 20
+# How much of what is here already may be hashed on the way of one write.
+_CATCH_UP = 8 << 20
 _MAX_STATE = 4096
 _STATE_NAME = re.compile(r"sha256-[0-9a-f]{64}-partial-[0-9]{1,9}", re.ASCII)
 
@@ -103,6 +105,8 @@ class Partial:
         self._digest = parse_digest(digest)
         self._path = blobs.path(digest).with_name(blobs.path(digest).name + "-partial")
         self.total = total
+        self._hash = hashlib.sha256()
+        self._hashed = 0
         self.parts = self._left_parts()
         resumed = covers(self.parts, total) and bool(self.parts)
         if not resumed:
@@ -128,7 +132,7 @@ class Partial:
         """Bytes that are here."""
         return sum(part.completed for part in self.parts)
 
-    def write(self, position: int, chunks: Iterable[bytes]) -> None:
+    def write(self, position: int, chunks: Sequence[bytes]) -> None:
         """Put ``chunks`` at ``position``, at or before the next byte of the part that lies there.
 
         The bytes may reach into later parts. What is complete is noted, also where an OSError
@@ -148,23 +152,46 @@ class Partial:
                     part.completed = min(position, part.end) - part.offset
                     self._save(part)
 
+    def flush(self) -> None:
+        """Bring what was written so far to the disk, so that less is left for the end."""
+        os.fsync(self._descriptor)
+
+    def hash_along(self, first: int, chunks: Iterable[bytes]) -> None:
+        """Hash ``chunks``, which belong at ``first``, if all before them is hashed or can be now.
+
+        May run beside the :meth:`write` of the same chunks.
+        """
+        if first < self._hashed:
+            self._hash, self._hashed = hashlib.sha256(), 0
+        here = next((part.position for part in self.parts if not part.is_complete), self.total)
+        self._hash_up_to(min(first, here, self._hashed + _CATCH_UP))
+        if first == self._hashed:
+            for chunk in chunks:
+                self._hash.update(chunk)
+                self._hashed += len(chunk)
+
+    def _hash_up_to(self, end: int) -> bool:
+        """Hash what is in the file before ``end``; whether it was there."""
+        while self._hashed < end:
+            data = os.pread(self._descriptor, min(_READ_SIZE, end - self._hashed), self._hashed)
+            if not data:
+                return False
+            self._hash.update(data)
+            self._hashed += len(data)
+        return True
+
     def commit(self, cancel: threading.Event) -> None:
         """Check the digest and give the blob its final name; all parts must be complete.
 
         Raises WrongDigest, after which nothing of the download is left, and Cancelled within a
         moment of ``cancel`` being set, after which all of it is.
         """
-        state = hashlib.sha256()
-        position = 0
-        while position < self.total:
+        here = True
+        while here and self._hashed < self.total:
             if cancel.is_set():
                 raise Cancelled
-            data = os.pread(self._descriptor, _READ_SIZE, position)
-            if not data:
-                break
-            state.update(data)
-            position += len(data)
-        found = f"sha256:{state.hexdigest()}"
+            here = self._hash_up_to(min(self.total, self._hashed + _CATCH_UP))
+        found = f"sha256:{self._hash.hexdigest()}"
         if found != self._digest:
             self._forget()
             raise WrongDigest(found)

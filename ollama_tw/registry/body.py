@@ -14,7 +14,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 
-HELD = 2 * 1024 * 1024
+HELD = 1 << 20
 """Bytes that may wait for the reader before the socket is paused."""
 
 
@@ -61,20 +61,27 @@ class BodyReader(Protocol):
         Raises ``TimeoutError`` of Twisted when no byte comes for ``patience`` seconds, and what
         broke the connection once all that came before is read.
         """
+        await self.ready(clock, patience)
+        return self.take()
+
+    async def ready(self, clock: IReactorTime, patience: float) -> None:
+        """Wait until something has arrived, or the end; raises as :meth:`read`."""
         if not self._chunks and self._end is None:
             self._wake = Deferred()
             try:
                 await self._wake.addTimeout(patience, clock)
             finally:
                 self._wake = None
+        if self._chunks or self._end is None or self._end.check(ResponseDone, PotentialDataLoss):
+            return
+        self._end.raiseException()
+
+    def take(self) -> list[bytes]:
+        """What has arrived since the last time, which may be nothing."""
         chunks, self._chunks, self._held = self._chunks, [], 0
         if self._paused:
             self._paused = False
             self._wire.resumeProducing()
-        if not chunks:
-            assert self._end is not None
-            if not self._end.check(ResponseDone, PotentialDataLoss):
-                self._end.raiseException()
         return chunks
 
     def stop(self) -> None:

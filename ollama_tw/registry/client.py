@@ -4,6 +4,7 @@ Source: ``spec/models-and-cli.md`` sections 3.5 and 3.7; ``spec/security.md`` on
 """
 
 import platform
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ PATIENCE = 30.0
 # A registry may work out a manifest while we wait.
 _MANIFEST_PATIENCE = 120.0
 _MAX_REDIRECTS = 10
+_MAX_WAIT = 60
 _MAX_ERROR = 4096
 _MAX_TOKEN = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -70,6 +72,12 @@ class Hop:
         """The value of a header; "" where there is none."""
         values: list[str] = self.response.headers.getRawHeaders(name) or [""]
         return values[0]
+
+    @property
+    def wait(self) -> float:
+        """The seconds of Retry-After, of which a minute is obeyed; 0 where there are none."""
+        text = self.header("Retry-After").strip()
+        return float(min(int(text), _MAX_WAIT)) if re.fullmatch("[0-9]{1,9}", text) else 0.0
 
 
 class Session:

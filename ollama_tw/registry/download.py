@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -23,10 +23,8 @@ from ollama_tw.library.partials import Part, Partial, PartSizes, WrongDigest
 from ollama_tw.registry.body import BodyReader
 from ollama_tw.registry.client import PATIENCE, Hop, Session, StatusError, broken
 from ollama_tw.registry.explain import TransportError
-from ollama_tw.registry.waiting import Outcome, all_of, settled
-
-InDisk = Callable[..., Deferred[Any]]
-"""Calls a function with its arguments on the disk pool."""
+from ollama_tw.registry.landing import Landing
+from ollama_tw.registry.waiting import InDisk, Outcome, all_of, settled
 
 CONCURRENCY = 16
 TRIES = 6
@@ -61,6 +59,7 @@ class Downloads:
         self._blobs = blobs
         self._in_disk = in_disk
         self._sizes = sizes or PartSizes()
+        self._flushes = DeferredLock()
         self._running: dict[str, Download] = {}
 
     async def join(self, session: Session, digest: str, total: int) -> Download:
@@ -78,7 +77,7 @@ class Downloads:
             download = Download(digest, total)
             self._running[digest] = download
             download.waiters = 1
-            fetcher = _Fetcher(session, download, self._blobs, self._in_disk, self._sizes)
+            fetcher = _Fetcher(session, download, self._blobs, self._in_disk, self._sizes, self._flushes)
             download.task = Deferred.fromCoroutine(fetcher.run())
             download.task.addBoth(self._ended, download)
         else:
@@ -112,7 +111,13 @@ class _Fetcher:
     """The work of one download."""
 
     def __init__(
-        self, session: Session, download: Download, blobs: BlobStore, in_disk: InDisk, sizes: PartSizes
+        self,
+        session: Session,
+        download: Download,
+        blobs: BlobStore,
+        in_disk: InDisk,
+        sizes: PartSizes,
+        flushes: DeferredLock,
     ) -> None:
         self._session = session
         self._clock: IReactorTime = session.clock
@@ -120,6 +125,7 @@ class _Fetcher:
         self._blobs = blobs
         self._in_disk = in_disk
         self._sizes = sizes
+        self._flushes = flushes
         self._url = session.blob_url(download.digest)
 
     async def run(self) -> None:
@@ -134,15 +140,17 @@ class _Fetcher:
             except CancelledError:
                 opening.addCallbacks(lambda opened: self._in_disk(opened.close), lambda _: None)
                 raise
+            landing = Landing(partial, self._in_disk, self._flushes)
             try:
                 download.completed = lambda: partial.completed
                 short = download.digest[7:19]
                 _log.info("downloading {digest} in {count} part(s)", digest=short, count=len(partial.parts))
-                await self._fetch(partial)
+                await self._fetch(landing)
                 download.fetched.fire(None)
+                await landing.flushed()
                 await self._commit(partial)
             finally:
-                await settled(self._in_disk(partial.close))
+                await landing.close()
 
     async def _commit(self, partial: Partial) -> None:
         cancel = threading.Event()
@@ -168,8 +176,8 @@ class _Fetcher:
 
     # ----------------------------------------------------------------------------------- parts
 
-    async def _fetch(self, partial: Partial) -> None:
-        waiting = iter([part for part in partial.parts if not part.is_complete])
+    async def _fetch(self, landing: Landing) -> None:
+        waiting = iter([part for part in landing.partial.parts if not part.is_complete])
         first = next(waiting, None)
         if first is None:
             return
@@ -178,30 +186,30 @@ class _Fetcher:
             ranges: Outcome[None] = Outcome()
             await all_of(
                 [
-                    self._work(partial, first, waiting, ranges),
-                    *(self._later(partial, waiting, ranges) for _ in range(CONCURRENCY - 1)),
+                    self._work(landing, first, waiting, ranges),
+                    *(self._later(landing, waiting, ranges) for _ in range(CONCURRENCY - 1)),
                 ]
             )
         except _RangeIgnored:
-            await self._persist(lambda: self._whole(partial), lambda: partial.completed)
+            await self._persist(lambda: self._whole(landing), lambda: landing.partial.completed)
 
-    async def _later(self, partial: Partial, waiting: Iterator[Part], ranges: Outcome[None]) -> None:
+    async def _later(self, landing: Landing, waiting: Iterator[Part], ranges: Outcome[None]) -> None:
         await ranges.wait()
         part = next(waiting, None)
         if part is not None:
-            await self._work(partial, part, waiting, ranges)
+            await self._work(landing, part, waiting, ranges)
 
     async def _work(
-        self, partial: Partial, part: Part | None, waiting: Iterator[Part], ranges: Outcome[None]
+        self, landing: Landing, part: Part | None, waiting: Iterator[Part], ranges: Outcome[None]
     ) -> None:
         """Download ``part``, and then whatever part nobody has begun."""
         while part is not None:
-            await self._download_part(partial, part, ranges)
+            await self._download_part(landing, part, ranges)
             part = next(waiting, None)
 
-    async def _download_part(self, partial: Partial, part: Part, ranges: Outcome[None]) -> None:
+    async def _download_part(self, landing: Landing, part: Part, ranges: Outcome[None]) -> None:
         async def once() -> None:
-            await self._ranged(partial, part, ranges)
+            await self._ranged(landing, part, ranges)
 
         await self._persist(once, lambda: part.completed)
 
@@ -222,11 +230,12 @@ class _Fetcher:
                     digest=self._download.digest[7:19],
                     error=error.message,
                 )
-            await deferLater(self._clock, 2 ** (failures - 1))
+                wait = max(error.wait, 2 ** (failures - 1))
+            await deferLater(self._clock, wait)
 
-    async def _ranged(self, partial: Partial, part: Part, ranges: Outcome[None]) -> None:
+    async def _ranged(self, landing: Landing, part: Part, ranges: Outcome[None]) -> None:
         """One request for the rest of ``part``."""
-        start, end, total = part.position, part.end, partial.total
+        start, end, total = part.position, part.end, landing.partial.total
         hop = await self._session.send("GET", self._url, {"Range": f"bytes={start}-{end - 1}"})
         code = hop.response.code
         if code == 206 and _gives(hop, start, total):
@@ -238,18 +247,18 @@ class _Fetcher:
             raise _RangeIgnored
         else:
             raise await self._refused(hop)
-        await self._copy(partial, hop, start, end)
+        await self._copy(landing, hop, start, end)
         ranges.fire(None)
 
-    async def _whole(self, partial: Partial) -> None:
+    async def _whole(self, landing: Landing) -> None:
         """One request for everything, from a server without ranges; what is here is written again."""
         hop = await self._session.send("GET", self._url)
         if hop.response.code != 200:
             raise await self._refused(hop)
-        self._check_length(hop, partial.total)
-        await self._copy(partial, hop, 0, partial.total)
+        self._check_length(hop, landing.partial.total)
+        await self._copy(landing, hop, 0, landing.partial.total)
 
-    async def _copy(self, partial: Partial, hop: Hop, position: int, end: int) -> None:
+    async def _copy(self, landing: Landing, hop: Hop, position: int, end: int) -> None:
         """Write the body to its place, which ends at ``end``; what comes beyond it is not taken."""
         if hop.header("Content-Encoding").lower() not in ("", "identity"):
             self._session.drop(hop)
@@ -257,18 +266,17 @@ class _Fetcher:
         reader = self._session.reader(hop)
         try:
             while position < end:
-                chunks = await self._read(reader, hop)
-                if not chunks:
+                await self._ready(reader, hop)
+                reached = await landing.take(reader, position, end)
+                if reached == position:
                     raise TransportError("unexpected EOF")
-                chunks = _at_most(chunks, end - position)
-                await settled(self._in_disk(partial.write, position, chunks))
-                position += sum(map(len, chunks))
+                position = reached
         finally:
             reader.stop()
 
-    async def _read(self, reader: BodyReader, hop: Hop) -> list[bytes]:
+    async def _ready(self, reader: BodyReader, hop: Hop) -> None:
         try:
-            return await reader.read(self._clock, PATIENCE)
+            await reader.ready(self._clock, PATIENCE)
         except CancelledError:
             raise
         except Exception as error:
@@ -290,21 +298,12 @@ class _Fetcher:
         if isinstance(error, StatusError) and code == 404:
             return error
         text = f"unexpected status code {code}"
-        return TransportError(text) if code >= 500 or code in _TRANSIENT else StatusError(code, text)
+        if code >= 500 or code in _TRANSIENT:
+            return TransportError(text, hop.wait)
+        return StatusError(code, text)
 
 
 def _gives(hop: Hop, start: int, total: int) -> bool:
     """Whether a 206 begins where it was asked to, in a blob of the right size."""
     found = _CONTENT_RANGE.fullmatch(hop.header("Content-Range").strip())
     return found is not None and int(found[1]) == start and found[3] in ("*", str(total))
-
-
-def _at_most(chunks: list[bytes], size: int) -> list[bytes]:
-    """The first ``size`` bytes of ``chunks``."""
-    kept = []
-    for chunk in chunks:
-        if size <= 0:
-            break
-        kept.append(chunk[:size])
-        size -= len(chunk)
-    return kept

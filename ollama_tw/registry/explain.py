@@ -18,10 +18,14 @@ _log = Logger()
 
 
 class TransportError(OllamaError):
-    """The network or a server broke a request off; another try may succeed."""
+    """The network or a server broke a request off; another try may succeed.
 
-    def __init__(self, message: str) -> None:
+    ``wait`` is how many seconds the server wants to be left alone before that.
+    """
+
+    def __init__(self, message: str, wait: float = 0) -> None:
         super().__init__(500, message)
+        self.wait = wait
 
 
 class BadBundle(Exception):

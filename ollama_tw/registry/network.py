@@ -14,13 +14,20 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IHostnameResolver, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
-from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent, RequestGenerationFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ollama_tw.errors import OllamaError
 from ollama_tw.registry.addresses import (
     AddressList,
     Allows,
@@ -37,6 +44,7 @@ from ollama_tw.registry.proxy import ConnectEndpoint, Proxy, ProxyRules
 _CONNECT_TIMEOUT = 30.0
 _IDLE_TIMEOUT = 30
 _KEPT_CONNECTIONS = 4
+_READ_SIZE = 1 << 20
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 Zones = Callable[[str], Zone]
@@ -95,7 +103,7 @@ class Network:
 
         ``led_by`` is None for a URL that we chose, and the registry's zones for one to which it
         sent us: such a connection is not shared with other requests, and its address is checked.
-        ``patience`` is in seconds. Raises TransportError.
+        ``patience`` is in seconds. Raises TransportError, and what ``body`` has raised.
         """
         refused: list[str] = []
         try:
@@ -118,6 +126,12 @@ class Network:
             deferred: Deferred[IResponse] = agent.request(method.encode(), url.encode(), fields, body)
             return await self._timed(deferred, patience)
         except CancelledError:
+            raise
+        except RequestGenerationFailed as error:
+            # What went wrong lies on our side: the file of the body, for instance.
+            for cause in causes_of(error):
+                if isinstance(cause, OSError | OllamaError):
+                    raise cause from error
             raise
         except Exception as error:
             reason = explain(error, origin_host(url), refused)
@@ -185,7 +199,23 @@ class _Endpoints:
         self._route = (proxy, allows, refused)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        return self._network.endpoint(origin_of(uri.toBytes().decode()), *self._route)
+        return _Wide(self._network.endpoint(origin_of(uri.toBytes().decode()), *self._route))
+
+
+@implementer(IStreamClientEndpoint)
+class _Wide:
+    """An endpoint whose connections read in large pieces: a model is a long body."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return self._endpoint.connect(protocolFactory).addCallback(_widened)
+
+
+def _widened(protocol: Any) -> Any:
+    protocol.transport.bufferSize = _READ_SIZE
+    return protocol
 
 
 def _is_address(host: str) -> bool:

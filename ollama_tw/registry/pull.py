@@ -18,10 +18,10 @@ from ollama_tw.library.names import Name
 from ollama_tw.library.partials import PartSizes
 from ollama_tw.library.store import Store
 from ollama_tw.registry.client import FindSigner, Session
-from ollama_tw.registry.download import Download, Downloads, InDisk
+from ollama_tw.registry.download import Download, Downloads
 from ollama_tw.registry.network import Network
 from ollama_tw.registry.progress import Report, layer_status, ticking
-from ollama_tw.registry.waiting import settled
+from ollama_tw.registry.waiting import InDisk, settled
 
 
 class Pulls:

@@ -12,11 +12,10 @@ from ollama_tw.library.names import InvalidName, Name, parse_name
 from ollama_tw.library.partials import PartSizes
 from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.registry.client import FindSigner, Session
-from ollama_tw.registry.download import InDisk
 from ollama_tw.registry.network import Network
 from ollama_tw.registry.progress import Report, layer_status, ticking
 from ollama_tw.registry.upload import FileBody, Upload
-from ollama_tw.registry.waiting import settled
+from ollama_tw.registry.waiting import InDisk, settled
 from ollama_tw.wire import gojson
 
 

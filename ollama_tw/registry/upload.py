@@ -21,9 +21,9 @@ from ollama_tw.library.manifests import Layer
 from ollama_tw.library.names import InvalidName, parse_name
 from ollama_tw.library.partials import Part, PartSizes, plan_parts
 from ollama_tw.registry.client import Hop, Session, StatusError
-from ollama_tw.registry.download import CONCURRENCY, TRIES, InDisk
+from ollama_tw.registry.download import CONCURRENCY, TRIES
 from ollama_tw.registry.explain import TransportError
-from ollama_tw.registry.waiting import Outcome
+from ollama_tw.registry.waiting import InDisk, Outcome
 
 _CHUNK = 1 << 20
 _BINARY = "application/octet-stream"
@@ -144,7 +144,8 @@ class Upload:
                 failures += 1
                 if failures >= TRIES:
                     raise OllamaError(500, f"max retries exceeded: {error.message}") from error
-            await deferLater(self._session.clock, 2 ** (failures - 1))
+                wait = max(error.wait, 2 ** (failures - 1))
+            await deferLater(self._session.clock, wait)
 
     async def _attempt(self) -> None:
         url = await self._begin()
@@ -221,10 +222,10 @@ class Upload:
                     "PUT", url, body=lambda: self._body(part, bodies), follow=False, patience=_PATIENCE
                 )
                 await self._accepted(hop)
-            except TransportError:
+            except TransportError as error:
                 if attempt == TRIES - 1:
                     raise
-                await deferLater(self._session.clock, 2**attempt)
+                await deferLater(self._session.clock, max(error.wait, 2**attempt))
             else:
                 sums[part.number] = bodies[-1].md5
                 return
@@ -252,7 +253,7 @@ class Upload:
         body = (await self._session.refusal(hop)).message.removeprefix(f"{code}: ")
         phrase = hop.response.phrase.decode("latin-1")
         text = f"http status {code} {phrase}: {body}"
-        raise TransportError(text) if code >= 500 or code == 429 else StatusError(code, text)
+        raise TransportError(text, hop.wait) if code >= 500 or code == 429 else StatusError(code, text)
 
     def _next_url(self, hop: Hop) -> str:
         location = hop.header("Docker-Upload-Location") or hop.header("Location")

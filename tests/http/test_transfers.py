@@ -14,8 +14,8 @@ from ollama_tw.http.transfers import TransferRoutes, pulled_name
 from ollama_tw.library.create import Makers
 from tests.http.fakes import RawClient, connect
 from tests.library.ggufs import write_gguf
+from tests.registry.authority import Authority
 from tests.registry.fakes import WEIGHTS, RegistryCase, reactor, serve, sha256
-from tests.registry.test_tls import Authority
 
 
 def post(path: str, value: Any) -> bytes:

@@ -47,7 +47,10 @@ def download(store: Store) -> None:
     for part in partial.parts:
         while not part.is_complete:
             end = min(part.end, part.position + 70)
-            partial.write(part.position, [DATA[part.position : end]])
+            chunks = [DATA[part.position : end]]
+            partial.hash_along(part.position, chunks)
+            partial.write(part.position, chunks)
+    partial.flush()
     partial.commit(threading.Event())
     partial.close()
 
@@ -83,4 +86,40 @@ def test_a_check_that_is_cancelled_keeps_everything(tmp_path: Path) -> None:
     assert again.completed == 500
     again.commit(threading.Event())
     again.close()
+    assert store.blobs.path(DIGEST).read_bytes() == DATA
+
+
+def test_what_is_written_again_is_hashed_again(tmp_path: Path) -> None:
+    """A server without ranges sends everything, over what was there and was wrong."""
+    store = Store(tmp_path, prune=True)
+    store.open()
+    partial = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    wrong = bytes(300)
+    partial.write(0, [wrong])
+    partial.hash_along(0, [wrong])
+    for position in range(0, 500, 125):
+        chunks = [DATA[position : position + 100], DATA[position + 100 : position + 125]]
+        partial.write(position, chunks)
+        partial.hash_along(position, chunks)
+    partial.commit(threading.Event())
+    partial.close()
+    assert store.blobs.path(DIGEST).read_bytes() == DATA
+
+
+def test_little_is_read_again_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that arrive in order, or whose predecessors have arrived, are hashed on the way."""
+    store = Store(tmp_path, prune=True)
+    store.open()
+    partial = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    for position, size in ((0, 150), (200, 50), (150, 50), (250, 150), (400, 100)):
+        chunks = [DATA[position : position + size]]
+        partial.write(position, chunks)
+        partial.hash_along(position, chunks)
+
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("the file is read")
+
+    monkeypatch.setattr("os.pread", refuse)
+    partial.commit(threading.Event())
+    partial.close()
     assert store.blobs.path(DIGEST).read_bytes() == DATA

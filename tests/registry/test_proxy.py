@@ -160,7 +160,7 @@ class ProxiedPullTests(RegistryCase):
         self.assertIn("Proxy-Authorization: Basic YWRhOnNlY3JldA==\r\n", head)
 
     async def test_https_goes_through_a_tunnel(self) -> None:
-        from tests.registry.test_tls import Authority
+        from tests.registry.authority import Authority
 
         authority = Authority(self.root)
         secure = self.listen(self.registry, context=authority.server("registry.example"))

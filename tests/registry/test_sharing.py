@@ -11,6 +11,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.store import ModelNotFound
+from ollama_tw.registry import landing
 from tests.registry.fakes import WEIGHTS, RegistryCase, serve, sha256
 
 BLOB = sha256(WEIGHTS).replace(":", "-")
@@ -216,6 +217,27 @@ class SharingTests(RegistryCase):
             json.loads(data)["Completed"] for name, data in self.files().items() if "-partial-" in name
         )
         self.assertEqual(kept, 4000)
+        await self.pull()
+        self.assertEqual(self.finals()[BLOB], WEIGHTS)
+
+    async def test_a_disk_that_loses_what_it_took(self) -> None:
+        """It says so once, in the middle; the end must not look like success."""
+        self.gate.is_open = True
+        self.patch(landing, "FLUSH_EVERY", 2000)
+        real = os.fsync
+        told: list[int] = []
+
+        def failing(descriptor: int) -> None:
+            if not told:
+                told.append(descriptor)
+                raise OSError(errno.EIO, "Input/output error")
+            real(descriptor)
+
+        with mock.patch("os.fsync", failing), self.assertRaises(OllamaError) as raised:
+            await self.pull()
+        self.assertEqual(raised.exception.message, "the model store cannot be used: input/output error")
+        self.assertNotIn(BLOB, self.files())
+        self.assertEqual(self.store.list(), [])
         await self.pull()
         self.assertEqual(self.finals()[BLOB], WEIGHTS)
 

@@ -1,66 +1,6 @@
-import datetime
-import ipaddress
-from pathlib import Path
-from typing import Any
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
-from twisted.internet.ssl import PrivateCertificate
-
 from ollama_tw.errors import OllamaError
+from tests.registry.authority import Authority
 from tests.registry.fakes import WEIGHTS, RegistryCase
-
-_NOW = datetime.datetime.now(datetime.UTC)
-
-
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-class Authority:
-    """A private certificate authority; ``bundle`` is its certificate as a file."""
-
-    def __init__(self, directory: Path) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._issuer = _name("Test authority")
-        certificate = self._certificate(
-            self._issuer, self._key, x509.BasicConstraints(ca=True, path_length=None)
-        )
-        self.bundle = directory / "authority.pem"
-        self.bundle.write_bytes(b"# A comment\n" + certificate.public_bytes(Encoding.PEM))
-
-    def _certificate(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *extensions: Any
-    ) -> x509.Certificate:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(_NOW - datetime.timedelta(days=1))
-            .not_valid_after(_NOW + datetime.timedelta(days=1))
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
-        return builder.sign(self._key, hashes.SHA256())
-
-    def server(self, host: str) -> Any:
-        """The TLS context of a server that is ``host``."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        identity: x509.GeneralName
-        try:
-            identity = x509.IPAddress(ipaddress.ip_address(host))
-        except ValueError:
-            identity = x509.DNSName(host)
-        certificate = self._certificate(_name(host), key, x509.SubjectAlternativeName([identity]))
-        pem = certificate.public_bytes(Encoding.PEM) + key.private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
-        return PrivateCertificate.loadPEM(pem).options()
 
 
 class TLSTests(RegistryCase):

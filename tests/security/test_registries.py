@@ -390,7 +390,10 @@ def test_wrong_content_never_gets_a_final_name(
     while unfinished := [part for part in partial.parts if not part.is_complete]:
         part = data.draw(st.sampled_from(unfinished))
         size = data.draw(st.integers(1, part.end - part.position))
-        partial.write(part.position, [sent[part.position : part.position + size]])
+        chunks = [sent[part.position : part.position + size]]
+        if data.draw(st.booleans()):
+            partial.hash_along(part.position, chunks)
+        partial.write(part.position, chunks)
         if data.draw(st.booleans()):
             partial.close()
             partial = Partial(blobs, sha256(wanted), len(wanted), sizes)

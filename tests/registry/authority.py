@@ -1,0 +1,70 @@
+"""A certificate authority of one's own."""
+
+import datetime
+import ipaddress
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from twisted.internet.ssl import PrivateCertificate
+
+_NOW = datetime.datetime.now(datetime.UTC)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+class Authority:
+    """A private certificate authority; ``bundle`` is its certificate as a file."""
+
+    def __init__(self, directory: Path) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._issuer = _name("Test authority")
+        certificate = self._certificate(
+            self._issuer, self._key, x509.BasicConstraints(ca=True, path_length=None)
+        )
+        self.bundle = directory / "authority.pem"
+        self.bundle.write_bytes(b"# A comment\n" + certificate.public_bytes(Encoding.PEM))
+
+    def _certificate(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *extensions: Any
+    ) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_NOW - datetime.timedelta(days=1))
+            .not_valid_after(_NOW + datetime.timedelta(days=1))
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+    def issue(self, host: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        """A certificate for ``host``, and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        identity: x509.GeneralName
+        try:
+            identity = x509.IPAddress(ipaddress.ip_address(host))
+        except ValueError:
+            identity = x509.DNSName(host)
+        certificate = self._certificate(_name(host), key, x509.SubjectAlternativeName([identity]))
+        return certificate, key
+
+    def pem(self, host: str) -> bytes:
+        """A certificate for ``host`` and its key as one text."""
+        certificate, key = self.issue(host)
+        return certificate.public_bytes(Encoding.PEM) + key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+
+    def server(self, host: str) -> Any:
+        """Twisted's TLS context of a server that is ``host``."""
+        return PrivateCertificate.loadPEM(self.pem(host)).options()
