@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from ollama_tw import __version__
 from ollama_tw.doors import make_doors
 from ollama_tw.durations import FOREVER, SECOND, format_duration
+from ollama_tw.inference.prompting import go_template
 from ollama_tw.library.store import Store
 from ollama_tw.listening import Listener
 from ollama_tw.metrics import Metrics
@@ -60,7 +61,7 @@ class Daemon(Service):
         self._metrics = Metrics()
         self._prepared = False
         self._draining = False
-        self._store = Store(settings.models, prune=not settings.noprune)
+        self._store = Store(settings.models, prune=not settings.noprune, check_template=go_template)
 
     def privilegedStartService(self) -> None:
         """Everything that may fail because of how the server was called. Raises OSError, whose text is

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tw.library.gguf import ArrayRef, GGUFError, is_gguf, read_header
+from ollama_tw.library.gguf import ArrayRef, GGUFError, is_gguf, read_header, shortest_float32
 from tests.library.ggufs import raw_gguf, raw_tensor, text, write_gguf
 
 
@@ -64,6 +64,17 @@ def test_every_scalar_type(tmp_path: Path) -> None:
     header = read_header(path)
     assert list(header.metadata.items()) == [(key, value) for key, _, _, value in values]
     assert (header.version, header.architecture, header.parameter_count) == (2, "unknown", 0)
+
+
+@pytest.mark.parametrize(
+    ("bits", "shortest"),
+    [
+        (0x3DCCCCCD, 0.1), (0x358637BD, 1e-6), (0x7F7FFFFF, 3.4028235e38), (0x00000001, 1e-45),
+        (0x00800000, 1.1754944e-38), (0x4B800000, 16777216.0), (0x5E800000, 4.611686e18),
+    ],
+)  # fmt: skip
+def test_floats_of_32_bits_are_given_with_the_fewest_digits(bits: int, shortest: float) -> None:
+    assert shortest_float32(struct.unpack("<f", struct.pack("<I", bits))[0]) == shortest
 
 
 def test_a_brief_header_stops_before_the_vocabulary(tmp_path: Path) -> None:
