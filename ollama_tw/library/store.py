@@ -108,7 +108,7 @@ class Store:
         Where no installed name is the same but for upper and lower case, each part is taken for
         itself, so that a new model joins the namespace that is there.
         """
-        if name in self._models or manifests.manifest_path(self.root, name).is_file():
+        if os.path.isfile(os.path.join(self.root, "manifests", *name.parts)):
             return name
         wanted = _folded(name.parts)
         spellings = list(name.parts)
