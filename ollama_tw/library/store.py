@@ -75,6 +75,7 @@ class Store:
         self._now = now
         self._check_template = check_template
         self._lock = threading.RLock()
+        self._listing = threading.Lock()
         self._pinned: Counter[str] = Counter()
         self._models: dict[Name, _Cached] = {}
         self._full_headers = HeaderCache(self.blobs, limit=_FULL_HEADERS_KEPT, brief=False)
@@ -159,19 +160,23 @@ class Store:
 
     def list(self) -> list[Model]:
         """Every usable model, the latest changed second first; unusable ones are logged and left out."""
-        models = []
+        # One reads what is new, and those who ask meanwhile find it in the cache.
+        with self._listing:
+            return sorted(
+                self._usable(), key=lambda model: (-(model.modified_ns // 1_000_000_000), model.name.parts)
+            )
+
+    def _usable(self) -> Iterator[Model]:
         for path, name in manifests.walk(self.root):
             if name is None:
                 _LOG.warning("no manifest that can be read, skipped: %s", path)
                 continue
             try:
-                models.append(self.load(name))
+                yield self.load(name)
             except ModelNotFound:
                 continue
             except OllamaError as error:
                 _LOG.warning("model left out of the list: %s", error.message)
-        models.sort(key=lambda model: (-(model.modified_ns // 1_000_000_000), model.name.parts))
-        return models
 
     def header(self, model: Model, *, brief: bool = False) -> Header:
         """The header of the model's GGUF file, cached by digest; see :func:`gguf.read_header`.

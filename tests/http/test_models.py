@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -179,6 +180,18 @@ def test_the_list_is_ordered_by_the_second_of_the_last_change(
         disk.put(name, ("model", weights))
         os.utime(disk.manifest(name), (moment, moment))
     assert names(app) == ["new:latest", "middle:latest", "old:latest"]
+
+
+def test_the_library_is_read_when_the_server_starts(
+    tmp_path: Path, weights: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk(tmp_path / ".ollama" / "models")
+    (disk.root / "blobs").mkdir(parents=True)
+    disk.put("good", ("model", weights))
+    disk.put("bad", ("model", weights), config=b"{")
+    with caplog.at_level(logging.WARNING, "ollama_tw.library"):
+        Application(tmp_path).close()
+    assert "model left out of the list: model 'bad:latest' has a layer that cannot be read" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------- show
