@@ -12,10 +12,13 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ollama_tw import __version__
 from ollama_tw.doors import make_doors
 from ollama_tw.durations import FOREVER, SECOND, format_duration
+from ollama_tw.inference.prompting import go_template
+from ollama_tw.library.queries import list_models
 from ollama_tw.library.store import Store
 from ollama_tw.listening import Listener
 from ollama_tw.metrics import Metrics
@@ -60,7 +63,7 @@ class Daemon(Service):
         self._metrics = Metrics()
         self._prepared = False
         self._draining = False
-        self._store = Store(settings.models, prune=not settings.noprune)
+        self._store = Store(settings.models, prune=not settings.noprune, check_template=go_template)
 
     def privilegedStartService(self) -> None:
         """Everything that may fail because of how the server was called. Raises OSError, whose text is
@@ -92,6 +95,8 @@ class Daemon(Service):
             sys.setswitchinterval(_SWITCH_INTERVAL)
         settings = self._settings
         self._rooms = Rooms(self._reactor, settings, self._store, self._metrics)
+        # With many models the first reading takes its time, and nobody should wait for it.
+        self._rooms.disk.run(list_models, self._store).addErrback(_log_unread)
         scheduler = self._rooms.scheduler
         self._watchdog = Watchdog(self._reactor, self._notifier, lambda: scheduler.stuck(_LONGEST_STEP))
         exposed = self._listener.exposed
@@ -171,6 +176,11 @@ class Daemon(Service):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, _leave_at_once)
         return Deferred.fromCoroutine(self._drain())
+
+
+def _log_unread(failure: Failure) -> None:
+    # Whoever asks for the list will be told; without it the models still run.
+    _log.warn("the model library could not be read: {error}", error=failure.getErrorMessage())
 
 
 def _leave_at_once(number: int, _frame: Any) -> None:

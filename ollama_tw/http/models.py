@@ -20,6 +20,7 @@ from ollama_tw.http.stream import ReplyStream, answer_through
 from ollama_tw.http.transfers import reporter
 from ollama_tw.inference.remote import Remotes
 from ollama_tw.library.create import validate
+from ollama_tw.library.gotext import quote
 from ollama_tw.library.names import InvalidName, Name, parse_name, split_source
 from ollama_tw.library.queries import list_models, show_model
 from ollama_tw.library.show import details, show_reply, tags_entry
@@ -28,6 +29,9 @@ from ollama_tw.wire.models import CopyRequest, CreateRequest, DeleteRequest, Sho
 from ollama_tw.wire.timestamps import rfc3339
 
 _SECOND = 10**9
+
+# This client takes the base name for the model's name.
+_COPILOT = "GitHubCopilotChat/"
 
 
 class ModelRoutes:
@@ -95,11 +99,15 @@ class ModelRoutes:
         body = read_json(request, ShowRequest, "api.ShowRequest")
         sent = body.model or body.name
         base, _source = split_source(sent)
-        send_json(request, await self._disk.run(self._show, _name(base, "invalid model name"), body))
+        reply = await self._disk.run(self._show, _name(base, "invalid model name"), body)
+        if (request.getHeader("User-Agent") or "").startswith(_COPILOT):
+            reply["model_info"]["general.basename"] = sent
+        send_json(request, reply)
 
     def _show(self, name: Name, body: ShowRequest) -> dict[str, Any]:
+        name = self._store.resolve(name)
         try:
-            model = self._store.load(self._store.resolve(name))
+            model = self._store.load(name)
         except ModelNotFound as error:
             remote = self._remotes.find(name)
             if remote is None:
@@ -119,12 +127,12 @@ class ModelRoutes:
 
     async def copy(self, request: Request) -> None:
         body = read_json(request, CopyRequest, "api.CopyRequest")
-        source = _name(body.source, f'source "{body.source}" is invalid')
-        destination = _name(body.destination, f'destination "{body.destination}" is invalid')
+        source = _name(body.source, f"source {quote(body.source)} is invalid")
+        destination = _name(body.destination, f"destination {quote(body.destination)} is invalid")
         try:
             await self._disk.run(self._store.copy, source, destination)
         except ModelNotFound as error:
-            raise OllamaError(404, f'model "{body.source}" not found') from error
+            raise OllamaError(404, f"model {quote(body.source)} not found") from error
         send_empty(request)
 
     async def delete(self, request: Request) -> None:

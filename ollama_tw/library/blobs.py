@@ -31,6 +31,7 @@ class BlobWriter:
 
     def __init__(self, store: "BlobStore") -> None:
         self._store = store
+        make_directory(store.directory)
         descriptor, self._temporary = tempfile.mkstemp(prefix="sha256-", dir=store.directory)
         self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER_SIZE)
         self._hash = hashlib.sha256()
@@ -205,6 +206,15 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     return os.fdopen(descriptor, "rb")
+
+
+def make_directory(directory: Path) -> None:
+    """Make ``directory``, and those above it, where there is none; what is new is durable."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(mode=0o755, exist_ok=True)
+    sync_directory(directory.parent)
 
 
 def sync_directory(directory: Path) -> None:

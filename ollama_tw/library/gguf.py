@@ -378,13 +378,15 @@ _LAYOUTS = {
     for code in _SCALARS.values()
 }
 _PACK_FLOAT32 = struct.Struct("<f")
+_SMALLEST_NORMAL = 2.0**-126
 
 
 def shortest_float32(value: float) -> float:
     """The float64 with the fewest decimal digits that is ``value`` in 32 bits."""
     if not math.isfinite(value):
         return value
-    for digits in (6, 7, 8):
+    # Six digits always tell neighbours apart, except below the normal range.
+    for digits in range(1 if abs(value) < _SMALLEST_NORMAL else 6, 9):
         candidate = float(f"{value:.{digits}g}")
         try:
             if _PACK_FLOAT32.unpack(_PACK_FLOAT32.pack(candidate))[0] == value:

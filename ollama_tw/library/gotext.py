@@ -14,9 +14,10 @@ _ESCAPES = {
     "\\": "\\\\", '"': '\\"',
 }  # fmt: skip
 
-# Above this, Go's JSON leaves plain decimals for an exponent; at and below 64 bits msgspec can help.
+# From here on Go's JSON leaves plain decimals for an exponent.
 _JSON_PLAIN_LIMIT = 1e21
-_INT64_LIMIT = 2**63
+# Up to here a whole float is written with all its digits; above, the shortest ones and zeros follow.
+_EXACT_LIMIT = 2**53
 
 
 def quote(text: str) -> str:
@@ -109,17 +110,16 @@ def _json_number(value: float) -> Any:
     if not math.isfinite(value):
         return None
     size = abs(value)
-    if size < _JSON_PLAIN_LIMIT and value.is_integer():
-        whole = int(value)
-        return whole if size < _INT64_LIMIT else msgspec.Raw(_plain_text(value).encode())
-    if size >= _JSON_PLAIN_LIMIT or 1e-6 <= size < 1e-5:
-        return msgspec.Raw(_plain_text(value).encode())
-    return value
+    if 0 < size <= _EXACT_LIMIT and value.is_integer():
+        return int(value)
+    if size >= 1e-5 and not value.is_integer():
+        return value
+    return msgspec.Raw(_plain_text(value).encode()) if size == 0 or size >= 1e-6 else value
 
 
 def _plain_text(value: float) -> str:
     digits, exponent = _shortest(value)
-    sign = "-" if value < 0 else ""
+    sign = "-" if math.copysign(1, value) < 0 else ""
     if abs(value) < _JSON_PLAIN_LIMIT:
         return sign + _plain(digits, exponent)
     mantissa = digits[0] + (f".{digits[1:]}" if len(digits) > 1 else "")

@@ -14,9 +14,9 @@ from ollama_tw.library.digests import digest_of
 from ollama_tw.library.gotext import as_go_numbers, json_numbers
 from ollama_tw.library.manifests import Layer
 from ollama_tw.wire import gojson
+from ollama_tw.wire.native import Message
 
-# The order in which Go declares the fields of a message, and which of them it always writes.
-_MESSAGE_FIELDS = ("role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id")
+# The fields that Go writes even if they are empty.
 _MESSAGE_ALWAYS = ("role", "content")
 
 
@@ -134,13 +134,14 @@ def encode_messages(messages: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    role, content = message.get("role", ""), message.get("content", "")
-    if not isinstance(role, str) or not isinstance(content, str):
+    present = {key: value for key, value in message.items() if value is not None}
+    if not all(isinstance(present.get(key, ""), str) for key in _MESSAGE_ALWAYS):
         raise OllamaError(400, "role and content of a message must be strings")
-    fields = {**message, "role": role.lower(), "content": content}
-    return {
-        key: json_numbers(fields[key]) for key in _MESSAGE_FIELDS if fields.get(key) or key in _MESSAGE_ALWAYS
-    }
+    try:
+        fields = msgspec.to_builtins(msgspec.convert(present, type=Message))
+    except msgspec.ValidationError as error:
+        raise OllamaError(400, f"a message is not valid: {error}") from error
+    return {key: json_numbers(value) for key, value in fields.items() if value or key in _MESSAGE_ALWAYS}
 
 
 def licenses(value: Any) -> list[str]:

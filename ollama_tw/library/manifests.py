@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_tw.library.blobs import open_regular, sync_directory
+from ollama_tw.library.blobs import make_directory, open_regular, sync_directory
 from ollama_tw.library.digests import is_digest, parse_digest
 from ollama_tw.library.names import InvalidName, Name, name_from_parts
 from ollama_tw.wire import gojson
@@ -39,6 +39,8 @@ MAX_LAYERS = 65536
 MAX_TEXT = 4096
 
 _TEMPORARY_PREFIX = ".manifest-"
+# Host, namespace, model, tag.
+_DEPTH = 4
 _DIGEST_IN_TEXT = re.compile(rb"sha256[:-][0-9a-fA-F]{64}")
 
 
@@ -204,18 +206,21 @@ def write_manifest_bytes(root: Path, name: Name, data: bytes) -> None:
     """Put ``data`` in the place of the manifest of ``name``, whole or not at all; raises OSError."""
     path = manifest_path(root, name)
     _stay_inside(root, path)
+    top = root / "manifests"
+    make_directory(top)
     # A temporary file beside the target would look like a manifest with a bad name.
-    descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=root / "manifests")
+    descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=top)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o644)
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(path.parent)
         os.replace(temporary, path)
     except OSError:
         os.unlink(temporary)
+        prune_empty_directories(root)
         raise
     sync_directory(path.parent)
 
@@ -228,27 +233,35 @@ def remove_temporary_manifests(root: Path) -> None:
 
 
 def walk(root: Path) -> Iterator[tuple[Path, Name | None]]:
-    """Every non-directory at ``manifests/*/*/*/*``, with its name or None where it has no valid one."""
-    for host in _entries(root / "manifests"):
-        for namespace in _entries(host):
-            for model in _entries(namespace):
-                for tag in _entries(model):
-                    if tag.is_dir(follow_symlinks=False):
-                        continue
-                    try:
-                        name = name_from_parts(host.name, namespace.name, model.name, tag.name)
-                    except InvalidName:
-                        yield Path(tag.path), None
-                    else:
-                        yield Path(tag.path), name
+    """Every non-directory at ``manifests/*/*/*/*``, with its name or None where it has no valid one.
+
+    A directory that cannot be read is given as well, with None: what lies in it is not known.
+    """
+    yield from _walk(root / "manifests", ())
 
 
-def _entries(directory: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+def _walk(directory: Path | str, above: tuple[str, ...]) -> Iterator[tuple[Path, Name | None]]:
     try:
-        with os.scandir(directory) as entries:
-            return list(entries)
+        with os.scandir(directory) as found:
+            entries = list(found)
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return
+    except OSError:
+        yield Path(directory), None
+        return
+    for entry in entries:
+        parts = (*above, entry.name)
+        if len(parts) < _DEPTH:
+            yield from _walk(entry.path, parts)
+        elif not entry.is_dir(follow_symlinks=False):
+            yield Path(entry.path), _name_of(parts)
+
+
+def _name_of(parts: tuple[str, ...]) -> Name | None:
+    try:
+        return name_from_parts(*parts)
+    except InvalidName:
+        return None
 
 
 def prune_empty_directories(root: Path) -> None:

@@ -23,6 +23,9 @@ TemplateScan = Callable[[str], TemplateTraits]
 # Not shown with the rest of the metadata: the one is private, the other has a field of its own.
 _HIDDEN_KEYS = frozenset({"general.name", "tokenizer.chat_template"})
 
+# The largest vocabularies with their merges have a third of this; what is more is left null.
+_MAX_SHOWN_ITEMS = 4 << 20
+
 
 def model_rendering(
     model: Model,
@@ -174,6 +177,7 @@ def _model_info(model: Model, header: Header | None, verbose: bool) -> dict[str,
 
 def _metadata(header: Header, verbose: bool, *, hidden: frozenset[str]) -> dict[str, Any]:
     """The file's keys, sorted as Go sorts a map; arrays are None unless they are empty or wanted."""
+    room = _MAX_SHOWN_ITEMS
     info: dict[str, Any] = {"general.parameter_count": header.parameter_count}
     for key, value in header.metadata.items():
         if key in hidden or key == "general.parameter_count":
@@ -182,10 +186,16 @@ def _metadata(header: Header, verbose: bool, *, hidden: frozenset[str]) -> dict[
             info[key] = json_numbers(value)
         elif value.count == 0:
             info[key] = []
-        elif not verbose:
+        elif not verbose or value.count > room:
             info[key] = None
-        elif is_byte_array(value):
-            info[key] = base64.b64encode(bytes(header.array(key))).decode()
         else:
-            info[key] = json_numbers(header.array(key))
+            room -= value.count
+            info[key] = _items(header, key, value)
     return dict(sorted(info.items()))
+
+
+def _items(header: Header, key: str, array: ArrayRef) -> Any:
+    items = header.array(key)
+    if is_byte_array(array):
+        return base64.b64encode(bytes(items)).decode()
+    return json_numbers(items) if isinstance(items[0], float) else items

@@ -16,12 +16,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
-from ollama_tw.library.blobs import BlobStore, open_regular
+from ollama_tw.library.blobs import BlobStore, clear_disk_errors, open_regular
 from ollama_tw.library.gguf import Header
 from ollama_tw.library.headers import HeaderCache
 from ollama_tw.library.manifests import Manifest, ManifestError
@@ -55,14 +55,27 @@ class _Cached:
 
 
 class Store:
-    """The models below ``root``. ``may_prune`` is False where OLLAMA_NOPRUNE is set."""
+    """The models below ``root``. ``may_prune`` is False where OLLAMA_NOPRUNE is set.
 
-    def __init__(self, root: Path, *, prune: bool, now: Callable[[], float] = time.time) -> None:
+    ``check_template`` raises OllamaError for a Go template that does not parse: a model with such a
+    one cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        prune: bool,
+        now: Callable[[], float] = time.time,
+        check_template: Callable[[str], object] | None = None,
+    ) -> None:
         self.root = root
         self.may_prune = prune
         self.blobs = BlobStore(root)
         self._now = now
+        self._check_template = check_template
         self._lock = threading.RLock()
+        self._listing = threading.Lock()
         self._pinned: Counter[str] = Counter()
         self._models: dict[Name, _Cached] = {}
         self._full_headers = HeaderCache(self.blobs, limit=_FULL_HEADERS_KEPT, brief=False)
@@ -91,23 +104,34 @@ class Store:
             return Upkeep(0, 0, skipped=True)
 
     def resolve(self, name: Name) -> Name:
-        """``name`` in the spelling of what is installed, each part for itself; else ``name`` itself."""
-        if name in self._models or manifests.manifest_path(self.root, name).is_file():
+        """``name`` in the spelling of what is installed; else ``name`` itself.
+
+        Where no installed name is the same but for upper and lower case, each part is taken for
+        itself, so that a new model joins the namespace that is there.
+        """
+        if os.path.isfile(os.path.join(self.root, "manifests", *name.parts)):
             return name
-        spellings: list[dict[str, str]] = [{}, {}, {}, {}]
+        wanted = _folded(name.parts)
+        spellings = list(name.parts)
+        settled = [False] * len(spellings)
         for _, other in manifests.walk(self.root):
-            if other is not None:
-                for known, part in zip(spellings, other.parts, strict=True):
-                    known.setdefault(part.lower(), part)
-        host, namespace, model, tag = (
-            known.get(part.lower(), part) for known, part in zip(spellings, name.parts, strict=True)
-        )
+            if other is None:
+                continue
+            if _folded(other.parts) == wanted:
+                return replace(other, scheme=name.scheme)
+            for place, part in enumerate(other.parts):
+                if part == name.parts[place]:
+                    spellings[place], settled[place] = part, True
+                elif part.lower() == wanted[place] and not settled[place]:
+                    spellings[place] = part
+        host, namespace, model, tag = spellings
         return Name(host, namespace, model, tag, name.scheme)
 
     def load(self, name: Name) -> Model:
         """The installed model of exactly this name; a cached one costs one ``stat``.
 
-        Raises ModelNotFound, and OllamaError 500 where its manifest or a layer cannot be used.
+        Raises ModelNotFound, and OllamaError 500 where its manifest, a layer or its template cannot
+        be used.
         """
         path = os.path.join(self.root, "manifests", *name.parts)
         try:
@@ -115,6 +139,8 @@ class Store:
         except (FileNotFoundError, NotADirectoryError) as error:
             self._models.pop(name, None)
             raise ModelNotFound(name) from error
+        except OSError as error:
+            raise OllamaError(500, f"the manifest of '{name.short}' cannot be read") from error
         signature = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
         cached = self._models.get(name)
         if cached is not None and cached.signature == signature:
@@ -127,24 +153,30 @@ class Store:
             digest=hashlib.sha256(data).hexdigest(),
             modified_ns=status.st_mtime_ns,
         )
+        if model.template is not None and self._check_template is not None:
+            self._check_template(model.template)
         self._models[name] = _Cached(signature, model)
         return model
 
     def list(self) -> list[Model]:
         """Every usable model, the latest changed second first; unusable ones are logged and left out."""
-        models = []
+        # One reads what is new, and those who ask meanwhile find it in the cache.
+        with self._listing:
+            return sorted(
+                self._usable(), key=lambda model: (-(model.modified_ns // 1_000_000_000), model.name.parts)
+            )
+
+    def _usable(self) -> Iterator[Model]:
         for path, name in manifests.walk(self.root):
             if name is None:
-                _LOG.warning("manifest with an invalid name skipped: %s", path)
+                _LOG.warning("no manifest that can be read, skipped: %s", path)
                 continue
             try:
-                models.append(self.load(name))
+                yield self.load(name)
             except ModelNotFound:
                 continue
             except OllamaError as error:
                 _LOG.warning("model left out of the list: %s", error.message)
-        models.sort(key=lambda model: (-(model.modified_ns // 1_000_000_000), model.name.parts))
-        return models
 
     def header(self, model: Model, *, brief: bool = False) -> Header:
         """The header of the model's GGUF file, cached by digest; see :func:`gguf.read_header`.
@@ -202,9 +234,9 @@ class Store:
     def copy(self, source: Name, destination: Name) -> None:
         """Give the model ``source`` the second name ``destination``; both are resolved first.
 
-        Raises ModelNotFound, unless both are the same name.
+        Raises ModelNotFound, unless both are the same name, and OllamaError 500 where the disk refuses.
         """
-        with self._lock:
+        with self._lock, clear_disk_errors():
             source, destination = self.resolve(source), self.resolve(destination)
             if source.parts != destination.parts:
                 manifests.write_manifest_bytes(self.root, destination, self.manifest_bytes(source))
@@ -212,9 +244,10 @@ class Store:
     def delete(self, name: Name) -> None:
         """Remove the model and the blobs that no other model uses; ``name`` is resolved first.
 
-        A model whose manifest is damaged goes too. Raises ModelNotFound.
+        A model whose manifest is damaged goes too. Raises ModelNotFound, and OllamaError 500 where the
+        disk refuses.
         """
-        with self._lock:
+        with self._lock, clear_disk_errors():
             name = self.resolve(name)
             old = self._digests_of(name)
             try:
@@ -255,7 +288,11 @@ class Store:
         if not unused:
             return
         for path, name in manifests.walk(self.root):
-            unused -= _mentioned(path) if name is None else self._mentioned_by(name)
+            try:
+                unused -= _mentioned(path) if name is None else self._mentioned_by(name)
+            except OSError as error:
+                _LOG.warning("unused blobs are kept: %s cannot be read: %s", path, error.strerror)
+                return
         for digest in unused:
             self.blobs.remove(digest)
 
@@ -269,12 +306,21 @@ class Store:
         return _mentioned(manifests.manifest_path(self.root, name))
 
 
+def _folded(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(str.lower, parts))
+
+
 def _mentioned(path: Path) -> frozenset[str]:
-    """The digests in a manifest file, also in one that cannot be used: its blobs are not ours to judge."""
+    """The digests in a manifest file, also in one that cannot be used: its blobs are not ours to judge.
+
+    Raises OSError where something is there that cannot be read.
+    """
     try:
         with open_regular(path) as file:
             return manifests.digests_in(file.read(manifests.MAX_MANIFEST_BYTES))
-    except OSError:
+    except FileNotFoundError:
+        if os.path.lexists(path):
+            raise
         return frozenset()
 
 

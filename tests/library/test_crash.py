@@ -1,6 +1,8 @@
-"""A process that dies at any step of a change leaves a whole store."""
+"""A process that dies, or a disk that is full, at any step of a change leaves a whole store."""
 
+import errno
 import hashlib
+import io
 import os
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ollama_tw.errors import OllamaError
 from ollama_tw.library.create import create
 from ollama_tw.library.digests import is_digest
 from ollama_tw.library.names import parse_name
@@ -95,3 +98,78 @@ def test_dying_at_every_step(tmp_path: Path, change: Callable[[Store, str], None
             assert Store(root, prune=True).load(parse_name("old")).system in ("one", "two")
         steps += 1
     assert steps > 4
+
+
+class Disk:
+    """Has room for ``steps`` calls that need it, and then is full until :meth:`empty`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, steps: int) -> None:
+        self._left = steps
+        self._patch = patch
+        for name in ("replace", "fsync", "mkdir", "open"):
+            patch.setattr(os, name, self._limited(getattr(os, name)))
+        real = os.fdopen
+
+        def fdopen(descriptor: int, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+            if "w" not in mode:
+                return real(descriptor, mode, *arguments, **options)
+            raw = io.FileIO(descriptor, mode)
+            raw.write = self._limited(raw.write)  # type: ignore[method-assign]
+            return io.BufferedWriter(raw, 16)
+
+        patch.setattr(os, "fdopen", fdopen)
+
+    def _limited(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            reads = len(arguments) > 1 and isinstance(arguments[1], int) and not arguments[1] & os.O_CREAT
+            if not reads:
+                self._left -= 1
+                if self._left < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments, **options)
+
+        return call
+
+    def empty(self) -> bool:
+        """Make room; whether the disk was full."""
+        self._patch.undo()
+        return self._left < 0
+
+
+@pytest.mark.parametrize("change", [make, remake, copy])
+def test_a_disk_that_is_full_at_every_step(tmp_path: Path, change: Callable[[Store, str], None]) -> None:
+    steps = 0
+    full = True
+    while full:
+        root = tmp_path / str(steps)
+        store, digest = prepare(root, tmp_path)
+        before = {path for path in root.rglob("*") if path.is_file()}
+        disk = Disk(pytest.MonkeyPatch(), steps)
+        told = None
+        try:
+            change(store, digest)
+        except OllamaError as error:
+            told = (error.status, error.message)
+        finally:
+            full = disk.empty()
+        if full:
+            assert told == (500, "the model store cannot be used: no space left on device")
+            left = {path for path in root.rglob("*") if path.is_file()} - before
+            assert all(is_digest(path.name) or path.name == "latest" for path in left)
+        check(root, {"old:latest", "new:latest", "ns/new:latest"})
+        change(store, digest)
+        check(root, {"old:latest", "new:latest", "ns/new:latest"})
+        assert len(store.list()) == (1 if change is remake else 2)
+        steps += 1
+    assert steps > 4
+
+
+def test_deleting_needs_no_room(tmp_path: Path) -> None:
+    store, digest = prepare(tmp_path / "models", tmp_path)
+    disk = Disk(pytest.MonkeyPatch(), 0)
+    try:
+        delete(store, digest)
+    finally:
+        disk.empty()
+    assert store.list() == []
+    assert list(store.blobs.directory.iterdir()) == []

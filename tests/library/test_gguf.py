@@ -1,5 +1,6 @@
 """GGUF headers, good and hostile."""
 
+import contextlib
 import random
 import struct
 import tracemalloc
@@ -7,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from ollama_tw.library.gguf import ArrayRef, GGUFError, is_gguf, read_header
+from ollama_tw.library.gguf import ArrayRef, GGUFError, is_gguf, read_header, shortest_float32
+from ollama_tw.library.soundness import check_sound
 from tests.library.ggufs import raw_gguf, raw_tensor, text, write_gguf
 
 
@@ -64,6 +68,45 @@ def test_every_scalar_type(tmp_path: Path) -> None:
     header = read_header(path)
     assert list(header.metadata.items()) == [(key, value) for key, _, _, value in values]
     assert (header.version, header.architecture, header.parameter_count) == (2, "unknown", 0)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_arrays_of_every_type_are_skipped_and_read_later(tmp_path: Path, order: str, version: int) -> None:
+    def string(value: str) -> bytes:
+        return struct.pack(f"{order}Q", len(value)) + value.encode()
+
+    arrays: list[tuple[int, list[Any]]] = [
+        (0, [0, 255]), (1, [-128, 127]), (2, [65535]), (3, [-32768, 1]), (4, [2**32 - 1]), (5, [-(2**31)]),
+        (6, [0.1, -2.5]), (7, [True, False, True]), (8, ["", "a", "bc"]), (10, [2**64 - 1]),
+        (11, [-(2**63), 5]), (12, [0.1]), (4, []), (8, []),
+    ]  # fmt: skip
+    codes = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
+    body = b""
+    for number, (kind, items) in enumerate(arrays):
+        body += string(f"k{number}") + struct.pack(f"{order}IIQ", 9, kind, len(items))
+        if kind == 8:
+            body += b"".join(map(string, items))
+        else:
+            body += struct.pack(f"{order}{len(items)}{codes[kind]}", *items)
+    body += string("last") + struct.pack(f"{order}II", 4, 7)
+    path = tmp_path / "m"
+    path.write_bytes(b"GGUF" + struct.pack(f"{order}IQQ", version, 0, len(arrays) + 1) + body)
+    header = read_header(path)
+    assert (header.version, header.big_endian) == (version, order == ">")
+    assert header.metadata["last"] == 7
+    assert [header.array(f"k{number}") for number in range(len(arrays))] == [items for _, items in arrays]
+
+
+@pytest.mark.parametrize(
+    ("bits", "shortest"),
+    [
+        (0x3DCCCCCD, 0.1), (0x358637BD, 1e-6), (0x7F7FFFFF, 3.4028235e38), (0x00000001, 1e-45),
+        (0x00800000, 1.1754944e-38), (0x4B800000, 16777216.0), (0x5E800000, 4.611686e18),
+    ],
+)  # fmt: skip
+def test_floats_of_32_bits_are_given_with_the_fewest_digits(bits: int, shortest: float) -> None:
+    assert shortest_float32(struct.unpack("<f", struct.pack("<I", bits))[0]) == shortest
 
 
 def test_a_brief_header_stops_before_the_vocabulary(tmp_path: Path) -> None:
@@ -184,6 +227,42 @@ def test_changed_bytes_give_a_header_or_a_clear_refusal(tmp_path: Path) -> None:
         else:
             assert sum(tensor.size for tensor in header.tensors) <= 2 * len(whole)
     assert refused > length // 4
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> list[tuple[int, bytes]]:
+    """Where to write what: flipped bits, huge and negative numbers, other texts."""
+    value = st.one_of(
+        st.binary(min_size=1, max_size=9),
+        st.sampled_from([2**31 - 1, 2**31, 2**32 - 1]).map(lambda number: number.to_bytes(4, "little")),
+        st.sampled_from([2**62, 2**63 - 1, 2**63, 2**64 - 1]).map(
+            lambda number: number.to_bytes(8, "little")
+        ),
+    )
+    return draw(st.lists(st.tuples(st.integers(4, 1200), value), min_size=1, max_size=4))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=mutations(), end=st.none() | st.integers(0, 2000), big_endian=st.booleans())
+def test_no_mutation_crashes_hangs_or_takes_memory(
+    tmp_path: Path, changes: list[tuple[int, bytes]], end: int | None, big_endian: bool
+) -> None:
+    path = tmp_path / "m"
+    data = bytearray(write_gguf(path, big_endian=big_endian, chat_template="{{ x }}").read_bytes())
+    for position, value in changes:
+        data[position : position + len(value)] = value
+    path.write_bytes(data[:end])
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(GGUFError):
+            header = read_header(path)
+            check_sound(header)
+            for key, value in header.metadata.items():
+                if isinstance(value, ArrayRef):
+                    header.array(key)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_strings_are_bounded_altogether(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,17 @@ def test_empty_arrays_and_arrays_of_bytes(maker: Maker) -> None:
     assert maker.show(verbose=True)["model_info"]["b"] == "AQL/"
 
 
+def test_arrays_beyond_all_measure_stay_unread(maker: Maker) -> None:
+    big = text("big") + struct.pack("<IIQ", 9, 0, (4 << 20) + 1) + bytes((4 << 20) + 1)
+    half = struct.pack("<IIQ", 9, 0, 3 << 20) + bytes(3 << 20)
+    body = big + text("one") + half + text("two") + half + text("z") + struct.pack("<IIQB", 9, 1, 1, 255)
+    digest = maker.store.blobs.put(raw_gguf(keys=4, body=body))[0]
+    list(create(maker.store, CreateRequest(model="m", files={"m.gguf": digest})))
+    info = maker.show(verbose=True)["model_info"]
+    assert (info["big"], info["two"], info["z"]) == (None, None, [-1])
+    assert info["one"] == "AAAA" * (1 << 20)
+
+
 def test_the_files_own_template_is_shown_and_asked(maker: Maker) -> None:
     maker.make(gguf={"chat_template": JINJA})
     reply = maker.show()

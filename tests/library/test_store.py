@@ -112,6 +112,90 @@ def test_names_are_found_in_any_case(store: Store, install: Install) -> None:
         store.load(parse_name("me/llama3:8b"))
 
 
+def test_of_several_spellings_the_one_that_was_sent_wins(store: Store, install: Install) -> None:
+    for name in ("Alpha/foo:latest", "alpha/Foo:latest", "Other/Foo:LATEST"):
+        install(name)
+    assert store.resolve(parse_name("ALPHA/FOO:LATEST")).short in ("Alpha/foo:latest", "alpha/Foo:latest")
+    assert store.resolve(parse_name("OTHER/foo:latest")).short == "Other/Foo:LATEST"
+    assert store.resolve(parse_name("alpha/new:latest")).short == "alpha/new:latest"
+    assert store.resolve(parse_name("Alpha/new:latest")).short == "Alpha/new:latest"
+
+
+def test_names_of_other_hosts_have_their_port_in_the_path(store: Store, install: Install) -> None:
+    install("Host.example:5000/ns/m:t")
+    assert (store.root / "manifests/Host.example:5000/ns/m/t").is_file()
+    assert store.resolve(parse_name("http://HOST.EXAMPLE:5000/ns/m:T")).full == "Host.example:5000/ns/m:t"
+    assert [model.name.short for model in store.list()] == ["Host.example:5000/ns/m:t"]
+
+
+def test_a_template_that_does_not_parse_makes_a_model_unloadable(store: Store, install: Install) -> None:
+    def check(text: str) -> None:
+        if text == "{{ if }}":
+            raise OllamaError(500, "template: :1: missing value for if")
+
+    install("bad", ("template", b"{{ if }}"))
+    install("good", ("template", b"{{ .Prompt }}"))
+    checked = Store(store.root, prune=True, check_template=check)
+    assert [model.name.short for model in checked.list()] == ["good:latest"]
+    with pytest.raises(OllamaError, match="template: :1: missing value for if"):
+        checked.load(parse_name("bad"))
+    checked.delete(parse_name("bad"))
+    assert not manifest_path(store.root, parse_name("bad")).exists()
+
+
+def test_a_store_behind_links_is_used(tmp_path: Path, store: Store, install: Install) -> None:
+    install("a", ("system", b"text"))
+    other = tmp_path / "other disk"
+    other.mkdir()
+    for part in ("blobs", "manifests"):
+        (store.root / part).rename(other / part)
+        (store.root / part).symlink_to(other / part)
+    (tmp_path / "link").symlink_to(store.root)
+    linked = Store(tmp_path / "link", prune=True)
+    assert not linked.open().skipped
+    linked.copy(parse_name("a"), parse_name("b"))
+    linked.delete(parse_name("a"))
+    assert [(model.name.short, model.system) for model in linked.list()] == [("b:latest", "text")]
+
+
+def test_directories_that_went_away_are_made_again(store: Store, install: Install) -> None:
+    for name in ("blobs", "manifests"):
+        (store.root / name).rmdir()
+    install("ns/m", ("system", b"text"))
+    assert [model.name.short for model in store.list()] == ["ns/m:latest"]
+    assert (store.root / "manifests").stat().st_mode & 0o777 == 0o755
+
+
+def test_what_cannot_be_read_is_left_out_and_keeps_all_blobs(
+    store: Store, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link to itself stands for every directory that the system refuses to read."""
+    install("m", ("system", b"text"))
+    loop = store.root / "manifests" / "loop.example"
+    loop.symlink_to(loop)
+    old = store.blobs.directory / ("sha256-" + "1" * 64)
+    old.write_bytes(b"x")
+    age(old, 7200)
+    with caplog.at_level(logging.WARNING, "ollama_tw.library"):
+        assert [model.name.short for model in store.list()] == ["m:latest"]
+    assert str(loop) in caplog.text
+    assert Store(store.root, prune=True).open().skipped
+    store.delete(parse_name("m"))
+    assert blob_names(store) == {b"x", b"text", b'{"model_format":"gguf"}'}
+    loop.unlink()
+    assert Store(store.root, prune=True).open().removed == 1
+
+
+def test_a_manifest_behind_a_link_keeps_its_blobs(tmp_path: Path, store: Store, install: Install) -> None:
+    install("m", ("system", b"text"))
+    install("other", ("system", b"text"))
+    path = manifest_path(store.root, parse_name("m"))
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    store.delete(parse_name("other"))
+    assert b"text" in blob_names(store)
+
+
 def test_the_list_is_sorted_by_second_and_leaves_out_what_is_broken(
     store: Store, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
