@@ -358,6 +358,7 @@ class IModelSource(Interface):
     """
 
     def models() -> Sequence[RemoteModel]:
-        """The models that can be loaded now. Called on a worker thread whenever models are listed or
-        one is asked for that the library has not; takes a second at most. Empty where they cannot be
-        known."""
+        """The models that can be loaded now; of those of one name the first counts. Called on a worker
+        thread, several at once, whenever models are listed or one is asked for that the library has
+        not. Takes a second at most: after three it is not waited for any longer. Empty where they
+        cannot be known; does not raise."""

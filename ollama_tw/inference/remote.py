@@ -1,6 +1,7 @@
 """Models that backends have without a file of ours, in the form of those that the library has."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,21 +22,30 @@ class Remote:
 
 
 class Remotes:
-    """The models of all sources. Blocking: call it on a worker thread."""
+    """The models of all sources. What asks them blocks: call it on a worker thread."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
+        self._known: dict[str, Remote] = {}
 
-    def all(self) -> list[Remote]:
-        """Those that can be used now, but for what has no proper name."""
-        found = []
+    def all(self, installed: Iterable[Name] = ()) -> list[Remote]:
+        """Those that can be used now, but for what has no proper name, or that of a model which the
+        library or a source before has too."""
+        found: dict[str, Remote] = {}
+        hidden = {name.full.lower() for name in installed}
         for key, remote in self._sources.models():
             try:
                 name = parse_name(remote.name)
             except InvalidName:
                 continue
-            found.append(_remote(key, name, remote))
-        return found
+            if name.full.lower() not in hidden:
+                found.setdefault(name.full.lower(), _remote(key, name, remote))
+        self._known.update(found)
+        return list(found.values())
+
+    def known(self, name: Name) -> Remote | None:
+        """The one that had this name when the sources were asked last."""
+        return self._known.get(name.full.lower())
 
     def find(self, name: Name) -> Remote | None:
         """The one of this name, whatever its case."""
