@@ -145,9 +145,13 @@ def choose(found: Iterable[Found], wanted: str = "") -> Found:
     """
     found = list(found)
     if wanted:
+        names = ", ".join(one.name for one in found)
         found = [one for one in found if one.name == wanted]
         if not found:
-            raise NoBackend(f'OLLAMA_LLM_LIBRARY names "{wanted}", and no installed backend has that name')
+            raise NoBackend(
+                f'OLLAMA_LLM_LIBRARY names "{wanted}", and no installed backend has that name: '
+                f"there are {names}"
+            )
     for one in found:
         if one.probe.available:
             return one

@@ -126,7 +126,7 @@ def test_backends_are_found(installed: Path, tmp_path: Path) -> None:
         "from ollama_tw.engine.backends import discover\n"
         "print(*sorted(one.backend.name for one in discover()))"
     )
-    assert call(installed / "python", "-c", code, cwd=tmp_path) == "cpu cuda metal\n"
+    assert call(installed / "python", "-c", code, cwd=tmp_path) == "cpu cuda gpu metal rocm vulkan\n"
 
 
 @pytest.fixture
