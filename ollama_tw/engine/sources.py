@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from twisted.logger import Logger
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from ollama_tw.engine.backends import Found
 from ollama_tw.interfaces import (
     IBackend,
     IModelSource,
     IRunner,
+    LoadError,
     LoadPlan,
     Probe,
     Progress,
@@ -29,13 +31,13 @@ class Sources:
     """Loads each model by the backend whose it is."""
 
     def __init__(self, chosen: Found, found: Iterable[Found], patience: float = PATIENCE) -> None:
-        self._chosen = chosen.backend
+        self._chosen = chosen
         self._sources = [
             _Source(one, patience)
             for one in found
             if one.probe.available and IModelSource.providedBy(one.backend)
         ]
-        self._owners: dict[str, tuple[IBackend, str]] = {}
+        self._owners: dict[str, tuple[Found, str]] = {}
         self.name = chosen.name
         self.priority = 0
 
@@ -48,20 +50,34 @@ class Sources:
             for model in source.models():
                 key = f"{source.name}:{model.name}"
                 if key not in models:
-                    self._owners[key] = source.backend, model.location
+                    self._owners[key] = source.found, model.location
                     models[key] = model
         return list(models.items())
 
     def probe(self) -> Probe:
-        return self._chosen.probe()
+        return self._chosen.backend.probe()
 
     def owner(self, model_path: str) -> tuple[IBackend, str]:
         """The backend that has the model, and where it has it."""
+        found, location = self._owner(model_path)
+        return found.backend, location
+
+    def _owner(self, model_path: str) -> tuple[Found, str]:
         return self._owners.get(model_path, (self._chosen, model_path))
 
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
-        backend, location = self.owner(plan.model_path)
-        return backend.load(replace(plan, model_path=location), progress)
+        found, location = self._owner(plan.model_path)
+        try:
+            runner = found.backend.load(replace(plan, model_path=location), progress)
+            verifyObject(IRunner, runner)
+        except LoadError:
+            raise
+        except Exception as error:
+            _log.failure("backend {name} ({file}) failed to load a model", name=found.name, file=found.file)
+            raise LoadError(
+                f"the backend {found.name} failed to load the model; the server's log says why"
+            ) from error
+        return runner
 
 
 class _Source:
@@ -69,9 +85,8 @@ class _Source:
     it goes right again, and keeps nobody waiting for longer than ``patience``."""
 
     def __init__(self, found: Found, patience: float) -> None:
-        self.backend = found.backend
+        self.found = found
         self.name = found.name
-        self._file = found.file
         self._patience = patience
         self._late: threading.Thread | None = None
         self._told = ""
@@ -95,7 +110,7 @@ class _Source:
 
     def _ask(self) -> Sequence[RemoteModel] | str:
         """The models, or why there are none."""
-        source: IModelSource = IModelSource(self.backend)
+        source: IModelSource = IModelSource(self.found.backend)
         try:
             found = list(source.models())
         except BaseException as error:
@@ -109,6 +124,6 @@ class _Source:
             _log.warn(
                 "backend {name} ({file}) does not tell its models: {reason}",
                 name=self.name,
-                file=self._file,
+                file=self.found.file,
                 reason=reason,
             )

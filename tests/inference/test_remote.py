@@ -11,9 +11,10 @@ from zope.interface import implementer
 from ollama_tw.engine.backends import Found
 from ollama_tw.engine.sources import Sources
 from ollama_tw.inference.remote import Remotes
-from ollama_tw.interfaces import IBackend, IModelSource, LoadPlan, Probe, RemoteModel
+from ollama_tw.interfaces import IBackend, IModelSource, LoadError, LoadPlan, Probe, RemoteModel
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.show import model_capabilities, tags_entry
+from ollama_tw.testing.fake import FakeRunner
 
 
 @implementer(IBackend)
@@ -23,13 +24,14 @@ class Backend:
     def __init__(self, name: str) -> None:
         self.name = name
         self.loaded: list[str] = []
+        self.runner: Any = FakeRunner(LoadPlan(name))
 
     def probe(self) -> Probe:
         return Probe()
 
     def load(self, plan: LoadPlan, progress: Any) -> Any:
         self.loaded.append(plan.model_path)
-        return self.name
+        return self.runner
 
 
 @implementer(IModelSource)
@@ -69,8 +71,8 @@ def test_each_model_is_loaded_by_the_backend_whose_it_is() -> None:
     chosen, source = Backend("cpu"), Source("far", FAR)
     sources = Sources(found(chosen), [found(chosen), found(source)])
     (remote,) = Remotes(sources).all()
-    assert sources.load(LoadPlan(str(remote.model.model_path)), lambda done: True) == "far"  # type: ignore[comparison-overlap]
-    assert sources.load(LoadPlan("/blobs/sha256-1"), lambda done: True) == "cpu"  # type: ignore[comparison-overlap]
+    assert sources.load(LoadPlan(str(remote.model.model_path)), lambda done: True) is source.runner
+    assert sources.load(LoadPlan("/blobs/sha256-1"), lambda done: True) is chosen.runner
     assert (source.loaded, chosen.loaded) == (["http://h:1#x"], ["/blobs/sha256-1"])
 
 
@@ -164,3 +166,17 @@ def test_a_source_that_hangs_is_not_asked_again_until_it_comes_back(told: list[s
     (thread,) = (one for one in threading.enumerate() if one.name == "plugin")
     thread.join(30)
     assert names(remotes) == ["late:latest", "org/Far:big"]
+
+
+class Broken(Backend):
+    def load(self, plan: LoadPlan, progress: Any) -> Any:
+        raise OSError("secret")
+
+
+@pytest.mark.parametrize("backend", [Broken("odd"), Backend("odd")], ids=["raises", "gives nothing"])
+def test_a_load_that_breaks_the_contract_names_the_backend(told: list[str], backend: Backend) -> None:
+    backend.runner = None
+    with pytest.raises(LoadError) as caught:
+        Sources(found(backend), []).load(LoadPlan("m"), lambda done: True)
+    assert str(caught.value) == "the backend odd failed to load the model; the server's log says why"
+    assert told == ["backend odd (/x/odd.py) failed to load a model"]
