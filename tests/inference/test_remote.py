@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface import implementer
 
@@ -166,6 +167,22 @@ def test_a_source_that_hangs_is_not_asked_again_until_it_comes_back(told: list[s
     (thread,) = (one for one in threading.enumerate() if one.name == "plugin")
     thread.join(30)
     assert names(remotes) == ["late:latest", "org/Far:big"]
+
+
+def test_what_was_found_a_moment_ago_is_not_asked_for_again() -> None:
+    clock = Clock()
+    source = Source("far", FAR)
+    remotes = Remotes(Sources(found(Backend("cpu")), [found(source)]), clock.seconds)
+    name = parse_name("org/far:big")
+    assert remotes.recent(name) is not None
+    clock.advance(4.9)
+    source.answer = []
+    assert remotes.recent(name) is not None
+    assert source.asked == 1
+    clock.advance(0.2)
+    assert remotes.recent(name) is None
+    assert remotes.recent(parse_name("other")) is None
+    assert source.asked == 3
 
 
 class Broken(Backend):
