@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -38,7 +38,7 @@ class HTTPEngine:
         with self._answer(path, body, cancel) as response:
             return json.load(response)
 
-    def events(self, path: str, body: Any, cancel: Event) -> Iterator[Any]:
+    def events(self, path: str, body: Any, cancel: Event) -> Generator[Any, None, None]:
         """The objects of an answer that comes as an event stream, decoded as they come. When the run is
         to end they end too; closing the iterator hangs up."""
         try:

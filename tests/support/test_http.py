@@ -140,7 +140,7 @@ def test_it_hangs_up_while_events_come(server: Script, end: str) -> None:
 
 def test_it_hangs_up_before_the_first_event(server: Script) -> None:
     cancel = threading.Event()
-    with closing(connect(server).events("/silent", {}, cancel)) as events:  # type: ignore[type-var]
+    with closing(connect(server).events("/silent", {}, cancel)) as events:
         threading.Thread(target=lambda: (server.reached.wait(PATIENCE), cancel.set())).start()
         assert list(events) == []
     assert server.left.wait(PATIENCE)
