@@ -11,12 +11,14 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ollama_tw import __version__
 from ollama_tw.doors import make_doors
 from ollama_tw.durations import FOREVER, SECOND, format_duration
+from ollama_tw.http.site import ApiSite
 from ollama_tw.inference.prompting import go_template
 from ollama_tw.library.queries import list_models
 from ollama_tw.library.store import Store
@@ -42,26 +44,29 @@ class Daemon(Service):
     """One server. It starts in the order key, socket, library, backend, and only then accepts."""
 
     name = "ollama_tw"
-    owns_process = True
-    """Whether the process is there for this service alone, and its signals and threads are too."""
 
     def __init__(
         self,
         reactor: Any,
         settings: Settings,
-        listen: Sequence[str] = (),
+        listen: Sequence[str | IStreamServerEndpoint] | None = None,
         sockets: Sequence[socket.socket] = (),
+        *,
+        owns_process: bool = True,
     ) -> None:
-        """``listen``, descriptions of Twisted endpoints, and ``sockets``, which listen already, take the
-        place of the settings' address."""
+        """``listen``, Twisted endpoints or their descriptions, and ``sockets``, which listen already, take
+        the place of the settings' address. ``owns_process``: whether the process is there for this service
+        alone, and its signals, its threads and its end are too."""
         self._reactor = reactor
+        self._owns_process = owns_process
         self._settings = settings
         self._listen = listen
         self._sockets = sockets
         self._listener = Listener(reactor)
-        self._notifier = Notifier(os.environ, os.getpid())
+        self._notifier = Notifier(os.environ if owns_process else {}, os.getpid())
         self._metrics = Metrics()
         self._prepared = False
+        self._site: ApiSite | None = None
         self._draining = False
         self._store = Store(settings.models, prune=not settings.noprune, check_template=go_template)
 
@@ -77,7 +82,11 @@ class Daemon(Service):
         _log.info("{verb} key pair {path}", verb="created" if created else "found", path=str(key))
         self._listener.bind(self._settings.host, self._settings.port, self._listen, self._sockets)
         _log.info("bound to {addresses}", addresses=", ".join(self._listener.addresses))
-        figures = self._store.open()
+        try:
+            figures = self._store.open()
+        except BaseException:
+            self._listener.release()
+            raise
         _log.info(
             "model library {path}: {total} blobs, {removed} unused ones removed",
             path=str(self._settings.models),
@@ -91,23 +100,14 @@ class Daemon(Service):
         if not self._prepared:
             # ``twist``, unlike ``twistd``, does not ask a service for its privileged part.
             self._prepare()
-        if self.owns_process:
+        if self._owns_process:
             sys.setswitchinterval(_SWITCH_INTERVAL)
-        settings = self._settings
-        self._rooms = Rooms(self._reactor, settings, self._store, self._metrics)
-        # With many models the first reading takes its time, and nobody should wait for it.
-        self._rooms.disk.run(list_models, self._store).addErrback(_log_unread)
-        scheduler = self._rooms.scheduler
-        self._watchdog = Watchdog(self._reactor, self._notifier, lambda: scheduler.stuck(_LONGEST_STEP))
         exposed = self._listener.exposed
-        self._site = make_doors(
-            self._reactor,
-            settings,
-            self._rooms,
-            self._metrics,
-            bound_host="0.0.0.0" if exposed else "127.0.0.1",
-            ready=lambda: not self._draining,
-        )
+        try:
+            self._site = self._open_doors("0.0.0.0" if exposed else "127.0.0.1")
+        except BaseException:
+            self._listener.release()
+            raise
         self._listener.accept(self._site)
         addresses = ", ".join(self._listener.addresses)
         if exposed:
@@ -116,16 +116,38 @@ class Daemon(Service):
                 "expose it only to a network whose users you trust",
                 address=", ".join(exposed),
             )
-        if self.owns_process and (self._listener.reloadable or self._notifier.active):
+        if self._owns_process and (self._listener.reloadable or self._notifier.active):
             # Else a hangup means that the terminal has gone, and the server with it.
             self._on_hangup(self._listener.reload)
         # Said once the reactor runs: before, a signal would end the process without a drain.
         self._reactor.callWhenRunning(self._ready, addresses)
 
+    def _open_doors(self, bound_host: str) -> ApiSite:
+        settings = self._settings
+        self._rooms = Rooms(self._reactor, settings, self._store, self._metrics)
+        # With many models the first reading takes its time, and nobody should wait for it.
+        self._rooms.disk.run(list_models, self._store).addErrback(_log_unread)
+        scheduler = self._rooms.scheduler
+        self._watchdog = Watchdog(self._reactor, self._notifier, lambda: scheduler.stuck(_LONGEST_STEP))
+        return make_doors(
+            self._reactor,
+            settings,
+            self._rooms,
+            self._metrics,
+            bound_host=bound_host,
+            ready=lambda: not self._draining,
+        )
+
     @property
     def addresses(self) -> list[str]:
         """Where the server listens, once it does: ``127.0.0.1:11434``."""
         return self._listener.addresses
+
+    @property
+    def site(self) -> ApiSite:
+        """What answers the connections, a protocol factory; there is one once the service has started."""
+        assert self._site is not None
+        return self._site
 
     def _ready(self, addresses: str) -> None:
         _log.info("Listening on {addresses} (version {version})", addresses=addresses, version=__version__)
@@ -141,6 +163,8 @@ class Daemon(Service):
         """Accept no more, let what runs come to its end, unload."""
         self._draining = True
         await self._listener.close()
+        if self._site is None:
+            return
         refused = self._rooms.scheduler.drain()
         count = self._site.inflight.count
         _log.info(
@@ -164,15 +188,16 @@ class Daemon(Service):
             _log.warn("{count} connections were cut off", count=len(self._site.channels))
             self._site.abort()
         if not await self._rooms.close():
-            _log.error("a model does not end: the process is ended without it")
-            _leave_at_once(0, None)
+            _log.error("a model does not end: it is left to itself")
+            if self._owns_process:
+                _leave_at_once(0, None)
         self._watchdog.stop()
         _log.info("stopped")
 
     def stopService(self) -> Deferred[None]:
         """Drain; a second signal meanwhile ends the process at once."""
         super().stopService()  # type: ignore[no-untyped-call]
-        if self.owns_process:
+        if self._owns_process:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, _leave_at_once)
         return Deferred.fromCoroutine(self._drain())

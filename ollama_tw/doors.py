@@ -67,7 +67,7 @@ def make_doors(
     TokenRoutes(rooms.tokens).register(routes)
 
     OpenAIRoutes(reactor, rooms.completions).register(routes)
-    OpenAIModelRoutes(rooms.store, rooms.disk).register(routes)
+    OpenAIModelRoutes(rooms.store, rooms.disk, rooms.remotes).register(routes)
     OpenAIEmbeddingRoutes(reactor, rooms.embeddings, rooms.tokens).register(routes)
     ResponsesRoutes(reactor, rooms.completions).register(routes)
     TranscriptionRoutes(reactor, rooms.completions).register(routes)

@@ -1,10 +1,10 @@
 """The server inside an application of others."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from ollama_tw.daemon import Daemon
@@ -13,10 +13,10 @@ from ollama_tw.settings import Settings
 _log = Logger()
 
 
-def make(reactor: Any, settings: Mapping[str, str]) -> IService:
+def make(
+    reactor: Any, settings: Mapping[str, str], listen: Sequence[str | IStreamServerEndpoint] | None
+) -> Daemon:
     """See :func:`ollama_tw.make_service`."""
     environ = {**os.environ, **settings}
-    daemon = Daemon(reactor, Settings.read(environ, lambda text: _log.warn("{text}", text=text)))
-    daemon.owns_process = False
-    service: IService = daemon
-    return service
+    read = Settings.read(environ, lambda text: _log.warn("{text}", text=text))
+    return Daemon(reactor, read, listen, owns_process=False)

@@ -17,6 +17,7 @@ from typing import Final
 from zope.interface import Attribute, Interface
 
 INTERFACE_VERSION: Final = 1
+"""For backends that run with several versions of this contract, and want to know which they have."""
 
 IMAGE_MARKER: Final = "\N{OBJECT REPLACEMENT CHARACTER}"
 """What stands in a prompt's text where an image belongs."""
@@ -56,6 +57,7 @@ class LoadPlan:
     """All that a backend is told about a model to load. Two equal plans make equal runners."""
 
     model_path: str
+    """The model's GGUF file, or the ``location`` of a :class:`RemoteModel`."""
     slots: int = 1
     """Requests decoded at once."""
     context_length: int = 2048
@@ -77,7 +79,9 @@ class LoadPlan:
     flash_attention: bool | None = None
     """None leaves the choice to the engine; True insists, False forbids."""
     adapter_paths: tuple[str, ...] = ()
+    """LoRA adapters (GGUF files), each applied in full."""
     projector_paths: tuple[str, ...] = ()
+    """What turns images into the model's embeddings (GGUF files); none for a model that sees none."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,8 @@ class IRunner(Interface):
 
     def tokenize(text: str, *, add_special: bool = True) -> Sequence[int]:
         """The tokens of ``text``. Special tokens written out in it are recognised; ``add_special``
-        adds those which the model wants around a prompt."""
+        adds those which the model wants around a prompt. Raises :class:`RunnerError` where the
+        engine fails."""
 
     def detokenize(tokens: Sequence[int]) -> str:
         """The text of ``tokens``, special ones written out; raises :class:`RunnerError` for a
@@ -268,11 +273,13 @@ class IRunner(Interface):
         """
 
     def embed(inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
-        """One embedding for each input, in order. Raises :class:`RunnerError` where the model
-        cannot, and :class:`PromptTooLong` for an input that does not fit."""
+        """One embedding for each input, in order. Called on a slot's thread like :meth:`generate`, so by
+        up to ``slots`` at once. Raises :class:`RunnerError` where the model cannot and when ``cancel`` was
+        set meanwhile, and :class:`PromptTooLong` for an input that does not fit."""
 
     def close() -> None:
-        """Cancel what runs, wait for it, and give back all memory. Called once, on any thread."""
+        """Cancel what runs, wait for it, and give back all memory. Called once, on any thread. Of calls
+        that come later each ends: as cancelled, or with :class:`RunnerError`."""
 
 
 class IActivity(Interface):
@@ -296,7 +303,8 @@ class IReranker(Interface):
 
 
 class IVocabulary(Interface):
-    """Text to tokens and back; the attributes and methods are those of :class:`IRunner`."""
+    """Text to tokens and back; the attributes and methods are those of :class:`IRunner`. Used on worker
+    threads, several at once."""
 
     bos_text = Attribute("The text of the beginning-of-sequence token, '' without one.")
     eos_text = Attribute("The text of the end-of-sequence token, '' without one.")
@@ -323,16 +331,22 @@ class IBackend(Interface):
     An attribute ``version``, a text, is shown by ``/api/backends`` where a backend has one.
     """
 
-    name = Attribute("What ``OLLAMA_LLM_LIBRARY`` selects, for instance 'cuda'.")
-    priority = Attribute("Among the available backends the one with the highest priority is chosen.")
+    name = Attribute("What ``OLLAMA_LLM_LIBRARY`` selects, for instance 'cuda'; no other backend has it.")
+    priority = Attribute(
+        "A number: among the available backends the one with the highest is chosen, of equals the first by "
+        "name. The built-in ones have 0 (the processor) to 100."
+    )
 
     def probe() -> Probe:
-        """What this machine offers, asked afresh at each call. Called on a worker thread; cheap;
-        does not raise: a backend that cannot run says why in ``reason``."""
+        """What this machine offers, asked afresh at each call. Called on a worker thread, when the
+        server starts, before each load, and whenever somebody asks for ``/api/backends``; cheap; does not
+        raise: a backend that cannot run says why in ``reason``."""
 
     def load(plan: LoadPlan, progress: Progress) -> IRunner:
-        """Load a model; called on a worker thread, one at a time. Raises :class:`LoadError` with
-        nothing left behind, :class:`LoadCancelled` when ``progress`` answers False."""
+        """Load a model; called on a worker thread, one at a time. ``progress`` is to be called every now
+        and then: a load that stands still for ``OLLAMA_LOAD_TIMEOUT`` is given up. Raises
+        :class:`LoadError` with nothing left behind, :class:`LoadCancelled` when ``progress`` answers
+        False."""
 
 
 @dataclass(frozen=True)
@@ -358,6 +372,7 @@ class IModelSource(Interface):
     """
 
     def models() -> Sequence[RemoteModel]:
-        """The models that can be loaded now. Called on a worker thread whenever models are listed or
-        one is asked for that the library has not; takes a second at most. Empty where they cannot be
-        known."""
+        """The models that can be loaded now; of those of one name the first counts. Called on a worker
+        thread, several at once, whenever models are listed or one is asked for that the library has
+        not. Takes a second at most: after three it is not waited for any longer. Empty where they
+        cannot be known; does not raise."""

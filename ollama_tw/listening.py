@@ -1,7 +1,8 @@
 """The server's sockets: bound before anything slow, so that a taken port is told at once.
 
 They are bound to ``OLLAMA_HOST``, inherited from systemd, or described as Twisted describes
-endpoints (``tcp:8080``, ``unix:/run/ollama.sock``, ``ssl:443:privateKey=…``, ``systemd:…``).
+endpoints (``tcp:8080``, ``unix:/run/ollama.sock``, ``ssl:443:privateKey=…``, ``systemd:…``), or are
+such endpoints.
 """
 
 import errno
@@ -10,9 +11,9 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -69,27 +70,37 @@ class Listener:
         self._contexts: list[ReloadingContext] = []
 
     def bind(
-        self, host: str, port: int, descriptions: Sequence[str] = (), sockets: Sequence[socket.socket] = ()
+        self,
+        host: str,
+        port: int,
+        endpoints: Sequence[str | IStreamServerEndpoint] | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
-        """Bind to each of the ``descriptions`` and take the ``sockets``; where there are neither, bind
-        to ``host`` and ``port``. Raises :class:`ListenError`."""
-        for description in descriptions:
-            self._listen(description)
+        """Bind to each of the ``endpoints``, of which texts are descriptions, and take the ``sockets``;
+        where there are neither, bind to ``host`` and ``port``. Raises :class:`ListenError`."""
         self._sockets = list(sockets)
-        if not self._ports and not self._sockets:
+        if endpoints is None and not sockets:
             self._sockets = [bind(host, port)]
+        try:
+            for endpoint in endpoints or ():
+                self._listen(endpoint)
+        except ListenError:
+            self.release()
+            raise
 
-    def _listen(self, description: str) -> None:
+    def _listen(self, given: str | IStreamServerEndpoint) -> None:
         def make() -> Any:
-            return serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
+            return serverFromString(self._reactor, given)  # type: ignore[no-untyped-call]
 
         try:
-            endpoint = make()
-            context = make_reloading(endpoint, make)
+            described = isinstance(given, str)
+            endpoint: Any = make() if described else given
+            # How an endpoint that was given got its certificate is not ours to know.
+            context = make_reloading(endpoint, make) if described else None
             port = _now(endpoint.listen(self._late))
         except Exception as error:
             # Each kind of endpoint raises what it likes, from ValueError to OpenSSL's.
-            raise ListenError(f"listen {description}: {error}") from error
+            raise ListenError(f"listen {given}: {error}") from error
         if context is not None:
             self._contexts.append(context)
         self._ports.append(port)
@@ -130,9 +141,16 @@ class Listener:
 
     async def close(self) -> None:
         """Accept no more."""
-        ports, self._ports = self._ports, []
-        for port in ports:
-            await maybeDeferred(port.stopListening)
+        await gatherResults(self.release())
+
+    def release(self) -> list[Deferred[Any]]:
+        """Give all addresses back; the Deferreds fire when they are free."""
+        sockets, self._sockets = self._sockets, []
+        for sock in sockets:
+            sock.close()
+        ports: list[Any] = self._ports
+        self._ports = []
+        return [maybeDeferred(port.stopListening) for port in ports]
 
 
 @implementer(IProtocolFactory)
@@ -149,7 +167,8 @@ class _Late:
         """See ``buildProtocol``."""
 
     def buildProtocol(self, address: Any) -> Any:
-        return self.factory.buildProtocol(address)
+        """Connections that come before there is a factory are dropped."""
+        return None if self.factory is None else self.factory.buildProtocol(address)
 
 
 def _now(deferred: Any) -> Any:

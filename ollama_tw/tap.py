@@ -26,5 +26,5 @@ def makeService(options: Options) -> IService:
     except SettingsError as error:
         raise UsageError(str(error)) from error
     forward_stdlib_logging(settings.debug)
-    service: IService = Daemon(reactor, settings, options["listen"])
+    service: IService = Daemon(reactor, settings, options["listen"] or None)
     return service

@@ -35,8 +35,7 @@ class Application:
         settings = Settings.read(environment, warnings.append)
         assert warnings == []
         self._reactor = SelectReactor()
-        self.daemon = Daemon(self._reactor, settings)
-        self.daemon.owns_process = False
+        self.daemon = Daemon(self._reactor, settings, owns_process=False)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         self._in_reactor(self._start)

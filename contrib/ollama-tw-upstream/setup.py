@@ -2,7 +2,7 @@ from setuptools import setup
 
 setup(
     name="ollama-tw-upstream",
-    version="1.0.0",
+    version="1.1.0",
     description="Models of any OpenAI-compatible engine, served by ollama_tw",
     license="MIT",
     python_requires=">=3.11",

@@ -1,6 +1,6 @@
 """A Twisted application with a model server inside: one process, one reactor.
 
-python embedded.py [address of the model server, 127.0.0.1:11434] [port of the application, 8080]
+python embedded.py [port of the model server, 11434] [port of the application, 8080]
 """
 
 import sys
@@ -22,8 +22,8 @@ class Application:
 
     pages = Klein()
 
-    def __init__(self, server):
-        self.server = server
+    def __init__(self, models):
+        self.models = models
 
     @pages.route("/")
     def home(self, request):
@@ -33,7 +33,7 @@ class Application:
     async def haiku(self, request, model):
         about = request.args.get(b"about", [b"the sea"])[0].decode("utf-8", "replace")
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
-        connection = await connect(reactor, self.server, "/api/generate")
+        connection = await connect(reactor, f"http://{self.models.addresses[0]}", "/api/generate")
         try:
             await connection.request(
                 lambda record: request.write(record["response"].encode()),
@@ -44,11 +44,13 @@ class Application:
             connection.close()
 
 
-def main(address="127.0.0.1:11434", port="8080"):
+def main(models_port="11434", port="8080"):
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)])
     application = MultiService()
-    make_service(reactor, {"OLLAMA_HOST": address, "OLLAMA_KEEP_ALIVE": "1h"}).setServiceParent(application)
-    site = Site(Application(f"http://{address}").pages.resource())
+    endpoint = TCP4ServerEndpoint(reactor, int(models_port), interface="127.0.0.1")
+    models = make_service(reactor, {"OLLAMA_KEEP_ALIVE": "1h"}, [endpoint])
+    models.setServiceParent(application)
+    site = Site(Application(models).pages.resource())
     endpoint = TCP4ServerEndpoint(reactor, int(port), interface="127.0.0.1")
     StreamServerEndpointService(endpoint, site).setServiceParent(application)
 

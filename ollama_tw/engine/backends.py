@@ -19,7 +19,10 @@ from ollama_tw.interfaces import IBackend, Probe
 T = TypeVar("T")
 
 PATIENCE = 20.0
-"""Seconds that a plugin has to be imported, and as many to be probed."""
+"""Seconds that a plugin has to be imported, and as many to be probed, when the server starts."""
+
+_GLANCE = 2.0
+"""Seconds that it has to be probed again, for which somebody waits."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,9 @@ def discover(patience: float = PATIENCE) -> list[Found]:
     return sorted(found, key=lambda one: (-_priority(one.backend), one.name))
 
 
-def refresh(one: Found) -> Found:
+def refresh(one: Found, patience: float = _GLANCE) -> Found:
     """``one`` with what it finds now; what was no backend stays none. Blocking."""
-    return replace(one, probe=_probe(one.backend, PATIENCE)) if one.probe.available else one
+    return replace(one, probe=_probe(one.backend, patience)) if one.probe.available else one
 
 
 def _in_module(package: str, module: pkgutil.ModuleInfo, patience: float) -> list[Found]:
@@ -145,9 +148,13 @@ def choose(found: Iterable[Found], wanted: str = "") -> Found:
     """
     found = list(found)
     if wanted:
+        names = ", ".join(one.name for one in found)
         found = [one for one in found if one.name == wanted]
         if not found:
-            raise NoBackend(f'OLLAMA_LLM_LIBRARY names "{wanted}", and no installed backend has that name')
+            raise NoBackend(
+                f'OLLAMA_LLM_LIBRARY names "{wanted}", and no installed backend has that name: '
+                f"there are {names}"
+            )
     for one in found:
         if one.probe.available:
             return one

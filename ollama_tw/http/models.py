@@ -68,9 +68,8 @@ class ModelRoutes:
 
     def _tags(self) -> list[dict[str, Any]]:
         installed = list_models(self._store)
-        names = {entry["name"].lower() for entry in installed}
-        remote = [tags_entry(one.model, one.header) for one in self._remotes.all()]
-        return installed + [entry for entry in remote if entry["name"].lower() not in names]
+        names = [parse_name(entry["name"]) for entry in installed]
+        return installed + [tags_entry(one.model, one.header) for one in self._remotes.all(names)]
 
     async def ps(self, request: Request) -> None:
         send_json(request, {"models": [await self._ps_entry(loaded) for loaded in self._scheduler.loaded()]})
@@ -86,11 +85,15 @@ class ModelRoutes:
             "size_vram": loaded.runner.size_gpu,
             "context_length": loaded.runner.context_length,
         }
+        name = parse_name(loaded.name)
         try:
-            model = await self._disk.run(self._store.load, parse_name(loaded.name))
+            model = await self._disk.run(self._store.load, name)
         except (ModelNotFound, OllamaError):
-            # Deleted while it is loaded: it still takes memory, and still shows.
-            return entry
+            remote = self._remotes.known(name)
+            if remote is None:
+                # Deleted while it is loaded: it still takes memory, and still shows.
+                return entry
+            model = remote.model
         entry["digest"] = model.digest
         entry["details"] = {**details(model, None), "parent_model": ""}
         return entry

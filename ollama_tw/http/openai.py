@@ -21,8 +21,10 @@ from ollama_tw.http.app import Routes
 from ollama_tw.http.foreign import DONE, data_stream, serve, together
 from ollama_tw.http.replies import send_foreign
 from ollama_tw.http.stream import Emit, Rest, answer
+from ollama_tw.inference.remote import Remotes
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
+from ollama_tw.library.model import Model
 from ollama_tw.library.names import InvalidName, Name, parse_name, split_source
 from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.wire.decode import decode
@@ -166,9 +168,10 @@ class OpenAIEmbeddingRoutes:
 class OpenAIModelRoutes:
     """``/v1/models``; names with slashes too, which Ollama does not find."""
 
-    def __init__(self, store: Store, disk: WorkerPool) -> None:
+    def __init__(self, store: Store, disk: WorkerPool, remotes: Remotes) -> None:
         self._store = store
         self._disk = disk
+        self._remotes = remotes
 
     def register(self, routes: Routes) -> None:
         routes.add("GET", "/v1/models", self.list)
@@ -178,26 +181,32 @@ class OpenAIModelRoutes:
         await serve(request, error_object, lambda _: None, lambda _: self._list(request))
 
     async def _list(self, request: Request) -> None:
-        found = await self._disk.run(self._store.list)
-        send_foreign(
-            request,
-            models.model_list(
-                [
-                    models.model_object(one.name.short, one.modified_ns // _SECOND, one.name.namespace)
-                    for one in found
-                ]
-            ),
-        )
+        found = await self._disk.run(self._all)
+        send_foreign(request, models.model_list([_object(one, one.name.short) for one in found]))
+
+    def _all(self) -> Sequence[Model]:
+        installed = self._store.list()
+        remote = self._remotes.all(one.name for one in installed)
+        return [*installed, *(one.model for one in remote)]
 
     async def retrieve(self, request: Request, model: str) -> None:
         await serve(request, error_object, lambda _: _parsed(model), partial(self._retrieve, request, model))
 
     async def _retrieve(self, request: Request, sent: str, name: Name) -> None:
+        send_foreign(request, _object(await self._disk.run(self._find, name), sent))
+
+    def _find(self, name: Name) -> Model:
         try:
-            found = await self._disk.run(lambda: self._store.load(self._store.resolve(name)))
+            return self._store.load(self._store.resolve(name))
         except ModelNotFound:
-            raise OllamaError(404, f"model '{name.short}' not found") from None
-        send_foreign(request, models.model_object(sent, found.modified_ns // _SECOND, found.name.namespace))
+            remote = self._remotes.find(name)
+            if remote is None:
+                raise OllamaError(404, f"model '{name.short}' not found") from None
+            return remote.model
+
+
+def _object(model: Model, name: str) -> dict[str, Any]:
+    return models.model_object(name, model.modified_ns // _SECOND, model.name.namespace)
 
 
 def _parsed(model: str) -> Name:

@@ -84,7 +84,7 @@ class Catalogue:
         try:
             return await self._disk.run(self._installed, sent, name, source, missing, any_case)
         except ModelNotFound as error:
-            remote = None if self._remotes is None else await self._disk.run(self._remotes.find, name)
+            remote = None if self._remotes is None else await self._disk.run(self._remotes.recent, name)
             if remote is None:
                 raise missing(sent) from error
             return _remote_entry(sent, remote)

@@ -138,6 +138,8 @@ def complete(
         return task.shape.delta(reply.whole) if emit is None else None
     if reply.done is DoneReason.CANCELLED:
         raise Cancelled
+    if reply.done is None:
+        raise OllamaError(500, "an error was encountered while running the model: it ended without a reason")
     closing = Closing(
         done_reason=reply.done.value,
         usage=reply.usage,
@@ -223,7 +225,7 @@ class _Reply:
 
     shape: Shape
     emit: Emit | None
-    done: DoneReason = DoneReason.CANCELLED
+    done: DoneReason | None = None
     usage: Usage = _NOTHING
     _raw: list[str] = field(default_factory=list)
     _content: list[str] = field(default_factory=list)

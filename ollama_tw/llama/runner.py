@@ -32,8 +32,8 @@ from ollama_tw.llama.model import Model
 from ollama_tw.llama.native import NativeDevice, load_report
 from ollama_tw.llama.run import Generated, ImageSpan, Order
 from ollama_tw.llama.sampler import Sampler
-from ollama_tw.llama.text import TextAssembler
 from ollama_tw.llama.vision import Projector
+from ollama_tw.support.text import TextAssembler
 
 # Without a limit of its own a run ends after this many lengths of the context, as in Ollama.
 _SHIFTED_CONTEXTS = 10

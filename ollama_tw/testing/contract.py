@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
+import psutil
 import pytest
 from zope.interface.verify import verifyObject
 
 from ollama_tw.interfaces import (
+    IMAGE_MARKER,
     DoneReason,
+    InvalidImages,
     IReranker,
     IRunner,
     Job,
@@ -85,6 +88,12 @@ class BackendContract(ABC):
     """Whether the model gives embeddings."""
     ranks = False
     """Whether the model ranks documents."""
+    sees = False
+    """Whether the model sees images."""
+    grammars = True
+    """Whether the backend keeps to grammars."""
+    logprobs = True
+    """Whether the backend tells log probabilities."""
 
     @abstractmethod
     def make_runner(self, slots: int) -> IRunner:
@@ -231,6 +240,37 @@ class BackendContract(ABC):
             again = Consumer(runner.generate(Job(longer, GREEDY, max_tokens=12))).ended()
         assert again.text == alone
 
+    def test_a_grammar(self, runner: IRunner) -> None:
+        if not self.grammars:
+            pytest.skip("this backend keeps to no grammar")
+        taken = Consumer(runner.generate(Job(self.prompt, GREEDY, grammar='root ::= "perhaps"'))).ended()
+        assert taken.text == "perhaps"
+        assert taken.reason is DoneReason.STOP
+        with pytest.raises(RunnerError):
+            list(runner.generate(Job(self.prompt, GREEDY, grammar="root ::= (")))
+
+    def test_log_probabilities(self, runner: IRunner) -> None:
+        if not self.logprobs:
+            pytest.skip("this backend tells no log probabilities")
+        for alternatives in (0, 3):
+            job = Job(self.prompt, GREEDY, max_tokens=6, logprobs=alternatives)
+            pieces = list(runner.generate(job))
+            told = [one for piece in pieces for one in piece.logprobs]
+            assert b"".join(one.chosen.data for one in told).decode() == "".join(one.text for one in pieces)
+            assert [len(one.top) for one in told] == [alternatives] * 6
+            for one in told:
+                likeliest = [choice.logprob for choice in one.top]
+                assert likeliest == sorted(likeliest, reverse=True)
+                # Nothing is likelier than what is chosen at temperature 0.
+                assert all(choice.logprob <= one.chosen.logprob <= 0 for choice in one.top)
+        assert not any(piece.logprobs for piece in runner.generate(Job(self.prompt, GREEDY, max_tokens=2)))
+
+    def test_images_are_refused_by_a_model_that_sees_none(self, runner: IRunner) -> None:
+        if self.sees:
+            pytest.skip("this model sees images")
+        with pytest.raises(InvalidImages):
+            list(runner.generate(Job(f"{IMAGE_MARKER}{self.prompt}", GREEDY, images=(b"GIF89a",))))
+
     def test_text_survives_tokenising(self, runner: IRunner) -> None:
         for text in self.texts:
             tokens = runner.tokenize(text, add_special=False)
@@ -312,6 +352,21 @@ class BackendContract(ABC):
         next(abandoned)
         runner.close()
         assert set(threading.enumerate()) <= before
+
+    @pytest.mark.skipif(not hasattr(psutil.Process, "num_fds"), reason="this system counts no descriptors")
+    def test_no_descriptor_is_left(self) -> None:
+        def use() -> int:
+            runner = self.make_runner(1)
+            self._text(runner, Job(self.prompt, GREEDY, max_tokens=2))
+            run = runner.generate(Job(self.prompt, GREEDY))
+            next(run)
+            runner.close()
+            self._close(run)
+            return int(psutil.Process().num_fds())
+
+        # What is opened once and kept, such as a device, is no leak.
+        first = use()
+        assert use() <= first
 
     @staticmethod
     def _text(runner: IRunner, job: Job) -> str:

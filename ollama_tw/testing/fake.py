@@ -17,6 +17,7 @@ from ollama_tw.interfaces import (
     DoneReason,
     Embedding,
     IBackend,
+    IModelSource,
     IReranker,
     IRunner,
     Job,
@@ -28,6 +29,7 @@ from ollama_tw.interfaces import (
     Progress,
     PromptTooLong,
     Ranking,
+    RemoteModel,
     RunnerError,
     Usage,
 )
@@ -222,9 +224,10 @@ def _may_become(text: str, stop: Sequence[str]) -> int:
     )
 
 
-@implementer(IPlugin, IBackend)
+@implementer(IPlugin, IBackend, IModelSource)
 class FakeBackend:
-    """See :class:`IBackend`. ``gate`` halts a load while it is clear; ``error`` makes it fail."""
+    """See :class:`IBackend` and :class:`IModelSource`. ``gate`` halts a load while it is clear; ``error``
+    makes it fail."""
 
     priority = -100
 
@@ -250,11 +253,16 @@ class FakeBackend:
         """Everything that was loaded, in order."""
         self.began = threading.Event()
         """Set when a load begins."""
+        self.remote_models: list[RemoteModel] = []
+        """What it has without a file."""
         self._trained_context = trained_context
         self._bos_text = bos_text
 
     def probe(self) -> Probe:
         return Probe((Device("FAKE", "no device at all", "cpu", 1 << 30, 1 << 30),))
+
+    def models(self) -> Sequence[RemoteModel]:
+        return list(self.remote_models)
 
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
         self.plans.append(plan)

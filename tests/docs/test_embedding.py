@@ -29,7 +29,7 @@ def test_importing_installs_no_reactor() -> None:
 
 def test_the_example_serves_both_and_stops(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "docs/examples/embedded.py", "127.0.0.1:0", "0"],
+        [sys.executable, "docs/examples/embedded.py", "0", "0"],
         cwd=ROOT,
         env={**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,

@@ -28,7 +28,9 @@ def test_the_one_that_is_named_is_chosen() -> None:
 def test_a_name_that_nobody_has() -> None:
     with pytest.raises(NoBackend) as caught:
         choose([found("cpu", 0)], "tpu")
-    assert str(caught.value) == 'OLLAMA_LLM_LIBRARY names "tpu", and no installed backend has that name'
+    assert str(caught.value) == (
+        'OLLAMA_LLM_LIBRARY names "tpu", and no installed backend has that name: there are cpu'
+    )
 
 
 def test_the_one_that_is_named_cannot_run_here() -> None:

@@ -111,6 +111,15 @@ def test_a_broken_backend_says_why(folder: Path, old: str, new: str, reason: str
     assert refresh(one) is one
 
 
+def test_a_probe_that_hangs_later_is_not_waited_for(folder: Path) -> None:
+    later = "self.free += 1\n            import threading; threading.Event().wait(20 * (self.free - 1))"
+    write(folder, "one", GOOD.replace("self.free += 1", later))
+    (one,) = discover(patience=5)
+    assert one.probe.available
+    now = refresh(one, patience=0.05)
+    assert now.probe.reason == "its probe failed: TimeoutError: no answer within 0.05 seconds"
+
+
 def test_a_priority_that_is_no_number_harms_nobody(folder: Path) -> None:
     write(folder, "one", GOOD)
     write(folder, "two", GOOD.replace("1000", "'high'").replace('"good"', '"odd"'))

@@ -239,6 +239,19 @@ def test_a_cancelled_run_gives_no_answer() -> None:
         whole(task(), ScriptedRunner(["half"], done=DoneReason.CANCELLED))
 
 
+def test_a_run_that_ends_without_a_last_piece_is_a_failure() -> None:
+    class Unfinished(ScriptedRunner):
+        def generate(self, job: Job) -> Iterator[Piece]:
+            yield Piece("half")
+
+    with pytest.raises(OllamaError) as caught:
+        whole(task(), Unfinished())
+    assert (caught.value.status, caught.value.message) == (
+        500,
+        "an error was encountered while running the model: it ended without a reason",
+    )
+
+
 def test_nothing_is_run_for_somebody_who_has_gone() -> None:
     gone = threading.Event()
     gone.set()

@@ -43,15 +43,23 @@ def call(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source")
-    unwanted = shutil.ignore_patterns("__pycache__", "dropin.cache")
     for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=unwanted)
-        else:
-            shutil.copy(ROOT / name, source)
-    target = tmp_path_factory.mktemp("wheel")
+        copy(ROOT / name, source / name)
+    return build(source, tmp_path_factory.mktemp("wheel"))
+
+
+def copy(source: Path, target: Path) -> None:
+    unwanted = shutil.ignore_patterns("__pycache__", "dropin.cache", "build", "*.egg-info")
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=unwanted)
+    else:
+        shutil.copy(source, target)
+
+
+def build(source: Path, target: Path) -> Path:
+    """The wheel of a source tree that is a copy."""
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
-    call(*pip, "--wheel-dir", target, source, cwd=target)
+    call(*pip, "--wheel-dir", target, source, cwd=source)
     (wheel,) = target.glob("*.whl")
     return wheel
 
@@ -121,12 +129,28 @@ def test_twistd_and_twist_list_the_plugin(installed: Path, tmp_path: Path) -> No
         assert "--num-parallel=" in options
 
 
-def test_backends_are_found(installed: Path, tmp_path: Path) -> None:
+def backends(programs: Path, cwd: Path) -> list[str]:
+    """The names of the backends that the installed package finds."""
     code = (
         "from ollama_tw.engine.backends import discover\n"
         "print(*sorted(one.backend.name for one in discover()))"
     )
-    assert call(installed / "python", "-c", code, cwd=tmp_path) == "cpu cuda metal\n"
+    return call(programs / "python", "-c", code, cwd=cwd).split()
+
+
+def test_backends_are_found(installed: Path, tmp_path: Path) -> None:
+    assert backends(installed, tmp_path) == ["cpu", "cuda", "gpu", "metal", "rocm", "vulkan"]
+
+
+def test_a_backend_of_others_comes_with_its_wheel_and_goes_with_it(installed: Path, tmp_path: Path) -> None:
+    for name in ("echo", "upstream"):
+        copy(ROOT / "contrib" / f"ollama-tw-{name}", tmp_path / name)
+        wheel = build(tmp_path / name, tmp_path / f"{name}-wheel")
+        pip = [sys.executable, "-m", "pip", "--python", str(installed / "python")]
+        call(*pip, "install", "--no-deps", "--no-index", wheel, cwd=tmp_path)
+        assert name in backends(installed, tmp_path)
+        call(*pip, "uninstall", "--yes", f"ollama-tw-{name}", cwd=tmp_path)
+        assert backends(installed, tmp_path) == ["cpu", "cuda", "gpu", "metal", "rocm", "vulkan"]
 
 
 @pytest.fixture

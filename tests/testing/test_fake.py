@@ -23,6 +23,9 @@ PLAN = LoadPlan("m", slots=2, context_length=512)
 
 class TestFakeRunner(BackendContract):
     ranks = True
+    sees = True
+    grammars = False
+    logprobs = False
 
     def make_runner(self, slots: int) -> IRunner:
         return FakeBackend().load(LoadPlan("m", slots=slots, context_length=512), lambda done: True)

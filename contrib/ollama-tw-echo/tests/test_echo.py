@@ -5,6 +5,9 @@ from ollama_tw.testing.contract import BackendContract
 
 
 class TestEcho(BackendContract):
+    grammars = False
+    logprobs = False
+
     def make_runner(self, slots: int) -> IRunner:
         return backend.load(LoadPlan("", slots=slots, context_length=512), lambda done: True)
 

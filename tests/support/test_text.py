@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.llama.text import TextAssembler
+from ollama_tw.support.text import TextAssembler
 
 
 def assemble(pieces: list[bytes], stop: tuple[str, ...] = ()) -> str:

@@ -1,0 +1,5 @@
+"""llama.cpp on AMD GPUs."""
+
+from ollama_tw.llama.plugin import LlamaBackend
+
+backend = LlamaBackend("rocm", priority=95, libraries=("rocm", "hip"))
