@@ -57,7 +57,7 @@ class TransferTests(RegistryCase):
         TransferRoutes(reactor, self.store, self.disk.run, pulls, pushes).register(routes)
         nobody: Any = None
         disk: WorkerPool = self.disk
-        ModelRoutes(reactor, self.store, disk, nobody, pulls, nobody).register(routes)
+        ModelRoutes(reactor, self.store, disk, nobody, pulls, nobody, nobody).register(routes)
         guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))
         self.site = make_site(routes.resource(), guard, reactor=reactor)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
