@@ -5,6 +5,7 @@ Source: ``spec/models-and-cli.md`` sections 3.7 and 5.9.
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -56,14 +57,16 @@ class _Refusal(msgspec.Struct):
 
 def model_of(body: bytes) -> str:
     """The ``model`` of a request's body; "" where it has none or cannot be read."""
-    try:
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         model = msgspec.json.decode(body, type=_Reference).model
-        if model is None:
-            # A key in other case, or a body that Go's decoder reads and this one does not.
-            model = decode(body, _Reference, go_type="a request").model
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OllamaError):
-        return ""
-    return model if isinstance(model, str) else ""
+        if isinstance(model, str):
+            return model
+    # A key in other case, or a body that Go's decoder reads and this one does not.
+    with suppress(OllamaError):
+        model = decode(body, _Reference, go_type="a request").model
+        if isinstance(model, str):
+            return model
+    return ""
 
 
 def with_model(body: bytes, model: str) -> bytes:
