@@ -21,7 +21,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.registry.account import Account
 from ollama_tw.registry.auth import Signer
 from ollama_tw.registry.body import BodyReader, BodyTooLarge, read_all
-from ollama_tw.registry.client import PROTOCOL_VERSION, USER_AGENT, FindSigner
+from ollama_tw.registry.client import PATIENCE, PROTOCOL_VERSION, USER_AGENT, FindSigner
 from ollama_tw.registry.explain import TransportError, explain
 from ollama_tw.registry.network import Network, origin_host
 
@@ -98,7 +98,7 @@ class Answer:
 
     async def _reason(self) -> bytes:
         try:
-            return await self.whole(_MAX_REFUSAL)
+            return await self.whole(_MAX_REFUSAL, PATIENCE)
         except OllamaError:
             return b""
 

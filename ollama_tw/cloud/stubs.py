@@ -5,6 +5,7 @@ Source: ``spec/models-and-cli.md`` section 5.9; ``spec/inference-api.md`` sectio
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,6 +37,11 @@ Emit = Callable[[Any], None]
 R = TypeVar("R", bound=Record | EmbedRecord | EmbeddingsRecord)
 
 
+# Bytes of a record that may have its keys in other case, or null for what is absent: reading it so takes
+# many times its size.
+_MAX_LENIENT = 1 << 20
+
+
 @dataclass(frozen=True)
 class Stub:
     """A model that another server runs; ``sent`` is its name as the client wrote it."""
@@ -58,12 +64,10 @@ class Stub:
         return {**self.model.params, **given}
 
     def messages(self, given: list[Message]) -> list[Message]:
-        """Those of a request after the stub's own, behind its system prompt where they have none."""
+        """Those of a request after the stub's own, behind its system prompt unless they begin with one."""
         own = [Message(str(one.get("role", "")), str(one.get("content", ""))) for one in self.model.messages]
-        every = own + given
-        if self.model.system and (not every or every[0].role != "system"):
-            every.insert(0, Message("system", self.model.system))
-        return every
+        replaced = not self.model.system or given[0].role == "system"
+        return [*([] if replaced else [Message("system", self.model.system)]), *own, *given]
 
 
 class Forwarding:
@@ -124,9 +128,11 @@ class Forwarding:
         try:
             done = False
             while not done and (lines := await answer.lines()):
-                records = [named(_record(line, kind)) for line in lines if line.strip()]
+                records, failure = _records(lines, kind)
                 done = any(record.done for record in records)
-                await self._in_thread(_emit_all, emit, records)
+                await self._in_thread(_emit_all, emit, [named(record) for record in records])
+                if failure is not None:
+                    raise failure
         finally:
             answer.stop()
         if not done:
@@ -150,6 +156,17 @@ def _emit_all(emit: Emit, records: Sequence[Any]) -> None:
         emit(record)
 
 
+def _records(lines: Sequence[bytes], kind: type[R]) -> tuple[list[R], OllamaError | None]:
+    """The records up to the first that is none, and what is wrong with that one."""
+    records: list[R] = []
+    for line in filter(bytes.strip, lines):
+        try:
+            records.append(_record(line, kind))
+        except OllamaError as error:
+            return records, error
+    return records, None
+
+
 async def _only(answer: Answer, kind: type[R]) -> R:
     return _record(await answer.whole(), kind)
 
@@ -159,7 +176,11 @@ def _record(line: bytes, kind: type[R]) -> R:
     failed = error_in(line)
     if failed is not None:
         raise OllamaError(502, failed)
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.decode(line, type=kind)
     try:
+        if len(line) > _MAX_LENIENT:
+            raise OllamaError(502, "too long")
         return decode(line, kind, go_type="a reply")
     except OllamaError as error:
         raise OllamaError(502, "the remote server sent something that is not a record of a reply") from error

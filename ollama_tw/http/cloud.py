@@ -10,6 +10,8 @@ Source: ``spec/models-and-cli.md`` sections 1.4, 5.8 and 5.9; ``spec/inference-a
 
 import secrets
 import threading
+from collections.abc import Iterable
+from itertools import takewhile
 from urllib.parse import quote
 
 from twisted.internet.interfaces import IReactorFromThreads
@@ -111,7 +113,10 @@ class CloudDoor:
             async def work(stream: ReplyStream | None, _: threading.Event) -> None:
                 assert stream is not None
                 while lines := await answer.lines():
-                    await stream.put(_framed(lines, answer.content_type))
+                    if answer.content_type == _NDJSON:
+                        await _put_records(stream, lines)
+                    else:
+                        await stream.put(_joined(lines))
 
             await answer_through(self._reactor, request, True, work, framing=framing)
         else:
@@ -121,13 +126,17 @@ class CloudDoor:
             send_bytes(request, reply, answer.status, "application/json; charset=utf-8")
 
 
-def _framed(lines: list[bytes], content_type: str) -> bytes:
-    if content_type == _NDJSON:
-        # Whole objects, one a line, are all that a client of WebSocket may get.
-        records = [compact_object(line) for line in lines if line.strip()]
-        if None in records:
-            raise OllamaError(502, "the remote server sent something that is not a record of a reply")
-        lines = [record for record in records if record is not None]
+async def _put_records(stream: ReplyStream, lines: list[bytes]) -> None:
+    """Send ``lines`` up to the first that is no object: a client of WebSocket can be sent no other."""
+    records = [compact_object(line) for line in lines if line.strip()]
+    whole = list(takewhile(lambda record: record is not None, records))
+    if whole:
+        await stream.put(_joined(filter(None, whole)))
+    if len(whole) < len(records):
+        raise OllamaError(502, "the remote server sent something that is not a record of a reply")
+
+
+def _joined(lines: Iterable[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 

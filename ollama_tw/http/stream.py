@@ -127,14 +127,13 @@ class ReplyStream:
 
         Raises Cancelled when the reader has gone.
         """
-        if not self._gone:
-            self.began = True
-            self._write(data)
         while self._paused and not self._gone:
             self._room = Deferred()
             await self._room
         if self._gone:
             raise Cancelled
+        self.began = True
+        self._write(data)
 
     def _wake(self) -> None:
         room, self._room = self._room, None

@@ -56,12 +56,12 @@ class Remote:
     def _serve(self, wire: socket.socket) -> None:
         with wire, wire.makefile("rb") as lines:
             wire.settimeout(PATIENCE)
-            line = lines.readline().decode()
-            if not line:
+            words = lines.readline().decode("latin-1").split(" ")
+            if len(words) != 3:
                 return
-            method, target, _ = line.split(" ")
+            method, target, _ = words
             headers: dict[str, str] = {}
-            while header := lines.readline().decode().strip():
+            while header := lines.readline().decode("latin-1").strip():
                 name, _, value = header.partition(":")
                 headers[name.lower()] = value.strip()
             body = lines.read(int(headers.get("content-length", "0")))

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import ollama
 import pytest
 
 from tests.application import Application
@@ -193,6 +194,22 @@ def test_what_only_models_of_this_server_can_do(near: Application) -> None:
         400,
         "tokens are no prompt for a model that another server runs",
     )
+
+
+@pytest.mark.parametrize("name", ["m:cloud", "far-m"])
+def test_the_official_client(near: Application, name: str) -> None:
+    client = ollama.Client(host=f"http://127.0.0.1:{near.port}")
+    try:
+        reply = client.chat(name, [{"role": "user", "content": "hi"}])
+        assert (reply.message.content, reply.done_reason) == ("Hello", "stop")
+        parts = [part.response for part in client.generate(name, "hi", stream=True)]
+        assert parts == ["Hel", "lo", ""]
+        with pytest.raises(ollama.ResponseError) as caught:
+            client.chat("nothing:cloud", [{"role": "user", "content": "hi"}])
+        assert (caught.value.status_code, caught.value.error) == (404, "model 'nothing' not found")
+        assert client.show(name).details is not None
+    finally:
+        client._client.close()
 
 
 def test_deleting_by_reference_removes_the_stub(near: Application) -> None:
