@@ -142,6 +142,9 @@ class Cloud:
         if answer.status == 401 and target.signed:
             answer.stop()
             raise await self._unauthorized()
+        if answer.status >= 600:
+            answer.stop()
+            raise OllamaError(502, f"{origin_host(target.base)} answered with status {answer.status}")
         if 300 <= answer.status < 400:
             answer.stop()
             raise OllamaError(502, f"{origin_host(target.base)} redirects, which is not followed")

@@ -20,7 +20,7 @@ from twisted.web.http import Request
 from ollama_tw.cloud.client import Answer, Cloud
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cloud_name
 from ollama_tw.cloud.recommendations import Recommendations
-from ollama_tw.cloud.rewriting import compact, compact_object, forwarded_headers, model_of, with_model
+from ollama_tw.cloud.rewriting import compact_object, forwarded_headers, model_of, with_model
 from ollama_tw.dialects.anthropic.errors import error_object as anthropic_error
 from ollama_tw.dialects.openai.errors import error_object as openai_error
 from ollama_tw.errors import OllamaError
@@ -104,7 +104,7 @@ class CloudDoor:
 
     async def _relay(self, request: Request, answer: Answer) -> None:
         if answer.status >= 400:
-            if wait := answer.header("Retry-After"):
+            if (wait := answer.header("Retry-After")).isdecimal():
                 request.setHeader("Retry-After", wait)
             send_bytes(request, await answer.refusal(), answer.status, "application/json")
         elif answer.content_type in (_NDJSON, _EVENTS):
@@ -120,9 +120,9 @@ class CloudDoor:
 
             await answer_through(self._reactor, request, True, work, framing=framing)
         else:
-            reply = compact(await answer.whole())
+            reply = compact_object(await answer.whole())
             if reply is None:
-                raise OllamaError(502, "the remote server did not answer with JSON")
+                raise OllamaError(502, "the remote server did not answer with a JSON object")
             send_bytes(request, reply, answer.status, "application/json; charset=utf-8")
 
 

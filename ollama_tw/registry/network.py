@@ -161,7 +161,14 @@ class Network:
         """The way to ``origin``; ``refused`` collects addresses that are not allowed."""
         endpoint: IStreamClientEndpoint
         if proxy is not None:
-            endpoint = ConnectEndpoint(self._to_proxy(proxy), origin.host, origin.port, proxy.authorization)
+            endpoint = ConnectEndpoint(
+                self._to_proxy(proxy),
+                origin.host,
+                origin.port,
+                proxy.authorization,
+                self.clock,
+                _CONNECT_TIMEOUT,
+            )
         else:
             reactor = CheckedReactor(self.reactor, self._resolver, allows or (lambda _: True), refused)
             endpoint = HostnameEndpoint(reactor, origin.host, origin.port, timeout=_CONNECT_TIMEOUT)

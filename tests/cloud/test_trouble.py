@@ -226,11 +226,29 @@ def test_a_reply_without_end(app: Application, scripted: Remote, name: str) -> N
     assert scripted.gone.wait(30)
 
 
+@pytest.mark.parametrize("body", [b"", b"5", b"[{}]", b"{}", b'{"a":1', b"null", b'{"a":"\xff"}'])
+def test_replies_that_are_no_object(app: Application, scripted: Remote, body: bytes) -> None:
+    scripted.says(body)
+    reply = app.generate(model="m:cloud")
+    text = "the remote server did not answer with a JSON object"
+    assert (reply.status, reply.json) == (502, {"error": text})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("status", [204, 600, 999])
+def test_statuses_that_mean_nothing(app: Application, scripted: Remote, name: str, status: int) -> None:
+    scripted.says(b"", status)
+    assert app.generate(model=name).status == 502
+
+
 @pytest.mark.parametrize("kind", ["text/html", "", "application/octet-stream"])
 def test_what_a_reply_says_it_is(app: Application, scripted: Remote, kind: str) -> None:
     scripted.says(b"<script>alert(1)</script>", 200, Content_Type=kind)
     reply = app.generate(model="m:cloud")
-    assert (reply.status, reply.json) == (502, {"error": "the remote server did not answer with JSON"})
+    assert (reply.status, reply.json) == (
+        502,
+        {"error": "the remote server did not answer with a JSON object"},
+    )
     # JSON under another name is JSON all the same, and goes out as such.
     scripted.says({"a": 1}, 200, Content_Type=kind)
     reply = app.generate(model="m:cloud")
