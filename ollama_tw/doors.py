@@ -11,6 +11,7 @@ from ollama_tw.http.anthropic import AnthropicRoutes
 from ollama_tw.http.app import Health, Routes
 from ollama_tw.http.backends import BackendRoutes
 from ollama_tw.http.blobs import Blobs
+from ollama_tw.http.cloud import CloudDoor, CloudRoutes
 from ollama_tw.http.completions import CompletionRoutes
 from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.health import HealthRoutes
@@ -24,7 +25,6 @@ from ollama_tw.http.transcriptions import TranscriptionRoutes
 from ollama_tw.http.transfers import TransferRoutes
 from ollama_tw.http.websocket import WebSocketDoor
 from ollama_tw.metrics import Metrics
-from ollama_tw.registry.account import cloud_status
 from ollama_tw.rooms import Rooms
 from ollama_tw.settings import Settings
 
@@ -44,7 +44,9 @@ def make_doors(
     Health().register(routes)
     HealthRoutes(metrics, ready).register(routes)
     BackendRoutes(rooms.backends, rooms.backend, rooms.disk).register(routes)
-    AccountRoutes(rooms.account, cloud_status(settings.home, settings.no_cloud)).register(routes)
+    AccountRoutes(rooms.account, rooms.cloud_status).register(routes)
+    cloud = CloudDoor(reactor, rooms.cloud, rooms.policy)
+    CloudRoutes(cloud, rooms.policy, rooms.recommendations).register(routes)
 
     blobs = Blobs(rooms.store.blobs, rooms.disk.run)
     blobs.register(routes)
@@ -55,23 +57,24 @@ def make_doors(
         rooms.scheduler,
         rooms.creations,
         rooms.remotes,
+        cloud,
         settings.go_template,
     )
     models.register(routes)
     transfers = TransferRoutes(reactor, rooms.store, rooms.disk.run, rooms.pulls, rooms.pushes)
     transfers.register(routes)
 
-    completions = CompletionRoutes(reactor, rooms.completions, rooms.embeddings)
+    completions = CompletionRoutes(reactor, rooms.completions, rooms.embeddings, cloud)
     completions.register(routes)
     RerankRoutes(reactor, rooms.reranking).register(routes)
     TokenRoutes(rooms.tokens).register(routes)
 
-    OpenAIRoutes(reactor, rooms.completions).register(routes)
-    OpenAIModelRoutes(rooms.store, rooms.disk, rooms.remotes).register(routes)
-    OpenAIEmbeddingRoutes(reactor, rooms.embeddings, rooms.tokens).register(routes)
-    ResponsesRoutes(reactor, rooms.completions).register(routes)
+    OpenAIRoutes(reactor, rooms.completions, cloud.takes_body).register(routes)
+    OpenAIModelRoutes(rooms.store, rooms.disk, rooms.remotes, cloud).register(routes)
+    OpenAIEmbeddingRoutes(reactor, rooms.embeddings, rooms.tokens, cloud.takes_body).register(routes)
+    ResponsesRoutes(reactor, rooms.completions, cloud.takes_body).register(routes)
     TranscriptionRoutes(reactor, rooms.completions).register(routes)
-    AnthropicRoutes(reactor, rooms.completions, rooms.tokens).register(routes)
+    AnthropicRoutes(reactor, rooms.completions, rooms.tokens, cloud.takes_body).register(routes)
 
     websocket = WebSocketDoor(
         reactor,

@@ -1,6 +1,7 @@
 """The rooms behind the doors, each made once and given what it needs."""
 
 import os
+import random
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
+from ollama_tw.cloud.client import MOST_AT_ONCE, Cloud
+from ollama_tw.cloud.policy import CloudPolicy
+from ollama_tw.cloud.recommendations import Recommendations
+from ollama_tw.cloud.stubs import Forwarding
 from ollama_tw.creations import Creations, check_template
 from ollama_tw.engine.backends import Found, NoBackend, choose, discover
 from ollama_tw.engine.loading import Devices
@@ -27,7 +32,7 @@ from ollama_tw.library.create import Makers
 from ollama_tw.library.store import Store
 from ollama_tw.llama.quantizer import quantize
 from ollama_tw.metrics import Metrics
-from ollama_tw.registry.account import Account
+from ollama_tw.registry.account import Account, cloud_status
 from ollama_tw.registry.auth import Signer
 from ollama_tw.registry.keys import KEY_NAME
 from ollama_tw.registry.network import Network
@@ -72,12 +77,20 @@ class Rooms:
         self.pushes = Pushes(self._network, self._signer, store, self.disk.run)
         makers = Makers(quantize=quantize, check_template=check_template)
         self.creations = Creations(reactor, store, self.disk.run, self.pulls, makers)
-        self.account = Account(self._network, self._signer, socket.gethostname())
+        self.account = Account(self._network, self._signer, socket.gethostname(), settings.cloud_base_url)
+        self.cloud_status = cloud_status(settings.home, settings.no_cloud)
+        disabled = self.cloud_status["cloud"]["disabled"]
+        _log.info("Ollama cloud disabled: {disabled}", disabled=str(disabled).lower())
+        self.policy = CloudPolicy(disabled, settings.cloud_base_url, settings.remotes)
+        self.cloud = Cloud(self._network, self._signer, self.account)
+        self.recommendations = Recommendations(self.cloud, self.policy, reactor, random.random)
+        self._readers = WorkerPool(reactor, MOST_AT_ONCE, "forward")
+        forwarding = Forwarding(self.cloud, self.policy, self._readers.run)
 
         self.remotes = Remotes(sources)
-        catalogue = Catalogue(store, self.disk, self.remotes, settings.go_template)
-        self.completions = Completions(catalogue, self.scheduler, settings, metrics)
-        self.embeddings = Embeddings(catalogue, self.scheduler, settings, metrics)
+        catalogue = Catalogue(store, self.disk, self.remotes, settings.go_template, self.policy)
+        self.completions = Completions(catalogue, self.scheduler, settings, metrics, forwarding)
+        self.embeddings = Embeddings(catalogue, self.scheduler, settings, metrics, forwarding)
         self.reranking = Reranking(catalogue, self.scheduler, settings)
         self.tokens = Tokens(catalogue, Vocabularies(sources.owner, self.disk), self.disk)
 
@@ -88,6 +101,7 @@ class Rooms:
     async def close(self) -> bool:
         """Stop transfers, unload, end the threads; nothing may be under way any more. False where a
         model does not end: the process is then to be left without it."""
+        self.recommendations.close()
         await self.pulls.close()
         await self._network.close()
         try:
@@ -96,6 +110,7 @@ class Rooms:
             return False
         self.creations.close()
         self.disk.stop()
+        self._readers.stop()
         return True
 
 

@@ -9,6 +9,7 @@ Source: spec/serve.md; how values are written, spec/models-and-cli.md section 9.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ollama_tw.endpoint import DEFAULT_HOST, DEFAULT_PORT, Endpoint, is_loopback, join_host_port
 from ollama_tw.variables import (
@@ -25,6 +26,9 @@ from ollama_tw.variables import (
 )
 
 MEBIBYTE = 1024 * 1024
+CLOUD = "https://ollama.com:443"
+"""Where cloud models run."""
+
 _INT32_MAX = 2**31 - 1
 # llama.cpp decodes at most this many sequences in one context.
 _MAX_SEQUENCES = 256
@@ -76,6 +80,33 @@ def _origins(text: str, note: Warn) -> tuple[str, ...]:
                 )
         listed.append(entry)
     return tuple(dict.fromkeys((*listed, *LOCAL_ORIGINS)))
+
+
+def _remotes(text: str, note: Warn) -> tuple[str, ...]:
+    """The listed host names, in lower case."""
+    return tuple(dict.fromkeys(filter(None, (name.strip().lower() for name in text.split(",")))))
+
+
+def _cloud_base_url(text: str, note: Warn) -> str:
+    """Scheme and host of a cloud on this machine, or the cloud itself: what is sent there is signed with
+    the server's key, and a signature is good at the real one too.
+
+    Source: spec/models-and-cli.md section 5.9.
+    """
+    if text == CLOUD:
+        return text
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not an http or https URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("is not an http or https URL")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("is more than a scheme and a host")
+    if not is_loopback(parts.hostname):
+        raise ValueError("does not lead to this machine")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 HOST = Variable(
@@ -145,6 +176,15 @@ LOAD_TIMEOUT = Variable(
 )
 LLM_LIBRARY = Variable("OLLAMA_LLM_LIBRARY", string, "", "Name of the backend to use, whatever is found")
 NO_CLOUD = Variable("OLLAMA_NO_CLOUD", boolean, "false", "Turn off cloud models", switch=True)
+REMOTES = Variable(
+    "OLLAMA_REMOTES",
+    _remotes,
+    "ollama.com",
+    "Comma separated list of hosts to which models that run elsewhere may be forwarded",
+)
+CLOUD_BASE_URL = Variable(
+    "OLLAMA_CLOUD_BASE_URL", _cloud_base_url, CLOUD, "Stand-in for the cloud, on this machine"
+)
 DRAIN_TIMEOUT = Variable(
     "OLLAMA_DRAIN_TIMEOUT",
     duration,
@@ -171,6 +211,8 @@ VARIABLES: tuple[Variable[object], ...] = (
     LOAD_TIMEOUT,
     LLM_LIBRARY,
     NO_CLOUD,
+    REMOTES,
+    CLOUD_BASE_URL,
     DRAIN_TIMEOUT,
 )
 
@@ -206,6 +248,8 @@ class Settings:
     load_timeout: int
     llm_library: str
     no_cloud: bool
+    remotes: tuple[str, ...]
+    cloud_base_url: str
     drain_timeout: int
 
     @classmethod
@@ -239,6 +283,8 @@ class Settings:
             load_timeout=LOAD_TIMEOUT.read(environ, warn),
             llm_library=LLM_LIBRARY.read(environ, warn),
             no_cloud=NO_CLOUD.read(environ, warn),
+            remotes=REMOTES.read(environ, warn),
+            cloud_base_url=CLOUD_BASE_URL.read(environ, warn),
             drain_timeout=DRAIN_TIMEOUT.read(environ, warn),
         )
 

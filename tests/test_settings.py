@@ -61,6 +61,8 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         load_timeout=5 * MINUTE,
         llm_library="",
         no_cloud=False,
+        remotes=("ollama.com",),
+        cloud_base_url="https://ollama.com:443",
         drain_timeout=5 * MINUTE,
     )
 
@@ -84,6 +86,8 @@ def test_every_variable_is_read() -> None:
         OLLAMA_LOAD_TIMEOUT="90s",
         OLLAMA_LLM_LIBRARY="cuda",
         OLLAMA_NO_CLOUD="1",
+        OLLAMA_REMOTES="GPU.example, ollama.com",
+        OLLAMA_CLOUD_BASE_URL="http://127.0.0.1:8080/",
         OLLAMA_DRAIN_TIMEOUT="30s",
     )
     assert settings == Settings(
@@ -107,13 +111,15 @@ def test_every_variable_is_read() -> None:
         load_timeout=90_000_000_000,
         llm_library="cuda",
         no_cloud=True,
+        remotes=("gpu.example", "ollama.com"),
+        cloud_base_url="http://127.0.0.1:8080",
         drain_timeout=30_000_000_000,
     )
 
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 19
+    assert len(names) == len(set(names)) == 21
     assert all(variable.help for variable in VARIABLES)
 
 
@@ -167,6 +173,10 @@ def test_settings_cannot_be_changed() -> None:
         ("OLLAMA_LOAD_TIMEOUT", "-5s", "load_timeout", FOREVER),
         ("OLLAMA_DRAIN_TIMEOUT", "0", "drain_timeout", 0),
         ("OLLAMA_DRAIN_TIMEOUT", "-1", "drain_timeout", FOREVER),
+        ("OLLAMA_REMOTES", " Box , box,,10.0.0.2 ", "remotes", ("box", "10.0.0.2")),
+        ("OLLAMA_CLOUD_BASE_URL", "https://localhost:8443", "cloud_base_url", "https://localhost:8443"),
+        ("OLLAMA_CLOUD_BASE_URL", "http://[::1]:80/", "cloud_base_url", "http://[::1]:80"),
+        ("OLLAMA_CLOUD_BASE_URL", "https://ollama.com:443", "cloud_base_url", "https://ollama.com:443"),
     ],
 )
 def test_forms_of_a_value(name: str, text: str, field: str, value: object) -> None:
@@ -317,3 +327,24 @@ def test_address(host: str, address: str, loopback: bool) -> None:
     settings = quietly(OLLAMA_HOST=host)
     assert settings.address == address
     assert settings.is_loopback is loopback
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("https://ollama.example", "does not lead to this machine"),
+        ("http://10.0.0.1", "does not lead to this machine"),
+        ("http://127.0.0.1/api", "is more than a scheme and a host"),
+        ("http://127.0.0.1?x=1", "is more than a scheme and a host"),
+        ("http://me@127.0.0.1", "is not an http or https URL"),
+        ("ftp://127.0.0.1", "is not an http or https URL"),
+        ("127.0.0.1:80", "is not an http or https URL"),
+        ("http://127.0.0.1:port", "is not an http or https URL"),
+        ("http://[::1", "is not an http or https URL"),
+    ],
+)
+def test_signatures_are_not_sent_to_any_place_that_is_set(text: str, why: str) -> None:
+    warnings: list[str] = []
+    settings = Settings.read({"HOME": "/home/ada", "OLLAMA_CLOUD_BASE_URL": text}, warnings.append)
+    assert settings.cloud_base_url == "https://ollama.com:443"
+    assert warnings == [f'OLLAMA_CLOUD_BASE_URL="{text}" {why}; using the default https://ollama.com:443']

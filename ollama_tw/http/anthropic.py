@@ -20,7 +20,7 @@ from ollama_tw.dialects.anthropic.request import (
     native_request,
 )
 from ollama_tw.http.app import Routes
-from ollama_tw.http.foreign import event_stream, serve
+from ollama_tw.http.foreign import Takes, event_stream, serve
 from ollama_tw.http.replies import send_foreign
 from ollama_tw.http.stream import Emit, Rest, answer
 from ollama_tw.inference.service import Completions
@@ -35,7 +35,10 @@ _Call = tuple[MessagesRequest, ChatRequest, Steering]
 class AnthropicRoutes:
     """``/v1/messages`` and ``/v1/messages/count_tokens``, which Ollama does not have."""
 
-    def __init__(self, reactor: IReactorFromThreads, service: Completions, tokens: Tokens) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, service: Completions, tokens: Tokens, takes: Takes | None = None
+    ) -> None:
+        self._takes = takes
         self._reactor = reactor
         self._service = service
         self._tokens = tokens
@@ -45,7 +48,7 @@ class AnthropicRoutes:
         routes.add("POST", "/v1/messages/count_tokens", self.count_tokens)
 
     async def messages(self, request: Request) -> None:
-        await serve(request, _error, _read, partial(self._messages, request))
+        await serve(request, _error, _read, partial(self._messages, request), self._takes)
 
     async def _messages(self, request: Request, call: _Call) -> None:
         body, native, steering = call

@@ -6,6 +6,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
 from ollama_tw.http.app import Routes
+from ollama_tw.http.cloud import CloudDoor
 from ollama_tw.http.replies import read_json
 from ollama_tw.http.stream import answer
 from ollama_tw.inference.embed import Embeddings
@@ -17,8 +18,13 @@ class CompletionRoutes:
     """What the native API does with models."""
 
     def __init__(
-        self, reactor: IReactorFromThreads, completions: Completions, embeddings: Embeddings
+        self,
+        reactor: IReactorFromThreads,
+        completions: Completions,
+        embeddings: Embeddings,
+        cloud: CloudDoor,
     ) -> None:
+        self._cloud = cloud
         self._reactor = reactor
         self._completions = completions
         self._embeddings = embeddings
@@ -31,20 +37,28 @@ class CompletionRoutes:
 
     async def generate(self, request: Request) -> None:
         body = read_json(request, GenerateRequest, "api.GenerateRequest")
+        if await self._cloud.takes(request, body.model):
+            return
         work = partial(self._completions.generate, body)
         await answer(self._reactor, request, body.stream is not False, work)
 
     async def chat(self, request: Request) -> None:
         body = read_json(request, ChatRequest, "api.ChatRequest")
+        if await self._cloud.takes(request, body.model):
+            return
         work = partial(self._completions.chat, body)
         await answer(self._reactor, request, body.stream is not False, work)
 
     async def embed(self, request: Request) -> None:
         body = read_json(request, EmbedRequest, "api.EmbedRequest")
+        if await self._cloud.takes(request, body.model):
+            return
         await answer(self._reactor, request, False, lambda _, cancel: self._embeddings.embed(body, cancel))
 
     async def embeddings(self, request: Request) -> None:
         body = read_json(request, EmbeddingsRequest, "api.EmbeddingRequest")
+        if await self._cloud.takes(request, body.model):
+            return
         await answer(
             self._reactor, request, False, lambda _, cancel: self._embeddings.embeddings(body, cancel)
         )

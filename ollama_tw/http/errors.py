@@ -45,7 +45,7 @@ def _known(request: Request, failure: Failure) -> None:
     if request.startedWriting:
         _break_off(request)
     else:
-        send_error(request, error.status, error.message)
+        send_error(request, error.status, error.message, error.details)
 
 
 def _not_found(request: Request, failure: Failure) -> None:

@@ -21,6 +21,10 @@ from ollama_tw.http.replies import send_foreign
 from ollama_tw.http.stream import Framing
 from ollama_tw.wire import gojson
 
+Takes = Callable[[Request, bytes], Awaitable[bool]]
+"""Answers a request with this body where it is for a model of the cloud; whether it did. Its errors go out
+in the native shape."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -56,9 +60,13 @@ async def serve(
     error_body: ErrorBody,
     translate: Callable[[bytes], T],
     run: Callable[[T], Awaitable[None]],
+    takes: Takes | None = None,
 ) -> None:
-    """Answer ``request`` by ``run`` of what its body translates to, errors in a dialect's own shape."""
+    """Answer ``request`` by ``run`` of what its body translates to, errors in a dialect's own shape;
+    unless another ``takes`` it."""
     body = body_of(request)
+    if takes is not None and await takes(request, body):
+        return
     translated = False
     try:
         call = translate(body)

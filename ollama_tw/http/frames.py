@@ -91,14 +91,15 @@ class FrameRequest:
 
     method = b"WS"
     channel = None
+    requestHeaders = Headers()
     responseHeaders = Headers()
-    """None, ever."""
+    """None, ever, of either."""
     startedWriting = False
     """Always: records are whole by themselves, so that an error may follow any of them."""
     began = 0.0
 
     def __init__(self, path: str, frame: Frame, peer: IAddress, connection: Any) -> None:
-        self.path = path.encode()
+        self.path = self.uri = path.encode()
         self.route = path
         """What its figures are counted under."""
         self.id = frame.id

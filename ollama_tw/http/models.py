@@ -9,15 +9,17 @@ from typing import Any
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
+from ollama_tw.cloud.policy import Operation
 from ollama_tw.creations import Creations
 from ollama_tw.engine.loaded import Loaded
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.app import Routes
+from ollama_tw.http.cloud import CloudDoor
 from ollama_tw.http.replies import read_json, send_empty, send_json
 from ollama_tw.http.stream import ReplyStream, answer_through
-from ollama_tw.http.transfers import reporter
+from ollama_tw.http.transfers import reporter, stub_name
 from ollama_tw.inference.remote import Remotes
 from ollama_tw.library.create import validate
 from ollama_tw.library.gotext import quote
@@ -45,6 +47,7 @@ class ModelRoutes:
         scheduler: Scheduler,
         creations: Creations,
         remotes: Remotes,
+        cloud: CloudDoor,
         go_template: bool | None = None,
     ) -> None:
         self._go_template = go_template
@@ -54,6 +57,7 @@ class ModelRoutes:
         self._scheduler = scheduler
         self._creations = creations
         self._remotes = remotes
+        self._cloud = cloud
 
     def register(self, routes: Routes) -> None:
         routes.add("HEAD GET", "/api/tags", self.tags)
@@ -101,13 +105,16 @@ class ModelRoutes:
     async def show(self, request: Request) -> None:
         body = read_json(request, ShowRequest, "api.ShowRequest")
         sent = body.model or body.name
+        if await self._cloud.takes(request, sent, Operation.DETAILS):
+            return
         base, _source = split_source(sent)
-        reply = await self._disk.run(self._show, _name(base, "invalid model name"), body)
+        name = _name(base, "invalid model name")
+        reply = await self._disk.run(self._show, sent, name, body)
         if (request.getHeader("User-Agent") or "").startswith(_COPILOT):
             reply["model_info"]["general.basename"] = sent
         send_json(request, reply)
 
-    def _show(self, name: Name, body: ShowRequest) -> dict[str, Any]:
+    def _show(self, sent: str, name: Name, body: ShowRequest) -> dict[str, Any]:
         name = self._store.resolve(name)
         try:
             model = self._store.load(name)
@@ -116,6 +123,7 @@ class ModelRoutes:
             if remote is None:
                 raise OllamaError(404, f"model '{name.short}' not found") from error
             return show_reply(remote.model, remote.header, system=body.system, options=body.options)
+        self._cloud.check_stub(sent, model)
         return show_model(self._store, model, body, go_template_setting=self._go_template)
 
     async def create(self, request: Request) -> None:
@@ -141,8 +149,7 @@ class ModelRoutes:
     async def delete(self, request: Request) -> None:
         body = read_json(request, DeleteRequest, "api.DeleteRequest")
         sent = body.model or body.name
-        base, _source = split_source(sent)
-        name = _name(base, f'name "{sent}" is invalid')
+        name = _name(stub_name(sent), f'name "{sent}" is invalid')
         try:
             await self._disk.run(self._store.delete, name)
         except ModelNotFound as error:

@@ -18,7 +18,8 @@ from ollama_tw.dialects.openai.errors import error_object
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.app import Routes
-from ollama_tw.http.foreign import DONE, data_stream, serve, together
+from ollama_tw.http.cloud import CloudDoor
+from ollama_tw.http.foreign import DONE, Takes, data_stream, serve, together
 from ollama_tw.http.replies import send_foreign
 from ollama_tw.http.stream import Emit, Rest, answer
 from ollama_tw.inference.remote import Remotes
@@ -48,7 +49,10 @@ class _Choice(Protocol):
 class OpenAIRoutes:
     """``/v1/chat/completions`` and ``/v1/completions``."""
 
-    def __init__(self, reactor: IReactorFromThreads, service: Completions) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, service: Completions, takes: Takes | None = None
+    ) -> None:
+        self._takes = takes
         self._reactor = reactor
         self._service = service
 
@@ -57,7 +61,7 @@ class OpenAIRoutes:
         routes.add("POST", "/v1/completions", self.complete)
 
     async def chat(self, request: Request) -> None:
-        await serve(request, error_object, _read_chat, partial(self._chat, request))
+        await serve(request, error_object, _read_chat, partial(self._chat, request), self._takes)
 
     async def _chat(self, request: Request, call: "_ChatCall") -> None:
         body, (natives, steering) = call
@@ -77,7 +81,7 @@ class OpenAIRoutes:
         await answer(self._reactor, request, body.stream, work, framing=_FRAMING, send=send_foreign)
 
     async def complete(self, request: Request) -> None:
-        await serve(request, error_object, _read_completion, partial(self._complete, request))
+        await serve(request, error_object, _read_completion, partial(self._complete, request), self._takes)
 
     async def _complete(self, request: Request, call: "_CompletionCall") -> None:
         body, prompts = call
@@ -144,7 +148,10 @@ class Embedder(Protocol):
 class OpenAIEmbeddingRoutes:
     """``/v1/embeddings``."""
 
-    def __init__(self, reactor: IReactorFromThreads, embedder: Embedder, tokens: Tokens) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, embedder: Embedder, tokens: Tokens, takes: Takes | None = None
+    ) -> None:
+        self._takes = takes
         self._reactor = reactor
         self._embedder = embedder
         self._tokens = tokens
@@ -153,7 +160,7 @@ class OpenAIEmbeddingRoutes:
         routes.add("POST", "/v1/embeddings", self.embed)
 
     async def embed(self, request: Request) -> None:
-        await serve(request, error_object, _read_embedding, partial(self._embed, request))
+        await serve(request, error_object, _read_embedding, partial(self._embed, request), self._takes)
 
     async def _embed(self, request: Request, body: embeddings.EmbeddingRequest) -> None:
         async def work(_: Emit | None, cancel: threading.Event) -> dict[str, Any]:
@@ -168,7 +175,8 @@ class OpenAIEmbeddingRoutes:
 class OpenAIModelRoutes:
     """``/v1/models``; names with slashes too, which Ollama does not find."""
 
-    def __init__(self, store: Store, disk: WorkerPool, remotes: Remotes) -> None:
+    def __init__(self, store: Store, disk: WorkerPool, remotes: Remotes, cloud: CloudDoor) -> None:
+        self._cloud = cloud
         self._store = store
         self._disk = disk
         self._remotes = remotes
@@ -190,19 +198,23 @@ class OpenAIModelRoutes:
         return [*installed, *(one.model for one in remote)]
 
     async def retrieve(self, request: Request, model: str) -> None:
-        await serve(request, error_object, lambda _: _parsed(model), partial(self._retrieve, request, model))
+        if not await self._cloud.takes_name(request, model, "/v1/models/"):
+            run = partial(self._retrieve, request, model)
+            await serve(request, error_object, lambda _: _parsed(model), run)
 
     async def _retrieve(self, request: Request, sent: str, name: Name) -> None:
-        send_foreign(request, _object(await self._disk.run(self._find, name), sent))
+        send_foreign(request, _object(await self._disk.run(self._find, sent, name), sent))
 
-    def _find(self, name: Name) -> Model:
+    def _find(self, sent: str, name: Name) -> Model:
         try:
-            return self._store.load(self._store.resolve(name))
+            found = self._store.load(self._store.resolve(name))
         except ModelNotFound:
             remote = self._remotes.find(name)
             if remote is None:
                 raise OllamaError(404, f"model '{name.short}' not found") from None
             return remote.model
+        self._cloud.check_stub(sent, found)
+        return found
 
 
 def _object(model: Model, name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ollama_tw.dialects.openai.responses.objects import Identity, whole_reply
 from ollama_tw.dialects.openai.responses.request import GO_TYPE, ResponsesRequest, native_request
 from ollama_tw.dialects.openai.responses.stream import ResponseStream
 from ollama_tw.http.app import Routes
-from ollama_tw.http.foreign import event_stream, serve
+from ollama_tw.http.foreign import Takes, event_stream, serve
 from ollama_tw.http.replies import send_foreign
 from ollama_tw.http.stream import Emit, Rest, answer
 from ollama_tw.inference.service import Completions
@@ -30,7 +30,10 @@ _Call = tuple[ResponsesRequest, ChatRequest, Steering]
 class ResponsesRoutes:
     """Nothing is kept: ``previous_response_id`` and ``store`` have no effect."""
 
-    def __init__(self, reactor: IReactorFromThreads, service: Completions) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, service: Completions, takes: Takes | None = None
+    ) -> None:
+        self._takes = takes
         self._reactor = reactor
         self._service = service
 
@@ -38,7 +41,7 @@ class ResponsesRoutes:
         routes.add("POST", "/v1/responses", self.respond)
 
     async def respond(self, request: Request) -> None:
-        await serve(request, error_object, _read, partial(self._respond, request))
+        await serve(request, error_object, _read, partial(self._respond, request), self._takes)
 
     async def _respond(self, request: Request, call: _Call) -> None:
         body, native, steering = call

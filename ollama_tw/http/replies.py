@@ -10,6 +10,7 @@ Source: ``spec/inference-api.md`` section 0.2.
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from twisted.web.http import Request
@@ -31,12 +32,12 @@ def send_json(request: Request, value: Any, status: int = 200) -> None:
     _send(request, status, "application/json; charset=utf-8", gojson.encode(value))
 
 
-def send_error(request: Request, status: int, message: str) -> None:
-    """``{"error": message}``, as for every failure before the first byte of a reply."""
+def send_error(request: Request, status: int, message: str, details: Mapping[str, str] | None = None) -> None:
+    """``{"error": message}`` and ``details``, as for every failure before the first byte of a reply."""
     if status == 503:
         # Ollama gives no hint; clients that know the header wait instead of hammering.
         request.setHeader("Retry-After", "1")
-    _send(request, status, "application/json", gojson.encode({"error": message}))
+    _send(request, status, "application/json", gojson.encode({"error": message, **(details or {})}))
 
 
 def send_foreign(
@@ -51,6 +52,11 @@ def send_foreign(
 def send_text(request: Request, text: str, status: int = 200, content_type: str = "text/plain") -> None:
     """``text`` as it stands."""
     _send(request, status, content_type, text.encode())
+
+
+def send_bytes(request: Request, body: bytes, status: int, content_type: str) -> None:
+    """A body that others have made."""
+    _send(request, status, content_type, body)
 
 
 def send_empty(request: Request, status: int = 200) -> None:

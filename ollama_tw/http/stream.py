@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.web.http import Request
@@ -78,6 +78,7 @@ class ReplyStream:
         self._gone = False
         # On the reactor thread only.
         self._offered: dict[Hashable, Any] = {}
+        self._room: Deferred[None] | None = None
         self.began = False
         """Whether a record was sent: the status is then 200, whatever comes."""
         request.registerProducer(self, True)
@@ -121,6 +122,24 @@ class ReplyStream:
         else:
             self._write(self._framing.encode(record))
 
+    async def put(self, data: bytes) -> None:
+        """Send ``data``, which is framed already, from the reactor thread; waits while the reader is slow.
+
+        Raises Cancelled when the reader has gone.
+        """
+        while self._paused and not self._gone:
+            self._room = Deferred()
+            await self._room
+        if self._gone:
+            raise Cancelled
+        self.began = True
+        self._write(data)
+
+    def _wake(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.called:
+            room.callback(None)
+
     def _cross(self) -> None:
         with self._changed:
             self._crossing = False
@@ -160,6 +179,7 @@ class ReplyStream:
         with self._changed:
             self._paused = False
         self._flush()
+        self._wake()
 
     def stopProducing(self) -> None:
         """The connection is lost."""
@@ -170,6 +190,7 @@ class ReplyStream:
             self._gone = True
             self._pending.clear()
             self._changed.notify_all()
+        self._wake()
 
     def close(self, rest: Rest = Rest()) -> None:
         """Write what is left, and ``rest``, after the worker has returned."""
@@ -228,7 +249,7 @@ async def answer_through(
     framing: Framing = NDJSON,
     send: Callable[[Request, Any], None] = send_json,
 ) -> None:
-    """As :func:`answer`, for work on the reactor thread: it gets the stream, for its ``offer``."""
+    """As :func:`answer`, for work on the reactor thread: it gets the stream, for ``offer`` or ``put``."""
     cancel = threading.Event()
     if not streaming:
         send(request, await _watched(request, cancel, work(None, cancel)))

@@ -91,11 +91,19 @@ def pulled_name(sent: str) -> Name:
     """
     if not sent.strip():
         raise OllamaError(400, "invalid model name")
+    try:
+        return parse_name(stub_name(sent))
+    except InvalidName as error:
+        raise OllamaError(400, "invalid model name") from error
+
+
+def stub_name(sent: str) -> str:
+    """``sent`` without a suffix that says where it runs; for a cloud model, the name of its stub.
+
+    Raises OllamaError 400.
+    """
     base, source = split_source(sent)
     if source is Source.CLOUD:
         has_tag = ":" in base.rpartition("/")[2]
         base += "-cloud" if has_tag else ":cloud"
-    try:
-        return parse_name(base)
-    except InvalidName as error:
-        raise OllamaError(400, "invalid model name") from error
+    return base

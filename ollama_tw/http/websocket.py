@@ -192,7 +192,7 @@ class Connection(WebSocketServerProtocol):
             if result is not None:
                 await result
         except OllamaError as error:
-            send_error(request, error.status, error.message)  # type: ignore[arg-type]
+            send_error(request, error.status, error.message, error.details)  # type: ignore[arg-type]
         except (Cancelled, CancelledError):
             send_error(request, 499, "request canceled")  # type: ignore[arg-type]
         except Exception:

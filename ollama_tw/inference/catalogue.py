@@ -6,6 +6,8 @@ Source: ``spec/inference-api.md`` sections 0.3 to 0.6.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ollama_tw.cloud.policy import CloudPolicy, Operation
+from ollama_tw.cloud.stubs import Stub
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.remote import Remote, Remotes
@@ -35,6 +37,10 @@ class Entry:
             raise OllamaError(400, f'"{self.sent}" does not support {doing}')
 
 
+NO_CLOUD = CloudPolicy(disabled=True, base="", remotes=())
+"""No model runs elsewhere."""
+
+
 def not_found(sent: str) -> OllamaError:
     """What generate, chat and show answer for a model that is not here."""
     return OllamaError(404, f"model '{sent}' not found")
@@ -48,6 +54,8 @@ def not_pulled(sent: str) -> OllamaError:
 class Catalogue:
     """The installed models and those of ``remotes``, looked up on the disk pool.
 
+    ``cloud`` tells whether a model may run elsewhere at all.
+
     ``go_template`` is OLLAMA_GO_TEMPLATE: whether a model's Go template goes before the chat template in
     its file, None where the more able one does.
     """
@@ -58,7 +66,9 @@ class Catalogue:
         disk: WorkerPool,
         remotes: Remotes | None = None,
         go_template: bool | None = None,
+        cloud: CloudPolicy = NO_CLOUD,
     ) -> None:
+        self._cloud = cloud
         self._go_template = go_template
         self._store = store
         self._disk = disk
@@ -72,11 +82,23 @@ class Catalogue:
         """The model that ``sent`` names, in other upper and lower case too with ``any_case``. Raises
         ``missing(sent)`` where there is none, 400 for what is no name, and 400 or 403 for a model that
         runs elsewhere."""
+        found = await self.find_anywhere(sent, missing, any_case=any_case)
+        if isinstance(found, Stub):
+            self._cloud.require(Operation.MODEL)
+            raise OllamaError(400, "this server cannot run this remote model")
+        return found
+
+    async def find_anywhere(
+        self, sent: str, missing: Callable[[str], OllamaError] = not_found, *, any_case: bool = True
+    ) -> Entry | Stub:
+        """As :meth:`find`, for who can have a request answered by another server."""
         if not sent.strip():
             raise missing(sent)
         base, source = split_source(sent)
         if source is Source.CLOUD:
-            raise OllamaError(403, "ollama cloud is disabled: remote model is unavailable")
+            # The doors forward what can be forwarded; this was asked for something else.
+            self._cloud.require(Operation.MODEL)
+            raise OllamaError(400, f'"{sent}" runs in the cloud, which does not offer this')
         try:
             name = parse_name(base)
         except InvalidName as error:
@@ -96,7 +118,7 @@ class Catalogue:
         source: Source,
         missing: Callable[[str], OllamaError],
         any_case: bool,
-    ) -> Entry:
+    ) -> Entry | Stub:
         """The entry of a model in the store: the whole of a request's blocking work, in one go.
 
         Raises :class:`ModelNotFound`, and what :meth:`find` raises.
@@ -105,7 +127,7 @@ class Catalogue:
         if model.is_remote:
             if source is Source.LOCAL:
                 raise missing(sent)
-            raise OllamaError(400, "this server cannot run this remote model")
+            return Stub(sent, model)
         if not model.is_gguf:
             raise OllamaError(400, f'"{sent}" is not a GGUF model: this server runs GGUF models only')
         return self._entry(sent, model)

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.durations import parse_keep_alive
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
@@ -34,8 +35,14 @@ class Embeddings:
     """Embeddings, for every door. Both raise :class:`OllamaError`; setting ``cancel`` ends them."""
 
     def __init__(
-        self, catalogue: Catalogue, scheduler: Scheduler, settings: Settings, metrics: Metrics | None = None
+        self,
+        catalogue: Catalogue,
+        scheduler: Scheduler,
+        settings: Settings,
+        metrics: Metrics | None = None,
+        forwarding: Forwarding | None = None,
     ) -> None:
+        self._forwarding = forwarding
         self._catalogue = catalogue
         self._scheduler = scheduler
         self._settings = settings
@@ -48,7 +55,9 @@ class Embeddings:
             raise not_found(request.model)
         inputs = _inputs(request.input)
         keep_alive = _keep_alive(request.keep_alive)
-        entry = await self._catalogue.find(request.model, not_pulled)
+        entry = await self._catalogue.find_anywhere(request.model, not_pulled)
+        if isinstance(entry, Stub):
+            return await self._elsewhere.embed(entry, request)
         options = resolve(entry.model.params, request.options)
         want = wanted(entry, options, self._settings, keep_alive)
         async with self._scheduler.lease(want, cancel) as lease:
@@ -71,7 +80,9 @@ class Embeddings:
         if not request.model.strip():
             raise OllamaError(400, "model is required")
         keep_alive = _keep_alive(request.keep_alive)
-        entry = await self._catalogue.find(request.model, not_pulled, any_case=False)
+        entry = await self._catalogue.find_anywhere(request.model, not_pulled, any_case=False)
+        if isinstance(entry, Stub):
+            return await self._elsewhere.embeddings(entry, request)
         options = resolve(entry.model.params, request.options)
         want = wanted(entry, options, self._settings, keep_alive)
         async with self._scheduler.lease(want, cancel) as lease:
@@ -86,6 +97,12 @@ class Embeddings:
             except RunnerError as error:
                 raise OllamaError(500, str(error)) from error
         return EmbeddingsRecord(embedding=list(found[0].vector))
+
+    @property
+    def _elsewhere(self) -> Forwarding:
+        if self._forwarding is None:
+            raise OllamaError(400, "this server cannot run this remote model")
+        return self._forwarding
 
     def _count(self, found: Sequence[Embedding]) -> None:
         if self._metrics is not None:

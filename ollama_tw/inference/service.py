@@ -11,6 +11,7 @@ from functools import partial
 from msgspec import UNSET
 from msgspec.structs import replace as changed
 
+from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.durations import parse_keep_alive
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
@@ -58,7 +59,8 @@ class Completions:
     """Generate and chat, for every door. Both run ``emit`` on a worker thread for each record of a
     stream and return None, or return the one record there is; ``emit`` is None where the client wants
     one record. Setting ``cancel``, or cancelling, ends them. They raise :class:`OllamaError`.
-    ``steering`` is what a foreign dialect may ask for besides."""
+    ``steering`` is what a foreign dialect may ask for besides; another server's model hears of none of it.
+    """
 
     def __init__(
         self,
@@ -66,7 +68,9 @@ class Completions:
         scheduler: Scheduler,
         settings: Settings,
         metrics: Metrics | None = None,
+        forwarding: Forwarding | None = None,
     ) -> None:
+        self._forwarding = forwarding
         self._catalogue = catalogue
         self._scheduler = scheduler
         self._settings = settings
@@ -82,7 +86,11 @@ class Completions:
         """``/api/generate``."""
         started = time.monotonic_ns()
         keep_alive, think = _check(request)
-        entry = await self._catalogue.find(request.model)
+        entry = await self._catalogue.find_anywhere(request.model)
+        if isinstance(entry, Stub):
+            if steering.prompt_tokens:
+                raise OllamaError(400, "tokens are no prompt for a model that another server runs")
+            return await self._elsewhere.generate(entry, request, emit)
         shape = GenerateShape(request.model)
         if not request.prompt and keep_alive == 0:
             return self._unload(entry, shape)
@@ -114,10 +122,12 @@ class Completions:
         keep_alive, think = _check(request)
         if not request.model.strip():
             raise OllamaError(400, "model is required")
-        entry = await self._catalogue.find(request.model)
+        entry = await self._catalogue.find_anywhere(request.model)
         shape = ChatShape(request.model)
         if not request.messages and keep_alive == 0:
             return self._unload(entry, shape)
+        if isinstance(entry, Stub):
+            return await self._elsewhere.chat(entry, request, emit)
         if steering.drops_thinking and "thinking" not in entry.capabilities:
             think = Think()
         think = _settled(think, entry, request)
@@ -131,8 +141,15 @@ class Completions:
         builder = build if request.messages else None
         return await self._run(request, admitted, shape, builder, emit, cancel, steering)
 
-    def _unload(self, entry: Entry, shape: Shape) -> Record:
-        self._scheduler.unload(str(entry.model.model_path))
+    @property
+    def _elsewhere(self) -> Forwarding:
+        if self._forwarding is None:
+            raise OllamaError(400, "this server cannot run this remote model")
+        return self._forwarding
+
+    def _unload(self, entry: Entry | Stub, shape: Shape) -> Record:
+        if isinstance(entry, Entry):
+            self._scheduler.unload(str(entry.model.model_path))
         return shape.bare("unload")
 
     async def _run(

@@ -55,11 +55,11 @@ class BodyReader(Protocol):
         if wake is not None:
             wake.callback(None)
 
-    async def read(self, clock: IReactorTime, patience: float) -> list[bytes]:
+    async def read(self, clock: IReactorTime, patience: float | None) -> list[bytes]:
         """What has arrived; empty at the end.
 
-        Raises ``TimeoutError`` of Twisted when no byte comes for ``patience`` seconds, and what
-        broke the connection once all that came before is read.
+        Raises ``TimeoutError`` of Twisted when no byte comes for ``patience`` seconds, which are without
+        end where it is None, and what broke the connection once all that came before is read.
         """
         await self.ready(clock, patience)
         return self.take()
@@ -69,7 +69,7 @@ class BodyReader(Protocol):
         if not self._chunks and self._end is None:
             self._wake = Deferred()
             try:
-                await self._wake.addTimeout(patience, clock)
+                await (self._wake if patience is None else self._wake.addTimeout(patience, clock))
             finally:
                 self._wake = None
         if self._chunks or self._end is None or self._end.check(ResponseDone, PotentialDataLoss):
@@ -98,7 +98,7 @@ class BodyReader(Protocol):
             self._wire.stopProducing()
 
 
-async def read_all(reader: BodyReader, clock: IReactorTime, limit: int, patience: float) -> bytes:
+async def read_all(reader: BodyReader, clock: IReactorTime, limit: int, patience: float | None) -> bytes:
     """The whole body; raises BodyTooLarge beyond ``limit`` bytes, else as :meth:`BodyReader.read`."""
     body = bytearray()
     try:

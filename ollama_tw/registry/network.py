@@ -97,13 +97,17 @@ class Network:
         body: IBodyProducer | None = None,
         *,
         led_by: Collection[Zone] | None = None,
-        patience: float,
+        patience: float | None,
+        shared: bool = True,
     ) -> IResponse:
         """Send one request and return its response, of which the body is still to be read.
 
         ``led_by`` is None for a URL that we chose, and the registry's zones for one to which it
         sent us: such a connection is not shared with other requests, and its address is checked.
-        ``patience`` is in seconds. Raises TransportError, and what ``body`` has raised.
+        ``patience`` is in seconds; None waits without end once there is a connection. ``shared`` False
+        makes a connection for this request alone: one kept from an earlier request may be closing just
+        when a body is sent, which could not be told from a failure. Raises TransportError, and what
+        ``body`` has raised.
         """
         refused: list[str] = []
         try:
@@ -114,7 +118,7 @@ class Network:
                 refused.append(origin.host)
                 raise ForbiddenAddress
             fields = Headers({name: [value] for name, value in headers.items()})
-            pool = self._pool if allows is None else None
+            pool = self._pool if shared and allows is None else None
             agent: Any
             if proxy is not None and origin.scheme == "http":
                 if proxy.authorization:
@@ -137,8 +141,8 @@ class Network:
             reason = explain(error, origin_host(url), refused)
             raise TransportError(f'{method.capitalize()} "{without_query(url)}": {reason}') from error
 
-    async def _timed(self, deferred: Deferred[IResponse], patience: float) -> IResponse:
-        """What ``deferred`` gives; TimeoutError if it takes too long.
+    async def _timed(self, deferred: Deferred[IResponse], patience: float | None) -> IResponse:
+        """What ``deferred`` gives; TimeoutError if it takes longer than ``patience``, None for ever.
 
         An Agent that is cancelled may hide that in an error of its own, which must not look like
         one of the network: whoever was cancelled would try again.
@@ -150,7 +154,7 @@ class Network:
             late = True
             deferred.cancel()
 
-        timeout = self.clock.callLater(patience, give_up)
+        timeout = None if patience is None else self.clock.callLater(patience, give_up)
         try:
             return await deferred
         except Exception as error:
@@ -160,7 +164,7 @@ class Network:
                 raise CancelledError from error
             raise
         finally:
-            if timeout.active():
+            if timeout is not None and timeout.active():
                 timeout.cancel()
 
     def _allowance(self, led_by: Collection[Zone]) -> Allows:
@@ -172,7 +176,14 @@ class Network:
         """The way to ``origin``; ``refused`` collects addresses that are not allowed."""
         endpoint: IStreamClientEndpoint
         if proxy is not None:
-            endpoint = ConnectEndpoint(self._to_proxy(proxy), origin.host, origin.port, proxy.authorization)
+            endpoint = ConnectEndpoint(
+                self._to_proxy(proxy),
+                origin.host,
+                origin.port,
+                proxy.authorization,
+                self.clock,
+                _CONNECT_TIMEOUT,
+            )
         else:
             reactor = CheckedReactor(self.reactor, self._resolver, allows or (lambda _: True), refused)
             endpoint = HostnameEndpoint(reactor, origin.host, origin.port, timeout=_CONNECT_TIMEOUT)

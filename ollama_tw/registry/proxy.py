@@ -15,7 +15,13 @@ from urllib.parse import unquote, urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -174,10 +180,21 @@ class _ConnectFactory(Factory):
 class ConnectEndpoint:
     """A connection to ``host:port`` through the HTTP proxy that ``endpoint`` leads to (CONNECT).
 
-    Fails with :class:`ProxyError` where the proxy will not.
+    Fails with :class:`ProxyError` where the proxy will not, and with ``TimeoutError`` of Twisted where it
+    does not say so within ``patience`` seconds of ``clock``.
     """
 
-    def __init__(self, endpoint: IStreamClientEndpoint, host: str, port: int, authorization: str) -> None:
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        host: str,
+        port: int,
+        authorization: str,
+        clock: IReactorTime,
+        patience: float,
+    ) -> None:
+        self._clock = clock
+        self._patience = patience
         self._endpoint = endpoint
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
@@ -202,4 +219,4 @@ class ConnectEndpoint:
                 ready.errback(failure)
 
         connecting.addCallbacks(held.append, failed)
-        return ready
+        return ready.addTimeout(self._patience, self._clock)

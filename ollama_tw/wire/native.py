@@ -99,6 +99,8 @@ class EmbedRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The reply of ``/api/embed``; durations in nanoseconds, zeros do not travel."""
 
     model: str
+    remote_model: str = ""
+    remote_host: str = ""
     embeddings: list[list[float]]
     total_duration: int = 0
     load_duration: int = 0

@@ -89,6 +89,8 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_LOAD_TIMEOUT",
         "OLLAMA_LLM_LIBRARY",
         "OLLAMA_NO_CLOUD",
+        "OLLAMA_REMOTES",
+        "OLLAMA_CLOUD_BASE_URL",
         "OLLAMA_DRAIN_TIMEOUT",
     ]
     columns = {len(line) - len(line[2:].partition(" ")[2].lstrip()) for line in lines if "OLLAMA_" in line}

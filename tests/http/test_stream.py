@@ -94,6 +94,30 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.request.wrote, [b'{"a":1}\n'])
         self.assertEqual(self.request.headers, {"Content-Type": "application/x-ndjson"})
 
+    def test_what_is_put_waits_for_room(self) -> None:
+        def put(data: bytes) -> Deferred[None]:
+            return Deferred.fromCoroutine(self.stream.put(data))
+
+        self.assertIsNone(self.successResultOf(put(b"1\n")))
+        self.stream.pauseProducing()
+        second = put(b"2\n")
+        self.assertNoResult(second)
+        self.assertEqual(self.request.wrote, [b"1\n"])
+        self.stream.resumeProducing()
+        self.successResultOf(second)
+        self.assertEqual(self.request.wrote, [b"1\n", b"2\n"])
+        self.stream.pauseProducing()
+        third = put(b"3\n")
+        third.cancel()
+        self.failureResultOf(third, CancelledError)
+        self.stream.resumeProducing()
+        self.stream.pauseProducing()
+        fourth = put(b"4\n")
+        self.request.leave()
+        self.failureResultOf(fourth, Cancelled)
+        self.failureResultOf(put(b"5\n"), Cancelled)
+        self.assertEqual(self.request.wrote, [b"1\n", b"2\n"])
+
     def test_what_comes_meanwhile_goes_with_the_next_in_order(self) -> None:
         for number in range(5):
             self.stream.send(number)

@@ -61,7 +61,7 @@ class TransferTests(RegistryCase):
         disk: WorkerPool = self.disk
         creations = Creations(reactor, self.store, self.disk.run, pulls, Makers())
         self.addCleanup(creations.close)
-        ModelRoutes(reactor, self.store, disk, nobody, creations, nobody).register(routes)
+        ModelRoutes(reactor, self.store, disk, nobody, creations, nobody, nobody).register(routes)
         guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))
         self.site = make_site(routes.resource(), guard, reactor=reactor)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")

@@ -2,6 +2,7 @@ import base64
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
 from ollama_tw.errors import OllamaError
@@ -186,3 +187,29 @@ class ProxiedPullTests(RegistryCase):
             ),
             raised.exception.message,
         )
+
+
+class _Silent(Protocol):
+    def __init__(self, asked: Deferred[None]) -> None:
+        self._asked = asked
+
+    def dataReceived(self, data: bytes) -> None:
+        self._asked.callback(None)
+
+
+class SilentProxyTests(RegistryCase):
+    async def test_a_proxy_that_says_nothing_is_given_up_also_by_who_has_all_the_time(self) -> None:
+        asked: Deferred[None] = Deferred()
+        silent = Factory.forProtocol(lambda: _Silent(asked))
+        silent.noisy = False
+        port = reactor.listenTCP(0, silent, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        network = self.new_network({"HTTPS_PROXY": f"http://127.0.0.1:{port.getHost().port}"})
+        url = "https://far.example/api/chat"
+        asking = Deferred.fromCoroutine(network.request("POST", url, {}, patience=None, shared=False))
+        await asked
+        await self.turn()
+        self.clock.advance(31)
+        with self.assertRaises(OllamaError) as caught:
+            await asking
+        self.assertEqual(caught.exception.message, f'Post "{url}": far.example:443 did not answer in time')

@@ -9,7 +9,7 @@ from tests.tiny import install
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
     directory = tmp_path_factory.mktemp("edge-cases")
-    application = Application(directory / "home")
+    application = Application(directory / "home", OLLAMA_NO_CLOUD="1")
     install(application, directory)
     yield application
     application.close()

@@ -1,6 +1,5 @@
 """What models are able to do, and what is said to who asks for more: section 0.5 and its edge cases."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -159,22 +158,3 @@ def test_section_0_5_models_that_make_images(app: Application, tmp_path: Path) -
     text = "image generation models are not currently supported"
     assert (reply.status, reply.json) == (400, {"error": text})
     assert app.generate(model="painter", prompt="", keep_alive=0).json["done_reason"] == "unload"
-
-
-def test_section_0_3_models_that_another_server_runs(app: Application) -> None:
-    library = app.home / ".ollama/models/manifests/registry.ollama.ai/library"
-    manifest = json.loads((library / "m/latest").read_text())
-    config = {"model_format": "", "remote_host": "https://elsewhere.example", "remote_model": "big"}
-    digest = app.upload(json.dumps(config).encode())
-    manifest["config"] = {**manifest["config"], "digest": digest, "size": len(json.dumps(config))}
-    manifest["layers"] = []
-    (library / "stub").mkdir()
-    (library / "stub/latest").write_text(json.dumps(manifest))
-    try:
-        for path in ("generate", "chat"):
-            reply = app.post(f"/api/{path}", {"model": "stub", "prompt": "x"})
-            assert (reply.status, reply.json) == (400, {"error": "this server cannot run this remote model"})
-            reply = app.post(f"/api/{path}", {"model": "stub:local", "prompt": "x"})
-            assert (reply.status, reply.json) == (404, {"error": "model 'stub:local' not found"})
-    finally:
-        app.request("DELETE", "/api/delete", {"model": "stub"})

@@ -1,0 +1,1 @@
+"""Models that other servers run: what is asked of them, and how."""

@@ -1,0 +1,287 @@
+"""Other servers that refuse, lie, break off or overdo it."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.application import Application
+from tests.cloud.conftest import add_stub
+from tests.cloud.remote import Asked, Remote, chunk, head, line, streaming_head
+
+RECORD = {"model": "big:7b", "created_at": "2026-01-01T00:00:00Z", "response": "yes", "done": False}
+NAMES = ("m:cloud", "stub")
+
+
+def lines(body: bytes) -> list[Any]:
+    return [json.loads(line) for line in body.splitlines()]
+
+
+def streamed(app: Application, name: str) -> list[Any]:
+    reply = app.generate(model=name, stream=True)
+    assert reply.status == 200
+    return lines(reply.body)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
+def test_errors_pass_through(app: Application, scripted: Remote, name: str, status: int) -> None:
+    scripted.says({"error": "no such luck"}, status)
+    reply = app.generate(model=name)
+    assert (reply.status, reply.json) == (status, {"error": "no such luck"})
+    assert reply.headers["Content-Type"] == "application/json"
+
+
+def test_the_whole_of_an_error_and_when_to_come_again(app: Application, scripted: Remote) -> None:
+    scripted.says(b'{\n "error": {"message": "slow down", "type": "x"}}', 429, Retry_After="17")
+    reply = app.post("/v1/chat/completions", {"model": "m:cloud", "messages": []})
+    assert (reply.status, reply.body) == (429, b'{"error":{"message":"slow down","type":"x"}}')
+    assert reply.headers["Retry-After"] == "17"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"<html><script>alert(1)</script></html>", "the remote server answered with status 500"),
+        (b"", "the remote server answered with status 500"),
+        (b"{broken", "the remote server answered with status 500"),
+        (b"[]", "the remote server answered with status 500"),
+        (b"{}", "the remote server answered with status 500"),
+        (b"out of\r\nluck\n", "out of luck"),
+        (b"x" * 9000, "x" * 500),
+        (b"x" * 100_000, "the remote server answered with status 500"),
+    ],
+)
+def test_errors_that_are_no_object(
+    app: Application, scripted: Remote, name: str, body: bytes, text: str
+) -> None:
+    scripted.says(body, 500, Content_Type="text/html")
+    reply = app.generate(model=name)
+    assert (reply.status, reply.json) == (500, {"error": text})
+    assert reply.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/messages"])
+def test_nobody_is_signed_in(app: Application, scripted: Remote, path: str) -> None:
+    scripted.says({"error": "who are you"}, 401)
+    reply = app.post(path, {"model": "m:cloud"})
+    assert (reply.status, reply.json["error"]) == (401, "unauthorized")
+    assert reply.json["signin_url"].startswith("https://ollama.com/connect?name=")
+    assert "&key=c3NoLWVkMjU1MTkg" in reply.json["signin_url"]
+
+
+def test_nobody_is_signed_in_for_a_stub(app: Application, scripted: Remote) -> None:
+    scripted.says({"error": "who are you"}, 401)
+    reply = app.generate(model="signed")
+    assert (reply.status, reply.json["error"]) == (401, "unauthorized")
+    assert "signin_url" in reply.json
+    # Elsewhere than in the cloud there is nothing to sign in to.
+    reply = app.generate(model="stub")
+    assert (reply.status, reply.json) == (401, {"error": "who are you"})
+
+
+def test_a_key_that_cannot_be_read(app: Application, scripted: Remote) -> None:
+    key: Path = app.home / ".ollama/id_ed25519"
+    content = key.read_bytes()
+    key.write_bytes(b"no key")
+    try:
+        reply = app.generate(model="m:cloud")
+    finally:
+        key.write_bytes(content)
+    assert (reply.status, reply.json) == (401, {"error": "unauthorized"})
+    assert scripted.asked == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirects_are_not_followed(app: Application, scripted: Remote, name: str, status: int) -> None:
+    scripted.says(b"", status, Location=f"{scripted.url}/elsewhere")
+    reply = app.generate(model=name)
+    assert reply.status == 502
+    assert reply.json["error"].endswith("redirects, which is not followed")
+    assert "Location" not in reply.headers
+    assert len(scripted.asked) == 1
+
+
+def test_nobody_is_there(app: Application) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    add_stub(app, "nobody", f"http://localhost:{port}", "m")
+    reply = app.generate(model="nobody")
+    assert reply.status == 502
+    assert reply.json["error"] == (
+        f'Post "http://localhost:{port}/api/generate": dial tcp localhost:{port}: connect: connection refused'
+    )
+
+
+def test_what_speaks_no_tls(app: Application, scripted: Remote) -> None:
+    add_stub(app, "secure", f"https://localhost:{scripted.port}", "m")
+    reply = app.generate(model="secure")
+    assert reply.status == 502
+    assert "tls" in reply.json["error"] or "broke off" in reply.json["error"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("said", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n"])
+def test_what_is_no_http(app: Application, scripted: Remote, name: str, said: bytes) -> None:
+    scripted.answer = lambda asked, wire: wire.sendall(said)
+    reply = app.generate(model=name)
+    assert (reply.status, list(reply.json)) == (502, ["error"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reply_that_breaks_off_before_its_first_record(
+    app: Application, scripted: Remote, name: str
+) -> None:
+    scripted.streams(end=b"")
+    reply = app.generate(model=name, stream=True)
+    assert (reply.status, list(reply.json)) == (502, ["error"])
+    scripted.answer = lambda asked, wire: wire.sendall(
+        head(200, **{"Content-Type": "application/json", "Content-Length": "100"}) + b'{"model"'
+    )
+    reply = app.generate(model=name)
+    assert (reply.status, list(reply.json)) == (502, ["error"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("half", [b"", b'{"model":"big', line(**RECORD)[:-1]])
+def test_a_stream_that_breaks_off_ends_with_an_error(
+    app: Application, scripted: Remote, name: str, half: bytes
+) -> None:
+    scripted.streams(line(**RECORD), *([half] if half else []), end=b"")
+    first, last = streamed(app, name)
+    assert (first["response"], list(last)) == ("yes", ["error"])
+    assert last["error"].startswith(("127.0.0.1:", "localhost:"))
+
+
+def test_a_stub_that_ends_early_without_a_word(app: Application, scripted: Remote) -> None:
+    scripted.streams(line(**RECORD))
+    assert streamed(app, "stub")[1:] == [{"error": "the remote server broke its reply off"}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"garbage\n",
+        b"[1]\n",
+        b"{}\n",
+        b'"x"\n',
+        b"null\n",
+        b'{"model":\n',
+        b"[" * 5000 + b"\n",
+        b"\xff\xfe\n",
+    ],
+)
+def test_lines_that_are_no_records(app: Application, scripted: Remote, name: str, bad: bytes) -> None:
+    scripted.streams(line(**RECORD), bad, line(**RECORD))
+    *records, last = streamed(app, name)
+    assert [record["response"] for record in records] == ["yes"]
+    assert last == {"error": "the remote server sent something that is not a record of a reply"}
+
+
+def test_records_of_the_wrong_type(app: Application, scripted: Remote) -> None:
+    for bad in ({"response": 5}, {"response": "x", "done": "yes"}, {"message": "hi"}):
+        scripted.says({"model": "m", "created_at": "x", **bad})
+        reply = app.chat("hi", model="stub")
+        assert (reply.status, reply.json["error"]) == (
+            502,
+            "the remote server sent something that is not a record of a reply",
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_error_in_the_stream(app: Application, scripted: Remote, name: str) -> None:
+    scripted.streams(line(**RECORD), line(error="it fell over"))
+    assert streamed(app, name)[1:] == [{"error": "it fell over"}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_line_without_end(app: Application, scripted: Remote, name: str) -> None:
+    def answer(asked: Asked, wire: socket.socket) -> None:
+        wire.sendall(streaming_head() + chunk(line(**RECORD)))
+        while True:
+            wire.sendall(chunk(b"x" * 65536))
+
+    scripted.answer = answer
+    *_, last = streamed(app, name)
+    assert last["error"].endswith("sent a record of more than 16777216 bytes")
+    assert scripted.gone.wait(30)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reply_without_end(app: Application, scripted: Remote, name: str) -> None:
+    def answer(asked: Asked, wire: socket.socket) -> None:
+        wire.sendall(streaming_head("application/json"))
+        while True:
+            wire.sendall(chunk(b" " * 262144))
+
+    scripted.answer = answer
+    reply = app.generate(model=name)
+    assert reply.status == 502
+    assert reply.json["error"].endswith("sent more than 67108864 bytes")
+    assert scripted.gone.wait(30)
+
+
+@pytest.mark.parametrize("body", [b"", b"5", b"[{}]", b"{}", b'{"a":1', b"null", b'{"a":"\xff"}'])
+def test_replies_that_are_no_object(app: Application, scripted: Remote, body: bytes) -> None:
+    scripted.says(body)
+    reply = app.generate(model="m:cloud")
+    text = "the remote server did not answer with a JSON object"
+    assert (reply.status, reply.json) == (502, {"error": text})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("status", [204, 600, 999])
+def test_statuses_that_mean_nothing(app: Application, scripted: Remote, name: str, status: int) -> None:
+    scripted.says(b"", status)
+    assert app.generate(model=name).status == 502
+
+
+@pytest.mark.parametrize("kind", ["text/html", "", "application/octet-stream"])
+def test_what_a_reply_says_it_is(app: Application, scripted: Remote, kind: str) -> None:
+    scripted.says(b"<script>alert(1)</script>", 200, Content_Type=kind)
+    reply = app.generate(model="m:cloud")
+    assert (reply.status, reply.json) == (
+        502,
+        {"error": "the remote server did not answer with a JSON object"},
+    )
+    # JSON under another name is JSON all the same, and goes out as such.
+    scripted.says({"a": 1}, 200, Content_Type=kind)
+    reply = app.generate(model="m:cloud")
+    assert (reply.status, reply.json) == (200, {"a": 1})
+    assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
+
+
+def test_compressed_unasked(app: Application, scripted: Remote) -> None:
+    scripted.says({"a": 1}, 200, Content_Encoding="gzip")
+    assert app.generate(model="m:cloud").status == 502
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_events_that_break_off(app: Application, scripted: Remote, path: str) -> None:
+    scripted.streams(b'data: {"a":1}\n\n', b'data: {"b', kind="text/event-stream; charset=utf-8", end=b"")
+    reply = app.post(path, {"model": "m:cloud", "stream": True})
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "text/event-stream")
+    first, last = (event for event in reply.body.split(b"\n\n") if event)
+    assert first == b'data: {"a":1}'
+    error = json.loads(last.strip().removeprefix(b"data: "))["error"]
+    assert (error["type"], "broke off" in error["message"]) == ("api_error", True)
+
+
+def test_anthropic_events_that_break_off(app: Application, scripted: Remote) -> None:
+    scripted.streams(b'event: ping\ndata: {"type": "ping"}\n', kind="text/event-stream", end=b"")
+    reply = app.post("/v1/messages", {"model": "m:cloud", "stream": True})
+    first, last = (event for event in reply.body.split(b"\n\n") if event)
+    assert first == b'event: ping\ndata: {"type": "ping"}'
+    assert last.startswith(b"event: error\ndata: ")
+    assert json.loads(last.partition(b"data: ")[2])["error"]["type"] == "api_error"
+
+
+def test_the_server_goes_on(app: Application, scripted: Remote) -> None:
+    """After all of that."""
+    scripted.says({**RECORD, "done": True})
+    assert app.generate(model="stub").json["response"] == "yes"
