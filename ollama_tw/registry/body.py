@@ -64,7 +64,7 @@ class BodyReader(Protocol):
         await self.ready(clock, patience)
         return self.take()
 
-    async def ready(self, clock: IReactorTime, patience: float) -> None:
+    async def ready(self, clock: IReactorTime, patience: float | None) -> None:
         """Wait until something has arrived, or the end; raises as :meth:`read`."""
         if not self._chunks and self._end is None:
             self._wake = Deferred()
