@@ -1,5 +1,6 @@
 """Creations over HTTP: what clients see while they work, and what else the server does meanwhile."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
+from ollama_tw.client.aio import connect
 from tests.application import Application
 from tests.e2e.server import PATIENCE
 from tests.library.ggufs import write_gguf
@@ -130,6 +132,28 @@ def test_a_client_that_leaves_ends_its_creation(app: Application, digest: str, q
     app.create("after", (app.home.parent / "m.gguf").read_bytes())
     assert [name for name in blobs(app) if len(name) != 71] == []
     assert [model["name"] for model in app.get("/api/tags").json["models"]] == ["after:latest"]
+
+
+def test_the_same_over_websocket(app: Application, digest: str, quantizer: Standing) -> None:
+    body = {"files": {"m.gguf": digest}, "quantize": "q8_0"}
+
+    async def left() -> None:
+        async with connect(f"http://127.0.0.1:{app.port}", "/api/create") as connection:
+            records = connection.stream(model="given-up", **body)
+            while (await anext(records)).get("completed") != 256:
+                pass
+            await records.aclose()  # type: ignore[attr-defined]
+
+    async def finished() -> list[dict[str, Any]]:
+        async with connect(f"http://127.0.0.1:{app.port}", "/api/create") as connection:
+            return [record async for record in connection.stream(model="q", **body)]
+
+    asyncio.run(left())
+    quantizer.wait_for_end()
+    quantizer.go.set()
+    assert asyncio.run(finished())[-1]["status"] == "success"
+    assert [model["name"] for model in app.get("/api/tags").json["models"]] == ["q:latest"]
+    assert [name for name in blobs(app) if len(name) != 71] == []
 
 
 def test_the_end_of_the_server_ends_it_too(quantizer: Standing, tmp_path: Path) -> None:
