@@ -4,19 +4,22 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy
 import pytest
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.create import create
+from ollama_tw.library.create import Makers, Write, create
 from ollama_tw.library.digests import is_digest
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
+from tests.library.create.fakes import FakeQuantizer
 from tests.library.ggufs import write_gguf
 
 STEPS = ("replace", "fsync", "unlink", "utime", "fchmod", "mkdir", "rmdir")
@@ -57,8 +60,12 @@ def check(root: Path, names: set[str]) -> None:
         assert model.name.short in names
         assert all(store.blobs.exists(digest) for digest in model.manifest.digests)
     for path in store.blobs.directory.iterdir():
-        if is_digest(path.name):
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name[7:]
+        os.utime(path, (1, 1))
+    # What was half made is gone once it is an hour old.
+    Store(root, prune=True).open()
+    assert all(is_digest(path.name) for path in store.blobs.directory.iterdir())
+    for path in store.blobs.directory.iterdir():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name[7:]
 
 
 def prepare(root: Path, tmp_path: Path) -> tuple[Store, str]:
@@ -78,6 +85,34 @@ def remake(store: Store, digest: str) -> None:
     list(create(store, CreateRequest(model="old", from_="old", system="two")))
 
 
+def convert(store: Store, digest: str) -> None:
+    def converted(files: Mapping[str, Path], write: Write, *, file_type: str = "F16") -> None:
+        data = files["m.safetensors"].read_bytes()
+        write(data[:50])
+        os.mkdir(store.root / "step")  # a step between two writes
+        os.rmdir(store.root / "step")
+        write(data[50:])
+
+    files = {"m.safetensors": digest}
+    makers = Makers(convert_model=converted, quantize=FakeQuantizer())
+    list(create(store, CreateRequest(model="new", files=files, quantize="q8_0"), makers=makers))
+
+
+def merge(store: Store, digest: str) -> None:
+    files = {}
+    for number, name in ((0, "a.weight"), (1, "b.weight")):
+        writer = gguf.GGUFWriter(store.root / "shard", "llama")
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 2)
+        writer.add_tensor(name, numpy.ones(32, dtype=numpy.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        files[f"m-0000{number + 1}-of-00002.gguf"] = store.blobs.put((store.root / "shard").read_bytes())[0]
+    list(create(store, CreateRequest(model="old", files=files, system="two")))
+
+
 def copy(store: Store, digest: str) -> None:
     store.copy(parse_name("old"), parse_name("ns/new"))
 
@@ -86,7 +121,7 @@ def delete(store: Store, digest: str) -> None:
     store.delete(parse_name("old"))
 
 
-@pytest.mark.parametrize("change", [make, remake, copy, delete])
+@pytest.mark.parametrize("change", [make, remake, convert, merge, copy, delete])
 def test_dying_at_every_step(tmp_path: Path, change: Callable[[Store, str], None]) -> None:
     steps = 0
     died = True

@@ -69,13 +69,18 @@ def add_files(making: Making, files: Mapping[str, str], wanted: str) -> Generato
         if file.source:
             making.imported.add(file.digest)
     for file in found:
-        template = making.makers.detect_template(file.header.chat_template or "")
-        if template is None:
-            continue
-        status = f"using autodetected template {template.name}"
-        making.layers.append(manifests.TEMPLATE, template.template.encode(), status=status)
-        if template.stop:
-            making.layers.append(manifests.PARAMS, encode_params({"stop": list(template.stop)}))
+        if file.header.chat_template is not None:
+            _add_template(making, file.header.chat_template)
+
+
+def _add_template(making: Making, chat_template: str) -> None:
+    """Add the Go template that stands for a chat template, where there is one, and its stops."""
+    known = making.makers.detect_template(chat_template)
+    if known is not None:
+        status = f"using autodetected template {known.name}"
+        making.layers.append(manifests.TEMPLATE, known.template.encode(), status=status)
+        if known.stop:
+            making.layers.append(manifests.PARAMS, encode_params({"stop": list(known.stop)}))
 
 
 def add_draft(making: Making, files: Mapping[str, str], wanted: str) -> Generator[Record, None, None]:
@@ -180,6 +185,9 @@ def _gguf_files(making: Making, digests: Mapping[str, str]) -> dict[str, str]:
 
 
 def _paths(making: Making, digests: Mapping[str, str]) -> dict[str, Path]:
+    """Where the files lie, which nobody removes until the creation ends."""
+    for digest in digests.values():
+        making.layers.pin(digest)
     return {path: making.store.blobs.require(digest) for path, digest in digests.items()}
 
 

@@ -240,7 +240,7 @@ def test_the_clients_template_wins_and_the_stops_stay(shop: Workshop, chatty: st
     assert len(shop.blobs()) == 4
 
 
-def test_what_is_not_looked_at(shop: Workshop, chatty: str, tmp_path: Path) -> None:
+def test_what_is_not_looked_at(shop: Workshop, chatty: str, tiny: str, tmp_path: Path) -> None:
     bare = shop.upload(write_gguf(tmp_path / "b", chat_template="x"))
     shop.statuses(model="bare", files={"c.gguf": bare})
     assert shop.kinds("bare") == ["model", "template"]
@@ -250,6 +250,8 @@ def test_what_is_not_looked_at(shop: Workshop, chatty: str, tmp_path: Path) -> N
     shop.makers = replace(shop.makers, detect_template=lambda text: Known("never", "never"))
     shop.statuses(model="child", from_="base")
     assert shop.kinds("child") == ["model"]
+    shop.statuses(model="mute", files={"m.gguf": tiny})
+    assert shop.kinds("mute") == ["model"]
 
 
 # ----------------------------------------------------------------------- from, and other matters
