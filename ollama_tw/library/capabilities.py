@@ -27,6 +27,13 @@ PARSER_CAPABILITIES: dict[str, tuple[str, ...]] = {
     "passthrough": (),
 }
 _DEAF = "nemotron_h_omni"
+# Beginnings of renderers, and what models of theirs have no part for in this form.
+_LOST_IN_SAFETENSORS = (
+    ("gemma4", ("vision", "audio")),
+    ("glimmer", ("audio",)),
+    ("nemotron-3-nano", ("vision", "audio")),
+    ("nemotron-3.5-nano", ("vision", "audio")),
+)
 
 
 def show_capabilities(
@@ -107,6 +114,11 @@ def _without_removed(found: Iterable[str], config: ModelConfig, header: Header |
     kept = dict.fromkeys(found)
     if _DEAF in (config.model_family, header.architecture if header else ""):
         kept.pop("audio", None)
+    if config.model_format == "safetensors":
+        for renderer, lost in _LOST_IN_SAFETENSORS:
+            if config.renderer.startswith(renderer):
+                for sense in lost:
+                    kept.pop(sense, None)
     return list(kept)
 
 

@@ -10,7 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -33,6 +33,7 @@ PARAMS = "application/vnd.ollama.image.params"
 MESSAGES = "application/vnd.ollama.image.messages"
 LICENSE = "application/vnd.ollama.image.license"
 TENSOR = "application/vnd.ollama.image.tensor"
+JSON = "application/vnd.ollama.image.json"
 
 MAX_MANIFEST_BYTES = 32 << 20
 MAX_LAYERS = 65536
@@ -42,6 +43,10 @@ _TEMPORARY_PREFIX = ".manifest-"
 # Host, namespace, model, tag.
 _DEPTH = 4
 _DIGEST_IN_TEXT = re.compile(rb"sha256[:-][0-9a-fA-F]{64}")
+
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What a Go program reads as an int."""
 
 
 class ManifestError(ValueError):
@@ -95,8 +100,8 @@ class ModelConfig(msgspec.Struct, frozen=True):
     remote_host: str = ""
     remote_model: str = ""
     capabilities: list[str] | None = None
-    context_length: int = 0
-    embedding_length: int = 0
+    context_length: Int64 = 0
+    embedding_length: Int64 = 0
     base_name: str = ""
     draft: dict[str, Any] | None = None
     architecture: str = "amd64"
@@ -119,7 +124,7 @@ def decode_config(data: bytes) -> ModelConfig:
     """The config that ``data`` holds; unknown fields are ignored. Raises ManifestError."""
     try:
         return msgspec.json.decode(data, type=ModelConfig)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"the config is not valid: {error}") from error
 
 

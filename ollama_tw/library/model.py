@@ -10,6 +10,7 @@ import msgspec
 from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
+from ollama_tw.library.gotext import as_go_numbers
 from ollama_tw.library.manifests import Manifest, ManifestError, ModelConfig, decode_config
 from ollama_tw.library.names import Name
 
@@ -112,7 +113,7 @@ def assemble(blobs: BlobStore, name: Name, manifest: Manifest, *, digest: str, m
         )
     except FileNotFoundError as error:
         raise OllamaError(500, f"model '{name.short}' is incomplete: a layer is missing") from error
-    except (OSError, ManifestError, msgspec.DecodeError) as error:
+    except (OSError, ManifestError, msgspec.DecodeError, RecursionError, OverflowError) as error:
         raise OllamaError(500, f"model '{name.short}' has a layer that cannot be read") from error
 
 
@@ -120,4 +121,7 @@ def _decode(text: str | None, kind: Any, empty: Any) -> Any:
     if text is None:
         return empty
     value = msgspec.json.decode(text, type=kind | None)
-    return empty if value is None else value
+    if value is None:
+        return empty
+    as_go_numbers(value)  # raises for a number that is none in Ollama's eyes
+    return value

@@ -9,6 +9,7 @@ from ollama_tw.library.model import Model
 from ollama_tw.library.show import TemplateScan, model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import Store
 from ollama_tw.library.template_scan import scan_template
+from ollama_tw.library.tensor_models import describe
 from ollama_tw.wire.models import ShowRequest
 
 _LOG = logging.getLogger("ollama_tw.library")
@@ -36,6 +37,7 @@ def show_model(
             system=request.system,
             options=request.options,
             verbose=request.verbose,
+            tensor_model=None if model.is_gguf or model.is_remote else describe(store.blobs, model),
             go_template_setting=go_template_setting,
             scan=scan,
         )

@@ -16,6 +16,7 @@ from ollama_tw.library.model import Model
 from ollama_tw.library.modelfile.description import modelfile_text, parameters_text
 from ollama_tw.library.rendering import PromptPath, Rendering, choose_rendering
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE, TemplateTraits, scan_template
+from ollama_tw.library.tensor_models import TensorModel
 from ollama_tw.wire.timestamps import rfc3339
 
 TemplateScan = Callable[[str], TemplateTraits]
@@ -113,10 +114,13 @@ def show_reply(
     system: str = "",
     options: Mapping[str, Any] | None = None,
     verbose: bool = False,
+    tensor_model: TensorModel | None = None,
     go_template_setting: bool | None = None,
     scan: TemplateScan = scan_template,
 ) -> dict[str, Any]:
     """The reply to ``/api/show``; ``system`` and ``options`` are the request's overlays.
+
+    A model without a GGUF file is described by ``header`` None, or by ``tensor_model``.
 
     ``verbose`` reads the metadata's arrays from the file: OSError or GGUFError where that fails.
     """
@@ -144,6 +148,11 @@ def show_reply(
             {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape)}
             for tensor in header.tensors
         ]
+    if tensor_model is not None:
+        reply["details"]["family"] = tensor_model.architecture
+        reply["model_info"] = tensor_model.info
+        if verbose:
+            reply["tensors"] = tensor_model.tensors
     reply["capabilities"] = model_capabilities(
         model, header, projectors, go_template_setting=go_template_setting, scan=scan
     )

@@ -168,6 +168,19 @@ def test_models_that_llama_cpp_refuses(real: Server, tmp_path: Path, name: str) 
     assert ask(real, "good").status == 200
 
 
+def test_tensors_that_overlap_are_not_loaded(real: Server, tmp_path: Path) -> None:
+    data = write_llama(tmp_path / "m.gguf")
+    name = "blk.0.ffn_up.weight"
+    after = data.index(text(name)) + len(text(name))
+    (dimensions,) = struct.unpack_from("<I", data, after)
+    place = after + 4 + 8 * dimensions + 4
+    assert create(real, "bad", data[:place] + bytes(8) + data[place + 8 :]).status == 200
+    reply = ask(real, "bad")
+    assert reply.status in (400, 500)
+    assert reply.json["error"]
+    assert ask(real, "good").status == 200
+
+
 def test_odd_models_that_run_or_not_leave_the_server_alive(real: Server, tmp_path: Path) -> None:
     for metadata in (
         {"llama.context_length": 0},
