@@ -62,7 +62,7 @@ def _no_adapter_converter(files: Mapping[str, Path], base: Header, write: Write)
     raise OllamaError(400, "converting safetensors adapters is not supported; upload a GGUF file")
 
 
-def _know_no_template(chat_template: str) -> NamedTemplate | None:
+def _know_no_template(header: Header) -> NamedTemplate | None:
     return None
 
 
@@ -74,12 +74,12 @@ def _accept_template(text: str) -> None:
 class Makers:
     """The parts; those that are left out refuse by name, know nothing or accept all.
 
-    ``detect_template`` gives the Go template for the text of a chat template, None where it knows
+    ``detect_template`` gives the Go template for a file that has a chat template, None where it knows
     none. ``check_template`` raises OllamaError 400 for a Go template that does not parse.
     """
 
     quantize: Quantize = _no_quantizer
     convert_model: ConvertModel = _no_model_converter
     convert_adapter: ConvertAdapter = _no_adapter_converter
-    detect_template: Callable[[str], NamedTemplate | None] = _know_no_template
+    detect_template: Callable[[Header], NamedTemplate | None] = _know_no_template
     check_template: Callable[[str], None] = _accept_template

@@ -70,12 +70,12 @@ def add_files(making: Making, files: Mapping[str, str], wanted: str) -> Generato
             making.imported.add(file.digest)
     for file in found:
         if file.header.chat_template is not None:
-            _add_template(making, file.header.chat_template)
+            _add_template(making, file.header)
 
 
-def _add_template(making: Making, chat_template: str) -> None:
-    """Add the Go template that stands for a chat template, where there is one, and its stops."""
-    known = making.makers.detect_template(chat_template)
+def _add_template(making: Making, header: Header) -> None:
+    """Add the Go template that stands for the chat template of a file, where there is one, and its stops."""
+    known = making.makers.detect_template(header)
     if known is not None:
         status = f"using autodetected template {known.name}"
         making.layers.append(manifests.TEMPLATE, known.template.encode(), status=status)

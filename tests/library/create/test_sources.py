@@ -209,7 +209,7 @@ def test_a_model_with_eyes_of_its_own_is_not_said_to_be_validated(shop: Workshop
 def chatty(shop: Workshop, tmp_path: Path) -> str:
     """A model whose chat template stands for ``known``, and detection that knows it."""
     known = {"{{ chat }}": Known("known", "{{ .Prompt }}", ("<b>", "<e>")), "x": Known("bare", "bare")}
-    shop.makers = replace(shop.makers, detect_template=known.get)
+    shop.makers = replace(shop.makers, detect_template=lambda header: known.get(header.chat_template or ""))
     return shop.upload(write_gguf(tmp_path / "c", chat_template="{{ chat }}"))
 
 
@@ -244,10 +244,10 @@ def test_what_is_not_looked_at(shop: Workshop, chatty: str, tiny: str, tmp_path:
     bare = shop.upload(write_gguf(tmp_path / "b", chat_template="x"))
     shop.statuses(model="bare", files={"c.gguf": bare})
     assert shop.kinds("bare") == ["model", "template"]
-    shop.makers = replace(shop.makers, detect_template=lambda text: None)
+    shop.makers = replace(shop.makers, detect_template=lambda header: None)
     shop.statuses(model="base", files={"c.gguf": chatty})
     assert shop.kinds("base") == ["model"]
-    shop.makers = replace(shop.makers, detect_template=lambda text: Known("never", "never"))
+    shop.makers = replace(shop.makers, detect_template=lambda header: Known("never", "never"))
     shop.statuses(model="child", from_="base")
     assert shop.kinds("child") == ["model"]
     shop.statuses(model="mute", files={"m.gguf": tiny})
