@@ -139,18 +139,13 @@ class Cloud:
             raise
         reader = _CountedReader(response, self._network.reactor, self._ended)
         answer = Answer(response, reader, self._network.clock, origin_host(target.base))
+        wrong = _fault(answer)
+        if wrong:
+            answer.stop()
+            raise OllamaError(502, f"{origin_host(target.base)} {wrong}")
         if answer.status == 401 and target.signed:
             answer.stop()
             raise await self._unauthorized()
-        if answer.status >= 600:
-            answer.stop()
-            raise OllamaError(502, f"{origin_host(target.base)} answered with status {answer.status}")
-        if 300 <= answer.status < 400:
-            answer.stop()
-            raise OllamaError(502, f"{origin_host(target.base)} redirects, which is not followed")
-        if answer.header("Content-Encoding").lower() not in ("", "identity"):
-            answer.stop()
-            raise OllamaError(502, f"{origin_host(target.base)} compressed its answer unasked")
         return answer
 
     def _ended(self) -> None:
@@ -192,6 +187,17 @@ class Cloud:
         except OllamaError:
             details = {}
         return OllamaError(401, "unauthorized", details)
+
+
+def _fault(answer: Answer) -> str:
+    """Why an answer cannot be used, after the name of who gave it; "" where it can."""
+    if answer.status >= 600:
+        return f"answered with status {answer.status}"
+    if 300 <= answer.status < 400:
+        return "redirects, which is not followed"
+    if answer.header("Content-Encoding").lower() not in ("", "identity"):
+        return "compressed its answer unasked"
+    return ""
 
 
 class _CountedReader(BodyReader):

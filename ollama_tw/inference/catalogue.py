@@ -54,8 +54,7 @@ def not_pulled(sent: str) -> OllamaError:
 class Catalogue:
     """The installed models and those of ``remotes``, looked up on the disk pool.
 
-    ``cloud`` tells whether a model may run elsewhere at all.
-
+    ``cloud`` tells whether a model may run elsewhere.
     ``go_template`` is OLLAMA_GO_TEMPLATE: whether a model's Go template goes before the chat template in
     its file, None where the more able one does.
     """

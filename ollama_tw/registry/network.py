@@ -38,6 +38,7 @@ from ollama_tw.registry.addresses import (
     zone_of,
 )
 from ollama_tw.registry.explain import BadBundle, TransportError, causes_of, explain
+from ollama_tw.registry.handshake import HandshakeEndpoint
 from ollama_tw.registry.origin import Origin, origin_of
 from ollama_tw.registry.proxy import ConnectEndpoint, Proxy, ProxyRules
 
@@ -196,7 +197,8 @@ class Network:
     def _tls(self, host: str, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
         if self._trust is None:
             self._trust = _trust_root(self._bundle)
-        return wrapClientTLS(optionsForClientTLS(host, trustRoot=self._trust), endpoint)
+        wrapped = wrapClientTLS(optionsForClientTLS(host, trustRoot=self._trust), endpoint)
+        return HandshakeEndpoint(wrapped, self.clock, _CONNECT_TIMEOUT)
 
 
 @implementer(IAgentEndpointFactory)

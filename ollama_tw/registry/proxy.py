@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
@@ -25,6 +25,8 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from ollama_tw.registry.handshake import hand_over
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # A proxy's answer to CONNECT is a few lines.
@@ -149,8 +151,7 @@ class _Connect(Protocol):
         if protocol is None:
             self._fail("the connection was withdrawn")
             return
-        self.transport.protocol = protocol  # type: ignore[attr-defined]
-        protocol.makeConnection(self.transport)
+        hand_over(self.transport, protocol)
         ready, self._ready = self._ready, Deferred()
         ready.callback(protocol)
         if rest:
@@ -205,7 +206,9 @@ class ConnectEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         held: list[_Connect] = []
 
-        def give_up(_: Deferred[IProtocol]) -> None:
+        def give_up(ready: Deferred[IProtocol]) -> None:
+            # First of all: the connection that is dropped has a reason of its own to tell.
+            ready.errback(CancelledError())
             connecting.cancel()
             for protocol in held:
                 assert protocol.transport is not None

@@ -56,6 +56,10 @@ class Remote:
     def _serve(self, wire: socket.socket) -> None:
         with wire, wire.makefile("rb") as lines:
             wire.settimeout(PATIENCE)
+            if wire.recv(1, socket.MSG_PEEK) == b"\x16":
+                # A handshake of TLS, in which there may be no end of a line.
+                wire.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                return
             words = lines.readline().decode("latin-1").split(" ")
             if len(words) != 3:
                 return

@@ -176,6 +176,22 @@ class ProxiedPullTests(RegistryCase):
             "Proxy-Authorization: Basic YWRhOnNlY3JldA==\r\n\r\n",
         )
 
+    async def test_a_tunnel_to_a_proxy_that_is_reached_over_tls(self) -> None:
+        from tests.registry.test_tls import Authority
+
+        authority = Authority(self.root)
+        self.proxy.target = self.listen(self.registry, context=authority.server("registry.example"))
+        context = authority.server("127.0.0.1")
+        port = reactor.listenSSL(0, self.proxy, context, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        environ = {
+            "HTTPS_PROXY": f"https://127.0.0.1:{port.getHost().port}",
+            "SSL_CERT_FILE": str(authority.bundle),
+        }
+        pulls = self.new_pulls(self.store, self.new_network(environ))
+        await self.pull(self.name(host="registry.example"), pulls, insecure=False)
+        self.assertIn(WEIGHTS, self.finals().values())
+
     async def test_a_proxy_that_refuses(self) -> None:
         self.proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
         pulls = self.new_pulls(self.store, self.network())

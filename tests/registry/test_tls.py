@@ -1,6 +1,12 @@
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import PrivateCertificate
+
 from ollama_tw.errors import OllamaError
 from tests.registry.authority import Authority
-from tests.registry.fakes import WEIGHTS, RegistryCase
+from tests.registry.fakes import WEIGHTS, RegistryCase, reactor
 
 
 class TLSTests(RegistryCase):
@@ -55,3 +61,26 @@ class TLSTests(RegistryCase):
         with self.assertRaises(OllamaError):
             await self.pull(self.name(host=host), insecure=True)
         self.assertEqual(self.registry.seen, [])
+
+    async def test_a_server_that_accepts_and_says_nothing(self) -> None:
+        greeted: Deferred[None] = Deferred()
+
+        class Silent(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                greeted.callback(None)
+
+        factory = Factory.forProtocol(Silent)
+        factory.noisy = False
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"https://127.0.0.1:{port.getHost().port}"
+        network = self.new_network()
+        asking = Deferred.fromCoroutine(network.request("GET", url, {}, patience=None, shared=False))
+        await greeted
+        self.clock.advance(31)
+        with self.assertRaises(OllamaError) as raised:
+            await asking
+        self.assertEqual(
+            raised.exception.message,
+            f'Get "{url}": 127.0.0.1:{port.getHost().port} did not answer in time',
+        )
