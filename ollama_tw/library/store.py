@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
@@ -48,9 +49,16 @@ class StoreUnusable(OSError):
     """The store's directories cannot be made; the text is fit for the person who starts the server."""
 
 
+class _Signature(NamedTuple):
+    modified_ns: int
+    size: int
+    inode: int
+    device: int
+
+
 @dataclass(frozen=True)
 class _Cached:
-    signature: tuple[int, int, int, int]
+    signature: _Signature
     model: Model
 
 
@@ -133,29 +141,42 @@ class Store:
         Raises ModelNotFound, and OllamaError 500 where its manifest, a layer or its template cannot
         be used.
         """
-        path = os.path.join(self.root, "manifests", *name.parts)
+        signature = self._signature(name)
+        cached = self._models.get(name)
+        if cached is not None and cached.signature == signature:
+            return cached.model
         try:
-            status = os.lstat(path)
+            model = self._read(name, signature.modified_ns)
+        except OllamaError:
+            if self._signature(name) == signature:
+                raise
+            # Replaced while it was read: the layers that are missing are those of its predecessor.
+            return self.load(name)
+        self._models[name] = _Cached(signature, model)
+        return model
+
+    def _signature(self, name: Name) -> _Signature:
+        """What changes with the manifest; raises ModelNotFound, OllamaError 500."""
+        try:
+            status = os.lstat(os.path.join(self.root, "manifests", *name.parts))
         except (FileNotFoundError, NotADirectoryError) as error:
             self._models.pop(name, None)
             raise ModelNotFound(name) from error
         except OSError as error:
             raise OllamaError(500, f"the manifest of '{name.short}' cannot be read") from error
-        signature = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
-        cached = self._models.get(name)
-        if cached is not None and cached.signature == signature:
-            return cached.model
+        return _Signature(status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+
+    def _read(self, name: Name, modified_ns: int) -> Model:
         data = self.manifest_bytes(name)
         model = assemble(
             self.blobs,
             name,
             _decoded(name, data),
             digest=hashlib.sha256(data).hexdigest(),
-            modified_ns=status.st_mtime_ns,
+            modified_ns=modified_ns,
         )
         if model.template is not None and self._check_template is not None:
             self._check_template(model.template)
-        self._models[name] = _Cached(signature, model)
         return model
 
     def list(self) -> list[Model]:

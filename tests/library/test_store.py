@@ -92,6 +92,27 @@ def test_a_cached_model_is_read_again_when_its_manifest_changes(store: Store, in
     assert store.load(parse_name("m")).system == "two"
 
 
+def test_a_model_that_changes_while_it_is_read_is_read_again(
+    store: Store, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_while(change: Callable[[], object]) -> str:
+        fresh = Store(store.root, prune=True)
+        read, left = fresh.blobs.read, [change]
+
+        def meanwhile(digest: str) -> bytes:
+            if left:
+                left.pop()()
+            return read(digest)
+
+        monkeypatch.setattr(fresh.blobs, "read", meanwhile)
+        return fresh.load(parse_name("m")).system
+
+    install("m", ("system", b"one"))
+    assert read_while(lambda: install("m", ("system", b"two"))) == "two"
+    with pytest.raises(ModelNotFound):
+        read_while(lambda: store.delete(parse_name("m")))
+
+
 def test_a_model_without_its_layer_is_damaged_not_absent(store: Store, install: Install) -> None:
     install("m", ("system", b"one"))
     store.blobs.remove("sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed")
