@@ -39,7 +39,7 @@ def logits(path: Path, tokens: Sequence[int], *, adapter: Path | None = None) ->
             lora = llama_cpp.llama_adapter_lora_init(model, str(adapter).encode())
             assert lora
             assert not llama_cpp.llama_set_adapters_lora(
-                context, (ctypes.c_void_p * 1)(lora), 1, (ctypes.c_float * 1)(1.0)
+                context, (llama_cpp.llama_adapter_lora_p_ctypes * 1)(lora), 1, (ctypes.c_float * 1)(1.0)
             )
         batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
         for at, token in enumerate(tokens):
