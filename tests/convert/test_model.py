@@ -13,6 +13,7 @@ from ollama_tw.convert import convert_adapter, convert_model
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.gguf import read_header
 from tests.convert.engine import converted
+from tests.convert.pieces import sentencepiece_model
 from tests.convert.sets import DECODER, byte_level_tokenizer, decoder_weights, write_safetensors, write_set
 from tests.security.llamas import write_llama
 
@@ -114,36 +115,96 @@ def test_whoever_writes_may_stop_it(tmp_path: Path) -> None:
     assert len(seen) == 5
 
 
-MUTATIONS = st.lists(st.tuples(st.integers(0, 6000), st.binary(min_size=1, max_size=4)), max_size=3)
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.sampled_from(["", "a", "<|end|>", "\ud800", "\x00", "BPE", "yarn", "llama3"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "type"]), inner),
+    max_leaves=4,
+)
+DOCUMENTS: dict[str, Any] = {
+    "config.json": LLAMA
+    | {
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+        "eos_token_id": [1, 2],
+    },
+    "tokenizer.json": byte_level_tokenizer(("Ġhi",)) | {"post_processor": {"type": "a", "processors": [{}]}},
+    "tokenizer_config.json": {
+        "bos_token": {"content": "<|start|>"},
+        "added_tokens_decoder": {"257": {"content": "<|start|>", "special": True}},
+        "chat_template": [{"name": "default", "template": "{{ messages }}"}],
+    },
+    "added_tokens.json": {"<|start|>": 258},
+    "modules.json": [{"type": "a.Pooling", "path": "1_Pooling"}],
+    "1_Pooling/config.json": {"pooling_mode_mean_tokens": True},
+    "model.safetensors.index.json": {"weight_map": {"a": "model.safetensors"}},
+}
+
+
+def spoilt(value: Any, path: list[int], replacement: Any) -> Any:
+    """``value`` with what lies at ``path`` replaced."""
+    if not path or not isinstance(value, dict | list) or not value:
+        return replacement
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    chosen = keys[path[0] % len(keys)]
+    changed: Any = value.copy()
+    changed[chosen] = spoilt(value[chosen], path[1:], replacement)
+    return changed
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(DOCUMENTS)),
+    path=st.lists(st.integers(0, 300), max_size=5),
+    replacement=ANYTHING,
+)
+def test_any_value_anywhere_ends_in_an_answer(
+    name: str, path: list[int], replacement: Any, tmp_path: Path
+) -> None:
+    """Whatever the documents say: a file that can be read, or an error for the user."""
+    documents = DOCUMENTS | {name: spoilt(DOCUMENTS[name], path, replacement)}
+    files = write_set(
+        tmp_path, {key: json.dumps(value) for key, value in documents.items()}, decoder_weights(LLAMA)
+    )
+    ends_in_an_answer(files, tmp_path)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    name=st.sampled_from(["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]),
-    mutations=MUTATIONS,
+    name=st.sampled_from(["config.json", "tokenizer.json", "model.safetensors", "tokenizer.model"]),
+    mutations=st.lists(st.tuples(st.integers(0, 6000), st.binary(min_size=1, max_size=4)), max_size=3),
 )
-def test_spoilt_sets_end_in_an_answer(name: str, mutations: list[tuple[int, bytes]], tmp_path: Path) -> None:
-    """Whatever the bytes are: a file that can be read, or an error for the user."""
-    documents = {
-        "config.json": LLAMA,
-        "tokenizer.json": byte_level_tokenizer(("Ġhello",)),
-        "tokenizer_config.json": {"bos_token": "<|start|>", "chat_template": "{{ messages }}"},
-    }
+def test_any_bytes_end_in_an_answer(name: str, mutations: list[tuple[int, bytes]], tmp_path: Path) -> None:
+    documents: dict[str, Any] = {"config.json": LLAMA, "tokenizer.json": byte_level_tokenizer(("Ġhello",))}
+    if name == "tokenizer.model":
+        documents[name] = sentencepiece_model(["a"])
     files = write_set(tmp_path, documents, decoder_weights(LLAMA))
     content = bytearray(files[name].read_bytes())
     for at, replacement in mutations:
         at %= len(content)
         content[at : at + len(replacement)] = replacement
     files[name].write_bytes(content)
+    ends_in_an_answer(files, tmp_path)
+
+
+def ends_in_an_answer(files: dict[str, Path], directory: Path) -> None:
     refused = None
     try:
-        read_header(converted(tmp_path / "m.gguf", lambda write: convert_model(files, write)))
+        read_header(converted(directory / "m.gguf", lambda write: convert_model(files, write)))
     except OllamaError as error:
         refused = error
     if refused is not None:
         assert refused.status in (400, 500)
-        assert str(tmp_path) not in refused.message
-        refused.message.encode()
+        assert str(directory) not in refused.message
+        assert refused.message.isprintable()
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
