@@ -16,16 +16,17 @@ SPECIAL = ["<|end|>", "<|start|>"]
 
 def write_safetensors(path: Path, tensors: Mapping[str, Array], *, bfloat16: bool = False) -> Path:
     """A file of 32-bit or 16-bit floats, as their arrays have it; ``bfloat16`` cuts them to that."""
-    header, data = {}, b""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    contents, end = [], 0
     for name, array in tensors.items():
         kind = {"float32": "F32", "float16": "F16", "int64": "I64"}[array.dtype.name]
-        content = array.tobytes()
+        content = np.ascontiguousarray(array).tobytes()
         if bfloat16:
             kind, content = "BF16", (array.astype("<f4").view("<u4") >> 16).astype("<u2").tobytes()
-        offsets = [len(data), len(data) + len(content)]
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": offsets}
-        data += content
-    return write_raw(path, json.dumps({"__metadata__": {"format": "pt"}, **header}).encode(), data)
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [end, end + len(content)]}
+        contents.append(content)
+        end += len(content)
+    return write_raw(path, json.dumps(header).encode(), b"".join(contents))
 
 
 def write_raw(path: Path, header: bytes, data: bytes = b"") -> Path:
