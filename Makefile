@@ -12,6 +12,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL := .cache/SmolLM2-135M-Instruct.Q4_1.gguf
+MINILM := .cache/all-MiniLM-L6-v2
 
 PROMPT ?= Why is the sky blue? Answer in two sentences.
 ARGS ?=
@@ -40,8 +41,9 @@ PACKAGE := setup.py pyproject.toml ollama_tw/__init__.py
 run: $(VENV)/.installed $(MODEL)
 	@$(BIN)/python contrib/demo/demo.py $(MODEL)
 
-test: $(VENV)/.tests-installed $(MODEL)
-	OLLAMA_TW_SMOLLM2="$(abspath $(MODEL))" $(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.tests-installed $(MODEL) | $(MINILM)
+	OLLAMA_TW_SMOLLM2="$(abspath $(MODEL))" OLLAMA_TW_MINILM="$(abspath $(MINILM))" \
+		$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.tools-installed
 	$(BIN)/ruff check .
@@ -84,3 +86,6 @@ $(VENV)/.tools-installed: $(VENV)/.tests-installed
 
 $(MODEL): | $(VENV)/.made
 	@$(BIN)/python contrib/demo/fetch_model.py $@
+
+$(MINILM): | $(VENV)/.made
+	@$(BIN)/python contrib/demo/fetch_minilm.py $@

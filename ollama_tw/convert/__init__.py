@@ -1,0 +1,6 @@
+"""Safetensors to GGUF: models of the Llama, Qwen and BERT families, and LoRA adapters."""
+
+from ollama_tw.convert.adapter import convert_adapter
+from ollama_tw.convert.model import convert_model
+
+__all__ = ["convert_adapter", "convert_model"]

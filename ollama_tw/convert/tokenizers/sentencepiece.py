@@ -1,0 +1,128 @@
+"""tokenizer.model, the file of a SentencePiece model: its pieces, scores and types.
+
+The file is a protocol buffer. Of ModelProto we read ``pieces`` (field 1: piece 1, score 2, type 3)
+and ``normalizer_spec`` (field 3: add_dummy_prefix 3, remove_extra_whitespaces 4).
+
+Source: sentencepiece_model.proto of the SentencePiece project; the wire format of protocol buffers.
+"""
+
+import math
+import struct
+from collections.abc import Iterator
+
+from ollama_tw.convert.files import Document, SourceFiles
+from ollama_tw.convert.tokenizers.vocabulary import Added, TokenType, Vocabulary, added_tokens
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.gguf_writer import boolean
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MAX_PIECES = 1 << 21
+
+
+def read_sentencepiece(files: SourceFiles, data: bytes, tokenizer: Document | None) -> Vocabulary:
+    """The vocabulary of the file's bytes and of the tokens that other files add to it.
+
+    Raises OllamaError: 500 ``unknown tokenizer format`` where the bytes are no SentencePiece model.
+    """
+    tokens: list[str] = []
+    scores: list[float] = []
+    types: list[int] = []
+    prefix = squeeze = True
+    try:
+        for field, value in _fields(memoryview(data)):
+            if field == 1 and isinstance(value, memoryview):
+                text, score, kind = _piece(value)
+                tokens.append(text)
+                scores.append(score)
+                types.append(kind)
+            elif field == 3 and isinstance(value, memoryview):
+                options = dict(_fields(value))
+                prefix, squeeze = bool(options.get(3, 1)), bool(options.get(4, 1))
+            if len(tokens) > _MAX_PIECES:
+                raise ValueError("more pieces than any vocabulary has")
+    except ValueError as error:
+        raise OllamaError(500, "unknown tokenizer format") from error
+    if not tokens:
+        raise OllamaError(500, "unknown tokenizer format")
+    for token in added_tokens(files, tokenizer):
+        _add(token, tokens, scores, types)
+    settings = files.document("tokenizer_config.json")
+    named = settings.flag("add_prefix_space") if settings else None
+    return Vocabulary(
+        "llama",
+        tokens,
+        tokens,
+        types,
+        scores,
+        settings={
+            "add_space_prefix": boolean(prefix if named is None else named),
+            "remove_extra_whitespaces": boolean(squeeze),
+        },
+    )
+
+
+def _add(token: Added, tokens: list[str], scores: list[float], types: list[int]) -> None:
+    """Put an added token into its place, with unused ones before it where there is a gap."""
+    while len(tokens) < token.id:
+        _append(f"[PAD{len(tokens)}]", TokenType.UNUSED, tokens, scores, types)
+    if token.id == len(tokens):
+        _append(token.text, token.type, tokens, scores, types)
+    elif types[token.id] != TokenType.UNKNOWN:
+        tokens[token.id] = token.text
+        types[token.id] = token.type
+
+
+def _append(text: str, kind: TokenType, tokens: list[str], scores: list[float], types: list[int]) -> None:
+    tokens.append(text)
+    scores.append(-1000.0)
+    types.append(kind)
+
+
+def _piece(data: memoryview) -> tuple[str, float, int]:
+    text, score, kind = "", 0.0, int(TokenType.NORMAL)
+    for field, value in _fields(data):
+        match field, value:
+            case 1, memoryview():
+                text = bytes(value).decode()
+            case 2, float():
+                score = value
+            case 3, int():
+                kind = TokenType(value)
+    if not math.isfinite(score):
+        raise ValueError("a score is no number")
+    return text, score, int(kind)
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | float | memoryview]]:
+    """Number and value of each field of a message; ValueError where the bytes are none."""
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        field, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            value, position = _varint(data, position)
+            yield field, value
+            continue
+        if kind == _BYTES:
+            size, position = _varint(data, position)
+        elif kind in (_FIXED32, _FIXED64):
+            size = 4 if kind == _FIXED32 else 8
+        else:
+            raise ValueError("an unknown kind of field")
+        if not field or size > len(data) - position:
+            raise ValueError("a field ends after its message")
+        content = data[position : position + size]
+        position += size
+        yield field, struct.unpack("<f", content)[0] if kind == _FIXED32 else content
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(data) and shift < 64:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise ValueError("a number does not end")

@@ -1,0 +1,145 @@
+"""The special tokens of a model, whether they are put around a text, and its chat template.
+
+Source: ``spec/models-and-cli.md`` section 4.8.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ollama_tw.convert.files import Document, SourceFiles
+from ollama_tw.convert.tokenizers.vocabulary import Vocabulary
+from ollama_tw.errors import OllamaError
+from ollama_tw.library.gguf_writer import Encoded, boolean, string, uint32
+
+_KEYS = {
+    "bos": "bos",
+    "eos": "eos",
+    "unk": "unknown",
+    "sep": "seperator",
+    "pad": "padding",
+    "cls": "cls",
+    "mask": "mask",
+}
+# llama.cpp ends a reply at these, too.
+_FURTHER_ENDS = ("eot", "eom")
+
+
+def special_tokens(
+    files: SourceFiles, vocabulary: Vocabulary, tokenizer: Document | None
+) -> dict[str, Encoded]:
+    """The metadata of the special tokens and of the chat template.
+
+    A token named by its text in the tokenizer's files goes before an id in the model's.
+    """
+    settings = files.document("tokenizer_config.json") or Document("tokenizer_config.json", {})
+    named = [settings, *_document(files, "special_tokens_map.json")]
+    numbered = [*_document(files, "generation_config.json"), *_document(files, "config.json")]
+    ids = {name: number for number, name in enumerate(vocabulary.names)}
+    found: dict[str, int] = {}
+    for kind in _KEYS:
+        texts = [_text(document.values.get(f"{kind}_token")) for document in named]
+        texts.append(vocabulary.usual.get(kind))
+        numbers = [
+            number for document in numbered for number in _ids(document.values.get(f"{kind}_token_id"))
+        ]
+        candidates = [ids[text] for text in texts if text in ids]
+        candidates += [number for number in numbers if number < len(vocabulary.names)]
+        if candidates:
+            found[kind] = candidates[0]
+        if kind == "eos":
+            further = list(dict.fromkeys(number for number in candidates if number != candidates[0]))
+            found |= dict(zip(_FURTHER_ENDS, further, strict=False))
+    if vocabulary.model == "bert":
+        _surround(found)
+    keys = {f"tokenizer.ggml.{_KEYS.get(kind, kind)}_token_id": uint32(found[kind]) for kind in found}
+    for kind, adds in _adds(settings, vocabulary, tokenizer, found).items():
+        keys[f"tokenizer.ggml.add_{kind}_token"] = boolean(adds)
+    if template := _chat_template(files, settings):
+        keys["tokenizer.chat_template"] = string(template)
+    return keys
+
+
+def _document(files: SourceFiles, name: str) -> Iterator[Document]:
+    document = files.document(name)
+    if document is not None:
+        yield document
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _ids(value: Any) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [
+        number
+        for number in values
+        if isinstance(number, int) and not isinstance(number, bool) and number >= 0
+    ]
+
+
+def _surround(found: dict[str, int]) -> None:
+    """BERT's texts stand between CLS and SEP, without which llama.cpp cannot tokenize."""
+    if "cls" not in found or "sep" not in found:
+        raise OllamaError(400, "the tokenizer has no tokens [CLS] and [SEP]")
+    found["bos"] = found["cls"]
+    found.setdefault("eos", found["sep"])
+
+
+def _adds(
+    settings: Document, vocabulary: Vocabulary, tokenizer: Document | None, found: dict[str, int]
+) -> dict[str, bool]:
+    """Whether bos and eos are put around a text: as the settings say, else as tokenizer.json does it,
+    else as the kind of tokenizer is used to. What is not known is never put there."""
+    written = _template_adds(tokenizer, vocabulary, found)
+    usual = {"bos": vocabulary.model == "llama", "eos": False}
+    adds = {}
+    for kind in ("bos", "eos"):
+        said = settings.flag(f"add_{kind}_token")
+        value = vocabulary.adds.get(kind, said if said is not None else written.get(kind, usual[kind]))
+        adds[kind] = value and kind in found
+    return adds
+
+
+def _template_adds(
+    tokenizer: Document | None, vocabulary: Vocabulary, found: dict[str, int]
+) -> dict[str, bool]:
+    """What the post-processor of tokenizer.json puts around a single text; empty without one."""
+    processor = tokenizer.section("post_processor") if tokenizer else None
+    if processor is None:
+        return {}
+    for step in [processor.values, *processor.items("processors")]:
+        match step:
+            case {"type": "TemplateProcessing", "single": [first, *_, last]}:
+                pass
+            case {"type": "TemplateProcessing", "single": [first]}:
+                last = first
+            case _:
+                continue
+        ends = {"bos": _special(first), "eos": _special(last)}
+        return {kind: kind in found and name == vocabulary.names[found[kind]] for kind, name in ends.items()}
+    return {"bos": False, "eos": False}
+
+
+def _special(part: Any) -> str | None:
+    match part:
+        case {"SpecialToken": {"id": str(name)}}:
+            return name
+    return None
+
+
+def _chat_template(files: SourceFiles, settings: Document) -> str:
+    """The template: a text, the one called ``default`` of a list, or a file of its own."""
+    if (own := files.text("chat_template.jinja")) is not None:
+        return own
+    match settings.values.get("chat_template"):
+        case str(template):
+            return template
+        case list(templates):
+            for entry in templates:
+                match entry:
+                    case {"name": "default", "template": str(template)}:
+                        return template
+    return ""
