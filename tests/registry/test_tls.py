@@ -1,8 +1,5 @@
-from typing import Any
-
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import PrivateCertificate
 
 from ollama_tw.errors import OllamaError
 from tests.registry.authority import Authority
