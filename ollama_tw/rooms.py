@@ -14,6 +14,7 @@ from ollama_tw.cloud.client import MOST_AT_ONCE, Cloud
 from ollama_tw.cloud.policy import CloudPolicy
 from ollama_tw.cloud.recommendations import Recommendations
 from ollama_tw.cloud.stubs import Forwarding
+from ollama_tw.convert import convert_adapter, convert_model
 from ollama_tw.creations import Creations, check_template, detect_template
 from ollama_tw.engine.backends import Found, NoBackend, choose, discover
 from ollama_tw.engine.loading import Devices
@@ -75,7 +76,7 @@ class Rooms:
         self._network = Network(reactor, os.environ)
         self.pulls = Pulls(self._network, self._signer, store, self.disk.run)
         self.pushes = Pushes(self._network, self._signer, store, self.disk.run)
-        makers = Makers(quantize=quantize, check_template=check_template, detect_template=detect_template)
+        makers = Makers(quantize, convert_model, convert_adapter, detect_template, check_template)
         self.creations = Creations(reactor, store, self.disk.run, self.pulls, makers)
         self.account = Account(self._network, self._signer, socket.gethostname(), settings.cloud_base_url)
         self.cloud_status = cloud_status(settings.home, settings.no_cloud)
