@@ -228,7 +228,7 @@ class Connection(WebSocketServerProtocol):
 
     def send_records(self, records: Iterable[bytes]) -> None:
         """Send each record as a message, or drop them where the connection closes."""
-        # Autobahn's own sendMessage takes ten times as long as all else that is done for a record.
+        # Autobahn's own sendMessage takes 5 µs for a record, and a write for each.
         if self.state != self.STATE_OPEN:
             return
         deflate = self._deflate

@@ -91,11 +91,30 @@ class FrameTests(WebSocketCase):
             b"\xf4\x90\x80\x80",
             b"\xce",
             b"\xf8\x88\x80\x80\x80",
+            b"\xfc\x84\x80\x80\x80\x80",
+            b"\x80",
+            b"\xbf\x80",
+            b"\xc1\xbf",
+            b"\xe0\x80\xaf",
+            b"\xe0\x9f\xbf",
+            b"\xf0\x8f\xbf\xbf",
+            b"\xed\xaf\xbf\xed\xbf\xbf",
+            b"\xf7\xbf\xbf\xbf",
+            b"\xfe",
+            b"\xe2\x82 ",
         ):
             await self.assert_closes(frame(TEXT, b'{"pad":"' + bad), 1007)
         await self.assert_closes(frame(TEXT, b'"\xce', fin=False) + frame(0, b"\xce"), 1007)
         # At once, not at the end of the message.
         await self.assert_closes(frame(TEXT, b"\xf4\x90", fin=False), 1007)
+
+    async def test_every_length_of_utf8_and_its_ends(self) -> None:
+        characters = "\x7f\x80\u07ff\u0800\ud7ff\ue000\ufffd\ufffe\uffff\U00010000\U0001fffe\U0010ffff"
+        await self.assert_serves(frame(TEXT, b'{"count":1,"pad":"%b"}' % characters.encode()))
+        for character in characters:
+            data = b'{"count":1,"pad":"%b"}' % character.encode()
+            pieces = [frame(0, data[at : at + 1], fin=False) for at in range(1, len(data))]
+            await self.assert_serves(frame(TEXT, data[:1], fin=False) + b"".join(pieces) + frame(0))
 
     async def test_a_character_may_be_split_between_fragments(self) -> None:
         split = BODY.index(b"\xbd")
