@@ -144,3 +144,8 @@ def decode_json(name: str, data: bytes) -> Any:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise OllamaError(400, f"{name} is not valid JSON") from error
+
+
+def shown(text: str) -> str:
+    """A text out of a file as an error may repeat it: short, and without control characters."""
+    return "".join(character if character.isprintable() else "?" for character in text[:100])

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ollama_tw.convert.files import SourceFiles
+from ollama_tw.convert.files import SourceFiles, shown
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.blobs import open_regular
 
@@ -80,7 +80,7 @@ def _shards(files: SourceFiles, preferred: str) -> list[str]:
         names = sorted({str(name) for name in weight_map.values.values()} if weight_map else ())
         for name in names:
             if name not in files:
-                raise OllamaError(400, f'{INDEX} names the file "{name}", which is missing')
+                raise OllamaError(400, f'{INDEX} names the file "{shown(name)}", which is missing')
         return names
     nearest = min(name.count("/") for name in present)
     present = [name for name in present if name.count("/") == nearest]
@@ -139,7 +139,7 @@ def _tensor(file: str, path: Path, name: str, entry: Any, data_offset: int) -> S
         case _:
             raise OllamaError(400, f'tensor "{name}" of {file} is not described by type, shape and offsets')
     if dtype not in _BITS:
-        raise OllamaError(400, f'tensor "{name}" of {file} has the unknown type "{dtype[:32]}"')
+        raise OllamaError(400, f'tensor "{name}" of {file} has the unknown type "{shown(dtype)}"')
     bits = math.prod(shape) * _BITS[dtype]
     if bits % 8 or end - begin != bits // 8:
         raise OllamaError(400, f'tensor "{name}" of {file} does not have as many bytes as its shape demands')

@@ -37,6 +37,8 @@ def test_pickles_are_never_read(name: str, tmp_path: Path) -> None:
         (None, 400, "open config.json: file does not exist"),
         ({}, 500, "unknown architecture"),
         ({"architectures": []}, 500, "unknown architecture"),
+        ({"architectures": [{"a": 1}]}, 500, "unknown architecture"),
+        ({"architectures": ["A\x1b[2J"]}, 500, 'unsupported architecture "A?[2J"'),
         (
             {"architectures": ["GPTBigCodeForCausalLM"]},
             500,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ollama_tw.convert.families.bert import bert
 from ollama_tw.convert.families.blueprint import Blueprint, Family, Source
 from ollama_tw.convert.families.decoder import llama, qwen2, qwen3
-from ollama_tw.convert.files import Document
+from ollama_tw.convert.files import Document, shown
 from ollama_tw.errors import OllamaError
 
 FAMILIES: Mapping[str, Family] = {
@@ -24,11 +24,12 @@ FAMILIES: Mapping[str, Family] = {
 def family_of(config: Document) -> Family:
     """The family that config.json names; OllamaError 500, as Ollama has it, for one that is not known."""
     architectures = config.items("architectures")
-    if not architectures:
+    name = architectures[0] if architectures else None
+    if not isinstance(name, str):
         raise OllamaError(500, "unknown architecture")
-    family = FAMILIES.get(str(architectures[0]))
+    family = FAMILIES.get(name)
     if family is None:
-        raise OllamaError(500, f'unsupported architecture "{str(architectures[0])[:100]}"')
+        raise OllamaError(500, f'unsupported architecture "{shown(name)}"')
     return family
 
 

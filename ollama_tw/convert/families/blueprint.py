@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ollama_tw.convert.files import Document, SourceFiles
+from ollama_tw.convert.files import Document, SourceFiles, shown
 from ollama_tw.convert.safetensors import SourceTensor
 from ollama_tw.convert.weights import Slot
 from ollama_tw.errors import OllamaError
@@ -100,4 +100,4 @@ def demand(config: Document, key: str, default: str, *supported: str) -> None:
     """OllamaError 400 where the text at ``key`` names something that llama.cpp does not compute."""
     value = config.text(key, default)
     if value not in supported:
-        raise OllamaError(400, f'unsupported {key} "{value}"')
+        raise OllamaError(400, f'unsupported {key} "{shown(value)}"')

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ollama_tw.convert.files import Document
+from ollama_tw.convert.files import Document, shown
 from ollama_tw.convert.weights import new_tensor
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.gguf_writer import Encoded, NewTensor, float32, string, uint32
@@ -41,7 +41,7 @@ def rope(config: Document, head: int, context: int) -> Rope:
         factors = llama3_factors(scaling, base, head, context)
         tensor = new_tensor("rope_freqs.weight", factors.shape, "F32", lambda: iter([factors]))
         return Rope(metadata, [tensor])
-    raise OllamaError(400, f'unsupported rope scaling "{kind}"')
+    raise OllamaError(400, f'unsupported rope scaling "{shown(kind)}"')
 
 
 def _factor(scaling: Document) -> Encoded:

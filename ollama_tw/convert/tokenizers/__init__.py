@@ -1,6 +1,6 @@
 """Tokenizers: from the files beside the weights to the metadata of a GGUF file."""
 
-from ollama_tw.convert.files import SourceFiles
+from ollama_tw.convert.files import Document, SourceFiles
 from ollama_tw.convert.tokenizers.bpe import read_bpe
 from ollama_tw.convert.tokenizers.sentencepiece import read_sentencepiece
 from ollama_tw.convert.tokenizers.special import special_tokens
@@ -20,14 +20,13 @@ def tokenizer_metadata(files: SourceFiles, size: int, *, words: bool) -> dict[st
     500 ``unknown tokenizer format``, 400 for what is wrong with the files.
     """
     tokenizer = files.document("tokenizer.json")
-    vocabulary = _read(files).padded(size)
+    vocabulary = _read(files, tokenizer).padded(size)
     if (vocabulary.model == "bert") is not words:
         raise OllamaError(500, "unknown tokenizer format")
     return {**vocabulary.metadata(), **special_tokens(files, vocabulary, tokenizer)}
 
 
-def _read(files: SourceFiles) -> Vocabulary:
-    tokenizer = files.document("tokenizer.json")
+def _read(files: SourceFiles, tokenizer: Document | None) -> Vocabulary:
     if (data := files.read("tokenizer.model")) is not None:
         return read_sentencepiece(files, data, tokenizer)
     if tokenizer is not None:
