@@ -85,6 +85,7 @@ class Store:
         self._lock = threading.RLock()
         self._listing = threading.Lock()
         self._pinned: Counter[str] = Counter()
+        self._postponed: set[str] = set()
         self._models: dict[Name, _Cached] = {}
         self._full_headers = HeaderCache(self.blobs, limit=_FULL_HEADERS_KEPT, brief=False)
         self._brief_headers = HeaderCache(self.blobs, limit=_BRIEF_HEADERS_KEPT, brief=True)
@@ -281,7 +282,10 @@ class Store:
 
     @contextmanager
     def pinning(self) -> Iterator[Callable[[str], None]]:
-        """Within the block, blobs given to the yielded function survive every removal."""
+        """Within the block, blobs given to the yielded function survive every removal.
+
+        Those that would have been removed meanwhile are removed after it, unless a model uses them.
+        """
         held: list[str] = []
 
         def pin(digest: str) -> None:
@@ -295,6 +299,12 @@ class Store:
             with self._lock:
                 self._pinned.subtract(held)
                 self._pinned += Counter()
+                due = {digest for digest in self._postponed if not self._pinned[digest]}
+                self._postponed -= due
+                try:
+                    self._collect(due)
+                except OSError as error:
+                    _LOG.warning("unused blobs are kept: %s", error.strerror)
 
     def _digests_of(self, name: Name) -> frozenset[str]:
         """The blobs of the installed model ``name``; none where there is no such model."""
@@ -304,8 +314,11 @@ class Store:
             return frozenset()
 
     def _collect(self, digests: Iterable[str]) -> None:
-        """Remove those of ``digests`` that no manifest mentions and nobody has pinned."""
-        unused = {digest for digest in digests if not self._pinned[digest]}
+        """Remove those of ``digests`` that no manifest mentions, now or when nobody has them pinned."""
+        unused = set(digests)
+        held = {digest for digest in unused if self._pinned[digest]}
+        self._postponed |= held
+        unused -= held
         if not unused:
             return
         for path, name in manifests.walk(self.root):

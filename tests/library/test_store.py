@@ -291,8 +291,14 @@ def test_pinned_blobs_survive(store: Store, install: Install) -> None:
         pin(digest)
         store.delete(parse_name("m"))
         assert blob_names(store) == {b"one"}
+    assert blob_names(store) == set()
     install("m", ("system", b"one"))
-    store.delete(parse_name("m"))
+    with store.pinning() as pin:
+        pin(digest)
+        store.delete(parse_name("m"))
+        install("other", ("system", b"one"))
+    assert b"one" in blob_names(store)
+    store.delete(parse_name("other"))
     assert blob_names(store) == set()
 
 
