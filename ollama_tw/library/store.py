@@ -156,6 +156,15 @@ class Store:
         self._models[name] = _Cached(signature, model)
         return model
 
+    def load_pinned(self, name: Name, pin: Callable[[str], None]) -> Model:
+        """As :meth:`load`; all blobs of the model are given to ``pin`` (of :meth:`pinning`) before
+        anybody can remove one."""
+        with self._lock:
+            model = self.load(name)
+            for digest in model.manifest.digests:
+                pin(digest)
+            return model
+
     def _signature(self, name: Name) -> _Signature:
         """What changes with the manifest; raises ModelNotFound, OllamaError 500."""
         try:

@@ -46,7 +46,7 @@ def inherit(making: Making, name: Name) -> None:
     """
     store = making.store
     try:
-        base = store.load(name)
+        base = store.load_pinned(name, making.layers.pin)
     except ModelNotFound as error:
         raise OllamaError(400, f"model '{name.short}' is not installed; pull it first") from error
     for key in (*_INHERITED, *(("remote_host", "remote_model") if base.is_remote else ())):

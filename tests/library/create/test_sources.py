@@ -290,3 +290,25 @@ def test_a_model_of_tensors_is_handed_down_as_it_is(shop: Workshop) -> None:
     ]
     assert shop.config()["model_format"] == "safetensors"
     assert shop.config()["capabilities"] == ["completion"]
+
+
+# ------------------------------------------------------------------------------------------ bases
+
+
+def test_a_base_that_is_deleted_meanwhile_is_taken_over_whole(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = shop.upload(write_gguf(tmp_path / "m.gguf"))
+    shop.records(model="base", files={"m.gguf": weights}, system="one", license="MIT")
+    touch = shop.store.blobs.touch
+
+    def touch_late(digest: str) -> None:
+        monkeypatch.undo()
+        shop.store.delete(parse_name("base"))
+        touch(digest)
+
+    monkeypatch.setattr(shop.store.blobs, "touch", touch_late)
+    assert shop.statuses(from_="base", system="two")[-1] == "success"
+    assert shop.kinds() == ["model", "license", "system"]
+    assert {shop.read(layer["digest"]) for layer in shop.layers()} >= {b"MIT", b"two"}
+    assert len(shop.blobs()) == 4
