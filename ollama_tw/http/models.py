@@ -149,7 +149,7 @@ class ModelRoutes:
     async def delete(self, request: Request) -> None:
         body = read_json(request, DeleteRequest, "api.DeleteRequest")
         sent = body.model or body.name
-        name = _name(stub_name(sent), f'name "{sent}" is invalid')
+        name = _name(stub_name(sent), f"name {quote(sent)} is invalid")
         try:
             await self._disk.run(self._store.delete, name)
         except ModelNotFound as error:

@@ -80,7 +80,11 @@ class Model:
         self.handle: Any = handle
         # Before any context is made; they go with the model.
         self.adapters = [self._load_adapter(path, report) for path in plan.adapter_paths]
-        self.vocabulary = Vocabulary(handle)
+        try:
+            self.vocabulary = Vocabulary(handle)
+        except LoadError:
+            llama_cpp.llama_model_free(handle)
+            raise
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(handle)
         self.window: int = llama_cpp.llama_model_n_swa(handle)
         self.keeps_state: bool = llama_cpp.llama_model_is_recurrent(

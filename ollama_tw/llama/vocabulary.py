@@ -8,7 +8,7 @@ from typing import Any
 
 import llama_cpp
 
-from ollama_tw.interfaces import RunnerError
+from ollama_tw.interfaces import LoadError, RunnerError
 
 # INT32_MIN: more tokens than a number can say.
 _TOO_MANY = -(2**31)
@@ -17,7 +17,8 @@ _TOO_MANY = -(2**31)
 class Vocabulary:
     """The vocabulary of a model. Constant, so that every method may be called on any thread.
 
-    Part of the model's memory: after :meth:`close` the methods raise :class:`RunnerError`.
+    Part of the model's memory: after :meth:`close` the methods raise :class:`RunnerError`. Raises
+    :class:`LoadError` where texts cannot be tokenized as the vocabulary wants it.
     """
 
     def __init__(self, model: Any) -> None:
@@ -27,11 +28,30 @@ class Vocabulary:
         self.handle: Any = llama_cpp.llama_model_get_vocab(model)
         self.size: int = llama_cpp.llama_vocab_n_tokens(self.handle)
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(self.handle)
+        self._check_added()
         self.bos_text = self._special(llama_cpp.llama_vocab_bos(self.handle))
         self.eos_text = self._special(llama_cpp.llama_vocab_eos(self.handle))
         self._begin, self._between, self._end = self._around_pairs()
         # Filled as tokens come up; two threads that fill one entry write the same bytes.
         self._pieces: dict[int, bytes] = {}
+
+    def _check_added(self) -> None:
+        """llama.cpp ends the process where a token is missing that goes around every text."""
+        kind = llama_cpp.llama_vocab_type(self.handle)
+        if kind == llama_cpp.LLAMA_VOCAB_TYPE_RWKV:
+            # Adds nothing, whatever the file says.
+            return
+        pairs = kind == llama_cpp.LLAMA_VOCAB_TYPE_WPM
+        adds_eos = llama_cpp.llama_vocab_get_add_eos(self.handle)
+        for name, token, added in (
+            ("beginning", llama_cpp.llama_vocab_bos(self.handle), self.adds_bos or pairs),
+            ("end", llama_cpp.llama_vocab_eos(self.handle), adds_eos and not pairs),
+            ("end", llama_cpp.llama_vocab_sep(self.handle), pairs),
+        ):
+            if added and not 0 <= token < self.size:
+                raise LoadError(
+                    f"the model's vocabulary has no token for the {name} of a text, which it adds"
+                )
 
     @contextmanager
     def _in_memory(self) -> Iterator[None]:

@@ -147,6 +147,25 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"tokenizer.ggml.model": "t5", "tokenizer.ggml.precompiled_charsmap": [255, 255, 255, 255, 1]},
         {},
     ),
+    # The tokens that llama.cpp supposes where none are named lie outside so small a vocabulary.
+    **{
+        f"{kind} adds a token": (
+            {
+                "llama.vocab_size": 3,
+                "tokenizer.ggml.model": kind,
+                "tokenizer.ggml.tokens": ["a", "b", "▁"],
+                "tokenizer.ggml.token_type": [1, 1, 1],
+                "tokenizer.ggml.scores": [0.0, 0.0, 0.0],
+                "tokenizer.ggml.merges": ["a b"],
+                "tokenizer.ggml.bos_token_id": None,
+                "tokenizer.ggml.eos_token_id": 2**31 - 1,
+                "tokenizer.ggml.add_bos_token": kind == "t5",
+                "tokenizer.ggml.add_eos_token": kind == "gpt2",
+            },
+            {"token_embd.weight": (3, 32)},
+        )
+        for kind in ("gpt2", "t5", "bert")
+    },
     **{f"no {name}": ({}, {name: None}) for name in SHAPES if name != "token_embd.weight"},
     "thin": ({}, {"blk.0.ffn_up.weight": (1,)}),
     "empty": ({}, {"blk.0.attn_q.weight": (0, 32)}),
