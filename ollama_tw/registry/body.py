@@ -15,7 +15,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 
 HELD = 1 << 20
-"""Bytes that may wait for the reader before the socket is paused."""
+"""Bytes that may wait for the reader before the socket is paused, unless it says otherwise."""
 
 
 class BodyTooLarge(Exception):
@@ -25,7 +25,8 @@ class BodyTooLarge(Exception):
 class BodyReader(Protocol):
     """Delivers a body to one coroutine, which calls :meth:`read` until it gets an empty list."""
 
-    def __init__(self, response: IResponse, reactor: IReactorTime) -> None:
+    def __init__(self, response: IResponse, reactor: IReactorTime, held: int = HELD) -> None:
+        self._limit = held
         self._reactor = reactor
         self._chunks: list[bytes] = []
         self._held = 0
@@ -41,7 +42,7 @@ class BodyReader(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._chunks.append(data)
         self._held += len(data)
-        if self._held > HELD and not self._paused:
+        if self._held > self._limit and not self._paused:
             self._paused = True
             self._wire.pauseProducing()
         self._stir()

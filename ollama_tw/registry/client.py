@@ -19,7 +19,7 @@ from ollama_tw.library import manifests
 from ollama_tw.library.names import Name
 from ollama_tw.registry import auth
 from ollama_tw.registry.addresses import Zone
-from ollama_tw.registry.body import BodyReader, BodyTooLarge, read_all
+from ollama_tw.registry.body import HELD, BodyReader, BodyTooLarge, read_all
 from ollama_tw.registry.explain import TransportError, explain
 from ollama_tw.registry.network import Network, origin_host, without_query
 from ollama_tw.registry.origin import Origin, origin_of
@@ -187,9 +187,9 @@ class Session:
             raise await self.refusal(Hop(response, url, True))
         return auth.read_token(await self.text(Hop(response, url, True), _MAX_TOKEN))
 
-    def reader(self, hop: Hop) -> BodyReader:
-        """What reads the body of a response."""
-        return BodyReader(hop.response, self._network.reactor)
+    def reader(self, hop: Hop, held: int = HELD) -> BodyReader:
+        """What reads the body of a response; ``held`` bytes of it may wait to be read."""
+        return BodyReader(hop.response, self._network.reactor, held)
 
     def drop(self, hop: Hop) -> None:
         """Do without the body of a response."""

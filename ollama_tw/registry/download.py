@@ -140,7 +140,7 @@ class _Fetcher:
             except CancelledError:
                 opening.addCallbacks(lambda opened: self._in_disk(opened.close), lambda _: None)
                 raise
-            landing = Landing(partial, self._in_disk, self._flushes)
+            landing = Landing(partial, self._in_disk, self._flushes, CONCURRENCY)
             try:
                 download.completed = lambda: partial.completed
                 short = download.digest[7:19]
@@ -263,7 +263,7 @@ class _Fetcher:
         if hop.header("Content-Encoding").lower() not in ("", "identity"):
             self._session.drop(hop)
             raise OllamaError(500, "the registry sent a compressed blob")
-        reader = self._session.reader(hop)
+        reader = self._session.reader(hop, landing.held)
         try:
             while position < end:
                 await self._ready(reader, hop)
