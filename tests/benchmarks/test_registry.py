@@ -38,7 +38,7 @@ def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "operation | tool",
         "pull | ollama_tw",
         "pull | curl",
-        "pull | curl, sha256sum, sync",
+        "pull | curl, openssl, sync",
         "push | ollama_tw",
         "push | curl",
     ]
