@@ -216,8 +216,8 @@ def measure(directory: Path, program: str, size: int, repeats: int) -> Figures:
             start = time.perf_counter()
             curl("-o", str(copy), blob)
             if careful:
-                subprocess.run(("openssl", "dgst", "-sha256", str(copy)), check=True, stdout=subprocess.DEVNULL)
-                subprocess.run(("sync", str(copy)), check=True)
+                for command in ("openssl", "dgst", "-sha256"), ("sync",):
+                    subprocess.run((*command, str(copy)), check=True, stdout=subprocess.DEVNULL)
             return time.perf_counter() - start
 
         _ask(server, "/api/pull", model)
