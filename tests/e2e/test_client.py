@@ -123,7 +123,13 @@ def test_a_model_made_by_create_has_its_system_and_parameters(client: ollama.Cli
     try:
         shown = client.show("brief")
         assert shown.parameters is not None
-        assert sorted(shown.parameters.split()) == ["0", "3", "num_predict", "temperature"]
+        # The stop texts are those of the chat format that was recognised in MODEL's file.
+        assert [line.split() for line in shown.parameters.splitlines()] == [
+            ["num_predict", "3"],
+            ["stop", '"<|im_start|>"'],
+            ["stop", '"<|im_end|>"'],
+            ["temperature", "0"],
+        ]
         reply = client.chat("brief", HELLO)
         assert (reply.eval_count, reply.done_reason) == (3, "length")
     finally:
