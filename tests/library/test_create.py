@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.library.create import Makers, create, missing_base
 from ollama_tw.library.manifests import manifest_path
 from ollama_tw.library.names import parse_name
@@ -370,3 +370,20 @@ def test_too_many_layers_are_the_clients_fault(
     expected = (400, "the manifest has 4 layers, more than 3")
     assert (caught.value.status, caught.value.message) == expected
     assert set((store.root / "blobs").iterdir()) == blobs
+
+
+def test_nobody_waits_for_the_templates_of_further_files(store: Store, tmp_path: Path) -> None:
+    files = {
+        f"{name}.gguf": upload(store, write_gguf(tmp_path / f"{name}.gguf", chat_template=name))
+        for name in ("a", "b", "c")
+    }
+    seen: list[str | None] = []
+
+    def alive() -> None:
+        if seen:
+            raise Cancelled
+
+    makers = Makers(detect_template=lambda header: seen.append(header.chat_template))
+    with pytest.raises(Cancelled):
+        list(create(store, CreateRequest(model="m", files=files), makers=makers, alive=alive))
+    assert seen == ["a"]
