@@ -19,7 +19,7 @@ from ollama_tw.convert.safetensors import SourceTensor, read_tensors
 from ollama_tw.convert.weights import interleave, new_tensor, read_all
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.gguf import Header
-from ollama_tw.library.gguf_writer import NewTensor, float32, string, uint32, write_gguf
+from ollama_tw.library.gguf_writer import Encoded, NewTensor, float32, string, uint32, write_gguf
 
 _ARCHITECTURES = ("llama", "gemma2")
 _MODULES = {
@@ -68,13 +68,22 @@ def convert_adapter(
         "general.version": string("v0.2"),
         "general.file_type": uint32(FILE_TYPES["F16"]),
         "adapter.type": string("lora"),
-        "adapter.lora.alpha": float32(_alpha(config, rank)),
+        "adapter.lora.alpha": _alpha(config, rank),
     }
     write_gguf(write, metadata, placed)
 
 
-def _alpha(config: Document, rank: int) -> float:
+def _alpha(config: Document, rank: int) -> Encoded:
     """What llama.cpp divides by the rank, to multiply the product of the matrices with it."""
+    try:
+        return float32(_exact_alpha(config, rank))
+    except OverflowError as error:
+        raise OllamaError(
+            400, "adapter_config.json: the adapter is scaled by a number that is too large"
+        ) from error
+
+
+def _exact_alpha(config: Document, rank: int) -> float:
     for key in ("use_dora", "alora_invocation_tokens"):
         if config.values.get(key):
             raise OllamaError(400, f"adapters with {key} are not supported")

@@ -23,7 +23,7 @@ from ollama_tw.library.digests import digest_of, parse_digest
 _BUFFER_SIZE = 1 << 20
 
 # Blobs that are read whole hold text or JSON; a larger one is not what its layer says.
-_TEXT_LIMIT = 64 << 20
+MAX_TEXT_BYTES = 64 << 20
 
 
 class BlobWriter:
@@ -160,8 +160,8 @@ class BlobStore:
     def read(self, digest: str) -> bytes:
         """The whole blob, which must be of the size of a text; raises OSError."""
         with self.open(digest) as file:
-            data = file.read(_TEXT_LIMIT + 1)
-        if len(data) > _TEXT_LIMIT:
+            data = file.read(MAX_TEXT_BYTES + 1)
+        if len(data) > MAX_TEXT_BYTES:
             raise OSError(errno.EFBIG, "blob is too large to be a text")
         return data
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.blobs import BlobStore
+from ollama_tw.library.blobs import MAX_TEXT_BYTES, BlobStore
 from ollama_tw.library.digests import digest_of
 from ollama_tw.library.gotext import as_go_numbers, json_numbers
 from ollama_tw.library.manifests import Layer
@@ -69,7 +69,12 @@ class LayerList:
         self._entries.append((Layer(media_type, digest, size), status))
 
     def put(self, data: bytes) -> tuple[str, int]:
-        """Store ``data``, which no layer has yet: its digest and size in bytes."""
+        """Store ``data``, which no layer has yet: its digest and size in bytes.
+
+        Raises OllamaError 400 where it is more than is read of a layer when the model is loaded.
+        """
+        if len(data) > MAX_TEXT_BYTES:
+            raise OllamaError(400, f"a part of the model is larger than {MAX_TEXT_BYTES} bytes")
         self.announce(digest_of(data))
         digest, size, _ = self._blobs.put(data)
         return digest, size

@@ -161,6 +161,11 @@ LORA = {"lora_alpha": 4}
             {QUERIES + "A.weight": A, QUERIES + "B.weight": B},
             "adapters with use_dora are not supported",
         ),
+        (
+            {"lora_alpha": 2.9e38, "use_rslora": True},
+            {QUERIES + "A.weight": A, QUERIES + "B.weight": B},
+            "adapter_config.json: the adapter is scaled by a number that is too large",
+        ),
     ],
 )
 def test_refused(

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.library.create import Makers, create, missing_base
 from ollama_tw.library.manifests import manifest_path
 from ollama_tw.library.names import parse_name
@@ -347,3 +347,43 @@ def test_the_template_is_checked_before_anything_is_installed(store: Store, tiny
     with pytest.raises(OllamaError, match="template error"):
         list(create(store, request, makers=Makers(check_template=refuse)))
     assert store.list() == []
+
+
+def test_a_text_too_long_to_be_read_again_is_refused(store: Store, tiny: str) -> None:
+    run(store, model="m", files={"t.gguf": tiny}, system="before")
+    before = manifest_path(store.root, parse_name("m")).read_bytes()
+    for fields in ({"system": "x" * 67108865}, {"renderer": "x" * 67108865}):
+        with pytest.raises(OllamaError) as caught:
+            run(store, model="m", **{"from": "m"}, **fields)
+        expected = (400, "a part of the model is larger than 67108864 bytes")
+        assert (caught.value.status, caught.value.message) == expected
+    assert manifest_path(store.root, parse_name("m")).read_bytes() == before
+
+
+def test_too_many_layers_are_the_clients_fault(
+    store: Store, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_tw.library.manifests.MAX_LAYERS", 3)
+    blobs = set((store.root / "blobs").iterdir())
+    with pytest.raises(OllamaError) as caught:
+        run(store, model="m", files={"t.gguf": tiny}, license=["a", "b", "c"])
+    expected = (400, "the manifest has 4 layers, more than 3")
+    assert (caught.value.status, caught.value.message) == expected
+    assert set((store.root / "blobs").iterdir()) == blobs
+
+
+def test_nobody_waits_for_the_templates_of_further_files(store: Store, tmp_path: Path) -> None:
+    files = {
+        f"{name}.gguf": upload(store, write_gguf(tmp_path / f"{name}.gguf", chat_template=name))
+        for name in ("a", "b", "c")
+    }
+    seen: list[str | None] = []
+
+    def alive() -> None:
+        if seen:
+            raise Cancelled
+
+    makers = Makers(detect_template=lambda header: seen.append(header.chat_template))
+    with pytest.raises(Cancelled):
+        list(create(store, CreateRequest(model="m", files=files), makers=makers, alive=alive))
+    assert seen == ["a"]

@@ -25,7 +25,14 @@ from ollama_tw.library.create.request import (
 )
 from ollama_tw.library.create.sources import add_adapter, add_draft, add_files, inherit
 from ollama_tw.library.layers import LayerList
-from ollama_tw.library.manifests import Layer, Manifest, ModelConfig, encode_config, encode_manifest
+from ollama_tw.library.manifests import (
+    Layer,
+    Manifest,
+    ManifestError,
+    ModelConfig,
+    encode_config,
+    encode_manifest,
+)
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
 
@@ -61,7 +68,10 @@ def create(
             yield {"status": "writing manifest"}
             alive()
             manifest = Manifest(2, manifests.MANIFEST_TYPE, config_layer, layers.layers)
-            replaced = store.commit(target, encode_manifest(manifest))
+            try:
+                replaced = store.commit(target, encode_manifest(manifest))
+            except ManifestError as error:
+                raise OllamaError(400, str(error)) from error
             layers.keep(manifest.digests)
         store.collect(replaced)
     yield {"status": "success"}

@@ -27,6 +27,7 @@ def refine(making: Making, wanted: str, draft_wanted: str) -> Generator[Record, 
     """Quantize model and draft where a file type is ``wanted``, amend projectors, and note in the
     config what the model's file says."""
     for layer in making.layers.layers:
+        making.alive()
         if layer.media_type == manifests.MODEL:
             yield from _model(making, layer, wanted)
         elif layer.media_type == manifests.DRAFT and draft_wanted:

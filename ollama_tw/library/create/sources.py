@@ -69,6 +69,7 @@ def add_files(making: Making, files: Mapping[str, str], wanted: str) -> Generato
         if file.source:
             making.imported.add(file.digest)
     for file in found:
+        making.alive()
         if file.header.chat_template is not None:
             _add_template(making, file.header)
 
