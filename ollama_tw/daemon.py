@@ -78,6 +78,7 @@ class Daemon(Service):
 
     def _prepare(self) -> None:
         self._prepared = True
+        self._draining = False
         key, created = ensure_key(self._settings.home)
         _log.info("{verb} key pair {path}", verb="created" if created else "found", path=str(key))
         self._listener.bind(self._settings.host, self._settings.port, self._listen, self._sockets)
@@ -162,11 +163,13 @@ class Daemon(Service):
     async def _drain(self) -> None:
         """Accept no more, let what runs come to its end, unload."""
         self._draining = True
+        self._prepared = False
         await self._listener.close()
-        if self._site is None:
+        site, self._site = self._site, None
+        if site is None:
             return
         refused = self._rooms.scheduler.drain()
-        count = self._site.inflight.count
+        count = site.inflight.count
         _log.info(
             "stopping: {count} requests are under way and have {limit} to finish; {refused} that waited "
             "are refused",
@@ -175,7 +178,7 @@ class Daemon(Service):
             limit=format_duration(self._settings.drain_timeout),
         )
         self._notifier.tell("STOPPING=1", f"STATUS=Finishing {count} requests")
-        gone = self._site.drain()
+        gone = site.drain()
         if self._settings.drain_timeout < FOREVER:
             gone.addTimeout(self._settings.drain_timeout / SECOND, self._reactor)
         try:
@@ -184,9 +187,9 @@ class Daemon(Service):
             pass
         except Exception:
             _log.failure("draining failed")
-        if self._site.channels:
-            _log.warn("{count} connections were cut off", count=len(self._site.channels))
-            self._site.abort()
+        if site.channels:
+            _log.warn("{count} connections were cut off", count=len(site.channels))
+            site.abort()
         if not await self._rooms.close():
             _log.error("a model does not end: it is left to itself")
             if self._owns_process:

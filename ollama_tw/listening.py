@@ -145,6 +145,8 @@ class Listener:
 
     def release(self) -> list[Deferred[Any]]:
         """Give all addresses back; the Deferreds fire when they are free."""
+        self._contexts.clear()
+        self._late.factory = None
         sockets, self._sockets = self._sockets, []
         for sock in sockets:
             sock.close()

@@ -135,6 +135,17 @@ class EmbeddingTests(TestCase):
         self.assertTrue(runner.closed)
         self.assertEqual(service.addresses, [])
 
+    async def test_it_can_be_started_again(self) -> None:
+        service = self.serve("tcp:0:interface=127.0.0.1")
+        with patch("ollama_tw.rooms.discover", lambda: [Found(self.backend, self.backend.probe())]):
+            for _ in range(2):
+                await service.stopService()
+                self.assertEqual(service.addresses, [])
+                service.startService()
+                self.assertEqual(len(service.addresses), 1)
+                self.assertEqual(await ask(tcp(service), "/api/version"), VERSION)
+                self.assertEqual(await ask(tcp(service), "/readyz"), b"ready\n")
+
     def create(self, service: Any) -> None:
         """Install a model named m."""
         store = Store(self.home / ".ollama" / "models", prune=False)

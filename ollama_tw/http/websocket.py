@@ -63,7 +63,7 @@ class Connection(WebSocketServerProtocol):
         self._path = request.path.decode()
         self._peer = request.getClientAddress() or IPv4Address("TCP", "-", 0)
         self._named: dict[Id, FrameRequest] = {}
-        self._line: deque[Frame] = deque()
+        self._line: deque[Frame | OllamaError] = deque()
         self._line_bytes = 0
         self._first: FrameRequest | None = None
         self._work: dict[FrameRequest, Deferred[None] | None] = {}
@@ -122,20 +122,33 @@ class Connection(WebSocketServerProtocol):
         try:
             frame = read_frame(payload, isBinary)
         except OllamaError as error:
-            self.send_records([error_record(None, error)])
+            self._refuse(None, error)
             return
         try:
             self._take(frame)
         except OllamaError as error:
-            self.send_records([error_record(frame.id, error)])
+            self._refuse(frame.id, error)
+
+    def _refuse(self, id_: Id | None, error: OllamaError) -> None:
+        """Send ``error``. Without an id only the order tells what it answers: it waits in line, where there
+        is room for it."""
+        if id_ is None and self._first is not None and self._waiting < MAX_REQUESTS:
+            self._line.append(error)
+        else:
+            self.send_records([error_record(id_, error)])
+
+    @property
+    def _waiting(self) -> int:
+        """How many requests run or wait."""
+        return len(self._work) + len(self._line)
 
     def _take(self, frame: Frame) -> None:
         if frame.cancel:
             self._cancel(frame)
             return
         if self._draining:
-            raise OllamaError(503, "the server is shutting down")
-        if len(self._work) + len(self._line) >= MAX_REQUESTS:
+            raise _stopping()
+        if self._waiting >= MAX_REQUESTS:
             raise OllamaError(503, f"more than {MAX_REQUESTS} requests on one connection")
         if frame.id is not None:
             if frame.id in self._named:
@@ -170,11 +183,17 @@ class Connection(WebSocketServerProtocol):
     async def _serve_line(self) -> None:
         """Serve those without an id, one after another."""
         while self._line:
-            frame = self._line.popleft()
-            self._line_bytes -= len(frame.body)
-            self._first = self._request(frame)
-            await self._serve(self._first)
+            item = self._line.popleft()
+            if isinstance(item, Frame):
+                self._line_bytes -= len(item.body)
+                if not self._draining:
+                    self._first = self._request(item)
+                    await self._serve(self._first)
+                    continue
+                item = _stopping()
+            self.send_records([error_record(None, item)])
         self._first = None
+        self._close_if_drained()
 
     def _serve(self, request: FrameRequest) -> Deferred[None]:
         """Start ``request``; the result fires when it has ended, and never with an error."""
@@ -304,13 +323,10 @@ class Connection(WebSocketServerProtocol):
     def close_when_idle(self) -> None:
         """Refuse what waits and what comes; say 1001 when what runs has come to its end."""
         self._draining = True
-        while self._line:
-            self._line.pop()
-            self.send_records([error_record(None, OllamaError(503, "the server is shutting down"))])
         self._close_if_drained()
 
     def _close_if_drained(self) -> None:
-        if self._draining and not self._work and self.state == self.STATE_OPEN:
+        if self._draining and not self._waiting and self.state == self.STATE_OPEN:
             self.sendCloseFrame(_CLOSE_CODE, b"the server is shutting down")
 
     def abortConnection(self) -> None:
@@ -318,6 +334,10 @@ class Connection(WebSocketServerProtocol):
         self._draining = True
         self._end_all()
         self._close_if_drained()
+
+
+def _stopping() -> OllamaError:
+    return OllamaError(503, "the server is shutting down")
 
 
 class WebSocketDoor:

@@ -50,6 +50,14 @@ class Download:
     ended: Outcome[None] = field(default_factory=Outcome)
     waiters: int = 0
     task: Deferred[None] | None = None
+    _stopped: bool = False
+
+    def stop(self) -> None:
+        """Give it up, keeping what is here. Once only: what a cancelled task still waits for, such as a
+        thread that writes, must not be cut short by the next who gives it up."""
+        if not self._stopped and self.task is not None:
+            self._stopped = True
+            self.task.cancel()
 
 
 class Downloads:
@@ -87,16 +95,15 @@ class Downloads:
     async def leave(self, download: Download) -> None:
         """Wait no longer; a download that nobody waits for is stopped first, and keeps what it has."""
         download.waiters -= 1
-        if download.waiters == 0 and download.task is not None:
-            download.task.cancel()
+        if download.waiters == 0:
+            download.stop()
             await download.ended.wait()
 
     async def close(self) -> None:
         """Stop every download, keeping its parts, and wait for the last to end."""
         running = list(self._running.values())
         for download in running:
-            if download.task is not None:
-                download.task.cancel()
+            download.stop()
         for download in running:
             await download.ended.wait()
 
@@ -134,12 +141,7 @@ class _Fetcher:
             if await settled(self._in_disk(self._blobs.size, download.digest)) == download.total:
                 download.completed = lambda: download.total
                 return
-            opening = self._in_disk(Partial, self._blobs, download.digest, download.total, self._sizes)
-            try:
-                partial: Partial = await settled(opening)
-            except CancelledError:
-                opening.addCallbacks(lambda opened: self._in_disk(opened.close), lambda _: None)
-                raise
+            partial = await self._open()
             landing = Landing(partial, self._in_disk, self._flushes, CONCURRENCY)
             try:
                 download.completed = lambda: partial.completed
@@ -151,6 +153,21 @@ class _Fetcher:
                 await self._commit(partial)
             finally:
                 await landing.close()
+
+    async def _open(self) -> Partial:
+        """The partial download; closed again where nobody wants it when it is open."""
+        opened: list[Partial] = []
+
+        def open_partial() -> None:
+            opened.append(Partial(self._blobs, self._download.digest, self._download.total, self._sizes))
+
+        try:
+            await settled(self._in_disk(open_partial))
+        except CancelledError:
+            for partial in opened:
+                await settled(self._in_disk(partial.close))
+            raise
+        return opened[0]
 
     async def _commit(self, partial: Partial) -> None:
         cancel = threading.Event()

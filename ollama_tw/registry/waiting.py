@@ -111,7 +111,12 @@ async def settled(source: Deferred[T]) -> T:
     try:
         return await outcome.wait()
     except CancelledError:
-        await DeferredList([outcome.wait()], consumeErrors=True)
+        while not outcome.fired:
+            try:
+                await DeferredList([outcome.wait()], consumeErrors=True)
+            except CancelledError:
+                # Whoever cancels again changes nothing.
+                continue
         raise
 
 

@@ -176,6 +176,17 @@ class RequestTests(WebSocketCase):
         self.counter.gate.set()
         self.assertEqual([record["n"] for record in await client.records(6)], [1, 2, 1, 2, 3, 1])
 
+    async def test_errors_without_an_id_keep_their_place_in_the_order(self) -> None:
+        self.counter.gate.clear()
+        client = await self.open()
+        client.send(text(count=2) + frame(TEXT, b"7") + text(cancel=True) + text(count=1) + frame(PING))
+        self.assertEqual((await client.receive()).opcode, PONG)
+        self.counter.gate.set()
+        self.assertEqual(
+            [record.get("error") or record["n"] for record in await client.records(5)],
+            [1, 2, "a request must be a JSON object", "cancel needs the id of a request", 1],
+        )
+
     async def test_hundreds_that_fail_at_once_stand_in_line(self) -> None:
         client = await self.open()
         client.send(text(fail=1) * 500)
@@ -294,7 +305,10 @@ class RequestTests(WebSocketCase):
         self.counter.gate.clear()
         client = await self.open()
         client.send(text(pad="x" * 60_000) * 3)
-        self.assertEqual((await client.record())["status"], 503)
+        client.send(frame(PING))
+        self.assertEqual((await client.receive()).opcode, PONG)
+        self.counter.gate.set()
+        self.assertEqual([record.get("status") for record in await client.records(3)], [None, None, 503])
 
 
 class BackpressureTests(WebSocketCase):
@@ -385,11 +399,16 @@ class LifeTests(WebSocketCase):
         while self.counter.started < 2:
             await tick()
         gone = self.site.drain()
-        self.assertEqual(await client.record(), {"status": 503, "error": "the server is shutting down"})
-        client.send(text(id=2))
-        self.assertEqual((await client.record())["id"], 2)
+        client.send(text(count=1) + text(id=2))
+        refused = {"status": 503, "error": "the server is shutting down"}
+        self.assertEqual(await client.record(), {"id": 2, **refused})
         self.counter.gate.set()
-        self.assertEqual(sorted(record["n"] for record in await client.records(3)), [1, 1, 2])
+        records = await client.records(5)
+        self.assertEqual([record["n"] for record in records if record.get("id") == 1], [1, 2])
+        # Of those without an id only the order tells whose record it is.
+        unnamed = [record for record in records if "id" not in record]
+        self.assertEqual([record.get("n") for record in unnamed], [1, None, None])
+        self.assertEqual(unnamed[1:], [refused, refused])
         self.assertEqual((await client.receive()).close_code, 1001)
         client.send(frame(CLOSE, b"\x03\xe9"))
         await gone

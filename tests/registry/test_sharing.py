@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from typing import Any
 from unittest import mock
 
@@ -10,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.server import NOT_DONE_YET
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.library.partials import Partial
 from ollama_tw.library.store import ModelNotFound
 from ollama_tw.registry import landing
 from tests.registry.fakes import WEIGHTS, RegistryCase, serve, sha256
@@ -54,6 +56,29 @@ class Gate:
             if not request._disconnected:
                 request.write(rest)
                 request.finish()
+
+
+class SlowDisk:
+    """Partial downloads of which one step waits for ``gate``; ``calls`` has what came to its end."""
+
+    def __init__(self, case: RegistryCase, step: str) -> None:
+        self.gate, self.reached = threading.Event(), threading.Event()
+        self.calls: list[str] = []
+        case.addCleanup(self.gate.set)
+        for name in ("__init__", "write", "close"):
+            case.patch(Partial, name, self._noting(name, getattr(Partial, name), name == step))
+
+    def _noting(self, name: str, real: Any, slow: bool) -> Any:
+        def call(partial: Partial, *args: Any) -> Any:
+            if slow:
+                self.reached.set()
+                self.gate.wait(20)
+            try:
+                return real(partial, *args)
+            finally:
+                self.calls.append(name)
+
+        return call
 
 
 class SharingTests(RegistryCase):
@@ -125,6 +150,32 @@ class SharingTests(RegistryCase):
         await self.assertFailure(first, CancelledError)
         await second
         self.assertEqual(self.finals()[BLOB], WEIGHTS)
+
+    async def test_cancelling_while_the_disk_opens_the_file(self) -> None:
+        disk = SlowDisk(self, "__init__")
+        pulling = self.pull()
+        while not disk.reached.is_set():
+            await self.turn()
+        pulling.cancel()
+        disk.gate.set()
+        await self.assertFailure(pulling, CancelledError)
+        self.assertEqual(disk.calls, ["__init__", "close"])
+
+    async def test_a_stop_of_the_server_while_a_download_is_being_given_up(self) -> None:
+        disk = SlowDisk(self, "write")
+        pulling = self.pull()
+        while not disk.reached.is_set():
+            await self.turn()
+        pulling.cancel()
+        closing = Deferred.fromCoroutine(self.pulls.close())
+        for _ in range(20):
+            await self.turn()
+        # The thread that writes still has the file.
+        self.assertEqual(disk.calls, ["__init__"])
+        disk.gate.set()
+        await closing
+        await self.assertFailure(pulling, CancelledError)
+        self.assertEqual(disk.calls, ["__init__", "write", "close"])
 
     async def test_a_download_that_another_program_began(self) -> None:
         self.gate.is_open = True
