@@ -18,6 +18,7 @@ from typing import Any
 
 from ollama_tw.library.blobs import open_regular
 from ollama_tw.library.ggml import TENSOR_TYPES, TensorType, file_type_label
+from ollama_tw.library.gotext import shortest_float32
 
 MAGICS = (b"GGUF", b"FUGG")
 
@@ -377,23 +378,6 @@ _LAYOUTS = {
     for big in (False, True)
     for code in _SCALARS.values()
 }
-_PACK_FLOAT32 = struct.Struct("<f")
-_SMALLEST_NORMAL = 2.0**-126
-
-
-def shortest_float32(value: float) -> float:
-    """The float64 with the fewest decimal digits that is ``value`` in 32 bits."""
-    if not math.isfinite(value):
-        return value
-    # Six digits always tell neighbours apart, except below the normal range.
-    for digits in range(1 if abs(value) < _SMALLEST_NORMAL else 6, 9):
-        candidate = float(f"{value:.{digits}g}")
-        try:
-            if _PACK_FLOAT32.unpack(_PACK_FLOAT32.pack(candidate))[0] == value:
-                return candidate
-        except OverflowError:
-            continue
-    return float(f"{value:.9g}")
 
 
 def is_byte_array(value: Value) -> bool:

@@ -5,6 +5,7 @@ of ``/api/show`` depend on these forms.
 """
 
 import math
+import struct
 from typing import Any
 
 import msgspec
@@ -18,6 +19,9 @@ _ESCAPES = {
 _JSON_PLAIN_LIMIT = 1e21
 # Up to here a whole float is written with all its digits; above, the shortest ones and zeros follow.
 _EXACT_LIMIT = 2**53
+
+_PACK_FLOAT32 = struct.Struct("<f")
+_SMALLEST_NORMAL = 2.0**-126
 
 
 def quote(text: str) -> str:
@@ -93,6 +97,21 @@ def format_value(value: Any) -> str:
 def format_literal(value: Any) -> str:
     """``value``, decoded from JSON, as Go's ``%#v`` for scalars: strings quoted, the rest bare."""
     return quote(value) if isinstance(value, str) else format_value(value)
+
+
+def shortest_float32(value: float) -> float:
+    """The float64 with the fewest decimal digits that is ``value`` in 32 bits."""
+    if not math.isfinite(value):
+        return value
+    # Six digits always tell neighbours apart, except below the normal range.
+    for digits in range(1 if abs(value) < _SMALLEST_NORMAL else 6, 9):
+        candidate = float(f"{value:.{digits}g}")
+        try:
+            if _PACK_FLOAT32.unpack(_PACK_FLOAT32.pack(candidate))[0] == value:
+                return candidate
+        except OverflowError:
+            continue
+    return float(f"{value:.9g}")
 
 
 def json_numbers(value: Any) -> Any:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.library.gguf import ArrayRef, GGUFError, is_gguf, read_header, shortest_float32
+from ollama_tw.library.gguf import ArrayRef, GGUFError, is_gguf, read_header
+from ollama_tw.library.gotext import shortest_float32
 from ollama_tw.library.soundness import check_sound
 from tests.library.ggufs import raw_gguf, raw_tensor, text, write_gguf
 
