@@ -90,8 +90,8 @@ class Rooms:
 
         self.remotes = Remotes(sources)
         catalogue = Catalogue(store, self.disk, self.remotes, settings.go_template, self.policy)
-        self.completions = Completions(catalogue, self.scheduler, settings, metrics, forwarding)
-        self.embeddings = Embeddings(catalogue, self.scheduler, settings, metrics, forwarding)
+        self.completions = Completions(catalogue, self.scheduler, settings, forwarding, metrics)
+        self.embeddings = Embeddings(catalogue, self.scheduler, settings, forwarding, metrics)
         self.reranking = Reranking(catalogue, self.scheduler, settings)
         self.tokens = Tokens(catalogue, Vocabularies(sources.owner, self.disk), self.disk)
 

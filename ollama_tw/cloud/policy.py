@@ -55,9 +55,9 @@ class CloudPolicy:
         try:
             origin = origin_of(remote_host)
         except ValueError:
-            raise _cannot_run() from None
+            raise cannot_run() from None
         if origin.host not in self.remotes:
-            raise _cannot_run()
+            raise cannot_run()
         if origin == _CLOUD:
             return self.cloud
         return Target(str(origin) + urlsplit(remote_host).path.rstrip("/"), self._signs(origin))
@@ -68,7 +68,8 @@ class CloudPolicy:
         return of_cloud or origin == origin_of(self.base)
 
 
-def _cannot_run() -> OllamaError:
+def cannot_run() -> OllamaError:
+    """The refusal of a model whose server may not be asked, or not for this."""
     return OllamaError(400, "this server cannot run this remote model")
 
 

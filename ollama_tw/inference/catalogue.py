@@ -6,7 +6,7 @@ Source: ``spec/inference-api.md`` sections 0.3 to 0.6.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ollama_tw.cloud.policy import CloudPolicy, Operation
+from ollama_tw.cloud.policy import CloudPolicy, Operation, cannot_run
 from ollama_tw.cloud.stubs import Stub
 from ollama_tw.engine.threads import WorkerPool
 from ollama_tw.errors import OllamaError
@@ -84,7 +84,7 @@ class Catalogue:
         found = await self.find_anywhere(sent, missing, any_case=any_case)
         if isinstance(found, Stub):
             self._cloud.require(Operation.MODEL)
-            raise OllamaError(400, "this server cannot run this remote model")
+            raise cannot_run()
         return found
 
     async def find_anywhere(

@@ -39,8 +39,8 @@ class Embeddings:
         catalogue: Catalogue,
         scheduler: Scheduler,
         settings: Settings,
+        forwarding: Forwarding,
         metrics: Metrics | None = None,
-        forwarding: Forwarding | None = None,
     ) -> None:
         self._forwarding = forwarding
         self._catalogue = catalogue
@@ -57,7 +57,7 @@ class Embeddings:
         keep_alive = _keep_alive(request.keep_alive)
         entry = await self._catalogue.find_anywhere(request.model, not_pulled)
         if isinstance(entry, Stub):
-            return await self._elsewhere.embed(entry, request)
+            return await self._forwarding.embed(entry, request)
         options = resolve(entry.model.params, request.options)
         want = wanted(entry, options, self._settings, keep_alive)
         async with self._scheduler.lease(want, cancel) as lease:
@@ -82,7 +82,7 @@ class Embeddings:
         keep_alive = _keep_alive(request.keep_alive)
         entry = await self._catalogue.find_anywhere(request.model, not_pulled, any_case=False)
         if isinstance(entry, Stub):
-            return await self._elsewhere.embeddings(entry, request)
+            return await self._forwarding.embeddings(entry, request)
         options = resolve(entry.model.params, request.options)
         want = wanted(entry, options, self._settings, keep_alive)
         async with self._scheduler.lease(want, cancel) as lease:
@@ -97,12 +97,6 @@ class Embeddings:
             except RunnerError as error:
                 raise OllamaError(500, str(error)) from error
         return EmbeddingsRecord(embedding=list(found[0].vector))
-
-    @property
-    def _elsewhere(self) -> Forwarding:
-        if self._forwarding is None:
-            raise OllamaError(400, "this server cannot run this remote model")
-        return self._forwarding
 
     def _count(self, found: Sequence[Embedding]) -> None:
         if self._metrics is not None:

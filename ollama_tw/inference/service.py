@@ -67,8 +67,8 @@ class Completions:
         catalogue: Catalogue,
         scheduler: Scheduler,
         settings: Settings,
+        forwarding: Forwarding,
         metrics: Metrics | None = None,
-        forwarding: Forwarding | None = None,
     ) -> None:
         self._forwarding = forwarding
         self._catalogue = catalogue
@@ -90,7 +90,7 @@ class Completions:
         if isinstance(entry, Stub):
             if steering.prompt_tokens:
                 raise OllamaError(400, "tokens are no prompt for a model that another server runs")
-            return await self._elsewhere.generate(entry, request, emit)
+            return await self._forwarding.generate(entry, request, emit)
         shape = GenerateShape(request.model)
         if not request.prompt and keep_alive == 0:
             return self._unload(entry, shape)
@@ -127,7 +127,7 @@ class Completions:
         if not request.messages and keep_alive == 0:
             return self._unload(entry, shape)
         if isinstance(entry, Stub):
-            return await self._elsewhere.chat(entry, request, emit)
+            return await self._forwarding.chat(entry, request, emit)
         if steering.drops_thinking and "thinking" not in entry.capabilities:
             think = Think()
         think = _settled(think, entry, request)
@@ -140,12 +140,6 @@ class Completions:
         build = chat_prompt(entry, request, admitted.options, think, admitted.shift)
         builder = build if request.messages else None
         return await self._run(request, admitted, shape, builder, emit, cancel, steering)
-
-    @property
-    def _elsewhere(self) -> Forwarding:
-        if self._forwarding is None:
-            raise OllamaError(400, "this server cannot run this remote model")
-        return self._forwarding
 
     def _unload(self, entry: Entry | Stub, shape: Shape) -> Record:
         if isinstance(entry, Entry):

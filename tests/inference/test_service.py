@@ -61,7 +61,8 @@ class ServiceCase(SynchronousTestCase):
         )
         settings = Settings.read({"HOME": folder.name, "OLLAMA_NUM_PARALLEL": "2"}, self.fail)
         catalogue = Catalogue(self.store, DiskPool())  # type: ignore[arg-type]
-        self.completions = Completions(catalogue, self.scheduler, settings)
+        nowhere: Any = None
+        self.completions = Completions(catalogue, self.scheduler, settings, nowhere)
         self.records: list[Any] = []
 
     def _install(self, name: str, path: Path, **fields: Any) -> None:
