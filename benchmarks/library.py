@@ -23,7 +23,7 @@ from typing import Any
 import gguf
 import numpy
 
-from ollama_tw.library.gguf import read_header
+from ollama_tw.gguf.reader import read_header
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamServerEndpoint
 
-    from ollama_tw.daemon import Daemon
+    from ollama_tw.server.daemon import Daemon
 
 __version__ = "0.5.0"
 
@@ -19,7 +19,7 @@ def make_service(
     settings: Mapping[str, str] = MappingProxyType({}),
     listen: "Sequence[str | IStreamServerEndpoint] | None" = None,
 ) -> "Daemon":
-    """The server as a service of somebody's Twisted application (docs/embedding.md).
+    """The server as a service of somebody's Twisted application (docs/in-your-application.md).
 
     It runs on ``reactor``. ``settings`` have the names of the environment variables of ``ollama
     serve`` and go over those of the process's environment. It listens at each of the endpoints in
@@ -33,6 +33,6 @@ def make_service(
     OSError where an address is taken.
     """
     # Importing the package installs no reactor, and costs nothing.
-    from ollama_tw.embedding import make
+    from ollama_tw.server.embedded import make
 
     return make(reactor, settings, listen)

@@ -6,9 +6,9 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
-from ollama_tw.logs import forward_stdlib_logging
-from ollama_tw.settings import Settings, SettingsError
-from ollama_tw.tap_options import Options
+from ollama_tw.config.settings import Settings, SettingsError
+from ollama_tw.config.twistd_options import Options
+from ollama_tw.process.logs import forward_stdlib_logging
 
 __all__ = ["Options", "makeService"]
 
@@ -19,7 +19,7 @@ def makeService(options: Options) -> IService:
     """The server as a service, for twistd: its settings are the options over the environment."""
     from twisted.internet import reactor
 
-    from ollama_tw.daemon import Daemon
+    from ollama_tw.server.daemon import Daemon
 
     try:
         settings = Settings.read(options.environ(os.environ), lambda text: _log.warn("{text}", text=text))

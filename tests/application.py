@@ -15,10 +15,10 @@ from unittest.mock import patch
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.selectreactor import SelectReactor
 
-from ollama_tw.daemon import Daemon
+from ollama_tw.config.settings import Settings
 from ollama_tw.engine.backends import Found
 from ollama_tw.interfaces import Job
-from ollama_tw.settings import Settings
+from ollama_tw.server.daemon import Daemon
 from ollama_tw.testing.fake import FakeBackend, FakeRunner
 from tests.e2e.server import PATIENCE, Reply
 
@@ -62,7 +62,9 @@ class Application:
         return results[0]
 
     def _start(self) -> None:
-        with patch("ollama_tw.rooms.discover", lambda: [Found(self.backend, self.backend.probe())]):
+        with patch(
+            "ollama_tw.server.components.discover", lambda: [Found(self.backend, self.backend.probe())]
+        ):
             self.daemon.privilegedStartService()
             self.daemon.startService()
         self.port = int(self.daemon.addresses[0].rpartition(":")[2])

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.application import Application
-from tests.library.ggufs import METADATA, write_gguf
+from tests.gguf.files import METADATA, write_gguf
 
 CHATML = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"

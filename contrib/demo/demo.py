@@ -16,8 +16,8 @@ from types import FrameType
 
 from local_server import Client, Failed, LocalServer
 
-from ollama_tw.endpoint import Endpoint
-from ollama_tw.settings import HOST
+from ollama_tw.config.host import Endpoint
+from ollama_tw.config.settings import HOST
 
 MODEL = "smollm2:135m"
 CACHE = Path(".cache").resolve()

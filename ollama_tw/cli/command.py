@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ollama_tw.variables import Variable
+from ollama_tw.config.variables import Variable
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -4,9 +4,9 @@ import os
 
 import click
 
-from ollama_tw.activation import inherited
 from ollama_tw.cli.command import Command
-from ollama_tw.settings import VARIABLES, Settings, SettingsError
+from ollama_tw.config.settings import VARIABLES, Settings, SettingsError
+from ollama_tw.process.activation import inherited
 
 
 @click.command("serve", cls=Command, variables=VARIABLES, short_help="Start Ollama")
@@ -22,8 +22,8 @@ def command(ctx: click.Context) -> None:
     # The server and Twisted are imported here, for the other commands have no need of them.
     from twisted.logger import Logger
 
-    from ollama_tw import logs
-    from ollama_tw.daemon import run
+    from ollama_tw.process import logs
+    from ollama_tw.server.daemon import run
 
     warnings: list[str] = []
     try:

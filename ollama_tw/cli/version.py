@@ -8,8 +8,8 @@ import urllib.request
 from collections.abc import Iterator
 
 from ollama_tw import __version__
-from ollama_tw.endpoint import Endpoint, is_loopback
-from ollama_tw.settings import HOST
+from ollama_tw.config.host import Endpoint, is_loopback
+from ollama_tw.config.settings import HOST
 
 _TIMEOUT_SECONDS = 3.0
 

@@ -15,15 +15,15 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ollama_tw.cloud.account import Account
 from ollama_tw.cloud.policy import Target
 from ollama_tw.cloud.rewriting import Lines, TooLong, refusal_object, refusal_text, signed_target
 from ollama_tw.errors import OllamaError
-from ollama_tw.registry.account import Account
-from ollama_tw.registry.auth import Signer
-from ollama_tw.registry.body import BodyReader, BodyTooLarge, read_all
-from ollama_tw.registry.client import PATIENCE, PROTOCOL_VERSION, USER_AGENT, FindSigner
-from ollama_tw.registry.explain import TransportError, explain
-from ollama_tw.registry.network import Network, origin_host
+from ollama_tw.identity.auth import FindSigner, Signer
+from ollama_tw.net.body import BodyReader, BodyTooLarge, read_all
+from ollama_tw.net.explain import TransportError, explain
+from ollama_tw.net.network import Network, origin_host
+from ollama_tw.net.user_agent import PATIENCE, PROTOCOL_VERSION, USER_AGENT
 
 MOST_AT_ONCE = 512
 """Requests that may be under way at other servers: one that leads back here must come to an end."""

@@ -7,10 +7,10 @@ import enum
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from ollama_tw.config.settings import CLOUD
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.names import InvalidName, Source, parse_name, split_source
-from ollama_tw.registry.origin import Origin, origin_of
-from ollama_tw.settings import CLOUD
+from ollama_tw.net.origin import Origin, origin_of
 
 _CLOUD = origin_of(CLOUD)
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.wire import gojson
+from ollama_tw.golang import json as gojson
 from ollama_tw.wire.decode import decode, decode_value
 
 _HOP_BY_HOP = {

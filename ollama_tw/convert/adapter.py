@@ -18,8 +18,8 @@ from ollama_tw.convert.numbers import Array
 from ollama_tw.convert.safetensors import SourceTensor, read_tensors
 from ollama_tw.convert.weights import interleave, new_tensor, read_all
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf import Header
-from ollama_tw.library.gguf_writer import Encoded, NewTensor, float32, string, uint32, write_gguf
+from ollama_tw.gguf.reader import Header
+from ollama_tw.gguf.writer import Encoded, NewTensor, float32, string, uint32, write_gguf
 
 _ARCHITECTURES = ("llama", "gemma2")
 _MODULES = {

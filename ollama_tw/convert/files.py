@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.blobs import open_regular
+from ollama_tw.files import open_regular
 
 _MAX_TEXT_BYTES = 64 << 20
 # A vocabulary of 262,144 tokens with its 514,000 merges as pairs has two million.

@@ -9,7 +9,7 @@ from ollama_tw.convert.safetensors import SourceTensor, read_tensors
 from ollama_tw.convert.tokenizers import tokenizer_metadata
 from ollama_tw.convert.weights import place
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import NewTensor, string, uint32, write_gguf
+from ollama_tw.gguf.writer import NewTensor, string, uint32, write_gguf
 
 # The numbers of general.file_type.
 FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}

@@ -18,7 +18,7 @@ from typing import Any
 
 from ollama_tw.convert.files import SourceFiles, shown
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.blobs import open_regular
+from ollama_tw.files import open_regular
 
 SUFFIX = ".safetensors"
 INDEX = "model.safetensors.index.json"

@@ -9,8 +9,8 @@ import numpy as np
 from ollama_tw.convert.numbers import GGML_TYPES, STORED, Array, convert
 from ollama_tw.convert.safetensors import SourceTensor
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.blobs import open_regular
-from ollama_tw.library.gguf_writer import NewTensor
+from ollama_tw.files import open_regular
+from ollama_tw.gguf.writer import NewTensor
 
 _PIECE_ELEMENTS = 1 << 20
 

@@ -1,1 +1,1 @@
-"""Which models are loaded, who waits, and the life of one loaded model."""
+"""Scheduling: loaded models, request queue, eviction, memory fit, backend choice."""

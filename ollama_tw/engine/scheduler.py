@@ -16,13 +16,13 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
-from ollama_tw.durations import FOREVER
-from ollama_tw.engine.loaded import Loaded
-from ollama_tw.engine.loading import Devices, Loader, is_out_of_memory
+from ollama_tw.concurrency.threads import Reactor, WorkerPool
+from ollama_tw.engine.loaded_model import LoadedModel
+from ollama_tw.engine.loader import Devices, Loader, is_out_of_memory
 from ollama_tw.engine.memory import DoesNotFit, ModelShape
-from ollama_tw.engine.threads import Reactor, WorkerPool
-from ollama_tw.engine.waiting import Queue
+from ollama_tw.engine.queue import Queue
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.golang.durations import FOREVER
 from ollama_tw.interfaces import IBackend, IRunner, LoadCancelled, LoadError, LoadPlan
 from ollama_tw.metrics import LoadedFigures, Metrics, State
 
@@ -37,7 +37,7 @@ _log = Logger()
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ModelRequirements:
     """What a request needs: ``plan``, of whose fields it insists on those in ``explicit`` only.
 
     ``name`` is for the logs and ``/api/ps``; ``keep_alive`` is None where the request named none.
@@ -55,7 +55,7 @@ class Wanted:
 class Lease:
     """A request's hold on a loaded model, which stays loaded until it is given back."""
 
-    loaded: Loaded
+    loaded: LoadedModel
     _scheduler: "Scheduler" = field(repr=False)
 
     @property
@@ -63,7 +63,7 @@ class Lease:
         return self.loaded.runner
 
     async def run(self, work: Callable[[IRunner], T], cancel: threading.Event) -> T:
-        """See :meth:`Loaded.run`; waiting for a slot counts as waiting in the queue."""
+        """See :meth:`LoadedModel.run`; waiting for a slot counts as waiting in the queue."""
         return await self._scheduler.run(self.loaded, work, cancel)
 
 
@@ -87,7 +87,7 @@ class Scheduler:
         self._keep_alive = keep_alive
         self._max_loaded = max_loaded
         self._queue = Queue(reactor, max_queue, self._metrics.waited)
-        self._loaded: dict[str, Loaded] = {}
+        self._loaded: dict[str, LoadedModel] = {}
         self._line = DeferredLock()
         self._loader = Loader(reactor, backend, devices=devices, timeout=load_timeout)
         self._idle_watchers: list[Deferred[None]] = []
@@ -122,12 +122,12 @@ class Scheduler:
             runs=self._step_runs + sum(getattr(runner, "step_runs", 0) for runner in runners),
         )
 
-    def loaded(self) -> list[Loaded]:
+    def loaded(self) -> list[LoadedModel]:
         """The models in memory, the one that expires last first."""
         return sorted(self._loaded.values(), key=lambda one: -int(one.expires_at))
 
     @asynccontextmanager
-    async def lease(self, wanted: Wanted, cancel: threading.Event) -> AsyncIterator[Lease]:
+    async def lease(self, wanted: ModelRequirements, cancel: threading.Event) -> AsyncIterator[Lease]:
         """Hold a model that fits ``wanted``, loaded first if need be.
 
         Raises :class:`OllamaError` 503 where the queue is full, 500 where the load fails. Cancelling
@@ -154,7 +154,7 @@ class Scheduler:
         finally:
             loaded.give_back()
 
-    async def run(self, loaded: Loaded, work: Callable[[IRunner], T], cancel: threading.Event) -> T:
+    async def run(self, loaded: LoadedModel, work: Callable[[IRunner], T], cancel: threading.Event) -> T:
         """Run ``work`` on one of the model's threads."""
         if not loaded.full:
             return await loaded.run(work, cancel)
@@ -171,7 +171,7 @@ class Scheduler:
             place.leave()
 
     @staticmethod
-    def _fits(loaded: Loaded, wanted: Wanted) -> bool:
+    def _fits(loaded: LoadedModel, wanted: ModelRequirements) -> bool:
         """Whether a request can be served without another load (``spec/better.md`` row 2)."""
         plan = wanted.plan
         # A context that was cut to what the model was trained for would be cut again.
@@ -186,13 +186,13 @@ class Scheduler:
         )
         return same_files and all(getattr(plan, name) == getattr(loaded.plan, name) for name in others)
 
-    def _serving(self, wanted: Wanted) -> Loaded | None:
+    def _serving(self, wanted: ModelRequirements) -> LoadedModel | None:
         loaded = self._loaded.get(wanted.plan.model_path)
         if loaded is None or loaded.retiring or not self._fits(loaded, wanted):
             return None
         return loaded
 
-    async def _stand_in_line(self, wanted: Wanted, cancel: threading.Event) -> Loaded:
+    async def _stand_in_line(self, wanted: ModelRequirements, cancel: threading.Event) -> LoadedModel:
         """Load what is wanted when its turn comes, and take it."""
         await self._line.acquire()
         try:
@@ -210,7 +210,7 @@ class Scheduler:
         finally:
             self._line.release()
 
-    async def _load(self, wanted: Wanted, cancel: threading.Event) -> Loaded:
+    async def _load(self, wanted: ModelRequirements, cancel: threading.Event) -> LoadedModel:
         plan = wanted.plan
         old = self._loaded.get(plan.model_path)
         if old is not None:
@@ -225,7 +225,7 @@ class Scheduler:
         runner = await self._fit(wanted, plan, cancel)
         seconds = self._reactor.seconds() - started
         self._metrics.loaded(seconds)
-        loaded = Loaded(
+        loaded = LoadedModel(
             self._reactor,
             wanted.name,
             plan,
@@ -248,7 +248,7 @@ class Scheduler:
         )
         return loaded
 
-    async def _fit(self, wanted: Wanted, plan: LoadPlan, cancel: threading.Event) -> IRunner:
+    async def _fit(self, wanted: ModelRequirements, plan: LoadPlan, cancel: threading.Event) -> IRunner:
         """Load, and let other models make way while there is not enough memory."""
         main_gpu = plan.main_gpu if "main_gpu" in wanted.explicit else None
         second_try = False
@@ -273,16 +273,16 @@ class Scheduler:
             if cancel.is_set():
                 raise Cancelled
 
-    def _load_failed(self, wanted: Wanted, error: Exception) -> OllamaError:
+    def _load_failed(self, wanted: ModelRequirements, error: Exception) -> OllamaError:
         _log.error("loading {name} failed: {error}", name=wanted.name, error=str(error))
         self._metrics.load_failed()
         return OllamaError(500, str(error))
 
-    def _victim(self) -> Loaded:
+    def _victim(self) -> LoadedModel:
         """Who makes way: an idle model before a busy one, then the one kept for the shortest time."""
         return min(self._loaded.values(), key=lambda one: (not one.idle, one.keep_alive, one.expires_at))
 
-    async def _retire(self, loaded: Loaded, cancel: threading.Event | None = None) -> None:
+    async def _retire(self, loaded: LoadedModel, cancel: threading.Event | None = None) -> None:
         """Wait until ``loaded`` is idle, with no new requests for it, and unload it. With ``cancel``
         set meanwhile it stays, and Cancelled is raised."""
         loaded.retiring = True
@@ -295,7 +295,7 @@ class Scheduler:
                 raise Cancelled
         await self._unload(loaded)
 
-    def _became_idle(self, _loaded: Loaded) -> None:
+    def _became_idle(self, _loaded: LoadedModel) -> None:
         self._wake_watchers()
 
     def _wake_watchers(self) -> None:
@@ -303,17 +303,17 @@ class Scheduler:
         for watcher in watchers:
             watcher.callback(None)
 
-    def _expired(self, loaded: Loaded) -> None:
+    def _expired(self, loaded: LoadedModel) -> None:
         if loaded.idle and not loaded.retiring:
             self._start_unload(loaded)
 
-    def _start_unload(self, loaded: Loaded) -> None:
+    def _start_unload(self, loaded: LoadedModel) -> None:
         unloading = Deferred.fromCoroutine(self._unload(loaded))
         if not unloading.called:
             self._unloading.add(unloading)
             unloading.addBoth(lambda _: self._unloading.discard(unloading))
 
-    async def _unload(self, loaded: Loaded) -> None:
+    async def _unload(self, loaded: LoadedModel) -> None:
         if self._loaded.get(loaded.key) is not loaded:
             return
         loaded.retiring = True

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.interfaces import IBackend, IVocabulary, IVocabularyReader, LoadError
 

@@ -1,1 +1,1 @@
-"""The doors: parse a request, call the room that knows, stream the answer out."""
+"""HTTP and WebSocket endpoints: decode the request, call a service, stream the response."""

@@ -24,18 +24,18 @@ from ollama_tw.cloud.rewriting import compact_object, forwarded_headers, model_o
 from ollama_tw.dialects.anthropic.errors import error_object as anthropic_error
 from ollama_tw.dialects.openai.errors import error_object as openai_error
 from ollama_tw.errors import OllamaError
-from ollama_tw.http.app import Routes
-from ollama_tw.http.replies import send_bytes, send_json
-from ollama_tw.http.stream import NDJSON, Framing, ReplyStream, answer_through
+from ollama_tw.golang import json as gojson
+from ollama_tw.http.server.replies import send_bytes, send_json
+from ollama_tw.http.server.routing import Routes
+from ollama_tw.http.server.stream import NDJSON, Framing, ReplyStream, answer_through
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import Source, split_source
-from ollama_tw.wire import gojson
 
 _NDJSON = "application/x-ndjson"
 _EVENTS = "text/event-stream"
 
 
-class CloudDoor:
+class CloudRelay:
     """What the routes ask about each request for a model, before they look for it here."""
 
     def __init__(self, reactor: IReactorFromThreads, cloud: Cloud, policy: CloudPolicy) -> None:
@@ -157,7 +157,7 @@ def _framing(content_type: str, path: str) -> Framing:
 class CloudRoutes:
     """What the cloud does besides running models, and the models that are worth a try."""
 
-    def __init__(self, door: CloudDoor, policy: CloudPolicy, recommendations: Recommendations) -> None:
+    def __init__(self, door: CloudRelay, policy: CloudPolicy, recommendations: Recommendations) -> None:
         self._door = door
         self._policy = policy
         self._recommendations = recommendations

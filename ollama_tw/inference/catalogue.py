@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cannot_run
 from ollama_tw.cloud.stubs import Stub
-from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.errors import OllamaError
-from ollama_tw.inference.remote import Remote, Remotes
-from ollama_tw.library.gguf import GGUFError, Header
+from ollama_tw.gguf.reader import GGUFError, Header
+from ollama_tw.gguf.validation import check_sound
+from ollama_tw.inference.backend_models import BackendModels, Remote
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
 from ollama_tw.library.queries import capabilities
 from ollama_tw.library.rendering import Rendering
 from ollama_tw.library.show import model_capabilities, model_rendering
-from ollama_tw.library.soundness import check_sound
 from ollama_tw.library.store import ModelNotFound, Store
 
 
@@ -63,7 +63,7 @@ class Catalogue:
         self,
         store: Store,
         disk: WorkerPool,
-        remotes: Remotes | None = None,
+        remotes: BackendModels | None = None,
         go_template: bool | None = None,
         cloud: CloudPolicy = NO_CLOUD,
     ) -> None:

@@ -24,8 +24,8 @@ from ollama_tw.interfaces import (
     Usage,
 )
 from ollama_tw.metrics import Metrics
-from ollama_tw.prompt.stream_parser import Call, Content, Event, StreamParser, Thinking
-from ollama_tw.prompt.syntax import Syntax
+from ollama_tw.output.model_syntax import Syntax
+from ollama_tw.output.stream_parser import Call, Content, Event, StreamParser, Thinking
 from ollama_tw.wire.native import Record, ToolCall
 
 Emit = Callable[[Record], None]
@@ -52,7 +52,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Task:
+class CompletionTask:
     """A completion as plain values; the worker needs nothing else but the runner."""
 
     shape: Shape
@@ -85,7 +85,7 @@ class Task:
 
 
 def complete(
-    task: Task,
+    task: CompletionTask,
     runner: IRunner,
     emit: Emit | None,
     cancel: threading.Event,

@@ -11,14 +11,14 @@ from functools import partial
 import numpy as np
 
 from ollama_tw.cloud.stubs import Forwarding, Stub
-from ollama_tw.durations import parse_keep_alive
+from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
+from ollama_tw.golang.durations import parse_keep_alive
 from ollama_tw.inference.catalogue import Catalogue, not_found, not_pulled
 from ollama_tw.inference.planning import wanted
 from ollama_tw.interfaces import Embedding, IRunner, PromptTooLong, RunnerError
 from ollama_tw.metrics import Metrics
-from ollama_tw.settings import Settings
 from ollama_tw.wire.native import EmbeddingsRecord, EmbeddingsRequest, EmbedRecord, EmbedRequest
 from ollama_tw.wire.options import Options, resolve
 

@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from ollama_tw.engine.scheduler import Wanted
+from ollama_tw.config.settings import Settings
+from ollama_tw.engine.model_shape import model_shape
+from ollama_tw.engine.scheduler import ModelRequirements
 from ollama_tw.inference.catalogue import Entry
-from ollama_tw.inference.shape import model_shape
 from ollama_tw.interfaces import LoadPlan, Sampling
-from ollama_tw.settings import Settings
 from ollama_tw.wire.options import Options
 
 # Which option a request insists on by naming it, and the field of the plan that it becomes.
@@ -22,7 +22,7 @@ _PLAN_FIELDS = {
 _AUTOMATIC = {"num_gpu": -1, "num_thread": 0}
 
 
-def wanted(entry: Entry, options: Options, settings: Settings, keep_alive: int | None) -> Wanted:
+def wanted(entry: Entry, options: Options, settings: Settings, keep_alive: int | None) -> ModelRequirements:
     """What the scheduler is asked for. Source: ``spec/inference-api.md`` section 3.2."""
     model = entry.model
     plan = LoadPlan(
@@ -45,7 +45,7 @@ def wanted(entry: Entry, options: Options, settings: Settings, keep_alive: int |
         if option in options.given and getattr(options, option) != _AUTOMATIC.get(option)
     }
     shape = partial(model_shape, entry.header, (*plan.adapter_paths, *plan.projector_paths))
-    return Wanted(model.name.short, plan, frozenset(explicit), keep_alive, shape)
+    return ModelRequirements(model.name.short, plan, frozenset(explicit), keep_alive, shape)
 
 
 def sampling(options: Options) -> Sampling:

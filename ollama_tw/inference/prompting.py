@@ -23,10 +23,10 @@ from ollama_tw.prompt.conversation import (
     with_image_tags,
     without_past_thinking,
 )
-from ollama_tw.prompt.gotemplate import Template, parse
 from ollama_tw.prompt.history import IMAGE_TOKENS, cut_history, kept_tokens, middle_cut, too_long
-from ollama_tw.prompt.jinja import ChatTemplate
 from ollama_tw.prompt.think import Think
+from ollama_tw.templates.gotemplate import Template, parse
+from ollama_tw.templates.jinja import ChatTemplate
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Message
 from ollama_tw.wire.options import Options
 

@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ollama_tw.durations import parse_keep_alive
+from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
+from ollama_tw.golang.durations import parse_keep_alive
 from ollama_tw.inference.catalogue import Catalogue, Entry, not_pulled
 from ollama_tw.inference.planning import wanted
 from ollama_tw.interfaces import IReranker, IRunner, PromptTooLong, Ranking, RunnerError
-from ollama_tw.settings import Settings
 from ollama_tw.wire.options import resolve
 
 MOST_DOCUMENTS = 2048

@@ -12,11 +12,13 @@ from msgspec import UNSET
 from msgspec.structs import replace as changed
 
 from ollama_tw.cloud.stubs import Forwarding, Stub
-from ollama_tw.durations import parse_keep_alive
+from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
+from ollama_tw.golang.durations import parse_keep_alive
+from ollama_tw.grammar import grammar_for, limit_grammar
 from ollama_tw.inference.catalogue import Catalogue, Entry
-from ollama_tw.inference.completion import PLAIN, Emit, Task, complete
+from ollama_tw.inference.completion import PLAIN, CompletionTask, Emit, complete
 from ollama_tw.inference.planning import sampling, wanted
 from ollama_tw.inference.prompting import (
     PromptBuilder,
@@ -28,14 +30,12 @@ from ollama_tw.inference.prompting import (
 )
 from ollama_tw.inference.records import ChatShape, GenerateShape, Shape
 from ollama_tw.metrics import Metrics
-from ollama_tw.prompt.grammar import grammar_for, limit_grammar
-from ollama_tw.prompt.syntax import Syntax, from_chat_template, from_template
+from ollama_tw.output.model_syntax import Syntax, from_chat_template, from_template
+from ollama_tw.output.tool_choice import CALL_SYNTAX, call_schema
 from ollama_tw.prompt.think import Think, parse_think, settle_think
-from ollama_tw.prompt.tool_choice import CALL_SYNTAX, call_schema
-from ollama_tw.settings import Settings
+from ollama_tw.wire.dialect_extras import FREE, RequestExtras
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Record, Request
 from ollama_tw.wire.options import Options, resolve
-from ollama_tw.wire.steering import FREE, Steering
 
 _MOST_TOP_LOGPROBS = 20
 
@@ -59,7 +59,7 @@ class Completions:
     """Generate and chat, for every door. Both run ``emit`` on a worker thread for each record of a
     stream and return None, or return the one record there is; ``emit`` is None where the client wants
     one record. Setting ``cancel``, or cancelling, ends them. They raise :class:`OllamaError`.
-    ``steering`` is what a foreign dialect may ask for besides; another server's model hears of none of it.
+    ``extras`` is what a foreign dialect may ask for besides; another server's model hears of none of it.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class Completions:
         request: GenerateRequest,
         emit: Emit | None,
         cancel: threading.Event,
-        steering: Steering = FREE,
+        extras: RequestExtras = FREE,
     ) -> Record | None:
         """``/api/generate``."""
         started = time.monotonic_ns()
         keep_alive, think = _check(request)
         entry = await self._catalogue.find_anywhere(request.model)
         if isinstance(entry, Stub):
-            if steering.prompt_tokens:
+            if extras.prompt_tokens:
                 raise OllamaError(400, "tokens are no prompt for a model that another server runs")
             return await self._forwarding.generate(entry, request, emit)
         shape = GenerateShape(request.model)
@@ -104,18 +104,18 @@ class Completions:
             raise OllamaError(400, f"{entry.model.name.full} does not support insert")
         admitted = _admitted(request, entry, think, keep_alive, started)
         build: PromptBuilder | None = None
-        if steering.prompt_tokens:
-            build = token_prompt(steering.prompt_tokens)
+        if extras.prompt_tokens:
+            build = token_prompt(extras.prompt_tokens)
         elif request.prompt:
             build = generate_prompt(entry, request, admitted.options, think, admitted.shift)
-        return await self._run(request, admitted, shape, build, emit, cancel, steering)
+        return await self._run(request, admitted, shape, build, emit, cancel, extras)
 
     async def chat(
         self,
         request: ChatRequest,
         emit: Emit | None,
         cancel: threading.Event,
-        steering: Steering = FREE,
+        extras: RequestExtras = FREE,
     ) -> Record | None:
         """``/api/chat``."""
         started = time.monotonic_ns()
@@ -128,18 +128,18 @@ class Completions:
             return self._unload(entry, shape)
         if isinstance(entry, Stub):
             return await self._forwarding.chat(entry, request, emit)
-        if steering.drops_thinking and "thinking" not in entry.capabilities:
+        if extras.drops_thinking and "thinking" not in entry.capabilities:
             think = Think()
         think = _settled(think, entry, request)
         entry.require("completion", "chat")
         if request.tools and "tools" not in entry.capabilities:
             raise OllamaError(400, f"{entry.model.name.full} does not support tools")
-        if steering.must_call:
-            request = changed(request, format=call_schema(request.tools, steering.must_call))
+        if extras.must_call:
+            request = changed(request, format=call_schema(request.tools, extras.must_call))
         admitted = _admitted(request, entry, think, keep_alive, started)
         build = chat_prompt(entry, request, admitted.options, think, admitted.shift)
         builder = build if request.messages else None
-        return await self._run(request, admitted, shape, builder, emit, cancel, steering)
+        return await self._run(request, admitted, shape, builder, emit, cancel, extras)
 
     def _unload(self, entry: Entry | Stub, shape: Shape) -> Record:
         if isinstance(entry, Entry):
@@ -154,7 +154,7 @@ class Completions:
         build_prompt: PromptBuilder | None,
         emit: Emit | None,
         cancel: threading.Event,
-        steering: Steering,
+        extras: RequestExtras,
     ) -> Record | None:
         """Load the model; run the prompt, where there is one, on one of the model's threads."""
         entry, options = admitted.entry, admitted.options
@@ -162,8 +162,8 @@ class Completions:
         async with self._scheduler.lease(want, cancel) as lease:
             if build_prompt is None:
                 return shape.bare("load")
-            raw = bool(steering.prompt_tokens) or (isinstance(request, GenerateRequest) and request.raw)
-            task = Task(
+            raw = bool(extras.prompt_tokens) or (isinstance(request, GenerateRequest) and request.raw)
+            task = CompletionTask(
                 shape=shape,
                 build_prompt=build_prompt,
                 sampling=sampling(options),
@@ -171,7 +171,7 @@ class Completions:
                 limit=_limit(entry, options, raw),
                 started=admitted.started,
                 load_duration=time.monotonic_ns() - admitted.started,
-                syntax=PLAIN if raw else _syntax(entry, admitted.think, steering),
+                syntax=PLAIN if raw else _syntax(entry, admitted.think, extras),
                 tools=request.tools if isinstance(request, ChatRequest) else (),
                 build_grammar=partial(_grammar, request),
                 thinks_first=isinstance(request, ChatRequest),
@@ -182,7 +182,7 @@ class Completions:
                 # Ollama leaves the engine alone where that renders the chat.
                 ends_repetition=isinstance(request, GenerateRequest) or template_in_use(entry) is not None,
                 debug_only=request.debug_render_only,
-                logit_bias=steering.logit_bias,
+                logit_bias=extras.logit_bias,
             )
             return await lease.run(
                 partial(complete, task, emit=emit, cancel=cancel, metrics=self._metrics), cancel
@@ -227,14 +227,14 @@ def _limit(entry: Entry, options: Options, raw: bool) -> int:
     return options.num_predict
 
 
-def _syntax(entry: Entry, think: Think, steering: Steering) -> Syntax:
+def _syntax(entry: Entry, think: Think, extras: RequestExtras) -> Syntax:
     """What is told apart in the model's output; its thinking only where it was asked to think."""
     template = template_in_use(entry)
     if template is None:
         found = from_chat_template(entry.header.chat_template or "")
     else:
         found = from_template(template.tool_tag, *template.thinking_tags)
-    if steering.must_call:
+    if extras.must_call:
         found = Syntax(found.thinking, CALL_SYNTAX.calls, found.trim)
     return found if think.enabled else Syntax(None, found.calls, found.trim)
 

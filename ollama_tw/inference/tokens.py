@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace as changed
 
-from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry

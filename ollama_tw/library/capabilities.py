@@ -5,7 +5,7 @@ Pure. Source: ``spec/models-and-cli.md`` sections 5.1 and 5.2.
 
 from collections.abc import Iterable
 
-from ollama_tw.library.gguf import Header
+from ollama_tw.gguf.reader import Header
 from ollama_tw.library.manifests import ModelConfig
 from ollama_tw.library.rendering import PromptPath, Rendering, go_capabilities, jinja_capabilities
 from ollama_tw.library.template_scan import TemplateTraits

@@ -4,8 +4,8 @@ import threading
 from collections import OrderedDict
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.gguf.reader import GGUFError, Header, read_header
 from ollama_tw.library.blobs import BlobStore
-from ollama_tw.library.gguf import GGUFError, Header, read_header
 
 
 class HeaderCache:

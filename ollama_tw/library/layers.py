@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.golang import json as gojson
+from ollama_tw.golang.fmt import as_go_numbers, json_numbers
 from ollama_tw.library.blobs import MAX_TEXT_BYTES, BlobStore
 from ollama_tw.library.digests import digest_of
-from ollama_tw.library.gotext import as_go_numbers, json_numbers
 from ollama_tw.library.manifests import Layer
-from ollama_tw.wire import gojson
 from ollama_tw.wire.native import Message
 
 # The fields that Go writes even if they are empty.

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ollama_tw.library.blobs import make_directory, open_regular, sync_directory
+from ollama_tw.files import make_directory, open_regular, sync_directory
+from ollama_tw.golang import json as gojson
 from ollama_tw.library.digests import is_digest, parse_digest
 from ollama_tw.library.names import InvalidName, Name, name_from_parts
-from ollama_tw.wire import gojson
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _OCI_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"

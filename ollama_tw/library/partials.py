@@ -18,9 +18,10 @@ from pathlib import Path
 import msgspec
 
 from ollama_tw.errors import Cancelled
-from ollama_tw.library.blobs import BlobStore, open_regular, sync_directory
+from ollama_tw.files import open_regular, sync_directory
+from ollama_tw.golang import json as gojson
+from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import parse_digest
-from ollama_tw.wire import gojson
 
 _READ_SIZE = 1 << 20
 # How much of what is here already may be hashed on the way of one write.

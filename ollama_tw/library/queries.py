@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf import GGUFError, Header
+from ollama_tw.gguf.reader import GGUFError, Header
 from ollama_tw.library.model import Model
 from ollama_tw.library.show import TemplateScan, model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import Store

@@ -1,17 +1,17 @@
 """The replies of ``/api/show`` and ``/api/tags`` for one model.
 
 Source: ``spec/models-and-cli.md`` sections 5.1 and 5.2. Keys are in Ollama's order; the replies are
-plain data for :func:`ollama_tw.wire.gojson.encode`.
+plain data for :func:`ollama_tw.golang.json.encode`.
 """
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ollama_tw.gguf.reader import ArrayRef, Header, is_byte_array
+from ollama_tw.gguf.types import UNKNOWN_FILE_TYPE
+from ollama_tw.golang.fmt import json_numbers
 from ollama_tw.library.capabilities import listed_capabilities, show_capabilities
-from ollama_tw.library.ggml import UNKNOWN_FILE_TYPE
-from ollama_tw.library.gguf import ArrayRef, Header, is_byte_array
-from ollama_tw.library.gotext import json_numbers
 from ollama_tw.library.model import Model
 from ollama_tw.library.modelfile.description import modelfile_text, parameters_text
 from ollama_tw.library.rendering import PromptPath, Rendering, choose_rendering

@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.files import clear_disk_errors, open_regular
+from ollama_tw.gguf.reader import Header
 from ollama_tw.library import manifests
-from ollama_tw.library.blobs import BlobStore, clear_disk_errors, open_regular
-from ollama_tw.library.gguf import Header
+from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.headers import HeaderCache
+from ollama_tw.library.maintenance import Upkeep, prune, rename_old_blobs
 from ollama_tw.library.manifests import Manifest, ManifestError
 from ollama_tw.library.model import Model, assemble
 from ollama_tw.library.names import Name
-from ollama_tw.library.upkeep import Upkeep, prune, rename_old_blobs
 
 _LOG = logging.getLogger("ollama_tw.library")
 

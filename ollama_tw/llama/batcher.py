@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ollama_tw.interfaces import DoneReason, LoadPlan, RunnerError
 from ollama_tw.llama.context import Context, Rows
 from ollama_tw.llama.model import Model
-from ollama_tw.llama.run import Generated, Order, Run
+from ollama_tw.llama.run import Generated, Run, RunParams
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.slots import Slot, common_prefix, place
 from ollama_tw.llama.vision import Projector
@@ -77,7 +77,7 @@ class Batcher:
 
     # On any thread.
 
-    def submit(self, order: Order, sampler: Sampler) -> Run:
+    def submit(self, order: RunParams, sampler: Sampler) -> Run:
         """Queue a run of at least one prompt token; its tokens come out of :meth:`Run.tokens`."""
         run = Run(order, sampler, self._notify)
         with self._wake:

@@ -29,7 +29,7 @@ class ImageSpan:
 
 
 @dataclass(frozen=True)
-class Order:
+class RunParams:
     """What a run is to do. ``prompt``: the tokens to begin from, of which the last is never an image's;
     ``limit``: most tokens to generate; ``logprobs``: alternatives to tell for each token, None for
     none; ``shift`` and ``keep``: see :class:`~ollama_tw.interfaces.Job`; ``images``: those in the prompt."""
@@ -58,7 +58,7 @@ class Run:
     The run owns ``sampler`` from here on.
     """
 
-    def __init__(self, order: Order, sampler: Sampler, wake: Callable[[], None]) -> None:
+    def __init__(self, order: RunParams, sampler: Sampler, wake: Callable[[], None]) -> None:
         self.order = order
         self.prompt = list(order.prompt)
         self._images = {image.begin: image for image in order.images}

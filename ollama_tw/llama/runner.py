@@ -30,7 +30,7 @@ from ollama_tw.llama.embedder import Embedder
 from ollama_tw.llama.host import return_freed_memory
 from ollama_tw.llama.model import Model
 from ollama_tw.llama.native import NativeDevice, load_report
-from ollama_tw.llama.run import Generated, ImageSpan, Order
+from ollama_tw.llama.run import Generated, ImageSpan, RunParams
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.vision import Projector
 from ollama_tw.support.text import TextAssembler
@@ -128,7 +128,7 @@ class LlamaRunner:
         )
         # A shift could cut an image in two.
         shift = job.shift and not images
-        order = Order(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images)
+        order = RunParams(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images)
         run = self._batcher.submit(order, sampler)
         assembler = TextAssembler(job.stop)
         reason = None

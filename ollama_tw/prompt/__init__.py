@@ -1,1 +1,1 @@
-"""From messages to prompt text: templates and history. Pure: no I/O, no Twisted."""
+"""Conversations, and history cut to the context length. Pure: no I/O, no Twisted."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from msgspec import UNSET
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.prompt.budget import TemplateError
+from ollama_tw.templates.budget import TemplateError
 from ollama_tw.wire.native import Message
 
 IMAGE_TOKENS = 768

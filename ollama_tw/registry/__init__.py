@@ -1,1 +1,1 @@
-"""The distribution protocol's side of the house: signing in, pulling and pushing models."""
+"""The distribution protocol: pull and push models."""

@@ -3,10 +3,8 @@
 Source: ``spec/models-and-cli.md`` sections 3.5 and 3.7; ``spec/security.md`` on redirects.
 """
 
-import platform
 import re
-import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -15,20 +13,15 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.identity import auth
 from ollama_tw.library import manifests
 from ollama_tw.library.names import Name
-from ollama_tw.registry import auth
-from ollama_tw.registry.addresses import Zone
-from ollama_tw.registry.body import HELD, BodyReader, BodyTooLarge, read_all
-from ollama_tw.registry.explain import TransportError, explain
-from ollama_tw.registry.network import Network, origin_host, without_query
-from ollama_tw.registry.origin import Origin, origin_of
-
-PROTOCOL_VERSION = "0.12.0"
-"""The release of Ollama whose registry protocol this is; registries look at it in the user agent."""
-
-PATIENCE = 30.0
-"""Seconds without an answer, or without a byte of it, after which a server has stalled."""
+from ollama_tw.net.addresses import Zone
+from ollama_tw.net.body import HELD, BodyReader, BodyTooLarge, read_all
+from ollama_tw.net.explain import TransportError, explain
+from ollama_tw.net.network import Network, origin_host, without_query
+from ollama_tw.net.origin import Origin, origin_of
+from ollama_tw.net.user_agent import PATIENCE, USER_AGENT
 
 # A registry may work out a manifest while we wait.
 _MANIFEST_PATIENCE = 120.0
@@ -37,16 +30,6 @@ _MAX_WAIT = 60
 _MAX_ERROR = 4096
 _MAX_TOKEN = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-_ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "i686": "386"}
-_SYSTEM = "windows" if sys.platform == "win32" else sys.platform
-USER_AGENT = (
-    f"ollama/{PROTOCOL_VERSION} ({_ARCHITECTURES.get(platform.machine(), platform.machine())} {_SYSTEM})"
-    " Go/go1.26.0"
-)
-
-FindSigner = Callable[[], Awaitable[auth.Signer]]
-"""Reads the server's key; raises OllamaError."""
 
 Body = Callable[[], IBodyProducer]
 """Makes the body of a request, anew for each try."""
@@ -83,7 +66,7 @@ class Hop:
 class Session:
     """Requests about the model ``name`` at its registry, over HTTP where ``insecure``."""
 
-    def __init__(self, network: Network, signer: FindSigner, name: Name, insecure: bool) -> None:
+    def __init__(self, network: Network, signer: auth.FindSigner, name: Name, insecure: bool) -> None:
         self._network = network
         self._signer = signer
         self.clock = network.clock

@@ -16,15 +16,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH
 
+from ollama_tw.concurrency.deferreds import InDisk, Outcome, all_of, settled
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.library.blobs import BlobStore, clear_disk_errors
+from ollama_tw.files import clear_disk_errors
+from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import parse_digest
 from ollama_tw.library.partials import Part, Partial, PartSizes, WrongDigest
-from ollama_tw.registry.body import BodyReader
-from ollama_tw.registry.client import PATIENCE, Hop, Session, StatusError, broken
-from ollama_tw.registry.explain import TransportError
-from ollama_tw.registry.landing import Landing
-from ollama_tw.registry.waiting import InDisk, Outcome, all_of, settled
+from ollama_tw.net.body import BodyReader
+from ollama_tw.net.explain import TransportError
+from ollama_tw.net.user_agent import PATIENCE
+from ollama_tw.registry.client import Hop, Session, StatusError, broken
+from ollama_tw.registry.disk_writer import DiskWriter
 
 CONCURRENCY = 16
 TRIES = 6
@@ -142,7 +144,7 @@ class _Fetcher:
                 download.completed = lambda: download.total
                 return
             partial = await self._open()
-            landing = Landing(partial, self._in_disk, self._flushes, CONCURRENCY)
+            landing = DiskWriter(partial, self._in_disk, self._flushes, CONCURRENCY)
             try:
                 download.completed = lambda: partial.completed
                 short = download.digest[7:19]
@@ -193,7 +195,7 @@ class _Fetcher:
 
     # ----------------------------------------------------------------------------------- parts
 
-    async def _fetch(self, landing: Landing) -> None:
+    async def _fetch(self, landing: DiskWriter) -> None:
         waiting = iter([part for part in landing.partial.parts if not part.is_complete])
         first = next(waiting, None)
         if first is None:
@@ -210,21 +212,21 @@ class _Fetcher:
         except _RangeIgnored:
             await self._persist(lambda: self._whole(landing), lambda: landing.partial.completed)
 
-    async def _later(self, landing: Landing, waiting: Iterator[Part], ranges: Outcome[None]) -> None:
+    async def _later(self, landing: DiskWriter, waiting: Iterator[Part], ranges: Outcome[None]) -> None:
         await ranges.wait()
         part = next(waiting, None)
         if part is not None:
             await self._work(landing, part, waiting, ranges)
 
     async def _work(
-        self, landing: Landing, part: Part | None, waiting: Iterator[Part], ranges: Outcome[None]
+        self, landing: DiskWriter, part: Part | None, waiting: Iterator[Part], ranges: Outcome[None]
     ) -> None:
         """Download ``part``, and then whatever part nobody has begun."""
         while part is not None:
             await self._download_part(landing, part, ranges)
             part = next(waiting, None)
 
-    async def _download_part(self, landing: Landing, part: Part, ranges: Outcome[None]) -> None:
+    async def _download_part(self, landing: DiskWriter, part: Part, ranges: Outcome[None]) -> None:
         async def once() -> None:
             await self._ranged(landing, part, ranges)
 
@@ -250,7 +252,7 @@ class _Fetcher:
                 wait = max(error.wait, 2 ** (failures - 1))
             await deferLater(self._clock, wait)
 
-    async def _ranged(self, landing: Landing, part: Part, ranges: Outcome[None]) -> None:
+    async def _ranged(self, landing: DiskWriter, part: Part, ranges: Outcome[None]) -> None:
         """One request for the rest of ``part``."""
         start, end, total = part.position, part.end, landing.partial.total
         hop = await self._session.send("GET", self._url, {"Range": f"bytes={start}-{end - 1}"})
@@ -267,7 +269,7 @@ class _Fetcher:
         await self._copy(landing, hop, start, end)
         ranges.fire(None)
 
-    async def _whole(self, landing: Landing) -> None:
+    async def _whole(self, landing: DiskWriter) -> None:
         """One request for everything, from a server without ranges; what is here is written again."""
         hop = await self._session.send("GET", self._url)
         if hop.response.code != 200:
@@ -275,7 +277,7 @@ class _Fetcher:
         self._check_length(hop, landing.partial.total)
         await self._copy(landing, hop, 0, landing.partial.total)
 
-    async def _copy(self, landing: Landing, hop: Hop, position: int, end: int) -> None:
+    async def _copy(self, landing: DiskWriter, hop: Hop, position: int, end: int) -> None:
         """Write the body to its place, which ends at ``end``; what comes beyond it is not taken."""
         if hop.header("Content-Encoding").lower() not in ("", "identity"):
             self._session.drop(hop)

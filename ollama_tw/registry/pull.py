@@ -9,19 +9,20 @@ from typing import Any
 
 import msgspec
 
+from ollama_tw.concurrency.deferreds import InDisk, settled
 from ollama_tw.errors import OllamaError
+from ollama_tw.files import clear_disk_errors
+from ollama_tw.identity.auth import FindSigner
 from ollama_tw.library import manifests
-from ollama_tw.library.blobs import clear_disk_errors
 from ollama_tw.library.digests import is_digest
 from ollama_tw.library.manifests import Layer, Manifest, ManifestError
 from ollama_tw.library.names import Name
 from ollama_tw.library.partials import PartSizes
 from ollama_tw.library.store import Store
-from ollama_tw.registry.client import FindSigner, Session
+from ollama_tw.net.network import Network
+from ollama_tw.registry.client import Session
 from ollama_tw.registry.download import Download, Downloads
-from ollama_tw.registry.network import Network
 from ollama_tw.registry.progress import Report, layer_status, ticking
-from ollama_tw.registry.waiting import InDisk, settled
 
 
 class Pulls:

@@ -5,18 +5,19 @@ Source: ``spec/models-and-cli.md`` section 3.6.
 
 from io import BytesIO
 
+from ollama_tw.concurrency.deferreds import InDisk, settled
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.blobs import clear_disk_errors
+from ollama_tw.files import clear_disk_errors
+from ollama_tw.golang import json as gojson
+from ollama_tw.identity.auth import FindSigner
 from ollama_tw.library.manifests import MANIFEST_TYPE, Layer, Manifest
 from ollama_tw.library.names import InvalidName, Name, parse_name
 from ollama_tw.library.partials import PartSizes
 from ollama_tw.library.store import ModelNotFound, Store
-from ollama_tw.registry.client import FindSigner, Session
-from ollama_tw.registry.network import Network
+from ollama_tw.net.network import Network
+from ollama_tw.registry.client import Session
 from ollama_tw.registry.progress import Report, layer_status, ticking
 from ollama_tw.registry.upload import FileBody, Upload
-from ollama_tw.registry.waiting import InDisk, settled
-from ollama_tw.wire import gojson
 
 
 class Pushes:

@@ -15,15 +15,15 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from ollama_tw.concurrency.deferreds import InDisk, Outcome
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.manifests import Layer
 from ollama_tw.library.names import InvalidName, parse_name
 from ollama_tw.library.partials import Part, PartSizes, plan_parts
+from ollama_tw.net.explain import TransportError
 from ollama_tw.registry.client import Hop, Session, StatusError
 from ollama_tw.registry.download import CONCURRENCY, TRIES
-from ollama_tw.registry.explain import TransportError
-from ollama_tw.registry.waiting import InDisk, Outcome
 
 _CHUNK = 1 << 20
 _BINARY = "application/octet-stream"

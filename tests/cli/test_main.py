@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import click
 import pytest
 
-from ollama_tw import logs
 from ollama_tw.cli import main as module
 from ollama_tw.cli.command import Command
 from ollama_tw.cli.main import main
+from ollama_tw.config.settings import Settings
 from ollama_tw.errors import OllamaError
-from ollama_tw.settings import Settings
+from ollama_tw.process import logs
 
 
 @pytest.fixture(autouse=True)
@@ -102,14 +102,14 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings with which the daemon was run; it exits with 3."""
     calls: list[Settings] = []
-    daemon = types.ModuleType("ollama_tw.daemon")
+    daemon = types.ModuleType("ollama_tw.server.daemon")
 
     def run(settings: Settings, sockets: Sequence[socket.socket]) -> int:
         calls.append(settings)
         return 3
 
     daemon.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ollama_tw.daemon", daemon)
+    monkeypatch.setitem(sys.modules, "ollama_tw.server.daemon", daemon)
     monkeypatch.setattr(logs, "start", lambda settings: None)
     return calls
 

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from ollama_tw.client import ConnectionClosed, RequestError, aio, tx
 from tests.client.certificate import server_context
 from tests.http.fakes import tick
-from tests.http.test_websocket import WebSocketCase
+from tests.http.websocket.test_connection import WebSocketCase
 
 
 class AsyncioTests(WebSocketCase):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.servers import PLAIN_TEMPLATE, TEMPLATE, create, install_scripted_backend, server
-from tests.library.ggufs import write_gguf
+from tests.gguf.files import write_gguf
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 
 from ollama_tw.convert import convert_adapter, convert_model
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf import Header, read_header
+from ollama_tw.gguf.reader import Header, read_header
 from tests.convert.engine import converted, logits
 from tests.convert.reference import decoder_logits
 from tests.convert.sets import (

@@ -13,8 +13,8 @@ import pytest
 
 from ollama_tw.convert import convert_model
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf import Header, read_header
-from ollama_tw.library.soundness import check_sound
+from ollama_tw.gguf.reader import Header, read_header
+from ollama_tw.gguf.validation import check_sound
 from tests.convert.engine import converted
 from tests.convert.sets import write_safetensors, write_set
 from tests.llama.conftest import load

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ollama_tw.convert import convert_model
-from ollama_tw.library.gguf import read_header
-from ollama_tw.library.soundness import check_sound
+from ollama_tw.gguf.reader import read_header
+from ollama_tw.gguf.validation import check_sound
 from tests.convert.engine import converted, logits
 from tests.convert.reference import decoder_logits
 from tests.convert.sets import DECODER, byte_level_tokenizer, decoder_weights, write_set

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ollama_tw.convert import convert_adapter, convert_model
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf import read_header
+from ollama_tw.gguf.reader import read_header
 from tests.convert.engine import converted
 from tests.convert.pieces import sentencepiece_model
 from tests.convert.sets import DECODER, byte_level_tokenizer, decoder_weights, write_safetensors, write_set

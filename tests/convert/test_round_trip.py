@@ -7,7 +7,7 @@ import numpy as np
 from gguf.quants import dequantize
 
 from ollama_tw.convert import convert_model
-from ollama_tw.library.gguf import read_header
+from ollama_tw.gguf.reader import read_header
 from ollama_tw.llama.vocabulary_file import FileVocabulary
 from tests.convert.engine import converted, logits
 from tests.convert.sets import Array, write_set

@@ -8,8 +8,8 @@ from ollama_tw.dialects.anthropic.reply import Identity, MessageStream, whole_re
 from ollama_tw.dialects.anthropic.request import MessagesRequest, estimated_tokens, native_request
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode
+from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRecord, ChatRequest, Message, ToolCall, ToolCallFunction
-from ollama_tw.wire.steering import Steering
 
 IDENTITY = Identity("msg_1", "m")
 CALL = ToolCall("call_a", ToolCallFunction(0, "f", {"b": 1, "a": 2}))
@@ -97,9 +97,9 @@ TOOLS = [{"name": "f", "description": "d", "input_schema": {"type": "object"}}, 
     ],
 )
 def test_tools(choice: Any, shown: int, must_call: tuple[str, ...]) -> None:
-    native, steering = native_request(read(tools=TOOLS, tool_choice=choice))
+    native, extras = native_request(read(tools=TOOLS, tool_choice=choice))
     assert len(native.tools) == shown
-    assert steering == Steering(must_call=must_call, drops_thinking=True)
+    assert extras == RequestExtras(must_call=must_call, drops_thinking=True)
 
 
 def test_a_tool() -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ollama_tw.settings import VARIABLES
+from ollama_tw.config.settings import VARIABLES
 from tests.e2e.conftest import StartServer
 from tests.e2e.server import PATIENCE, ROOT, Server
 

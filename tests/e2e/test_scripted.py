@@ -10,7 +10,7 @@ import ollama
 import pytest
 
 from tests.e2e.server import ROOT, Server
-from tests.library.ggufs import write_gguf
+from tests.gguf.files import write_gguf
 from tests.tiny import GO_THINKING, GO_TOOLS, TOOLS
 
 PLUGINS = Path(__file__).parent / "plugins"

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ollama_tw.engine.scheduler import Lease, Scheduler, Wanted
+from ollama_tw.engine.scheduler import Lease, ModelRequirements, Scheduler
 from ollama_tw.interfaces import LoadPlan
 from ollama_tw.testing.fake import FakeBackend
 
@@ -67,16 +67,18 @@ def begin(coroutine: Awaitable[T]) -> Deferred[T]:
 
 def want(
     path: str, *, keep_alive: int | None = None, slots: int = 1, explicit: str = "", **plan: Any
-) -> Wanted:
+) -> ModelRequirements:
     """What a request for ``path`` needs; ``explicit`` names fields of the plan, with spaces between."""
     fields = {"context_length": 2048} | plan
-    return Wanted(path, LoadPlan(path, slots=slots, **fields), frozenset(explicit.split()), keep_alive)
+    return ModelRequirements(
+        path, LoadPlan(path, slots=slots, **fields), frozenset(explicit.split()), keep_alive
+    )
 
 
 class Request:
     """A request: it leases a model, and holds it until :meth:`end`."""
 
-    def __init__(self, scheduler: Scheduler, wanted: Wanted) -> None:
+    def __init__(self, scheduler: Scheduler, wanted: ModelRequirements) -> None:
         self._scheduler = scheduler
         self._wanted = wanted
         self.cancel_event = threading.Event()

@@ -2,8 +2,8 @@
 
 from twisted.internet.defer import CancelledError
 
-from ollama_tw.durations import FOREVER
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.golang.durations import FOREVER
 from tests.engine.harness import SECOND, SchedulerCase, StillPool
 
 

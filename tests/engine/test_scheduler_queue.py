@@ -5,8 +5,8 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from ollama_tw.durations import FOREVER
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.golang.durations import FOREVER
 from tests.engine.harness import SECOND, SchedulerCase, StillPool, begin
 
 

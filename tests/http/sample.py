@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
+from ollama_tw.config.settings import LOCAL_ORIGINS
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.http.app import Health, Routes
-from ollama_tw.http.guard import Guard, HostPolicy, OriginPolicy
-from ollama_tw.http.replies import read_json, send_empty, send_json
-from ollama_tw.settings import LOCAL_ORIGINS
+from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
+from ollama_tw.http.server.replies import read_json, send_empty, send_json
+from ollama_tw.http.server.routing import Health, Routes
 
 
 class Body(msgspec.Struct):

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import pytest
 
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.inference.completion import Prompt, Task, complete
+from ollama_tw.golang import json as gojson
+from ollama_tw.inference.completion import CompletionTask, Prompt, complete
 from ollama_tw.inference.records import ChatShape, GenerateShape
 from ollama_tw.interfaces import (
     Choice,
@@ -22,8 +23,7 @@ from ollama_tw.interfaces import (
     TokenLogprob,
     Usage,
 )
-from ollama_tw.prompt.syntax import Calls, Syntax, Thinking
-from ollama_tw.wire import gojson
+from ollama_tw.output.model_syntax import Calls, Syntax, Thinking
 
 USAGE = Usage(prompt_tokens=7, cached_tokens=3, prompt_duration=20, output_tokens=2, output_duration=30)
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -69,7 +69,7 @@ class ScriptedRunner:
         pass
 
 
-def task(**changes: Any) -> Task:
+def task(**changes: Any) -> CompletionTask:
     values: dict[str, Any] = {
         "shape": ChatShape("m"),
         "build_prompt": lambda runner: Prompt("PROMPT "),
@@ -79,16 +79,16 @@ def task(**changes: Any) -> Task:
         "started": 0,
         "load_duration": 5,
     }
-    return Task(**{**values, **changes})
+    return CompletionTask(**{**values, **changes})
 
 
-def streamed(one: Task, runner: ScriptedRunner) -> list[dict[str, Any]]:
+def streamed(one: CompletionTask, runner: ScriptedRunner) -> list[dict[str, Any]]:
     records: list[Any] = []
     assert complete(one, runner, records.append, threading.Event()) is None
     return [decoded(record) for record in records]
 
 
-def whole(one: Task, runner: ScriptedRunner) -> dict[str, Any]:
+def whole(one: CompletionTask, runner: ScriptedRunner) -> dict[str, Any]:
     return decoded(complete(one, runner, None, threading.Event()))
 
 

@@ -10,14 +10,14 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer_only
 
+from ollama_tw.config.settings import Settings
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.rerank import Reranking, RerankRequest
 from ollama_tw.interfaces import IRunner, Ranking, RunnerError
-from ollama_tw.settings import Settings
 from ollama_tw.testing.fake import FakeRunner
 from tests.engine.harness import begin
+from tests.gguf.files import METADATA, write_gguf
 from tests.inference.test_service import DiskPool, ServiceCase
-from tests.library.ggufs import METADATA, write_gguf
 from tests.llama.tiny_rankers import write_ranker
 
 

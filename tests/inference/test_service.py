@@ -12,19 +12,19 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred, execute
 from twisted.trial.unittest import SynchronousTestCase
 
+from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.golang import json as gojson
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.service import Completions
 from ollama_tw.library.create import create
 from ollama_tw.library.store import Store
-from ollama_tw.settings import Settings
 from ollama_tw.testing.fake import FakeBackend, words
-from ollama_tw.wire import gojson
 from ollama_tw.wire.models import CreateRequest
 from ollama_tw.wire.native import ChatRequest, GenerateRequest
 from tests.engine.harness import SECOND, FakeReactor, StillPool, begin
-from tests.library.ggufs import METADATA, write_gguf
+from tests.gguf.files import METADATA, write_gguf
 
 
 class DiskPool:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.blobs import BlobStore, open_regular
+from ollama_tw.files import open_regular
+from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import parse_digest
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"

@@ -19,8 +19,8 @@ from ollama_tw.library.digests import is_digest
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
+from tests.gguf.files import write_gguf
 from tests.library.create.fakes import FakeQuantizer
-from tests.library.ggufs import write_gguf
 
 STEPS = ("replace", "fsync", "unlink", "utime", "fchmod", "mkdir", "rmdir")
 

@@ -12,7 +12,7 @@ from ollama_tw.library.queries import capabilities, list_models, show_model
 from ollama_tw.library.store import Store
 from ollama_tw.library.template_scan import TemplateTraits
 from ollama_tw.wire.models import CreateRequest, ShowRequest
-from tests.library.ggufs import write_gguf
+from tests.gguf.files import write_gguf
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from ollama_tw.golang import json as gojson
 from ollama_tw.library.create import create
 from ollama_tw.library.manifests import manifest_path
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.show import model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import Store
-from ollama_tw.wire import gojson
 from ollama_tw.wire.models import CreateRequest
 from ollama_tw.wire.timestamps import rfc3339
-from tests.library.ggufs import METADATA, raw_gguf, text, write_gguf
+from tests.gguf.files import METADATA, raw_gguf, text, write_gguf
 
 JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools }}<think></think>"
 MODIFIED = 1_700_000_000_120_000_000

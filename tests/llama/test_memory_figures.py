@@ -8,9 +8,9 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from ollama_tw.engine.memory import Estimate, ModelShape, estimate
-from ollama_tw.inference.shape import model_shape
+from ollama_tw.engine.model_shape import model_shape
+from ollama_tw.gguf.reader import read_header
 from ollama_tw.interfaces import DoneReason, IActivity, Job, LoadPlan, Sampling
-from ollama_tw.library.gguf import read_header
 
 PLANS: tuple[dict[str, Any], ...] = (
     {},

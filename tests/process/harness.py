@@ -19,7 +19,7 @@ import msgspec
 from ollama_tw.library.create import create
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
-from tests.library.ggufs import write_gguf
+from tests.gguf.files import write_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.prompt.budget import TemplateError
 from ollama_tw.prompt.history import cut_history, kept_tokens, middle_cut, too_long
+from ollama_tw.templates.budget import TemplateError
 from ollama_tw.wire.native import Message
 
 

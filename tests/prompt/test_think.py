@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.prompt.gotemplate import parse
 from ollama_tw.prompt.think import Think, parse_think, settle_think
+from ollama_tw.templates.gotemplate import parse
 
 
 @pytest.mark.parametrize(

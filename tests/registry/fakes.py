@@ -16,13 +16,13 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from ollama_tw.engine.threads import WorkerPool
+from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.identity.auth import Signer
 from ollama_tw.library.names import Name
 from ollama_tw.library.partials import PartSizes
 from ollama_tw.library.store import Store
-from ollama_tw.registry.addresses import zone_of
-from ollama_tw.registry.auth import Signer
-from ollama_tw.registry.network import Network, Zones
+from ollama_tw.net.addresses import zone_of
+from ollama_tw.net.network import Network, Zones
 from ollama_tw.registry.pull import Pulls
 from ollama_tw.registry.push import Pushes
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.server import ROOT, Server
-from tests.library.ggufs import write_gguf
+from tests.gguf.files import write_gguf
 from tests.registry.fakes import CONFIG, OLLAMA, layer, manifest_of, sha256
 from tests.registry.gateway import QuietServer
 

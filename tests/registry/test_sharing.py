@@ -13,7 +13,7 @@ from twisted.web.server import NOT_DONE_YET
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.partials import Partial
 from ollama_tw.library.store import ModelNotFound
-from ollama_tw.registry import landing
+from ollama_tw.registry import disk_writer as landing
 from tests.registry.fakes import WEIGHTS, RegistryCase, serve, sha256
 
 BLOB = sha256(WEIGHTS).replace(":", "-")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.server import ROOT, Server
-from tests.library.ggufs import write_gguf
+from tests.gguf.files import write_gguf
 from tests.registry.authority import Authority
 from tests.registry.docker import BINARY, MISSING, DockerRegistry
 from tests.registry.fakes import MANIFEST

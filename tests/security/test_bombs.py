@@ -1,6 +1,6 @@
 """llama.cpp #26600, #25308: what is nested 60,000 levels deep crashed the process.
 
-Schemas and patterns one by one: ``tests/prompt/test_grammar_hostile.py``.
+Schemas and patterns one by one: ``tests/grammar/test_hostile.py``.
 """
 
 import json

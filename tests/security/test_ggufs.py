@@ -1,6 +1,6 @@
 """Hostile model files: CVE-2024-39720, -12055, -8063, CVE-2025-0312, -0315, -0317, CVE-2026-7482.
 
-Files that cannot be read: ``tests/library/test_gguf.py`` has the corpus; here it comes over HTTP. Files
+Files that cannot be read: ``tests/gguf/test_reader.py`` has the corpus; here it comes over HTTP. Files
 that can be read meet the real llama.cpp, in a process of its own.
 """
 
@@ -18,9 +18,9 @@ from ollama_tw.interfaces import LoadPlan, RunnerError
 from ollama_tw.llama.runner import LlamaRunner
 from tests.application import Application
 from tests.e2e.server import Reply, Server
-from tests.library.ggufs import raw_gguf, raw_tensor, text, write_gguf
-from tests.library.test_gguf import HOSTILE
-from tests.library.test_soundness import DEADLY
+from tests.gguf.files import raw_gguf, raw_tensor, text, write_gguf
+from tests.gguf.test_reader import HOSTILE
+from tests.gguf.test_validation import DEADLY
 from tests.security.llamas import METADATA, SHAPES, write_llama
 
 

@@ -1,7 +1,8 @@
 """Who may speak to the server at all.
 
 Request smuggling, slow-loris, the order of pipelined requests and floods of headers:
-``tests/http/test_channel.py`` has the corpus; every host and origin: ``tests/http/test_guard.py``.
+``tests/http/server/test_channel.py`` has the corpus; every host and origin:
+``tests/http/server/test_guard.py``.
 """
 
 from pathlib import Path

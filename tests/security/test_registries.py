@@ -21,11 +21,11 @@ from zope.interface import implementer
 
 import ollama_tw
 from ollama_tw.errors import OllamaError
+from ollama_tw.identity.auth import check_realm
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.partials import Partial, PartSizes, WrongDigest
-from ollama_tw.registry.addresses import Zone, may_lead_to, zone_of
-from ollama_tw.registry.auth import check_realm
-from ollama_tw.registry.origin import Origin
+from ollama_tw.net.addresses import Zone, may_lead_to, zone_of
+from ollama_tw.net.origin import Origin
 from tests.registry.fakes import (
     CONFIG,
     OLLAMA,
@@ -417,7 +417,7 @@ def test_one_place_builds_the_paths_of_blobs() -> None:
         if '"blobs"' in (text := path.read_text()) or 'f"sha256-' in text or "'sha256-" in text
     }
     # Start-up maintenance walks the directory by the names that it finds there.
-    assert builders == {"library/blobs.py", "library/upkeep.py"}
+    assert builders == {"library/blobs.py", "library/maintenance.py"}
 
 
 @given(st.text(max_size=80))

@@ -186,4 +186,4 @@ def test_only_one_place_makes_paths_of_blobs() -> None:
         if '"blobs"' in path.read_text()
     }
     # The second only lists what lies there when the server starts.
-    assert makers == {"library/blobs.py", "library/upkeep.py"}
+    assert makers == {"library/blobs.py", "library/maintenance.py"}

@@ -1,6 +1,6 @@
 """CVE-2024-34359, CVE-2026-5760: templates of a model file that reach out of the renderer.
 
-The whole corpus of gadgets: ``tests/prompt/test_jinja.py``; here they come with a model.
+The whole corpus of gadgets: ``tests/templates/test_jinja.py``; here they come with a model.
 """
 
 from pathlib import Path

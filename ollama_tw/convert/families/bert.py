@@ -5,7 +5,7 @@ import re
 from ollama_tw.convert.families.blueprint import Blueprint, Dimensions, Source, demand, dimensions, epsilon
 from ollama_tw.convert.families.pooling import MEAN, normalizes, pooling_type
 from ollama_tw.convert.weights import Slot
-from ollama_tw.library.gguf_writer import boolean, uint32
+from ollama_tw.gguf.writer import boolean, uint32
 
 # The pooler was trained for a task that embeddings have no part in.
 _IGNORED = re.compile(r"embeddings\.position_ids|pooler\..*")

@@ -8,7 +8,7 @@ from ollama_tw.convert.files import Document, SourceFiles, shown
 from ollama_tw.convert.safetensors import SourceTensor
 from ollama_tw.convert.weights import Slot
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import Encoded, NewTensor, float32, uint32
+from ollama_tw.gguf.writer import Encoded, NewTensor, float32, uint32
 
 # llama.cpp holds no more.
 _MAX_LAYERS = 512

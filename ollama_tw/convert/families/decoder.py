@@ -23,7 +23,7 @@ from ollama_tw.convert.families.rope import rope
 from ollama_tw.convert.files import Document
 from ollama_tw.convert.weights import Slot
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import uint32
+from ollama_tw.gguf.writer import uint32
 
 # A head that is tied to the embedding is no other tensor, even where it is saved as one.
 _IGNORED = re.compile(r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq|lm_head\.weight")

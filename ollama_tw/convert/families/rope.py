@@ -8,7 +8,7 @@ import numpy as np
 from ollama_tw.convert.files import Document, shown
 from ollama_tw.convert.weights import new_tensor
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import Encoded, NewTensor, float32, string, uint32
+from ollama_tw.gguf.writer import Encoded, NewTensor, float32, string, uint32
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from ollama_tw.convert.tokenizers.special import special_tokens
 from ollama_tw.convert.tokenizers.vocabulary import Vocabulary
 from ollama_tw.convert.tokenizers.wordpiece import read_vocabulary_text, read_wordpiece
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import Encoded
+from ollama_tw.gguf.writer import Encoded
 
 # tokenizer.json's name of the model, and who reads it.
 _READERS = {"BPE": read_bpe, "WordPiece": read_wordpiece}

@@ -8,7 +8,7 @@ from ollama_tw.convert.files import Document, SourceFiles
 from ollama_tw.convert.tokenizers.pre import pre_tokenizer_name
 from ollama_tw.convert.tokenizers.vocabulary import TokenType, Vocabulary, added_tokens, lay_out
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import boolean, string
+from ollama_tw.gguf.writer import boolean, string
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 # What no merge makes is a single character, which never competes with others.

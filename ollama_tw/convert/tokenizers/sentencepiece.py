@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ollama_tw.convert.files import Document, SourceFiles
 from ollama_tw.convert.tokenizers.vocabulary import Added, TokenType, Vocabulary, added_tokens
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import boolean
+from ollama_tw.gguf.writer import boolean
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_PIECES = 1 << 21

@@ -9,7 +9,7 @@ from typing import Any
 from ollama_tw.convert.files import Document, SourceFiles
 from ollama_tw.convert.tokenizers.vocabulary import Vocabulary
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import Encoded, boolean, string, uint32
+from ollama_tw.gguf.writer import Encoded, boolean, string, uint32
 
 _KEYS = {
     "bos": "bos",

@@ -7,7 +7,7 @@ from typing import Any
 
 from ollama_tw.convert.files import Document, SourceFiles
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import Encoded, float32s, int32s, string, strings
+from ollama_tw.gguf.writer import Encoded, float32s, int32s, string, strings
 
 _MAX_TOKENS = 1 << 21
 

@@ -5,7 +5,7 @@ from typing import Any
 from ollama_tw.convert.files import Document, SourceFiles
 from ollama_tw.convert.tokenizers.vocabulary import TokenType, Vocabulary, added_tokens, lay_out
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.gguf_writer import Encoded, boolean, string
+from ollama_tw.gguf.writer import Encoded, boolean, string
 
 _CONTINUED = "##"
 # What llama.cpp puts before a word, so that its beginning is told from its inside.

@@ -6,7 +6,7 @@ Source: ``spec/inference-api.md`` sections 7.3 and 7.4.
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tw.wire import gojson
+from ollama_tw.golang import json as gojson
 from ollama_tw.wire.native import ChatRecord, ToolCall
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}

@@ -11,9 +11,9 @@ from msgspec import UNSET
 
 from ollama_tw.dialects.anthropic.blocks import native_messages, system_text
 from ollama_tw.errors import OllamaError
-from ollama_tw.wire import gojson
+from ollama_tw.golang import json as gojson
+from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRequest, Message
-from ollama_tw.wire.steering import Steering
 
 GO_TYPE = "anthropic.MessagesRequest"
 
@@ -65,7 +65,7 @@ class MessagesRequest(msgspec.Struct, kw_only=True):
     options: dict[str, Any] = {}
 
 
-def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple[ChatRequest, Steering]:
+def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple[ChatRequest, RequestExtras]:
     """The native request, and what steers it. ``counting``: no answer is wanted, nor a length for it.
 
     Raises :class:`OllamaError` 400.
@@ -92,7 +92,7 @@ def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple
         think=_think(request),
         format=UNSET,
     )
-    return chat, Steering(must_call=must_call, drops_thinking=True)
+    return chat, RequestExtras(must_call=must_call, drops_thinking=True)
 
 
 def _messages(request: MessagesRequest) -> list[Message]:

@@ -25,8 +25,8 @@ from ollama_tw.dialects.openai.parameters import (
 from ollama_tw.dialects.openai.tools import call_object, checked_tools, chosen_tools
 from ollama_tw.dialects.openai.usage import usage
 from ollama_tw.errors import OllamaError
+from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRecord, ChatRequest, Logprob, ToolCall
-from ollama_tw.wire.steering import Steering
 
 GO_TYPE = "openai.ChatCompletionRequest"
 FINGERPRINT = "fp_ollama"
@@ -60,7 +60,7 @@ class ChatCompletionRequest(msgspec.Struct, kw_only=True):
     debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
 
-def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], Steering]:
+def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], RequestExtras]:
     """One native request for each answer that is wanted, and what steers them all.
 
     Raises :class:`OllamaError` 400.
@@ -98,7 +98,7 @@ def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], 
         )
         for number in range(choices(request.n))
     ]
-    return requests, Steering(must_call=must_call, logit_bias=logit_bias(request.logit_bias))
+    return requests, RequestExtras(must_call=must_call, logit_bias=logit_bias(request.logit_bias))
 
 
 def _limit(request: ChatCompletionRequest) -> int | None:

@@ -21,8 +21,8 @@ from ollama_tw.dialects.openai.parameters import (
 )
 from ollama_tw.dialects.openai.usage import NO_USAGE, usage
 from ollama_tw.errors import OllamaError
+from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import GenerateRecord, GenerateRequest, Logprob
-from ollama_tw.wire.steering import Steering
 
 GO_TYPE = "openai.CompletionRequest"
 
@@ -50,7 +50,7 @@ class CompletionRequest(msgspec.Struct, kw_only=True):
     debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
 
-def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateRequest, Steering]]]:
+def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateRequest, RequestExtras]]]:
     """For each prompt the native request of every answer that is wanted, with what steers it.
 
     Raises :class:`OllamaError` 400.
@@ -76,7 +76,7 @@ def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateReque
     if len(prompts) * wanted > MOST_CHOICES:
         raise OllamaError(400, f'"n" answers to each "prompt" must not be more than {MOST_CHOICES} in all')
 
-    def native(prompt: str | tuple[int, ...], number: int) -> tuple[GenerateRequest, Steering]:
+    def native(prompt: str | tuple[int, ...], number: int) -> tuple[GenerateRequest, RequestExtras]:
         generate = GenerateRequest(
             model=request.model,
             prompt=prompt if isinstance(prompt, str) else "",
@@ -86,7 +86,9 @@ def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateReque
             top_logprobs=max(request.logprobs, 0),
             debug_render_only=request.debug_render_only,
         )
-        return generate, Steering(logit_bias=bias, prompt_tokens=() if isinstance(prompt, str) else prompt)
+        return generate, RequestExtras(
+            logit_bias=bias, prompt_tokens=() if isinstance(prompt, str) else prompt
+        )
 
     return [[native(prompt, number) for number in range(wanted)] for prompt in prompts]
 

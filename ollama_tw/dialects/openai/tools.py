@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.wire import gojson
+from ollama_tw.golang import json as gojson
 from ollama_tw.wire.native import ToolCall
 
 _MOST_TOOLS = 1024

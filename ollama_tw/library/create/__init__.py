@@ -3,8 +3,7 @@
 Source: ``spec/models-and-cli.md`` sections 4.1 to 4.9.
 """
 
-from ollama_tw.library.create.flow import create
-from ollama_tw.library.create.makers import (
+from ollama_tw.library.create.dependencies import (
     ConvertAdapter,
     ConvertModel,
     Makers,
@@ -12,6 +11,7 @@ from ollama_tw.library.create.makers import (
     Quantize,
     Write,
 )
+from ollama_tw.library.create.pipeline import create
 from ollama_tw.library.create.request import base_name, missing_base, target_name, validate
 
 __all__ = [

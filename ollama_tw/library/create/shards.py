@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.create.makers import Write
-from ollama_tw.library.gguf import GGUFError, Header
-from ollama_tw.library.gguf_copy import copied_metadata, copy_gguf
+from ollama_tw.gguf.copy import copied_metadata, copy_gguf
+from ollama_tw.gguf.reader import GGUFError, Header
+from ollama_tw.library.create.dependencies import Write
 
 _NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.ASCII | re.DOTALL)
 _KEYS = "split."

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.gguf.reader import GGUFError, Header, is_gguf
+from ollama_tw.gguf.validation import check_sound
 from ollama_tw.library import manifests
-from ollama_tw.library.create.making import Making, Record
+from ollama_tw.library.create.job import Making, Record
 from ollama_tw.library.create.request import file_type
 from ollama_tw.library.create.shards import is_shard, merge, ordered_shards
 from ollama_tw.library.digests import parse_digest
-from ollama_tw.library.gguf import GGUFError, Header, is_gguf
 from ollama_tw.library.layers import encode_params
 from ollama_tw.library.names import Name
-from ollama_tw.library.soundness import check_sound
 from ollama_tw.library.store import ModelNotFound
 
 _KIND_TYPES = {

@@ -12,7 +12,7 @@ Pure. Source: ``spec/models-and-cli.md`` section 5.2.
 from collections.abc import Mapping
 from typing import Any
 
-from ollama_tw.library.gotext import format_literal, format_value
+from ollama_tw.golang.fmt import format_literal, format_value
 from ollama_tw.library.model import Model
 from ollama_tw.library.modelfile.values import quote, quote_loosely
 from ollama_tw.library.template_scan import DEFAULT_TEMPLATE

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.gguf.files import write_gguf
 from tests.library.create.making import Workshop
-from tests.library.ggufs import write_gguf
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.library.create import create
 from ollama_tw.wire.models import CreateRequest
+from tests.gguf.files import write_gguf
 from tests.library.create.fakes import FakeConverter, FakeQuantizer
 from tests.library.create.making import Workshop
-from tests.library.ggufs import write_gguf
 
 ONLY = (500, "quantization is only supported for F16, BF16 and F32 models")
 

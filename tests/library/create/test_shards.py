@@ -8,9 +8,9 @@ import numpy
 import pytest
 
 from ollama_tw.errors import Cancelled
-from ollama_tw.library.gguf import read_header
+from ollama_tw.gguf.reader import read_header
+from tests.gguf.files import write_gguf
 from tests.library.create.making import Workshop
-from tests.library.ggufs import write_gguf
 
 NAMES = ("m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf")
 

@@ -11,9 +11,9 @@ import pytest
 
 from ollama_tw.errors import Cancelled
 from ollama_tw.library.names import parse_name
+from tests.gguf.files import METADATA, write_gguf
 from tests.library.create.fakes import FakeConverter, Known
 from tests.library.create.making import Workshop
-from tests.library.ggufs import METADATA, write_gguf
 
 CLIP = {"clip.has_vision_encoder": True}
 

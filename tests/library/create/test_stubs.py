@@ -6,8 +6,8 @@ import pytest
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.create.stubs import normal_host
+from tests.gguf.files import write_gguf
 from tests.library.create.making import Workshop
-from tests.library.ggufs import write_gguf
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from ollama_tw.dialects.openai.parameters import Reasoning, given, think_value
 from ollama_tw.dialects.openai.responses.input import native_messages
 from ollama_tw.dialects.openai.tools import checked_tools, chosen_tools
 from ollama_tw.errors import OllamaError
+from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRequest, Message
-from ollama_tw.wire.steering import Steering
 
 GO_TYPE = "openai.ResponsesRequest"
 
@@ -34,7 +34,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     options: dict[str, Any] = {}
 
 
-def native_request(request: ResponsesRequest) -> tuple[ChatRequest, Steering]:
+def native_request(request: ResponsesRequest) -> tuple[ChatRequest, RequestExtras]:
     """The native request, and what steers it. Raises :class:`OllamaError` 400."""
     system = [Message("system", request.instructions)] if request.instructions else []
     tools, must_call = chosen_tools(checked_tools(_flat_tools(request.tools)), request.tool_choice)
@@ -56,7 +56,7 @@ def native_request(request: ResponsesRequest) -> tuple[ChatRequest, Steering]:
         format=_format(request),
         think=think_value(effort),
     )
-    return chat, Steering(must_call=must_call)
+    return chat, RequestExtras(must_call=must_call)
 
 
 def _format(request: ResponsesRequest) -> Any:

@@ -1,0 +1,1 @@
+"""Settings of the server: environment variables, twistd options, host parsing."""

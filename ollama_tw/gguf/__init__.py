@@ -1,0 +1,1 @@
+"""GGUF files: reader, writer, tensor types, validation. Blocking, without Twisted."""

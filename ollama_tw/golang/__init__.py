@@ -1,0 +1,1 @@
+"""Go's text forms: durations, JSON, quoting, shortest floats. Pure."""

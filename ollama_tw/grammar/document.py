@@ -1,0 +1,351 @@
+"""A JSON Schema document: its limits, its references, and several schemas made into one."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.grammar.tokens import json_text
+
+MAX_DEPTH = 128
+"""Containers in one another; a schema in ``properties`` takes two."""
+MAX_NODES = 20_000
+MAX_TEXT = 512 * 1024
+"""Characters in all names and strings together."""
+MAX_WORK = 50_000
+"""Subschemas looked at, after references and allOf have been worked in, and the characters of
+patterns and of the names that additional properties must not have."""
+MAX_BRANCHES = 256
+MAX_NESTED_PARTS = 64
+"""Schemas in one another that are made into one: allOf in allOf, reference behind reference."""
+
+Flat = dict[str, Any]
+"""A schema without ``$ref``, ``allOf`` and ``const``, with the keywords of :data:`_CHECKS` alone;
+``type`` is a tuple."""
+
+TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+
+# Keywords that constrain a value and that no grammar of ours can enforce, with the values of them
+# that constrain nothing.
+_REFUSED: dict[str, tuple[object, ...]] = {
+    "$dynamicRef": (),
+    "$recursiveRef": (),
+    "contains": (),
+    "dependencies": ({},),
+    "dependentRequired": ({},),
+    "dependentSchemas": ({},),
+    "else": (),
+    "if": (),
+    "maxContains": (),
+    "maxProperties": (),
+    "minContains": (),
+    "minProperties": (0,),
+    "multipleOf": (),
+    "not": (),
+    "patternProperties": ({},),
+    "propertyNames": (True, {}),
+    "then": (),
+    "unevaluatedItems": (False, True, {}),
+    "unevaluatedProperties": (False, True, {}),
+    "uniqueItems": (False,),
+}
+
+
+class Unsatisfiable(OllamaError):
+    """No value can satisfy the schema; a branch of anyOf that says so is left out."""
+
+
+def refuse(where: str, reason: str) -> OllamaError:
+    """The error for a schema that cannot be enforced, with the place as a JSON pointer."""
+    return OllamaError(400, f"invalid format: schema at {_short(where)}: {reason}")
+
+
+def unsatisfiable(where: str) -> Unsatisfiable:
+    return Unsatisfiable(400, f"invalid format: schema at {_short(where)}: no value can satisfy it")
+
+
+def _short(where: str) -> str:
+    return where if len(where) <= 200 else where[:200] + "..."
+
+
+def check_size(value: object) -> None:
+    """Raise :class:`OllamaError` 400 if ``value`` is too deep or too large to be a schema."""
+    nodes = text = 0
+    waiting: list[tuple[object, int]] = [(value, 1)]
+    while waiting:
+        node, depth = waiting.pop()
+        nodes += 1
+        if depth > MAX_DEPTH:
+            raise OllamaError(400, f"invalid format: nested deeper than {MAX_DEPTH} levels")
+        if isinstance(node, Mapping):
+            text += sum(len(name) for name in node if isinstance(name, str))
+            waiting.extend((member, depth + 1) for member in node.values())
+        elif isinstance(node, list | tuple):
+            waiting.extend((item, depth + 1) for item in node)
+        elif isinstance(node, str):
+            text += len(node)
+        if nodes > MAX_NODES or text > MAX_TEXT:
+            raise OllamaError(400, "invalid format: the schema is too large")
+
+
+def _is_count(value: object) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value >= 0
+        and (isinstance(value, int) or value.is_integer())
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+
+
+def _is_schema(value: object) -> bool:
+    return isinstance(value, Mapping | bool)
+
+
+def _is_schemas(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_schema(item) for item in value)
+
+
+def _is_schema_map(value: object) -> bool:
+    return isinstance(value, Mapping) and all(_is_schema(item) for item in value.values())
+
+
+_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "additionalProperties": (_is_schema, "a schema"),
+    "anyOf": (_is_schemas, "a list of schemas"),
+    "enum": (lambda value: isinstance(value, list), "a list"),
+    "exclusiveMaximum": (_is_number, "a number"),
+    "exclusiveMinimum": (_is_number, "a number"),
+    "format": (_is_text, "a string"),
+    "items": (_is_schema, "a schema"),
+    "maxItems": (_is_count, "a non-negative integer"),
+    "maxLength": (_is_count, "a non-negative integer"),
+    "maximum": (_is_number, "a number"),
+    "minItems": (_is_count, "a non-negative integer"),
+    "minLength": (_is_count, "a non-negative integer"),
+    "minimum": (_is_number, "a number"),
+    "oneOf": (_is_schemas, "a list of schemas"),
+    "pattern": (_is_text, "a string"),
+    "prefixItems": (_is_schemas, "a list of schemas"),
+    "properties": (_is_schema_map, "an object of schemas"),
+    "required": (_is_texts, "a list of strings"),
+    "type": (_is_texts, "a type name or a list of them"),
+}
+
+
+class Document:
+    """One schema document. All methods raise :class:`OllamaError` 400 for what cannot be enforced."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        check_size(root)
+        self._root = root
+        self._work = 0
+
+    def spend(self, work: int) -> None:
+        """Count subschemas looked at, so that references cannot multiply them without end."""
+        self._work += work
+        if self._work > MAX_WORK:
+            raise OllamaError(400, "invalid format: the schema is too complex")
+
+    def resolve(self, reference: object, where: str) -> object:
+        """What a local reference points at: ``#`` or ``#`` and a JSON pointer."""
+        if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+            raise refuse(
+                where, f"$ref {json_text(reference)[:200]} is not supported, only local ones (#/...) are"
+            )
+        target: object = self._root
+        for part in unquote(reference).split("/")[1:]:
+            name = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(target, Mapping) and name in target:
+                target = target[name]
+            elif isinstance(target, list) and name.isdecimal() and len(name) < 7 and int(name) < len(target):
+                target = target[int(name)]
+            else:
+                raise refuse(where, f"$ref {json_text(reference)[:200]} points at nothing")
+        return target
+
+    def flatten(
+        self, schema: object, where: str, opened: frozenset[str] = frozenset(), depth: int = 0
+    ) -> Flat:
+        """``schema`` with its references and its allOf worked in.
+
+        Raises :class:`Unsatisfiable` where the parts exclude each other; False is such a schema.
+        """
+        if depth > MAX_NESTED_PARTS:
+            raise refuse(where, f"allOf and $ref are nested deeper than {MAX_NESTED_PARTS} levels")
+        if schema is True:
+            return {}
+        if schema is False:
+            raise unsatisfiable(where)
+        if not isinstance(schema, Mapping):
+            raise refuse(where, "a schema is an object, true or false")
+        flat = self._own_keywords(schema, where)
+        self.spend(1 + len(flat.get("properties", ())) + len(flat.get("enum", ())))
+        reference = schema.get("$ref")
+        if reference is not None:
+            target = self.resolve(reference, where)
+            if reference in opened:
+                raise refuse(where, f"$ref {json_text(reference)[:200]} leads back to itself")
+            flat = merge(self.flatten(target, where, opened | {reference}, depth + 1), flat, where)
+        parts = schema.get("allOf", [])
+        if not isinstance(parts, list):
+            raise refuse(where, "allOf must be a list of schemas")
+        for number, part in enumerate(parts):
+            flat = merge(flat, self.flatten(part, f"{where}/allOf/{number}", opened, depth + 1), where)
+        return flat
+
+    def _own_keywords(self, schema: Mapping[str, Any], where: str) -> Flat:
+        for keyword, harmless in _REFUSED.items():
+            if keyword in schema and not any(same(schema[keyword], value) for value in harmless):
+                raise refuse(where, f"keyword {keyword} is not supported")
+        flat = {keyword: schema[keyword] for keyword in _CHECKS if keyword in schema}
+        if isinstance(flat.get("type"), str):
+            flat["type"] = (flat["type"],)
+        if isinstance(flat.get("items"), list):
+            flat["prefixItems"] = flat.pop("items")
+            if "additionalItems" in schema:
+                flat["items"] = schema["additionalItems"]
+            if not flat["prefixItems"]:
+                del flat["prefixItems"]
+        for keyword, value in flat.items():
+            fits, expected = _CHECKS[keyword]
+            if not fits(value):
+                raise refuse(where, f"{keyword} must be {expected}")
+        for name in flat.get("type", ()):
+            if name not in TYPES:
+                raise refuse(where, f"type {json_text(name)[:200]} is not known")
+        if "type" in flat:
+            flat["type"] = tuple(flat["type"])
+        if "const" in schema:
+            constant = {"enum": [schema["const"]]}
+            flat = merge(flat, constant, where)
+        return flat
+
+
+def merge(one: Flat, two: Flat, where: str) -> Flat:
+    """The schema that demands what both demand."""
+    if not one or not two:
+        return one or two
+    both = {**one, **two}
+    for keyword in one.keys() & two.keys():
+        if keyword == "oneOf" or not same(one[keyword], two[keyword]):
+            both[keyword] = _merged(keyword, one[keyword], two[keyword], where)
+    if {"properties", "additionalProperties", "required"} & both.keys():
+        _merge_objects(one, two, both)
+    if ("prefixItems" in one and "items" in two) or ("items" in one and "prefixItems" in two):
+        raise refuse(where, "prefixItems and items of several schemas cannot be merged")
+    return both
+
+
+def _merged(keyword: str, one: Any, two: Any, where: str) -> object:
+    match keyword:
+        case "type":
+            return _common_types(one, two, where)
+        case "enum":
+            others = {canonical(value) for value in two}
+            common = [value for value in one if canonical(value) in others]
+            if not common:
+                raise unsatisfiable(where)
+            return common
+        case "minimum" | "exclusiveMinimum" | "minLength" | "minItems":
+            return max(one, two)
+        case "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems":
+            return min(one, two)
+        case "items" | "additionalProperties":
+            return _all_of(one, two)
+        case "anyOf":
+            if len(one) * len(two) > MAX_BRANCHES:
+                raise refuse(where, f"anyOf with more than {MAX_BRANCHES} combinations")
+            return [_all_of(first, second) for first in one for second in two]
+        case "properties" | "required":
+            return None
+        case _:
+            raise refuse(where, f"{keyword} of several schemas cannot be merged")
+
+
+def _common_types(one: tuple[str, ...], two: tuple[str, ...], where: str) -> tuple[str, ...]:
+    common = [name for name in TYPES if _includes(one, name) and _includes(two, name)]
+    if not common:
+        raise unsatisfiable(where)
+    return tuple(common)
+
+
+def _includes(types: tuple[str, ...], name: str) -> bool:
+    return name in types or (name == "integer" and "number" in types)
+
+
+def _merge_objects(one: Flat, two: Flat, both: Flat) -> None:
+    properties: dict[str, object] = {}
+    for name in (*one.get("properties", ()), *two.get("properties", ())):
+        if name not in properties:
+            properties[name] = _all_of(_property(one, name), _property(two, name))
+    if "properties" in one or "properties" in two:
+        both["properties"] = properties
+    if "required" in both:
+        both["required"] = list(dict.fromkeys([*one.get("required", ()), *two.get("required", ())]))
+
+
+def _property(flat: Flat, name: str) -> object:
+    return flat.get("properties", {}).get(name, flat.get("additionalProperties", True))
+
+
+def _all_of(one: object, two: object) -> object:
+    if one is True or same(one, two):
+        return two
+    if two is True:
+        return one
+    # A list that grows stays one level deep, however many schemas are merged.
+    parts = one["allOf"] if isinstance(one, Mapping) and one.keys() == {"allOf"} else [one]
+    return {"allOf": [*parts, two]}
+
+
+def canonical(value: object) -> Hashable:
+    """A key that two JSON values share if they are equal: 1 is 1.0, and true is not 1."""
+    match value:
+        case bool():
+            return ("boolean", value)
+        case Mapping():
+            return frozenset((name, canonical(member)) for name, member in value.items())
+        case list() | tuple():
+            return tuple(canonical(item) for item in value)
+        case int() | float() | str() | None:
+            return value
+        case _:
+            raise OllamaError(400, "invalid format: a value is not JSON")
+
+
+def same(one: object, two: object) -> bool:
+    """Equality of JSON values."""
+    return canonical(one) == canonical(two)
+
+
+def type_of(value: object) -> str:
+    """The JSON type of a value; a number without a fraction is an integer."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case int() | float():
+            return "integer" if value == value // 1 else "number"
+        case Mapping():
+            return "object"
+        case _:
+            return "array"
+
+
+def is_of_type(value: object, types: tuple[str, ...]) -> bool:
+    return _includes(types, type_of(value))

@@ -1,0 +1,180 @@
+"""The tokens of JSON as grammar: white space, characters of strings, literals, any value.
+
+What a model may write is narrower than JSON: white space and digits are bounded, for a small
+model under a grammar that lets it go on otherwise fills its reply with them.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.grammar.gbnf import (
+    EMPTY,
+    Chars,
+    Choice,
+    Literal,
+    Node,
+    Ref,
+    Repeat,
+    RuleBook,
+    Seq,
+    chars,
+    choice,
+    complement,
+    normalised,
+    optional,
+    seq,
+)
+
+INTEGER_DIGITS = 18
+FRACTION_DIGITS = 20
+
+DIGIT = chars("09")
+NON_ZERO = chars("19")
+_HEX = chars("09afAF")
+
+SURROGATES = (0xD800, 0xDFFF)
+
+# What stands in a JSON string only behind a backslash, and how it is written there.
+_SHORT_ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
+_ESCAPED = {code: f"\\u{code:04x}" for code in range(0x20)} | _SHORT_ESCAPES
+
+_PLAIN = complement([(0, 0x1F), (0x22, 0x22), (0x5C, 0x5C), SURROGATES])
+
+# The escapes of one code point; those of surrogates would stand for half a character.
+_ESCAPE = Seq(
+    (
+        Literal("\\"),
+        Choice(
+            (
+                Chars(tuple((ord(mark), ord(mark)) for mark in '"\\/bfnrt')),
+                Seq(
+                    (
+                        Literal("u"),
+                        Choice(
+                            (
+                                Seq((chars("09acefACEF"), Repeat(_HEX, 3, 3))),
+                                Seq((chars("ddDD"), chars("07"), Repeat(_HEX, 2, 2))),
+                            )
+                        ),
+                    )
+                ),
+            )
+        ),
+    )
+)
+
+
+class Tokens:
+    """The rules of JSON's tokens in one rule book, made when they are first asked for."""
+
+    def __init__(self, book: RuleBook) -> None:
+        self.book = book
+        self._value: Ref | None = None
+
+    def space(self) -> Ref:
+        """Nothing, a blank, or a line break with its indentation."""
+        indented = seq("\n", Repeat(chars("  \t\t"), 0, 20))
+        return self.book.rule(choice([EMPTY, Literal(" "), indented]), "ws")
+
+    def character(self) -> Ref:
+        """One code point of a string, plain or escaped."""
+        return self.book.rule(Choice((Chars(_PLAIN), _ESCAPE)), "char")
+
+    def string(self, minimum: int = 0, maximum: int | None = None) -> Node:
+        """A string of so many code points."""
+        body = self.book.repeat(self.character(), minimum, maximum, "char")
+        return self.book.rule(seq('"', body, '"'), "string")
+
+    def integer(self) -> Ref:
+        magnitude = seq(NON_ZERO, Repeat(DIGIT, 0, INTEGER_DIGITS - 1))
+        return self.book.rule(choice([Literal("0"), seq(optional(Literal("-")), magnitude)]), "integer")
+
+    def number(self) -> Ref:
+        whole = choice([Literal("0"), seq(NON_ZERO, Repeat(DIGIT, 0, INTEGER_DIGITS - 1))])
+        fraction = seq(".", Repeat(DIGIT, 1, FRACTION_DIGITS))
+        exponent = seq(chars("EEee"), optional(chars("++--")), optional(Literal("1")), Repeat(DIGIT, 1, 2))
+        body = seq(optional(Literal("-")), whole, optional(fraction), optional(exponent))
+        return self.book.rule(body, "number")
+
+    def boolean(self) -> Ref:
+        return self.book.rule(choice([Literal("true"), Literal("false")]), "boolean")
+
+    def value(self) -> Ref:
+        """Any JSON value."""
+        if self._value is None:
+            self._value = Ref(self.book.fresh("value"))
+            scalars = [self.string(), self.number(), self.boolean(), Literal("null")]
+            self.book.define(self._value.name, choice([self.any_object(), self.any_array(), *scalars]))
+        return self._value
+
+    def any_object(self) -> Ref:
+        """An object with any members."""
+        member = self.book.rule(seq(self.string(), ":", self.space(), self.value()), "member")
+        return self.book.rule(self.enclosed("{", self.listed(member), "}"), "object")
+
+    def any_array(self) -> Ref:
+        """An array of any items."""
+        return self.book.rule(self.enclosed("[", self.listed(self.value()), "]"), "array")
+
+    def listed(self, item: Node) -> Node:
+        """One item or more, with commas between them."""
+        return seq(item, Repeat(seq(",", self.space(), item), 0, None))
+
+    def enclosed(self, opening: str, content: Node, closing: str, *, may_be_empty: bool = True) -> Node:
+        """Brackets around ``content``, which is never empty itself."""
+        inside = seq(content, self.space())
+        return seq(opening, self.space(), optional(inside) if may_be_empty else inside, closing)
+
+    def constant(self, value: object) -> Node:
+        """This very value, with white space between its tokens left to the model."""
+        match value:
+            case Mapping() if value:
+                members = [
+                    seq(json_text(str(name)), ":", self.space(), self.constant(v))
+                    for name, v in value.items()
+                ]
+                return self._bracketed("{", members, "}")
+            case list() | tuple() if value:
+                return self._bracketed("[", [self.constant(item) for item in value], "]")
+            case _:
+                return Literal(json_text(value))
+
+    def _bracketed(self, opening: str, items: list[Node], closing: str) -> Node:
+        separated = [part for item in items for part in (Literal(","), self.space(), item)]
+        return seq(opening, *separated[1:], self.space(), closing)
+
+
+def json_text(value: object) -> str:
+    """``value`` as compact JSON that UTF-8 can carry. Raises :class:`OllamaError` 400."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        raise OllamaError(400, "invalid schema: a value is not JSON") from None
+    return text
+
+
+def plain_characters(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Those of the code points that stand in a JSON string without a backslash."""
+    return complement([*complement(ranges), *complement(_PLAIN)])
+
+
+def string_characters(ranges: Iterable[tuple[int, int]]) -> Node:
+    """One of these code points as it stands inside a JSON string.
+
+    Surrogates are no characters and are left out.
+    """
+    plain = plain_characters(ranges)
+    wanted = normalised(ranges)
+    escapes = [
+        Literal(text)
+        for code, text in _ESCAPED.items()
+        if any(first <= code <= last for first, last in wanted)
+    ]
+    if not escapes and len(plain) == 1 and plain[0][0] == plain[0][1]:
+        return Literal(chr(plain[0][0]))
+    nodes: list[Node] = [Chars(plain)] if plain else []
+    return choice([*nodes, *escapes])

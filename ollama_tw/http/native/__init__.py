@@ -1,0 +1,1 @@
+"""Routes of Ollama's own API, one module for each subject."""

@@ -1,0 +1,49 @@
+"""The account and the state of the cloud: status, me, signout.
+
+Source: ``spec/models-and-cli.md`` sections 5.7 and 5.8.
+"""
+
+from typing import Any
+
+from twisted.web.http import Request
+
+from ollama_tw.cloud.account import Account, NotSignedIn
+from ollama_tw.errors import OllamaError
+from ollama_tw.http.server.replies import send_json
+from ollama_tw.http.server.routing import Routes
+
+
+class AccountRoutes:
+    """The routes. ``status`` is :func:`~ollama_tw.cloud.account.cloud_status`'s, read at start."""
+
+    def __init__(self, account: Account, status: dict[str, Any]) -> None:
+        self._account = account
+        self._status = status
+
+    def register(self, routes: Routes) -> None:
+        routes.add("GET", "/api/status", self.status)
+        routes.add("POST", "/api/me", self.me)
+        routes.add("POST", "/api/signout", self.sign_out)
+        routes.add("DELETE", "/api/user/keys/<key>", self.sign_out)
+
+    def status(self, request: Request) -> None:
+        send_json(request, self._status)
+
+    async def me(self, request: Request) -> None:
+        if self._status["cloud"]["disabled"]:
+            raise OllamaError(503, "account unavailable")
+        try:
+            send_json(request, await self._account.user())
+        except NotSignedIn:
+            url = await self._account.signin_url()
+            send_json(request, {"error": "unauthorized", "signin_url": url}, 401)
+
+    async def sign_out(self, request: Request, key: str = "") -> None:
+        """The key in the path is not looked at: it is always the server's own that goes."""
+        if self._status["cloud"]["disabled"]:
+            raise OllamaError(500, "there was an error signing out")
+        try:
+            await self._account.sign_out()
+        except NotSignedIn as error:
+            raise OllamaError(401, "you are not currently signed in") from error
+        send_json(request, None)

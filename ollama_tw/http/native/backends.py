@@ -1,0 +1,38 @@
+"""``/api/backends``: which backends are installed, and which of them runs the models."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from twisted.web.http import Request
+
+from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.engine.backends import Found, refresh
+from ollama_tw.http.server.replies import send_json
+from ollama_tw.http.server.routing import Routes
+
+
+class BackendRoutes:
+    """Tells of ``found``, of which ``chosen`` runs the models."""
+
+    def __init__(self, found: Sequence[Found], chosen: Found, disk: WorkerPool) -> None:
+        self._found = found
+        self._chosen = chosen
+        self._disk = disk
+
+    def register(self, routes: Routes) -> None:
+        routes.add("GET", "/api/backends", self.backends)
+
+    async def backends(self, request: Request) -> None:
+        entries = [self._entry(one, await self._disk.run(refresh, one)) for one in self._found]
+        send_json(request, {"backends": entries})
+
+    def _entry(self, one: Found, now: Found) -> dict[str, Any]:
+        return {
+            "name": now.name,
+            "version": now.version,
+            "available": now.probe.available,
+            "reason": now.probe.reason,
+            "chosen": one is self._chosen,
+            "devices": [asdict(device) for device in now.probe.devices],
+        }

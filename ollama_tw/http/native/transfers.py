@@ -1,0 +1,109 @@
+"""Models that come from registries and go there: pull, push.
+
+Source: ``spec/models-and-cli.md`` sections 1.4, 1.5 and 3.
+"""
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.web.http import Request
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.http.server.replies import read_json
+from ollama_tw.http.server.routing import Routes
+from ollama_tw.http.server.stream import ReplyStream, answer_through
+from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
+from ollama_tw.library.store import Store
+from ollama_tw.registry.progress import Report
+from ollama_tw.registry.pull import Pulls
+from ollama_tw.registry.push import Pushes
+from ollama_tw.wire.models import TransferRequest
+
+_SUCCESS = {"status": "success"}
+
+
+class TransferRoutes:
+    """The routes. ``in_disk`` calls a function with its arguments on the disk pool."""
+
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        store: Store,
+        in_disk: Callable[..., Deferred[Any]],
+        pulls: Pulls,
+        pushes: Pushes,
+    ) -> None:
+        self._reactor = reactor
+        self._store = store
+        self._in_disk = in_disk
+        self._pulls = pulls
+        self._pushes = pushes
+
+    def register(self, routes: Routes) -> None:
+        routes.add("POST", "/api/pull", self.pull)
+        routes.add("POST", "/api/push", self.push)
+
+    async def pull(self, request: Request) -> None:
+        body = read_json(request, TransferRequest, "api.PullRequest")
+        name = pulled_name(body.model or body.name)
+
+        async def work(report: Report) -> None:
+            # Another spelling of a model that is here brings that one up to date.
+            resolved = await self._in_disk(self._store.resolve, name)
+            await self._pulls.pull(resolved, body.insecure, report)
+
+        await self._transfer(request, body, work)
+
+    async def push(self, request: Request) -> None:
+        body = read_json(request, TransferRequest, "api.PushRequest")
+        sent = body.model or body.name
+        if not sent:
+            raise OllamaError(400, "model is required")
+        await self._transfer(request, body, lambda report: self._pushes.push(sent, body.insecure, report))
+
+    async def _transfer(
+        self, request: Request, body: TransferRequest, work: Callable[[Report], Awaitable[None]]
+    ) -> None:
+        async def run(stream: ReplyStream | None, _cancel: threading.Event) -> dict[str, Any] | None:
+            await work(reporter(stream))
+            return _SUCCESS if stream is None else None
+
+        await answer_through(self._reactor, request, body.stream is not False, run)
+
+
+def reporter(stream: ReplyStream | None) -> Report:
+    """Puts the records of a transfer on ``stream``; without one, nobody reads them."""
+
+    def report(record: dict[str, Any]) -> None:
+        if stream is not None:
+            stream.offer(record, (record["status"], record.get("digest")))
+
+    return report
+
+
+def pulled_name(sent: str) -> Name:
+    """The name under which a request's model is pulled; a cloud model's is that of its stub.
+
+    Raises OllamaError 400.
+    """
+    if not sent.strip():
+        raise OllamaError(400, "invalid model name")
+    try:
+        return parse_name(stub_name(sent))
+    except InvalidName as error:
+        raise OllamaError(400, "invalid model name") from error
+
+
+def stub_name(sent: str) -> str:
+    """``sent`` without a suffix that says where it runs; for a cloud model, the name of its stub.
+
+    Raises OllamaError 400.
+    """
+    base, source = split_source(sent)
+    if source is Source.CLOUD:
+        has_tag = ":" in base.rpartition("/")[2]
+        base += "-cloud" if has_tag else ":cloud"
+    return base

@@ -1,0 +1,93 @@
+"""``/v1/audio/transcriptions``."""
+
+# mypy: allow-untyped-calls
+# (twisted.web has few annotations)
+
+import threading
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.web.http import Request
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
+
+from ollama_tw.dialects.openai.errors import error_object
+from ollama_tw.dialects.openai.transcriptions import Transcription, native_request
+from ollama_tw.errors import OllamaError
+from ollama_tw.http.dialect_support import serve
+from ollama_tw.http.server.replies import send_foreign, send_text
+from ollama_tw.http.server.routing import Routes
+from ollama_tw.http.server.stream import Emit, answer
+from ollama_tw.inference.service import Completions
+from ollama_tw.wire.native import ChatRecord, ChatRequest
+
+_MOST_PARTS = 64
+_MOST_TEXT = 1 << 20
+_NOT_A_FORM = "failed to parse multipart form: "
+
+_Call = tuple[Transcription, ChatRequest]
+
+
+class TranscriptionRoutes:
+    def __init__(self, reactor: IReactorFromThreads, service: Completions) -> None:
+        self._reactor = reactor
+        self._service = service
+
+    def register(self, routes: Routes) -> None:
+        routes.add("POST", "/v1/audio/transcriptions", self.transcribe)
+
+    async def transcribe(self, request: Request) -> None:
+        content_type = request.getHeader("Content-Type") or ""
+        await serve(request, error_object, partial(_read, content_type), partial(self._transcribe, request))
+
+    async def _transcribe(self, request: Request, call: _Call) -> None:
+        form, native = call
+
+        async def work(_: Emit | None, cancel: threading.Event) -> str:
+            record = await self._service.chat(native, None, cancel)
+            assert isinstance(record, ChatRecord)
+            return record.message.content.strip()
+
+        def send(request: Request, text: str) -> None:
+            if form.response_format == "text":
+                send_text(request, text)
+            else:
+                send_foreign(request, {"text": text})
+
+        await answer(self._reactor, request, False, work, send=send)
+
+
+def _read(content_type: str, body: bytes) -> _Call:
+    form = _form(content_type, body)
+    return form, native_request(form)
+
+
+def _form(content_type: str, body: bytes) -> Transcription:
+    kind, parameters = parse_options_header(content_type)
+    if kind != "multipart/form-data":
+        raise OllamaError(400, f"{_NOT_A_FORM}request Content-Type isn't multipart/form-data")
+    parser = FormDataParser(
+        stream_factory=_in_memory,
+        max_form_memory_size=_MOST_TEXT,
+        max_form_parts=_MOST_PARTS,
+        silent=False,
+    )
+    try:
+        _, fields, files = parser.parse(BytesIO(body), kind, len(body), parameters)
+    except (ValueError, RequestEntityTooLarge):
+        raise OllamaError(400, f"{_NOT_A_FORM}it is cut off, malformed or too large") from None
+    upload = files.get("file")
+    return Transcription(
+        model=fields.get("model", ""),
+        file=None if upload is None else upload.stream.read(),
+        response_format=fields.get("response_format", ""),
+        language=fields.get("language", ""),
+        prompt=fields.get("prompt", ""),
+    )
+
+
+def _in_memory(*_: Any, **__: Any) -> BytesIO:
+    return BytesIO()

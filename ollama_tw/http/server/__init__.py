@@ -1,0 +1,1 @@
+"""Web server core: site, channel, CORS and Host checks, streaming, error replies."""

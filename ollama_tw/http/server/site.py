@@ -1,0 +1,228 @@
+"""The site: every connection, the guard at its door, and one line of log for every request."""
+
+# mypy: allow-untyped-calls
+# (twisted.web has few annotations)
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from twisted.web.http import Request
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from ollama_tw import __version__
+from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink
+from ollama_tw.http.server.guard import Guard
+from ollama_tw.http.server.inflight import Inflight
+from ollama_tw.http.server.replies import send_error, send_text
+
+MAX_BODY = 256 * 1024 * 1024
+"""Bytes of a body that is kept in memory; Ollama has no limit, and images are the largest part."""
+
+IDLE_TIMEOUT = 120.0
+"""Seconds that a connection may be silent, and that the head of a request may take."""
+
+SERVER = f"ollama_tw/{__version__}"
+
+Upload = Callable[[ApiRequest], BodySink | None]
+"""Asked when the head of a request is complete and the guard has let it pass: a sink for the body,
+``DISCARD`` where the reply needs none, or None where the request is no upload of this kind."""
+
+Observe = Callable[[str, int, float], None]
+"""Told of every request at its end: its route, '' where it had none, its status, its seconds."""
+
+_CLIENT_GONE = 499
+Door = Callable[[Request], bool]
+"""Asked about each request that the guard has let pass: whether it takes the connection over from HTTP."""
+
+
+class Connection(Protocol):
+    """What the site knows of a connection, HTTP's or another's."""
+
+    def close_when_idle(self) -> None:
+        """Close now, or after the reply to what is under way."""
+
+    def abortConnection(self) -> None:
+        """End what is under way and close."""
+
+
+_log = Logger(namespace="ollama_tw.http.access")
+
+
+class RootResource(Resource):
+    """The one resource: what every request meets before it is routed."""
+
+    isLeaf = True
+
+    def __init__(self, guard: Guard, api: IResource, door: Door | None = None) -> None:
+        super().__init__()
+        self._guard = guard
+        self._api = api
+        self._door = door
+
+    def render(self, request: Any) -> Any:
+        request.setHeader("Server", SERVER)
+        if not self._guard.admits(request):
+            return _finish(request)
+        if isinstance(request, ApiRequest) and request.too_large:
+            send_error(request, 413, f"the request body is larger than {request.site.max_body} bytes")
+            return _finish(request)
+        if not _is_routable(b"/".join(request.postpath)):
+            send_text(request, "404 page not found", 404)
+            return _finish(request)
+        if self._door is not None and self._door(request):
+            return NOT_DONE_YET
+        return self._api.render(request)
+
+
+def _finish(request: Request) -> int:
+    request.finish()
+    return NOT_DONE_YET
+
+
+def _is_routable(path: bytes) -> bool:
+    """Whether the router would take ``path``, unquoted and less its first slash, for what it is."""
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return False
+    # Werkzeug strips further slashes: //api/tags would be /api/tags.
+    return not path.startswith(b"/")
+
+
+class ApiSite(Site):
+    """The factory of connections. Made by :func:`make_site`."""
+
+    protocol: Any = ApiChannel
+    requestFactory = ApiRequest
+    displayTracebacks = False
+    noisy = False
+
+    def __init__(
+        self,
+        root: RootResource,
+        guard: Guard,
+        uploads: Iterable[Upload],
+        inflight: Inflight,
+        max_body: int,
+        idle_timeout: float,
+        reactor: Any,
+        observe: Observe | None = None,
+    ) -> None:
+        super().__init__(root, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
+        self.max_body = max_body
+        self.inflight = inflight
+        self.channels: set[Connection] = set()
+        self._guard = guard
+        self._uploads = tuple(uploads)
+        self._observe = observe
+        self._all_gone: Deferred[None] | None = None
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
+
+    def startFactory(self) -> None:
+        """Twisted's own access log, and the clock that ticks for it, are not used."""
+
+    def stopFactory(self) -> None:
+        """See ``startFactory``."""
+
+    # --------------------------------------------------------------------- asked by the requests
+
+    def sink_for(self, request: ApiRequest) -> BodySink | None:
+        """Where the body of ``request`` goes; None for memory."""
+        if self._guard.decide(request).status is not None:
+            return DISCARD
+        return next(filter(None, (upload(request) for upload in self._uploads)), None)
+
+    def request_began(self, request: ApiRequest) -> None:
+        request.began = self.reactor.seconds()
+        self.inflight.begin()
+
+    def log(self, request: Request) -> None:
+        # Twisted calls this when a reply is complete.
+        self.request_ended(request, finished=True)
+
+    def request_ended(self, request: Any, *, finished: bool) -> None:
+        """Log the request, of which the reply is complete or the client gone (``finished`` False)."""
+        seconds = self.reactor.seconds() - request.began
+        status = request.code if finished or request.startedWriting else _CLIENT_GONE
+        _log.info(
+            "{status} {seconds:.3f}s {size}B {method} {path} {peer}{note}",
+            status=status,
+            seconds=seconds,
+            size=request.sentLength,
+            method=request.method.decode("ascii", "backslashreplace"),
+            path=request.path.decode("ascii", "backslashreplace"),
+            peer=_peer(request.getClientAddress()),
+            note="" if finished else " (client gone)",
+        )
+        if self._observe is not None:
+            self._observe(getattr(request, "route", ""), request.code if finished else _CLIENT_GONE, seconds)
+        self.inflight.end()
+
+    # --------------------------------------------------------------------------------- shutdown
+
+    def drain(self) -> Deferred[None]:
+        """Close idle connections now and the others after their reply; fires when none is left."""
+        for channel in list(self.channels):
+            channel.close_when_idle()
+        if not self.channels:
+            return succeed(None)
+        if self._all_gone is None:
+            self._all_gone = Deferred()
+        return self._all_gone
+
+    def abort(self) -> None:
+        """Drop every connection."""
+        for channel in list(self.channels):
+            channel.abortConnection()
+
+    def channel_gone(self, channel: Connection) -> None:
+        """The connection is closed, or another protocol's object stands for it."""
+        self.channels.discard(channel)
+        if not self.channels and self._all_gone is not None:
+            gone, self._all_gone = self._all_gone, None
+            gone.callback(None)
+
+
+def _peer(address: IAddress) -> str:
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    return "-"
+
+
+def make_site(
+    api: IResource,
+    guard: Guard,
+    *,
+    reactor: Any,
+    uploads: Iterable[Upload] = (),
+    door: Door | None = None,
+    inflight: Inflight | None = None,
+    max_body: int = MAX_BODY,
+    idle_timeout: float = IDLE_TIMEOUT,
+    observe: Observe | None = None,
+) -> ApiSite:
+    """The site that serves ``api`` (``Routes.resource()``) behind ``guard``.
+
+    ``uploads`` choose the requests whose bodies stream to a sink; all other bodies are kept in
+    memory up to ``max_body`` bytes. ``door`` leads to another protocol on the same port.
+    ``idle_timeout`` is in seconds.
+    """
+    return ApiSite(
+        RootResource(guard, api, door),
+        guard,
+        uploads,
+        Inflight() if inflight is None else inflight,
+        max_body,
+        idle_timeout,
+        reactor,
+        observe,
+    )

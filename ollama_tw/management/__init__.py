@@ -1,0 +1,1 @@
+"""Models as a service: list, show, copy, delete, create."""

@@ -1,0 +1,1 @@
+"""Outbound HTTP: connections, TLS, proxies, addresses, redirects."""

@@ -1,0 +1,1 @@
+"""Stream parsing of thinking and tool calls out of generated text. Pure."""

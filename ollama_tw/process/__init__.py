@@ -1,0 +1,1 @@
+"""The server as an operating-system process: listening, TLS, systemd, logs."""

@@ -1,0 +1,1 @@
+"""Composition root: builds every service, registers every route, starts and drains."""

@@ -1,0 +1,133 @@
+"""The rooms behind the doors, each made once and given what it needs."""
+
+import os
+import random
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TimedOut
+from twisted.logger import Logger
+
+from ollama_tw.cloud.account import Account, cloud_status
+from ollama_tw.cloud.client import MOST_AT_ONCE, Cloud
+from ollama_tw.cloud.policy import CloudPolicy
+from ollama_tw.cloud.recommendations import Recommendations
+from ollama_tw.cloud.stubs import Forwarding
+from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.config.settings import Settings
+from ollama_tw.convert import convert_adapter, convert_model
+from ollama_tw.engine.backend_router import BackendRouter
+from ollama_tw.engine.backends import Found, NoBackend, choose, discover
+from ollama_tw.engine.loader import Devices
+from ollama_tw.engine.scheduler import Scheduler
+from ollama_tw.engine.vocabularies import Vocabularies
+from ollama_tw.errors import OllamaError
+from ollama_tw.identity.auth import Signer
+from ollama_tw.identity.keys import KEY_NAME
+from ollama_tw.inference.backend_models import BackendModels
+from ollama_tw.inference.catalogue import Catalogue
+from ollama_tw.inference.embed import Embeddings
+from ollama_tw.inference.rerank import Reranking
+from ollama_tw.inference.service import Completions
+from ollama_tw.inference.tokens import Tokens
+from ollama_tw.library.create import Makers
+from ollama_tw.library.store import Store
+from ollama_tw.llama.quantizer import quantize
+from ollama_tw.management.creation import Creations, check_template, detect_template
+from ollama_tw.metrics import Metrics
+from ollama_tw.net.network import Network
+from ollama_tw.registry.pull import Pulls
+from ollama_tw.registry.push import Pushes
+
+_DISK_THREADS = 4
+
+# Seconds that the models have to end when nothing runs on them any more.
+_UNLOADING = 30.0
+
+_log = Logger()
+
+
+class Components:
+    """All that answers requests, from the disk up. Made on the reactor thread; finding the backends
+    blocks. Raises :class:`OllamaError` where none can run."""
+
+    def __init__(self, reactor: Any, settings: Settings, store: Store, metrics: Metrics) -> None:
+        self._reactor = reactor
+        self._home = settings.home
+        self.store = store
+        self.disk = WorkerPool(reactor, _DISK_THREADS, "disk")
+
+        self.backends = discover()
+        self.backend = _choose_backend(self.backends, settings.llm_library)
+        sources = BackendRouter(self.backend, self.backends)
+        self.scheduler = Scheduler(
+            reactor,
+            sources,
+            keep_alive=settings.keep_alive,
+            max_loaded=settings.max_loaded_models,
+            max_queue=settings.max_queue,
+            load_timeout=settings.load_timeout,
+            devices=Devices(settings.sched_spread, settings.gpu_overhead),
+            metrics=metrics,
+        )
+
+        self._network = Network(reactor, os.environ)
+        self.pulls = Pulls(self._network, self._signer, store, self.disk.run)
+        self.pushes = Pushes(self._network, self._signer, store, self.disk.run)
+        makers = Makers(quantize, convert_model, convert_adapter, detect_template, check_template)
+        self.creations = Creations(reactor, store, self.disk.run, self.pulls, makers)
+        self.account = Account(self._network, self._signer, socket.gethostname(), settings.cloud_base_url)
+        self.cloud_status = cloud_status(settings.home, settings.no_cloud)
+        disabled = self.cloud_status["cloud"]["disabled"]
+        _log.info("Ollama cloud disabled: {disabled}", disabled=str(disabled).lower())
+        self.policy = CloudPolicy(disabled, settings.cloud_base_url, settings.remotes)
+        self.cloud = Cloud(self._network, self._signer, self.account)
+        self.recommendations = Recommendations(self.cloud, self.policy, reactor, random.random)
+        self._readers = WorkerPool(reactor, MOST_AT_ONCE, "forward")
+        forwarding = Forwarding(self.cloud, self.policy, self._readers.run)
+
+        self.remotes = BackendModels(sources)
+        catalogue = Catalogue(store, self.disk, self.remotes, settings.go_template, self.policy)
+        self.completions = Completions(catalogue, self.scheduler, settings, forwarding, metrics)
+        self.embeddings = Embeddings(catalogue, self.scheduler, settings, forwarding, metrics)
+        self.reranking = Reranking(catalogue, self.scheduler, settings)
+        self.tokens = Tokens(catalogue, Vocabularies(sources.owner, self.disk), self.disk)
+
+    async def _signer(self) -> Signer:
+        signer: Signer = await self.disk.run(Signer.load, self._home / KEY_NAME)
+        return signer
+
+    async def close(self) -> bool:
+        """Stop transfers, unload, end the threads; nothing may be under way any more. False where a
+        model does not end: the process is then to be left without it."""
+        self.recommendations.close()
+        await self.pulls.close()
+        await self._network.close()
+        try:
+            await Deferred.fromCoroutine(self.scheduler.close()).addTimeout(_UNLOADING, self._reactor)
+        except TimedOut:
+            return False
+        self.creations.close()
+        self.disk.stop()
+        self._readers.stop()
+        return True
+
+
+def _choose_backend(found: Sequence[Found], wanted: str) -> Found:
+    """The backend to use; what each of them found is logged."""
+    for one in found:
+        _log.info(
+            "backend {name} ({file}): {what}",
+            name=one.name,
+            file=one.file,
+            what=one.probe.reason
+            or ", ".join(f"{device.name} ({device.description})" for device in one.probe.devices),
+        )
+    try:
+        chosen = choose(found, wanted)
+    except NoBackend as error:
+        raise OllamaError(500, str(error)) from error
+    _log.info("models run on backend {name}", name=chosen.name)
+    return chosen

@@ -1,0 +1,115 @@
+"""The doors of the server: the routes of all subjects on one site, behind one guard."""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from ollama_tw.config.settings import Settings
+from ollama_tw.http.anthropic.routes import AnthropicRoutes
+from ollama_tw.http.cloud import CloudRelay, CloudRoutes
+from ollama_tw.http.native.account import AccountRoutes
+from ollama_tw.http.native.backends import BackendRoutes
+from ollama_tw.http.native.blobs import Blobs
+from ollama_tw.http.native.completions import CompletionRoutes
+from ollama_tw.http.native.health import HealthRoutes
+from ollama_tw.http.native.models import ModelRoutes
+from ollama_tw.http.native.rerank import RerankRoutes
+from ollama_tw.http.native.tokens import TokenRoutes
+from ollama_tw.http.native.transfers import TransferRoutes
+from ollama_tw.http.openai.responses import ResponsesRoutes
+from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes, OpenAIModelRoutes, OpenAIRoutes
+from ollama_tw.http.openai.transcriptions import TranscriptionRoutes
+from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
+from ollama_tw.http.server.routing import Health, Routes
+from ollama_tw.http.server.site import ApiSite, make_site
+from ollama_tw.http.websocket.connection import WebSocketEndpoint
+from ollama_tw.metrics import Metrics
+from ollama_tw.server.components import Components
+
+
+def make_api_site(
+    reactor: Any,
+    settings: Settings,
+    components: Components,
+    metrics: Metrics,
+    *,
+    bound_host: str,
+    ready: Callable[[], bool],
+) -> ApiSite:
+    """The site that serves ``components``. ``bound_host``: an address that tells whether the server can be
+    reached from elsewhere; ``ready``: whether new requests are still welcome."""
+    routes = Routes()
+    Health().register(routes)
+    HealthRoutes(metrics, ready).register(routes)
+    BackendRoutes(components.backends, components.backend, components.disk).register(routes)
+    AccountRoutes(components.account, components.cloud_status).register(routes)
+    cloud = CloudRelay(reactor, components.cloud, components.policy)
+    CloudRoutes(cloud, components.policy, components.recommendations).register(routes)
+
+    blobs = Blobs(components.store.blobs, components.disk.run)
+    blobs.register(routes)
+    models = ModelRoutes(
+        reactor,
+        components.store,
+        components.disk,
+        components.scheduler,
+        components.creations,
+        components.remotes,
+        cloud,
+        settings.go_template,
+    )
+    models.register(routes)
+    transfers = TransferRoutes(
+        reactor, components.store, components.disk.run, components.pulls, components.pushes
+    )
+    transfers.register(routes)
+
+    completions = CompletionRoutes(reactor, components.completions, components.embeddings, cloud)
+    completions.register(routes)
+    RerankRoutes(reactor, components.reranking).register(routes)
+    TokenRoutes(components.tokens).register(routes)
+
+    OpenAIRoutes(reactor, components.completions, cloud.takes_body).register(routes)
+    OpenAIModelRoutes(components.store, components.disk, components.remotes, cloud).register(routes)
+    OpenAIEmbeddingRoutes(reactor, components.embeddings, components.tokens, cloud.takes_body).register(
+        routes
+    )
+    ResponsesRoutes(reactor, components.completions, cloud.takes_body).register(routes)
+    TranscriptionRoutes(reactor, components.completions).register(routes)
+    AnthropicRoutes(reactor, components.completions, components.tokens, cloud.takes_body).register(routes)
+
+    websocket = WebSocketEndpoint(
+        reactor,
+        {
+            "/api/generate": completions.generate,
+            "/api/chat": completions.chat,
+            "/api/embed": completions.embed,
+            "/api/create": models.create,
+            "/api/pull": transfers.pull,
+            "/api/push": transfers.push,
+        },
+    )
+    guard = Guard(
+        OriginPolicy(settings.origins),
+        HostPolicy(bound_host, _local_addresses(), socket.gethostname()),
+    )
+    return make_site(
+        routes.resource(),
+        guard,
+        reactor=reactor,
+        uploads=[blobs.upload],
+        observe=metrics.request,
+        door=websocket,
+    )
+
+
+def _local_addresses() -> set[str]:
+    """The addresses of this machine's interfaces."""
+    return {
+        address.address.partition("%")[0]
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family in (socket.AF_INET, socket.AF_INET6)
+    }

@@ -1,0 +1,1 @@
+"""Chat templates: Jinja in its sandbox, Go templates, known formats. Pure."""

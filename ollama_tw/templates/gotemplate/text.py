@@ -1,0 +1,108 @@
+"""Values → text, as Go's fmt package does it: ``Sprint``, ``Sprintln`` and the ``%v`` under both."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from math import copysign, isinf, isnan
+
+from ollama_tw.templates.gotemplate.values import (
+    INVALID,
+    JsonList,
+    JsonMap,
+    Struct,
+    TypeNames,
+    Value,
+    map_text,
+    to_json,
+    type_text,
+)
+
+
+def printed(value: Value) -> str:
+    """What ``{{ value }}`` puts out."""
+    if isinstance(value, str):
+        return value
+    if value is None or value is INVALID:
+        return "<no value>"
+    if isinstance(value, Struct) and value.type.pointer:
+        return struct_text(value, default_text)
+    return default_text(value)
+
+
+def default_text(value: Value, nested: bool = False, names: bool = False) -> str:
+    """``%v`` of a value, or ``%+v`` with ``names``; ``nested`` inside of a list, map or struct."""
+    if isinstance(value, str):
+        return value
+    if value is None or value is INVALID:
+        return "<nil>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return shortest(value)
+    if isinstance(value, complex):
+        return f"({shortest(value.real)}{shortest(value.imag, sign=True)}i)"
+    own = own_text(value)
+    if own is not None:
+        return own
+    return composed(value, lambda item: default_text(item, nested=True, names=names), nested, names)
+
+
+def composed(value: Value, text: Callable[[Value], str], nested: bool, names: bool = False) -> str:
+    """A list, map or struct, each of its items put through ``text``."""
+    if isinstance(value, list):
+        return f"[{' '.join([text(item) for item in value])}]"
+    if isinstance(value, dict):
+        return f"map[{' '.join([f'{text(key)}:{text(value[key])}' for key in sorted(value)])}]"
+    if value.type.pointer:
+        return f"0x{value.address:x}" if nested else f"&{struct_text(value, text, names)}"
+    return struct_text(value, text, names)
+
+
+def struct_text(value: Struct, text: Callable[[Value], str], names: bool = False) -> str:
+    """``{a b}``, or ``{A:a B:b}`` with ``names``."""
+    items = value.fields.items()
+    return f"{{{' '.join([f'{name}:{text(item)}' if names else text(item) for name, item in items])}}}"
+
+
+def own_text(value: Value) -> str | None:
+    """The text of a value whose Go type brings its own; None for the others."""
+    if isinstance(value, JsonMap):
+        return map_text(value)
+    if isinstance(value, JsonList) or (isinstance(value, Struct) and value.type.prints_json):
+        return to_json(value)
+    return type_text(value) if isinstance(value, TypeNames) else None
+
+
+def sprint(values: Sequence[Value]) -> str:
+    """Values side by side, with a blank between two neither of which is a string."""
+    parts: list[str] = []
+    previous_is_string = True
+    for value in values:
+        is_string = isinstance(value, str)
+        if parts and not is_string and not previous_is_string:
+            parts.append(" ")
+        parts.append(default_text(value))
+        previous_is_string = is_string
+    return "".join(parts)
+
+
+def sprintln(values: Sequence[Value]) -> str:
+    """Values with blanks between them and a newline after the last."""
+    return " ".join([default_text(value) for value in values]) + "\n"
+
+
+def shortest(value: float, sign: bool = False) -> str:
+    """Go's ``%g``: the fewest digits that read back as ``value``; with an exponent from 1e+06 on."""
+    if isnan(value):
+        return "+NaN" if sign else "NaN"
+    prefix = "-" if copysign(1, value) < 0 else "+" if sign or isinf(value) else ""
+    if isinf(value):
+        return f"{prefix}Inf"
+    _, digit_tuple, raw_exponent = Decimal(repr(abs(value))).normalize().as_tuple()
+    digits = "".join(map(str, digit_tuple))
+    exponent = len(digits) + int(raw_exponent) - 1
+    if -4 <= exponent < 6:
+        return prefix + format(Decimal(repr(abs(value))).normalize(), "f")
+    fraction = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{prefix}{digits[0]}{fraction}e{exponent:+03d}"

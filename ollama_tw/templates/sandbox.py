@@ -1,0 +1,350 @@
+"""The Jinja environment that chat templates of GGUF files run in: sandboxed, and metered throughout.
+
+A template is a program from a stranger. Jinja's sandbox keeps it from Python's internals; here it
+also gets only the filters, globals and methods that chat templates use, and everything that can
+loop, recurse or grow spends from the :class:`~ollama_tw.templates.budget.Budget` of its rendering.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from jinja2 import nodes, pass_context
+from jinja2.ext import Extension
+from jinja2.filters import FILTERS
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from jinja2.utils import Joiner, Namespace
+from jinja2.visitor import NodeTransformer
+
+from ollama_tw.templates.budget import LimitExceeded, TemplateError, current, weigh
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PLAIN_FILTERS = _words(
+    "abs capitalize count d default dictsort e escape first float forceescape groupby int items last length "
+    "list lower map max min reject rejectattr reverse safe select selectattr sort string title trim unique "
+    "upper urlencode wordcount"
+)
+
+_METHODS: Final = {
+    str: _words(
+        "capitalize casefold count endswith find format format_map index isalnum isalpha isascii isdecimal "
+        "isdigit islower isnumeric isspace istitle isupper join lower lstrip partition removeprefix "
+        "removesuffix replace rfind rindex rpartition rsplit rstrip split splitlines startswith strip "
+        "swapcase title upper"
+    ),
+    dict: frozenset({"copy", "get", "items", "keys", "values"}),
+    list: frozenset({"copy", "count", "index"}),
+    tuple: frozenset({"count", "index"}),
+    int: frozenset(),
+    float: frozenset(),
+    bytes: frozenset(),
+}
+_MAX_INTEGER_BITS = 4096
+_MAX_INDENT = 64
+
+# A width or precision of four digits, or one taken from the arguments.
+_WIDE_PERCENT = re.compile(r"%(\([^)]*\))?[-+ #0]*(\*|\d{4}|\d*\.(\*|\d{4}))")
+_WIDE_BRACE = re.compile(r"\{[^{}]*:[^{}]*(\d{4}|\{)")
+
+
+class JsonObject(dict[str, Any]):
+    """A dictionary that prints, and joins with text, as JSON."""
+
+    def __str__(self) -> str:
+        return json.dumps(self, ensure_ascii=False)
+
+
+class _Namespace(Namespace):
+    def __repr__(self) -> str:
+        return "namespace"
+
+
+class GenerationTag(Extension):
+    """``{% generation %}...{% endgeneration %}``, which marks the assistant's text for training."""
+
+    tags = {"generation"}  # noqa: RUF012 (declared so by the base class)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
+class Environment(ImmutableSandboxedEnvironment):
+    """Compiles templates with :meth:`metered`; what they render must run inside ``budget.spending``."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", GenerationTag],
+            finalize=_finalize,
+        )
+        self.filters = {name: _metered(FILTERS[name]) for name in _PLAIN_FILTERS}
+        for name, function in _OWN_FILTERS.items():
+            self.filters[name] = _metered(function)
+        self.filters[_CHARGE] = _charge
+        self.globals = {
+            "range": safe_range,
+            "dict": dict,
+            "namespace": _Namespace,
+            "joiner": Joiner,
+            "raise_exception": _raise_exception,
+        }
+
+    def metered(self, source: str) -> nodes.Template:
+        """The syntax tree of ``source`` in which loops, macros and growing expressions pay."""
+        tree: nodes.Template = _Metering().visit(self.parse(source))
+        tree.set_environment(self)
+        return tree
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        for kind, allowed in _METHODS.items():
+            if isinstance(obj, kind):
+                return attr in allowed
+        return super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None:
+            return None
+        text: str = value.__self__
+
+        def format_text(*args: Any, **kwargs: Any) -> str:
+            if _WIDE_BRACE.search(text):
+                raise LimitExceeded("the chat template formats with a width that is too large")
+            current().reserve(len(text) + text.count("{") * (weigh(args) + weigh(kwargs) + 1000))
+            return wrapped(*args, **kwargs)
+
+        return format_text
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        current().step()
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str):
+            name = getattr(__obj, "__name__", "")
+            if name == "replace":
+                _reserve_replacement(owner, *args)
+            elif name == "join" and args:
+                args = (_reserve_joined(args[0], owner),)
+        return current().hold(super().call(__context, __obj, *args, **kwargs))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+":
+            if isinstance(left, JsonObject) and isinstance(right, str):
+                left = str(left)
+            elif isinstance(right, JsonObject) and isinstance(left, str):
+                right = str(right)
+            if isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
+                current().reserve(len(left) + len(right))
+        elif operator == "*":
+            _reserve_product(left, right)
+        elif operator == "**":
+            _reserve_power(left, right)
+        elif isinstance(left, str):
+            _reserve_percent(left, right)
+        return current().hold(super().call_binop(context, operator, left, right))
+
+
+@pass_context
+def _finalize(context: Context, value: Any) -> Any:
+    if not isinstance(value, str):
+        value = str(value)
+    current().step(len(value))
+    return value
+
+
+def _metered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` as a filter that pays for its result, and that the compiler never folds."""
+    kind = getattr(function, "jinja_pass_arg", None)
+
+    @functools.wraps(function)
+    def wrapper(context: Context, *args: Any, **kwargs: Any) -> Any:
+        if kind is None:
+            result = function(*args, **kwargs)
+        else:
+            passed = {
+                "context": context,
+                "eval_context": context.eval_ctx,
+                "environment": context.environment,
+            }
+            result = function(passed[kind.name], *args, **kwargs)
+        return current().hold(result)
+
+    return pass_context(wrapper)
+
+
+def _raise_exception(message: Any = "") -> None:
+    raise TemplateError(str(message))
+
+
+def _too_large() -> LimitExceeded:
+    return LimitExceeded("the chat template computes a number that is too large")
+
+
+def _reserve_replacement(text: str, old: Any = "", new: Any = "", *_count: Any) -> None:
+    current().reserve(len(text) + text.count(str(old)) * len(str(new)))
+
+
+def _reserve_joined(values: Any, separator: str) -> list[Any]:
+    items = list(values)
+    current().reserve(weigh(items) + len(items) * len(separator))
+    return items
+
+
+def _reserve_product(left: Any, right: Any) -> None:
+    if isinstance(left, int) and isinstance(right, int):
+        if left.bit_length() + right.bit_length() > _MAX_INTEGER_BITS:
+            raise _too_large()
+        return
+    for value, times in ((left, right), (right, left)):
+        if isinstance(value, (str, list, tuple)) and isinstance(times, int):
+            current().reserve(weigh(value) * max(times, 0))
+
+
+def _reserve_power(left: Any, right: Any) -> None:
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > _MAX_INTEGER_BITS:
+        raise _too_large()
+
+
+def _reserve_percent(text: str, values: Any) -> None:
+    if _WIDE_PERCENT.search(text):
+        raise LimitExceeded("the chat template formats with a width that is too large")
+    current().reserve(len(text) + text.count("%") * (weigh(values) + 1000))
+
+
+def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
+    text = str(value)
+    _reserve_replacement(text, old, new)
+    return text.replace(str(old), str(new), -1 if count is None else count)
+
+
+@pass_context
+def _join(context: Context, value: Any, d: Any = "", attribute: str | int | None = None) -> str:
+    items = list(value)
+    if attribute is not None:
+        items = [context.environment.getitem(item, attribute) for item in items]
+    return str(d).join(map(str, _reserve_joined(items, str(d))))
+
+
+def _indent(value: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    margin = width if isinstance(width, str) else " " * min(width, _MAX_INDENT)
+    text = str(value)
+    current().reserve(len(text) + (text.count("\n") + 1) * len(margin))
+    lines = (text + "\n").splitlines()
+    indented = [line if i == 0 or not (line or blank) else margin + line for i, line in enumerate(lines)]
+    return (margin if first else "") + "\n".join(indented)
+
+
+def _format(value: Any, *args: Any, **kwargs: Any) -> str:
+    text = str(value)
+    _reserve_percent(text, kwargs or args)
+    return text % (kwargs or args)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON as Hugging Face's chat templates expect it: nothing escaped for HTML, keys in their order."""
+    if indent is not None:
+        indent = min(indent, _MAX_INDENT)
+        current().reserve(weigh(value) * (1 + indent))
+    if separators is not None:
+        current().reserve(weigh(value) * (1 + weigh(separators) // 16))
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _fromjson(value: Any) -> Any:
+    return json.loads(str(value))
+
+
+def _concat(values: list[Any]) -> str:
+    return "".join(map(str, _reserve_joined(values, "")))
+
+
+def _built(value: Any) -> Any:
+    return value
+
+
+# These names are no identifiers, so that only the metered tree can say them.
+_CHARGE = "<charge>"
+_CONCAT = "<concat>"
+_BUILT = "<built>"
+
+_OWN_FILTERS: dict[str, Callable[..., Any]] = {
+    "replace": _replace,
+    "join": _join,
+    "indent": _indent,
+    "format": _format,
+    "tojson": _tojson,
+    "fromjson": _fromjson,
+    "from_json": _fromjson,
+    _CONCAT: _concat,
+    _BUILT: _built,
+}
+
+
+@pass_context
+def _charge(context: Context, size: int) -> int:
+    current().step(size)
+    return 0
+
+
+class _Metering(NodeTransformer):
+    """Rewrites a syntax tree so that what Jinja gives no hook for pays as well."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        return self._charged(node)
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
+        return self._charged(node)
+
+    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:
+        return self._charged(node)
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        return _filter(nodes.List(node.nodes, lineno=node.lineno), _CONCAT)
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:
+        return self._literal(node, node.items)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        if node.ctx != "load":
+            return self.generic_visit(node)
+        return self._literal(node, node.items)
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+        return self._literal(node, [pair.value for pair in node.items])
+
+    def _charged(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
+        size = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
+        self.generic_visit(node)
+        charge = _filter(nodes.Const(size, lineno=node.lineno), _CHARGE)
+        node.body = [nodes.ExprStmt(charge, lineno=node.lineno), *node.body]
+        return node
+
+    def _literal(self, node: nodes.Expr, items: list[nodes.Expr]) -> nodes.Node:
+        constant = all(isinstance(item, nodes.Const) for item in items)
+        self.generic_visit(node)
+        return node if constant else _filter(node, _BUILT)
+
+
+def _filter(node: nodes.Expr, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)

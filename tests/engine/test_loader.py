@@ -1,0 +1,291 @@
+"""Loads that stall, fail for want of memory, or come too late; and the end of waiting."""
+
+# mypy: allow-untyped-calls
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from ollama_tw.engine.loader import Devices, Loader, LoadStalled, is_out_of_memory
+from ollama_tw.engine.memory import LayerShape, ModelShape
+from ollama_tw.engine.scheduler import ModelRequirements, Scheduler
+from ollama_tw.errors import OllamaError
+from ollama_tw.interfaces import Device, LoadCancelled, LoadError, LoadPlan, Probe
+
+MIB = 1 << 20
+SECOND = 10**9
+
+SHAPE = ModelShape(
+    layers=(LayerShape(weights=100 * MIB),),
+    input_weights=0,
+    output_weights=0,
+    tied=False,
+    embedding_length=0,
+    feed_forward_length=0,
+    head_count=0,
+    vocabulary=0,
+    trained_context=2048,
+)
+
+
+class ThreadedClock(Clock):
+    """Time stands still; threads come back through the real reactor."""
+
+    def callFromThread(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        reactor.callFromThread(call, *args, **kwargs)  # type: ignore[attr-defined]
+
+
+class Backend:
+    """Loads at the test's word: each load waits for ``gate`` and then does what ``outcome`` says."""
+
+    name = "test"
+    priority = 0
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.outcome: Callable[[LoadPlan], None] = lambda plan: None
+        self.free = 1 << 40
+        self.plans: list[LoadPlan] = []
+        self.closed: list[str] = []
+        self.deaf = False
+        self.progress: Any = None
+        self.began: Deferred[None] = Deferred()
+        self.on_close: Deferred[None] = Deferred()
+
+    def probe(self) -> Probe:
+        return Probe((Device("CPU", "", "cpu", self.free, self.free),))
+
+    def load(self, plan: LoadPlan, progress: Any) -> Any:
+        self.plans.append(plan)
+        self.progress = progress
+        if len(self.plans) == 1:
+            reactor.callFromThread(self.began.callback, None)  # type: ignore[attr-defined]
+        gate = self.gate
+        gate.wait(30)
+        if not progress(1.0) and not self.deaf:
+            raise LoadCancelled("cancelled")
+        self.outcome(plan)
+        return SimpleNamespace(
+            size=1, size_gpu=0, slots=1, context_length=plan.context_length, close=lambda: self._close(plan)
+        )
+
+    def _close(self, plan: LoadPlan) -> None:
+        self.closed.append(plan.model_path)
+        self.free += 100 * MIB
+        if len(self.closed) == 1:
+            reactor.callFromThread(self.on_close.callback, None)  # type: ignore[attr-defined]
+
+
+def turn() -> Deferred[None]:
+    """Fires in the reactor's next turn."""
+    deferred: Deferred[None] = Deferred()
+    reactor.callLater(0, deferred.callback, None)
+    return deferred
+
+
+class LoaderTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = ThreadedClock()
+        self.backend = Backend()
+        self.loader = Loader(self.clock, self.backend, devices=Devices(), timeout=10 * SECOND)  # type: ignore[arg-type]
+        self.addCleanup(self.loader.stop)
+
+    async def test_progress_prolongs_a_load(self) -> None:
+        self.backend.gate.clear()
+        loading = self.loader.load(LoadPlan("/m"), threading.Event())
+        await self.backend.began
+        for fraction in (0.1, 0.2, 0.3):
+            self.clock.advance(9)
+            self.backend.progress(fraction)
+        self.clock.advance(9)
+        self.assertNoResult(loading)
+        self.backend.gate.set()
+        await loading
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    async def test_the_same_figure_again_is_no_progress(self) -> None:
+        self.backend.gate.clear()
+        loading = self.loader.load(LoadPlan("/m"), threading.Event())
+        await self.backend.began
+        self.backend.progress(0.5)
+        self.clock.advance(9)
+        self.backend.progress(0.5)
+        self.assertNoResult(loading)
+        self.clock.advance(1)
+        failure = self.failureResultOf(loading, LoadStalled)
+        self.assertEqual(
+            failure.getErrorMessage(),
+            "timed out waiting for llama-server to start - no progress for 10s at 50%",
+        )
+        abandoned, late = self.backend.progress, self.backend.gate
+        # The next one does not wait for it, which is told to give up as soon as it asks.
+        self.backend.gate = threading.Event()
+        self.backend.gate.set()
+        await self.loader.load(LoadPlan("/n"), threading.Event())
+        self.assertFalse(abandoned(0.6))
+        late.set()
+
+    async def test_a_model_that_comes_too_late_is_closed(self) -> None:
+        self.backend.gate.clear()
+        self.backend.deaf = True
+        loading = self.loader.load(LoadPlan("/m"), threading.Event())
+        await self.backend.began
+        self.clock.advance(10)
+        self.failureResultOf(loading, LoadStalled)
+        self.backend.gate.set()
+        await self.backend.on_close
+        self.assertEqual(self.backend.closed, ["/m"])
+
+
+class MemoryTests(TestCase):
+    def setUp(self) -> None:
+        self.clock = ThreadedClock()
+        self.backend = Backend()
+        self.scheduler = Scheduler(
+            self.clock,  # type: ignore[arg-type]
+            self.backend,  # type: ignore[arg-type]
+            keep_alive=300 * SECOND,
+            max_loaded=8,
+            max_queue=8,
+        )
+
+    async def use(self, path: str) -> None:
+        want = ModelRequirements(path, LoadPlan(path), shape=lambda: SHAPE)
+        async with self.scheduler.lease(want, threading.Event()):
+            pass
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(loaded.name for loaded in self.scheduler.loaded())
+
+    async def test_idle_models_make_way_until_there_is_room(self) -> None:
+        await self.use("/a")
+        await self.use("/b")
+        # One of the two has to go for the third.
+        self.backend.free = 50 * MIB
+        await self.use("/c")
+        self.assertEqual(self.backend.closed, ["/a"])
+        self.assertEqual(self.names, ["/b", "/c"])
+        await self.scheduler.close()
+
+    async def test_what_never_fits_fails_when_all_have_left(self) -> None:
+        await self.use("/a")
+        self.backend.free = -500 * MIB
+        with self.assertRaises(OllamaError) as caught:
+            await self.use("/b")
+        self.assertEqual(caught.exception.status, 500)
+        self.assertEqual(
+            caught.exception.message,
+            "model requires more system memory (0.1 GiB) than is available (0.0 GiB)",
+        )
+        self.assertEqual(self.names, [])
+        await self.scheduler.close()
+
+    async def test_out_of_memory_sends_the_idle_away_and_tries_once_more(self) -> None:
+        await self.use("/a")
+        await self.use("/b")
+
+        def fail_at_first(plan: LoadPlan) -> None:
+            if len(self.backend.plans) == 3:
+                raise LoadError("cudaMalloc failed: out of memory")
+
+        self.backend.outcome = fail_at_first
+        await self.use("/c")
+        self.assertEqual(sorted(self.backend.closed), ["/a", "/b"])
+        self.assertEqual(self.names, ["/c"])
+        await self.scheduler.close()
+
+    async def test_out_of_memory_twice_is_an_error(self) -> None:
+        await self.use("/a")
+
+        def fail(plan: LoadPlan) -> None:
+            raise LoadError("failed to allocate 7 GiB")
+
+        self.backend.outcome = fail
+        with self.assertRaises(OllamaError) as caught:
+            await self.use("/b")
+        self.assertEqual(caught.exception.message, "failed to allocate 7 GiB")
+        self.assertEqual([plan.model_path for plan in self.backend.plans], ["/a", "/b", "/b"])
+        await self.scheduler.close()
+
+    async def test_another_failure_sends_nobody_away(self) -> None:
+        await self.use("/a")
+
+        def fail(plan: LoadPlan) -> None:
+            raise LoadError("this is no model")
+
+        self.backend.outcome = fail
+        with self.assertRaises(OllamaError):
+            await self.use("/b")
+        self.assertEqual(self.names, ["/a"])
+        self.assertEqual(len(self.backend.plans), 2)
+        await self.scheduler.close()
+
+    async def test_a_drain_refuses_those_who_wait_and_those_who_come(self) -> None:
+        self.backend.gate.clear()
+        waiting = [Deferred.fromCoroutine(self.use(path)) for path in ("/a", "/b", "/b")]
+        await self.backend.began
+        self.assertEqual(self.scheduler.waiting, 3)
+        self.assertEqual(self.scheduler.drain(), 3)
+        for one in waiting:
+            error = self.failureResultOf(one, OllamaError).value
+            self.assertEqual(
+                (error.status, error.message), (503, "server is shutting down, please try again")
+            )
+        with self.assertRaises(OllamaError) as caught:
+            await self.use("/a")
+        self.assertEqual(caught.exception.status, 503)
+        self.assertEqual(self.scheduler.waiting, 0)
+        self.backend.gate.set()
+        await self.scheduler.close()
+        self.assertEqual(self.names, [])
+
+    async def test_a_drain_does_not_wait_for_a_busy_model_to_refuse_others(self) -> None:
+        done: Deferred[None] = Deferred()
+
+        async def hold() -> None:
+            async with self.scheduler.lease(ModelRequirements("/a", LoadPlan("/a")), threading.Event()):
+                held.callback(None)
+                await done
+
+        held: Deferred[None] = Deferred()
+        holding = Deferred.fromCoroutine(hold())
+        await held
+        self.backend.free = 50 * MIB
+        waiting = Deferred.fromCoroutine(self.use("/b"))
+        while self.names and not self.scheduler.loaded()[0].retiring:
+            await turn()
+        self.assertEqual(self.scheduler.drain(), 1)
+        self.assertEqual(self.failureResultOf(waiting, OllamaError).value.status, 503)
+        # It stays as it was for the one that it serves.
+        self.assertFalse(self.scheduler.loaded()[0].retiring)
+        self.assertNoResult(holding)
+        done.callback(None)
+        await holding
+        await self.scheduler.close()
+        self.assertEqual(self.backend.closed, ["/a"])
+
+    async def test_a_load_that_hangs_does_not_keep_the_server_from_its_end(self) -> None:
+        self.backend.gate.clear()
+        waiting = Deferred.fromCoroutine(self.use("/a"))
+        await self.backend.began
+        closing = Deferred.fromCoroutine(self.scheduler.close())
+        self.failureResultOf(waiting, OllamaError)
+        self.clock.advance(10)
+        await closing
+        self.backend.gate.set()
+
+
+class Texts(TestCase):
+    def test_what_looks_like_want_of_memory(self) -> None:
+        for text in ("CUDA error: out of memory", "vk_ErrorOutOfDeviceMemory: erroroutofmemory"):
+            self.assertTrue(is_out_of_memory(LoadError(text)))
+        for text in ("unable to load model: invalid magic", "the memory of this model cannot be moved"):
+            self.assertFalse(is_out_of_memory(LoadError(text)))

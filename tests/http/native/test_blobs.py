@@ -1,0 +1,204 @@
+import errno
+import hashlib
+from functools import partial
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread, deferToThreadPool
+from twisted.trial.unittest import TestCase
+
+from ollama_tw.http.native.blobs import HELD, Blobs
+from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
+from ollama_tw.http.server.routing import Health, Routes
+from ollama_tw.http.server.site import make_site
+from tests.http.fakes import FakeStore, RawClient, connect, started_pool, tick
+
+HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+OTHER = "sha256:" + "0" * 64
+
+
+def post(digest: str, *lines: str) -> bytes:
+    return "\r\n".join((f"POST /api/blobs/{digest} HTTP/1.1", "Host: localhost", *lines, "", "")).encode()
+
+
+def body(text: bytes) -> tuple[int, bytes]:
+    """Status and body of one whole reply."""
+    head, _, rest = text.partition(b"\r\n\r\n")
+    return int(head.split()[1]), rest
+
+
+class BlobTests(TestCase):
+    def setUp(self) -> None:
+        self.store = FakeStore()
+        pool = started_pool()
+        self.addCleanup(deferToThread, pool.stop)
+        self.addCleanup(self.store.gate.set)
+        routes = Routes()
+        blobs = Blobs(self.store, partial(deferToThreadPool, reactor, pool))
+        blobs.register(routes)
+        Health().register(routes)
+        guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))
+        self.site = make_site(
+            routes.resource(), guard, reactor=reactor, uploads=[blobs.upload], max_body=1000
+        )
+        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(self.port.stopListening)
+        self.clients: list[RawClient] = []
+
+    async def tearDown(self) -> None:
+        self.store.gate.set()
+        self.site.abort()
+        for client in self.clients:
+            await client.gone
+        await self.site.inflight.idle()
+
+    async def connect(self) -> RawClient:
+        client = await connect(self.port)
+        self.clients.append(client)
+        return client
+
+    async def exchange(self, data: bytes) -> tuple[int, bytes]:
+        client = await self.connect()
+        client.send(data)
+        return body(await client.gone)
+
+    async def test_new_blob(self) -> None:
+        answer = await self.exchange(post(HELLO, "Content-Length: 5", "Connection: close") + b"hello")
+        self.assertEqual(answer, (201, b""))
+        self.assertEqual(self.store.blobs, {HELLO: 5})
+
+    async def test_chunked_and_empty_bodies(self) -> None:
+        lines = ("Transfer-Encoding: chunked", "Connection: close")
+        answer = await self.exchange(post(HELLO, *lines) + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n")
+        self.assertEqual(answer, (201, b""))
+        nothing = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        self.assertEqual(await self.exchange(post(nothing, "Connection: close")), (201, b""))
+        self.assertEqual(self.store.blobs, {HELLO: 5, nothing: 0})
+
+    async def test_other_spellings_store_the_data_and_report_a_mismatch(self) -> None:
+        for digest in (OTHER, HELLO.replace(":", "-"), HELLO.upper().replace("SHA", "sha")):
+            self.store.blobs.clear()
+            answer = await self.exchange(post(digest, "Content-Length: 5", "Connection: close") + b"hello")
+            error = f'{{"error":"digest mismatch, expected \\"{digest}\\", got \\"{HELLO}\\""}}'
+            self.assertEqual(answer, (400, error.encode()))
+            self.assertEqual(self.store.blobs, {HELLO: 5})
+
+    async def test_a_blob_that_is_there_is_not_written_again(self) -> None:
+        self.store.blobs[HELLO] = 5
+        client = await self.connect()
+        client.send(post(HELLO, "Content-Length: 5000") + b"x" * 5000)
+        self.assertEqual(body(await client.until(b"\r\n\r\n")), (200, b""))
+        client.received = b""
+        client.send(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await client.until(b'{"version":"0.5.0"}')
+        self.assertEqual(self.store.writers, 0)
+
+    async def test_who_asks_first_sends_only_what_is_wanted(self) -> None:
+        self.store.blobs[HELLO] = 5
+        answer = await self.exchange(post(HELLO, "Content-Length: 5", "Expect: 100-continue"))
+        self.assertEqual(answer, (200, b""))
+        answer = await self.exchange(post("sha256:x", "Content-Length: 5", "Expect: 100-continue"))
+        self.assertEqual(answer, (400, b'{"error":"invalid digest format"}'))
+        self.store.blobs.clear()
+        client = await self.connect()
+        client.send(post(HELLO, "Content-Length: 5", "Expect: 100-continue", "Connection: close"))
+        await client.until(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.received = b""
+        client.send(b"hello")
+        self.assertEqual(body(await client.gone), (201, b""))
+
+    async def test_malformed_digests_and_foreign_pages_store_nothing(self) -> None:
+        for digest in (
+            "abc",
+            "sha256:" + "0" * 63,
+            "sha256:" + "g" * 64,
+            "..",
+            "sha256:..%5C..%5Cx",
+            "md5:" + "0" * 64,
+        ):
+            answer = await self.exchange(post(digest, "Content-Length: 5", "Connection: close") + b"hello")
+            self.assertEqual((digest, answer), (digest, (400, b'{"error":"invalid digest format"}')))
+        for line in ("Origin: http://evil.example", "Host: evil.example"):
+            data = post(HELLO, "Content-Length: 5", "Connection: close", line) + b"hello"
+            if line.startswith("Host"):
+                data = data.replace(b"Host: localhost\r\n", b"")
+            self.assertEqual(await self.exchange(data), (403, b""))
+        answer = await self.exchange(
+            post("..%2F" + HELLO, "Content-Length: 5", "Connection: close") + b"hello"
+        )
+        self.assertEqual(answer, (404, b"404 page not found"))
+        self.assertEqual((self.store.writers, self.store.blobs), (0, {}))
+
+    async def test_head(self) -> None:
+        self.store.blobs[HELLO] = 5
+        for digest, status in ((HELLO, 200), (HELLO.replace(":", "-"), 200), (OTHER, 404), ("abc", 400)):
+            data = post(digest, "Connection: close").replace(b"POST", b"HEAD")
+            self.assertEqual(await self.exchange(data), (status, b""))
+
+    async def test_a_slow_disk_holds_the_socket_back(self) -> None:
+        size = 16 * HELD
+        content = bytes(size)
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        self.store.gate.clear()
+        client = await self.connect()
+        client.send(post(digest, f"Content-Length: {size}", "Connection: close") + content)
+        while not (
+            uploads := [request.sink for channel in self.site.channels for request in channel.requests]
+        ):
+            await tick()
+        # Far more turns than the loopback needs to deliver everything to a socket that is read.
+        for _ in range(2000):
+            await tick()
+        self.assertGreater(uploads[0]._held, HELD)
+        self.assertLess(uploads[0]._held, HELD + 2**20)
+        self.assertEqual(self.store.written, 0)
+        self.store.gate.set()
+        self.assertEqual(body(await client.gone), (201, b""))
+        self.assertEqual(self.store.blobs, {digest: size})
+
+    async def test_a_client_that_goes_leaves_nothing(self) -> None:
+        aborted: Deferred[None] = Deferred()
+        self.store.on_abort.append(aborted)
+        client = await self.connect()
+        client.send(post(HELLO, "Content-Length: 5", "Expect: 100-continue"))
+        await client.until(b"100 Continue")
+        client.send(b"hell")
+        assert client.transport is not None
+        client.transport.loseConnection()
+        await aborted
+        self.assertEqual((self.store.blobs, self.store.aborted), ({}, 1))
+
+    async def test_a_client_that_goes_while_the_disk_is_slow_leaves_nothing(self) -> None:
+        aborted: Deferred[None] = Deferred()
+        self.store.on_abort.append(aborted)
+        self.store.gate.clear()
+        client = await self.connect()
+        client.send(post(HELLO, "Content-Length: 5") + b"hello")
+        while not self.store.writers:
+            await tick()
+        assert client.transport is not None
+        client.transport.loseConnection()
+        await self.site.inflight.idle()
+        self.store.gate.set()
+        await aborted
+        self.assertEqual(self.store.blobs, {})
+
+    async def test_a_full_disk_is_told_and_the_next_upload_succeeds(self) -> None:
+        self.store.failure = OSError(errno.ENOSPC, "No space left on device", "/secret/blobs/x")
+        client = await self.connect()
+        client.send(post(HELLO, "Content-Length: 50000") + b"x" * 50000)
+        answer = body(await client.until(b"}"))
+        self.assertEqual(answer, (500, b'{"error":"no space left on device"}'))
+        self.assertEqual((self.store.blobs, self.store.aborted), ({}, 1))
+        self.store.failure = None
+        client.received = b""
+        client.send(post(HELLO, "Content-Length: 5") + b"hello")
+        self.assertEqual(body(await client.until(b"\r\n\r\n")), (201, b""))
+
+    async def test_other_disk_errors_show_no_path(self) -> None:
+        self.store.failure = OSError(errno.EIO, "Input/output error", "/secret/blobs/x")
+        data = post(HELLO, "Content-Length: 5", "Connection: close") + b"hello"
+        status, text = await self.exchange(data)
+        self.assertEqual(status, 500)
+        self.assertNotIn(b"secret", text)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)

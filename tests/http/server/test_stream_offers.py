@@ -1,0 +1,61 @@
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.test.requesthelper import DummyRequest
+
+from ollama_tw.http.server.stream import ReplyStream
+
+
+class Request(DummyRequest):
+    """A request whose producer is left alone."""
+
+    def __init__(self) -> None:
+        super().__init__([b""])
+        self.startedWriting = False
+
+    def registerProducer(self, prod: Any, s: bool) -> None:
+        pass
+
+    def unregisterProducer(self) -> None:
+        pass
+
+
+class OfferTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.request: Any = Request()
+        reactor: Any = Clock()
+        self.stream = ReplyStream(reactor, self.request)
+
+    def written(self) -> bytes:
+        return b"".join(self.request.written)
+
+    def test_records_go_out_at_once(self) -> None:
+        self.assertFalse(self.stream.began)
+        self.stream.offer({"n": 1}, "a")
+        self.stream.offer({"n": 2}, "a")
+        self.assertEqual(self.written(), b'{"n":1}\n{"n":2}\n')
+        self.assertTrue(self.stream.began)
+
+    def test_for_a_slow_reader_only_the_latest_of_a_kind_is_kept(self) -> None:
+        self.stream.pauseProducing()
+        for number in range(100_000):
+            self.stream.offer({"n": number}, number % 2)
+        self.assertEqual(self.written(), b"")
+        self.stream.offer({"end": True}, "end")
+        self.stream.resumeProducing()
+        self.assertEqual(self.written(), b'{"n":99998}\n{"n":99999}\n{"end":true}\n')
+        self.stream.pauseProducing()
+        self.stream.resumeProducing()
+        self.assertEqual(len(self.written().splitlines()), 3)
+
+    def test_what_waits_is_written_at_the_end(self) -> None:
+        self.stream.pauseProducing()
+        self.stream.offer({"n": 1}, "a")
+        self.stream.fail(500, "broken")
+        self.assertEqual(self.written(), b'{"n":1}\n{"error":"broken"}\n')
+
+    def test_a_reader_that_has_gone(self) -> None:
+        self.stream.stopProducing()
+        self.stream.offer({"n": 1}, "a")
+        self.assertEqual(self.written(), b"")

@@ -1,0 +1,202 @@
+"""Models that a backend has itself are found, listed and loaded beside those of the library."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
+from zope.interface import implementer
+
+from ollama_tw.engine.backend_router import BackendRouter
+from ollama_tw.engine.backends import Found
+from ollama_tw.inference.backend_models import BackendModels
+from ollama_tw.interfaces import IBackend, IModelSource, LoadError, LoadPlan, Probe, RemoteModel
+from ollama_tw.library.names import parse_name
+from ollama_tw.library.show import model_capabilities, tags_entry
+from ollama_tw.testing.fake import FakeRunner
+
+
+@implementer(IBackend)
+class Backend:
+    priority = 0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.loaded: list[str] = []
+        self.runner: Any = FakeRunner(LoadPlan(name))
+
+    def probe(self) -> Probe:
+        return Probe()
+
+    def load(self, plan: LoadPlan, progress: Any) -> Any:
+        self.loaded.append(plan.model_path)
+        return self.runner
+
+
+@implementer(IModelSource)
+class Source(Backend):
+    """Tells of ``models``, or gives or raises ``answer``; waits for ``gate``."""
+
+    def __init__(
+        self, name: str, *models: RemoteModel, answer: Any = (), gate: threading.Event | None = None
+    ) -> None:
+        super().__init__(name)
+        self.answer: Any = models or answer
+        self.asked = 0
+        self._gate = gate
+        self.asked_on = threading.current_thread()
+
+    def models(self) -> Any:
+        self.asked += 1
+        self.asked_on = threading.current_thread()
+        if self._gate is not None:
+            self._gate.wait(30)
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+METADATA = {
+    "general.architecture": "far",
+    "far.context_length": 4096,
+    "tokenizer.chat_template": "<think></think> tool_call {{ messages }}",
+}
+FAR = RemoteModel("org/Far:big", "http://h:1#x", "http://h:1", METADATA)
+
+
+def found(backend: Any, reason: str = "") -> Found:
+    return Found(backend, Probe(reason=reason), f"/x/{backend.name}.py")
+
+
+def test_each_model_is_loaded_by_the_backend_whose_it_is() -> None:
+    chosen, source = Backend("cpu"), Source("far", FAR)
+    sources = BackendRouter(found(chosen), [found(chosen), found(source)])
+    (remote,) = BackendModels(sources).all()
+    assert sources.load(LoadPlan(str(remote.model.model_path)), lambda done: True) is source.runner
+    assert sources.load(LoadPlan("/blobs/sha256-1"), lambda done: True) is chosen.runner
+    assert (source.loaded, chosen.loaded) == (["http://h:1#x"], ["/blobs/sha256-1"])
+
+
+def test_a_model_is_found_whatever_the_case_of_its_name() -> None:
+    remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(Source("far", FAR))]))
+    assert remotes.find(parse_name("ORG/far:BIG")) is not None
+    assert remotes.find(parse_name("org/far")) is None
+
+
+def test_it_is_listed_with_what_is_known_of_it() -> None:
+    (remote,) = BackendModels(BackendRouter(found(Backend("cpu")), [found(Source("far", FAR))])).all()
+    entry = tags_entry(remote.model, remote.header)
+    assert (entry["name"], entry["remote_model"], entry["remote_host"], entry["size"]) == (
+        "org/Far:big",
+        "org/Far:big",
+        "http://h:1",
+        0,
+    )
+    assert (entry["details"]["family"], entry["details"]["context_length"]) == ("far", 4096)
+    assert set(model_capabilities(remote.model, remote.header)) == {"completion", "tools", "thinking"}
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """What is logged of sources."""
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        if event["log_namespace"] == "ollama_tw.engine.backend_router":
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
+
+
+def names(remotes: BackendModels) -> list[str]:
+    return [one.model.name.short for one in remotes.all()]
+
+
+def test_sources_that_cannot_run_or_have_no_proper_names_harm_nobody() -> None:
+    odd = RemoteModel("no name!", "x", "h")
+    backends = [
+        found(Source("absent", FAR), reason="it is not configured"),
+        found(Source("far", odd, FAR)),
+    ]
+    assert names(BackendModels(BackendRouter(found(Backend("cpu")), backends))) == ["org/Far:big"]
+
+
+def test_of_one_name_the_first_counts() -> None:
+    again = RemoteModel("org/far:big", "http://h:2#x", "http://h:2")
+    sources = BackendRouter(
+        found(Backend("cpu")), [found(Source("one", FAR, FAR)), found(Source("two", again))]
+    )
+    (remote,) = BackendModels(sources).all()
+    assert remote.model.config.remote_host == "http://h:1"
+    assert BackendModels(sources).all([parse_name("ORG/far:big")]) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (OSError("no route"), "OSError: no route"),
+        (SystemExit(3), "SystemExit: 3"),
+        (["a model"], "it tells of a str, which is no RemoteModel"),
+        (None, "TypeError: 'NoneType' object is not iterable"),
+    ],
+)
+def test_a_source_that_fails_is_told_once_by_name_and_file(told: list[str], wrong: Any, reason: str) -> None:
+    broken = Source("broken", answer=wrong)
+    remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(broken), found(Source("far", FAR))]))
+    line = f"backend broken (/x/broken.py) does not tell its models: {reason}"
+    for _ in range(3):
+        assert names(remotes) == ["org/Far:big"]
+    assert told == [line]
+    broken.answer = []
+    assert names(remotes) == ["org/Far:big"]
+    broken.answer = wrong
+    assert names(remotes) == ["org/Far:big"]
+    assert told == [line, line]
+
+
+def test_a_source_that_hangs_is_not_asked_again_until_it_comes_back(told: list[str]) -> None:
+    gate = threading.Event()
+    slow = Source("slow", RemoteModel("late", "x", "h"), gate=gate)
+    sources = BackendRouter(found(Backend("cpu")), [found(slow), found(Source("far", FAR))], patience=0.5)
+    remotes = BackendModels(sources)
+    for _ in range(3):
+        assert names(remotes) == ["org/Far:big"]
+    assert slow.asked == 1
+    assert told == ["backend slow (/x/slow.py) does not tell its models: no answer within 0.5 seconds"]
+    gate.set()
+    slow.asked_on.join(30)
+    assert names(remotes) == ["late:latest", "org/Far:big"]
+
+
+def test_what_was_found_a_moment_ago_is_not_asked_for_again() -> None:
+    clock = Clock()
+    source = Source("far", FAR)
+    remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(source)]), clock.seconds)
+    name = parse_name("org/far:big")
+    assert remotes.recent(name) is not None
+    clock.advance(4.9)
+    source.answer = []
+    assert remotes.recent(name) is not None
+    assert source.asked == 1
+    clock.advance(0.2)
+    assert remotes.recent(name) is None
+    assert remotes.recent(parse_name("other")) is None
+    assert source.asked == 3
+
+
+class Broken(Backend):
+    def load(self, plan: LoadPlan, progress: Any) -> Any:
+        raise OSError("secret")
+
+
+@pytest.mark.parametrize("backend", [Broken("odd"), Backend("odd")], ids=["raises", "gives nothing"])
+def test_a_load_that_breaks_the_contract_names_the_backend(told: list[str], backend: Backend) -> None:
+    backend.runner = None
+    with pytest.raises(LoadError) as caught:
+        BackendRouter(found(backend), []).load(LoadPlan("m"), lambda done: True)
+    assert str(caught.value) == "the backend odd failed to load the model; the server's log says why"
+    assert told == ["backend odd (/x/odd.py) failed to load a model"]
