@@ -29,7 +29,7 @@ def has_ipv6() -> bool:
 def test_it_says_where_it_listens_and_which_version_it_is(start: StartServer) -> None:
     server = start().ready()
     assert re.search(
-        rf"time=\S+ level=INFO source=ollama_tw\.daemon "
+        rf"time=\S+ level=INFO source=ollama_tw\.server\.daemon "
         rf'msg="Listening on 127\.0\.0\.1:{server.port} \(version 0\.5\.0\)"\n',
         server.log,
     )

@@ -37,7 +37,7 @@ class DiskPool:
 class ServiceCase(SynchronousTestCase):
     def setUp(self) -> None:
         StillPool.all = []
-        for module in ("scheduler", "loading"):
+        for module in ("scheduler", "loader"):
             patcher = patch(f"ollama_tw.engine.{module}.WorkerPool", StillPool)
             patcher.start()
             self.addCleanup(patcher.stop)

@@ -6,7 +6,7 @@ from pathlib import Path
 from ollama_tw.config.settings import DRAIN_TIMEOUT, VARIABLES
 from ollama_tw.golang.durations import SECOND, parse_duration
 
-FOLDER = Path(__file__).resolve().parents[1] / "contrib" / "systemd"
+FOLDER = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
 
 
 def unit(name: str) -> configparser.ConfigParser:
