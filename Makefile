@@ -1,6 +1,6 @@
 # make run     build, fetch a small model, start the server, ask it a question
 # make test    everything that pytest finds
-# make lint    ruff and mypy
+# make lint    ruff, mypy and the import contracts
 # make bench   this server under load (ARGS="…" goes to benchmarks/serve.py)
 # make clean   remove what the others made
 
@@ -49,6 +49,7 @@ lint: $(VENV)/.tools-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(VENV)/.tests-installed $(MODEL)
 	$(BIN)/python contrib/demo/bench.py $(MODEL) $(ARGS)

@@ -59,7 +59,7 @@ setup(
         "bench": BENCH,
         "client": ["websockets>=13"],
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.11", "mypy-zope>=1.0.8", "ruff>=0.6"],
+        "dev": [*TEST, "import-linter>=2.1", "mypy>=1.11", "mypy-zope>=1.0.8", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["ollama = ollama_tw.cli.main:main"]},
     classifiers=[
