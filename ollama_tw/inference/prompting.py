@@ -14,8 +14,8 @@ from ollama_tw.inference.catalogue import Entry
 from ollama_tw.inference.completion import Prompt
 from ollama_tw.inference.images import without_tags
 from ollama_tw.interfaces import IRunner, RunnerError
+from ollama_tw.library.model import DEFAULT_TEMPLATE
 from ollama_tw.library.rendering import PromptPath
-from ollama_tw.library.template_scan import DEFAULT_TEMPLATE
 from ollama_tw.prompt.conversation import (
     chat_messages,
     forgets_thinking,

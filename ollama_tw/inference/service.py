@@ -233,7 +233,7 @@ def _syntax(entry: Entry, think: Think, extras: RequestExtras) -> Syntax:
     if template is None:
         found = from_chat_template(entry.header.chat_template or "")
     else:
-        found = from_template(template.tool_tag, *template.thinking_tags)
+        found = from_template(template.traits.tool_tag, *template.traits.thinking_tags)
     if extras.must_call:
         found = Syntax(found.thinking, CALL_SYNTAX.calls, found.trim)
     return found if think.enabled else Syntax(None, found.calls, found.trim)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ollama_tw.gguf.reader import Header
 from ollama_tw.library.manifests import ModelConfig
 from ollama_tw.library.rendering import PromptPath, Rendering, go_capabilities, jinja_capabilities
-from ollama_tw.library.template_scan import TemplateTraits
+from ollama_tw.templates.gotemplate import TemplateTraits
 
 _ORDER = ("tools", "insert", "thinking")
 _BOTH = (

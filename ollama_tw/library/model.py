@@ -14,6 +14,9 @@ from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.manifests import Manifest, ManifestError, ModelConfig, decode_config
 from ollama_tw.library.names import Name
 
+DEFAULT_TEMPLATE = "{{ .Prompt }}"
+"""The Go template of a model that has no template layer."""
+
 
 @dataclass(frozen=True)
 class Model:

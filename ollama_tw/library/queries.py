@@ -6,18 +6,17 @@ from typing import Any
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import GGUFError, Header
 from ollama_tw.library.model import Model
-from ollama_tw.library.show import TemplateScan, model_capabilities, show_reply, tags_entry
+from ollama_tw.library.show import model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import Store
-from ollama_tw.library.template_scan import scan_template
 from ollama_tw.library.tensor_models import describe
 from ollama_tw.wire.models import ShowRequest
 
 _LOG = logging.getLogger("ollama_tw.library")
 
 
-def list_models(store: Store, *, scan: TemplateScan = scan_template) -> list[dict[str, Any]]:
+def list_models(store: Store) -> list[dict[str, Any]]:
     """The entries of ``/api/tags`` in its order; a model whose weights are damaged is still listed."""
-    return [tags_entry(model, _brief_header(store, model), scan=scan) for model in store.list()]
+    return [tags_entry(model, _brief_header(store, model)) for model in store.list()]
 
 
 def show_model(
@@ -26,7 +25,6 @@ def show_model(
     request: ShowRequest,
     *,
     go_template_setting: bool | None = None,
-    scan: TemplateScan = scan_template,
 ) -> dict[str, Any]:
     """The reply to ``/api/show``; OllamaError 500 where the model's files cannot be read."""
     try:
@@ -39,7 +37,6 @@ def show_model(
             verbose=request.verbose,
             tensor_model=None if model.is_gguf or model.is_remote else describe(store.blobs, model),
             go_template_setting=go_template_setting,
-            scan=scan,
         )
     except (GGUFError, OSError) as error:
         raise OllamaError(500, f"the file of model '{model.name.short}' cannot be read") from error
@@ -50,7 +47,6 @@ def capabilities(
     model: Model,
     *,
     go_template_setting: bool | None = None,
-    scan: TemplateScan = scan_template,
 ) -> list[str]:
     """What the model can do, as ``/api/show`` says; OllamaError 500 where its files cannot be read."""
     return model_capabilities(
@@ -58,7 +54,6 @@ def capabilities(
         model_header(store, model),
         projector_headers(store, model),
         go_template_setting=go_template_setting,
-        scan=scan,
     )
 
 

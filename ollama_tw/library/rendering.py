@@ -7,7 +7,7 @@ import enum
 from dataclasses import dataclass
 
 from ollama_tw.library.manifests import ModelConfig
-from ollama_tw.library.template_scan import TemplateTraits
+from ollama_tw.templates.gotemplate import TemplateTraits
 
 _HARMONY_FAMILIES = frozenset({"gptoss", "gpt-oss"})
 _THINKING_SPLITS = ("content.split('</think>')", 'content.split("</think>")')
@@ -57,7 +57,7 @@ def go_capabilities(traits: TemplateTraits) -> frozenset[str]:
         found.add("tools")
     if "suffix" in traits.identifiers:
         found.add("insert")
-    if traits.thinking_tags is not None:
+    if all(traits.thinking_tags):
         found.add("thinking")
     return frozenset(found)
 

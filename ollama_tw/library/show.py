@@ -5,21 +5,19 @@ plain data for :func:`ollama_tw.golang.json.encode`.
 """
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ollama_tw.gguf.reader import ArrayRef, Header, is_byte_array
 from ollama_tw.gguf.types import UNKNOWN_FILE_TYPE
 from ollama_tw.golang.fmt import json_numbers
 from ollama_tw.library.capabilities import listed_capabilities, show_capabilities
-from ollama_tw.library.model import Model
+from ollama_tw.library.model import DEFAULT_TEMPLATE, Model
 from ollama_tw.library.modelfile.description import modelfile_text, parameters_text
 from ollama_tw.library.rendering import PromptPath, Rendering, choose_rendering
-from ollama_tw.library.template_scan import DEFAULT_TEMPLATE, TemplateTraits, scan_template
 from ollama_tw.library.tensor_models import TensorModel
+from ollama_tw.templates.gotemplate import template_traits
 from ollama_tw.wire.timestamps import rfc3339
-
-TemplateScan = Callable[[str], TemplateTraits]
 
 # Not shown with the rest of the metadata: the one is private, the other has a field of its own.
 _HIDDEN_KEYS = frozenset({"general.name", "tokenizer.chat_template"})
@@ -33,13 +31,12 @@ def model_rendering(
     header: Header | None,
     *,
     go_template_setting: bool | None = None,
-    scan: TemplateScan = scan_template,
 ) -> Rendering:
     """How ``model`` renders its chats; ``go_template_setting`` is OLLAMA_GO_TEMPLATE."""
     return choose_rendering(
         model.config,
         go_template=model.template,
-        traits=scan(_template_text(model)),
+        traits=template_traits(_template_text(model)),
         chat_template=header.chat_template if header else None,
         go_template_setting=go_template_setting,
     )
@@ -51,15 +48,14 @@ def model_capabilities(
     projectors: Sequence[Header] = (),
     *,
     go_template_setting: bool | None = None,
-    scan: TemplateScan = scan_template,
 ) -> list[str]:
     """What ``model`` can do, in the order of ``/api/show``; requests are checked against this."""
     return show_capabilities(
         model.config,
         header,
         projectors,
-        model_rendering(model, header, go_template_setting=go_template_setting, scan=scan),
-        scan(_template_text(model)),
+        model_rendering(model, header, go_template_setting=go_template_setting),
+        template_traits(_template_text(model)),
         has_go_template=model.template is not None,
     )
 
@@ -80,7 +76,7 @@ def details(model: Model, header: Header | None) -> dict[str, Any]:
     }
 
 
-def tags_entry(model: Model, header: Header | None, *, scan: TemplateScan = scan_template) -> dict[str, Any]:
+def tags_entry(model: Model, header: Header | None) -> dict[str, Any]:
     """One model of ``/api/tags``; ``header`` may be brief, and is None where there is no GGUF file."""
     config = model.config
     entry: dict[str, Any] = {"name": model.name.short, "model": model.name.short}
@@ -99,7 +95,10 @@ def tags_entry(model: Model, header: Header | None, *, scan: TemplateScan = scan
         if length := configured or (header.get_int(key) if header else 0):
             entry["details"][key] = length
     capabilities = listed_capabilities(
-        config, header, has_projector=bool(model.projector_paths), traits=scan(_template_text(model))
+        config,
+        header,
+        has_projector=bool(model.projector_paths),
+        traits=template_traits(_template_text(model)),
     )
     if capabilities:
         entry["capabilities"] = capabilities
@@ -116,7 +115,6 @@ def show_reply(
     verbose: bool = False,
     tensor_model: TensorModel | None = None,
     go_template_setting: bool | None = None,
-    scan: TemplateScan = scan_template,
 ) -> dict[str, Any]:
     """The reply to ``/api/show``; ``system`` and ``options`` are the request's overlays.
 
@@ -124,7 +122,7 @@ def show_reply(
 
     ``verbose`` reads the metadata's arrays from the file: OSError or GGUFError where that fails.
     """
-    rendering = model_rendering(model, header, go_template_setting=go_template_setting, scan=scan)
+    rendering = model_rendering(model, header, go_template_setting=go_template_setting)
     native = rendering.path is PromptPath.NATIVE and header is not None and header.chat_template
     reply: dict[str, Any] = {
         "license": "\n".join(model.licenses),
@@ -154,7 +152,7 @@ def show_reply(
         if verbose:
             reply["tensors"] = tensor_model.tensors
     reply["capabilities"] = model_capabilities(
-        model, header, projectors, go_template_setting=go_template_setting, scan=scan
+        model, header, projectors, go_template_setting=go_template_setting
     )
     reply["modified_at"] = rfc3339(model.modified_ns)
     reply["requires"] = model.config.requires

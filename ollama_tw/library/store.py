@@ -30,6 +30,7 @@ from ollama_tw.library.maintenance import Upkeep, prune, rename_old_blobs
 from ollama_tw.library.manifests import Manifest, ManifestError
 from ollama_tw.library.model import Model, assemble
 from ollama_tw.library.names import Name
+from ollama_tw.templates.gotemplate import template_traits
 
 _LOG = logging.getLogger("ollama_tw.library")
 
@@ -64,11 +65,7 @@ class _Cached:
 
 
 class Store:
-    """The models below ``root``. ``may_prune`` is False where OLLAMA_NOPRUNE is set.
-
-    ``check_template`` raises OllamaError for a Go template that does not parse: a model with such a
-    one cannot be loaded.
-    """
+    """The models below ``root``. ``may_prune`` is False where OLLAMA_NOPRUNE is set."""
 
     def __init__(
         self,
@@ -76,13 +73,11 @@ class Store:
         *,
         prune: bool,
         now: Callable[[], float] = time.time,
-        check_template: Callable[[str], object] | None = None,
     ) -> None:
         self.root = root
         self.may_prune = prune
         self.blobs = BlobStore(root)
         self._now = now
-        self._check_template = check_template
         self._lock = threading.RLock()
         self._listing = threading.Lock()
         self._pinned: Counter[str] = Counter()
@@ -140,8 +135,8 @@ class Store:
     def load(self, name: Name) -> Model:
         """The installed model of exactly this name; a cached one costs one ``stat``.
 
-        Raises ModelNotFound, and OllamaError 500 where its manifest, a layer or its template cannot
-        be used.
+        Raises ModelNotFound, and OllamaError 500 where its manifest or a layer cannot be used or its
+        Go template does not parse.
         """
         signature = self._signature(name)
         cached = self._models.get(name)
@@ -186,8 +181,8 @@ class Store:
             digest=hashlib.sha256(data).hexdigest(),
             modified_ns=modified_ns,
         )
-        if model.template is not None and self._check_template is not None:
-            self._check_template(model.template)
+        if model.template is not None:
+            template_traits(model.template)  # raises for a template that does not parse
         return model
 
     def list(self) -> list[Model]:

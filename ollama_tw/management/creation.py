@@ -12,14 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
 from ollama_tw.concurrency.threads import WorkerPool, detached
-from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.gguf.reader import Header
+from ollama_tw.errors import Cancelled
 from ollama_tw.library.create import Makers, create, missing_base
 from ollama_tw.library.store import Store
 from ollama_tw.registry.progress import Report
 from ollama_tw.registry.pull import Pulls
-from ollama_tw.templates.gotemplate import TemplateError, parse
-from ollama_tw.templates.known_formats import NamedTemplate, detect
 from ollama_tw.wire.models import CreateRequest
 
 # A creation may take minutes, and what is asked of the store meanwhile must not wait for it. More than
@@ -73,28 +70,3 @@ class Creations:
         """Give up what is under way and wait for its threads."""
         self._closing.set()
         self._pool.stop()
-
-
-def check_template(text: str) -> None:
-    """Refuse a Go template that does not parse: OllamaError 400."""
-    try:
-        parse(text)
-    except TemplateError as error:
-        raise OllamaError(400, f"template error: {error.message}") from error
-
-
-def detect_template(header: Header) -> NamedTemplate | None:
-    """The Go template that writes what the chat template of a file does, in the file's own tokens."""
-    chat_template = header.chat_template or ""
-    if header.metadata.get("tokenizer.ggml.add_bos_token") is False and "bos_token" in chat_template:
-        # Go templates leave the first token to the tokenizer, which here leaves it to the template.
-        return None
-    tokens = header.raw_strings("tokenizer.ggml.tokens")
-    return detect(chat_template, bos=_token(header, tokens, "bos"), eos=_token(header, tokens, "eos"))
-
-
-def _token(header: Header, tokens: list[bytes], name: str) -> str | None:
-    number = header.metadata.get(f"tokenizer.ggml.{name}_token_id")
-    if not isinstance(number, int) or not 0 <= number < len(tokens):
-        return None
-    return tokens[number].decode("utf-8", "replace")

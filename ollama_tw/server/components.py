@@ -35,7 +35,7 @@ from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.create import Makers
 from ollama_tw.library.store import Store
 from ollama_tw.llama.quantizer import quantize
-from ollama_tw.management.creation import Creations, check_template, detect_template
+from ollama_tw.management.creation import Creations
 from ollama_tw.metrics import Metrics
 from ollama_tw.net.network import Network
 from ollama_tw.registry.pull import Pulls
@@ -76,7 +76,7 @@ class Components:
         self._network = Network(reactor, os.environ)
         self.pulls = Pulls(self._network, self._signer, store, self.disk.run)
         self.pushes = Pushes(self._network, self._signer, store, self.disk.run)
-        makers = Makers(quantize, convert_model, convert_adapter, detect_template, check_template)
+        makers = Makers(quantize, convert_model, convert_adapter)
         self.creations = Creations(reactor, store, self.disk.run, self.pulls, makers)
         self.account = Account(self._network, self._signer, socket.gethostname(), settings.cloud_base_url)
         self.cloud_status = cloud_status(settings.home, settings.no_cloud)

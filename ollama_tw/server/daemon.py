@@ -20,7 +20,6 @@ from ollama_tw.config.settings import Settings
 from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
 from ollama_tw.http.server.site import ApiSite
 from ollama_tw.identity.keys import ensure_key
-from ollama_tw.inference.prompting import go_template
 from ollama_tw.library.queries import list_models
 from ollama_tw.library.store import Store
 from ollama_tw.metrics import Metrics
@@ -68,7 +67,7 @@ class Daemon(Service):
         self._prepared = False
         self._site: ApiSite | None = None
         self._draining = False
-        self._store = Store(settings.models, prune=not settings.noprune, check_template=go_template)
+        self._store = Store(settings.models, prune=not settings.noprune)
 
     def privilegedStartService(self) -> None:
         """Everything that may fail because of how the server was called. Raises OSError, whose text is

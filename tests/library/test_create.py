@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.library.create import Makers, create, missing_base
+from ollama_tw.gguf.reader import Header
+from ollama_tw.library.create import create, missing_base
 from ollama_tw.library.manifests import manifest_path
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
@@ -340,12 +341,8 @@ def test_a_license_that_is_no_text(store: Store, tiny: str, license: Any) -> Non
 
 
 def test_the_template_is_checked_before_anything_is_installed(store: Store, tiny: str) -> None:
-    def refuse(text: str) -> None:
-        raise OllamaError(400, f"template error: {text}")
-
-    request = CreateRequest(model="m", files={"tiny.gguf": tiny}, template="{{")
-    with pytest.raises(OllamaError, match="template error"):
-        list(create(store, request, makers=Makers(check_template=refuse)))
+    fault = "template error: template: :1: missing value for if"
+    assert raised(store, model="m", files={"tiny.gguf": tiny}, template="{{ if }}") == (400, fault)
     assert store.list() == []
 
 
@@ -372,7 +369,9 @@ def test_too_many_layers_are_the_clients_fault(
     assert set((store.root / "blobs").iterdir()) == blobs
 
 
-def test_nobody_waits_for_the_templates_of_further_files(store: Store, tmp_path: Path) -> None:
+def test_nobody_waits_for_the_templates_of_further_files(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {
         f"{name}.gguf": upload(store, write_gguf(tmp_path / f"{name}.gguf", chat_template=name))
         for name in ("a", "b", "c")
@@ -383,7 +382,10 @@ def test_nobody_waits_for_the_templates_of_further_files(store: Store, tmp_path:
         if seen:
             raise Cancelled
 
-    makers = Makers(detect_template=lambda header: seen.append(header.chat_template))
+    def detect_template(header: Header) -> None:
+        seen.append(header.chat_template)
+
+    monkeypatch.setattr("ollama_tw.library.create.sources.detect_template", detect_template)
     with pytest.raises(Cancelled):
-        list(create(store, CreateRequest(model="m", files=files), makers=makers, alive=alive))
+        list(create(store, CreateRequest(model="m", files=files), alive=alive))
     assert seen == ["a"]

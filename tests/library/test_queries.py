@@ -1,7 +1,6 @@
 """The answers that the doors ask for."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -10,7 +9,6 @@ from ollama_tw.library.create import create
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.queries import capabilities, list_models, show_model
 from ollama_tw.library.store import Store
-from ollama_tw.library.template_scan import TemplateTraits
 from ollama_tw.wire.models import CreateRequest, ShowRequest
 from tests.gguf.files import write_gguf
 
@@ -45,14 +43,6 @@ def test_list_and_show(store: Store) -> None:
     assert "PARAMETER seed 1\n" in reply["modelfile"]
     assert reply["model_info"]["tokenizer.ggml.tokens"] == ["<s>", "</s>", "hello"]
     assert reply["projector_info"]["general.architecture"] == "clip"
-
-
-def test_another_template_scan_can_be_given(store: Store) -> None:
-    def scan(text: str) -> TemplateTraits:
-        return TemplateTraits(frozenset({"suffix"}), ("<a>", "</a>"))
-
-    found: list[Any] = capabilities(store, store.load(parse_name("m")), scan=scan)
-    assert found == ["completion", "vision", "insert", "thinking"]
 
 
 def test_damaged_weights_are_listed_but_not_shown(store: Store) -> None:

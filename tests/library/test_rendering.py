@@ -10,7 +10,7 @@ from ollama_tw.library.rendering import (
     jinja_capabilities,
     jinja_has_tool_round_trip,
 )
-from ollama_tw.library.template_scan import scan_template
+from ollama_tw.templates.gotemplate import template_traits
 
 PLAIN = "{{ range .Messages }}{{ .Content }}{{ end }}"
 TOOLS = PLAIN + "{{ .Tools }}"
@@ -26,7 +26,7 @@ def choose(
     return choose_rendering(
         config or ModelConfig(),
         go_template=go,
-        traits=scan_template(go or "{{ .Prompt }}"),
+        traits=template_traits(go or "{{ .Prompt }}"),
         chat_template=jinja,
         go_template_setting=setting,
     )

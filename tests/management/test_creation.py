@@ -14,12 +14,9 @@ from unittest.mock import patch
 import pytest
 
 from ollama_tw.client.aio import connect
-from ollama_tw.gguf.reader import Header, read_header
-from ollama_tw.management.creation import detect_template
 from tests.application import Application
 from tests.e2e.server import PATIENCE
 from tests.gguf.files import write_gguf
-from tests.templates.known_formats.published import ZEPHYR
 
 
 class Standing:
@@ -203,27 +200,3 @@ def test_refusals_before_and_after_the_first_record(app: Application, digest: st
         reply = app.post("/api/create", {**body, "stream": False})
         assert (reply.status, reply.json) == (status, {"error": fault})
     assert app.get("/api/tags").json == {"models": []}
-
-
-def a_file(path: Path, chat_template: str, **metadata: Any) -> Header:
-    keys = {f"tokenizer.ggml.{name}": value for name, value in metadata.items()}
-    return read_header(write_gguf(path, chat_template=chat_template, metadata=keys, tokens=("<a>", "<z>")))
-
-
-def test_a_detected_template_writes_the_files_own_tokens(tmp_path: Path) -> None:
-    found = detect_template(a_file(tmp_path / "m", ZEPHYR, bos_token_id=0, eos_token_id=1))
-    assert found is not None
-    assert found.name == "zephyr"
-    assert "<z>" in found.template
-    assert "</s>" not in found.template
-    # A number that is no token's: what models of the format usually have.
-    found = detect_template(a_file(tmp_path / "n", ZEPHYR, eos_token_id=2))
-    assert found is not None
-    assert "</s>" in found.template
-
-
-def test_a_chat_template_keeps_the_first_token_that_only_it_writes(tmp_path: Path) -> None:
-    chat_template = "{{ bos_token }}" + ZEPHYR
-    keys = {"bos_token_id": 0, "eos_token_id": 1}
-    assert detect_template(a_file(tmp_path / "m", chat_template, **keys)) is not None
-    assert detect_template(a_file(tmp_path / "n", chat_template, **keys, add_bos_token=False)) is None

@@ -7,7 +7,6 @@ from ollama_tw.library.create.dependencies import (
     ConvertAdapter,
     ConvertModel,
     Makers,
-    NamedTemplate,
     Quantize,
     Write,
 )
@@ -18,7 +17,6 @@ __all__ = [
     "ConvertAdapter",
     "ConvertModel",
     "Makers",
-    "NamedTemplate",
     "Quantize",
     "Write",
     "base_name",

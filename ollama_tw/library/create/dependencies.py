@@ -12,19 +12,6 @@ Write = Callable[[bytes | memoryview], object]
 """Takes the next bytes of a file. May raise to give the work up."""
 
 
-class NamedTemplate(Protocol):
-    """A Go template that stands for a known chat template, and the stops that go with it."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def template(self) -> str: ...
-
-    @property
-    def stop(self) -> tuple[str, ...]: ...
-
-
 class Quantize(Protocol):
     """Writes the GGUF model ``source`` to ``target``, its weights in ``file_type`` (``Q4_K_M``).
 
@@ -62,24 +49,10 @@ def _no_adapter_converter(files: Mapping[str, Path], base: Header, write: Write)
     raise OllamaError(400, "converting safetensors adapters is not supported; upload a GGUF file")
 
 
-def _know_no_template(header: Header) -> NamedTemplate | None:
-    return None
-
-
-def _accept_template(text: str) -> None:
-    """The check of a template that finds no fault."""
-
-
 @dataclass(frozen=True)
 class Makers:
-    """The parts; those that are left out refuse by name, know nothing or accept all.
-
-    ``detect_template`` gives the Go template for a file that has a chat template, None where it knows
-    none. ``check_template`` raises OllamaError 400 for a Go template that does not parse.
-    """
+    """The parts; those that are left out raise OllamaError by their name."""
 
     quantize: Quantize = _no_quantizer
     convert_model: ConvertModel = _no_model_converter
     convert_adapter: ConvertAdapter = _no_adapter_converter
-    detect_template: Callable[[Header], NamedTemplate | None] = _know_no_template
-    check_template: Callable[[str], None] = _accept_template

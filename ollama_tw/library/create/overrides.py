@@ -5,9 +5,11 @@ Source: ``spec/models-and-cli.md`` sections 4.6 and 4.7.
 
 from typing import Any
 
+from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
 from ollama_tw.library.create.job import Making
 from ollama_tw.library.layers import decode_params, encode_messages, encode_params, licenses
+from ollama_tw.templates.gotemplate import TemplateError, parse
 from ollama_tw.wire.models import CreateRequest
 
 # Architectures whose prompts Ollama writes by a built-in renderer: renderer, parser.
@@ -27,7 +29,7 @@ def edit(making: Making, request: CreateRequest) -> None:
     layers = making.layers
     defaults = _built_in_defaults(making)
     if request.template:
-        making.makers.check_template(request.template)
+        _check_template(request.template)
         layers.replace((manifests.TEMPLATE, manifests.PROMPT), request.template.encode())
     if request.system:
         layers.replace((manifests.SYSTEM,), request.system.encode())
@@ -38,6 +40,14 @@ def edit(making: Making, request: CreateRequest) -> None:
         layers.replace((manifests.PARAMS,), encode_params(params))
     if request.messages:
         layers.replace((manifests.MESSAGES,), encode_messages(request.messages))
+
+
+def _check_template(text: str) -> None:
+    """Raise OllamaError 400 for a Go template that does not parse."""
+    try:
+        parse(text)
+    except TemplateError as error:
+        raise OllamaError(400, f"template error: {error.message}") from error
 
 
 def _built_in_defaults(making: Making) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import GGUFError, Header, is_gguf
 from ollama_tw.gguf.validation import check_sound
 from ollama_tw.library import manifests
+from ollama_tw.library.create.chat_templates import detect_template
 from ollama_tw.library.create.job import Making, Record
 from ollama_tw.library.create.request import file_type
 from ollama_tw.library.create.shards import is_shard, merge, ordered_shards
@@ -76,7 +77,7 @@ def add_files(making: Making, files: Mapping[str, str], wanted: str) -> Generato
 
 def _add_template(making: Making, header: Header) -> None:
     """Add the Go template that stands for the chat template of a file, where there is one, and its stops."""
-    known = making.makers.detect_template(header)
+    known = detect_template(header)
     if known is not None:
         status = f"using autodetected template {known.name}"
         making.layers.append(manifests.TEMPLATE, known.template.encode(), status=status)

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ollama_tw.golang.fmt import format_literal, format_value
-from ollama_tw.library.model import Model
+from ollama_tw.library.model import DEFAULT_TEMPLATE, Model
 from ollama_tw.library.modelfile.values import quote, quote_loosely
-from ollama_tw.library.template_scan import DEFAULT_TEMPLATE
 
 _KEY_WIDTH = 30
 

@@ -5,7 +5,7 @@ be reached from a template, and what an execution may cost is bounded.
 """
 
 from ollama_tw.templates.gotemplate.errors import TemplateError
-from ollama_tw.templates.gotemplate.inspection import ThinkingTags
-from ollama_tw.templates.gotemplate.template import Template, parse
+from ollama_tw.templates.gotemplate.inspection import TemplateTraits, ThinkingTags
+from ollama_tw.templates.gotemplate.template import Template, parse, template_traits
 
-__all__ = ["Template", "TemplateError", "ThinkingTags", "parse"]
+__all__ = ["Template", "TemplateError", "TemplateTraits", "ThinkingTags", "parse", "template_traits"]

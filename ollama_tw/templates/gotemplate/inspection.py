@@ -1,6 +1,7 @@
-"""What can be told from a template's syntax trees without executing them."""
+"""Static analysis of a template's syntax trees."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ollama_tw.templates.gotemplate import nodes
@@ -12,6 +13,20 @@ class ThinkingTags(NamedTuple):
 
     opening: str
     closing: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateTraits:
+    """Properties of a template that are known without executing it.
+
+    ``identifiers`` are the names of its fields and variables in lower case (``messages``, ``toolcalls``,
+    ``$last``). ``tool_tag`` is the text that begins a tool call, ``{`` if the template contains none.
+    ``thinking_tags`` surround the thinking of a message; they are usable only if neither is empty.
+    """
+
+    identifiers: frozenset[str]
+    tool_tag: str
+    thinking_tags: ThinkingTags
 
 
 def identifiers(source: str, trees: Iterable[nodes.Nodes]) -> frozenset[str]:

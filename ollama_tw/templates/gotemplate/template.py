@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from ollama_tw.templates.gotemplate import inspection, nodes
@@ -11,25 +12,20 @@ from ollama_tw.templates.gotemplate.errors import TemplateError
 from ollama_tw.templates.gotemplate.evaluator import Program
 from ollama_tw.templates.gotemplate.execution import MAX_OUTPUT
 from ollama_tw.templates.gotemplate.functions import BUILTINS, FUNCTIONS, Environment
-from ollama_tw.templates.gotemplate.inspection import ThinkingTags
+from ollama_tw.templates.gotemplate.inspection import TemplateTraits
 from ollama_tw.templates.gotemplate.parser import parse_trees
 from ollama_tw.templates.gotemplate.values import INVALID, Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
-    """A template, made by `parse`; immutable, and rendered by any number of threads at once.
+    """A parsed template, made by :func:`parse`. Immutable; any number of threads may render it at once.
 
-    ``text`` is the template as given. ``identifiers`` are the names of its fields and variables in
-    lower case (``messages``, ``toolcalls``, ``$last``). ``tool_tag`` is the text that begins a tool
-    call, ``{`` when the template does not tell. ``thinking_tags`` surround the thinking of a message;
-    they are of use if neither is "".
+    ``text`` is the source of the template.
     """
 
     text: str
-    identifiers: frozenset[str]
-    tool_tag: str
-    thinking_tags: ThinkingTags
+    traits: TemplateTraits
     _whole: Program = field(repr=False)
     _last_turn: Program | None = field(repr=False)
 
@@ -114,6 +110,15 @@ def parse(text: str) -> Template:
         raise TemplateError(1, "template: :1: exceeded maximum nesting depth") from None
 
 
+@lru_cache(maxsize=4096)
+def template_traits(text: str) -> TemplateTraits:
+    """Return the traits of the template ``text``; cached, since each listing of models needs them all.
+
+    Raises TemplateError.
+    """
+    return parse(text).traits
+
+
 def _compiled(text: str, trees: dict[str, nodes.Nodes]) -> Template:
     names = inspection.identifiers(text, trees.values())
     if not names & {"messages", "response"}:
@@ -127,9 +132,7 @@ def _compiled(text: str, trees: dict[str, nodes.Nodes]) -> Template:
         last_turn = Program(text, {"": cut}, BUILTINS, missing=INVALID)
     return Template(
         text=text,
-        identifiers=names,
-        tool_tag=inspection.tool_tag(main),
-        thinking_tags=inspection.thinking_tags(main),
+        traits=TemplateTraits(names, inspection.tool_tag(main), inspection.thinking_tags(main)),
         _whole=Program(text, trees, FUNCTIONS),
         _last_turn=last_turn,
     )

@@ -1,7 +1,6 @@
 """Makers that do their work in a moment, and note what they were asked."""
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,6 @@ from ollama_tw.library.create import Write
 from tests.gguf.files import write_gguf
 
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "Q4_K_S": 14, "Q4_K_M": 15, "BF16": 32}
-
-
-@dataclass(frozen=True)
-class Known:
-    name: str
-    template: str
-    stop: tuple[str, ...] = ()
 
 
 class FakeQuantizer:

@@ -1,6 +1,7 @@
 """Adapters, drafts, projectors, safetensors and detected templates."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 from ollama_tw.errors import Cancelled
 from ollama_tw.library.names import parse_name
+from ollama_tw.templates.known_formats import NamedTemplate
 from tests.gguf.files import METADATA, write_gguf
-from tests.library.create.fakes import FakeConverter, Known
+from tests.library.create.fakes import FakeConverter
 from tests.library.create.making import Workshop
 
 CLIP = {"clip.has_vision_encoder": True}
@@ -206,11 +208,21 @@ def test_a_model_with_eyes_of_its_own_is_not_said_to_be_validated(shop: Workshop
 
 
 @pytest.fixture
-def chatty(shop: Workshop, tmp_path: Path) -> str:
-    """A model whose chat template stands for ``known``, and detection that knows it."""
-    known = {"{{ chat }}": Known("known", "{{ .Prompt }}", ("<b>", "<e>")), "x": Known("bare", "bare")}
-    shop.makers = replace(shop.makers, detect_template=lambda header: known.get(header.chat_template or ""))
+def chatty(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model whose chat template is detected as ``known``."""
+    known = {
+        "{{ chat }}": NamedTemplate("known", "{{ .Prompt }}", ("<b>", "<e>")),
+        "x": NamedTemplate("bare", "bare", ()),
+    }
+    detect_as(monkeypatch, known.get)
     return shop.upload(write_gguf(tmp_path / "c", chat_template="{{ chat }}"))
+
+
+def detect_as(monkeypatch: pytest.MonkeyPatch, detect: Callable[[str], NamedTemplate | None]) -> None:
+    """Replace the detection of chat templates by ``detect``."""
+    monkeypatch.setattr(
+        "ollama_tw.library.create.sources.detect_template", lambda header: detect(header.chat_template or "")
+    )
 
 
 def test_a_known_chat_template_is_replaced(shop: Workshop, chatty: str) -> None:
@@ -240,14 +252,16 @@ def test_the_clients_template_wins_and_the_stops_stay(shop: Workshop, chatty: st
     assert len(shop.blobs()) == 4
 
 
-def test_what_is_not_looked_at(shop: Workshop, chatty: str, tiny: str, tmp_path: Path) -> None:
+def test_what_is_not_looked_at(
+    shop: Workshop, chatty: str, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare = shop.upload(write_gguf(tmp_path / "b", chat_template="x"))
     shop.statuses(model="bare", files={"c.gguf": bare})
     assert shop.kinds("bare") == ["model", "template"]
-    shop.makers = replace(shop.makers, detect_template=lambda header: None)
+    detect_as(monkeypatch, lambda template: None)
     shop.statuses(model="base", files={"c.gguf": chatty})
     assert shop.kinds("base") == ["model"]
-    shop.makers = replace(shop.makers, detect_template=lambda header: Known("never", "never"))
+    detect_as(monkeypatch, lambda template: NamedTemplate("never", "never", ()))
     shop.statuses(model="child", from_="base")
     assert shop.kinds("child") == ["model"]
     shop.statuses(model="mute", files={"m.gguf": tiny})

@@ -1,6 +1,13 @@
+"""Static analysis of Go templates."""
+
+import json
+from pathlib import Path
+
 import pytest
 
-from ollama_tw.templates.gotemplate import parse
+from ollama_tw.templates.gotemplate import template_traits
+
+LOOP = "{{ range .Messages }}"
 
 
 @pytest.mark.parametrize(
@@ -13,10 +20,18 @@ from ollama_tw.templates.gotemplate import parse
         ('{{ template "t" .X }}{{ define "t" }}{{ end }}{{ .Response }}', {"x", "response"}),
         ("{{ (index .Messages 0).Role }}", {"response"}),
         ("{{ .Prompt }}", {"prompt", "response"}),
+        ("{{ range $i, $m := $.Messages }}{{ $m.Role }}{{ end }}", {"$m", "$", "messages", "role"}),
+        ("{{- if .System -}}{{ .Response }}{{- end -}}", {"system", "response"}),
+        ("{{ .Function.Name }}{{ .Response }}", {"function", "name", "response"}),
+        ('{{ if eq .Role ".Tools }}" }}{{ .Response }}{{ end }}', {"role", "response"}),
+        ("{{/* .Tools */}}{{ .Response }}", {"response"}),
+        ("{{- /* .Tools */ -}}{{ .Response }}", {"response"}),
+        (".Tools {{ json `.Suffix` }}", {"response"}),
+        ("plain", {"response"}),
     ],
 )
 def test_identifiers(source: str, names: set[str]) -> None:
-    assert parse(source).identifiers == names
+    assert template_traits(source).identifiers == names
 
 
 @pytest.mark.parametrize(
@@ -37,7 +52,7 @@ def test_identifiers(source: str, names: set[str]) -> None:
     ],
 )
 def test_tool_tag(source: str, tag: str) -> None:
-    assert parse(source).tool_tag == tag
+    assert template_traits(source).tool_tag == tag
 
 
 @pytest.mark.parametrize(
@@ -56,7 +71,32 @@ def test_tool_tag(source: str, tag: str) -> None:
             "{{ range .Messages }}<a>{{ .Thinking }}</a>{{ else }}<b>{{ .Thinking }}</b>{{ end }}",
             ("<b>", "</b>"),
         ),
+        (
+            LOOP + "{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ end }}",
+            ("<think>", "</think>"),
+        ),
+        (
+            LOOP + "{{ if .Thinking }}\n<think>\n{{ .Thinking }}\n</think>\n{{ else }}x{{ end }}{{ end }}",
+            ("<think>", "</think>"),
+        ),
+        (LOOP + "<a>{{ .Thinking }}</a>{{ end }}", ("<a>", "</a>")),
+        ("{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}", ("", "")),
+        ("{{ range .Tools }}<think>{{ .Thinking }}</think>{{ end }}", ("", "")),
+        (LOOP + "{{ if .Thinking }}<think>{{ end }}{{ end }}", ("", "")),
+        (LOOP + "{{ if .Thinking }}{{ .Thinking }}{{ end }}{{ end }}", ("", "")),
+        (LOOP + "{{ if .Thinking }} {{ .Thinking }} {{ end }}{{ end }}", ("", "")),
     ],
 )
 def test_thinking_tags(source: str, tags: tuple[str, str]) -> None:
-    assert parse(source).thinking_tags == tags
+    assert template_traits(source).thinking_tags == tags
+
+
+def test_traits_agree_with_ollama() -> None:
+    path = Path(__file__).parents[1] / "data" / "template_traits.jsonl"
+    lines = path.read_text().splitlines()
+    assert len(lines) > 50
+    for case in map(json.loads, lines):
+        traits = template_traits(case["template"])
+        tags = tuple(case["tags"]) if "tags" in case else None
+        assert traits.identifiers == frozenset(case["vars"]), case["name"]
+        assert (traits.thinking_tags if all(traits.thinking_tags) else None) == tags, case["name"]

@@ -77,7 +77,7 @@ def test_nesting_is_bounded(source: str) -> None:
 
 def test_ninety_levels_are_fine() -> None:
     template = parse("{{ if true }}" * 90 + "x" + "{{ end }}" * 90 + "{{ .Response }}")
-    assert template.identifiers == {"response"}
+    assert template.traits.identifiers == {"response"}
 
 
 def test_length_is_bounded() -> None:

@@ -12,7 +12,7 @@ import pytest
 from ollama_tw.templates.gotemplate import TemplateError, ThinkingTags, parse
 
 ROOT = Path(__file__).resolve().parents[3]
-SELECTION = ROOT / "tests/prompt/data/go_vectors.jsonl"
+SELECTION = ROOT / "tests/templates/data/go_vectors.jsonl"
 SHARED = Path(os.environ.get("OLLAMA_TW_SHARED", ROOT.parent / "shared")) / "data/vectors"
 NOW = datetime(2026, 3, 4, 12, 30)
 
@@ -45,7 +45,7 @@ def check(vector: dict[str, Any]) -> None:
         assert raised.value.line == int(line_in(expected["error"]))
         return
     template = parse(case["template"])
-    assert sorted(template.identifiers) == expected["vars"]
+    assert sorted(template.traits.identifiers) == expected["vars"]
 
     def render() -> str:
         return template.render(
@@ -64,8 +64,8 @@ def check(vector: dict[str, Any]) -> None:
         assert raised.value.line == int(line_in(expected["error"]))
         return
     assert without_addresses(render()) == without_addresses(expected["output"])
-    assert template.tool_tag == expected["tag"]
-    assert template.thinking_tags == ThinkingTags(expected.get("open", ""), expected.get("close", ""))
+    assert template.traits.tool_tag == expected["tag"]
+    assert template.traits.thinking_tags == ThinkingTags(expected.get("open", ""), expected.get("close", ""))
 
 
 @pytest.mark.parametrize("vector", load(SELECTION))

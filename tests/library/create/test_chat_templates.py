@@ -1,0 +1,33 @@
+"""Go templates that stand for the chat templates of files."""
+
+from pathlib import Path
+from typing import Any
+
+from ollama_tw.gguf.reader import Header, read_header
+from ollama_tw.library.create.chat_templates import detect_template
+from tests.gguf.files import write_gguf
+from tests.templates.known_formats.published import ZEPHYR
+
+
+def a_file(path: Path, chat_template: str, **metadata: Any) -> Header:
+    keys = {f"tokenizer.ggml.{name}": value for name, value in metadata.items()}
+    return read_header(write_gguf(path, chat_template=chat_template, metadata=keys, tokens=("<a>", "<z>")))
+
+
+def test_a_detected_template_writes_the_files_own_tokens(tmp_path: Path) -> None:
+    found = detect_template(a_file(tmp_path / "m", ZEPHYR, bos_token_id=0, eos_token_id=1))
+    assert found is not None
+    assert found.name == "zephyr"
+    assert "<z>" in found.template
+    assert "</s>" not in found.template
+    # A number that is no token's: what models of the format usually have.
+    found = detect_template(a_file(tmp_path / "n", ZEPHYR, eos_token_id=2))
+    assert found is not None
+    assert "</s>" in found.template
+
+
+def test_a_chat_template_keeps_the_first_token_that_only_it_writes(tmp_path: Path) -> None:
+    chat_template = "{{ bos_token }}" + ZEPHYR
+    keys = {"bos_token_id": 0, "eos_token_id": 1}
+    assert detect_template(a_file(tmp_path / "m", chat_template, **keys)) is not None
+    assert detect_template(a_file(tmp_path / "n", chat_template, **keys, add_bos_token=False)) is None
