@@ -1,8 +1,8 @@
 """The life of one model in memory. Everything here happens on the reactor thread."""
 
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,9 +19,10 @@ _SECOND = 10**9
 class LoadedModel:
     """A runner, its threads, and how long it is kept.
 
-    ``name`` is the tag that loaded it. A model is *in use* while somebody holds a lease on it or a
-    run is under way, which may be a moment longer. It expires ``keep_alive`` nanoseconds after its
-    last use; ``on_expired`` is then called with it, ``on_idle`` whenever a use ends with none left.
+    ``name`` is the tag that loaded it, ``digest`` and ``details`` describe it in ``/api/ps``. A model is
+    *in use* while somebody holds a lease on it or a run is under way, which may be a moment longer. It
+    expires ``keep_alive`` nanoseconds after its last use; ``on_expired`` is then called with it,
+    ``on_idle`` whenever a use ends with none left.
     """
 
     def __init__(
@@ -34,8 +35,13 @@ class LoadedModel:
         keep_alive: int,
         on_idle: Callable[["LoadedModel"], None],
         on_expired: Callable[["LoadedModel"], None],
+        *,
+        digest: str,
+        details: Mapping[str, Any],
     ) -> None:
         self.name = name
+        self.digest = digest
+        self.details = details
         self.plan = plan
         self.runner = runner
         self.keep_alive = keep_alive

@@ -7,10 +7,10 @@ reactor thread; only the loads and unloads themselves run on the load thread.
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.defer import TimeoutError as TimedOut
@@ -41,7 +41,8 @@ class ModelRequirements:
     """What a request needs: ``plan``, of whose fields it insists on those in ``explicit`` only.
 
     ``name`` is for the logs and ``/api/ps``; ``keep_alive`` is None where the request named none.
-    ``shape`` tells what the model takes, and is called on the load thread.
+    ``shape`` tells what the model takes, and is called on the load thread. ``digest`` (of the manifest)
+    and ``details`` describe the model in ``/api/ps`` as long as it is loaded.
     """
 
     name: str
@@ -49,6 +50,8 @@ class ModelRequirements:
     explicit: frozenset[str] = frozenset()
     keep_alive: int | None = None
     shape: Callable[[], ModelShape] | None = None
+    digest: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -234,6 +237,8 @@ class Scheduler:
             self._keep_alive if wanted.keep_alive is None else wanted.keep_alive,
             self._became_idle,
             self._expired,
+            digest=wanted.digest,
+            details=wanted.details,
         )
         self._loaded[loaded.key] = loaded
         _log.info(

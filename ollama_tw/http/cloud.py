@@ -28,8 +28,6 @@ from ollama_tw.golang import json as gojson
 from ollama_tw.http.server.replies import send_bytes, send_json
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import NDJSON, Framing, ReplyStream, answer_through
-from ollama_tw.library.model import Model
-from ollama_tw.library.names import Source, split_source
 
 _NDJSON = "application/x-ndjson"
 _EVENTS = "text/event-stream"
@@ -75,15 +73,6 @@ class CloudRelay:
         self._policy.require(Operation.DETAILS)
         await self.forward(request, prefix + quote(name), None)
         return True
-
-    def check_stub(self, sent: str, model: Model) -> None:
-        """Raise what is answered instead of the details of ``model``, which ``sent`` names, where it is a
-        stub: 404 for a name that asks for a local model, 403 where the cloud is turned off."""
-        if not model.is_remote:
-            return
-        if split_source(sent)[1] is Source.LOCAL:
-            raise OllamaError(404, f"model '{sent}' not found")
-        self._policy.require(Operation.DETAILS)
 
     async def forward(self, request: Request, path: str, body: bytes | None) -> None:
         """Ask the cloud with the client's method and headers, and relay the answer."""

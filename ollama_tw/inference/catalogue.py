@@ -12,7 +12,7 @@ from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import GGUFError, Header
 from ollama_tw.gguf.validation import check_sound
-from ollama_tw.inference.backend_models import BackendModels, Remote
+from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
 from ollama_tw.library.queries import capabilities
@@ -52,7 +52,7 @@ def not_pulled(sent: str) -> OllamaError:
 
 
 class Catalogue:
-    """The installed models and those of ``remotes``, looked up on the disk pool.
+    """The installed models and those of ``backend_models``, looked up on the disk pool.
 
     ``cloud`` tells whether a model may run elsewhere.
     ``go_template`` is OLLAMA_GO_TEMPLATE: whether a model's Go template goes before the chat template in
@@ -63,7 +63,7 @@ class Catalogue:
         self,
         store: Store,
         disk: WorkerPool,
-        remotes: BackendModels | None = None,
+        backend_models: BackendModels | None = None,
         go_template: bool | None = None,
         cloud: CloudPolicy = NO_CLOUD,
     ) -> None:
@@ -71,7 +71,7 @@ class Catalogue:
         self._go_template = go_template
         self._store = store
         self._disk = disk
-        self._remotes = remotes
+        self._backend_models = backend_models
         self._sound: set[str] = set()
         """Digests of the files that passed :func:`check_sound`."""
 
@@ -105,10 +105,12 @@ class Catalogue:
         try:
             return await self._disk.run(self._installed, sent, name, source, missing, any_case)
         except ModelNotFound as error:
-            remote = None if self._remotes is None else await self._disk.run(self._remotes.recent, name)
-            if remote is None:
+            listed = None
+            if self._backend_models is not None:
+                listed = await self._disk.run(self._backend_models.recent, name)
+            if listed is None:
                 raise missing(sent) from error
-            return _remote_entry(sent, remote)
+            return _backend_entry(sent, listed)
 
     def _installed(
         self,
@@ -146,7 +148,7 @@ class Catalogue:
         return Entry(sent, model, header, rendering, frozenset(able))
 
 
-def _remote_entry(sent: str, remote: Remote) -> Entry:
-    rendering = model_rendering(remote.model, remote.header)
-    found = frozenset(model_capabilities(remote.model, remote.header))
-    return Entry(sent, remote.model, remote.header, rendering, found)
+def _backend_entry(sent: str, listed: BackendModel) -> Entry:
+    rendering = model_rendering(listed.model, listed.header)
+    found = frozenset(model_capabilities(listed.model, listed.header))
+    return Entry(sent, listed.model, listed.header, rendering, found)

@@ -7,6 +7,7 @@ from ollama_tw.engine.model_shape import model_shape
 from ollama_tw.engine.scheduler import ModelRequirements
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.interfaces import LoadPlan, Sampling
+from ollama_tw.library.show import details
 from ollama_tw.wire.options import Options
 
 # Which option a request insists on by naming it, and the field of the plan that it becomes.
@@ -45,7 +46,15 @@ def wanted(entry: Entry, options: Options, settings: Settings, keep_alive: int |
         if option in options.given and getattr(options, option) != _AUTOMATIC.get(option)
     }
     shape = partial(model_shape, entry.header, (*plan.adapter_paths, *plan.projector_paths))
-    return ModelRequirements(model.name.short, plan, frozenset(explicit), keep_alive, shape)
+    return ModelRequirements(
+        model.name.short,
+        plan,
+        frozenset(explicit),
+        keep_alive,
+        shape,
+        digest=model.digest,
+        details=details(model, None),
+    )
 
 
 def sampling(options: Options) -> Sampling:

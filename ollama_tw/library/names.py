@@ -124,6 +124,18 @@ def split_source(raw: str) -> tuple[str, Source]:
     return base, source
 
 
+def stub_name(sent: str) -> str:
+    """Return ``sent`` without its source suffix; for a cloud reference, the name of its stub.
+
+    Raises OllamaError 400 as :func:`split_source` does.
+    """
+    base, source = split_source(sent)
+    if source is Source.CLOUD:
+        has_tag = ":" in base.rpartition("/")[2]
+        base += "-cloud" if has_tag else ":cloud"
+    return base
+
+
 def _strip_source(text: str) -> tuple[str, Source]:
     base, colon, suffix = text.rpartition(":")
     if not colon:

@@ -1,6 +1,7 @@
 """Whole answers about installed models, for the doors: one call each, on a disk thread."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from ollama_tw.errors import OllamaError
@@ -14,9 +15,9 @@ from ollama_tw.wire.models import ShowRequest
 _LOG = logging.getLogger("ollama_tw.library")
 
 
-def list_models(store: Store) -> list[dict[str, Any]]:
-    """The entries of ``/api/tags`` in its order; a model whose weights are damaged is still listed."""
-    return [tags_entry(model, _brief_header(store, model)) for model in store.list()]
+def list_models(store: Store, models: Iterable[Model]) -> list[dict[str, Any]]:
+    """Return the entries of ``/api/tags`` for ``models``, also for those whose weights are damaged."""
+    return [tags_entry(model, _brief_header(store, model)) for model in models]
 
 
 def show_model(

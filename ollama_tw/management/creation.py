@@ -24,7 +24,7 @@ from ollama_tw.wire.models import CreateRequest
 _THREADS = 8
 
 
-class Creations:
+class CreationService:
     """Creates models in ``store``. All methods: on the reactor thread. ``in_disk`` calls a function
     with its arguments on the disk pool."""
 

@@ -26,16 +26,17 @@ from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
 from ollama_tw.identity.auth import Signer
 from ollama_tw.identity.keys import KEY_NAME
-from ollama_tw.inference.backend_models import BackendModels
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.embed import Embeddings
 from ollama_tw.inference.rerank import Reranking
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
+from ollama_tw.library.backend_models import BackendModels
 from ollama_tw.library.create import Makers
 from ollama_tw.library.store import Store
 from ollama_tw.llama.quantizer import quantize
-from ollama_tw.management.creation import Creations
+from ollama_tw.management.creation import CreationService
+from ollama_tw.management.models import ModelService
 from ollama_tw.metrics import Metrics
 from ollama_tw.net.network import Network
 from ollama_tw.registry.pull import Pulls
@@ -77,7 +78,7 @@ class Components:
         self.pulls = Pulls(self._network, self._signer, store, self.disk.run)
         self.pushes = Pushes(self._network, self._signer, store, self.disk.run)
         makers = Makers(quantize, convert_model, convert_adapter)
-        self.creations = Creations(reactor, store, self.disk.run, self.pulls, makers)
+        self.creation = CreationService(reactor, store, self.disk.run, self.pulls, makers)
         self.account = Account(self._network, self._signer, socket.gethostname(), settings.cloud_base_url)
         self.cloud_status = cloud_status(settings.home, settings.no_cloud)
         disabled = self.cloud_status["cloud"]["disabled"]
@@ -88,8 +89,11 @@ class Components:
         self._readers = WorkerPool(reactor, MOST_AT_ONCE, "forward")
         forwarding = Forwarding(self.cloud, self.policy, self._readers.run)
 
-        self.remotes = BackendModels(sources)
-        catalogue = Catalogue(store, self.disk, self.remotes, settings.go_template, self.policy)
+        backend_models = BackendModels(sources)
+        self.models = ModelService(
+            store, self.disk, self.scheduler, backend_models, self.policy, settings.go_template
+        )
+        catalogue = Catalogue(store, self.disk, backend_models, settings.go_template, self.policy)
         self.completions = Completions(catalogue, self.scheduler, settings, forwarding, metrics)
         self.embeddings = Embeddings(catalogue, self.scheduler, settings, forwarding, metrics)
         self.reranking = Reranking(catalogue, self.scheduler, settings)
@@ -109,7 +113,7 @@ class Components:
             await Deferred.fromCoroutine(self.scheduler.close()).addTimeout(_UNLOADING, self._reactor)
         except TimedOut:
             return False
-        self.creations.close()
+        self.creation.close()
         self.disk.stop()
         self._readers.stop()
         return True

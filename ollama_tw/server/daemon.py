@@ -126,7 +126,7 @@ class Daemon(Service):
         settings = self._settings
         self._components = Components(self._reactor, settings, self._store, self._metrics)
         # With many models the first reading takes its time, and nobody should wait for it.
-        self._components.disk.run(list_models, self._store).addErrback(_log_unread)
+        self._components.disk.run(_read_models, self._store).addErrback(_log_unread)
         scheduler = self._components.scheduler
         self._watchdog = Watchdog(self._reactor, self._notifier, lambda: scheduler.stuck(_LONGEST_STEP))
         return make_api_site(
@@ -203,6 +203,11 @@ class Daemon(Service):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, _leave_at_once)
         return Deferred.fromCoroutine(self._drain())
+
+
+def _read_models(store: Store) -> None:
+    """Read all models once, so that the store has them in its caches."""
+    list_models(store, store.list())
 
 
 def _log_unread(failure: Failure) -> None:

@@ -50,16 +50,7 @@ def make_api_site(
 
     blobs = Blobs(components.store.blobs, components.disk.run)
     blobs.register(routes)
-    models = ModelRoutes(
-        reactor,
-        components.store,
-        components.disk,
-        components.scheduler,
-        components.creations,
-        components.remotes,
-        cloud,
-        settings.go_template,
-    )
+    models = ModelRoutes(reactor, components.models, components.creation, cloud)
     models.register(routes)
     transfers = TransferRoutes(
         reactor, components.store, components.disk.run, components.pulls, components.pushes
@@ -72,7 +63,7 @@ def make_api_site(
     TokenRoutes(components.tokens).register(routes)
 
     OpenAIRoutes(reactor, components.completions, cloud.takes_body).register(routes)
-    OpenAIModelRoutes(components.store, components.disk, components.remotes, cloud).register(routes)
+    OpenAIModelRoutes(components.models, cloud).register(routes)
     OpenAIEmbeddingRoutes(reactor, components.embeddings, components.tokens, cloud.takes_body).register(
         routes
     )

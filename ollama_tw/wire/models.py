@@ -44,6 +44,19 @@ class ShowRequest(msgspec.Struct, frozen=True):
     options: dict[str, Any] | None = None
 
 
+class LoadedModelRecord(msgspec.Struct, frozen=True):
+    """One entry of ``GET /api/ps``. Sizes in bytes, ``expires_at`` in RFC 3339."""
+
+    name: str
+    model: str
+    size: int
+    digest: str
+    details: dict[str, Any]
+    expires_at: str
+    size_vram: int
+    context_length: int
+
+
 class CopyRequest(msgspec.Struct, frozen=True):
     """``POST /api/copy``."""
 

@@ -29,11 +29,11 @@ def store(tmp_path: Path) -> Store:
 def test_an_empty_store_lists_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path, prune=True)
     store.open()
-    assert list_models(store) == []
+    assert list_models(store, store.list()) == []
 
 
 def test_list_and_show(store: Store) -> None:
-    (entry,) = list_models(store)
+    (entry,) = list_models(store, store.list())
     assert entry["capabilities"] == ["completion", "tools", "vision"]
     model = store.load(parse_name("m"))
     reply = show_model(store, model, ShowRequest(model="m", system="S", options={"seed": 1}, verbose=True))
@@ -49,7 +49,7 @@ def test_damaged_weights_are_listed_but_not_shown(store: Store) -> None:
     model = store.load(parse_name("m"))
     store.blobs.remove(model.model_digest)
     store = Store(store.root, prune=True)
-    (entry,) = list_models(store)
+    (entry,) = list_models(store, store.list())
     assert entry["details"]["family"] == "llama"
     with pytest.raises(OllamaError) as caught:
         show_model(store, model, ShowRequest(model="m"))

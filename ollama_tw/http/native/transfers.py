@@ -15,7 +15,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.replies import read_json
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import ReplyStream, answer_through
-from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
+from ollama_tw.library.names import InvalidName, Name, parse_name, stub_name
 from ollama_tw.library.store import Store
 from ollama_tw.registry.progress import Report
 from ollama_tw.registry.pull import Pulls
@@ -95,15 +95,3 @@ def pulled_name(sent: str) -> Name:
         return parse_name(stub_name(sent))
     except InvalidName as error:
         raise OllamaError(400, "invalid model name") from error
-
-
-def stub_name(sent: str) -> str:
-    """``sent`` without a suffix that says where it runs; for a cloud model, the name of its stub.
-
-    Raises OllamaError 400.
-    """
-    base, source = split_source(sent)
-    if source is Source.CLOUD:
-        has_tag = ":" in base.rpartition("/")[2]
-        base += "-cloud" if has_tag else ":cloud"
-    return base

@@ -13,21 +13,18 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
-from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.dialects.openai import chat, completions, embeddings, models
 from ollama_tw.dialects.openai.errors import error_object
-from ollama_tw.errors import OllamaError
 from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.dialect_support import DONE, Takes, data_stream, serve, together
 from ollama_tw.http.server.replies import send_foreign
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import Emit, Rest, answer
-from ollama_tw.inference.backend_models import BackendModels
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.model import Model
-from ollama_tw.library.names import InvalidName, Name, parse_name, split_source
-from ollama_tw.library.store import ModelNotFound, Store
+from ollama_tw.library.names import Name
+from ollama_tw.management.models import ModelService, reference_name
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.native import EmbedRequest, Record
 
@@ -175,11 +172,9 @@ class OpenAIEmbeddingRoutes:
 class OpenAIModelRoutes:
     """``/v1/models``; names with slashes too, which Ollama does not find."""
 
-    def __init__(self, store: Store, disk: WorkerPool, remotes: BackendModels, cloud: CloudRelay) -> None:
+    def __init__(self, service: ModelService, cloud: CloudRelay) -> None:
+        self._service = service
         self._cloud = cloud
-        self._store = store
-        self._disk = disk
-        self._remotes = remotes
 
     def register(self, routes: Routes) -> None:
         routes.add("GET", "/v1/models", self.list)
@@ -189,43 +184,20 @@ class OpenAIModelRoutes:
         await serve(request, error_object, lambda _: None, lambda _: self._list(request))
 
     async def _list(self, request: Request) -> None:
-        found = await self._disk.run(self._all)
+        found = await self._service.all()
         send_foreign(request, models.model_list([_object(one, one.name.short) for one in found]))
-
-    def _all(self) -> Sequence[Model]:
-        installed = self._store.list()
-        remote = self._remotes.all(one.name for one in installed)
-        return [*installed, *(one.model for one in remote)]
 
     async def retrieve(self, request: Request, model: str) -> None:
         if not await self._cloud.takes_name(request, model, "/v1/models/"):
             run = partial(self._retrieve, request, model)
-            await serve(request, error_object, lambda _: _parsed(model), run)
+            await serve(request, error_object, lambda _: reference_name(model), run)
 
     async def _retrieve(self, request: Request, sent: str, name: Name) -> None:
-        send_foreign(request, _object(await self._disk.run(self._find, sent, name), sent))
-
-    def _find(self, sent: str, name: Name) -> Model:
-        try:
-            found = self._store.load(self._store.resolve(name))
-        except ModelNotFound:
-            remote = self._remotes.find(name)
-            if remote is None:
-                raise OllamaError(404, f"model '{name.short}' not found") from None
-            return remote.model
-        self._cloud.check_stub(sent, found)
-        return found
+        send_foreign(request, _object(await self._service.find(sent, name), sent))
 
 
 def _object(model: Model, name: str) -> dict[str, Any]:
     return models.model_object(name, model.modified_ns // _SECOND, model.name.namespace)
-
-
-def _parsed(model: str) -> Name:
-    try:
-        return parse_name(split_source(model)[0])
-    except InvalidName:
-        raise OllamaError(400, "invalid model name") from None
 
 
 def _now() -> int:

@@ -536,8 +536,11 @@ def test_a_deleted_model_that_is_loaded_still_shows_that_it_takes_memory(
     disk.put("m", ("model", weights))
     app.says("Hel", "lo")
     assert app.generate(raw=True).json["response"] == "Hello"
+    (before,) = app.get("/api/ps").json["models"]
+    assert len(before["digest"]) == 64
+    assert before["details"]["format"] == "gguf"
     assert app.request("DELETE", "/api/delete", {"model": "m"}).status == 200
-    assert [entry["name"] for entry in app.get("/api/ps").json["models"]] == ["m:latest"]
+    assert app.get("/api/ps").json["models"] == [before]
     assert app.generate().status == 404
 
 

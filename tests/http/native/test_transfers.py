@@ -4,14 +4,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.web.server import NOT_DONE_YET
 
-from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.http.native.models import ModelRoutes
 from ollama_tw.http.native.transfers import TransferRoutes, pulled_name
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import make_site
 from ollama_tw.library.create import Makers
-from ollama_tw.management.creation import Creations
+from ollama_tw.management.creation import CreationService
 from tests.gguf.files import write_gguf
 from tests.http.fakes import RawClient, connect
 from tests.registry.authority import Authority
@@ -58,10 +57,9 @@ class TransferTests(RegistryCase):
         pushes = self.new_pushes(self.store)
         TransferRoutes(reactor, self.store, self.disk.run, pulls, pushes).register(routes)
         nobody: Any = None
-        disk: WorkerPool = self.disk
-        creations = Creations(reactor, self.store, self.disk.run, pulls, Makers())
-        self.addCleanup(creations.close)
-        ModelRoutes(reactor, self.store, disk, nobody, creations, nobody, nobody).register(routes)
+        creation = CreationService(reactor, self.store, self.disk.run, pulls, Makers())
+        self.addCleanup(creation.close)
+        ModelRoutes(reactor, nobody, creation, nobody).register(routes)
         guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))
         self.site = make_site(routes.resource(), guard, reactor=reactor)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")

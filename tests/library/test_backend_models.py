@@ -11,8 +11,8 @@ from zope.interface import implementer
 
 from ollama_tw.engine.backend_router import BackendRouter
 from ollama_tw.engine.backends import Found
-from ollama_tw.inference.backend_models import BackendModels
 from ollama_tw.interfaces import IBackend, IModelSource, LoadError, LoadPlan, Probe, RemoteModel
+from ollama_tw.library.backend_models import BackendModels
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.show import model_capabilities, tags_entry
 from ollama_tw.testing.fake import FakeRunner

@@ -1,0 +1,159 @@
+"""Model management: list, show, copy and delete models, and list the loaded ones.
+
+One service for the native API and OpenAI's. Creating models is in ``management/creation.py``, running
+them in ``inference/``.
+"""
+
+from typing import Any
+
+from ollama_tw.cloud.policy import CloudPolicy, Operation
+from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.engine.loaded_model import LoadedModel
+from ollama_tw.engine.scheduler import Scheduler
+from ollama_tw.errors import OllamaError
+from ollama_tw.golang.fmt import quote
+from ollama_tw.library.backend_models import BackendModel, BackendModels
+from ollama_tw.library.model import Model
+from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source, stub_name
+from ollama_tw.library.queries import list_models, show_model
+from ollama_tw.library.show import show_reply, tags_entry
+from ollama_tw.library.store import ModelNotFound, Store
+from ollama_tw.wire.models import CopyRequest, LoadedModelRecord, ShowRequest
+from ollama_tw.wire.timestamps import rfc3339
+
+_SECOND = 10**9
+
+
+class ModelService:
+    """Lists, shows, copies and deletes models: those of the store, then those that backends list.
+
+    Methods are called on the reactor thread; disk access and calls of backends run on ``disk``. All
+    raise :class:`OllamaError`. ``go_template`` is ``OLLAMA_GO_TEMPLATE``; ``policy`` decides whether
+    details of a stub may be given.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        disk: WorkerPool,
+        scheduler: Scheduler,
+        backend_models: BackendModels,
+        policy: CloudPolicy,
+        go_template: bool | None = None,
+    ) -> None:
+        self._store = store
+        self._disk = disk
+        self._scheduler = scheduler
+        self._backend_models = backend_models
+        self._policy = policy
+        self._go_template = go_template
+
+    async def all(self) -> list[Model]:
+        """Return all models, those of the store in its order."""
+        installed, listed = await self._disk.run(self._listing)
+        return [*installed, *(one.model for one in listed)]
+
+    async def tags(self) -> list[dict[str, Any]]:
+        """Return the entries of ``/api/tags``, in the order of :meth:`all`."""
+
+        def entries() -> list[dict[str, Any]]:
+            installed, listed = self._listing()
+            return [
+                *list_models(self._store, installed),
+                *(tags_entry(one.model, one.header) for one in listed),
+            ]
+
+        return await self._disk.run(entries)
+
+    def _listing(self) -> tuple[list[Model], list[BackendModel]]:
+        installed = self._store.list()
+        return installed, self._backend_models.all(one.name for one in installed)
+
+    def loaded(self) -> list[LoadedModelRecord]:
+        """Return the entries of ``/api/ps``: the loaded models, the one that expires last first.
+
+        A model that was deleted since it was loaded is still listed, because it still takes memory.
+        """
+        return [_loaded_record(loaded) for loaded in self._scheduler.loaded()]
+
+    async def find(self, sent: str, name: Name) -> Model:
+        """Return the model that the reference ``sent`` with the name ``name`` refers to."""
+        found = await self._disk.run(self._find, sent, name)
+        return found.model if isinstance(found, BackendModel) else found
+
+    async def show(self, sent: str, request: ShowRequest) -> dict[str, Any]:
+        """Return the reply to ``/api/show`` for the model reference ``sent``."""
+        name = reference_name(sent)
+
+        def reply() -> dict[str, Any]:
+            found = self._find(sent, name)
+            if isinstance(found, BackendModel):
+                return show_reply(found.model, found.header, system=request.system, options=request.options)
+            return show_model(self._store, found, request, go_template_setting=self._go_template)
+
+        return await self._disk.run(reply)
+
+    def _find(self, sent: str, name: Name) -> Model | BackendModel:
+        """Return the model of this name, in any case; on a disk thread.
+
+        Raises 404 for a missing model and for a stub that is asked for as a local model, and 403 for a
+        stub while the cloud is turned off.
+        """
+        name = self._store.resolve(name)
+        try:
+            model = self._store.load(name)
+        except ModelNotFound as error:
+            listed = self._backend_models.find(name)
+            if listed is None:
+                raise OllamaError(404, f"model '{name.short}' not found") from error
+            return listed
+        if model.is_remote:
+            if split_source(sent)[1] is Source.LOCAL:
+                raise OllamaError(404, f"model '{sent}' not found")
+            self._policy.require(Operation.DETAILS)
+        return model
+
+    async def copy(self, request: CopyRequest) -> None:
+        """Copy a model to another name; an existing model of that name is replaced."""
+        source = _parsed(request.source, f"source {quote(request.source)} is invalid")
+        destination = _parsed(request.destination, f"destination {quote(request.destination)} is invalid")
+        try:
+            await self._disk.run(self._store.copy, source, destination)
+        except ModelNotFound as error:
+            raise OllamaError(404, f"model {quote(request.source)} not found") from error
+
+    async def delete(self, sent: str) -> None:
+        """Delete the model that the reference ``sent`` refers to; a loaded one stays loaded."""
+        name = _parsed(stub_name(sent), f"name {quote(sent)} is invalid")
+        try:
+            await self._disk.run(self._store.delete, name)
+        except ModelNotFound as error:
+            raise OllamaError(404, f"model '{sent}' not found") from error
+
+
+def reference_name(sent: str) -> Name:
+    """Return the name in a model reference, without its source suffix.
+
+    Raises OllamaError 400 for a blank reference, one with two suffixes and an invalid name.
+    """
+    return _parsed(split_source(sent)[0], "invalid model name")
+
+
+def _parsed(text: str, message: str) -> Name:
+    try:
+        return parse_name(text)
+    except InvalidName as error:
+        raise OllamaError(400, message) from error
+
+
+def _loaded_record(loaded: LoadedModel) -> LoadedModelRecord:
+    return LoadedModelRecord(
+        name=loaded.name,
+        model=loaded.name,
+        size=loaded.runner.size,
+        digest=loaded.digest,
+        details={**loaded.details, "parent_model": ""},
+        expires_at=rfc3339(int(loaded.expires_at * _SECOND)),
+        size_vram=loaded.runner.size_gpu,
+        context_length=loaded.runner.context_length,
+    )
