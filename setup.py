@@ -13,7 +13,7 @@ TEST = [
     *BENCH,
     "anthropic>=0.40",
     "openai>=1.60",
-    "gguf>=0.10",
+    "gguf>=0.17.1",
     "hypothesis>=6.100",
     "jsonschema>=4.21",
     "langchain-ollama>=0.3",
@@ -22,7 +22,7 @@ TEST = [
     # The tests build the package's own wheel, without the network.
     "setuptools>=70.1",
     "treq>=24.9",
-    "websockets>=13",
+    "websockets>=14",
 ]
 
 setup(
@@ -38,9 +38,9 @@ setup(
     packages=[*find_packages(include=["ollama_tw", "ollama_tw.*"]), "twisted.plugins"],
     package_data={"ollama_tw": ["py.typed"]},
     install_requires=[
-        "autobahn>=24.4",
+        "autobahn>=26.10.1",
         "click>=8.1",
-        "cryptography>=42",
+        "cryptography>=50",
         "jinja2>=3.1.5",
         "klein>=24.8",
         "llama-cpp-python>=0.3.36",
@@ -49,9 +49,10 @@ setup(
         "pillow>=11",
         "prometheus-client>=0.20",
         "psutil>=5.9",
-        "service-identity>=24.1",
-        "twisted[tls]>=24.7",
-        "werkzeug>=3.0",
+        "pyopenssl>=26.4",
+        "service-identity>=24.2",
+        "twisted[tls]>=26.4",
+        "werkzeug>=3.0.2",
         "zope.interface>=6.4",
         "zstandard>=0.22",
     ],
