@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IHostnameResolver,
@@ -27,6 +27,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ollama_tw.concurrency.deferreds import Outcome
 from ollama_tw.errors import OllamaError
 from ollama_tw.net.addresses import (
     AddressList,
@@ -143,26 +144,33 @@ class Network:
             raise TransportError(f'{method.capitalize()} "{without_query(url)}": {reason}') from error
 
     async def _timed(self, deferred: Deferred[IResponse], patience: float | None) -> IResponse:
-        """What ``deferred`` gives; TimeoutError if it takes longer than ``patience``, None for ever.
+        """Return the result of ``deferred``; TimeoutError after ``patience`` seconds, None for no limit.
 
-        An Agent that is cancelled may hide that in an error of its own, which must not look like
-        one of the network: whoever was cancelled would try again.
+        If cancelled, cancels ``deferred``, waits for its end, and raises CancelledError whatever that
+        was. A cancelled Agent may fail with an error of its own, for instance DNSLookupError during a
+        lookup; as a TransportError it would be retried.
         """
         late = False
 
-        def give_up() -> None:
+        def expire() -> None:
             nonlocal late
             late = True
             deferred.cancel()
 
-        timeout = None if patience is None else self.clock.callLater(patience, give_up)
+        timeout = None if patience is None else self.clock.callLater(patience, expire)
+        outcome: Outcome[IResponse] = Outcome()
+        deferred.addBoth(outcome.fire)
         try:
-            return await deferred
+            return await outcome.wait()
+        except CancelledError:
+            if late:
+                raise TimeoutError from None
+            deferred.cancel()
+            await DeferredList([outcome.wait()], consumeErrors=True)
+            raise
         except Exception as error:
             if late:
                 raise TimeoutError from error
-            if any(isinstance(cause, CancelledError) for cause in causes_of(error)):
-                raise CancelledError from error
             raise
         finally:
             if timeout is not None and timeout.active():

@@ -7,8 +7,11 @@ import threading
 from typing import Any
 from unittest import mock
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.partials import Partial
@@ -81,6 +84,37 @@ class SlowDisk:
         return call
 
 
+@implementer(IHostnameResolver)
+class StoppedResolver:
+    """Resolves addresses to themselves until ``stopped``; later lookups stay pending."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.pending = 0
+        self.waiting: list[tuple[int, Deferred[None]]] = []
+
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *args: Any) -> Any:
+        receiver.resolutionBegan(None)
+        if not self.stopped:
+            receiver.addressResolved(IPv4Address("TCP", hostName, portNumber))
+            receiver.resolutionComplete()
+            return
+        self.pending += 1
+        for entry in list(self.waiting):
+            if self.pending >= entry[0]:
+                self.waiting.remove(entry)
+                entry[1].callback(None)
+
+    def reached(self, count: int) -> Deferred[None]:
+        """Fires when ``count`` lookups are pending."""
+        deferred: Deferred[None] = Deferred()
+        if self.pending >= count:
+            deferred.callback(None)
+        else:
+            self.waiting.append((count, deferred))
+        return deferred
+
+
 class SharingTests(RegistryCase):
     def setUp(self) -> None:
         super().setUp()
@@ -150,6 +184,33 @@ class SharingTests(RegistryCase):
         await self.assertFailure(first, CancelledError)
         await second
         self.assertEqual(self.finals()[BLOB], WEIGHTS)
+
+    async def test_cancelling_while_parts_are_connecting(self) -> None:
+        resolver = StoppedResolver()
+        held = self.gate.hook
+
+        def hook(request: Any, data: bytes) -> Any:
+            resolver.stopped = True
+            return held(request, data)
+
+        self.registry.blob_hook = hook
+        pulling = self.pull(pulls=self.new_pulls(self.store, self.new_network(resolver=resolver)))
+        await resolver.reached(3)
+        # A lookup is begun within a step of the download, which ends before anything is cancelled.
+        await self.turn()
+        pulling.cancel()
+        await self.assertFailure(pulling, CancelledError)
+        # A cancelled connection is no failure of the network: nothing is tried again.
+        self.assertEqual((resolver.pending, self.clock.pauses), (3, []))
+
+    async def test_cancelling_while_the_manifest_is_being_asked_for(self) -> None:
+        resolver = StoppedResolver()
+        resolver.stopped = True
+        pulling = self.pull(pulls=self.new_pulls(self.store, self.new_network(resolver=resolver)))
+        await resolver.reached(1)
+        await self.turn()
+        pulling.cancel()
+        await self.assertFailure(pulling, CancelledError)
 
     async def test_cancelling_while_the_disk_opens_the_file(self) -> None:
         disk = SlowDisk(self, "__init__")
