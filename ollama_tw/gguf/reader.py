@@ -18,7 +18,7 @@ from typing import Any
 
 from ollama_tw.files import open_regular
 from ollama_tw.gguf.types import TENSOR_TYPES, TensorType, file_type_label
-from ollama_tw.golang.fmt import shortest_float32
+from ollama_tw.golang.numbers import shortest_float32
 
 MAGICS = (b"GGUF", b"FUGG")
 

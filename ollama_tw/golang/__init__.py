@@ -1,1 +1,1 @@
-"""Go's text forms: durations, JSON, quoting, shortest floats. Pure."""
+"""Go's text forms: durations, quoting, numbers, ``fmt`` and ``encoding/json``. Pure."""

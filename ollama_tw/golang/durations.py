@@ -5,6 +5,8 @@ Source: the documentation of Go's package ``time`` (ParseDuration, Duration.Stri
 
 import re
 
+from ollama_tw.golang.quoting import quote_bytewise
+
 NANOSECOND = 1
 MICROSECOND = 1_000
 MILLISECOND = 1_000_000
@@ -111,10 +113,12 @@ def _term_value(term: re.Match[str], text: str) -> int:
     if whole is None:
         raise _invalid(text)
     if not term["unit"]:
-        raise ValueError(f"time: missing unit in duration {_quote(text)}")
+        raise ValueError(f"time: missing unit in duration {quote_bytewise(text)}")
     unit = _UNITS.get(term["unit"])
     if unit is None:
-        raise ValueError(f"time: unknown unit {_quote(term['unit'])} in duration {_quote(text)}")
+        raise ValueError(
+            f"time: unknown unit {quote_bytewise(term['unit'])} in duration {quote_bytewise(text)}"
+        )
     return whole * unit + _fraction_value(term["fraction"] or "", unit)
 
 
@@ -145,17 +149,4 @@ def _decimal(value: int, unit: int, places: int) -> str:
 
 
 def _invalid(text: str) -> ValueError:
-    return ValueError(f"time: invalid duration {_quote(text)}")
-
-
-def _quote(text: str) -> str:
-    """In double quotes; control characters and the bytes of all that is not ASCII as ``\\xNN``."""
-    quoted = []
-    for byte in text.encode("utf-8", "surrogatepass"):
-        if byte in b'"\\':
-            quoted.append("\\" + chr(byte))
-        elif 0x20 <= byte < 0x80:
-            quoted.append(chr(byte))
-        else:
-            quoted.append(f"\\x{byte:02x}")
-    return '"' + "".join(quoted) + '"'
+    return ValueError(f"time: invalid duration {quote_bytewise(text)}")

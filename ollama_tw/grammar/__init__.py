@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
+from ollama_tw.golang.quoting import quote
 from ollama_tw.grammar.convert import any_object_gbnf, schema_to_gbnf
 from ollama_tw.grammar.document import check_size
 from ollama_tw.grammar.reader import limit_grammar
@@ -28,26 +29,4 @@ def grammar_for(format_value: object) -> str | None:
         return schema_to_gbnf(format_value)
     check_size(format_value)
     raw = gojson.encode(format_value).decode()
-    raise OllamaError(
-        400, f'invalid format: {_go_quoted(raw)}; expected "json" or a valid JSON Schema object'
-    )
-
-
-def _go_quoted(text: str) -> str:
-    """``text`` as Go's ``%q`` prints it. JSON has no control characters outside of its escapes."""
-    quoted = "".join(
-        "\\" + character
-        if character in '"\\'
-        else character
-        if character.isprintable()
-        else _go_escape(character)
-        for character in text
-    )
-    return f'"{quoted}"'
-
-
-def _go_escape(character: str) -> str:
-    code = ord(character)
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    raise OllamaError(400, f'invalid format: {quote(raw)}; expected "json" or a valid JSON Schema object')

@@ -10,7 +10,7 @@ import msgspec
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
-from ollama_tw.golang.fmt import as_go_numbers, json_numbers
+from ollama_tw.golang.json import as_go_numbers, json_numbers
 from ollama_tw.library.blobs import MAX_TEXT_BYTES, BlobStore
 from ollama_tw.library.digests import digest_of
 from ollama_tw.library.manifests import Layer

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.golang.fmt import as_go_numbers
+from ollama_tw.golang.json import as_go_numbers
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.manifests import Manifest, ManifestError, ModelConfig, decode_config

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.golang.fmt import quote
+from ollama_tw.golang.quoting import quote
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"

@@ -10,7 +10,7 @@ from typing import Any
 
 from ollama_tw.gguf.reader import ArrayRef, Header, is_byte_array
 from ollama_tw.gguf.types import UNKNOWN_FILE_TYPE
-from ollama_tw.golang.fmt import json_numbers
+from ollama_tw.golang.json import json_numbers
 from ollama_tw.library.capabilities import listed_capabilities, show_capabilities
 from ollama_tw.library.model import DEFAULT_TEMPLATE, Model
 from ollama_tw.library.modelfile.description import modelfile_text, parameters_text

@@ -11,7 +11,7 @@ from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
-from ollama_tw.golang.fmt import quote
+from ollama_tw.golang.quoting import quote
 from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source, stub_name

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from ollama_tw.gguf.reader import ArrayRef, GGUFError, is_gguf, read_header
 from ollama_tw.gguf.validation import check_sound
-from ollama_tw.golang.fmt import shortest_float32
 from tests.gguf.files import raw_gguf, raw_tensor, text, write_gguf
 
 
@@ -97,17 +96,6 @@ def test_arrays_of_every_type_are_skipped_and_read_later(tmp_path: Path, order: 
     assert (header.version, header.big_endian) == (version, order == ">")
     assert header.metadata["last"] == 7
     assert [header.array(f"k{number}") for number in range(len(arrays))] == [items for _, items in arrays]
-
-
-@pytest.mark.parametrize(
-    ("bits", "shortest"),
-    [
-        (0x3DCCCCCD, 0.1), (0x358637BD, 1e-6), (0x7F7FFFFF, 3.4028235e38), (0x00000001, 1e-45),
-        (0x00800000, 1.1754944e-38), (0x4B800000, 16777216.0), (0x5E800000, 4.611686e18),
-    ],
-)  # fmt: skip
-def test_floats_of_32_bits_are_given_with_the_fewest_digits(bits: int, shortest: float) -> None:
-    assert shortest_float32(struct.unpack("<f", struct.pack("<I", bits))[0]) == shortest
 
 
 def test_a_brief_header_stops_before_the_vocabulary(tmp_path: Path) -> None:

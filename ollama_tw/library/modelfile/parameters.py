@@ -8,6 +8,7 @@ import re
 import struct
 from typing import Final
 
+from ollama_tw.golang.numbers import shortest_float32
 from ollama_tw.library.modelfile.parser import ModelfileError
 
 INTEGERS: Final = frozenset({
@@ -31,7 +32,6 @@ _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _MAX_DIGITS = 400
 # Above this not every whole number is a float, so that a float does not tell which one was meant.
 _EXACT = 2**53
-_MAX_FLOAT32 = (2 - 2**-24) * 2.0**127
 
 
 def parse_parameter(key: str, text: str) -> int | float | bool | str:
@@ -70,7 +70,7 @@ def _float(text: str) -> float:
     try:
         if not _FLOAT.fullmatch(text):
             raise ValueError
-        return _shortest(_as_float32(float(text)))
+        return shortest_float32(_as_float32(float(text)))
     except (ValueError, OverflowError) as error:
         raise ModelfileError(f"invalid float value [{text}]") from error
 
@@ -81,9 +81,3 @@ def _as_float32(value: float) -> float:
         raise OverflowError
     result: float = struct.unpack("<f", struct.pack("<f", value))[0]
     return result
-
-
-def _shortest(single: float) -> float:
-    """The number of fewest digits that is ``single`` in 32 bits: 0.7 and not 0.699999988079071."""
-    candidates = (float(f"{single:.{digits}g}") for digits in range(1, 10))
-    return next(value for value in candidates if abs(value) < _MAX_FLOAT32 and _as_float32(value) == single)

@@ -12,7 +12,6 @@ _SIMPLE = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
     "\\": "\\", "'": "'", '"': '"',
 }  # fmt: skip
-_ESCAPED = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r"}
 _INTEGER = re.compile(
     r"([+-]?)(?:0[xX]((?:_?[0-9a-fA-F])+)|0[bB]((?:_?[01])+)|0[oO]?((?:_?[0-7])+)|(0|[1-9](?:_?[0-9])*))\Z"
 )
@@ -138,24 +137,3 @@ def _unescape(body: str, quote: str) -> str:
     text = _ESCAPE.sub(replace, body)
     # Escaped bytes side by side may make up a character.
     return from_bytes(to_bytes(text)) if not text.isascii() else text
-
-
-def quote(text: str, mark: str = '"', only_ascii: bool = False) -> str:
-    """``text`` as a literal between two ``mark``, what cannot be printed escaped."""
-    parts = [mark]
-    for character in text:
-        code = ord(character)
-        if character in (mark, "\\"):
-            parts.append(f"\\{character}")
-        elif character.isprintable() and (code < 0x80 or not only_ascii):
-            parts.append(character)
-        elif code in _ESCAPED:
-            parts.append(_ESCAPED[code])
-        elif 0xDC80 <= code <= 0xDCFF:
-            parts.append(f"\\x{code - 0xDC00:02x}")
-        elif code < 0x20 or code == 0x7F:
-            parts.append(f"\\x{code:02x}")
-        else:
-            parts.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    parts.append(mark)
-    return "".join(parts)

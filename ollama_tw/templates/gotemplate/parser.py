@@ -7,6 +7,7 @@ be compiled without further checks.
 from collections.abc import Collection
 from typing import Literal, NoReturn, cast
 
+from ollama_tw.golang.quoting import quote
 from ollama_tw.templates.gotemplate import literals, nodes
 from ollama_tw.templates.gotemplate.errors import TemplateError, line_of
 from ollama_tw.templates.gotemplate.lexer import Kind, Token, tokenize
@@ -132,7 +133,7 @@ class _Parser:
         if name not in self.trees or _is_blank(self.trees[name]):
             self.trees[name] = statements
         elif not _is_blank(statements):
-            self.fail(f"template: multiple definition of template {literals.quote(name)}")
+            self.fail(f"template: multiple definition of template {quote(name)}")
 
     def _define(self) -> None:
         name = self._string(self._expect(_STRINGS, "define clause"))
@@ -319,7 +320,7 @@ class _Parser:
         if isinstance(term, nodes.Variable):
             return nodes.Variable(position, term.name, tuple(names))
         if isinstance(term, _INERT):
-            self.fail(f"unexpected . after term {literals.quote(str(term))}")
+            self.fail(f"unexpected . after term {quote(str(term))}")
         return nodes.Chain(position, cast(nodes.Pipe | nodes.Identifier, term), tuple(names))
 
     def _term(self) -> nodes.Operand | None:
@@ -374,7 +375,7 @@ def _describe(token: Token) -> str:
         return "EOF"
     if token.kind is Kind.DOT or isinstance(token.kind.value, str):
         return f"<{token.text}>"
-    return literals.quote(token.text[:10]) + ("..." if len(token.text) > 10 else "")
+    return quote(token.text[:10]) + ("..." if len(token.text) > 10 else "")
 
 
 def _is_blank(statements: nodes.Nodes) -> bool:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from math import isinf, isnan
 from typing import NamedTuple
 
+from ollama_tw.golang.numbers import format_float
+from ollama_tw.golang.quoting import quote
 from ollama_tw.templates.gotemplate.errors import EvaluationError
-from ollama_tw.templates.gotemplate.literals import from_bytes, quote, to_bytes
-from ollama_tw.templates.gotemplate.text import composed, default_text, own_text, shortest
+from ollama_tw.templates.gotemplate.literals import from_bytes, to_bytes
+from ollama_tw.templates.gotemplate.text import composed, default_text, own_text
 from ollama_tw.templates.gotemplate.values import INVALID, Struct, Value, type_name
 
 MAX_SIZE = 1_000_000
@@ -268,7 +270,7 @@ def _rune(value: int, spec: _Spec) -> str:
     if spec.verb == "c":
         return _pad(character, spec)
     if spec.verb == "q":
-        return _pad(quote(character, "'", spec.has("+")), spec)
+        return _pad(quote(character, "'", only_ascii=spec.has("+")), spec)
     code = f"U+{value & (2**64 - 1):0{max(spec.precision or 0, 4)}X}"
     if spec.has("#") and is_rune and character.isprintable():
         code += f" '{character}'"
@@ -283,7 +285,9 @@ def _float(value: float, spec: _Spec) -> str:
     if isnan(value) or isinf(value):
         digits = "NaN" if isnan(value) else "Inf"
     elif spec.precision is None and verb in "gG":
-        digits = _six_digits(shortest(abs(value))) if alternative else shortest(abs(value))
+        digits = format_float(abs(value))
+        if alternative:
+            digits = _six_digits(digits)
         digits = digits.upper() if verb == "G" else digits
     elif verb in "xX":
         digits = _hexadecimal_float(abs(value))
@@ -328,7 +332,7 @@ def _string(value: str, spec: _Spec) -> str:
         for item in value
     ):
         return _pad(f"`{value}`", spec)
-    return _pad(quote(value, '"', spec.has("+")), spec)
+    return _pad(quote(value, only_ascii=spec.has("+")), spec)
 
 
 def _shown(text: str) -> str:

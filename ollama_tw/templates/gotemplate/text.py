@@ -1,9 +1,8 @@
 """Values → text, as Go's fmt package does it: ``Sprint``, ``Sprintln`` and the ``%v`` under both."""
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
-from math import copysign, isinf, isnan
 
+from ollama_tw.golang.numbers import format_float
 from ollama_tw.templates.gotemplate.values import (
     INVALID,
     JsonList,
@@ -39,9 +38,9 @@ def default_text(value: Value, nested: bool = False, names: bool = False) -> str
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return shortest(value)
+        return format_float(value)
     if isinstance(value, complex):
-        return f"({shortest(value.real)}{shortest(value.imag, sign=True)}i)"
+        return f"({format_float(value.real)}{format_float(value.imag, plus=True)}i)"
     own = own_text(value)
     if own is not None:
         return own
@@ -90,19 +89,3 @@ def sprint(values: Sequence[Value]) -> str:
 def sprintln(values: Sequence[Value]) -> str:
     """Values with blanks between them and a newline after the last."""
     return " ".join([default_text(value) for value in values]) + "\n"
-
-
-def shortest(value: float, sign: bool = False) -> str:
-    """Go's ``%g``: the fewest digits that read back as ``value``; with an exponent from 1e+06 on."""
-    if isnan(value):
-        return "+NaN" if sign else "NaN"
-    prefix = "-" if copysign(1, value) < 0 else "+" if sign or isinf(value) else ""
-    if isinf(value):
-        return f"{prefix}Inf"
-    _, digit_tuple, raw_exponent = Decimal(repr(abs(value))).normalize().as_tuple()
-    digits = "".join(map(str, digit_tuple))
-    exponent = len(digits) + int(raw_exponent) - 1
-    if -4 <= exponent < 6:
-        return prefix + format(Decimal(repr(abs(value))).normalize(), "f")
-    fraction = f".{digits[1:]}" if len(digits) > 1 else ""
-    return f"{prefix}{digits[0]}{fraction}e{exponent:+03d}"

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from decimal import Decimal
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
 from ollama_tw.golang import json as gojson
+from ollama_tw.golang.numbers import json_float
 from ollama_tw.templates.gotemplate.errors import EvaluationError
 from ollama_tw.templates.gotemplate.literals import to_bytes
 
@@ -251,7 +251,4 @@ def _json_string(text: str) -> str:
 def _json_number(value: float) -> str:
     if not isfinite(value):
         raise EvaluationError(f"json: unsupported value: {value}")
-    if value and not 1e-6 <= abs(value) < 1e21:
-        return repr(value).replace("e-0", "e-")
-    digits = format(Decimal(repr(value)), "f")
-    return digits.removesuffix(".0")
+    return json_float(value)
