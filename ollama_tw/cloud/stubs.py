@@ -26,13 +26,12 @@ from ollama_tw.wire.native import (
     EmbeddingsRequest,
     EmbedRecord,
     EmbedRequest,
+    Emit,
     GenerateRecord,
     GenerateRequest,
     Message,
     Record,
 )
-
-Emit = Callable[[Any], None]
 
 R = TypeVar("R", bound=Record | EmbedRecord | EmbeddingsRecord)
 

@@ -26,11 +26,7 @@ from ollama_tw.interfaces import (
 from ollama_tw.metrics import Metrics
 from ollama_tw.output.model_syntax import Syntax
 from ollama_tw.output.stream_parser import Call, Content, Event, StreamParser, Thinking
-from ollama_tw.wire.native import Record, ToolCall
-
-Emit = Callable[[Record], None]
-"""Takes one record of a stream, on the worker's thread; may block, raises Cancelled when nobody reads."""
-
+from ollama_tw.wire.native import Emit, Record, ToolCall
 
 PLAIN = Syntax()
 """All output is content."""

@@ -18,7 +18,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.golang.durations import parse_keep_alive
 from ollama_tw.grammar import grammar_for, limit_grammar
 from ollama_tw.inference.catalogue import Catalogue, Entry
-from ollama_tw.inference.completion import PLAIN, CompletionTask, Emit, complete
+from ollama_tw.inference.completion import PLAIN, CompletionTask, complete
 from ollama_tw.inference.planning import sampling, wanted
 from ollama_tw.inference.prompting import (
     PromptBuilder,
@@ -34,7 +34,7 @@ from ollama_tw.output.model_syntax import Syntax, from_chat_template, from_templ
 from ollama_tw.output.tool_choice import CALL_SYNTAX, call_schema
 from ollama_tw.prompt.think import Think, parse_think, settle_think
 from ollama_tw.wire.dialect_extras import FREE, RequestExtras
-from ollama_tw.wire.native import ChatRequest, GenerateRequest, Record, Request
+from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Record, Request
 from ollama_tw.wire.options import Options, resolve
 
 _MOST_TOP_LOGPROBS = 20

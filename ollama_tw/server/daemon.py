@@ -186,8 +186,8 @@ class Daemon(Service):
             pass
         except Exception:
             _log.failure("draining failed")
-        if site.channels:
-            _log.warn("{count} connections were cut off", count=len(site.channels))
+        if site.connections:
+            _log.warn("{count} connections were cut off", count=len(site.connections))
             site.abort()
         if not await self._components.close():
             _log.error("a model does not end: it is left to itself")

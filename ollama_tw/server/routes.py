@@ -92,7 +92,7 @@ def make_api_site(
         reactor=reactor,
         uploads=[blobs.upload],
         observe=metrics.request,
-        door=websocket,
+        upgrade=websocket,
     )
 
 

@@ -3,6 +3,7 @@
 Source: ``spec/inference-api.md`` sections 1, 2 and 4.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -187,3 +188,9 @@ class ChatRecord(msgspec.Struct, kw_only=True):
 
 
 Record = GenerateRecord | ChatRecord
+
+Emit = Callable[[Any], None]
+"""Record sink of a streamed reply, called on a worker thread.
+
+Blocks while the client reads slowly; raises Cancelled after the client has disconnected.
+"""

@@ -11,9 +11,10 @@ from ollama_tw.dialects.openai.errors import error_object
 from ollama_tw.http.dialect_support import serve
 from ollama_tw.http.server.replies import read_json, send_foreign
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import Emit, answer
+from ollama_tw.http.server.stream import answer
 from ollama_tw.inference.rerank import RerankRequest
 from ollama_tw.wire.decode import decode
+from ollama_tw.wire.native import Emit
 
 _GO_TYPE = "api.RerankRequest"
 

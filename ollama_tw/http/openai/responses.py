@@ -16,11 +16,11 @@ from ollama_tw.dialects.openai.responses.stream import ResponseStream
 from ollama_tw.http.dialect_support import Takes, event_stream, serve
 from ollama_tw.http.server.replies import send_foreign
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import Emit, Rest, answer
+from ollama_tw.http.server.stream import Rest, answer
 from ollama_tw.inference.service import Completions
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.dialect_extras import RequestExtras
-from ollama_tw.wire.native import ChatRecord, ChatRequest, Record
+from ollama_tw.wire.native import ChatRecord, ChatRequest, Emit, Record
 
 _IDS = 999_999
 

@@ -19,14 +19,14 @@ from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.dialect_support import DONE, Takes, data_stream, serve, together
 from ollama_tw.http.server.replies import send_foreign
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import Emit, Rest, answer
+from ollama_tw.http.server.stream import Rest, answer
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import Name
 from ollama_tw.management.models import ModelService, reference_name
 from ollama_tw.wire.decode import decode
-from ollama_tw.wire.native import EmbedRequest, Record
+from ollama_tw.wire.native import EmbedRequest, Emit, Record
 
 _FRAMING = data_stream(error_object)
 _IDS = 999

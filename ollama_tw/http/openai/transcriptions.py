@@ -20,9 +20,9 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.http.dialect_support import serve
 from ollama_tw.http.server.replies import send_foreign, send_text
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import Emit, answer
+from ollama_tw.http.server.stream import answer
 from ollama_tw.inference.service import Completions
-from ollama_tw.wire.native import ChatRecord, ChatRequest
+from ollama_tw.wire.native import ChatRecord, ChatRequest, Emit
 
 _MOST_PARTS = 64
 _MOST_TEXT = 1 << 20

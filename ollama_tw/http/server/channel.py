@@ -9,16 +9,13 @@ a refused upload is not read when the client asked first; replies carry nothing 
 
 import re
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import HTTPChannel
 
 from ollama_tw.http.server.errors import send_failure
-
-if TYPE_CHECKING:
-    from ollama_tw.http.server.site import ApiSite
 
 MAX_HEAD = 64 * 1024
 """The longest request line and headers together, in bytes."""
@@ -50,11 +47,43 @@ DISCARD: BodySink = _Discard()
 A client that asked first (``Expect: 100-continue``) is answered at once instead."""
 
 
+class SiteConnection(Protocol):
+    """A connection that the site counts, drains and aborts: HTTP or WebSocket."""
+
+    def close_when_idle(self) -> None:
+        """Close now, or after the replies to the requests in flight."""
+
+    def abortConnection(self) -> None:
+        """Cancel the requests in flight and close."""
+
+
+class ConnectionOwner(Protocol):
+    """The part of the site that connections and requests call. Called in the reactor thread."""
+
+    max_body: int
+    """Limit in bytes of a body that is collected in memory."""
+
+    def connection_opened(self, connection: SiteConnection) -> None:
+        """Register a connection."""
+
+    def connection_closed(self, connection: SiteConnection) -> None:
+        """Remove a connection that is closed, or whose socket another object has taken over."""
+
+    def sink_for(self, request: "ApiRequest") -> BodySink | None:
+        """Return the sink for the body of ``request``; None to collect it in memory."""
+
+    def request_began(self, request: Any) -> None:
+        """Count a request whose head is complete."""
+
+    def request_ended(self, request: Any, *, finished: bool) -> None:
+        """Log a request; ``finished`` is False if the client disconnected before the end of the reply."""
+
+
 class ApiRequest(server.Request):
     """A request of the API; made by :class:`ApiChannel` for :class:`~ollama_tw.http.server.site.ApiSite`."""
 
     defaultContentType = None
-    site: "ApiSite"
+    owner: ConnectionOwner
     channel: Any
     content: BytesIO
 
@@ -75,15 +104,15 @@ class ApiRequest(server.Request):
             channel._path = channel._path[scheme.end() :] or b"/"
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
         self.path = self.uri.partition(b"?")[0]
-        self.site = channel.site
-        self.site.request_began(self)
+        self.owner = channel.site
+        self.owner.request_began(self)
         self.content = BytesIO()
-        self.sink = self.site.sink_for(self)
-        if self.sink is None and length is not None and length > self.site.max_body:
+        self.sink = self.owner.sink_for(self)
+        if self.sink is None and length is not None and length > self.owner.max_body:
             self._refuse_body()
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self.sink is None and self.content.tell() + len(data) > self.site.max_body:
+        if self.sink is None and self.content.tell() + len(data) > self.owner.max_body:
             self._refuse_body()
         if self.sink is None:
             self.content.write(data)
@@ -112,13 +141,13 @@ class ApiRequest(server.Request):
         super().connectionLost(reason)
         # Last: whoever waits for this request may rely on its handler having been cancelled.
         if self.began is not None:
-            self.site.request_ended(self, finished=False)
+            self.owner.request_ended(self, finished=False)
 
     def detach(self) -> None:
         """Another protocol takes the connection over (WebSocket): HTTP counts and drains it no more."""
-        self.site.request_ended(self, finished=True)
+        self.owner.request_ended(self, finished=True)
         self.began = None
-        self.site.channel_gone(self.channel)
+        self.owner.connection_closed(self.channel)
 
 
 class ApiChannel(HTTPChannel):
@@ -126,18 +155,18 @@ class ApiChannel(HTTPChannel):
 
     totalHeadersSize = MAX_HEAD
     MAX_LENGTH = MAX_HEAD
-    site: "ApiSite"
+    site: ConnectionOwner
 
     _in_head = False
     _body_paused = False
 
     def connectionMade(self) -> None:
-        self.site.channels.add(self)
+        self.site.connection_opened(self)
         super().connectionMade()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         super().connectionLost(reason)
-        self.site.channel_gone(self)
+        self.site.connection_closed(self)
 
     # ------------------------------------------------------------------------------- time limits
 

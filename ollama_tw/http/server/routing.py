@@ -38,7 +38,7 @@ class Routes:
     def add(self, methods: str, path: str, handler: Handler) -> None:
         """Serve ``path`` (in Werkzeug's syntax) for ``methods``, e.g. ``"HEAD GET"``."""
         endpoint = f"{methods} {path}"
-        handle = _quiet_when_alone(_named(path, handler))
+        handle = _suppress_errors_after_disconnect(_named(path, handler))
         self._app.route(path, methods=methods.split(), endpoint=endpoint)(handle)
         for rule in self._app.url_map.iter_rules(endpoint):
             # Werkzeug adds HEAD to every GET; here it exists only where it is named.
@@ -61,7 +61,7 @@ def _named(path: str, handler: Handler) -> Handler:
     return handle
 
 
-def _quiet_when_alone(handler: Handler) -> Handler:
+def _suppress_errors_after_disconnect(handler: Handler) -> Handler:
     """``handler``, but without the traceback that Klein logs for errors after the client has gone."""
 
     @wraps(handler)

@@ -4,7 +4,7 @@
 # (twisted.web has few annotations)
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -15,7 +15,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from ollama_tw import __version__
-from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink
+from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink, SiteConnection
 from ollama_tw.http.server.guard import Guard
 from ollama_tw.http.server.inflight import Inflight
 from ollama_tw.http.server.replies import send_error, send_text
@@ -35,20 +35,11 @@ Upload = Callable[[ApiRequest], BodySink | None]
 Observe = Callable[[str, int, float], None]
 """Told of every request at its end: its route, '' where it had none, its status, its seconds."""
 
-_CLIENT_GONE = 499
-Door = Callable[[Request], bool]
-"""Asked about each request that the guard has let pass: whether it takes the connection over from HTTP."""
+Upgrade = Callable[[Request], bool]
+"""Called with each request that the guard admits. Takes its connection over from HTTP and returns True,
+or returns False."""
 
-
-class Connection(Protocol):
-    """What the site knows of a connection, HTTP's or another's."""
-
-    def close_when_idle(self) -> None:
-        """Close now, or after the reply to what is under way."""
-
-    def abortConnection(self) -> None:
-        """End what is under way and close."""
-
+_CLIENT_CLOSED = 499
 
 _log = Logger(namespace="ollama_tw.http.access")
 
@@ -58,23 +49,23 @@ class RootResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, guard: Guard, api: IResource, door: Door | None = None) -> None:
+    def __init__(self, guard: Guard, api: IResource, upgrade: Upgrade | None = None) -> None:
         super().__init__()
         self._guard = guard
         self._api = api
-        self._door = door
+        self._upgrade = upgrade
 
     def render(self, request: Any) -> Any:
         request.setHeader("Server", SERVER)
         if not self._guard.admits(request):
             return _finish(request)
         if isinstance(request, ApiRequest) and request.too_large:
-            send_error(request, 413, f"the request body is larger than {request.site.max_body} bytes")
+            send_error(request, 413, f"the request body is larger than {request.owner.max_body} bytes")
             return _finish(request)
         if not _is_routable(b"/".join(request.postpath)):
             send_text(request, "404 page not found", 404)
             return _finish(request)
-        if self._door is not None and self._door(request):
+        if self._upgrade is not None and self._upgrade(request):
             return NOT_DONE_YET
         return self._api.render(request)
 
@@ -116,11 +107,11 @@ class ApiSite(Site):
         super().__init__(root, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_body = max_body
         self.inflight = inflight
-        self.channels: set[Connection] = set()
+        self.connections: set[SiteConnection] = set()
         self._guard = guard
         self._uploads = tuple(uploads)
         self._observe = observe
-        self._all_gone: Deferred[None] | None = None
+        self._all_closed: Deferred[None] | None = None
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]
@@ -131,7 +122,11 @@ class ApiSite(Site):
     def stopFactory(self) -> None:
         """See ``startFactory``."""
 
-    # --------------------------------------------------------------------- asked by the requests
+    # ----------------------------------------------------- called by the connections and requests
+
+    def connection_opened(self, connection: SiteConnection) -> None:
+        """Register a connection."""
+        self.connections.add(connection)
 
     def sink_for(self, request: ApiRequest) -> BodySink | None:
         """Where the body of ``request`` goes; None for memory."""
@@ -150,7 +145,7 @@ class ApiSite(Site):
     def request_ended(self, request: Any, *, finished: bool) -> None:
         """Log the request, of which the reply is complete or the client gone (``finished`` False)."""
         seconds = self.reactor.seconds() - request.began
-        status = request.code if finished or request.startedWriting else _CLIENT_GONE
+        status = request.code if finished or request.startedWriting else _CLIENT_CLOSED
         _log.info(
             "{status} {seconds:.3f}s {size}B {method} {path} {peer}{note}",
             status=status,
@@ -162,32 +157,34 @@ class ApiSite(Site):
             note="" if finished else " (client gone)",
         )
         if self._observe is not None:
-            self._observe(getattr(request, "route", ""), request.code if finished else _CLIENT_GONE, seconds)
+            self._observe(
+                getattr(request, "route", ""), request.code if finished else _CLIENT_CLOSED, seconds
+            )
         self.inflight.end()
 
     # --------------------------------------------------------------------------------- shutdown
 
     def drain(self) -> Deferred[None]:
         """Close idle connections now and the others after their reply; fires when none is left."""
-        for channel in list(self.channels):
-            channel.close_when_idle()
-        if not self.channels:
+        for connection in list(self.connections):
+            connection.close_when_idle()
+        if not self.connections:
             return succeed(None)
-        if self._all_gone is None:
-            self._all_gone = Deferred()
-        return self._all_gone
+        if self._all_closed is None:
+            self._all_closed = Deferred()
+        return self._all_closed
 
     def abort(self) -> None:
         """Drop every connection."""
-        for channel in list(self.channels):
-            channel.abortConnection()
+        for connection in list(self.connections):
+            connection.abortConnection()
 
-    def channel_gone(self, channel: Connection) -> None:
-        """The connection is closed, or another protocol's object stands for it."""
-        self.channels.discard(channel)
-        if not self.channels and self._all_gone is not None:
-            gone, self._all_gone = self._all_gone, None
-            gone.callback(None)
+    def connection_closed(self, connection: SiteConnection) -> None:
+        """Remove a connection that is closed, or whose socket another object has taken over."""
+        self.connections.discard(connection)
+        if not self.connections and self._all_closed is not None:
+            closed, self._all_closed = self._all_closed, None
+            closed.callback(None)
 
 
 def _peer(address: IAddress) -> str:
@@ -204,7 +201,7 @@ def make_site(
     *,
     reactor: Any,
     uploads: Iterable[Upload] = (),
-    door: Door | None = None,
+    upgrade: Upgrade | None = None,
     inflight: Inflight | None = None,
     max_body: int = MAX_BODY,
     idle_timeout: float = IDLE_TIMEOUT,
@@ -213,11 +210,11 @@ def make_site(
     """The site that serves ``api`` (``Routes.resource()``) behind ``guard``.
 
     ``uploads`` choose the requests whose bodies stream to a sink; all other bodies are kept in
-    memory up to ``max_body`` bytes. ``door`` leads to another protocol on the same port.
+    memory up to ``max_body`` bytes. ``upgrade`` serves another protocol on the same port.
     ``idle_timeout`` is in seconds.
     """
     return ApiSite(
-        RootResource(guard, api, door),
+        RootResource(guard, api, upgrade),
         guard,
         uploads,
         Inflight() if inflight is None else inflight,

@@ -18,11 +18,9 @@ from zope.interface import implementer
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang import json as gojson
 from ollama_tw.http.server.replies import send_json
+from ollama_tw.wire.native import Emit
 
 R = TypeVar("R")
-
-Emit = Callable[[Any], None]
-"""Takes one record on a worker thread. Blocks while the reader is slow, raises Cancelled when it has gone."""
 
 # Bytes that may wait for a slow reader before the worker has to.
 _WINDOW = 64 * 1024

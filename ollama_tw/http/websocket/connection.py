@@ -49,17 +49,17 @@ _CLOSE_CODE = WebSocketProtocol.CLOSE_STATUS_CODE_GOING_AWAY
 
 
 @implementer(IPushProducer)
-class Connection(WebSocketServerProtocol):
+class WebSocketConnection(WebSocketServerProtocol):
     """One WebSocket connection. Its site counts, drains and aborts it like those of HTTP."""
 
     transport: Any
 
-    def __init__(self, door: "WebSocketEndpoint", request: ApiRequest) -> None:
+    def __init__(self, endpoint: "WebSocketEndpoint", request: ApiRequest) -> None:
         super().__init__()
         self.full = False
         """Whether the socket takes no more for now."""
-        self._door = door
-        self._site = request.site
+        self._endpoint = endpoint
+        self._owner = request.owner
         self._path = request.path.decode()
         self._peer = request.getClientAddress() or IPv4Address("TCP", "-", 0)
         self._named: dict[Id, FrameRequest] = {}
@@ -69,15 +69,15 @@ class Connection(WebSocketServerProtocol):
         self._work: dict[FrameRequest, Deferred[None] | None] = {}
         self._draining = False
         self._deflate: Deflate | None = None
-        self._heard = door.clock.seconds()
+        self._heard = endpoint.clock.seconds()
         self._pinged = False
-        self._alarm = door.clock.callLater(door.ping_interval, self._check)
+        self._alarm = endpoint.clock.callLater(endpoint.ping_interval, self._check)
 
     def take_over(self, request: ApiRequest) -> None:
         """Speak WebSocket on the connection of ``request``, which asks for it."""
         channel = request.channel
         transport = channel.transport
-        self._site.channels.add(self)
+        self._owner.connection_opened(self)
         request.setResponseCode(101)
         request.detach()
         # Autobahn would leave the channel as the transport's producer, and there can be one only.
@@ -114,7 +114,7 @@ class Connection(WebSocketServerProtocol):
             )
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard = self._door.clock.seconds()
+        self._heard = self._endpoint.clock.seconds()
         self._pinged = False
         super().dataReceived(data)
 
@@ -156,7 +156,7 @@ class Connection(WebSocketServerProtocol):
             self._named[frame.id] = request = self._request(frame)
             self._serve(request)
         else:
-            if self._line_bytes + len(frame.body) > self._door.max_message:
+            if self._line_bytes + len(frame.body) > self._endpoint.max_message:
                 raise OllamaError(
                     503, "too much waits on this connection: wait for replies, or name the requests"
                 )
@@ -197,7 +197,7 @@ class Connection(WebSocketServerProtocol):
 
     def _serve(self, request: FrameRequest) -> Deferred[None]:
         """Start ``request``; the result fires when it has ended, and never with an error."""
-        self._site.request_began(request)  # type: ignore[arg-type]
+        self._owner.request_began(request)
         self._work[request] = None
         work = Deferred.fromCoroutine(self._call(request))
         self._work[request] = work
@@ -207,7 +207,7 @@ class Connection(WebSocketServerProtocol):
 
     async def _call(self, request: FrameRequest) -> None:
         try:
-            result = self._door.handlers[self._path](request)
+            result = self._endpoint.handlers[self._path](request)
             if result is not None:
                 await result
         except OllamaError as error:
@@ -223,7 +223,7 @@ class Connection(WebSocketServerProtocol):
             del self._named[request.id]
         finished = not request.gone
         request.finish()
-        self._site.request_ended(request, finished=finished)
+        self._owner.request_ended(request, finished=finished)
         ended.callback(None)
         if self._deflate is not None and not self._work:
             self._deflate.rest()
@@ -283,11 +283,11 @@ class Connection(WebSocketServerProtocol):
 
     def _check(self) -> None:
         """Ping a silent client; drop one that is silent all the same, or does not let go."""
-        now = self._door.clock.seconds()
-        interval = self._door.ping_interval
+        now = self._endpoint.clock.seconds()
+        interval = self._endpoint.ping_interval
         silent = now - self._heard
         if self.state != self.STATE_OPEN:
-            self._alarm = self._door.clock.callLater(interval, self._check)
+            self._alarm = self._endpoint.clock.callLater(interval, self._check)
             self.transport.abortConnection()
             return
         if self.full or silent < interval:
@@ -300,7 +300,7 @@ class Connection(WebSocketServerProtocol):
             wait = interval
             self._pinged = True
             self.sendPing()
-        self._alarm = self._door.clock.callLater(wait, self._check)
+        self._alarm = self._endpoint.clock.callLater(wait, self._check)
 
     def sendCloseFrame(self, *args: Any, **kwargs: Any) -> None:
         super().sendCloseFrame(*args, **kwargs)
@@ -316,7 +316,7 @@ class Connection(WebSocketServerProtocol):
         if self._alarm.active():
             self._alarm.cancel()
         self._end_all()
-        self._site.channel_gone(self)
+        self._owner.connection_closed(self)
 
     # ----------------------------------------------------------------------------------- the end
 
@@ -376,7 +376,7 @@ class WebSocketEndpoint:
         """Whether ``request`` was a handshake; its connection is then no longer HTTP's."""
         if not self._is_handshake(request):
             return False
-        connection = Connection(self, request)
+        connection = WebSocketConnection(self, request)
         connection.factory = self._factory
         connection.take_over(request)
         return True

@@ -143,7 +143,9 @@ class BlobTests(TestCase):
         client = await self.connect()
         client.send(post(digest, f"Content-Length: {size}", "Connection: close") + content)
         while not (
-            uploads := [request.sink for channel in self.site.channels for request in channel.requests]
+            uploads := [
+                request.sink for connection in self.site.connections for request in connection.requests
+            ]
         ):
             await tick()
         # Far more turns than the loopback needs to deliver everything to a socket that is read.

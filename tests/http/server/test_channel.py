@@ -349,4 +349,4 @@ class HostileBytesTests(SynchronousTestCase):
             if not transport.disconnecting:
                 channel.dataReceived(piece)
         channel.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual((site.inflight.count, site.channels), (0, set()))
+        self.assertEqual((site.inflight.count, site.connections), (0, set()))

@@ -80,13 +80,13 @@ class WebSocketCase(TestCase):
         self.addCleanup(self.pool.stop)
         self.counter = Counter(reactor, self.pool)
         self.clock = Clock()
-        door = WebSocketEndpoint(
+        endpoint = WebSocketEndpoint(
             self.clock,
             dict.fromkeys(("/api/generate", "/api/chat", "/api/embed"), self.counter.serve),
             max_message=LIMIT,
         )
         routes, _, guard = build()
-        self.site = make_site(routes.resource(), guard, reactor=reactor, door=door)
+        self.site = make_site(routes.resource(), guard, reactor=reactor, upgrade=endpoint)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")  # type: ignore[attr-defined]
         self.addCleanup(self.port.stopListening)
         self.clients: list[RawClient] = []
@@ -99,7 +99,7 @@ class WebSocketCase(TestCase):
             assert client.transport is not None
             client.transport.abortConnection()  # type: ignore[attr-defined]
             await client.gone
-        while self.site.channels or self.site.inflight.count:
+        while self.site.connections or self.site.inflight.count:
             await tick()
 
     async def client(
@@ -331,7 +331,7 @@ class BackpressureTests(WebSocketCase):
         client = await self.open()
         client.raw.transport.pauseProducing()  # type: ignore[union-attr]
         client.send(b"".join(text(count=20_000, size=1000, id=number) for number in range(8)))
-        (connection,) = self.site.channels
+        (connection,) = self.site.connections
         while not connection.full:  # type: ignore[attr-defined]
             await tick()
         client.raw.transport.resumeProducing()  # type: ignore[union-attr]
@@ -344,7 +344,7 @@ class BackpressureTests(WebSocketCase):
     async def test_a_flood_that_nobody_reads_the_answers_of_is_not_read_on(self) -> None:
         client = await self.open()
         client.raw.transport.pauseProducing()  # type: ignore[union-attr]
-        (connection,) = self.site.channels
+        (connection,) = self.site.connections
         for _ in range(20_000):
             client.send(frame(PING, b"x" * 125) * 10)
             await tick()
