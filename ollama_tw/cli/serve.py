@@ -5,7 +5,8 @@ import os
 import click
 
 from ollama_tw.cli.command import Command
-from ollama_tw.config.settings import VARIABLES, Settings, SettingsError
+from ollama_tw.config.settings import VARIABLES, Settings
+from ollama_tw.config.variables import SettingsError
 from ollama_tw.process.activation import inherited
 
 

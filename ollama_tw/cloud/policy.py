@@ -7,7 +7,7 @@ import enum
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ollama_tw.config.settings import CLOUD
+from ollama_tw.config.parsers import CLOUD
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.names import InvalidName, Source, parse_name, split_source
 from ollama_tw.net.origin import Origin, origin_of

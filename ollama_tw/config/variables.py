@@ -1,31 +1,35 @@
-"""One environment variable described once: its name, how its text is read, its default, its help.
+"""Description of one environment variable: name, parser, default and help text.
 
-Source of the rules for reading: spec/models-and-cli.md section 9.
+Values are read as Ollama reads them (ollama: envconfig/config.go), with a warning where Ollama silently
+takes the default.
 """
 
-import re
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-from ollama_tw.golang.durations import FOREVER, parse_duration, seconds_to_duration
+from typing import Any, Generic, TypeVar
 
 Warn = Callable[[str], None]
-"""Is told of what a user set and did not get, in one sentence."""
+"""Takes a warning for the user about a value that is not used as given: one sentence."""
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
-_TRUE = {"1", "t", "T", "TRUE", "true", "True"}
-_FALSE = {"0", "f", "F", "FALSE", "false", "False"}
+_VARIABLE = "variable"
+
+
+class SettingsError(Exception):
+    """A setting with which the server must not start; the text is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Variable(Generic[T_co]):
-    """``parse`` gets a text that is not empty, and a callable for remarks; it raises ValueError
-    where the default must serve. Remarks and errors are predicates of which the variable is the
-    subject ("is not a whole number"). ``default`` is written as a user would write it. A
-    ``switch`` needs no value where it is given as an option of a command.
+    """An environment variable.
+
+    ``parse(text, note)`` is called with a text that is not empty. It calls ``note`` with remarks, and
+    raises ValueError if the default is to be used instead. Remarks and errors are predicates whose
+    subject is the variable ("is not a whole number"). ``default`` is a text as a user would write it.
+    A ``switch`` has no value where it is given as a command line option.
     """
 
     name: str
@@ -41,11 +45,11 @@ class Variable(Generic[T_co]):
 
     @property
     def summary(self) -> str:
-        """The help and, in brackets, the default."""
+        """The help text and, in brackets, the default."""
         return f"{self.help} (default {self.default})" if self.default else self.help
 
     def read(self, environ: Mapping[str, str], warn: Warn) -> T_co:
-        """The value set in ``environ``, else the default; ``warn`` hears of what was not usable."""
+        """Return the value set in ``environ``, else the default; call ``warn`` for an invalid one."""
         text = environ.get(self.name, "").strip().strip("\"'")
 
         def note(remark: str) -> None:
@@ -59,69 +63,20 @@ class Variable(Generic[T_co]):
         return self.parse(self.default, note)
 
 
-def string(text: str, note: Warn) -> str:
-    return text
+def setting(variable: Variable[T]) -> T:
+    """Return a dataclass field whose value is read from ``variable``.
+
+    The declared type is the value's, so that type checkers compare the parser with the annotation.
+    """
+    field: Any = dataclasses.field(metadata={_VARIABLE: variable})
+    result: T = field
+    return result
 
 
-def boolean(text: str, note: Warn) -> bool:
-    """As Go's ParseBool; any other text is true, which the user is told."""
-    if text in _FALSE:
-        return False
-    if text not in _TRUE:
-        note("is taken as true: the values are 1 or true, and 0 or false")
-    return True
-
-
-def verbosity(text: str, note: Warn) -> bool:
-    """A boolean, or a level: numbers above 0 are true. Here, unlike elsewhere, junk is not true."""
-    if text in _TRUE or (re.fullmatch("[0-9]+", text) and text.strip("0")):
-        return True
-    if text in _FALSE or re.fullmatch("-?[0-9]+", text):
-        return False
-    raise ValueError("is neither 1 or true nor 0 or false")
-
-
-def optional(parse: Callable[[str, Warn], T]) -> Callable[[str, Warn], T | None]:
-    """``parse``, with the word ``auto`` for None."""
-    return lambda text, note: None if text == "auto" else parse(text, note)
-
-
-def whole_number(minimum: int, maximum: int) -> Callable[[str, Warn], int]:
-    """Decimal digits without a sign, within bounds that are both allowed."""
-
-    def parse(text: str, note: Warn) -> int:
-        if not re.fullmatch("[0-9]{1,20}", text):
-            raise ValueError("is not a whole number")
-        value = int(text)
-        if not minimum <= value <= maximum:
-            raise ValueError(f"is not from {minimum} to {maximum}")
-        return value
-
-    return parse
-
-
-def duration(text: str, note: Warn) -> int:
-    """Nanoseconds of a Go duration or of a number of seconds; negative is FOREVER."""
-    try:
-        nanoseconds = parse_duration(text)
-    except ValueError:
-        if not re.fullmatch("[+-]?[0-9]{1,19}", text):
-            raise ValueError("is not a duration such as 30s, 5m or -1") from None
-        return seconds_to_duration(int(text))
-    return FOREVER if nanoseconds < 0 else nanoseconds
-
-
-def timeout(text: str, note: Warn) -> int:
-    """A duration of which zero, too, is FOREVER."""
-    return duration(text, note) or FOREVER
-
-
-def choice(*values: str) -> Callable[[str, Warn], str]:
-    """One of ``values``, in upper or lower case."""
-
-    def parse(text: str, note: Warn) -> str:
-        if text.lower() not in values:
-            raise ValueError(f"is not one of {', '.join(values)}")
-        return text.lower()
-
-    return parse
+def variables_of(settings: type) -> dict[str, Variable[Any]]:
+    """Return the variable of each field of the data class ``settings`` that has one, by field name."""
+    return {
+        field.name: field.metadata[_VARIABLE]
+        for field in dataclasses.fields(settings)
+        if _VARIABLE in field.metadata
+    }

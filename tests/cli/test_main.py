@@ -120,7 +120,7 @@ def test_serve_runs_the_daemon_and_exits_with_its_code(
 ) -> None:
     monkeypatch.setenv("OLLAMA_HOST", "0.0.0.0:8080")
     assert run(name) == (3, "", "")
-    assert [settings.address for settings in served] == ["0.0.0.0:8080"]
+    assert [(settings.host, settings.port) for settings in served] == [("0.0.0.0", 8080)]
 
 
 def test_serve_does_not_start_with_a_malformed_origin(

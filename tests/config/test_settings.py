@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from ollama_tw.config.settings import VARIABLES, Settings, SettingsError
+from ollama_tw.config.host import Endpoint, is_loopback, join_host_port
+from ollama_tw.config.settings import VARIABLES, Settings
+from ollama_tw.config.variables import SettingsError
 
 MINUTE = 60_000_000_000
 FOREVER = 9223372036854775807
@@ -42,8 +44,7 @@ def quietly(**environ: str) -> Settings:
 def test_defaults_are_those_of_the_page_on_serve() -> None:
     assert quietly() == Settings(
         home=Path("/home/ada/.ollama"),
-        host="127.0.0.1",
-        port=11434,
+        endpoint=Endpoint("http", "127.0.0.1", 11434),
         origins=("*", *LOCAL_ORIGINS),
         debug=False,
         models=Path("/home/ada/.ollama/models"),
@@ -92,8 +93,7 @@ def test_every_variable_is_read() -> None:
     )
     assert settings == Settings(
         home=Path("/home/ada/.ollama"),
-        host="0.0.0.0",
-        port=8080,
+        endpoint=Endpoint("http", "0.0.0.0", 8080),
         origins=("https://example.com", *LOCAL_ORIGINS),
         debug=True,
         models=Path("/mnt/models"),
@@ -325,8 +325,8 @@ def test_without_a_home_nothing_starts() -> None:
 )
 def test_address(host: str, address: str, loopback: bool) -> None:
     settings = quietly(OLLAMA_HOST=host)
-    assert settings.address == address
-    assert settings.is_loopback is loopback
+    assert join_host_port(settings.host, settings.port) == address
+    assert is_loopback(settings.host) is loopback
 
 
 @pytest.mark.parametrize(

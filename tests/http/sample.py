@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
-from ollama_tw.config.settings import LOCAL_ORIGINS
+from ollama_tw.config.parsers import LOCAL_ORIGINS
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.replies import read_json, send_empty, send_json

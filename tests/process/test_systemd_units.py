@@ -3,7 +3,7 @@
 import configparser
 from pathlib import Path
 
-from ollama_tw.config.settings import DRAIN_TIMEOUT, VARIABLES
+from ollama_tw.config.settings import VARIABLES
 from ollama_tw.golang.durations import SECOND, parse_duration
 
 FOLDER = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
@@ -18,7 +18,8 @@ def unit(name: str) -> configparser.ConfigParser:
 
 def test_the_service_waits_longer_than_the_drain() -> None:
     service = unit("ollama.service")["Service"]
-    drain = parse_duration(DRAIN_TIMEOUT.default) // SECOND
+    defaults = {variable.name: variable.default for variable in VARIABLES}
+    drain = parse_duration(defaults["OLLAMA_DRAIN_TIMEOUT"]) // SECOND
     # The models are given half a minute to end after it.
     assert int(service["TimeoutStopSec"]) > drain + 30
     assert service["Type"] == "notify"

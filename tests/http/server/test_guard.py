@@ -1,6 +1,6 @@
 import pytest
 
-from ollama_tw.config.settings import LOCAL_ORIGINS
+from ollama_tw.config.parsers import LOCAL_ORIGINS
 from ollama_tw.http.server.guard import GO_ON, Decision, HostPolicy, OriginPolicy
 
 HOST = "127.0.0.1:11434"
