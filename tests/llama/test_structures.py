@@ -10,7 +10,7 @@ import pytest
 from llama_cpp import mtmd_cpp
 
 from ollama_tw import llama
-from ollama_tw.engine.backends import Found, NoBackend, choose
+from ollama_tw.engine.backends import DiscoveredBackend, NoBackend, choose
 from ollama_tw.interfaces import LoadError, LoadPlan
 from ollama_tw.llama.structures import FIELDS, incompatibility, set_fields
 from ollama_tw.plugins.cpu import backend
@@ -54,7 +54,7 @@ def test_a_missing_field_makes_the_backend_unavailable(
     probe = backend.probe()
     assert probe.reason == f"{release}{structure} has no field {name}"
     with pytest.raises(NoBackend, match=f"cpu: {release}{structure} has no field {name}"):
-        choose([Found(backend, probe)])
+        choose([DiscoveredBackend(backend, probe)])
 
 
 def test_all_faults_are_named(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
