@@ -18,7 +18,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True)
-class LoadedFigures:
+class LoadedModelState:
     """One loaded model now; sizes are bytes, ``running`` are of its ``slots``."""
 
     size: int
@@ -28,12 +28,12 @@ class LoadedFigures:
 
 
 @dataclass(frozen=True)
-class State:
+class EngineState:
     """What is asked for when the figures are read. ``steps`` and ``runs``: the batches decoded since
     the start, and the runs that took part in them, by backends that count them."""
 
     waiting: int
-    models: tuple[LoadedFigures, ...]
+    models: tuple[LoadedModelState, ...]
     steps: int
     runs: int
 
@@ -115,7 +115,7 @@ class Metrics:
         self._cached_tokens.inc(cached)
         self._output_tokens.inc(output)
 
-    def watch(self, state: Callable[[], State]) -> None:
+    def watch(self, state: Callable[[], EngineState]) -> None:
         """Ask ``state`` whenever the figures are read, on the thread that reads them."""
         self._registry.register(_StateCollector(state))
 
@@ -125,7 +125,7 @@ class Metrics:
 
 
 class _StateCollector(Collector):
-    def __init__(self, state: Callable[[], State]) -> None:
+    def __init__(self, state: Callable[[], EngineState]) -> None:
         self._state = state
 
     def describe(self) -> Iterable[Metric]:

@@ -16,7 +16,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.selectreactor import SelectReactor
 
 from ollama_tw.config.settings import Settings
-from ollama_tw.engine.backends import Found
+from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.interfaces import Job
 from ollama_tw.server.daemon import Daemon
 from ollama_tw.testing.fake import FakeBackend, FakeRunner
@@ -63,7 +63,8 @@ class Application:
 
     def _start(self) -> None:
         with patch(
-            "ollama_tw.server.components.discover", lambda: [Found(self.backend, self.backend.probe())]
+            "ollama_tw.server.components.discover",
+            lambda: [DiscoveredBackend(self.backend, self.backend.probe())],
         ):
             self.daemon.privilegedStartService()
             self.daemon.startService()

@@ -1,4 +1,4 @@
-"""The backend that was chosen for files, and those that have models of their own, as one backend."""
+"""One backend made of all: the chosen one for model files, the others for the models that they list."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from ollama_tw.engine.backends import Found
+from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.interfaces import (
     IBackend,
     IModelSource,
@@ -20,110 +20,116 @@ from ollama_tw.interfaces import (
     RemoteModel,
 )
 
-PATIENCE = 3.0
-"""Seconds that a backend has to tell its models."""
+LISTING_TIMEOUT = 3.0
+"""Seconds for a backend to list its models."""
 
 _log = Logger()
 
 
 @implementer(IBackend)
 class BackendRouter:
-    """Loads each model by the backend whose it is."""
+    """Routes ``load`` to the backend that owns the model."""
 
-    def __init__(self, chosen: Found, found: Iterable[Found], patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        chosen: DiscoveredBackend,
+        backends: Iterable[DiscoveredBackend],
+        timeout: float = LISTING_TIMEOUT,
+    ) -> None:
         self._chosen = chosen
-        self._sources = [
-            _Source(one, patience)
-            for one in found
+        self._listings = [
+            _ModelListing(one, timeout)
+            for one in backends
             if one.probe.available and IModelSource.providedBy(one.backend)
         ]
-        self._owners: dict[str, tuple[Found, str]] = {}
+        self._owners: dict[str, tuple[DiscoveredBackend, str]] = {}
         self.name = chosen.name
         self.priority = 0
 
     def models(self) -> Sequence[tuple[str, RemoteModel]]:
-        """The models that are no files, each with what to put into its load plan. Blocking.
+        """Return the models that backends list, each with the ``model_path`` of its load plan. Blocking.
 
-        Of those that have a name in common the first counts."""
+        Of several models of one name in a backend the first counts.
+        """
         models: dict[str, RemoteModel] = {}
-        for source in self._sources:
-            for model in source.models():
-                key = f"{source.name}:{model.name}"
+        for listing in self._listings:
+            for model in listing.models():
+                key = f"{listing.backend.name}:{model.name}"
                 if key not in models:
-                    self._owners[key] = source.found, model.location
+                    self._owners[key] = listing.backend, model.location
                     models[key] = model
         return list(models.items())
 
     def probe(self) -> Probe:
+        """Probe the chosen backend."""
         return self._chosen.backend.probe()
 
-    def owner(self, model_path: str) -> tuple[IBackend, str]:
-        """The backend that has the model, and where it has it."""
-        found, location = self._owner(model_path)
-        return found.backend, location
-
-    def _owner(self, model_path: str) -> tuple[Found, str]:
+    def owner(self, model_path: str) -> tuple[DiscoveredBackend, str]:
+        """Return the backend that owns the model, and the model's location in it."""
         return self._owners.get(model_path, (self._chosen, model_path))
 
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
-        found, location = self._owner(plan.model_path)
+        """Load the model by its owner. An error other than :class:`LoadError` is logged and wrapped."""
+        owner, location = self.owner(plan.model_path)
         try:
-            runner = found.backend.load(replace(plan, model_path=location), progress)
+            runner = owner.backend.load(replace(plan, model_path=location), progress)
             verifyObject(IRunner, runner)
         except LoadError:
             raise
         except Exception as error:
-            _log.failure("backend {name} ({file}) failed to load a model", name=found.name, file=found.file)
-            raise LoadError(
-                f"the backend {found.name} failed to load the model; the server's log says why"
-            ) from error
+            _log.failure("backend {name} ({file}) failed to load a model", name=owner.name, file=owner.file)
+            raise LoadError(f"backend {owner.name} failed to load the model; see the server's log") from error
         return runner
 
 
-class _Source:
-    """A backend with models of its own. It is foreign code: what goes wrong in it is told once, until
-    it goes right again, and keeps nobody waiting for longer than ``patience``."""
+class _ModelListing:
+    """Models that a third-party backend lists, with a time limit.
 
-    def __init__(self, found: Found, patience: float) -> None:
-        self.found = found
-        self.name = found.name
-        self._patience = patience
-        self._late: threading.Thread | None = None
-        self._told = ""
+    A failure is logged once, and again only after a success. A call that exceeds ``timeout`` seconds
+    is abandoned, and no other is made while it lasts.
+    """
+
+    def __init__(self, backend: DiscoveredBackend, timeout: float) -> None:
+        self.backend = backend
+        self._timeout = timeout
+        self._overdue: threading.Thread | None = None
+        self._reported = ""
 
     def models(self) -> Sequence[RemoteModel]:
-        """What it has now; nothing where it fails, or is busy with an earlier question still."""
-        if self._late is not None and self._late.is_alive():
+        """Return the models that can be loaded now; none if listing them fails. Blocking."""
+        if self._overdue is not None and self._overdue.is_alive():
             return ()
         outcome: list[Sequence[RemoteModel] | str] = []
-        thread = threading.Thread(target=lambda: outcome.append(self._ask()), daemon=True, name="plugin")
+        thread = threading.Thread(target=lambda: outcome.append(self._list()), daemon=True, name="plugin")
         thread.start()
-        thread.join(self._patience)
+        thread.join(self._timeout)
         if not outcome:
-            self._late = thread
-            outcome = [f"no answer within {self._patience:g} seconds"]
+            self._overdue = thread
+            outcome = [f"no result within {self._timeout:g} seconds"]
         if isinstance(found := outcome[0], str):
-            self._tell(found)
+            self._report(found)
             return ()
-        self._told = ""
+        self._reported = ""
         return found
 
-    def _ask(self) -> Sequence[RemoteModel] | str:
-        """The models, or why there are none."""
-        source: IModelSource = IModelSource(self.found.backend)
+    def _list(self) -> Sequence[RemoteModel] | str:
+        """Return the models, or why they cannot be listed."""
+        source: IModelSource = IModelSource(self.backend.backend)
         try:
             found = list(source.models())
         except BaseException as error:
             return f"{type(error).__name__}: {error}"
-        odd = next((one for one in found if not isinstance(one, RemoteModel)), None)
-        return found if odd is None else f"it tells of a {type(odd).__name__}, which is no RemoteModel"
+        invalid = next((one for one in found if not isinstance(one, RemoteModel)), None)
+        if invalid is None:
+            return found
+        return f"models() returned a {type(invalid).__name__} instead of a RemoteModel"
 
-    def _tell(self, reason: str) -> None:
-        if reason != self._told:
-            self._told = reason
+    def _report(self, reason: str) -> None:
+        if reason != self._reported:
+            self._reported = reason
             _log.warn(
-                "backend {name} ({file}) does not tell its models: {reason}",
-                name=self.name,
-                file=self.found.file,
+                "backend {name} ({file}) failed to list its models: {reason}",
+                name=self.backend.name,
+                file=self.backend.file,
                 reason=reason,
             )

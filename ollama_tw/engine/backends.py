@@ -1,4 +1,4 @@
-"""Finding the backends and choosing the one to use."""
+"""Discovery of backend plugins, and the choice of the one that loads model files."""
 
 import importlib
 import pkgutil
@@ -18,16 +18,16 @@ from ollama_tw.interfaces import IBackend, Probe
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
-"""Seconds that a plugin has to be imported, and as many to be probed, when the server starts."""
+DISCOVERY_TIMEOUT = 20.0
+"""Seconds for importing a plugin at start-up, and for its first probe."""
 
-_GLANCE = 2.0
-"""Seconds that it has to be probed again, for which somebody waits."""
+_REFRESH_TIMEOUT = 2.0
+"""Seconds for a probe during a request."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A backend and what it finds on this machine. ``file`` is where it was found."""
+class DiscoveredBackend:
+    """A backend, the result of its probe, and the ``file`` of its plugin."""
 
     backend: IBackend
     probe: Probe
@@ -35,70 +35,73 @@ class Found:
 
     @property
     def name(self) -> str:
-        """The backend's name, also of one that has none."""
+        """Name of the backend, or of its class if it has none."""
         return str(getattr(self.backend, "name", type(self.backend).__name__))
 
     @property
     def version(self) -> str:
-        """What the backend says of itself; the server's for those that come with it."""
+        """Version of the backend; the server's for the built-in ones, "" if it is unknown."""
         own = __version__ if Path(self.file).parent == Path(__file__).parents[1] / "plugins" else ""
         return str(getattr(self.backend, "version", own))
 
 
 @dataclass(frozen=True)
-class _Unknown:
-    """Stands for whatever a module holds that could not be imported."""
+class _UnimportableModule:
+    """Placeholder for the backends of a module whose import failed."""
 
     name: str
 
 
 class NoBackend(Exception):
-    """No backend can run models here; the text says what each of them said."""
+    """No backend is available; the text contains the reason of each."""
 
 
-def discover(patience: float = PATIENCE) -> list[Found]:
-    """Every backend that is installed, best first. Blocking: run it on a worker thread.
+def discover(timeout: float = DISCOVERY_TIMEOUT) -> list[DiscoveredBackend]:
+    """Return every installed backend, by descending priority. Blocking: call it on a worker thread.
 
-    Twisted's plugins are modules of a package, and so are these: each object in a module of
-    ``ollama_tw.plugins`` that provides IPlugin and :class:`IBackend` is a backend. Twisted's own search
-    is not used: it keeps uninstalled plugins in its cache, and waits for slow ones.
+    Each object in a module of ``ollama_tw.plugins`` that provides IPlugin and :class:`IBackend` is a
+    backend. Twisted's own search is not used: it caches uninstalled plugins and has no time limit.
 
-    A module that cannot be imported, and a plugin that does not keep the contract or takes longer
-    than ``patience`` seconds, are listed as unavailable, with the reason.
+    A module that cannot be imported, and a plugin that violates the contract or takes longer than
+    ``timeout`` seconds, is listed as unavailable with the reason.
     """
     from ollama_tw import plugins
 
     found = [
         one
         for module in pkgutil.iter_modules(plugins.__path__)
-        for one in _in_module(plugins.__name__, module, patience)
+        for one in _in_module(plugins.__name__, module, timeout)
     ]
     return sorted(found, key=lambda one: (-_priority(one.backend), one.name))
 
 
-def refresh(one: Found, patience: float = _GLANCE) -> Found:
-    """``one`` with what it finds now; what was no backend stays none. Blocking."""
-    return replace(one, probe=_probe(one.backend, patience)) if one.probe.available else one
+def refresh(one: DiscoveredBackend, timeout: float = _REFRESH_TIMEOUT) -> DiscoveredBackend:
+    """Probe a backend again; an unavailable one is returned unchanged. Blocking."""
+    return replace(one, probe=_probe(one.backend, timeout)) if one.probe.available else one
 
 
-def _in_module(package: str, module: pkgutil.ModuleInfo, patience: float) -> list[Found]:
+def _in_module(package: str, module: pkgutil.ModuleInfo, timeout: float) -> list[DiscoveredBackend]:
     spec: Any = module.module_finder.find_spec(module.name, None)
     file = str(getattr(spec, "origin", None) or module.name)
     try:
-        imported = _in_time(patience, lambda: importlib.import_module(f"{package}.{module.name}"))
+        imported = _call_with_timeout(timeout, lambda: importlib.import_module(f"{package}.{module.name}"))
     except BaseException as error:
-        # Foreign code: whatever it raises must not keep the server from starting.
-        reason = f"it cannot be imported: {_text(error)}"
-        return [Found(_Unknown(module.name), Probe(reason=reason), file)]  # type: ignore[arg-type]
+        # Third-party code: no exception of it may prevent the server from starting.
+        reason = f"import failed: {_describe(error)}"
+        placeholder: Any = _UnimportableModule(module.name)
+        return [DiscoveredBackend(placeholder, Probe(reason=reason), file)]
     return [
-        Found(plugin, _probe(plugin, patience), file)
+        DiscoveredBackend(plugin, _probe(plugin, timeout), file)
         for plugin in vars(imported).values()
         if IPlugin.providedBy(plugin) and IBackend.providedBy(plugin)
     ]
 
 
-def _in_time(patience: float, work: Callable[[], T]) -> T:
-    """Call foreign code on a thread that is left to itself when its time is over."""
+def _call_with_timeout(timeout: float, work: Callable[[], T]) -> T:
+    """Call third-party code on a thread, which is abandoned when ``timeout`` seconds have passed.
+
+    Raises :class:`TimeoutError` then, else what ``work`` raises.
+    """
     outcome: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
     def run() -> None:
@@ -109,16 +112,16 @@ def _in_time(patience: float, work: Callable[[], T]) -> T:
 
     Thread(target=run, daemon=True, name="plugin").start()
     try:
-        result, error = outcome.get(timeout=patience)
+        result, error = outcome.get(timeout=timeout)
     except Empty:
-        raise TimeoutError(f"no answer within {patience:g} seconds") from None
+        raise TimeoutError(f"no result within {timeout:g} seconds") from None
     if error is not None:
         raise error
     done: T = result
     return done
 
 
-def _text(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -127,37 +130,34 @@ def _priority(backend: IBackend) -> float:
     return priority if isinstance(priority, int | float) else 0
 
 
-def _probe(backend: IBackend, patience: float) -> Probe:
+def _probe(backend: IBackend, timeout: float) -> Probe:
     try:
         verifyObject(IBackend, backend)
     except Invalid as error:
-        return Probe(reason=f"it does not provide IBackend: {error}")
+        return Probe(reason=f"IBackend is not provided: {error}")
     try:
-        probe = _in_time(patience, backend.probe)
+        probe = _call_with_timeout(timeout, backend.probe)
     except BaseException as error:
-        return Probe(reason=f"its probe failed: {_text(error)}")
+        return Probe(reason=f"probe failed: {_describe(error)}")
     if not isinstance(probe, Probe):
-        return Probe(reason=f"its probe gave no Probe but {type(probe).__name__}")
+        return Probe(reason=f"probe() returned {type(probe).__name__} instead of Probe")
     return probe
 
 
-def choose(found: Iterable[Found], wanted: str = "") -> Found:
-    """The available backend of the highest priority, or the one named ``wanted``.
+def choose(backends: Iterable[DiscoveredBackend], name: str = "") -> DiscoveredBackend:
+    """Return the first available backend, or the one called ``name`` if a name is given.
 
     Raises :class:`NoBackend`.
     """
-    found = list(found)
-    if wanted:
-        names = ", ".join(one.name for one in found)
-        found = [one for one in found if one.name == wanted]
-        if not found:
-            raise NoBackend(
-                f'OLLAMA_LLM_LIBRARY names "{wanted}", and no installed backend has that name: '
-                f"there are {names}"
-            )
-    for one in found:
+    candidates = list(backends)
+    if name:
+        names = ", ".join(one.name for one in candidates)
+        candidates = [one for one in candidates if one.name == name]
+        if not candidates:
+            raise NoBackend(f'OLLAMA_LLM_LIBRARY: no backend "{name}" is installed (installed: {names})')
+    for one in candidates:
         if one.probe.available:
             return one
     raise NoBackend(
-        "no backend can run models here: " + "; ".join(f"{one.name}: {one.probe.reason}" for one in found)
+        "no backend is available: " + "; ".join(f"{one.name}: {one.probe.reason}" for one in candidates)
     )

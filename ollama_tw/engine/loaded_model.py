@@ -1,4 +1,7 @@
-"""The life of one model in memory. Everything here happens on the reactor thread."""
+"""One model in memory: its slots, use count and expiry. All calls: on the reactor thread.
+
+Source: ``ollama: server/sched.go`` (reference counts, keep_alive and expiry).
+"""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -17,12 +20,12 @@ _SECOND = 10**9
 
 
 class LoadedModel:
-    """A runner, its threads, and how long it is kept.
+    """A runner, its worker threads and its keep-alive.
 
-    ``name`` is the tag that loaded it, ``digest`` and ``details`` describe it in ``/api/ps``. A model is
-    *in use* while somebody holds a lease on it or a run is under way, which may be a moment longer. It
-    expires ``keep_alive`` nanoseconds after its last use; ``on_expired`` is then called with it,
-    ``on_idle`` whenever a use ends with none left.
+    ``name`` is the tag that loaded it, ``digest`` and ``details`` describe it in ``/api/ps``. The model is
+    in use while a lease on it is held or work runs in one of its slots, which may end after the lease.
+    It expires ``keep_alive`` nanoseconds after its last use: ``on_expired`` is then called with it.
+    ``on_idle`` is called with it when its last use ends.
     """
 
     def __init__(
@@ -46,54 +49,55 @@ class LoadedModel:
         self.runner = runner
         self.keep_alive = keep_alive
         self.expires_at = clock.seconds() + keep_alive / _SECOND
-        self.retiring = False
-        """Chosen to make way: it takes no new requests, and leaves when those it has are done."""
+        self.evicting = False
+        """Set when the model is to be unloaded: no new leases, closed when the last one ends."""
         self._clock = clock
         self._pool = pool
-        self._turns = DeferredSemaphore(runner.slots)
-        self._uses = 0
+        self._free_slots = DeferredSemaphore(runner.slots)
+        self._use_count = 0
         self._timer: IDelayedCall | None = None
         self._on_idle = on_idle
         self._on_expired = on_expired
 
     @property
     def key(self) -> str:
-        """What identifies the weights: tags that share them share the runner."""
+        """Path of the weights, by which models are identified: tags that share them share the runner."""
         return self.plan.model_path
 
     @property
     def idle(self) -> bool:
-        return self._uses == 0
+        """Whether the model is not in use."""
+        return self._use_count == 0
 
     @property
     def full(self) -> bool:
-        """Whether a new run would have to wait for a slot."""
-        return self._turns.tokens == 0
+        """Whether all slots are busy."""
+        return self._free_slots.tokens == 0
 
     @property
     def running(self) -> int:
-        """How many of its slots are taken."""
-        return int(self.runner.slots - self._turns.tokens)
+        """Number of busy slots."""
+        return int(self.runner.slots - self._free_slots.tokens)
 
-    def take(self, keep_alive: int | None) -> None:
-        """Begin a use; a ``keep_alive`` that a request named sticks."""
-        self._uses += 1
+    def acquire(self, keep_alive: int | None) -> None:
+        """Begin a use. A ``keep_alive`` other than None also applies to later uses."""
+        self._use_count += 1
         if keep_alive is not None:
             self.keep_alive = keep_alive
         self._stop_timer()
 
-    def give_back(self) -> None:
-        """End a use. The last one starts the timer."""
-        self._uses -= 1
-        if self._uses:
+    def release(self) -> None:
+        """End a use. The end of the last one starts the expiry timer."""
+        self._use_count -= 1
+        if self._use_count:
             return
         self._on_idle(self)
-        # Whoever waited for this may have taken it, or unloaded it.
-        if not self._uses and not self.retiring:
+        # The callback may have acquired the model again, or unloaded it.
+        if not self._use_count and not self.evicting:
             self._start_timer()
 
     def expire_now(self) -> None:
-        """Let it go as soon as it is idle."""
+        """Expire the model now if it is idle, else at the end of its last use."""
         self.keep_alive = 0
         self.expires_at = self._clock.seconds()
         if self.idle:
@@ -117,29 +121,29 @@ class LoadedModel:
             self._timer.cancel()
             self._timer = None
 
-    async def run(self, work: Callable[[IRunner], T], cancel: threading.Event) -> T:
-        """Call ``work`` on a thread of this model, first come, first served.
+    async def run_in_slot(self, work: Callable[[IRunner], T], cancel: threading.Event) -> T:
+        """Acquire a slot, in order of the calls, and call ``work(runner)`` on a worker thread.
 
-        Cancelling while it waits takes it out of the queue; later, ``cancel`` is set for ``work`` to
-        see, the caller goes at once, and the thread is free when ``work`` has returned.
+        Cancelling while all slots are busy withdraws the call. Cancelling later sets ``cancel``, which
+        ``work`` observes, and returns at once; the slot is released when ``work`` has returned.
         """
-        await self._turns.acquire()
-        self._uses += 1
+        await self._free_slots.acquire()
+        self._use_count += 1
         finished: Deferred[T] = self._pool.run(work, self.runner)
 
-        def over(result: T) -> T:
-            self._turns.release()
-            self.give_back()
+        def release_slot(result: T) -> T:
+            self._free_slots.release()
+            self.release()
             return result
 
-        finished.addBoth(over)
+        finished.addBoth(release_slot)
         return await detached(finished, cancel.set)
 
     def close(self) -> None:
-        """Free the runner's memory; blocks, so on a worker thread. Only when idle."""
+        """Free the runner's memory. Blocking: called on the load thread, when the model is idle."""
         self.runner.close()
 
     def stop_threads(self) -> None:
-        """On the reactor thread, when :meth:`close` has returned."""
+        """Stop the timer and the worker threads. Called after :meth:`close`."""
         self._stop_timer()
         self._pool.stop()

@@ -1,4 +1,7 @@
-"""One load at a time: where the model goes, and a limit for how long nothing may move."""
+"""Model loads, one at a time on a thread of their own: placement of the layers, and a stall time-out.
+
+Source: ``ollama: server/sched.go`` and docs/scheduling.md.
+"""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ollama_tw.concurrency.threads import Reactor, WorkerPool
-from ollama_tw.engine.memory import ModelShape, cache_obstacle, place
+from ollama_tw.engine.memory import ModelShape, cache_obstacle, place_layers
 from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
 from ollama_tw.interfaces import IBackend, IRunner, LoadError, LoadPlan
 
@@ -36,25 +39,24 @@ _log = Logger()
 
 @dataclass(frozen=True)
 class Devices:
-    """How the GPUs of this machine are to be used: over all of them or over few, with how many
-    bytes left free on each."""
+    """Use of the GPUs: ``spread`` uses all of them, ``overhead`` is the bytes left free on each."""
 
     spread: bool = False
     overhead: int = 0
 
 
 class LoadStalled(LoadError):
-    """Nothing moved for longer than a load may stand still."""
+    """A load made no progress for longer than the time-out."""
 
 
 def is_out_of_memory(error: LoadError) -> bool:
-    """Whether the load might succeed with more memory. Source: ``spec/inference-api.md`` section 8.5."""
+    """Return whether the text of ``error`` is one of CUDA's, HIP's, Vulkan's or llama.cpp's for it."""
     text = str(error).lower()
     return any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 class Loader:
-    """Loads and unloads on a thread of its own. ``timeout`` is in nanoseconds."""
+    """The load thread, which also unloads. ``timeout`` is in nanoseconds. All calls: reactor thread."""
 
     def __init__(
         self, reactor: Reactor, backend: IBackend, *, devices: Devices, timeout: int = FOREVER
@@ -64,7 +66,7 @@ class Loader:
         self._devices = devices
         self._timeout = timeout
         self._pool = WorkerPool(reactor, 1, "load")
-        self._watch: _Watch | None = None
+        self._watchdog: _StallWatchdog | None = None
 
     def load(
         self,
@@ -73,58 +75,61 @@ class Loader:
         shape: Callable[[], ModelShape] | None = None,
         main_gpu: int | None = None,
     ) -> Deferred[IRunner]:
-        """Load as ``plan`` says, on the devices that have room; ``main_gpu`` where the user named one.
+        """Load a model on the devices that have the memory; ``main_gpu`` if the user set it.
 
-        ``shape`` is asked on the load thread; without it the backend places the layers. Fails with
-        :class:`~ollama_tw.engine.memory.DoesNotFit`, :class:`LoadError`, :class:`LoadStalled`.
+        ``shape`` is called on the load thread; without it the backend places the layers. Setting
+        ``cancel`` ends the load. Fails with :class:`~ollama_tw.engine.memory.DoesNotFit`,
+        :class:`LoadError`, :class:`LoadStalled`.
         """
         pool = self._pool
-        watch = _Watch(self._reactor, self._timeout, cancel)
-        self._watch = watch
+        watchdog = _StallWatchdog(self._reactor, self._timeout, cancel)
+        self._watchdog = watchdog
         result: Deferred[IRunner] = Deferred()
-        source = pool.run(self._work, plan, shape, main_gpu, watch.progress)
+        source = pool.run(self._load, plan, shape, main_gpu, watchdog.progress)
 
         def ended(outcome: IRunner | Failure) -> None:
-            watch.stop()
+            watchdog.stop()
             if not result.called:
-                self._watch = None
+                self._watchdog = None
                 result.callback(outcome)
                 return
             Deferred.fromCoroutine(_dispose(pool, outcome))
 
         def stalled() -> None:
-            # Native code cannot be interrupted: its thread is left to itself.
+            # Native code cannot be interrupted: its thread is abandoned, and _dispose stops the pool.
             self._pool = WorkerPool(self._reactor, 1, "load")
-            self._watch = None
+            self._watchdog = None
             result.errback(
                 LoadStalled(
                     "timed out waiting for llama-server to start - "
-                    f"no progress for {format_duration(self._timeout)} at {watch.fraction:.0%}"
+                    f"no progress for {format_duration(self._timeout)} at {watchdog.fraction:.0%}"
                 )
             )
 
-        watch.start(stalled)
+        watchdog.start(stalled)
         source.addBoth(ended)
         return result
 
-    def _work(
+    def _load(
         self,
         plan: LoadPlan,
         shape: Callable[[], ModelShape] | None,
         main_gpu: int | None,
         progress: Callable[[float], bool],
     ) -> IRunner:
-        known = None if shape is None else shape()
-        obstacle = cache_obstacle(plan, known)
+        known_shape = None if shape is None else shape()
+        obstacle = cache_obstacle(plan, known_shape)
         if obstacle:
             _log.warn(
-                "K/V cache type {type} is not used but f16: {why}", type=plan.kv_cache_type, why=obstacle
+                "K/V cache type {type} is not supported, using f16: {reason}",
+                type=plan.kv_cache_type,
+                reason=obstacle,
             )
             plan = replace(plan, kv_cache_type="f16")
         devices = self._backend.probe().devices
-        if known is not None and devices:
-            plan = place(
-                known,
+        if known_shape is not None and devices:
+            plan = place_layers(
+                known_shape,
                 plan,
                 devices,
                 spread=self._devices.spread,
@@ -138,29 +143,29 @@ class Loader:
         return self._pool.run(work)
 
     def stop(self) -> None:
-        """End the thread, unless a load that does not come back holds it."""
-        if self._watch is None:
+        """Stop the load thread, unless a load that does not end occupies it."""
+        if self._watchdog is None:
             self._pool.stop()
 
 
 async def _dispose(pool: WorkerPool, outcome: IRunner | Failure) -> None:
-    """A load that was given up has come back after all, and leaves nothing behind."""
+    """Close the runner of a load that finished after its time-out, and stop the abandoned thread."""
     if not isinstance(outcome, Failure):
         try:
             await pool.run(outcome.close)
         except Exception:
-            _log.failure("closing a model that came too late failed")
+            _log.failure("closing a model whose load had timed out failed")
     pool.stop()
 
 
-class _Watch:
-    """How far a load is, and since when it has not moved."""
+class _StallWatchdog:
+    """Progress of a load, and a timer that expires when there is none for ``timeout`` nanoseconds."""
 
     def __init__(self, clock: IReactorTime, timeout: int, cancel: threading.Event) -> None:
         self._clock = clock
         self._timeout = timeout
         self._cancel = cancel
-        self._moved = clock.seconds()
+        self._progressed_at = clock.seconds()
         self._stalled = False
         self._timer: IDelayedCall | None = None
         self.fraction = 0.0
@@ -168,30 +173,31 @@ class _Watch:
     @property
     def idle(self) -> float:
         """Seconds since the last progress."""
-        return self._clock.seconds() - self._moved
+        return self._clock.seconds() - self._progressed_at
 
     def progress(self, fraction: float) -> bool:
-        """Called on the load thread."""
+        """Note the progress and return whether the load is to continue. Called on the load thread."""
         if fraction > self.fraction:
             self.fraction = fraction
-            self._moved = self._clock.seconds()
+            self._progressed_at = self._clock.seconds()
         return not (self._cancel.is_set() or self._stalled)
 
-    def start(self, stalled: Callable[[], None]) -> None:
-        """Call ``stalled`` when nothing has moved for the time that it may."""
+    def start(self, on_stalled: Callable[[], None]) -> None:
+        """Start the timer; ``on_stalled`` is called at most once."""
         if self._timeout < FOREVER:
-            self._timer = self._clock.callLater(self._timeout / SECOND, self._look, stalled)
+            self._timer = self._clock.callLater(self._timeout / SECOND, self._check, on_stalled)
 
-    def _look(self, stalled: Callable[[], None]) -> None:
+    def _check(self, on_stalled: Callable[[], None]) -> None:
         self._timer = None
         left = self._timeout / SECOND - self.idle
         if left > 0:
-            self._timer = self._clock.callLater(left, self._look, stalled)
+            self._timer = self._clock.callLater(left, self._check, on_stalled)
         else:
             self._stalled = True
-            stalled()
+            on_stalled()
 
     def stop(self) -> None:
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

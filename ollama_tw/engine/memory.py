@@ -1,17 +1,16 @@
-"""How much memory a model takes, and which of its layers go to which device.
+"""Estimate of a model's memory, and placement of its layers on devices.
 
-Pure functions over plain descriptions: what the model file says (:class:`ModelShape`), what is to be
-made of it (:class:`~ollama_tw.interfaces.LoadPlan`), what is there (:class:`Device`). All sizes are
-bytes.
+Pure functions of the model file (:class:`ModelShape`), the parameters of the load
+(:class:`~ollama_tw.interfaces.LoadPlan`) and the hardware (:class:`Device`). All sizes are bytes.
 
-Source: ``spec/inference-api.md`` section 8.5; how the engine sizes its buffers, llama.cpp's
-``llama-kv-cache-iswa.cpp`` and measurements (docs/scheduling.md).
+Source: ``ollama: server/sched.go`` (what is checked before a load, and the text of the refusal);
+``llama.cpp: src/llama-kv-cache-iswa.cpp`` and measurements (docs/scheduling.md) for the buffers.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ollama_tw.engine.split import NoRoom, split_layers
+from ollama_tw.engine.split import LayersDoNotFit, split_layers
 from ollama_tw.interfaces import Device, LoadPlan
 
 _GIB = 1 << 30
@@ -19,18 +18,21 @@ _GIB = 1 << 30
 # Bytes and elements of one block of the cache's types.
 _CACHE_BLOCKS = {"f16": (2, 1), "q8_0": (34, 32), "q4_0": (18, 32)}
 
-# llama.cpp rounds the cells of a cache up to a multiple of this.
-_CELLS = 256
+# llama.cpp rounds the number of cache cells up to a multiple of this.
+_CELL_MULTIPLE = 256
 
-# What a GPU's driver and kernels take beside the buffers that are told of.
+# Memory of a GPU's driver and kernels, which no buffer size includes.
 _GPU_RESERVE = 256 << 20
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One block of a model. ``key_width`` and ``value_width`` are elements a token in the KV cache, 0
-    where the block keeps none; ``windowed`` blocks keep a window of tokens only; ``state`` is the
-    running state of a sequence."""
+    """One block of a model.
+
+    ``key_width`` and ``value_width`` are elements per token in the KV cache, 0 for a block without a
+    cache. ``windowed`` blocks cache a window of tokens only. ``state`` is the recurrent state of a
+    sequence.
+    """
 
     weights: int
     key_width: int = 0
@@ -41,15 +43,15 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a model file says about the memory it needs."""
+    """Properties of a model file that determine its memory."""
 
     layers: tuple[LayerShape, ...]
     input_weights: int
-    """Of the token embeddings: they stay in main memory."""
+    """Size of the token embeddings, which stay in main memory."""
     output_weights: int
-    """Of the output layer, which goes to a GPU last of all."""
+    """Size of the output layer, the last one to be placed on a GPU."""
     tied: bool
-    """Whether the output layer is the token embeddings again: a copy on a GPU, nothing on the CPU."""
+    """Whether the output layer shares the token embeddings: a copy on a GPU, nothing on the CPU."""
     embedding_length: int
     feed_forward_length: int
     head_count: int
@@ -57,34 +59,34 @@ class ModelShape:
     trained_context: int
     window: int = 0
     key_length: int = 0
-    """Elements of one head's key; a quantised cache takes whole blocks of 32."""
+    """Elements of one head's key; a quantised cache requires a multiple of 32."""
     value_length: int = 0
     generates: bool = True
-    """False for models made for embeddings: they keep no cache."""
+    """False for embedding models, which have no cache."""
     extra: int = 0
-    """Of the projector and the adapters, in other files."""
+    """Size of the projector and the adapters, which are other files."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a load will take."""
+    """Estimated memory of a load."""
 
     layers: tuple[int, ...]
-    """Weights and cache of each block."""
+    """Size of the weights and the cache of each block."""
     output: int
-    """The output layer on a GPU."""
+    """Size of the output layer on a GPU."""
     compute: int
-    """Buffers for one step, on every device that computes."""
+    """Size of the buffers for one batch, on every device that computes."""
     host: int
-    """What lies in main memory whatever is offloaded."""
+    """Size of what is never offloaded from main memory."""
 
     def total(self, tied: bool = False) -> int:
-        """Everything on the CPU alone; ``tied``: the output layer shares the embeddings' memory."""
+        """Return the size on the CPU alone; ``tied`` as in :class:`ModelShape`."""
         return sum(self.layers) + (0 if tied else self.output) + self.compute + self.host
 
 
 class DoesNotFit(Exception):
-    """There is not enough memory; the text is one sentence for the user."""
+    """There is not enough memory. The text is Ollama's."""
 
     def __init__(self, need: int, free: int) -> None:
         super().__init__(
@@ -96,22 +98,22 @@ class DoesNotFit(Exception):
 
 
 def cache_obstacle(plan: LoadPlan, shape: ModelShape | None) -> str:
-    """Why the cache cannot have the type that ``plan`` names, '' where it can.
+    """Return why the cache cannot have the type in ``plan``, "" if it can.
 
-    A quantised cache needs flash attention, and heads of whole blocks. Ollama falls back to f16.
+    A quantised cache requires flash attention, and heads of whole blocks. Ollama falls back to f16.
     """
     if plan.kv_cache_type == "f16":
         return ""
     if plan.flash_attention is False:
-        return "a quantised K/V cache needs flash attention, which is turned off"
+        return "a quantised K/V cache requires flash attention, which is disabled"
     block = _CACHE_BLOCKS[plan.kv_cache_type][1]
     if shape is not None and (shape.key_length % block or shape.value_length % block):
-        return f"its attention heads are not made of whole blocks of {block}"
+        return f"the length of the attention heads is not a multiple of {block}"
     return ""
 
 
 def estimate(shape: ModelShape, plan: LoadPlan) -> Estimate:
-    """What loading a model of ``shape`` as ``plan`` says will take."""
+    """Return the memory that loading a model of ``shape`` with ``plan`` takes."""
     slots = plan.slots
     context = min(plan.context_length, shape.trained_context or plan.context_length)
     batch = max(plan.batch, slots)
@@ -130,7 +132,7 @@ def estimate(shape: ModelShape, plan: LoadPlan) -> Estimate:
 
 
 def _padded(cells: int) -> int:
-    return -(-cells // _CELLS) * _CELLS
+    return -(-cells // _CELL_MULTIPLE) * _CELL_MULTIPLE
 
 
 def _cache(layer: LayerShape, plan: LoadPlan, slots: int, cells: int) -> int:
@@ -140,8 +142,11 @@ def _cache(layer: LayerShape, plan: LoadPlan, slots: int, cells: int) -> int:
 
 
 def _compute(shape: ModelShape, plan: LoadPlan, batch: int, cells: int, window_cells: int) -> int:
-    """The activations of the widest part of the graph, the attention masks, and, without flash
-    attention, the attention matrix itself."""
+    """Return the size of the compute buffers.
+
+    They are the activations of the widest part of the graph, the attention masks, and, without flash
+    attention, the attention matrix.
+    """
     activations = 4 * batch * (3 * shape.feed_forward_length + 4 * shape.embedding_length)
     flash = plan.flash_attention is not False
     masks = [cells]
@@ -151,7 +156,7 @@ def _compute(shape: ModelShape, plan: LoadPlan, batch: int, cells: int, window_c
     return activations + (2 if flash else 4) * batch * sum(masks) + scores
 
 
-def place(
+def place_layers(
     shape: ModelShape,
     plan: LoadPlan,
     devices: Sequence[Device],
@@ -160,14 +165,14 @@ def place(
     overhead: int = 0,
     main_gpu: int | None = None,
 ) -> LoadPlan:
-    """``plan`` with ``gpu_layers``, ``tensor_split`` and ``main_gpu`` settled for ``devices``.
+    """Return ``plan`` with ``gpu_layers``, ``tensor_split`` and ``main_gpu`` set for ``devices``.
 
-    The model goes to one GPU, or to as few as hold it, or to all of them with ``spread``; what they
-    do not hold stays on the CPU. ``overhead`` is left free on each GPU. A plan that names a number
-    of layers gets it; ``main_gpu`` counts the GPUs, and is taken before all others. Integrated GPUs
-    are used where there are no others, and their memory counts as the CPU's. Devices without a
-    total do not tell what they have: on GPUs of that kind the backend places the layers itself.
-    Raises :class:`DoesNotFit`.
+    The model is placed on one GPU, or on as few as hold it, or on all with ``spread``; the other
+    layers stay on the CPU. ``overhead`` bytes are left free on each GPU. A number of layers in the
+    plan is binding. ``main_gpu`` is an index among the GPUs and is preferred to the others. Integrated
+    GPUs are used if there are no others, and their memory counts as main memory. A device with the
+    total 0 does not report its memory: on such GPUs the backend places the layers. Raises
+    :class:`DoesNotFit`.
     """
     gpus = [device for device in devices if device.kind == "gpu"]
     shared = not gpus
@@ -185,22 +190,23 @@ def place(
     # The output layer counts as the last one, as in llama.cpp.
     sizes = (*needs.layers, needs.output)
     reserve = needs.compute + overhead + (0 if shared else _GPU_RESERVE)
-    room = [max(gpu.free - reserve, 0) for gpu in gpus]
+    capacities = [max(gpu.free - reserve, 0) for gpu in gpus]
     if shared and cpu_free is not None:
-        room = [min(one, max(cpu_free - needs.host - needs.compute, 0)) for one in room]
+        usable = max(cpu_free - needs.host - needs.compute, 0)
+        capacities = [min(capacity, usable) for capacity in capacities]
     first = None if main_gpu is None or main_gpu >= len(gpus) else main_gpu
     if plan.gpu_layers > 0:
         count = min(plan.gpu_layers, len(sizes))
-        counts = split_layers(sizes[-count:], room, spread=spread, first=first, insist=True)
+        counts = split_layers(sizes[-count:], capacities, spread=spread, first=first, force=True)
     else:
-        count, counts = _most(sizes, room, spread, first)
+        count, counts = _max_layers(sizes, capacities, spread, first)
     if plan.gpu_layers < 0:
-        # Whoever named a number of layers is believed; else what stays behind has to fit.
+        # A number of layers that the user set is not checked; else the rest has to fit into main memory.
         on_gpu = sum(sizes[len(sizes) - count :])
-        behind = needs.host + needs.compute + sum(sizes) - on_gpu
+        on_cpu = needs.host + needs.compute + sum(sizes) - on_gpu
         if not count and shape.tied:
-            behind -= needs.output
-        _check(behind + (on_gpu if shared else 0), cpu_free, elsewhere=0 if shared else on_gpu)
+            on_cpu -= needs.output
+        _check(on_cpu + (on_gpu if shared else 0), cpu_free, elsewhere=0 if shared else on_gpu)
     by_name = dict(zip((gpu.name for gpu in gpus), counts, strict=True))
     split = tuple(by_name.get(device.name, 0) for device in all_gpus)
     if not any(split):
@@ -209,17 +215,17 @@ def place(
     return replace(plan, gpu_layers=count, tensor_split=split, main_gpu=main)
 
 
-def _most(
-    sizes: Sequence[int], room: Sequence[int], spread: bool, first: int | None
+def _max_layers(
+    sizes: Sequence[int], capacities: Sequence[int], spread: bool, first: int | None
 ) -> tuple[int, tuple[int, ...]]:
-    """The largest number of last layers that the GPUs hold, and how many go to each."""
+    """Return the largest number of last layers that the GPUs hold, and the number for each GPU."""
     low, high = 0, len(sizes)
-    best: tuple[int, ...] = (0,) * len(room)
+    best: tuple[int, ...] = (0,) * len(capacities)
     while low < high:
         middle = (low + high + 1) // 2
         try:
-            best = split_layers(sizes[-middle:], room, spread=spread, first=first)
-        except NoRoom:
+            best = split_layers(sizes[-middle:], capacities, spread=spread, first=first)
+        except LayersDoNotFit:
             high = middle - 1
         else:
             low = middle
@@ -227,7 +233,7 @@ def _most(
 
 
 def _cpu_free(devices: Sequence[Device]) -> int | None:
-    """Main memory that is free; None where no backend tells."""
+    """Return the free main memory, None if the backend does not report it."""
     return next((device.free for device in devices if device.kind == "cpu" and device.total), None)
 
 

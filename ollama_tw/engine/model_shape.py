@@ -1,7 +1,7 @@
-"""What a GGUF header tells about the memory that its model will take.
+"""Memory-related properties of a model, from the header of its GGUF file.
 
-Source: the GGUF specification's keys; the patterns of windowed layers that files leave out, from
-llama.cpp's model definitions.
+Source: ``ggml: docs/gguf.md`` for the keys; ``llama.cpp: src/llama-model.cpp`` for the patterns of
+sliding-window layers that files leave out.
 """
 
 import re
@@ -13,7 +13,7 @@ from ollama_tw.gguf.reader import ArrayRef, Header
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 
-# Of so many layers the last sees the whole context, where the file does not say.
+# Of so many layers the last one sees the whole context, if the file has no pattern.
 _WINDOW_PERIODS = {
     "cohere2": 4, "exaone4": 4, "exaone-moe": 4, "gemma-embedding": 6, "gemma2": 2, "gemma3": 6,
     "gemma3n": 5, "gpt-oss": 2, "llama4": 4, "olmo2": 4, "plamo3": 8,
@@ -23,9 +23,9 @@ _FLOAT = 4
 
 
 def model_shape(header: Header, others: Sequence[str] = ()) -> ModelShape:
-    """The shape of the model in ``header``; ``others`` are the files loaded beside it.
+    """Return the shape of the model of ``header``; ``others`` are paths of projectors and adapters.
 
-    May read the file again for arrays: raises OSError, GGUFError.
+    Reads the file again if a value is an array: raises OSError, GGUFError. Blocking.
     """
     count = header.get_int("block_count")
     weights = [0] * count
@@ -41,7 +41,7 @@ def model_shape(header: Header, others: Sequence[str] = ()) -> ModelShape:
         else:
             rest += tensor.size
     heads = _per_layer(header, "attention.head_count", count)
-    # A header without it means one key for each query; 0 in an array, a layer without attention.
+    # Missing: as many as query heads. A 0 in an array: a layer without attention.
     kv_heads = _per_layer(header, "attention.head_count_kv", count) or heads
     head_count = max(heads, default=0)
     embedding = header.get_int("embedding_length")
@@ -87,7 +87,7 @@ def model_shape(header: Header, others: Sequence[str] = ()) -> ModelShape:
 
 
 def _per_layer(header: Header, key: str, count: int) -> list[int]:
-    """The number at ``key`` for each of the layers, whether the file gives one or a list of them."""
+    """Return the number at ``key`` for each layer; the file has one for all or an array."""
     value = header.get(key)
     if isinstance(value, ArrayRef):
         items = [int(item) for item in header.array(f"{header.architecture}.{key}")]
@@ -110,7 +110,7 @@ def _windowed(header: Header, count: int) -> list[bool]:
 
 
 def _state(header: Header) -> int:
-    """Bytes that a recurrent layer keeps for a sequence; 0 for models without such layers."""
+    """Return the bytes of a recurrent layer's state for a sequence, 0 for models without such layers."""
     if cache := header.get_int("shortconv.l_cache"):
         return _FLOAT * header.get_int("embedding_length") * (cache - 1)
     inner, size = header.get_int("ssm.inner_size"), header.get_int("ssm.state_size")

@@ -1,4 +1,7 @@
-"""The bounded queue: everybody who waits for a model or for a slot. On the reactor thread."""
+"""Bounded queue of the requests that wait for a model or a slot. All calls: on the reactor thread.
+
+Source: ``ollama: server/sched.go, GetRunner`` (the limit and the text of the refusal).
+"""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,76 +14,82 @@ from ollama_tw.errors import OllamaError
 
 T = TypeVar("T")
 
-_BUSY = "server busy, please try again.  maximum pending requests exceeded"
-_STOPPING = "server is shutting down, please try again"
+_QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
+_DRAINING = "server is shutting down, please try again"
 
 
-class Place:
-    """One request's place in the queue, until :meth:`leave`."""
+class QueuedRequest:
+    """One request in the queue, from :meth:`RequestQueue.enqueue` to :meth:`dequeue`."""
 
-    def __init__(self, queue: "Queue", began: float) -> None:
+    def __init__(self, queue: "RequestQueue", enqueued_at: float) -> None:
         self._queue = queue
-        self.began = began
-        self.refuse: Callable[[OllamaError], None] = lambda error: None
+        self.enqueued_at = enqueued_at
+        self.fail: Callable[[OllamaError], None] = lambda error: None
 
-    def leave(self) -> None:
-        """Count it off; may be repeated."""
-        self._queue.left(self)
+    def dequeue(self) -> None:
+        """Remove the request from the queue. Further calls have no effect."""
+        self._queue.remove(self)
 
-    def wait(self, source: Deferred[T], give_up: Callable[[], None]) -> Deferred[T]:
-        """The result of ``source``, or the error with which the queue was emptied meanwhile.
+    def wait(self, source: Deferred[T], abort: Callable[[], None]) -> Deferred[T]:
+        """Return a Deferred with the result of ``source``, or with the error of a drain before it.
 
-        ``give_up`` is called then, as when the result is cancelled.
+        ``abort`` is called when a drain fails the Deferred, or when it is cancelled.
         """
-        outer = detached(source, give_up)
+        outer = detached(source, abort)
 
-        def refuse(error: OllamaError) -> None:
+        def fail(error: OllamaError) -> None:
             if not outer.called:
                 outer.errback(error)
-                give_up()
+                abort()
 
-        self.refuse = refuse
+        self.fail = fail
         return outer
 
 
-class Queue:
-    """At most ``limit`` who wait; ``observe`` is told how many seconds each of them did."""
+class RequestQueue:
+    """Bounded request queue.
+
+    It holds at most ``limit`` requests; ``observe(seconds)`` is called with the queueing time of each.
+    """
 
     def __init__(self, clock: IReactorTime, limit: int, observe: Callable[[float], None]) -> None:
         self._clock = clock
         self._limit = limit
         self._observe = observe
-        self._places: set[Place] = set()
+        self._requests: set[QueuedRequest] = set()
         self._draining = False
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._requests)
 
-    def enter(self) -> Place:
-        """One more who waits. Raises :class:`OllamaError` 503 where there is no room, or no hope."""
-        self.check()
-        if len(self._places) >= self._limit:
-            raise OllamaError(503, _BUSY)
-        place = Place(self, self._clock.seconds())
-        self._places.add(place)
-        return place
+    def enqueue(self) -> QueuedRequest:
+        """Enqueue a request.
 
-    def check(self) -> None:
-        """Raise :class:`OllamaError` 503 where nothing new is to begin."""
+        Raises :class:`OllamaError` 503 if the queue is full or the server is draining.
+        """
+        self.check_accepting()
+        if len(self._requests) >= self._limit:
+            raise OllamaError(503, _QUEUE_FULL)
+        request = QueuedRequest(self, self._clock.seconds())
+        self._requests.add(request)
+        return request
+
+    def check_accepting(self) -> None:
+        """Raise :class:`OllamaError` 503 if the server is draining."""
         if self._draining:
-            raise OllamaError(503, _STOPPING)
+            raise OllamaError(503, _DRAINING)
 
-    def left(self, place: Place) -> None:
-        """See :meth:`Place.leave`."""
-        if place in self._places:
-            self._places.remove(place)
-            self._observe(self._clock.seconds() - place.began)
+    def remove(self, request: QueuedRequest) -> None:
+        """Remove ``request`` and observe its queueing time, unless it was removed before."""
+        if request in self._requests:
+            self._requests.remove(request)
+            self._observe(self._clock.seconds() - request.enqueued_at)
 
     def drain(self) -> int:
-        """Refuse everybody who waits, and all who come; the number of those who waited is returned."""
+        """Fail all queued requests with 503, and all later ones; return the number of queued ones."""
         self._draining = True
-        waiting = list(self._places)
-        for place in waiting:
-            place.leave()
-            place.refuse(OllamaError(503, _STOPPING))
-        return len(waiting)
+        requests = list(self._requests)
+        for request in requests:
+            request.dequeue()
+            request.fail(OllamaError(503, _DRAINING))
+        return len(requests)

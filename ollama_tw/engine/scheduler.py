@@ -1,77 +1,48 @@
-"""Which models are loaded, who waits for one, and who makes way.
+"""Scheduler: leases of loaded models, serialised loads, eviction and expiry.
 
-Requests for a loaded model go straight to it. All others stand in one line: one load at a time,
-first come, first served, while the loaded models go on serving. Everything here happens on the
-reactor thread; only the loads and unloads themselves run on the load thread.
+A request for a loaded model gets a lease at once. All others are queued for the load lock, in order
+of arrival: there is one load at a time, during which the loaded models serve requests. All calls are
+made on the reactor thread; the loads and unloads themselves run on the load thread.
+
+Source: ``ollama: server/sched.go`` and docs/scheduling.md.
 """
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
 from ollama_tw.concurrency.threads import Reactor, WorkerPool
+from ollama_tw.engine.lease import Lease
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.loader import Devices, Loader, is_out_of_memory
-from ollama_tw.engine.memory import DoesNotFit, ModelShape
-from ollama_tw.engine.queue import Queue
+from ollama_tw.engine.memory import DoesNotFit
+from ollama_tw.engine.queue import RequestQueue
+from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang.durations import FOREVER
 from ollama_tw.interfaces import IBackend, IRunner, LoadCancelled, LoadError, LoadPlan
-from ollama_tw.metrics import LoadedFigures, Metrics, State
-
-T = TypeVar("T")
+from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
 
 _MIB = 1 << 20
 
-# Seconds that a load under way may take to notice that it is not wanted any more.
-_PATIENCE = 10.0
+# Seconds for a load under way to react to its cancellation.
+_LOAD_CANCEL_TIMEOUT = 10.0
 
 _log = Logger()
 
 
-@dataclass(frozen=True)
-class ModelRequirements:
-    """What a request needs: ``plan``, of whose fields it insists on those in ``explicit`` only.
-
-    ``name`` is for the logs and ``/api/ps``; ``keep_alive`` is None where the request named none.
-    ``shape`` tells what the model takes, and is called on the load thread. ``digest`` (of the manifest)
-    and ``details`` describe the model in ``/api/ps`` as long as it is loaded.
-    """
-
-    name: str
-    plan: LoadPlan
-    explicit: frozenset[str] = frozenset()
-    keep_alive: int | None = None
-    shape: Callable[[], ModelShape] | None = None
-    digest: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Lease:
-    """A request's hold on a loaded model, which stays loaded until it is given back."""
-
-    loaded: LoadedModel
-    _scheduler: "Scheduler" = field(repr=False)
-
-    @property
-    def runner(self) -> IRunner:
-        return self.loaded.runner
-
-    async def run(self, work: Callable[[IRunner], T], cancel: threading.Event) -> T:
-        """See :meth:`LoadedModel.run`; waiting for a slot counts as waiting in the queue."""
-        return await self._scheduler.run(self.loaded, work, cancel)
-
-
 class Scheduler:
-    """The loaded models of one server, all on one ``backend``. Times are nanoseconds."""
+    """The loaded models of one server, all on one ``backend``.
+
+    ``keep_alive`` and ``load_timeout`` are in nanoseconds; ``max_loaded`` bounds the models in memory,
+    ``max_queue`` the queued requests.
+    """
 
     def __init__(
         self,
@@ -89,23 +60,23 @@ class Scheduler:
         self._metrics = metrics or Metrics()
         self._keep_alive = keep_alive
         self._max_loaded = max_loaded
-        self._queue = Queue(reactor, max_queue, self._metrics.waited)
+        self._queue = RequestQueue(reactor, max_queue, self._metrics.waited)
         self._loaded: dict[str, LoadedModel] = {}
-        self._line = DeferredLock()
+        self._load_lock = DeferredLock()
         self._loader = Loader(reactor, backend, devices=devices, timeout=load_timeout)
-        self._idle_watchers: list[Deferred[None]] = []
+        self._idle_waiters: list[Deferred[None]] = []
         self._unloading: set[Deferred[None]] = set()
-        # Of the models that were unloaded.
+        # Totals of the models that were unloaded.
         self._steps = self._step_runs = 0
         self._metrics.watch(self._state)
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a model or for a slot."""
+        """Number of requests that are queued for a model or a slot."""
         return len(self._queue)
 
     def stuck(self, limit: float) -> str:
-        """The name of a model that has been in one step for ``limit`` seconds; '' where none has."""
+        """Return the name of a model whose current step is older than ``limit`` seconds, "" if none is."""
         now = time.monotonic()
         for loaded in self._loaded.values():
             began = getattr(loaded.runner, "step_began", 0.0)
@@ -113,12 +84,14 @@ class Scheduler:
                 return loaded.name
         return ""
 
-    def _state(self) -> State:
+    def _state(self) -> EngineState:
         runners = [loaded.runner for loaded in self._loaded.values()]
-        return State(
+        return EngineState(
             waiting=self.waiting,
             models=tuple(
-                LoadedFigures(loaded.runner.size, loaded.runner.size_gpu, loaded.runner.slots, loaded.running)
+                LoadedModelState(
+                    loaded.runner.size, loaded.runner.size_gpu, loaded.runner.slots, loaded.running
+                )
                 for loaded in self._loaded.values()
             ),
             steps=self._steps + sum(getattr(runner, "steps", 0) for runner in runners),
@@ -126,125 +99,93 @@ class Scheduler:
         )
 
     def loaded(self) -> list[LoadedModel]:
-        """The models in memory, the one that expires last first."""
+        """Return the models in memory, the one that expires last first."""
         return sorted(self._loaded.values(), key=lambda one: -int(one.expires_at))
 
     @asynccontextmanager
-    async def lease(self, wanted: ModelRequirements, cancel: threading.Event) -> AsyncIterator[Lease]:
-        """Hold a model that fits ``wanted``, loaded first if need be.
+    async def lease(self, requirements: ModelRequirements, cancel: threading.Event) -> AsyncIterator[Lease]:
+        """Lease a model that meets ``requirements``; it is loaded unless it is in memory.
 
-        Raises :class:`OllamaError` 503 where the queue is full, 500 where the load fails. Cancelling
-        sets ``cancel``, which ends the load.
+        Raises :class:`OllamaError` 503 if the queue is full or the server is draining, 500 if the load
+        fails. Cancelling sets ``cancel``, which ends the load; a lease ends with the block.
         """
-        self._queue.check()
-        loaded = self._serving(wanted)
+        self._queue.check_accepting()
+        loaded = self._find_serving(requirements)
         if loaded is None:
-            place = self._queue.enter()
+            queued = self._queue.enqueue()
 
-            def give_up() -> None:
+            def abort() -> None:
                 cancel.set()
-                self._wake_watchers()
+                self._notify_idle_waiters()
 
-            line = Deferred.fromCoroutine(self._stand_in_line(wanted, cancel))
+            acquiring = Deferred.fromCoroutine(self._acquire_in_turn(requirements, cancel))
             try:
-                loaded = await place.wait(line, give_up)
+                loaded = await queued.wait(acquiring, abort)
             finally:
-                place.leave()
+                queued.dequeue()
         else:
-            loaded.take(wanted.keep_alive)
+            loaded.acquire(requirements.keep_alive)
         try:
-            yield Lease(loaded, self)
+            yield Lease(self._reactor, self._queue, loaded)
         finally:
-            loaded.give_back()
+            loaded.release()
 
-    async def run(self, loaded: LoadedModel, work: Callable[[IRunner], T], cancel: threading.Event) -> T:
-        """Run ``work`` on one of the model's threads."""
-        if not loaded.full:
-            return await loaded.run(work, cancel)
-        place = self._queue.enter()
-
-        def counted(runner: IRunner) -> T:
-            self._reactor.callFromThread(place.leave)
-            return work(runner)
-
-        running = Deferred.fromCoroutine(loaded.run(counted, cancel))
-        try:
-            return await place.wait(running, running.cancel)
-        finally:
-            place.leave()
-
-    @staticmethod
-    def _fits(loaded: LoadedModel, wanted: ModelRequirements) -> bool:
-        """Whether a request can be served without another load (``spec/better.md`` row 2)."""
-        plan = wanted.plan
-        # A context that was cut to what the model was trained for would be cut again.
-        cut = loaded.runner.context_length < loaded.plan.context_length
-        longer = plan.context_length > loaded.plan.context_length
-        if "context_length" in wanted.explicit and longer and not cut:
-            return False
-        others = wanted.explicit - {"context_length"}
-        same_files = (plan.adapter_paths, plan.projector_paths) == (
-            loaded.plan.adapter_paths,
-            loaded.plan.projector_paths,
-        )
-        return same_files and all(getattr(plan, name) == getattr(loaded.plan, name) for name in others)
-
-    def _serving(self, wanted: ModelRequirements) -> LoadedModel | None:
-        loaded = self._loaded.get(wanted.plan.model_path)
-        if loaded is None or loaded.retiring or not self._fits(loaded, wanted):
+    def _find_serving(self, requirements: ModelRequirements) -> LoadedModel | None:
+        loaded = self._loaded.get(requirements.plan.model_path)
+        if loaded is None or loaded.evicting or not requirements.met_by(loaded):
             return None
         return loaded
 
-    async def _stand_in_line(self, wanted: ModelRequirements, cancel: threading.Event) -> LoadedModel:
-        """Load what is wanted when its turn comes, and take it."""
-        await self._line.acquire()
+    async def _acquire_in_turn(self, requirements: ModelRequirements, cancel: threading.Event) -> LoadedModel:
+        """Acquire the load lock, load the model unless it is loaded by now, and acquire the model."""
+        await self._load_lock.acquire()
         try:
             if cancel.is_set():
                 raise Cancelled
-            loaded = self._serving(wanted)
+            loaded = self._find_serving(requirements)
             if loaded is None:
-                loaded = await self._load(wanted, cancel)
-            loaded.take(wanted.keep_alive)
+                loaded = await self._load(requirements, cancel)
+            loaded.acquire(requirements.keep_alive)
             if cancel.is_set():
-                # Whoever wanted it has gone: nobody else would give it back.
-                loaded.give_back()
+                # The request has ended, and would not release the model.
+                loaded.release()
                 raise Cancelled
             return loaded
         finally:
-            self._line.release()
+            self._load_lock.release()
 
-    async def _load(self, wanted: ModelRequirements, cancel: threading.Event) -> LoadedModel:
-        plan = wanted.plan
+    async def _load(self, requirements: ModelRequirements, cancel: threading.Event) -> LoadedModel:
+        plan = requirements.plan
         old = self._loaded.get(plan.model_path)
         if old is not None:
-            await self._retire(old, cancel)
-            # What the last request insisted on is worth keeping, if this one has no wish.
-            if "context_length" not in wanted.explicit:
+            await self._evict(old, cancel)
+            # A longer context that an earlier request set is kept, unless this one sets another.
+            if "context_length" not in requirements.explicit:
                 plan = replace(plan, context_length=max(plan.context_length, old.plan.context_length))
         while len(self._loaded) >= self._max_loaded:
-            await self._retire(self._victim(), cancel)
+            await self._evict(self._select_victim(), cancel)
         started = self._reactor.seconds()
-        _log.info("loading {name}", name=wanted.name)
-        runner = await self._fit(wanted, plan, cancel)
+        _log.info("loading {name}", name=requirements.name)
+        runner = await self._fit(requirements, plan, cancel)
         seconds = self._reactor.seconds() - started
         self._metrics.loaded(seconds)
         loaded = LoadedModel(
             self._reactor,
-            wanted.name,
+            requirements.name,
             plan,
             runner,
-            WorkerPool(self._reactor, runner.slots, f"slots of {wanted.name}"),
-            self._keep_alive if wanted.keep_alive is None else wanted.keep_alive,
+            WorkerPool(self._reactor, runner.slots, f"slots of {requirements.name}"),
+            self._keep_alive if requirements.keep_alive is None else requirements.keep_alive,
             self._became_idle,
             self._expired,
-            digest=wanted.digest,
-            details=wanted.details,
+            digest=requirements.digest,
+            details=requirements.details,
         )
         self._loaded[loaded.key] = loaded
         _log.info(
             "loaded {name} in {seconds:.2f} s: {size} MiB ({gpu} MiB on GPU), "
             "{slots} slots of {context} tokens",
-            name=wanted.name,
+            name=requirements.name,
             seconds=seconds,
             size=runner.size // _MIB,
             gpu=runner.size_gpu // _MIB,
@@ -253,63 +194,68 @@ class Scheduler:
         )
         return loaded
 
-    async def _fit(self, wanted: ModelRequirements, plan: LoadPlan, cancel: threading.Event) -> IRunner:
-        """Load, and let other models make way while there is not enough memory."""
-        main_gpu = plan.main_gpu if "main_gpu" in wanted.explicit else None
+    async def _fit(self, requirements: ModelRequirements, plan: LoadPlan, cancel: threading.Event) -> IRunner:
+        """Load the model, evicting others while there is not enough memory.
+
+        An out-of-memory error of the engine evicts all idle models, once.
+        """
+        main_gpu = plan.main_gpu if "main_gpu" in requirements.explicit else None
         second_try = False
         while True:
             try:
-                return await self._loader.load(plan, cancel, wanted.shape, main_gpu)
+                return await self._loader.load(plan, cancel, requirements.shape, main_gpu)
             except LoadCancelled:
-                _log.info("loading {name} was cancelled", name=wanted.name)
+                _log.info("loading {name} was cancelled", name=requirements.name)
                 raise Cancelled from None
             except DoesNotFit as error:
                 if not self._loaded:
-                    raise self._load_failed(wanted, error) from error
-                await self._retire(self._victim(), cancel)
+                    raise self._load_failed(requirements, error) from error
+                await self._evict(self._select_victim(), cancel)
             except LoadError as error:
                 idle = [loaded for loaded in self._loaded.values() if loaded.idle]
                 if second_try or not idle or not is_out_of_memory(error):
-                    raise self._load_failed(wanted, error) from error
+                    raise self._load_failed(requirements, error) from error
                 second_try = True
                 for loaded in idle:
-                    await self._retire(loaded)
-            _log.info("loading {name} again, with more memory free", name=wanted.name)
+                    await self._evict(loaded)
+            _log.info("retrying to load {name} after an eviction", name=requirements.name)
             if cancel.is_set():
                 raise Cancelled
 
-    def _load_failed(self, wanted: ModelRequirements, error: Exception) -> OllamaError:
-        _log.error("loading {name} failed: {error}", name=wanted.name, error=str(error))
+    def _load_failed(self, requirements: ModelRequirements, error: Exception) -> OllamaError:
+        _log.error("loading {name} failed: {error}", name=requirements.name, error=str(error))
         self._metrics.load_failed()
         return OllamaError(500, str(error))
 
-    def _victim(self) -> LoadedModel:
-        """Who makes way: an idle model before a busy one, then the one kept for the shortest time."""
+    def _select_victim(self) -> LoadedModel:
+        """Select the model to evict: idle first, then shortest keep_alive, then earliest expiry."""
         return min(self._loaded.values(), key=lambda one: (not one.idle, one.keep_alive, one.expires_at))
 
-    async def _retire(self, loaded: LoadedModel, cancel: threading.Event | None = None) -> None:
-        """Wait until ``loaded`` is idle, with no new requests for it, and unload it. With ``cancel``
-        set meanwhile it stays, and Cancelled is raised."""
-        loaded.retiring = True
+    async def _evict(self, loaded: LoadedModel, cancel: threading.Event | None = None) -> None:
+        """Refuse new leases of ``loaded``, wait until it is idle, and unload it.
+
+        Raises :class:`Cancelled` if ``cancel`` is set meanwhile; the model then stays loaded.
+        """
+        loaded.evicting = True
         while not loaded.idle:
-            watcher: Deferred[None] = Deferred()
-            self._idle_watchers.append(watcher)
-            await watcher
+            waiter: Deferred[None] = Deferred()
+            self._idle_waiters.append(waiter)
+            await waiter
             if cancel is not None and cancel.is_set():
-                loaded.retiring = False
+                loaded.evicting = False
                 raise Cancelled
         await self._unload(loaded)
 
     def _became_idle(self, _loaded: LoadedModel) -> None:
-        self._wake_watchers()
+        self._notify_idle_waiters()
 
-    def _wake_watchers(self) -> None:
-        watchers, self._idle_watchers = self._idle_watchers, []
-        for watcher in watchers:
-            watcher.callback(None)
+    def _notify_idle_waiters(self) -> None:
+        waiters, self._idle_waiters = self._idle_waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
 
     def _expired(self, loaded: LoadedModel) -> None:
-        if loaded.idle and not loaded.retiring:
+        if loaded.idle and not loaded.evicting:
             self._start_unload(loaded)
 
     def _start_unload(self, loaded: LoadedModel) -> None:
@@ -321,38 +267,40 @@ class Scheduler:
     async def _unload(self, loaded: LoadedModel) -> None:
         if self._loaded.get(loaded.key) is not loaded:
             return
-        loaded.retiring = True
+        loaded.evicting = True
         del self._loaded[loaded.key]
         self._steps += getattr(loaded.runner, "steps", 0)
         self._step_runs += getattr(loaded.runner, "step_runs", 0)
         try:
             await self._loader.run(loaded.close)
         except Exception:
-            # Foreign code: the next load must not fail for it.
+            # Third-party code: its error must not fail the next load.
             _log.failure("unloading {name} failed", name=loaded.name)
         loaded.stop_threads()
         _log.info("unloaded {name}", name=loaded.name)
 
     def unload(self, model_path: str) -> None:
-        """Let a model go now if it is idle, else after its last request; one not loaded is no error."""
+        """Unload a model now if it is idle, else after its last request; no effect if it is not loaded."""
         loaded = self._loaded.get(model_path)
         if loaded is not None:
             loaded.expire_now()
 
     def drain(self) -> int:
-        """Begin nothing more: who waits is answered 503 now, and so is who comes. What runs goes on.
-        The number of those who waited is returned."""
+        """Stop admitting requests: queued and new requests fail with 503, running ones complete.
+
+        Returns the number of queued requests that failed.
+        """
         return self._queue.drain()
 
     async def close(self) -> None:
-        """Unload everything. Nothing may be under way any more but a load that was given up."""
+        """Unload all models. Called when no request is running; a load under way is waited for 10 s."""
         self.drain()
         try:
-            await self._line.acquire().addTimeout(_PATIENCE, self._reactor)
+            await self._load_lock.acquire().addTimeout(_LOAD_CANCEL_TIMEOUT, self._reactor)
         except TimedOut:
-            _log.warn("a load does not end, and is left behind")
+            _log.warn("a model load did not end within 10 s; closing without it")
         for loaded in list(self._loaded.values()):
-            await self._retire(loaded)
+            await self._evict(loaded)
         for unloading in list(self._unloading):
             await unloading
         self._loader.stop()

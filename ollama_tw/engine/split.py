@@ -1,73 +1,74 @@
-"""Consecutive layers over several GPUs: as few of them as hold all, each filled as evenly as can be."""
+"""Distribution of consecutive layers over GPUs: as few GPUs as possible, each filled evenly."""
 
 from collections.abc import Sequence
 
-# Halvings of the search for the even filling: the last is less than a byte of any GPU.
-_STEPS = 40
+# Bisection steps of the search for an even fill: the last one is below one byte of any GPU.
+_BISECTION_STEPS = 40
 
 
-class NoRoom(Exception):
-    """The GPUs do not hold the layers."""
+class LayersDoNotFit(Exception):
+    """The layers do not fit into the GPUs."""
 
 
 def split_layers(
     sizes: Sequence[int],
-    room: Sequence[int],
+    capacities: Sequence[int],
     *,
     spread: bool = False,
     first: int | None = None,
-    insist: bool = False,
+    force: bool = False,
 ) -> tuple[int, ...]:
-    """How many of the layers, whose ``sizes`` are given in order, go to each GPU.
+    """Return the number of layers for each GPU.
 
-    ``room`` is what each GPU can take. Without ``spread`` the GPU with the most room that holds all
-    is taken alone, else as few as are needed, those with the most room; ``first`` is taken before
-    all others. With ``insist`` layers that fit nowhere are spread in proportion to the room.
-    Raises :class:`NoRoom`.
+    ``sizes`` are the layers' bytes in order, ``capacities`` the bytes that each GPU can take. Without
+    ``spread`` the GPU with the largest capacity is used alone if it holds all layers, else as few
+    GPUs as hold them, the largest first; ``first`` is preferred to all others. With ``force`` layers
+    that do not fit are distributed in proportion to the capacities; otherwise they raise
+    :class:`LayersDoNotFit`.
     """
-    order = sorted(range(len(room)), key=lambda index: (index != first, -room[index], index))
-    for count in range(len(room) if spread else 1, len(room) + 1):
+    order = sorted(range(len(capacities)), key=lambda index: (index != first, -capacities[index], index))
+    for count in range(len(capacities) if spread else 1, len(capacities) + 1):
         chosen = sorted(order[:count])
-        counts = _even(sizes, [room[index] for index in chosen])
+        counts = _fill_evenly(sizes, [capacities[index] for index in chosen])
         if counts is not None:
-            return _placed(counts, chosen, len(room))
-    if not insist:
-        raise NoRoom
+            return _by_gpu(counts, chosen, len(capacities))
+    if not force:
+        raise LayersDoNotFit
     chosen = sorted(order)
-    most = max(sum(sizes), 1)
-    total = sum(room)
-    shares = [most * one // total if total else most // len(room) for one in room]
+    needed = max(sum(sizes), 1)
+    total = sum(capacities)
+    shares = [needed * capacity // total if total else needed // len(capacities) for capacity in capacities]
     counts = _fill(sizes, shares)
     counts[-1] += len(sizes) - sum(counts)
-    return _placed(counts, chosen, len(room))
+    return _by_gpu(counts, chosen, len(capacities))
 
 
-def _placed(counts: Sequence[int], chosen: Sequence[int], gpus: int) -> tuple[int, ...]:
-    found = dict(zip(chosen, counts, strict=True))
-    return tuple(found.get(index, 0) for index in range(gpus))
+def _by_gpu(counts: Sequence[int], chosen: Sequence[int], gpu_count: int) -> tuple[int, ...]:
+    by_index = dict(zip(chosen, counts, strict=True))
+    return tuple(by_index.get(index, 0) for index in range(gpu_count))
 
 
-def _even(sizes: Sequence[int], room: Sequence[int]) -> list[int] | None:
-    """The filling with the lowest part of each GPU used; None where even all of it is too little."""
-    best = _fill(sizes, room)
+def _fill_evenly(sizes: Sequence[int], capacities: Sequence[int]) -> list[int] | None:
+    """Return the fill that uses the smallest fraction of each GPU, None if the layers do not fit."""
+    best = _fill(sizes, capacities)
     if sum(best) < len(sizes):
         return None
     low, high = 0.0, 1.0
-    for _ in range(_STEPS):
-        part = (low + high) / 2
-        counts = _fill(sizes, [int(one * part) for one in room])
+    for _ in range(_BISECTION_STEPS):
+        fraction = (low + high) / 2
+        counts = _fill(sizes, [int(capacity * fraction) for capacity in capacities])
         if sum(counts) == len(sizes):
-            best, high = counts, part
+            best, high = counts, fraction
         else:
-            low = part
+            low = fraction
     return best
 
 
-def _fill(sizes: Sequence[int], room: Sequence[int]) -> list[int]:
-    """How many layers each GPU takes when they are filled one after the other."""
+def _fill(sizes: Sequence[int], capacities: Sequence[int]) -> list[int]:
+    """Return the number of layers for each GPU when the GPUs are filled one after the other."""
     counts = []
     taken = 0
-    for limit in room:
+    for limit in capacities:
         begin, used = taken, 0
         while taken < len(sizes) and used + sizes[taken] <= limit:
             used += sizes[taken]

@@ -1,40 +1,45 @@
-"""The vocabularies of models that need not be loaded for them."""
+"""Vocabularies of models that are not loaded, for counting tokens."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 
 from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.errors import OllamaError
-from ollama_tw.interfaces import IBackend, IVocabulary, IVocabularyReader, LoadError
+from ollama_tw.interfaces import IVocabulary, IVocabularyReader, LoadError
 
-_MOST = 4
+_MAX_CACHED = 4
 
 
 class Vocabularies:
-    """The last few vocabularies that were asked for, by the paths of their files.
+    """LRU cache of vocabularies by the path of their model.
 
-    ``owner`` tells whose a model is, and where that backend has it.
+    ``owner`` maps a model's path to its backend and to the model's location in that backend; ``pool``
+    reads the files.
     """
 
-    def __init__(self, owner: Callable[[str], tuple[IBackend, str]], pool: WorkerPool) -> None:
+    def __init__(self, owner: Callable[[str], tuple[DiscoveredBackend, str]], pool: WorkerPool) -> None:
         self._owner = owner
         self._pool = pool
-        self._kept: OrderedDict[str, IVocabulary] = OrderedDict()
+        self._cached: OrderedDict[str, IVocabulary] = OrderedDict()
 
     async def get(self, model_path: str) -> IVocabulary:
-        """The vocabulary of a model file. Raises :class:`OllamaError` 500 where it cannot be read and
-        501 where the backend has no way to."""
-        found = self._kept.get(model_path)
-        if found is None:
-            backend, location = self._owner(model_path)
-            if not IVocabularyReader.providedBy(backend):
-                raise OllamaError(501, f"backend {backend.name} cannot count tokens by itself")
+        """Return the vocabulary of a model, read on a worker thread unless it is cached.
+
+        Raises :class:`OllamaError` 500 if it cannot be read, 501 if the backend provides no
+        :class:`IVocabularyReader`.
+        """
+        vocabulary = self._cached.get(model_path)
+        if vocabulary is None:
+            owner, location = self._owner(model_path)
+            if not IVocabularyReader.providedBy(owner.backend):
+                raise OllamaError(501, f"backend {owner.name} does not support tokenization without loading")
             try:
-                found = await self._pool.run(IVocabularyReader(backend).read_vocabulary, location)
+                vocabulary = await self._pool.run(IVocabularyReader(owner.backend).read_vocabulary, location)
             except LoadError as error:
                 raise OllamaError(500, str(error)) from error
-            self._kept[model_path] = found
-            while len(self._kept) > _MOST:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(model_path)
-        return found
+            self._cached[model_path] = vocabulary
+            while len(self._cached) > _MAX_CACHED:
+                self._cached.popitem(last=False)
+        self._cached.move_to_end(model_path)
+        return vocabulary

@@ -4,7 +4,7 @@ from functools import partial
 
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.model_shape import model_shape
-from ollama_tw.engine.scheduler import ModelRequirements
+from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.interfaces import LoadPlan, Sampling
 from ollama_tw.library.show import details

@@ -3,6 +3,7 @@
 from ollama_tw.interfaces import IRunner, IVocabulary, LoadPlan, Probe, Progress
 from ollama_tw.llama.native import NativeDevice, devices
 from ollama_tw.llama.runner import LlamaRunner
+from ollama_tw.llama.structures import incompatibility
 from ollama_tw.llama.vocabulary_file import FileVocabulary
 
 _GPU_KINDS = ("gpu", "igpu")
@@ -22,6 +23,8 @@ def _gpus(every: list[NativeDevice], libraries: Libraries) -> list[NativeDevice]
 def probe(name: str, libraries: Libraries) -> Probe:
     """The GPUs of ``libraries`` and the processor, which takes what they do not hold; a backend ``name`` that
     wants GPUs cannot run where there are none."""
+    if reason := incompatibility():
+        return Probe(reason=reason)
     every = devices()
     gpus = _gpus(every, libraries)
     if gpus or libraries == ():

@@ -10,6 +10,7 @@ import numpy as np
 
 from ollama_tw.interfaces import LoadError, LoadPlan, RunnerError
 from ollama_tw.llama.model import Model, cpu_threads
+from ollama_tw.llama.structures import set_fields
 
 # enum ggml_type and enum llama_flash_attn_type
 _CACHE_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
@@ -35,24 +36,31 @@ class Context:
         self._model = model
         self._embeddings = embeddings
         length = min(plan.context_length, model.trained_context or plan.context_length)
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = length * plan.slots
-        params.n_seq_max = plan.slots
-        params.n_batch = max(plan.batch, plan.slots)
+        batch = max(plan.batch, plan.slots)
+        if embeddings and model.pools:
+            # Pooling and bidirectional attention need an input to be in one batch.
+            batch = max(batch, length)
+        threads = cpu_threads(plan.threads)
+        cache_type = _CACHE_TYPES[plan.kv_cache_type]
+        params = set_fields(
+            llama_cpp.llama_context_default_params(),
+            n_ctx=length * plan.slots,
+            n_seq_max=plan.slots,
+            n_batch=batch,
+            n_ubatch=batch,
+            n_threads=threads,
+            n_threads_batch=threads,
+            type_k=cache_type,
+            type_v=cache_type,
+            flash_attn_type=FLASH_ATTENTION[plan.flash_attention],
+            # Sliding-window layers keep only their window, as in llama-server.
+            swa_full=False,
+        )
         if embeddings:
-            params.embeddings = True
-            if model.pools:
-                # Pooling and attention in both directions need an input to be in one piece.
-                params.n_batch = max(params.n_batch, length)
+            set_fields(params, embeddings=True)
         else:
-            # A slot wants the logits of one token a step, so that their buffer stays small.
-            params.n_outputs_max = plan.slots
-        params.n_ubatch = params.n_batch
-        params.n_threads = params.n_threads_batch = cpu_threads(plan.threads)
-        params.type_k = params.type_v = _CACHE_TYPES[plan.kv_cache_type]
-        params.flash_attn_type = FLASH_ATTENTION[plan.flash_attention]
-        # Sliding-window layers keep only their window, as llama.cpp's own server has it.
-        params.swa_full = False
+            # A sequence needs the logits of one token a step, which keeps their buffer small.
+            set_fields(params, n_outputs_max=plan.slots)
         handle = llama_cpp.llama_init_from_model(model.handle, params)
         if not handle:
             raise LoadError(
@@ -68,10 +76,10 @@ class Context:
             )
         # llama.cpp rounds up, which would give more than was asked for.
         self.length: int = min(length, llama_cpp.llama_n_ctx_seq(handle))
-        self.batch: int = params.n_batch
+        self.batch: int = batch
         # None for models that encode only.
         self._memory = llama_cpp.llama_get_memory(handle)
-        self._make_batch(params.n_batch)
+        self._make_batch(batch)
 
     def _make_batch(self, rows: int) -> None:
         """The batch is filled through numpy: a prompt's piece is then four assignments, not a loop."""
@@ -85,7 +93,8 @@ class Context:
         self._pointers = (ctypes.POINTER(llama_cpp.llama_seq_id) * rows)(
             *(ctypes.cast(start + 4 * row, ctypes.POINTER(llama_cpp.llama_seq_id)) for row in range(rows))
         )
-        self._batch = llama_cpp.llama_batch(
+        self._batch = set_fields(
+            llama_cpp.llama_batch(),
             token=self._tokens.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token)),
             pos=self._positions.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_pos)),
             n_seq_id=self._counts.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
@@ -110,7 +119,7 @@ class Context:
             self._logits[begin:end] = self._embeddings
             self._logits[end - 1] = rows.wants_logits
             last_rows.append(end - 1)
-        self._batch.n_tokens = end
+        set_fields(self._batch, n_tokens=end)
         status = llama_cpp.llama_decode(self.handle, self._batch)
         if status != 0:
             raise RunnerError(f"llama.cpp could not evaluate a batch of {end} tokens (status {status})")

@@ -11,6 +11,7 @@ import psutil
 
 from ollama_tw.interfaces import LoadCancelled, LoadError, LoadPlan, Progress
 from ollama_tw.llama.native import LoadReport, NativeDevice, start, uses_amx
+from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import Vocabulary
 
 # enum llama_split_mode
@@ -50,19 +51,17 @@ class Model:
             # A GPU that gets nothing is left out, or it would hold the driver's memory for nothing.
             devices = [device for device, share in zip(devices, shares, strict=True) if share]
             shares = tuple(share for share in shares if share)
-            params.main_gpu = 0
-            params.split_mode = _BY_LAYER if len(shares) > 1 else _WHOLE
             room = llama_cpp.llama_max_devices()
-            split = (ctypes.c_float * room)(*map(float, shares[:room]))
-            params.tensor_split = split
+            set_fields(
+                params,
+                main_gpu=0,
+                split_mode=_BY_LAYER if len(shares) > 1 else _WHOLE,
+                tensor_split=(ctypes.c_float * room)(*map(float, shares[:room])),
+            )
         else:
-            params.main_gpu = plan.main_gpu
+            set_fields(params, main_gpu=plan.main_gpu)
         # An empty list, not a missing one, keeps the model off every GPU.
         handles = (ctypes.c_void_p * (len(devices) + 1))(*(device.handle for device in devices), None)
-        params.devices = ctypes.cast(handles, ctypes.c_void_p)
-        params.n_gpu_layers = plan.gpu_layers if devices else 0
-        params.load_mode = _LOAD_MODES[plan.use_mmap]
-        params.use_extra_bufts = not uses_amx()
         cancelled = False
 
         @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator]
@@ -71,7 +70,14 @@ class Model:
             cancelled = cancelled or not progress(fraction)
             return not cancelled
 
-        params.progress_callback = on_progress
+        set_fields(
+            params,
+            devices=ctypes.cast(handles, ctypes.c_void_p),
+            n_gpu_layers=plan.gpu_layers if devices else 0,
+            load_mode=_LOAD_MODES[plan.use_mmap],
+            use_extra_bufts=not uses_amx(),
+            progress_callback=on_progress,
+        )
         handle = llama_cpp.llama_model_load_from_file(os.fsencode(plan.model_path), params)
         if not handle:
             if cancelled:

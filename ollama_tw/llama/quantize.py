@@ -41,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         import llama_cpp
+
+        from ollama_tw.llama.structures import IncompatibleLibrary, set_fields
     except (ImportError, OSError, RuntimeError) as error:
         _tell(error=str(error))
         return UNAVAILABLE
@@ -55,10 +57,17 @@ def main(arguments: Sequence[str]) -> int:
             _tell(tensor=found[1])
 
     llama_cpp.llama_log_set(receive, ctypes.c_void_p(0))
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = _TYPES[file_type]
-    parameters.nthread = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parameters.max_buf_size = _BUFFER_BYTES
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        parameters = set_fields(
+            llama_cpp.llama_model_quantize_default_params(),
+            ftype=_TYPES[file_type],
+            nthread=threads,
+            max_buf_size=_BUFFER_BYTES,
+        )
+    except IncompatibleLibrary as error:
+        _tell(error=str(error))
+        return 1
     if llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)):
         _tell(error=errors[-1] if errors else "llama.cpp does not say why")
         return 1

@@ -8,6 +8,7 @@ import llama_cpp
 import numpy as np
 
 from ollama_tw.interfaces import InvalidGrammar, RunnerError, Sampling
+from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import Vocabulary
 
 # llama.cpp draws a seed of its own for this one (LLAMA_DEFAULT_SEED).
@@ -65,7 +66,7 @@ class Sampler:
 
     def _add_bias(self, logit_bias: Sequence[tuple[int, float]]) -> None:
         known = [
-            llama_cpp.llama_logit_bias(token=token, bias=bias)
+            set_fields(llama_cpp.llama_logit_bias(), token=token, bias=bias)
             for token, bias in logit_bias
             if 0 <= token < self._vocabulary.size
         ]
@@ -147,7 +148,8 @@ def _grammar(vocabulary: Vocabulary, text: str) -> Any:
 
 def _token_data_array(candidates: Any) -> Any:
     """llama.cpp's view of ``candidates``, which has to outlive it."""
-    return llama_cpp.llama_token_data_array(
+    return set_fields(
+        llama_cpp.llama_token_data_array(),
         data=candidates.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data)),
         size=len(candidates),
         selected=-1,

@@ -19,6 +19,7 @@ from ollama_tw.llama.model import Model, cpu_threads
 from ollama_tw.llama.native import NativeDevice, receive_log
 from ollama_tw.llama.pictures import Picture, decode
 from ollama_tw.llama.run import ImageSpan
+from ollama_tw.llama.structures import set_fields
 
 _log = logging.getLogger("ollama_tw.llama")
 
@@ -41,14 +42,17 @@ class Projector:
             _log.warning("the model has %d projectors, of which the first is used", 1 + len(others))
         self._model = model
         self._batch = plan.batch
-        params = mtmd_cpp.mtmd_context_params_default()
-        params.use_gpu = bool(devices) and plan.gpu_layers != 0
-        if params.use_gpu:
-            params.device = devices[min(plan.main_gpu, len(devices) - 1)].handle
-        params.n_threads = cpu_threads(plan.threads)
-        params.media_marker = IMAGE_MARKER.encode()
-        params.flash_attn_type = FLASH_ATTENTION[plan.flash_attention]
-        params.print_timings = False
+        self.on_gpu = bool(devices) and plan.gpu_layers != 0
+        params = set_fields(
+            mtmd_cpp.mtmd_context_params_default(),
+            use_gpu=self.on_gpu,
+            n_threads=cpu_threads(plan.threads),
+            media_marker=IMAGE_MARKER.encode(),
+            flash_attn_type=FLASH_ATTENTION[plan.flash_attention],
+            print_timings=False,
+        )
+        if self.on_gpu:
+            set_fields(params, device=devices[min(plan.main_gpu, len(devices) - 1)].handle)
         handle = mtmd_cpp.mtmd_init_from_file(os.fsencode(path), model.handle, params)
         if not handle:
             raise LoadError(
@@ -58,7 +62,6 @@ class Projector:
         self._handle: Any = handle
         self.size = os.stat(path).st_size
         """Bytes of its weights."""
-        self.on_gpu: bool = params.use_gpu
 
     def read(self, text: str, files: Sequence[bytes]) -> tuple[list[int], tuple[ImageSpan, ...]]:
         """The tokens of a prompt with images, and where in them the images are.
@@ -90,7 +93,9 @@ class Projector:
 
     def _tokenize(self, text: str, bitmaps: Sequence["_Bitmap"]) -> "_Chunks":
         data = text.encode("utf-8", "replace")
-        given = mtmd_cpp.mtmd_input_text(data, len(data), True, True)
+        given = set_fields(
+            mtmd_cpp.mtmd_input_text(), text=data, text_len=len(data), add_special=True, parse_special=True
+        )
         handles = (ctypes.c_void_p * len(bitmaps))(*(bitmap.handle for bitmap in bitmaps))
         chunks = _Chunks()
         status = mtmd_cpp.mtmd_tokenize(

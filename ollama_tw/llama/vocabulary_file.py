@@ -12,6 +12,7 @@ from zope.interface import implementer
 from ollama_tw.interfaces import IVocabulary, LoadError
 from ollama_tw.llama.model import load_failure
 from ollama_tw.llama.native import load_report, start
+from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import Vocabulary
 
 
@@ -21,10 +22,12 @@ class FileVocabulary:
 
     def __init__(self, model_path: str) -> None:
         start()
-        params = llama_cpp.llama_model_default_params()
-        params.vocab_only = True
         no_devices = (ctypes.c_void_p * 1)(None)
-        params.devices = ctypes.cast(no_devices, ctypes.c_void_p)
+        params = set_fields(
+            llama_cpp.llama_model_default_params(),
+            vocab_only=True,
+            devices=ctypes.cast(no_devices, ctypes.c_void_p),
+        )
         with load_report() as report:
             handle = llama_cpp.llama_model_load_from_file(os.fsencode(model_path), params)
             if not handle:

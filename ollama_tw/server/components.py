@@ -19,7 +19,7 @@ from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.config.settings import Settings
 from ollama_tw.convert import convert_adapter, convert_model
 from ollama_tw.engine.backend_router import BackendRouter
-from ollama_tw.engine.backends import Found, NoBackend, choose, discover
+from ollama_tw.engine.backends import DiscoveredBackend, NoBackend, choose, discover
 from ollama_tw.engine.loader import Devices
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.vocabularies import Vocabularies
@@ -119,7 +119,7 @@ class Components:
         return True
 
 
-def _choose_backend(found: Sequence[Found], wanted: str) -> Found:
+def _choose_backend(found: Sequence[DiscoveredBackend], wanted: str) -> DiscoveredBackend:
     """The backend to use; what each of them found is logged."""
     for one in found:
         _log.info(

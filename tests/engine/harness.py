@@ -9,7 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ollama_tw.engine.scheduler import Lease, ModelRequirements, Scheduler
+from ollama_tw.engine.lease import Lease
+from ollama_tw.engine.requirements import ModelRequirements
+from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.interfaces import LoadPlan
 from ollama_tw.testing.fake import FakeBackend
 

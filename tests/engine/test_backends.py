@@ -2,17 +2,17 @@
 
 import pytest
 
-from ollama_tw.engine.backends import Found, NoBackend, choose
+from ollama_tw.engine.backends import DiscoveredBackend, NoBackend, choose
 from ollama_tw.interfaces import Device, Probe
 from ollama_tw.testing.fake import FakeBackend
 
 DEVICE = Device("D", "a device", "gpu", 1, 2)
 
 
-def found(name: str, priority: int, reason: str = "") -> Found:
+def found(name: str, priority: int, reason: str = "") -> DiscoveredBackend:
     backend = FakeBackend(name=name)
     backend.priority = priority
-    return Found(backend, Probe(reason=reason) if reason else Probe((DEVICE,)))
+    return DiscoveredBackend(backend, Probe(reason=reason) if reason else Probe((DEVICE,)))
 
 
 def test_the_best_that_is_available_is_chosen() -> None:
@@ -28,18 +28,16 @@ def test_the_one_that_is_named_is_chosen() -> None:
 def test_a_name_that_nobody_has() -> None:
     with pytest.raises(NoBackend) as caught:
         choose([found("cpu", 0)], "tpu")
-    assert str(caught.value) == (
-        'OLLAMA_LLM_LIBRARY names "tpu", and no installed backend has that name: there are cpu'
-    )
+    assert str(caught.value) == ('OLLAMA_LLM_LIBRARY: no backend "tpu" is installed (installed: cpu)')
 
 
 def test_the_one_that_is_named_cannot_run_here() -> None:
     with pytest.raises(NoBackend) as caught:
         choose([found("cuda", 100, "no GPU"), found("cpu", 0)], "cuda")
-    assert str(caught.value) == "no backend can run models here: cuda: no GPU"
+    assert str(caught.value) == "no backend is available: cuda: no GPU"
 
 
 def test_none_can_run_here() -> None:
     with pytest.raises(NoBackend) as caught:
         choose([found("cuda", 100, "no GPU"), found("cpu", 0, "no luck")])
-    assert str(caught.value) == "no backend can run models here: cuda: no GPU; cpu: no luck"
+    assert str(caught.value) == "no backend is available: cuda: no GPU; cpu: no luck"

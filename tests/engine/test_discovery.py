@@ -72,19 +72,19 @@ def test_one_that_is_gone_is_gone(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("import a_module_that_is_missing", "it cannot be imported: ModuleNotFoundError: No module named"),
-        ("def (", "it cannot be imported: SyntaxError: invalid syntax"),
-        ("raise SystemExit(1)", "it cannot be imported: SystemExit: 1"),
+        ("import a_module_that_is_missing", "import failed: ModuleNotFoundError: No module named"),
+        ("def (", "import failed: SyntaxError: invalid syntax"),
+        ("raise SystemExit(1)", "import failed: SystemExit: 1"),
         (
             "import threading; threading.Event().wait(20)",
-            "it cannot be imported: TimeoutError: no answer within",
+            "import failed: TimeoutError: no result within",
         ),
     ],
 )
 def test_a_broken_module_is_named_and_harms_nobody(folder: Path, source: str, reason: str) -> None:
     file = write(folder, "broken", source)
     write(folder, "one", GOOD)
-    good, broken = discover(patience=1)
+    good, broken = discover(timeout=1)
     assert (good.name, good.probe.available) == ("good", True)
     assert (broken.name, broken.file, broken.probe.available) == ("broken", file, False)
     assert broken.probe.reason.startswith(reason)
@@ -93,20 +93,20 @@ def test_a_broken_module_is_named_and_harms_nobody(folder: Path, source: str, re
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("self.free += 1", "raise OSError('no driver')", "its probe failed: OSError: no driver"),
-        ("self.free += 1", "return None", "its probe gave no Probe but NoneType"),
+        ("self.free += 1", "raise OSError('no driver')", "probe failed: OSError: no driver"),
+        ("self.free += 1", "return None", "probe() returned NoneType instead of Probe"),
         (
             "self.free += 1",
             "import threading; threading.Event().wait(20)",
-            "its probe failed: TimeoutError: ",
+            "probe failed: TimeoutError: ",
         ),
-        ("def probe", "def prob", "it does not provide IBackend: "),
-        ("self, plan, progress", "self, plan", "it does not provide IBackend: "),
+        ("def probe", "def prob", "IBackend is not provided: "),
+        ("self, plan, progress", "self, plan", "IBackend is not provided: "),
     ],
 )
 def test_a_broken_backend_says_why(folder: Path, old: str, new: str, reason: str) -> None:
     write(folder, "one", GOOD.replace(old, new))
-    (one,) = discover(patience=1)
+    (one,) = discover(timeout=1)
     assert one.probe.reason.startswith(reason)
     assert refresh(one) is one
 
@@ -114,10 +114,10 @@ def test_a_broken_backend_says_why(folder: Path, old: str, new: str, reason: str
 def test_a_probe_that_hangs_later_is_not_waited_for(folder: Path) -> None:
     later = "self.free += 1\n            import threading; threading.Event().wait(20 * (self.free - 1))"
     write(folder, "one", GOOD.replace("self.free += 1", later))
-    (one,) = discover(patience=5)
+    (one,) = discover(timeout=5)
     assert one.probe.available
-    now = refresh(one, patience=0.05)
-    assert now.probe.reason == "its probe failed: TimeoutError: no answer within 0.05 seconds"
+    now = refresh(one, timeout=0.05)
+    assert now.probe.reason == "probe failed: TimeoutError: no result within 0.05 seconds"
 
 
 def test_a_priority_that_is_no_number_harms_nobody(folder: Path) -> None:

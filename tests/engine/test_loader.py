@@ -14,7 +14,8 @@ from twisted.trial.unittest import TestCase
 
 from ollama_tw.engine.loader import Devices, Loader, LoadStalled, is_out_of_memory
 from ollama_tw.engine.memory import LayerShape, ModelShape
-from ollama_tw.engine.scheduler import ModelRequirements, Scheduler
+from ollama_tw.engine.requirements import ModelRequirements
+from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.interfaces import Device, LoadCancelled, LoadError, LoadPlan, Probe
 
@@ -260,12 +261,12 @@ class MemoryTests(TestCase):
         await held
         self.backend.free = 50 * MIB
         waiting = Deferred.fromCoroutine(self.use("/b"))
-        while self.names and not self.scheduler.loaded()[0].retiring:
+        while self.names and not self.scheduler.loaded()[0].evicting:
             await turn()
         self.assertEqual(self.scheduler.drain(), 1)
         self.assertEqual(self.failureResultOf(waiting, OllamaError).value.status, 503)
         # It stays as it was for the one that it serves.
-        self.assertFalse(self.scheduler.loaded()[0].retiring)
+        self.assertFalse(self.scheduler.loaded()[0].evicting)
         self.assertNoResult(holding)
         done.callback(None)
         await holding

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ollama_tw.engine.memory import DoesNotFit, LayerShape, ModelShape, cache_obstacle, estimate, place
+from ollama_tw.engine.memory import DoesNotFit, LayerShape, ModelShape, cache_obstacle, estimate, place_layers
 from ollama_tw.interfaces import Device, LoadPlan
 
 MIB = 1 << 20
@@ -101,66 +101,66 @@ def test_an_embedding_model_keeps_no_cache() -> None:
     ],
 )
 def test_machines(gpus: list[Device], spread: bool, layers: int, split: tuple[int, ...]) -> None:
-    placed = place(SHAPE, PLAN, [*gpus, CPU], spread=spread)
+    placed = place_layers(SHAPE, PLAN, [*gpus, CPU], spread=spread)
     assert (placed.gpu_layers, placed.tensor_split) == (layers, split)
     if split:
         assert placed.main_gpu == next(index for index, count in enumerate(split) if count)
 
 
 def test_overhead_is_left_free_on_every_gpu() -> None:
-    placed = place(SHAPE, PLAN, [gpu("G0", 1389), CPU], overhead=300 * MIB)
+    placed = place_layers(SHAPE, PLAN, [gpu("G0", 1389), CPU], overhead=300 * MIB)
     assert placed.gpu_layers == 8
-    placed = place(SHAPE, PLAN, [gpu("G0", 900), gpu("G1", 900), CPU], overhead=200 * MIB)
+    placed = place_layers(SHAPE, PLAN, [gpu("G0", 900), gpu("G1", 900), CPU], overhead=200 * MIB)
     assert placed.tensor_split == (4, 4)
 
 
 def test_a_number_of_layers_is_taken_as_it_is() -> None:
-    few = place(SHAPE, replace(PLAN, gpu_layers=3), [gpu("G0", 8192), CPU])
+    few = place_layers(SHAPE, replace(PLAN, gpu_layers=3), [gpu("G0", 8192), CPU])
     assert (few.gpu_layers, few.tensor_split) == (3, (3,))
-    none = place(SHAPE, replace(PLAN, gpu_layers=0), [gpu("G0", 8192), CPU])
+    none = place_layers(SHAPE, replace(PLAN, gpu_layers=0), [gpu("G0", 8192), CPU])
     assert (none.gpu_layers, none.tensor_split) == (0, ())
     # More than fit: the user is believed.
-    many = place(SHAPE, replace(PLAN, gpu_layers=999), [gpu("G0", 300), CPU])
+    many = place_layers(SHAPE, replace(PLAN, gpu_layers=999), [gpu("G0", 300), CPU])
     assert (many.gpu_layers, many.tensor_split) == (11, (11,))
 
 
 def test_the_main_gpu_is_taken_first() -> None:
     gpus = [gpu("G0", 8192), gpu("G1", 4096)]
-    assert place(SHAPE, PLAN, [*gpus, CPU]).main_gpu == 0
-    placed = place(SHAPE, PLAN, [*gpus, CPU], main_gpu=1)
+    assert place_layers(SHAPE, PLAN, [*gpus, CPU]).main_gpu == 0
+    placed = place_layers(SHAPE, PLAN, [*gpus, CPU], main_gpu=1)
     assert (placed.main_gpu, placed.tensor_split) == (1, (0, 11))
-    assert place(SHAPE, PLAN, [*gpus, CPU], main_gpu=7).main_gpu == 0
+    assert place_layers(SHAPE, PLAN, [*gpus, CPU], main_gpu=7).main_gpu == 0
 
 
 def test_no_room_names_need_and_free() -> None:
     small = replace(CPU, free=1 * GIB)
     with pytest.raises(DoesNotFit) as caught:
-        place(SHAPE, PLAN, [small])
+        place_layers(SHAPE, PLAN, [small])
     assert str(caught.value) == ("model requires more system memory (1.2 GiB) than is available (1.0 GiB)")
     # A GPU for a part of it makes room enough.
-    assert place(SHAPE, PLAN, [gpu("G0", 700), small]).gpu_layers == 4
+    assert place_layers(SHAPE, PLAN, [gpu("G0", 700), small]).gpu_layers == 4
 
 
 def test_devices_that_do_not_tell_what_they_have() -> None:
     silent = Device("CPU", "", "cpu", 0, 0)
-    assert place(SHAPE, PLAN, [silent]).gpu_layers == 0
+    assert place_layers(SHAPE, PLAN, [silent]).gpu_layers == 0
     # The backend knows better.
-    assert place(SHAPE, PLAN, [Device("G0", "", "gpu", 0, 0), silent]) == PLAN
-    assert place(SHAPE, PLAN, [gpu("G0", 700)]).gpu_layers == 4
+    assert place_layers(SHAPE, PLAN, [Device("G0", "", "gpu", 0, 0), silent]) == PLAN
+    assert place_layers(SHAPE, PLAN, [gpu("G0", 700)]).gpu_layers == 4
 
 
 def test_an_integrated_gpu_brings_no_memory_of_its_own() -> None:
     with pytest.raises(DoesNotFit):
-        place(SHAPE, PLAN, [gpu("I0", 8192, "igpu"), replace(CPU, free=1 * GIB)])
+        place_layers(SHAPE, PLAN, [gpu("I0", 8192, "igpu"), replace(CPU, free=1 * GIB)])
 
 
 def test_a_tied_output_layer_is_a_copy_on_a_gpu_only() -> None:
     tied = replace(SHAPE, tied=True, input_weights=100 * MIB)
     needed = 10 * 100 + 100 + 33 + 1
-    assert place(tied, PLAN, [replace(CPU, free=needed * MIB)]).gpu_layers == 0
+    assert place_layers(tied, PLAN, [replace(CPU, free=needed * MIB)]).gpu_layers == 0
     with pytest.raises(DoesNotFit):
-        place(tied, PLAN, [replace(CPU, free=(needed - 2) * MIB)])
-    assert place(tied, PLAN, [gpu("G0", 1389), CPU]).gpu_layers == 11
+        place_layers(tied, PLAN, [replace(CPU, free=(needed - 2) * MIB)])
+    assert place_layers(tied, PLAN, [gpu("G0", 1389), CPU]).gpu_layers == 11
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
+"""Distribution of layers over GPUs, in tables and by properties."""
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.engine.split import NoRoom, split_layers
+from ollama_tw.engine.split import LayersDoNotFit, split_layers
 
 TEN = (10,) * 10
 
 
 @pytest.mark.parametrize(
-    ("room", "spread", "expected"),
+    ("capacities", "spread", "expected"),
     [
         ((100,), False, (10,)),
         ((100, 120), False, (0, 10)),
@@ -23,8 +25,10 @@ TEN = (10,) * 10
         ((200,) * 8, True, (2, 2, 2, 2, 2, 0, 0, 0)),
     ],
 )
-def test_layers_of_ten_over_gpus(room: tuple[int, ...], spread: bool, expected: tuple[int, ...]) -> None:
-    assert split_layers(TEN, room, spread=spread) == expected
+def test_layers_of_ten_over_gpus(
+    capacities: tuple[int, ...], spread: bool, expected: tuple[int, ...]
+) -> None:
+    assert split_layers(TEN, capacities, spread=spread) == expected
 
 
 def test_the_first_gpu_is_taken_before_a_larger_one() -> None:
@@ -33,15 +37,15 @@ def test_the_first_gpu_is_taken_before_a_larger_one() -> None:
     assert split_layers(TEN, (90, 50), first=1) == (7, 3)
 
 
-def test_no_room() -> None:
-    for room in ((), (99,), (50, 49), (9, 9, 9)):
-        with pytest.raises(NoRoom):
-            split_layers(TEN, room)
+def test_layers_that_do_not_fit() -> None:
+    for capacities in ((), (99,), (50, 49), (9, 9, 9)):
+        with pytest.raises(LayersDoNotFit):
+            split_layers(TEN, capacities)
 
 
-def test_whoever_insists_gets_all_layers_placed() -> None:
-    assert split_layers(TEN, (30, 10), insist=True) == (7, 3)
-    assert sum(split_layers(TEN, (0, 0), insist=True)) == 10
+def test_forced_layers_are_all_placed() -> None:
+    assert split_layers(TEN, (30, 10), force=True) == (7, 3)
+    assert sum(split_layers(TEN, (0, 0), force=True)) == 10
 
 
 @settings(max_examples=100, deadline=None)
@@ -50,14 +54,16 @@ def test_whoever_insists_gets_all_layers_placed() -> None:
     st.lists(st.integers(0, 500), min_size=1, max_size=8),
     st.booleans(),
 )
-def test_no_gpu_is_overfilled_and_no_layer_is_lost(sizes: list[int], room: list[int], spread: bool) -> None:
+def test_no_gpu_is_overfilled_and_no_layer_is_lost(
+    sizes: list[int], capacities: list[int], spread: bool
+) -> None:
     try:
-        counts = split_layers(sizes, room, spread=spread)
-    except NoRoom:
-        assert max(room) < sum(sizes)
+        counts = split_layers(sizes, capacities, spread=spread)
+    except LayersDoNotFit:
+        assert max(capacities) < sum(sizes)
         return
     assert sum(counts) == len(sizes)
     begin = 0
-    for count, limit in zip(counts, room, strict=True):
+    for count, limit in zip(counts, capacities, strict=True):
         assert sum(sizes[begin : begin + count]) <= limit
         begin += count

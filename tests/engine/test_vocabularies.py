@@ -4,9 +4,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
-from ollama_tw.interfaces import IBackend, IVocabularyReader, LoadError
+from ollama_tw.interfaces import IBackend, IVocabularyReader, LoadError, Probe
 
 
 class Pool:
@@ -33,7 +34,7 @@ class VocabulariesTests(TestCase):
         self.backend = Reader()
         backend: Any = self.backend
         pool: Any = Pool()
-        self.vocabularies = Vocabularies(lambda path: (backend, path), pool)
+        self.vocabularies = Vocabularies(lambda path: (DiscoveredBackend(backend, Probe()), path), pool)
 
     async def test_a_file_is_read_once(self) -> None:
         self.assertEqual([await self.vocabularies.get("a") for _ in range(3)], ["A", "A", "A"])
@@ -59,5 +60,5 @@ class VocabulariesTests(TestCase):
         backend: Any = Other()
         pool: Any = Pool()
         with self.assertRaises(OllamaError) as caught:
-            await Vocabularies(lambda path: (backend, path), pool).get("a")
+            await Vocabularies(lambda path: (DiscoveredBackend(backend, Probe()), path), pool).get("a")
         self.assertEqual(caught.exception.status, 501)

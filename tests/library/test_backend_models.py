@@ -10,7 +10,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from ollama_tw.engine.backend_router import BackendRouter
-from ollama_tw.engine.backends import Found
+from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.interfaces import IBackend, IModelSource, LoadError, LoadPlan, Probe, RemoteModel
 from ollama_tw.library.backend_models import BackendModels
 from ollama_tw.library.names import parse_name
@@ -66,8 +66,8 @@ METADATA = {
 FAR = RemoteModel("org/Far:big", "http://h:1#x", "http://h:1", METADATA)
 
 
-def found(backend: Any, reason: str = "") -> Found:
-    return Found(backend, Probe(reason=reason), f"/x/{backend.name}.py")
+def found(backend: Any, reason: str = "") -> DiscoveredBackend:
+    return DiscoveredBackend(backend, Probe(reason=reason), f"/x/{backend.name}.py")
 
 
 def test_each_model_is_loaded_by_the_backend_whose_it_is() -> None:
@@ -140,14 +140,14 @@ def test_of_one_name_the_first_counts() -> None:
     [
         (OSError("no route"), "OSError: no route"),
         (SystemExit(3), "SystemExit: 3"),
-        (["a model"], "it tells of a str, which is no RemoteModel"),
+        (["a model"], "models() returned a str instead of a RemoteModel"),
         (None, "TypeError: 'NoneType' object is not iterable"),
     ],
 )
 def test_a_source_that_fails_is_told_once_by_name_and_file(told: list[str], wrong: Any, reason: str) -> None:
     broken = Source("broken", answer=wrong)
     remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(broken), found(Source("far", FAR))]))
-    line = f"backend broken (/x/broken.py) does not tell its models: {reason}"
+    line = f"backend broken (/x/broken.py) failed to list its models: {reason}"
     for _ in range(3):
         assert names(remotes) == ["org/Far:big"]
     assert told == [line]
@@ -161,12 +161,12 @@ def test_a_source_that_fails_is_told_once_by_name_and_file(told: list[str], wron
 def test_a_source_that_hangs_is_not_asked_again_until_it_comes_back(told: list[str]) -> None:
     gate = threading.Event()
     slow = Source("slow", RemoteModel("late", "x", "h"), gate=gate)
-    sources = BackendRouter(found(Backend("cpu")), [found(slow), found(Source("far", FAR))], patience=0.5)
+    sources = BackendRouter(found(Backend("cpu")), [found(slow), found(Source("far", FAR))], timeout=0.5)
     remotes = BackendModels(sources)
     for _ in range(3):
         assert names(remotes) == ["org/Far:big"]
     assert slow.asked == 1
-    assert told == ["backend slow (/x/slow.py) does not tell its models: no answer within 0.5 seconds"]
+    assert told == ["backend slow (/x/slow.py) failed to list its models: no result within 0.5 seconds"]
     gate.set()
     slow.asked_on.join(30)
     assert names(remotes) == ["late:latest", "org/Far:big"]
@@ -198,5 +198,5 @@ def test_a_load_that_breaks_the_contract_names_the_backend(told: list[str], back
     backend.runner = None
     with pytest.raises(LoadError) as caught:
         BackendRouter(found(backend), []).load(LoadPlan("m"), lambda done: True)
-    assert str(caught.value) == "the backend odd failed to load the model; the server's log says why"
+    assert str(caught.value) == "backend odd failed to load the model; see the server's log"
     assert told == ["backend odd (/x/odd.py) failed to load a model"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tw.engine.backends import Found, choose
+from ollama_tw.engine.backends import DiscoveredBackend, choose
 from ollama_tw.interfaces import Device, IBackend, LoadPlan
 from ollama_tw.llama import backend as shared
 from ollama_tw.llama.native import NativeDevice
@@ -61,11 +61,13 @@ def test_without_a_gpu_the_processor_is_left(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_library_of_the_device_has_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = [native("vulkan", "V", "gpu"), native("cuda", "C", "gpu"), CPU]
     monkeypatch.setattr(shared, "devices", lambda: devices)
-    found = sorted((Found(one, one.probe()) for one in ALL), key=lambda one: -one.backend.priority)
+    found = sorted(
+        (DiscoveredBackend(one, one.probe()) for one in ALL), key=lambda one: -one.backend.priority
+    )
     assert choose(found).name == "cuda"
     assert choose(found, "vulkan").name == "vulkan"
     del devices[1]
-    found = [Found(one.backend, one.backend.probe()) for one in found]
+    found = [DiscoveredBackend(one.backend, one.backend.probe()) for one in found]
     assert choose(found).name == "vulkan"
 
 

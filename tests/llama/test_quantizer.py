@@ -104,6 +104,28 @@ def test_a_child_that_fails(tmp_path: Path, code: str, fault: str) -> None:
     assert (caught.value.status, caught.value.message) == (500, fault)
 
 
+OLDER_LIBRARY = """
+import ctypes, sys
+import llama_cpp
+
+older = type("llama_model_quantize_params", (ctypes.Structure,), {"_fields_": [("ftype", ctypes.c_int)]})
+llama_cpp.llama_model_quantize_default_params = older
+llama_cpp.__version__ = "9.9.9"
+from ollama_tw.llama.quantize import main
+sys.exit(main(["source", "target", "Q8_0"]))
+"""
+
+
+def test_a_library_without_a_field_is_refused(tmp_path: Path) -> None:
+    with instead(OLDER_LIBRARY), pytest.raises(OllamaError) as caught:
+        list(quantize(tmp_path / "s", tmp_path / "t", "Q8_0"))
+    assert caught.value.status == 500
+    assert caught.value.message == (
+        "llama-quantize failed: the installed llama-cpp-python 9.9.9 is not supported: "
+        "llama_model_quantize_params has no field nthread"
+    )
+
+
 HANGING = 'import os, time; print(\'{"tensor": "%d"}\' % os.getpid(), flush=True); time.sleep(3600)'
 
 

@@ -51,9 +51,9 @@ def test_without_flash_attention_the_cache_is_f16_and_the_log_says_why(home: Pat
         assert answer(server)[0] == 200
         (plan,) = server.plans()
         assert (plan["kv_cache_type"], plan["flash_attention"]) == ("f16", False)
-        assert "K/V cache type q4_0 is not used but f16: a quantised K/V cache needs flash attention" in (
-            server.log
-        )
+        assert (
+            "K/V cache type q4_0 is not supported, using f16: a quantised K/V cache requires flash attention"
+        ) in server.log
 
 
 @pytest.mark.parametrize(

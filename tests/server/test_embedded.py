@@ -29,7 +29,7 @@ from twisted.web.client import Agent, FileBodyProducer, readBody
 from zope.interface import implementer
 
 from ollama_tw import make_service
-from ollama_tw.engine.backends import Found
+from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.library.create import create
 from ollama_tw.library.store import Store
 from ollama_tw.testing.fake import FakeBackend, words
@@ -79,7 +79,8 @@ class EmbeddingTests(TestCase):
     def serve(self, *endpoints: Any, **settings: str) -> Any:
         service = make_service(NET, {"HOME": str(self.home), **settings}, endpoints)
         with patch(
-            "ollama_tw.server.components.discover", lambda: [Found(self.backend, self.backend.probe())]
+            "ollama_tw.server.components.discover",
+            lambda: [DiscoveredBackend(self.backend, self.backend.probe())],
         ):
             service.privilegedStartService()
             service.startService()
@@ -140,7 +141,8 @@ class EmbeddingTests(TestCase):
     async def test_it_can_be_started_again(self) -> None:
         service = self.serve("tcp:0:interface=127.0.0.1")
         with patch(
-            "ollama_tw.server.components.discover", lambda: [Found(self.backend, self.backend.probe())]
+            "ollama_tw.server.components.discover",
+            lambda: [DiscoveredBackend(self.backend, self.backend.probe())],
         ):
             for _ in range(2):
                 await service.stopService()
@@ -183,7 +185,8 @@ class EmbeddingTests(TestCase):
         service.privilegedStartService()
         with (
             patch(
-                "ollama_tw.server.components.discover", lambda: [Found(self.backend, self.backend.probe())]
+                "ollama_tw.server.components.discover",
+                lambda: [DiscoveredBackend(self.backend, self.backend.probe())],
             ),
             self.assertRaisesRegex(Exception, "abacus"),
         ):

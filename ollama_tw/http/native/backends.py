@@ -7,7 +7,7 @@ from typing import Any
 from twisted.web.http import Request
 
 from ollama_tw.concurrency.threads import WorkerPool
-from ollama_tw.engine.backends import Found, refresh
+from ollama_tw.engine.backends import DiscoveredBackend, refresh
 from ollama_tw.http.server.replies import send_json
 from ollama_tw.http.server.routing import Routes
 
@@ -15,7 +15,9 @@ from ollama_tw.http.server.routing import Routes
 class BackendRoutes:
     """Tells of ``found``, of which ``chosen`` runs the models."""
 
-    def __init__(self, found: Sequence[Found], chosen: Found, disk: WorkerPool) -> None:
+    def __init__(
+        self, found: Sequence[DiscoveredBackend], chosen: DiscoveredBackend, disk: WorkerPool
+    ) -> None:
         self._found = found
         self._chosen = chosen
         self._disk = disk
@@ -27,7 +29,7 @@ class BackendRoutes:
         entries = [self._entry(one, await self._disk.run(refresh, one)) for one in self._found]
         send_json(request, {"backends": entries})
 
-    def _entry(self, one: Found, now: Found) -> dict[str, Any]:
+    def _entry(self, one: DiscoveredBackend, now: DiscoveredBackend) -> dict[str, Any]:
         return {
             "name": now.name,
             "version": now.version,

@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from ollama_tw.engine.backends import Found
+from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.http.native.backends import BackendRoutes
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.interfaces import Device, IBackend, Probe
@@ -40,8 +40,8 @@ class BackendsTests(SynchronousTestCase):
     def test_what_is_installed_and_what_is_chosen(self) -> None:
         routes = Routes()
         devices = (Device("D", "a device", "gpu", 1, 2),)
-        broken = Found(Quiet(), Probe(reason="it cannot be imported"), "/x/quiet.py")  # type: ignore[arg-type]
-        chosen = Found(Working(Probe(devices)), Probe(), "/x/working.py")  # type: ignore[arg-type]
+        broken = DiscoveredBackend(Quiet(), Probe(reason="it cannot be imported"), "/x/quiet.py")  # type: ignore[arg-type]
+        chosen = DiscoveredBackend(Working(Probe(devices)), Probe(), "/x/working.py")  # type: ignore[arg-type]
         BackendRoutes([chosen, broken], chosen, Disk()).register(routes)  # type: ignore[arg-type]
         client = StubTreq(routes.resource())
         response = self.successResultOf(client.get("http://h/api/backends"))
