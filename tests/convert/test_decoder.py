@@ -8,7 +8,7 @@ import pytest
 
 from ollama_tw.convert import convert_model
 from ollama_tw.gguf.reader import read_header
-from ollama_tw.gguf.validation import check_sound
+from ollama_tw.gguf.validation import validate_header
 from tests.convert.engine import converted, logits
 from tests.convert.reference import decoder_logits
 from tests.convert.sets import DECODER, byte_level_tokenizer, decoder_weights, write_set
@@ -46,7 +46,7 @@ def test_the_logits(
     weights = decoder_weights(config, **traits)
     files = write_set(tmp_path, {"config.json": config, "tokenizer.json": byte_level_tokenizer()}, weights)
     path = converted(tmp_path / "m.gguf", lambda write: convert_model(files, write, file_type="F32"))
-    check_sound(read_header(path))
+    validate_header(read_header(path))
     expected = decoder_logits(config, weights, TOKENS)
     assert expected.std() > 0.5
     np.testing.assert_allclose(logits(path, TOKENS), expected, atol=2e-3)

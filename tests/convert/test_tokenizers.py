@@ -10,7 +10,7 @@ import pytest
 from ollama_tw.convert import convert_model
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import Header, read_header
-from ollama_tw.gguf.validation import check_sound
+from ollama_tw.gguf.validation import validate_header
 from ollama_tw.llama.vocabulary_file import FileVocabulary
 from tests.convert.engine import converted
 from tests.convert.pieces import sentencepiece_model
@@ -96,7 +96,7 @@ def test_the_vocabulary_of_a_real_model(pairs: bool, tmp_path: Path) -> None:
 def test_words_are_merged(tmp_path: Path) -> None:
     path = convert(tmp_path, {"tokenizer.json": byte_level_tokenizer(("Ġhello", "Ġhelp"))}, vocab_size=270)
     header = read_header(path)
-    check_sound(header)
+    validate_header(header)
     tokens = header.array("tokenizer.ggml.tokens")
     assert tokens[256:] == [
         "Ġh", "Ġhe", "Ġhel", "Ġhell", "Ġhello", "Ġhelp", "<|end|>", "<|start|>",
@@ -238,7 +238,7 @@ SPECIALS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 def test_characters_with_bytes_in_case_of_need(tokenizer: dict[str, Any], tmp_path: Path) -> None:
     path = convert(tmp_path, {**tokenizer, "tokenizer_config.json": SPECIALS}, vocab_size=272)
     header = read_header(path)
-    check_sound(header)
+    validate_header(header)
     assert header.metadata["tokenizer.ggml.model"] == "llama"
     tokens = header.array("tokenizer.ggml.tokens")
     assert tokens == ["<unk>", "<s>", "</s>", *BYTES, *PIECES, "[PAD269]", "[PAD270]", "[PAD271]"]

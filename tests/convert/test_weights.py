@@ -28,7 +28,7 @@ def test_memory_does_not_grow_with_the_tensor(heads: int, tmp_path: Path) -> Non
     position = 0
     tracemalloc.start()
     try:
-        for piece in placed.pieces():
+        for piece in placed.chunks():
             values = np.frombuffer(piece, np.float16)
             assert np.array_equal(values, expected[position : position + values.size])
             position += values.size
@@ -42,4 +42,4 @@ def test_heads_in_the_last_piece(tmp_path: Path) -> None:
     weights = np.random.default_rng(1).random((3 * 1024, 1024), dtype=np.float32)
     tensor = read_file("m", write_safetensors(tmp_path / "m", {"w": weights}))["w"]
     placed = place(tensor, Slot("w", "t", tensor.shape, heads=24), "F32")
-    assert b"".join(placed.pieces()) == interleave(weights, 24).tobytes()
+    assert b"".join(placed.chunks()) == interleave(weights, 24).tobytes()
