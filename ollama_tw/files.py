@@ -1,4 +1,4 @@
-"""Files of the model store: durable directories, regular files only, disk errors as Ollama errors."""
+"""File helpers: durable directories, opening of regular files only, OSError to OllamaError."""
 
 import errno
 import os
@@ -12,8 +12,8 @@ from ollama_tw.errors import OllamaError
 
 
 @contextmanager
-def clear_disk_errors() -> Iterator[None]:
-    """Turn an OSError of the block into OllamaError 500 with the system's reason and without a path."""
+def translate_disk_errors() -> Iterator[None]:
+    """Convert an OSError of the block to OllamaError 500 with the system's reason but no path."""
     try:
         yield
     except OSError as error:
@@ -22,9 +22,10 @@ def clear_disk_errors() -> Iterator[None]:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """``path`` opened for reading if it is a regular file and no symbolic link.
+    """Open the regular file ``path`` for reading.
 
-    Raises FileNotFoundError for everything else that lies there, without waiting on a device.
+    Raises FileNotFoundError for any other kind of file, symbolic links included, and never blocks
+    on a device or FIFO. Raises OSError.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -39,7 +40,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def make_directory(directory: Path) -> None:
-    """Make ``directory``, and those above it, where there is none; what is new is durable."""
+    """Create ``directory`` and its missing parents durably; raises OSError."""
     if directory.is_dir():
         return
     make_directory(directory.parent)
@@ -48,7 +49,7 @@ def make_directory(directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renames in ``directory`` durable."""
+    """Flush the entries of ``directory`` to disk, so that renames in it are durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

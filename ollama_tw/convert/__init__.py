@@ -1,4 +1,4 @@
-"""Safetensors to GGUF: models of the Llama, Qwen and BERT families, and LoRA adapters."""
+"""Conversion of safetensors to GGUF: models of the Llama, Qwen and BERT families, LoRA adapters."""
 
 from ollama_tw.convert.adapter import convert_adapter
 from ollama_tw.convert.model import convert_model

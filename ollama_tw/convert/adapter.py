@@ -1,7 +1,7 @@
-"""A LoRA adapter: from safetensors files and adapter_config.json to one GGUF file.
+"""Conversion of a LoRA adapter: safetensors files and adapter_config.json to one GGUF file.
 
-Source: ``spec/models-and-cli.md`` section 4.8; PEFT's and MLX's names; what llama.cpp's loader of
-adapters demands.
+Source: ollama: convert/convert.go, ConvertAdapter; tensor names of PEFT and MLX; llama.cpp:
+src/llama-adapter.cpp.
 """
 
 import math
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ollama_tw.convert.files import Document, SourceFiles
+from ollama_tw.convert.files import JsonObject, SourceFiles
 from ollama_tw.convert.model import FILE_TYPES
 from ollama_tw.convert.numbers import Array
 from ollama_tw.convert.safetensors import SourceTensor, read_tensors
@@ -38,8 +38,8 @@ _NAME = re.compile(
 
 
 @dataclass(frozen=True)
-class _Half:
-    """One of the two matrices whose product is added to ``target``, a matrix of the base model."""
+class _LoraMatrix:
+    """Matrix A or B of the product B·A that is added to ``target``, a matrix of the base model."""
 
     tensor: SourceTensor
     target: str
@@ -49,19 +49,20 @@ class _Half:
 def convert_adapter(
     files: Mapping[str, Path], base: Header, write: Callable[[bytes | memoryview], object]
 ) -> None:
-    """Pass the GGUF file of an adapter for the model with the header ``base`` to ``write``.
+    """Convert an adapter of the model with the header ``base`` and pass the GGUF file to ``write``.
 
-    Blocking; memory is bounded by the adapter's largest matrix. Raises OllamaError 400 for what is
-    wrong with the files, and whatever ``write`` raises.
+    ``files`` maps the relative names of the request to paths. Blocking; memory is bounded by the
+    adapter's largest matrix. Raises OllamaError 400 for invalid or unsupported files, and what
+    ``write`` raises.
     """
     sources = SourceFiles(files)
     config = sources.required("adapter_config.json")
     if base.architecture not in _ARCHITECTURES:
         raise OllamaError(400, "unsupported architecture")
-    halves = [_half(tensor) for tensor in read_tensors(sources, preferred="adapter").values()]
+    matrices = [_lora_matrix(tensor) for tensor in read_tensors(sources, preferred="adapter").values()]
     shapes = {tensor.name: tensor.shape for tensor in base.tensors}
-    placed = [_place(half, shapes, base) for half in halves]
-    rank = _check_pairs(halves, placed)
+    mapped = [_map(matrix, shapes, base) for matrix in matrices]
+    rank = _check_pairs(matrices, mapped)
     metadata = {
         "general.architecture": string(base.architecture),
         "general.type": string("adapter"),
@@ -70,20 +71,20 @@ def convert_adapter(
         "adapter.type": string("lora"),
         "adapter.lora.alpha": _alpha(config, rank),
     }
-    write_gguf(write, metadata, placed)
+    write_gguf(write, metadata, mapped)
 
 
-def _alpha(config: Document, rank: int) -> Encoded:
-    """What llama.cpp divides by the rank, to multiply the product of the matrices with it."""
+def _alpha(config: JsonObject, rank: int) -> Encoded:
+    """Return the encoded alpha; llama.cpp scales the product of the matrices by alpha / rank."""
     try:
         return float32(_exact_alpha(config, rank))
     except OverflowError as error:
         raise OllamaError(
-            400, "adapter_config.json: the adapter is scaled by a number that is too large"
+            400, "adapter_config.json: the scale of the adapter does not fit a 32-bit float"
         ) from error
 
 
-def _exact_alpha(config: Document, rank: int) -> float:
+def _exact_alpha(config: JsonObject, rank: int) -> float:
     for key in ("use_dora", "alora_invocation_tokens"):
         if config.values.get(key):
             raise OllamaError(400, f"adapters with {key} are not supported")
@@ -98,47 +99,47 @@ def _exact_alpha(config: Document, rank: int) -> float:
     return alpha * math.sqrt(rank) if config.flag("use_rslora") else alpha
 
 
-def _half(tensor: SourceTensor) -> _Half:
+def _lora_matrix(tensor: SourceTensor) -> _LoraMatrix:
     match = _NAME.fullmatch(tensor.name)
     module = _MODULES.get(match["module"]) if match else None
     if match is None or module is None:
-        raise OllamaError(400, f'tensor "{tensor.name}" is not known in an adapter')
-    return _Half(
+        raise OllamaError(400, f'unexpected tensor "{tensor.name}" in an adapter')
+    return _LoraMatrix(
         tensor, f"blk.{int(match['layer'])}.{module}.weight", (match["peft"] or match["mlx"]) in "Aa"
     )
 
 
-def _place(half: _Half, shapes: Mapping[str, tuple[int, ...]], base: Header) -> NewTensor:
-    """The matrix as llama.cpp wants it: A has the rank's number of rows, B as many columns."""
-    tensor, shape = half.tensor, shapes.get(half.target)
+def _map(matrix: _LoraMatrix, shapes: Mapping[str, tuple[int, ...]], base: Header) -> NewTensor:
+    """Return the GGUF tensor of a matrix: A is rank × columns, B is rows × rank of the base matrix."""
+    tensor, shape = matrix.tensor, shapes.get(matrix.target)
     if shape is None:
-        raise OllamaError(400, f'tensor "{tensor.name}" has no counterpart {half.target} in the base model')
+        raise OllamaError(400, f'tensor "{tensor.name}" has no counterpart {matrix.target} in the base model')
     if len(shape) != 2 or len(tensor.shape) != 2:
         raise OllamaError(400, f'tensor "{tensor.name}" is not a matrix')
     columns, rows = shape
-    width, side = (columns, 1) if half.is_a else (rows, 0)
-    # MLX writes both matrices the other way round.
-    turned = tensor.shape[side] != width and tensor.shape[1 - side] == width
-    if (tensor.shape[side] != width and not turned) or not 0 < min(tensor.shape) <= max(columns, rows):
-        raise OllamaError(400, f'tensor "{tensor.name}" does not fit {half.target} of the base model')
-    heads = 0 if half.is_a else _rotated_heads(half.target, base)
+    width, side = (columns, 1) if matrix.is_a else (rows, 0)
+    # MLX writes both matrices transposed.
+    transposed = tensor.shape[side] != width and tensor.shape[1 - side] == width
+    if (tensor.shape[side] != width and not transposed) or not 0 < min(tensor.shape) <= max(columns, rows):
+        raise OllamaError(400, f'tensor "{tensor.name}" does not fit {matrix.target} of the base model')
+    heads = 0 if matrix.is_a else _rotated_heads(matrix.target, base)
     if heads and rows % (2 * heads):
-        raise OllamaError(400, f"{half.target} of the base model does not have whole heads")
+        raise OllamaError(400, f"{matrix.target} of the base model has rows that do not divide into heads")
 
-    def pieces() -> Iterator[Array]:
-        matrix = read_all(tensor, "F16")
-        matrix = np.ascontiguousarray(matrix.T) if turned else matrix
-        yield interleave(matrix, heads) if heads else matrix
+    def chunks() -> Iterator[Array]:
+        values = read_all(tensor, "F16")
+        values = np.ascontiguousarray(values.T) if transposed else values
+        yield interleave(values, heads) if heads else values
 
-    suffix = "lora_a" if half.is_a else "lora_b"
-    return new_tensor(f"{half.target}.{suffix}", tensor.shape[:: -1 if turned else 1], "F16", pieces)
+    suffix = "lora_a" if matrix.is_a else "lora_b"
+    return new_tensor(f"{matrix.target}.{suffix}", tensor.shape[:: -1 if transposed else 1], "F16", chunks)
 
 
 def _rotated_heads(target: str, base: Header) -> int:
-    """How many heads the rows of a matrix belong to that are rotated, 0 where they are not.
+    """Return the number of heads whose rows have to be interleaved in ``target``'s B, else 0.
 
-    The rows of queries and keys lie in another order in a GGUF file than in transformers' files.
-    They are the rows of B: A only reads what goes in.
+    The rows of queries and keys are ordered differently in GGUF files and in transformers' files.
+    Only B has those rows, A is applied to the input.
     """
     if base.architecture != "llama":
         return 0
@@ -148,18 +149,18 @@ def _rotated_heads(target: str, base: Header) -> int:
     return base.get_int("attention.head_count_kv") or heads if target.endswith(".attn_k.weight") else 0
 
 
-def _check_pairs(halves: list[_Half], placed: list[NewTensor]) -> int:
-    """Every A has its B, with the same rank; returns the rank of the first."""
+def _check_pairs(matrices: list[_LoraMatrix], mapped: list[NewTensor]) -> int:
+    """Check that every A has a B of the same rank and return the rank of the first."""
     ranks: dict[str, dict[bool, int]] = {}
-    for half, tensor in zip(halves, placed, strict=True):
-        pair = ranks.setdefault(half.target, {})
-        if half.is_a in pair:
-            raise OllamaError(400, f"the adapter has two tensors for {half.target}")
+    for matrix, tensor in zip(matrices, mapped, strict=True):
+        pair = ranks.setdefault(matrix.target, {})
+        if matrix.is_a in pair:
+            raise OllamaError(400, f"the adapter has two tensors for {matrix.target}")
         # The innermost dimension comes first.
-        pair[half.is_a] = tensor.shape[1] if half.is_a else tensor.shape[0]
+        pair[matrix.is_a] = tensor.shape[1] if matrix.is_a else tensor.shape[0]
     for target, pair in ranks.items():
         if len(pair) != 2 or pair[True] != pair[False]:
-            raise OllamaError(400, f"the adapter's two tensors for {target} do not belong together")
+            raise OllamaError(400, f"the adapter has no two matrices of the same rank for {target}")
     if not ranks:
         raise OllamaError(400, "the adapter has no tensors")
     return next(iter(ranks.values()))[True]

@@ -1,6 +1,6 @@
-"""The files of one conversion, by the names of the request, and the JSON documents among them.
+"""Input files of a conversion by their names in the request, and typed access to JSON files.
 
-Whoever sends the files is not trusted: what is read into memory is bounded before it is parsed.
+The files are untrusted: their size and number of values are bounded before they are parsed.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ _MAX_INTEGER = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
-class Document:
-    """A JSON object of the file ``name``; every getter raises OllamaError 400 for a wrong type."""
+class JsonObject:
+    """JSON object in the file ``name``; every getter raises OllamaError 400 for a value of another type."""
 
     name: str
     values: Mapping[str, Any]
@@ -29,65 +29,66 @@ class Document:
     def integer(
         self, key: str, default: int | None = None, *, least: int = 1, most: int = _MAX_INTEGER
     ) -> int:
-        """The integer at ``key``, ``default`` where it is absent or null; without one it must be there."""
+        """Return the integer at ``key``, or ``default`` if it is absent or null and there is a default."""
         value = self.values.get(key)
         if value is None and default is not None:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self._wrong(key, f"an integer from {least} to {most}")
+            raise self._type_error(key, f"an integer from {least} to {most}")
         return value
 
     def number(self, key: str, default: float | None = None, *, zero: bool = False) -> float:
-        """The finite positive number at ``key``, or ``default``; 0 is allowed where ``zero`` is."""
+        """Return the positive number at ``key``, or ``default`` as in :meth:`integer`; ``zero`` allows 0."""
         value = self.values.get(key)
         if value is None and default is not None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._wrong(key, "a number")
-        # Larger ones do not fit the 32 bits that they have in the file.
+            raise self._type_error(key, "a number")
+        # Larger numbers do not fit a 32-bit float, the type that they have in the GGUF file.
         if not (0 < value < 3e38 or (zero and value == 0)):
-            raise self._wrong(key, "a positive number")
+            raise self._type_error(key, "a positive number")
         return float(value)
 
     def text(self, key: str, default: str) -> str:
+        """Return the string at ``key``, or ``default`` if it is absent or null."""
         value = self.values.get(key)
         if value is None:
             return default
         if not isinstance(value, str):
-            raise self._wrong(key, "a text")
+            raise self._type_error(key, "a string")
         return value
 
     def flag(self, key: str) -> bool | None:
-        """The boolean at ``key``, None where it is absent or null."""
+        """Return the boolean at ``key``, None if it is absent or null."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
+            raise self._type_error(key, "a boolean")
         return value
 
-    def section(self, key: str) -> "Document | None":
-        """The object at ``key``, None where it is absent or null."""
+    def section(self, key: str) -> "JsonObject | None":
+        """Return the object at ``key``, None if it is absent or null."""
         value = self.values.get(key)
         if value is None:
             return None
         if not isinstance(value, dict):
-            raise self._wrong(key, "an object")
-        return Document(f"{self.name}: {key}", value)
+            raise self._type_error(key, "an object")
+        return JsonObject(f"{self.name}: {key}", value)
 
     def items(self, key: str) -> list[Any]:
-        """The list at ``key``, empty where it is absent or null."""
+        """Return the array at ``key``, an empty list if it is absent or null."""
         value = self.values.get(key)
         if value is None:
             return []
         if not isinstance(value, list):
-            raise self._wrong(key, "a list")
+            raise self._type_error(key, "an array")
         return value
 
-    def _wrong(self, key: str, expected: str) -> OllamaError:
+    def _type_error(self, key: str, expected: str) -> OllamaError:
         return OllamaError(400, f'{self.name}: "{key}" is not {expected}')
 
 
 class SourceFiles:
-    """The files of a request: relative name to the path of its blob."""
+    """Files of a request: relative name to path of the blob."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self.paths = files
@@ -96,7 +97,7 @@ class SourceFiles:
         return name in self.paths
 
     def read(self, name: str) -> bytes | None:
-        """The whole of a small file, None where there is none; OllamaError 400 where it is too large."""
+        """Read a whole small file, None if it is absent; raises OllamaError 400 if it is too large."""
         path = self.paths.get(name)
         if path is None:
             return None
@@ -107,7 +108,7 @@ class SourceFiles:
         return data
 
     def text(self, name: str) -> str | None:
-        """A UTF-8 text, None where there is none."""
+        """Read a UTF-8 file, None if it is absent; raises OllamaError 400 if it is not UTF-8."""
         data = self.read(name)
         try:
             return None if data is None else data.decode()
@@ -115,21 +116,21 @@ class SourceFiles:
             raise OllamaError(400, f"{name} is not UTF-8 text") from error
 
     def value(self, name: str) -> Any:
-        """The value of a JSON file, None where there is none."""
+        """Read the value of a JSON file, None if it is absent; raises OllamaError 400 if it is invalid."""
         data = self.read(name)
         return None if data is None else decode_json(name, data)
 
-    def document(self, name: str) -> Document | None:
-        """The object that a JSON file consists of, None where there is none."""
+    def document(self, name: str) -> JsonObject | None:
+        """Read a JSON file that holds an object, None if it is absent; raises OllamaError 400."""
         value = self.value(name)
         if value is None:
             return None
         if not isinstance(value, dict):
             raise OllamaError(400, f"{name} is not a JSON object")
-        return Document(name, value)
+        return JsonObject(name, value)
 
-    def required(self, name: str) -> Document:
-        """As :meth:`document`, for a file that must be there."""
+    def required(self, name: str) -> JsonObject:
+        """Read a JSON file as :meth:`document` does; raises OllamaError 400 if it is absent."""
         document = self.document(name)
         if document is None:
             raise OllamaError(400, f"open {name}: file does not exist")
@@ -137,7 +138,7 @@ class SourceFiles:
 
 
 def decode_json(name: str, data: bytes) -> Any:
-    """The value of the JSON text ``data``; OllamaError 400, which calls it ``name``, for any fault."""
+    """Decode the JSON text ``data`` of the file ``name``; raises OllamaError 400 if it is invalid."""
     if data.count(b",") + data.count(b"[") + data.count(b"{") > _MAX_JSON_ITEMS:
         raise OllamaError(400, f"{name} has more than {_MAX_JSON_ITEMS} values")
     try:
@@ -146,6 +147,6 @@ def decode_json(name: str, data: bytes) -> Any:
         raise OllamaError(400, f"{name} is not valid JSON") from error
 
 
-def shown(text: str) -> str:
-    """A text out of a file as an error may repeat it: short, and without control characters."""
+def sanitized(text: str) -> str:
+    """Return ``text`` of a file for use in an error message: shortened, without control characters."""
     return "".join(character if character.isprintable() else "?" for character in text[:100])

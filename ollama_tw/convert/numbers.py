@@ -1,4 +1,4 @@
-"""Floating-point numbers of 16 and 32 bits turned into one another, rounded to the nearest, ties to even."""
+"""Conversion between F32, F16 and BF16, rounded to the nearest, ties to even."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,27 +8,27 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-# How the arrays of each type are held: bfloat16, which numpy does not know, as its bits.
+# The array type of each type; numpy has no bfloat16, whose bits are held as integers.
 STORED: Mapping[str, "np.dtype[Any]"] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
 
-# The numbers of the GGML types.
+# GGML type numbers.
 GGML_TYPES = {"F32": 0, "F16": 1, "BF16": 30}
 
 
 def convert(array: Array, source: str, target: str) -> Array:
-    """``array``, which is stored as ``source`` demands, stored as ``target`` demands.
+    """Convert ``array`` from the type ``source`` to ``target``, each F32, F16 or BF16.
 
-    Both are F32, F16 or BF16. Infinities and NaN stay what they are. Raises OverflowError for a
-    finite number that F16 cannot hold.
+    Arrays have the dtype that STORED gives for their type. Infinities and NaN are preserved. Raises
+    OverflowError for a finite number that F16 cannot represent.
     """
     if source == target:
         return array
     if target == "F16":
-        # An infinity in place of a number would spoil every sum it takes part in.
+        # An infinity in place of a number would corrupt every sum that it is part of.
         with np.errstate(over="raise", under="ignore", invalid="ignore"):
             try:
                 return _to_float32(array, source).astype("<f2")
@@ -47,11 +47,11 @@ def _to_float32(array: Array, source: str) -> Array:
 
 def _to_bfloat16(array: Array) -> Array:
     bits = array.view("<u4")
-    # 0x7FFF, and one more where the last bit that stays is odd: halves go to the even neighbour.
+    # 0x7FFF, plus 1 if the lowest bit that remains is odd: ties round to even.
     half = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     rounded: Array = ((bits + half) >> np.uint32(16)).astype("<u2")
     nan = np.isnan(array)
     if nan.any():
-        # Rounding could carry a NaN's fraction over into its sign.
+        # Rounding could carry from a NaN's fraction into its sign.
         rounded[nan] = ((bits[nan] >> np.uint32(16)) | np.uint32(0x40)).astype("<u2")
     return rounded

@@ -1,10 +1,10 @@
-"""The safetensors format: where the tensors of a set of files lie.
+"""Safetensors headers: locations of the tensors in a set of files.
 
 A file is the length of its header (64 bits, little endian), the header (a JSON object), and the
-tensors' bytes without gaps. Nothing is believed: a tensor has the bytes that its shape and type
-demand, all of them lie in the file, and none belongs to two tensors.
+tensor data without gaps. The header is untrusted: each tensor must have the size that its shape and
+type require, lie within the file and overlap no other tensor.
 
-Source: the format's description in the safetensors project; ``spec/security.md`` on hostile files.
+Source: the description of the format in the README of the safetensors project.
 """
 
 import json
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ollama_tw.convert.files import SourceFiles, shown
+from ollama_tw.convert.files import SourceFiles, sanitized
 from ollama_tw.errors import OllamaError
 from ollama_tw.files import open_regular
 
@@ -24,7 +24,7 @@ SUFFIX = ".safetensors"
 INDEX = "model.safetensors.index.json"
 
 _MAX_HEADER_BYTES = 100_000_000
-# More than the largest known models have altogether; it bounds what parsing a header costs.
+# More than any known model has; bounds the cost of parsing a header.
 _MAX_TENSORS = 1 << 17
 _MAX_DIMENSIONS = 8
 _BITS = {
@@ -36,7 +36,7 @@ _BITS = {
 
 @dataclass(frozen=True)
 class SourceTensor:
-    """One tensor: ``shape`` outermost dimension first, ``size`` bytes at ``offset`` of the file ``path``."""
+    """Tensor of ``size`` bytes at ``offset`` of the file ``path``; outermost dimension of ``shape`` first."""
 
     name: str
     dtype: str
@@ -47,12 +47,11 @@ class SourceTensor:
 
 
 def read_tensors(files: SourceFiles, *, preferred: str = "model") -> dict[str, SourceTensor]:
-    """The tensors of all shards by their names.
+    """Return the tensors of all shards by name.
 
-    Where there is no index, the files whose names begin with ``preferred`` are the set, if any do.
-
-    Raises OllamaError 400: ``unknown tensor format`` where there is no safetensors file, and what is
-    wrong with one.
+    Without an index file, the shards are the files whose names begin with ``preferred``, or all files
+    if there are none. Raises OllamaError 400: ``unknown tensor format`` if there is no safetensors
+    file, and for invalid files.
     """
     found: dict[str, SourceTensor] = {}
     for name in _shards(files, preferred):
@@ -64,13 +63,13 @@ def read_tensors(files: SourceFiles, *, preferred: str = "model") -> dict[str, S
 
 
 def _shards(files: SourceFiles, preferred: str) -> list[str]:
-    """The files that the set consists of: those of its index, else ``preferred`` ones, else all."""
+    """Return the names of the shards: those in the index, else the ``preferred`` ones, else all."""
     present = sorted(name for name in files.paths if name.endswith(SUFFIX))
     if not present:
         if any(name.endswith((".bin", ".pth", ".pt")) for name in files.paths):
             raise OllamaError(
                 400,
-                "PyTorch files are not supported, because reading them runs the program in them; "
+                "PyTorch files are not supported, because loading them executes code from the file; "
                 "save the model as safetensors",
             )
         raise OllamaError(400, "unknown tensor format")
@@ -80,16 +79,16 @@ def _shards(files: SourceFiles, preferred: str) -> list[str]:
         names = sorted({str(name) for name in weight_map.values.values()} if weight_map else ())
         for name in names:
             if name not in files:
-                raise OllamaError(400, f'{INDEX} names the file "{shown(name)}", which is missing')
+                raise OllamaError(400, f'{INDEX} names the file "{sanitized(name)}", which is missing')
         return names
     nearest = min(name.count("/") for name in present)
     present = [name for name in present if name.count("/") == nearest]
-    # Some repositories hold the same weights a second time under their makers' own names.
+    # Some repositories contain the same weights twice, the second time in the publisher's own format.
     return [name for name in present if name.rsplit("/", 1)[-1].startswith(preferred)] or present
 
 
 def read_file(name: str, path: Path) -> dict[str, SourceTensor]:
-    """The tensors of one file, called ``name`` in errors: OllamaError 400."""
+    """Return the tensors of one file; raises OllamaError 400, in which the file is called ``name``."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(8)
@@ -130,19 +129,19 @@ def _parse(name: str, data: bytes) -> dict[str, Any]:
 
 def _tensor(file: str, path: Path, name: str, entry: Any, data_offset: int) -> SourceTensor:
     if not name.isprintable():
-        raise OllamaError(400, f"{file} has a tensor whose name cannot be printed")
+        raise OllamaError(400, f"{file} has a tensor whose name has unprintable characters")
     match entry:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if len(
             shape
         ) <= _MAX_DIMENSIONS and all(map(_is_count, (*shape, begin, end))):
             pass
         case _:
-            raise OllamaError(400, f'tensor "{name}" of {file} is not described by type, shape and offsets')
+            raise OllamaError(400, f'tensor "{name}" of {file} has an invalid type, shape or offsets')
     if dtype not in _BITS:
-        raise OllamaError(400, f'tensor "{name}" of {file} has the unknown type "{shown(dtype)}"')
+        raise OllamaError(400, f'tensor "{name}" of {file} has the unknown type "{sanitized(dtype)}"')
     bits = math.prod(shape) * _BITS[dtype]
     if bits % 8 or end - begin != bits // 8:
-        raise OllamaError(400, f'tensor "{name}" of {file} does not have as many bytes as its shape demands')
+        raise OllamaError(400, f'tensor "{name}" of {file} has a size that does not match its shape')
     return SourceTensor(name, dtype, tuple(shape), path, data_offset + begin, end - begin)
 
 
@@ -151,7 +150,7 @@ def _is_count(value: object) -> bool:
 
 
 def _check_layout(name: str, tensors: Mapping[str, SourceTensor], data_offset: int, size: int) -> None:
-    """Every byte after the header belongs to exactly one tensor."""
+    """Raise OllamaError 400 unless every byte after the header belongs to exactly one tensor."""
     position = data_offset
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.size)):
         if tensor.offset != position:

@@ -1,7 +1,7 @@
-"""Tables of the GGML tensor types and of the file types that GGUF files declare.
+"""GGML tensor types and GGUF file types.
 
-Source: the GGUF specification's ``ggml_type`` and ``general.file_type`` enumerations; labels from
-``spec/models-and-cli.md`` section 4.9.
+Source: the GGUF specification, ``ggml_type`` and ``general.file_type``; labels from ollama:
+fs/ggml/type.go.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TensorType:
-    """How the elements of a tensor are stored: ``block_bytes`` bytes for ``block_size`` elements."""
+    """Storage type of a tensor: ``block_size`` elements take ``block_bytes`` bytes."""
 
     name: str
     block_size: int
@@ -55,7 +55,7 @@ TENSOR_TYPES = {
 
 UNKNOWN_FILE_TYPE = "unknown"
 
-# 0 is F32, which Ollama cannot tell from a key that is not there.
+# 0 is F32, which Ollama cannot distinguish from an absent key.
 _FILE_TYPES = {
     1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
     12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
@@ -66,7 +66,7 @@ _FILE_TYPES = {
 
 
 def file_type_label(number: object) -> str:
-    """The quantization label of a ``general.file_type`` value; ``unknown`` for anything else."""
+    """Return the quantization label of a ``general.file_type`` value, else ``unknown``."""
     if isinstance(number, int) and not isinstance(number, bool):
         return _FILE_TYPES.get(number, UNKNOWN_FILE_TYPE)
     return UNKNOWN_FILE_TYPE

@@ -1,7 +1,7 @@
-"""Headers upon which the inference engine would end the process instead of refusing the file.
+"""Checks of GGUF headers for values on which llama.cpp aborts the process.
 
-A header that reads well may still promise what llama.cpp takes for granted with an assertion: how
-many layers there are, that every token has its own text. Whatever it refuses by itself is left to it.
+A well-formed header may still violate an assertion of llama.cpp, such as the number of layers or the
+uniqueness of token texts. Values that llama.cpp rejects with an error are not checked here.
 """
 
 import math
@@ -18,10 +18,10 @@ _MAX_POOLING = 4
 _TOKENS = "tokenizer.ggml.tokens"
 _TYPES = "tokenizer.ggml.token_type"
 _BYTE_TYPE = 6
-# What is stored like this is an index, a position, or what a batch is converted to on its way.
-_NO_WEIGHTS = frozenset({"I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"})
-# A single row is added to others or scales them, and then has to be F32; these are matrices all the same.
-_MULTIPLIED_ROWS = ("gate_inp", "cls")
+# Types of indices, positions and intermediate results, for which llama.cpp has no matrix product.
+_NOT_WEIGHTS = frozenset({"I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"})
+# A tensor of one row is a bias or a scale and must be F32, except these, which are matrices of one row.
+_ONE_ROW_MATRICES = ("gate_inp", "cls")
 _EPSILONS = (
     "attention.layer_norm_rms_epsilon",
     "attention.layer_norm_epsilon",
@@ -29,10 +29,11 @@ _EPSILONS = (
 )
 
 
-def check_sound(header: Header) -> None:
-    """Raise GGUFError where ``header``, which is complete, belongs to a model that must not be loaded.
+def validate_header(header: Header) -> None:
+    """Raise GGUFError if llama.cpp would abort on the model of ``header``, which must be complete.
 
-    Reads the vocabulary: a tenth of a second for the largest.
+    Adapters and projectors pass unchecked. Blocking: reads the vocabulary, which takes about 0.1 s
+    for the largest ones. Raises OSError if the file cannot be read.
     """
     if header.kind != "model":
         return
@@ -44,7 +45,7 @@ def check_sound(header: Header) -> None:
     for key in _EPSILONS:
         value = header.get(key)
         if isinstance(value, float) and not (value >= 0 and math.isfinite(value)):
-            raise GGUFError(f'metadata key "{key}" is no finite positive number')
+            raise GGUFError(f'metadata key "{key}" is not a finite non-negative number')
     pooling = header.get("pooling_type")
     if isinstance(pooling, int) and not 0 <= pooling <= _MAX_POOLING:
         raise GGUFError(f"the model declares the unknown pooling type {pooling}")
@@ -55,14 +56,14 @@ def check_sound(header: Header) -> None:
 
 
 def _check_type(tensor: Tensor) -> None:
-    """llama.cpp finds out in the middle of a batch that it cannot compute with a type."""
+    """Raise GGUFError for a type on which llama.cpp aborts while it evaluates a batch."""
     type_ = tensor.type.name
     table = type_ == "I32" and "tid2eid" in tensor.name
-    if type_ in _NO_WEIGHTS and not table:
-        raise GGUFError(f'tensor "{tensor.name}" has the type {type_}, which is none for weights')
-    row = math.prod(tensor.shape[1:]) == 1 and not any(part in tensor.name for part in _MULTIPLIED_ROWS)
+    if type_ in _NOT_WEIGHTS and not table:
+        raise GGUFError(f'tensor "{tensor.name}" has the type {type_}, which is not supported for weights')
+    row = math.prod(tensor.shape[1:]) == 1 and not any(part in tensor.name for part in _ONE_ROW_MATRICES)
     if type_ != "F32" and (row or "norm" in tensor.name or tensor.name.endswith(".bias")):
-        raise GGUFError(f'tensor "{tensor.name}" has the type {type_}, and must have F32')
+        raise GGUFError(f'tensor "{tensor.name}" has the type {type_} instead of F32')
 
 
 def _check_experts(header: Header) -> None:
@@ -75,7 +76,7 @@ def _check_experts(header: Header) -> None:
 
 
 def _integers(header: Header, key: str) -> Iterable[int]:
-    """The values at ``key``, which is a number or has one for each layer."""
+    """Return the values at ``key``, which is one integer or an array with one for each layer."""
     value = header.get(key)
     if isinstance(value, ArrayRef):
         items = header.array(f"{header.architecture}.{key}")
@@ -88,7 +89,7 @@ def _check_vocabulary(header: Header) -> None:
     if kind in ("none", "no_vocab"):
         raise GGUFError("the model has no vocabulary")
     tokens = header.raw_strings(_TOKENS)
-    # llama.cpp gives names of their own to those without a text.
+    # llama.cpp replaces empty texts by these names.
     texts = {text or b"[EMPTY_%d]" % number for number, text in enumerate(tokens)}
     if len(texts) < len(tokens):
         raise GGUFError("the model's vocabulary has the same token twice")
@@ -97,7 +98,7 @@ def _check_vocabulary(header: Header) -> None:
             if b"<0x%02X>" % byte not in texts and bytes([byte]) not in texts:
                 raise GGUFError(f"the model's vocabulary has no token for the byte 0x{byte:02X}")
     if kind == "bert" and _has_byte_tokens(header):
-        raise GGUFError("the model's vocabulary has tokens for bytes, which its tokenizer does not know")
+        raise GGUFError("the model's vocabulary has tokens for bytes, which its tokenizer does not support")
 
 
 def _has_byte_tokens(header: Header) -> bool:

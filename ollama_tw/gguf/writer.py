@@ -1,6 +1,6 @@
-"""Writing a GGUF file in one pass: header first, then the tensors' bytes, piece by piece.
+"""Single-pass GGUF writer: the header, then the tensor data in chunks.
 
-Nothing is held but the header and one piece, so that a model of any size can be written.
+Memory is bounded by the header and one chunk, so that models of any size can be written.
 
 Source: the GGUF specification, version 3.
 """
@@ -16,7 +16,7 @@ _UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY, _UINT64 = 4, 5, 6, 7, 8, 9, 1
 
 @dataclass(frozen=True)
 class Encoded:
-    """A metadata value as it stands in the file: its type's number and its bytes."""
+    """Encoded metadata value: its type number and its bytes in the file."""
 
     kind: int
     payload: bytes
@@ -24,56 +24,61 @@ class Encoded:
 
 @dataclass(frozen=True)
 class NewTensor:
-    """One tensor to be written.
+    """Tensor to be written.
 
-    ``type`` is the number of its GGML type, ``shape`` has the innermost dimension first, ``pieces``
-    gives its ``size`` bytes in order when it is its turn.
+    ``type`` is a GGML type number, ``shape`` has the innermost dimension first. ``chunks`` is called
+    once, when the tensor is written, and yields its ``size`` bytes in order.
     """
 
     name: str
     type: int
     shape: tuple[int, ...]
     size: int
-    pieces: Callable[[], Iterable[bytes | memoryview]]
+    chunks: Callable[[], Iterable[bytes | memoryview]]
 
 
 def uint32(value: int) -> Encoded:
+    """Encode an unsigned 32-bit integer; raises struct.error if it is out of range."""
     return Encoded(_UINT32, struct.pack("<I", value))
 
 
 def int32(value: int) -> Encoded:
+    """Encode a signed 32-bit integer; raises struct.error if it is out of range."""
     return Encoded(_INT32, struct.pack("<i", value))
 
 
 def uint64(value: int) -> Encoded:
+    """Encode an unsigned 64-bit integer; raises struct.error if it is out of range."""
     return Encoded(_UINT64, struct.pack("<Q", value))
 
 
 def float32(value: float) -> Encoded:
+    """Encode a 32-bit float; raises OverflowError if it is out of range."""
     return Encoded(_FLOAT32, struct.pack("<f", value))
 
 
 def boolean(value: bool) -> Encoded:
+    """Encode a boolean."""
     return Encoded(_BOOL, struct.pack("<?", value))
 
 
 def string(value: str | bytes) -> Encoded:
+    """Encode a string, text as UTF-8."""
     return Encoded(_STRING, _string(value))
 
 
 def strings(values: Sequence[str | bytes]) -> Encoded:
+    """Encode an array of strings, text as UTF-8."""
     return Encoded(_ARRAY, _array(_STRING, len(values)) + b"".join(map(_string, values)))
 
 
 def int32s(values: Sequence[int]) -> Encoded:
+    """Encode an array of signed 32-bit integers; raises struct.error if one is out of range."""
     return Encoded(_ARRAY, _array(_INT32, len(values)) + struct.pack(f"<{len(values)}i", *values))
 
 
-def uint32s(values: Sequence[int]) -> Encoded:
-    return Encoded(_ARRAY, _array(_UINT32, len(values)) + struct.pack(f"<{len(values)}I", *values))
-
-
 def float32s(values: Sequence[float]) -> Encoded:
+    """Encode an array of 32-bit floats; raises OverflowError if one is out of range."""
     return Encoded(_ARRAY, _array(_FLOAT32, len(values)) + struct.pack(f"<{len(values)}f", *values))
 
 
@@ -84,11 +89,11 @@ def write_gguf(
     *,
     alignment: int = DEFAULT_ALIGNMENT,
 ) -> None:
-    """Pass a whole file to ``write``, in order: keys and tensors as they stand in the arguments.
+    """Pass a whole file to ``write``, with keys and tensors in the order of the arguments.
 
-    ``alignment``, in bytes, is that of the tensors; another than 32 must also stand in ``metadata``
-    as ``general.alignment``. Raises ValueError where a tensor's pieces are not its size, and
-    whatever ``write`` and the pieces raise.
+    ``alignment`` of the tensors is in bytes; if it is not 32, ``metadata`` must contain it as
+    ``general.alignment``. Raises ValueError if a tensor has too many dimensions or its chunks are
+    not of its size, and what ``write`` and the chunks raise.
     """
     header = [b"GGUF", struct.pack("<IQQ", 3, len(tensors), len(metadata))]
     for key, value in metadata.items():
@@ -104,9 +109,9 @@ def write_gguf(
     write(encoded + bytes(-len(encoded) % alignment))
     for tensor in tensors:
         written = 0
-        for piece in tensor.pieces():
-            write(piece)
-            written += len(piece)
+        for chunk in tensor.chunks():
+            write(chunk)
+            written += len(chunk)
         if written != tensor.size:
             raise ValueError(f'tensor "{tensor.name}" has {written} bytes instead of {tensor.size}')
         write(bytes(-tensor.size % alignment))

@@ -11,7 +11,7 @@ from ollama_tw.cloud.stubs import Stub
 from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import GGUFError, Header
-from ollama_tw.gguf.validation import check_sound
+from ollama_tw.gguf.validation import validate_header
 from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
@@ -73,7 +73,7 @@ class Catalogue:
         self._disk = disk
         self._backend_models = backend_models
         self._sound: set[str] = set()
-        """Digests of the files that passed :func:`check_sound`."""
+        """Digests of the files that passed :func:`validate_header`."""
 
     async def find(
         self, sent: str, missing: Callable[[str], OllamaError] = not_found, *, any_case: bool = True
@@ -138,7 +138,7 @@ class Catalogue:
         if model.model_digest not in self._sound:
             # What was pulled, or lay here before this server, was not checked by create.
             try:
-                check_sound(header)
+                validate_header(header)
             except GGUFError as error:
                 raise OllamaError(400, f"the model cannot be loaded: {error}") from error
             self._sound.add(model.model_digest)

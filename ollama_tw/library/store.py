@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.files import clear_disk_errors, open_regular
+from ollama_tw.files import open_regular, translate_disk_errors
 from ollama_tw.gguf.reader import Header
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
@@ -263,7 +263,7 @@ class Store:
 
         Raises ModelNotFound, unless both are the same name, and OllamaError 500 where the disk refuses.
         """
-        with self._lock, clear_disk_errors():
+        with self._lock, translate_disk_errors():
             source, destination = self.resolve(source), self.resolve(destination)
             if source.parts != destination.parts:
                 manifests.write_manifest_bytes(self.root, destination, self.manifest_bytes(source))
@@ -274,7 +274,7 @@ class Store:
         A model whose manifest is damaged goes too. Raises ModelNotFound, and OllamaError 500 where the
         disk refuses.
         """
-        with self._lock, clear_disk_errors():
+        with self._lock, translate_disk_errors():
             name = self.resolve(name)
             old = self._digests_of(name)
             try:

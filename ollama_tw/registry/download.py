@@ -18,7 +18,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH
 
 from ollama_tw.concurrency.deferreds import InDisk, Outcome, all_of, settled
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.files import clear_disk_errors
+from ollama_tw.files import translate_disk_errors
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import parse_digest
 from ollama_tw.library.partials import Part, Partial, PartSizes, WrongDigest
@@ -138,7 +138,7 @@ class _Fetcher:
         self._url = session.blob_url(download.digest)
 
     async def run(self) -> None:
-        with clear_disk_errors():
+        with translate_disk_errors():
             download = self._download
             if await settled(self._in_disk(self._blobs.size, download.digest)) == download.total:
                 download.completed = lambda: download.total

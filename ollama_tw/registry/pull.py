@@ -11,7 +11,7 @@ import msgspec
 
 from ollama_tw.concurrency.deferreds import InDisk, settled
 from ollama_tw.errors import OllamaError
-from ollama_tw.files import clear_disk_errors
+from ollama_tw.files import translate_disk_errors
 from ollama_tw.identity.auth import FindSigner
 from ollama_tw.library import manifests
 from ollama_tw.library.digests import is_digest
@@ -60,7 +60,7 @@ class Pulls:
         except OllamaError as error:
             raise OllamaError(500, f"pull model manifest: {error.message}") from error
         _refuse_tensors(manifest)
-        with clear_disk_errors():
+        with translate_disk_errors():
             async with self._pinned(manifest.digests):
                 await self._fetch(session, (*manifest.layers, manifest.config), report)
                 report({"status": "writing manifest"})

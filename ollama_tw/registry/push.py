@@ -7,7 +7,7 @@ from io import BytesIO
 
 from ollama_tw.concurrency.deferreds import InDisk, settled
 from ollama_tw.errors import OllamaError
-from ollama_tw.files import clear_disk_errors
+from ollama_tw.files import translate_disk_errors
 from ollama_tw.golang import json as gojson
 from ollama_tw.identity.auth import FindSigner
 from ollama_tw.library.manifests import MANIFEST_TYPE, Layer, Manifest
@@ -49,7 +49,7 @@ class Pushes:
             report({"status": "couldn't retrieve manifest"})
             raise
         session = Session(self._network, self._signer, name, insecure)
-        with clear_disk_errors():
+        with translate_disk_errors():
             for layer in (*manifest.layers, manifest.config):
                 await self._send(session, layer, report)
         report({"status": "pushing manifest"})

@@ -1,4 +1,4 @@
-"""What llama.cpp computes with a file, and how it tokenizes: the judge of what was converted."""
+"""Reference results from llama.cpp: logits of a converted file."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ Convert = Callable[[Callable[[bytes | memoryview], object]], None]
 
 
 def converted(path: Path, convert: Convert) -> Path:
-    """The file at ``path``, made of what ``convert`` writes."""
+    """Write the output of ``convert`` to ``path``."""
     with path.open("wb") as file:
         convert(file.write)
     return path
 
 
 def logits(path: Path, tokens: Sequence[int], *, adapter: Path | None = None) -> Array:
-    """The logits after each of ``tokens``, (tokens, vocabulary); all states are kept in 32 bits."""
+    """Return the logits after each of ``tokens``, shape (tokens, vocabulary); the KV cache is F32."""
     start()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0

@@ -1,4 +1,4 @@
-"""tokenizer.model files, written as SentencePiece writes them."""
+"""SentencePiece models (tokenizer.model) for tests."""
 
 import struct
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ _CONTROL, _UNKNOWN, _BYTE = 3, 2, 6
 
 
 def sentencepiece_model(words: Sequence[str], *, prefix: bool = True) -> bytes:
-    """<unk>, <s>, </s>, the 256 bytes, and ``words``, of which earlier merges have higher scores."""
+    """Return <unk>, <s>, </s>, the 256 bytes and ``words``, earlier ones with higher scores."""
     pieces = [_piece("<unk>", 0.0, _UNKNOWN), _piece("<s>", 0.0, _CONTROL), _piece("</s>", 0.0, _CONTROL)]
     pieces += [_piece(f"<0x{byte:02X}>", 0.0, _BYTE) for byte in range(256)]
     pieces += [_piece(word, -float(rank), 1) for rank, word in enumerate(words)]

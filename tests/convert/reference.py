@@ -1,4 +1,4 @@
-"""What transformers computes for a decoder, written down in numpy from its formulas."""
+"""Numpy implementation of the decoders in transformers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from tests.convert.sets import Array
 
 
 def decoder_logits(config: Mapping[str, Any], weights: Mapping[str, Array], tokens: Sequence[int]) -> Array:
-    """The logits after each of ``tokens``, (tokens, vocabulary), in 64 bits."""
+    """Return the logits after each of ``tokens``, shape (tokens, vocabulary), in 64 bits."""
     model = {name: array.astype(np.float64) for name, array in weights.items()}
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     head = config.get("head_dim", config["hidden_size"] // heads)
@@ -34,8 +34,8 @@ def decoder_logits(config: Mapping[str, Any], weights: Mapping[str, Array], toke
                 part = norm(part, f"{block}.self_attn.{name}_norm.weight")
             if name != "v":
                 first, second = part[..., : head // 2], part[..., head // 2 :]
-                turned = np.concatenate([-second, first], -1)
-                part = part * cosine[:, None] + turned * sine[:, None]
+                rotated = np.concatenate([-second, first], -1)
+                part = part * cosine[:, None] + rotated * sine[:, None]
             parts.append(np.repeat(part, heads // count, axis=1))
         queries, keys, contents = parts
         scores = np.einsum("qhd,khd->hqk", queries, keys) / math.sqrt(head) + mask
@@ -52,7 +52,7 @@ def decoder_logits(config: Mapping[str, Any], weights: Mapping[str, Array], toke
 
 
 def rotation(config: Mapping[str, Any], head: int, count: int) -> tuple[Array, Array]:
-    """Cosines and sines, (positions, head), of the rotary embedding with the scaling of ``config``."""
+    """Return cosines and sines, each (positions, head), of the rotary embedding scaled by ``config``."""
     base = config["rope_theta"]
     frequencies = [base ** (-2 * at / head) for at in range(head // 2)]
     scaling = config.get("rope_scaling") or {}

@@ -1,4 +1,4 @@
-"""Sets of safetensors files as transformers saves them: tiny, with random weights."""
+"""Tiny safetensors models with random weights, in the files that transformers saves."""
 
 import json
 import struct
@@ -15,7 +15,7 @@ SPECIAL = ["<|end|>", "<|start|>"]
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Array], *, bfloat16: bool = False) -> Path:
-    """A file of 32-bit or 16-bit floats, as their arrays have it; ``bfloat16`` cuts them to that."""
+    """Write arrays of 32-bit or 16-bit floats; ``bfloat16`` truncates them to that type."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     contents, end = [], 0
     for name, array in tensors.items():
@@ -35,14 +35,14 @@ def write_raw(path: Path, header: bytes, data: bytes = b"") -> Path:
 
 
 def alphabet() -> list[str]:
-    """The characters that stand for the 256 bytes in byte-level vocabularies, by byte."""
+    """Return the characters of the 256 bytes in byte-level vocabularies, by byte."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = iter(range(256, 512))
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
 def byte_level_tokenizer(words: tuple[str, ...] = ()) -> dict[str, Any]:
-    """tokenizer.json of the 256 bytes, of ``words`` merged letter by letter, and two special tokens."""
+    """Return a tokenizer.json of the 256 bytes, ``words`` merged letter by letter, two special tokens."""
     tokens = alphabet()
     merges = []
     for word in words:
@@ -64,7 +64,7 @@ def byte_level_tokenizer(words: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def write_set(directory: Path, documents: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, Path]:
-    """The files of a set as a request names them: ``documents`` are JSON files, texts or bytes."""
+    """Write a set and return its files by name; ``documents`` are JSON values, texts or bytes."""
     files = {"model.safetensors": write_safetensors(directory / "model.safetensors", tensors)}
     for name, content in documents.items():
         path = directory / name.replace("/", "_")
@@ -93,7 +93,7 @@ DECODER = {
 def decoder_weights(
     config: Mapping[str, Any], *, biases: bool = False, norms: bool = False
 ) -> dict[str, Array]:
-    """Random weights under transformers' names, with what ``config`` says of heads and ties."""
+    """Return random weights under transformers' names, with the dimensions in ``config``."""
     choice = np.random.default_rng(11)
     width, inner = config["hidden_size"], config["intermediate_size"]
     head = config.get("head_dim", width // config["num_attention_heads"])

@@ -1,4 +1,4 @@
-"""A converted adapter changes the model as merging it into the original weights does."""
+"""Adapter conversion: the result equals merging the adapter into the original weights."""
 
 import json
 from collections.abc import Mapping
@@ -37,8 +37,8 @@ MODULES = {
 }
 
 
-def halves() -> dict[str, tuple[Array, Array]]:
-    """A, (rank, in), and B, (out, rank), for every module of the second layer."""
+def matrices() -> dict[str, tuple[Array, Array]]:
+    """Return A, (rank, in), and B, (out, rank), of every module of the second layer."""
     choice = np.random.default_rng(5)
     return {
         module: (
@@ -50,9 +50,9 @@ def halves() -> dict[str, tuple[Array, Array]]:
 
 
 def merged(weights: Mapping[str, Array], scale: float) -> dict[str, Array]:
-    """The weights with the products of the halves added to them."""
+    """Return the weights with the products B·A added."""
     changed = dict(weights)
-    for module, (a, b) in halves().items():
+    for module, (a, b) in matrices().items():
         name = f"model.layers.1.{module}.weight"
         changed[name] = changed[name] + scale * b @ a
     return changed
@@ -71,7 +71,7 @@ def adapter_files(
 def peft() -> dict[str, Array]:
     prefix = "base_model.model.model.layers.1"
     found = {}
-    for module, (a, b) in halves().items():
+    for module, (a, b) in matrices().items():
         found[f"{prefix}.{module}.lora_A.weight"] = a
         found[f"{prefix}.{module}.lora_B.weight"] = b
     return found
@@ -79,7 +79,7 @@ def peft() -> dict[str, Array]:
 
 def mlx() -> dict[str, Array]:
     found = {}
-    for module, (a, b) in halves().items():
+    for module, (a, b) in matrices().items():
         found[f"model.layers.1.{module}.lora_a"] = np.ascontiguousarray(a.T)
         found[f"model.layers.1.{module}.lora_b"] = np.ascontiguousarray(b.T)
     return found
@@ -94,7 +94,7 @@ def mlx() -> dict[str, Array]:
         ({"lora_parameters": {"rank": RANK, "scale": 2.0}}, mlx(), 2.0),
     ],
 )
-def test_as_if_merged(
+def test_result_equals_merged_weights(
     config: dict[str, Any], tensors: dict[str, Array], scale: float, tmp_path: Path
 ) -> None:
     weights = decoder_weights(CONFIG)
@@ -107,7 +107,7 @@ def test_as_if_merged(
     assert read_header(adapter).metadata["general.version"] == "v0.2"
     expected = decoder_logits(CONFIG, merged(weights, scale), TOKENS)
     found = logits(model, TOKENS, adapter=adapter)
-    # The halves are kept in 16 bits.
+    # The matrices are stored in 16 bits.
     np.testing.assert_allclose(found, expected, atol=0.05)
     assert np.abs(expected - decoder_logits(CONFIG, weights, TOKENS)).max() > 2
 
@@ -135,12 +135,12 @@ LORA = {"lora_alpha": 4}
         (
             LORA,
             {QUERIES + "A.weight": A},
-            "the adapter's two tensors for blk.0.attn_q.weight do not belong together",
+            "the adapter has no two matrices of the same rank for blk.0.attn_q.weight",
         ),
         (
             LORA,
             {QUERIES + "A.weight": A, QUERIES + "B.weight": np.ones((32, 3), np.float32)},
-            "the adapter's two tensors for blk.0.attn_q.weight do not belong together",
+            "the adapter has no two matrices of the same rank for blk.0.attn_q.weight",
         ),
         (
             LORA,
@@ -155,7 +155,7 @@ LORA = {"lora_alpha": 4}
                 "has no counterpart blk.7.ffn_up.weight in the base model"
             ),
         ),
-        (LORA, {"lm_head.weight": A}, 'tensor "lm_head.weight" is not known in an adapter'),
+        (LORA, {"lm_head.weight": A}, 'unexpected tensor "lm_head.weight" in an adapter'),
         (
             LORA | {"use_dora": True},
             {QUERIES + "A.weight": A, QUERIES + "B.weight": B},
@@ -164,11 +164,11 @@ LORA = {"lora_alpha": 4}
         (
             {"lora_alpha": 2.9e38, "use_rslora": True},
             {QUERIES + "A.weight": A, QUERIES + "B.weight": B},
-            "adapter_config.json: the adapter is scaled by a number that is too large",
+            "adapter_config.json: the scale of the adapter does not fit a 32-bit float",
         ),
     ],
 )
-def test_refused(
+def test_rejected_adapters(
     config: dict[str, Any], tensors: dict[str, Array], message: str, base: Header, tmp_path: Path
 ) -> None:
     files = adapter_files(tmp_path, config, tensors)
@@ -185,7 +185,7 @@ def test_a_base_of_another_family(tmp_path: Path) -> None:
     assert caught.value.status == 400
 
 
-def test_without_tensors_or_settings(base: Header, tmp_path: Path) -> None:
+def test_missing_tensors_or_settings(base: Header, tmp_path: Path) -> None:
     files = adapter_files(tmp_path, LORA, {})
     with pytest.raises(OllamaError, match=r"^open adapter_config.json: file does not exist$"):
         convert_adapter(

@@ -1,4 +1,4 @@
-"""Converted decoders give, in llama.cpp, what transformers' formulas give for the original weights."""
+"""Decoder conversion: logits of llama.cpp equal those of transformers for the original weights."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 from ollama_tw.convert import convert_model
 from ollama_tw.gguf.reader import read_header
-from ollama_tw.gguf.validation import check_sound
+from ollama_tw.gguf.validation import validate_header
 from tests.convert.engine import converted, logits
 from tests.convert.reference import decoder_logits
 from tests.convert.sets import DECODER, byte_level_tokenizer, decoder_weights, write_set
@@ -39,20 +39,18 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         ("Qwen3ForCausalLM", {"head_dim": 16, "tie_word_embeddings": True}, {"norms": True}),
     ],
 )
-def test_the_logits(
-    architecture: str, changes: dict[str, Any], traits: dict[str, bool], tmp_path: Path
-) -> None:
+def test_logits(architecture: str, changes: dict[str, Any], traits: dict[str, bool], tmp_path: Path) -> None:
     config = {**DECODER, **changes, "architectures": [architecture]}
     weights = decoder_weights(config, **traits)
     files = write_set(tmp_path, {"config.json": config, "tokenizer.json": byte_level_tokenizer()}, weights)
     path = converted(tmp_path / "m.gguf", lambda write: convert_model(files, write, file_type="F32"))
-    check_sound(read_header(path))
+    validate_header(read_header(path))
     expected = decoder_logits(config, weights, TOKENS)
     assert expected.std() > 0.5
     np.testing.assert_allclose(logits(path, TOKENS), expected, atol=2e-3)
 
 
-def test_biases_of_a_llama_are_turned_like_its_weights(tmp_path: Path) -> None:
+def test_biases_are_interleaved_like_weights(tmp_path: Path) -> None:
     config = {**DECODER, "attention_bias": True, "architectures": ["LlamaForCausalLM"]}
     weights = decoder_weights(config, biases=True)
     for layer in range(2):
@@ -63,7 +61,7 @@ def test_biases_of_a_llama_are_turned_like_its_weights(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits(path, TOKENS), decoder_logits(config, weights, TOKENS), atol=2e-3)
 
 
-def test_the_smaller_types_come_close(tmp_path: Path) -> None:
+def test_smaller_types_are_close(tmp_path: Path) -> None:
     config = {**DECODER, "architectures": ["LlamaForCausalLM"]}
     weights = decoder_weights(config)
     files = write_set(tmp_path, {"config.json": config, "tokenizer.json": byte_level_tokenizer()}, weights)

@@ -1,4 +1,4 @@
-"""Sets that are refused, in which words, and what spoilt sets end in."""
+"""Model conversion: error messages, cancellation, and fuzzed inputs."""
 
 import json
 from pathlib import Path
@@ -19,14 +19,14 @@ from tests.security.llamas import write_llama
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth"])
-def test_pickles_are_never_read(name: str, tmp_path: Path) -> None:
+def test_pickles_are_rejected(name: str, tmp_path: Path) -> None:
     files = write_set(tmp_path, {"config.json": {**DECODER, "architectures": ["LlamaForCausalLM"]}}, {})
     files[name] = files.pop("model.safetensors")
     with pytest.raises(OllamaError) as caught:
         convert_model(files, lambda data: None)
     assert caught.value.status == 400
     assert caught.value.message == (
-        "PyTorch files are not supported, because reading them runs the program in them; "
+        "PyTorch files are not supported, because loading them executes code from the file; "
         "save the model as safetensors"
     )
 
@@ -44,10 +44,10 @@ def test_pickles_are_never_read(name: str, tmp_path: Path) -> None:
             500,
             'unsupported architecture "GPTBigCodeForCausalLM"',
         ),
-        ({"architectures": "LlamaForCausalLM"}, 400, 'config.json: "architectures" is not a list'),
+        ({"architectures": "LlamaForCausalLM"}, 400, 'config.json: "architectures" is not an array'),
     ],
 )
-def test_the_architecture(config: object, status: int, message: str, tmp_path: Path) -> None:
+def test_architecture(config: object, status: int, message: str, tmp_path: Path) -> None:
     files = write_set(tmp_path, {} if config is None else {"config.json": config}, {})
     with pytest.raises(OllamaError) as caught:
         convert_model(files, lambda data: None)
@@ -62,16 +62,16 @@ LLAMA = {**DECODER, "architectures": ["LlamaForCausalLM"]}
     [
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2}}, 'unsupported rope scaling "dynamic"'),
         ({"hidden_act": "gelu"}, 'unsupported hidden_act "gelu"'),
-        ({"num_key_value_heads": 3}, "config.json: the heads of attention do not share the width evenly"),
+        ({"num_key_value_heads": 3}, "config.json: the attention heads do not divide the width evenly"),
         ({"num_hidden_layers": 1 << 20}, 'config.json: "num_hidden_layers" is not an integer from 1 to 512'),
-        ({"num_hidden_layers": 1}, 'tensor "model.layers.1.input_layernorm.weight" is not known'),
+        ({"num_hidden_layers": 1}, 'unexpected tensor "model.layers.1.input_layernorm.weight" in a model'),
         ({"rms_norm_eps": -1}, 'config.json: "rms_norm_eps" is not a positive number'),
         ({"rope_theta": 1e300}, 'config.json: "rope_theta" is not a positive number'),
-        ({"tie_word_embeddings": "no"}, 'config.json: "tie_word_embeddings" is not true or false'),
-        ({"head_dim": 7}, "config.json: the width of a head of attention is odd"),
+        ({"tie_word_embeddings": "no"}, 'config.json: "tie_word_embeddings" is not a boolean'),
+        ({"head_dim": 7}, "config.json: the width of an attention head is odd"),
     ],
 )
-def test_configs_that_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_rejected_configs(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     documents = {"config.json": LLAMA | changes, "tokenizer.json": byte_level_tokenizer()}
     files = write_set(tmp_path, documents, decoder_weights(LLAMA))
     with pytest.raises(OllamaError) as caught:
@@ -80,7 +80,7 @@ def test_configs_that_are_refused(changes: dict[str, Any], message: str, tmp_pat
     assert caught.value.message.startswith(message)
 
 
-def test_weights_that_are_refused(tmp_path: Path) -> None:
+def test_rejected_weights(tmp_path: Path) -> None:
     documents = {"config.json": LLAMA, "tokenizer.json": byte_level_tokenizer()}
     weights = decoder_weights(LLAMA)
     name = "model.layers.1.mlp.up_proj.weight"
@@ -93,13 +93,13 @@ def test_weights_that_are_refused(tmp_path: Path) -> None:
         with pytest.raises(OllamaError) as caught:
             convert_model(files, lambda data: None)
         assert (caught.value.status, caught.value.message) == (400, message)
-    # The wider types hold what F16 cannot.
+    # The types of more range represent them.
     files = write_set(tmp_path, documents, weights | {name: weights[name] * np.float32(1e6)})
     for file_type in ("BF16", "F32"):
         convert_model(files, lambda data: None, file_type=file_type)
 
 
-def test_whoever_writes_may_stop_it(tmp_path: Path) -> None:
+def test_an_exception_of_write_ends_the_conversion(tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -151,14 +151,14 @@ DOCUMENTS: dict[str, Any] = {
 }
 
 
-def spoilt(value: Any, path: list[int], replacement: Any) -> Any:
-    """``value`` with what lies at ``path`` replaced."""
+def replaced(value: Any, path: list[int], replacement: Any) -> Any:
+    """Return ``value`` with the part at ``path`` replaced."""
     if not path or not isinstance(value, dict | list) or not value:
         return replacement
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
     chosen = keys[path[0] % len(keys)]
     changed: Any = value.copy()
-    changed[chosen] = spoilt(value[chosen], path[1:], replacement)
+    changed[chosen] = replaced(value[chosen], path[1:], replacement)
     return changed
 
 
@@ -168,15 +168,15 @@ def spoilt(value: Any, path: list[int], replacement: Any) -> Any:
     path=st.lists(st.integers(0, 300), max_size=5),
     replacement=ANYTHING,
 )
-def test_any_value_anywhere_ends_in_an_answer(
+def test_any_value_gives_a_model_or_an_error(
     name: str, path: list[int], replacement: Any, tmp_path: Path
 ) -> None:
-    """Whatever the documents say: a file that can be read, or an error for the user."""
-    documents = DOCUMENTS | {name: spoilt(DOCUMENTS[name], path, replacement)}
+    """Any documents give a valid file or an OllamaError."""
+    documents = DOCUMENTS | {name: replaced(DOCUMENTS[name], path, replacement)}
     files = write_set(
         tmp_path, {key: json.dumps(value) for key, value in documents.items()}, decoder_weights(LLAMA)
     )
-    ends_in_an_answer(files, tmp_path)
+    converts_or_fails(files, tmp_path)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -184,7 +184,9 @@ def test_any_value_anywhere_ends_in_an_answer(
     name=st.sampled_from(["config.json", "tokenizer.json", "model.safetensors", "tokenizer.model"]),
     mutations=st.lists(st.tuples(st.integers(0, 6000), st.binary(min_size=1, max_size=4)), max_size=3),
 )
-def test_any_bytes_end_in_an_answer(name: str, mutations: list[tuple[int, bytes]], tmp_path: Path) -> None:
+def test_any_bytes_give_a_model_or_an_error(
+    name: str, mutations: list[tuple[int, bytes]], tmp_path: Path
+) -> None:
     documents: dict[str, Any] = {"config.json": LLAMA, "tokenizer.json": byte_level_tokenizer(("Ġhello",))}
     if name == "tokenizer.model":
         documents[name] = sentencepiece_model(["a"])
@@ -194,10 +196,10 @@ def test_any_bytes_end_in_an_answer(name: str, mutations: list[tuple[int, bytes]
         at %= len(content)
         content[at : at + len(replacement)] = replacement
     files[name].write_bytes(content)
-    ends_in_an_answer(files, tmp_path)
+    converts_or_fails(files, tmp_path)
 
 
-def ends_in_an_answer(files: dict[str, Path], directory: Path) -> None:
+def converts_or_fails(files: dict[str, Path], directory: Path) -> None:
     refused = None
     try:
         read_header(converted(directory / "m.gguf", lambda write: convert_model(files, write)))
@@ -221,7 +223,7 @@ def ends_in_an_answer(files: dict[str, Path], directory: Path) -> None:
         max_size=3,
     )
 )
-def test_any_settings_of_an_adapter(config: dict[str, Any], tmp_path: Path) -> None:
+def test_any_adapter_settings_are_rejected(config: dict[str, Any], tmp_path: Path) -> None:
     write_llama(tmp_path / "base.gguf")
     name = "model.layers.0.self_attn.q_proj.lora_"
     (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "lora_parameters": config}))

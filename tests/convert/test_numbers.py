@@ -1,4 +1,4 @@
-"""Conversions of numbers, against numpy's own and against exact arithmetic."""
+"""Conversion of floating-point types, compared with numpy and with exact arithmetic."""
 
 import struct
 from fractions import Fraction
@@ -68,14 +68,14 @@ def test_half_precision() -> None:
     halves = np.array([1.0, 65504.0, 6e-8, -0.1, np.inf, -np.inf], "<f2")
     assert convert(halves, "F16", "F32").tolist() == halves.astype(np.float32).tolist()
     assert convert(halves.astype("<f4"), "F32", "F16").tolist() == halves.tolist()
-    # What is too small becomes 0.
+    # Underflow to 0.
     assert convert(np.array([1e-30], "<f4"), "F32", "F16").tolist() == [0.0]
     assert convert(np.array([0x3F80, 0xC020], "<u2"), "BF16", "F16").tolist() == [1.0, -2.5]
     assert convert(halves[:1], "F16", "BF16").tolist() == [0x3F80]
 
 
 @pytest.mark.parametrize("value", [65520.0, -1e5, 3e38])
-def test_what_half_precision_cannot_hold(value: float) -> None:
+def test_overflow_of_half_precision(value: float) -> None:
     for before in (0, 5, 40):
         array = np.array([1.0] * before + [value] + [1.0] * 40, "<f4")
         with pytest.raises(OverflowError):

@@ -1,4 +1,4 @@
-"""A real model, taken apart into what transformers would have saved, and converted back."""
+"""Round trip of a real model: GGUF to transformers' files and back."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight":
 
 
 def weights() -> dict[str, Array]:
-    """SmolLM2's weights as transformers has them, without their quantization."""
+    """Return SmolLM2's weights dequantized and under transformers' names."""
     found = {}
     for tensor in gguf.GGUFReader(smollm2()).tensors:
         values = dequantize(tensor.data, tensor.tensor_type)
@@ -58,7 +58,7 @@ def weights() -> dict[str, Array]:
     return found
 
 
-def test_it_says_what_the_original_says(tmp_path: Path) -> None:
+def test_logits_correlate_with_the_original(tmp_path: Path) -> None:
     documents = {
         "config.json": CONFIG,
         "tokenizer.json": tokenizer_of(read_header(Path(smollm2())), pairs=False),

@@ -1,4 +1,4 @@
-"""Sets of files as they come from makers of models, and from others."""
+"""Safetensors headers: valid sets of files and hostile ones."""
 
 import json
 import struct
@@ -18,7 +18,7 @@ def entry(begin: int, end: int, shape: list[int], dtype: str = "F32") -> dict[st
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
-def test_where_the_tensors_lie(tmp_path: Path) -> None:
+def test_locations_of_tensors(tmp_path: Path) -> None:
     header = {
         "__metadata__": {"format": "pt"},
         "b": entry(8, 16, [2]),
@@ -37,20 +37,20 @@ def test_where_the_tensors_lie(tmp_path: Path) -> None:
         ({"a": entry(0, 8, [2]), "b": entry(4, 12, [2])}, 12, 'tensor "b" of x overlaps another'),
         ({"a": entry(0, 8, [2]), "b": entry(12, 20, [2])}, 20, 'tensor "b" of x comes after a gap'),
         ({"a": entry(4, 12, [2])}, 12, 'tensor "a" of x comes after a gap'),
-        ({"a": entry(0, 8, [3])}, 8, 'tensor "a" of x does not have as many bytes as its shape demands'),
-        ({"a": entry(8, 0, [2])}, 8, 'tensor "a" of x does not have as many bytes as its shape demands'),
+        ({"a": entry(0, 8, [3])}, 8, 'tensor "a" of x has a size that does not match its shape'),
+        ({"a": entry(8, 0, [2])}, 8, 'tensor "a" of x has a size that does not match its shape'),
         (
             {"a": entry(0, 8, [1 << 62, 1 << 62])},
             8,
-            'tensor "a" of x does not have as many bytes as its shape demands',
+            'tensor "a" of x has a size that does not match its shape',
         ),
         ({"a": entry(0, 8, [2], "Q4")}, 8, 'tensor "a" of x has the unknown type "Q4"'),
-        ({"a": entry(0, 8, [-2])}, 8, 'tensor "a" of x is not described by type, shape and offsets'),
-        ({"a": entry(0, 8, [True, 2])}, 8, 'tensor "a" of x is not described by type, shape and offsets'),
-        ({"a": entry(0, 8, [1] * 9)}, 8, 'tensor "a" of x is not described by type, shape and offsets'),
-        ({"a": {"dtype": "F32"}}, 0, 'tensor "a" of x is not described by type, shape and offsets'),
-        ({"a": None}, 0, 'tensor "a" of x is not described by type, shape and offsets'),
-        ({"a\n": entry(0, 8, [2])}, 8, "x has a tensor whose name cannot be printed"),
+        ({"a": entry(0, 8, [-2])}, 8, 'tensor "a" of x has an invalid type, shape or offsets'),
+        ({"a": entry(0, 8, [True, 2])}, 8, 'tensor "a" of x has an invalid type, shape or offsets'),
+        ({"a": entry(0, 8, [1] * 9)}, 8, 'tensor "a" of x has an invalid type, shape or offsets'),
+        ({"a": {"dtype": "F32"}}, 0, 'tensor "a" of x has an invalid type, shape or offsets'),
+        ({"a": None}, 0, 'tensor "a" of x has an invalid type, shape or offsets'),
+        ({"a\n": entry(0, 8, [2])}, 8, "x has a tensor whose name has unprintable characters"),
         ([], 0, "x has a header that is not a JSON object"),
         (b"{", 0, "x has a header that is not valid JSON"),
         (b"\xff", 0, "x has a header that is not valid JSON"),
@@ -68,7 +68,7 @@ def test_hostile_headers(header: object, data: int, message: str, tmp_path: Path
     assert (caught.value.status, caught.value.message) == (400, message)
 
 
-def test_the_length_of_the_header(tmp_path: Path) -> None:
+def test_length_of_the_header(tmp_path: Path) -> None:
     path = tmp_path / "x"
     for content, message in (
         (b"", "x is too short for a safetensors file"),
@@ -83,7 +83,7 @@ def test_the_length_of_the_header(tmp_path: Path) -> None:
 
 
 def shards(directory: Path, *names: str) -> dict[str, Path]:
-    """Files of one tensor each, called by its number."""
+    """Write files of one tensor each, named by its number."""
     return {
         name: write_safetensors(directory / str(at), {f"t{at}": np.ones(2, np.float32)})
         for at, name in enumerate(names)
@@ -99,11 +99,11 @@ def shards(directory: Path, *names: str) -> dict[str, Path]:
         (["sub/a.safetensors", "sub/b.safetensors"], {"t0", "t1"}),
     ],
 )
-def test_which_files_make_the_set(names: list[str], tensors: set[str], tmp_path: Path) -> None:
+def test_selection_of_files_without_an_index(names: list[str], tensors: set[str], tmp_path: Path) -> None:
     assert set(read_tensors(SourceFiles(shards(tmp_path, *names)))) == tensors
 
 
-def test_the_index_names_the_files(tmp_path: Path) -> None:
+def test_selection_of_files_by_the_index(tmp_path: Path) -> None:
     files = shards(tmp_path, "model-a.safetensors", "model-b.safetensors", "model-c.safetensors")
     files["model.safetensors.index.json"] = tmp_path / "index"
     for content, expected in (
@@ -121,7 +121,7 @@ def test_the_index_names_the_files(tmp_path: Path) -> None:
         assert caught.value.status == 400
 
 
-def test_a_name_in_two_files(tmp_path: Path) -> None:
+def test_duplicate_name_in_two_files(tmp_path: Path) -> None:
     files = shards(tmp_path, "model-a.safetensors")
     files["model-b.safetensors"] = files["model-a.safetensors"]
     with pytest.raises(OllamaError, match=r'tensor "t0" is in more than one file'):

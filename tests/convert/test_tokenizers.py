@@ -1,4 +1,4 @@
-"""A converted vocabulary cuts texts as the one it was made from does."""
+"""Tokenizer conversion: llama.cpp tokenizes texts as the original tokenizer does."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import pytest
 from ollama_tw.convert import convert_model
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import Header, read_header
-from ollama_tw.gguf.validation import check_sound
+from ollama_tw.gguf.validation import validate_header
 from ollama_tw.llama.vocabulary_file import FileVocabulary
 from tests.convert.engine import converted
 from tests.convert.pieces import sentencepiece_model
@@ -34,7 +34,7 @@ TEXTS = [
 
 
 def convert(directory: Path, documents: Mapping[str, Any], **changes: Any) -> Path:
-    """A tiny Llama with these documents."""
+    """Convert a tiny Llama model with ``documents``."""
     config = {**DECODER, "num_hidden_layers": 1, "architectures": ["LlamaForCausalLM"], **changes}
     documents = {"config.json": config, **documents}
     files = write_set(directory, documents, decoder_weights(config))
@@ -42,7 +42,7 @@ def convert(directory: Path, documents: Mapping[str, Any], **changes: Any) -> Pa
 
 
 def tokenizer_of(header: Header, *, pairs: bool) -> dict[str, Any]:
-    """tokenizer.json of a GGUF file's byte-level vocabulary."""
+    """Return a tokenizer.json of a GGUF file's byte-level vocabulary."""
     tokens, types = header.array("tokenizer.ggml.tokens"), header.array("tokenizer.ggml.token_type")
     merges = header.array("tokenizer.ggml.merges")
     special = {number for number, kind in enumerate(types) if kind == 3}
@@ -66,7 +66,7 @@ def tokenizer_of(header: Header, *, pairs: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-def test_the_vocabulary_of_a_real_model(pairs: bool, tmp_path: Path) -> None:
+def test_vocabulary_of_a_real_model(pairs: bool, tmp_path: Path) -> None:
     original = read_header(Path(smollm2()))
     settings = {
         "bos_token": "<|im_start|>",
@@ -96,7 +96,7 @@ def test_the_vocabulary_of_a_real_model(pairs: bool, tmp_path: Path) -> None:
 def test_words_are_merged(tmp_path: Path) -> None:
     path = convert(tmp_path, {"tokenizer.json": byte_level_tokenizer(("Ġhello", "Ġhelp"))}, vocab_size=270)
     header = read_header(path)
-    check_sound(header)
+    validate_header(header)
     tokens = header.array("tokenizer.ggml.tokens")
     assert tokens[256:] == [
         "Ġh", "Ġhe", "Ġhel", "Ġhell", "Ġhello", "Ġhelp", "<|end|>", "<|start|>",
@@ -127,7 +127,7 @@ QWEN35 = (
         (r"\w+|\W+", "default"),
     ],
 )  # fmt: skip
-def test_the_way_of_cutting_is_recognised(expression: str, name: str, tmp_path: Path) -> None:
+def test_pre_tokenizer_is_recognised(expression: str, name: str, tmp_path: Path) -> None:
     split = {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
     steps = [split, {"type": "ByteLevel", "use_regex": False}]
     tokenizer = byte_level_tokenizer() | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}}
@@ -157,7 +157,7 @@ def template(first: str | None, last: str | None) -> dict[str, Any]:
         (None, {"add_bos_token": True, "add_eos_token": True}, (True, True)),
     ],
 )
-def test_what_is_put_around_a_text(
+def test_bos_and_eos_are_added(
     processor: object, settings: dict[str, Any], adds: tuple[bool, bool], tmp_path: Path
 ) -> None:
     documents = {
@@ -171,7 +171,7 @@ def test_what_is_put_around_a_text(
     assert list(FileVocabulary(str(path)).tokenize("hi")) == [*first, ord("h"), ord("i"), *last]
 
 
-def test_what_is_not_known_is_not_put_there(tmp_path: Path) -> None:
+def test_unknown_bos_is_not_added(tmp_path: Path) -> None:
     documents = {
         "tokenizer.json": byte_level_tokenizer(),
         "tokenizer_config.json": {"add_bos_token": True, "bos_token": "<nowhere>"},
@@ -181,7 +181,7 @@ def test_what_is_not_known_is_not_put_there(tmp_path: Path) -> None:
     assert len(FileVocabulary(str(path)).tokenize("hi")) == 2
 
 
-def test_several_tokens_end_a_reply(tmp_path: Path) -> None:
+def test_several_end_tokens(tmp_path: Path) -> None:
     documents = {
         "tokenizer.json": byte_level_tokenizer(),
         "tokenizer_config.json": {"eos_token": "<|end|>"},
@@ -198,8 +198,8 @@ BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 PIECES = ["▁", "e", "h", "l", "o", "▁h", "el", "lo", "▁hel", "▁hello"]
 
 
-def characters_tokenizer(**changes: Any) -> dict[str, Any]:
-    """tokenizer.json as those of Llama 2 are."""
+def byte_fallback_tokenizer(**changes: Any) -> dict[str, Any]:
+    """Return a tokenizer.json with byte fallback, like that of Llama 2."""
     tokens = ["<unk>", "<s>", "</s>", *BYTES, *PIECES]
     return {
         "added_tokens": [
@@ -229,16 +229,16 @@ SPECIALS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 @pytest.mark.parametrize(
     "tokenizer",
     [
-        {"tokenizer.json": characters_tokenizer()},
-        {"tokenizer.json": characters_tokenizer(normalizer=None, pre_tokenizer={"type": "Metaspace"})},
+        {"tokenizer.json": byte_fallback_tokenizer()},
+        {"tokenizer.json": byte_fallback_tokenizer(normalizer=None, pre_tokenizer={"type": "Metaspace"})},
         {"tokenizer.model": sentencepiece_model(PIECES)},
-        {"tokenizer.model": sentencepiece_model(PIECES), "tokenizer.json": characters_tokenizer()},
+        {"tokenizer.model": sentencepiece_model(PIECES), "tokenizer.json": byte_fallback_tokenizer()},
     ],
 )
-def test_characters_with_bytes_in_case_of_need(tokenizer: dict[str, Any], tmp_path: Path) -> None:
+def test_byte_fallback(tokenizer: dict[str, Any], tmp_path: Path) -> None:
     path = convert(tmp_path, {**tokenizer, "tokenizer_config.json": SPECIALS}, vocab_size=272)
     header = read_header(path)
-    check_sound(header)
+    validate_header(header)
     assert header.metadata["tokenizer.ggml.model"] == "llama"
     tokens = header.array("tokenizer.ggml.tokens")
     assert tokens == ["<unk>", "<s>", "</s>", *BYTES, *PIECES, "[PAD269]", "[PAD270]", "[PAD271]"]
@@ -247,9 +247,9 @@ def test_characters_with_bytes_in_case_of_need(tokenizer: dict[str, Any], tmp_pa
     assert [tokens[number] for number in found] == ["<s>", "▁hello", "▁hel", "▁", "<0xC3>", "<0xA9>"]
 
 
-def test_no_space_before_a_text(tmp_path: Path) -> None:
+def test_no_space_prefix(tmp_path: Path) -> None:
     for tokenizer in (
-        {"tokenizer.json": characters_tokenizer(normalizer=None)},
+        {"tokenizer.json": byte_fallback_tokenizer(normalizer=None)},
         {"tokenizer.model": sentencepiece_model(PIECES, prefix=False)},
     ):
         path = convert(tmp_path, {**tokenizer, "tokenizer_config.json": SPECIALS}, vocab_size=272)
@@ -287,7 +287,7 @@ def test_tokens_added_to_a_sentencepiece_model(tmp_path: Path) -> None:
         (
             {"tokenizer.json": {"model": {"vocab": {"a": 1 << 40}}}},
             400,
-            "a token of the tokenizer has no id from 0 to 2097151",
+            "a token of the tokenizer has an id that is not from 0 to 2097151",
         ),
         (
             {"tokenizer.json": {"model": {"vocab": {"a": 260}}}},
@@ -306,7 +306,7 @@ def test_tokens_added_to_a_sentencepiece_model(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_refused(documents: dict[str, Any], status: int, message: str, tmp_path: Path) -> None:
+def test_rejected_tokenizers(documents: dict[str, Any], status: int, message: str, tmp_path: Path) -> None:
     with pytest.raises(OllamaError) as caught:
         convert(tmp_path, documents)
     assert (caught.value.status, caught.value.message) == (status, message)

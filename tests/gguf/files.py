@@ -1,4 +1,4 @@
-"""Small GGUF files: by the ``gguf`` package where they are good, byte by byte where they are not."""
+"""Small GGUF files: valid ones from the ``gguf`` package, invalid ones byte by byte."""
 
 import struct
 from pathlib import Path

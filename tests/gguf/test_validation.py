@@ -1,4 +1,4 @@
-"""What llama.cpp asserts: each of these files made it end the process."""
+"""Header validation: llama.cpp aborts the process on each of the rejected files."""
 
 import math
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from ollama_tw.gguf.reader import GGUFError, read_header
-from ollama_tw.gguf.validation import check_sound
+from ollama_tw.gguf.validation import validate_header
 from tests.gguf.files import write_gguf
 from tests.security.llamas import METADATA, write_llama
 
 TOKENS = METADATA["tokenizer.ggml.tokens"]
 
-DEADLY: dict[str, tuple[dict[str, Any], str]] = {
+ABORTING: dict[str, tuple[dict[str, Any], str]] = {
     "no layers": ({"llama.block_count": 0}, "the model declares 0 layers, not 1 to 512"),
     "too many layers": ({"llama.block_count": 513}, "the model declares 513 layers, not 1 to 512"),
     "layers 2^31": ({"llama.block_count": 2**31}, "the model declares 2147483648 layers, not 1 to 512"),
@@ -24,7 +24,7 @@ DEADLY: dict[str, tuple[dict[str, Any], str]] = {
     **{
         f"epsilon {value}": (
             {"llama.attention.layer_norm_rms_epsilon": value},
-            'metadata key "attention.layer_norm_rms_epsilon" is no finite positive number',
+            'metadata key "attention.layer_norm_rms_epsilon" is not a finite non-negative number',
         )
         for value in (-1.0, math.nan, -math.inf)
     },
@@ -44,7 +44,7 @@ DEADLY: dict[str, tuple[dict[str, Any], str]] = {
         {"llama.expert_used_count": 9},
         "the model declares 0 experts, of which 9 are used",
     ),
-    "experts of no use": (
+    "experts that are never used": (
         {"llama.expert_count": 8},
         "the model declares 8 experts, of which 0 are used",
     ),
@@ -52,7 +52,7 @@ DEADLY: dict[str, tuple[dict[str, Any], str]] = {
         {"tokenizer.ggml.tokens": [*TOKENS[:259], "<s>"]},
         "the model's vocabulary has the same token twice",
     ),
-    "a token like the name of an empty one": (
+    "a token equal to the replacement of an empty one": (
         {"tokenizer.ggml.tokens": [*TOKENS[:258], "", "[EMPTY_258]"]},
         "the model's vocabulary has the same token twice",
     ),
@@ -60,9 +60,9 @@ DEADLY: dict[str, tuple[dict[str, Any], str]] = {
         {"tokenizer.ggml.tokens": [f"t{number}" for number in range(260)]},
         "the model's vocabulary has no token for the byte 0x00",
     ),
-    "bytes unknown to the tokenizer": (
+    "byte tokens of a tokenizer without them": (
         {"tokenizer.ggml.model": "bert"},
-        "the model's vocabulary has tokens for bytes, which its tokenizer does not know",
+        "the model's vocabulary has tokens for bytes, which its tokenizer does not support",
     ),
     "pooling 5": ({"llama.pooling_type": 5}, "the model declares the unknown pooling type 5"),
     "pooling 2^31": (
@@ -73,13 +73,13 @@ DEADLY: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", DEADLY)
-def test_models_that_would_end_the_process(tmp_path: Path, name: str) -> None:
-    metadata, text = DEADLY[name]
+@pytest.mark.parametrize("name", ABORTING)
+def test_models_on_which_llama_cpp_aborts(tmp_path: Path, name: str) -> None:
+    metadata, text = ABORTING[name]
     write_llama(tmp_path / "m.gguf", metadata)
     header = read_header(tmp_path / "m.gguf")
     with pytest.raises(GGUFError) as caught:
-        check_sound(header)
+        validate_header(header)
     assert str(caught.value) == text
 
 
@@ -96,44 +96,49 @@ def test_models_that_would_end_the_process(tmp_path: Path, name: str) -> None:
         {"tokenizer.ggml.model": "bert", "tokenizer.ggml.token_type": [1] * 260},
     ],
 )
-def test_models_that_llama_cpp_loads_or_refuses_by_itself(tmp_path: Path, metadata: dict[str, Any]) -> None:
+def test_models_that_llama_cpp_loads_or_rejects_with_an_error(
+    tmp_path: Path, metadata: dict[str, Any]
+) -> None:
     write_llama(tmp_path / "m.gguf", metadata)
-    check_sound(read_header(tmp_path / "m.gguf"))
+    validate_header(read_header(tmp_path / "m.gguf"))
 
 
 @pytest.mark.parametrize("kind", ["I8", "I16", "I32", "I64", "F64", "Q8_1"])
-def test_types_that_are_none_for_weights(tmp_path: Path, kind: str) -> None:
+def test_types_that_are_not_supported_for_weights(tmp_path: Path, kind: str) -> None:
     write_llama(tmp_path / "m.gguf", types={"blk.0.attn_q.weight": kind})
     with pytest.raises(GGUFError) as caught:
-        check_sound(read_header(tmp_path / "m.gguf"))
-    assert str(caught.value) == f'tensor "blk.0.attn_q.weight" has the type {kind}, which is none for weights'
+        validate_header(read_header(tmp_path / "m.gguf"))
+    assert (
+        str(caught.value)
+        == f'tensor "blk.0.attn_q.weight" has the type {kind}, which is not supported for weights'
+    )
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0"])
 @pytest.mark.parametrize("shape", [(32,), (1, 32)])
-def test_what_is_added_or_scales_is_f32(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
+def test_biases_and_scales_must_be_f32(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:
     name = "output_norm.weight"
     write_llama(tmp_path / "m.gguf", shapes={name: shape}, types={name: kind})
     with pytest.raises(GGUFError) as caught:
-        check_sound(read_header(tmp_path / "m.gguf"))
-    assert str(caught.value) == f'tensor "{name}" has the type {kind}, and must have F32'
+        validate_header(read_header(tmp_path / "m.gguf"))
+    assert str(caught.value) == f'tensor "{name}" has the type {kind} instead of F32'
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "IQ4_NL"])
-def test_matrices_have_other_types(tmp_path: Path, kind: str) -> None:
+def test_matrices_may_have_other_types(tmp_path: Path, kind: str) -> None:
     types = {"token_embd.weight": kind, "blk.0.attn_q.weight": kind}
     write_llama(tmp_path / "m.gguf", types=types)
-    check_sound(read_header(tmp_path / "m.gguf"))
+    validate_header(read_header(tmp_path / "m.gguf"))
 
 
-def test_tokens_that_are_not_utf_8_are_told_apart(tmp_path: Path) -> None:
+def test_tokens_that_are_not_utf_8_are_distinguished(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     write_llama(path, {"tokenizer.ggml.tokens": [*TOKENS[:258], "@A", "@B"], "tokenizer.ggml.model": "rwkv"})
     path.write_bytes(path.read_bytes().replace(b"@A", b"\xff\xfe").replace(b"@B", b"\xff\xfd"))
-    check_sound(read_header(path))
+    validate_header(read_header(path))
 
 
-def test_adapters_and_projectors_have_neither_layers_nor_tokens(tmp_path: Path) -> None:
+def test_adapters_and_projectors_need_neither_layers_nor_tokens(tmp_path: Path) -> None:
     for kind in ("adapter", "projector"):
         path = write_gguf(tmp_path / kind, metadata={"general.type": kind, "llama.block_count": 0})
-        check_sound(read_header(path))
+        validate_header(read_header(path))

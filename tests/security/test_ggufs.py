@@ -20,7 +20,7 @@ from tests.application import Application
 from tests.e2e.server import Reply, Server
 from tests.gguf.files import raw_gguf, raw_tensor, text, write_gguf
 from tests.gguf.test_reader import HOSTILE
-from tests.gguf.test_validation import DEADLY
+from tests.gguf.test_validation import ABORTING
 from tests.security.llamas import METADATA, SHAPES, write_llama
 
 
@@ -60,11 +60,11 @@ def test_counts(app: Application) -> None:
         assert refusal(app, raw_gguf(keys=1, body=strings))
 
 
-@pytest.mark.parametrize("name", DEADLY)
+@pytest.mark.parametrize("name", ABORTING)
 def test_models_that_would_end_the_process_are_not_created(
     app: Application, tmp_path: Path, name: str
 ) -> None:
-    metadata, message = DEADLY[name]
+    metadata, message = ABORTING[name]
     digest = app.upload(write_llama(tmp_path / "m.gguf", metadata))
     reply = app.post("/api/create", {"model": "bad", "files": {"m.gguf": digest}, "stream": False})
     assert (reply.status, reply.json) == (400, {"error": message})

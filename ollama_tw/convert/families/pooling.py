@@ -1,8 +1,8 @@
-"""How a model for embeddings makes one vector of a text: what sentence-transformers notes about it."""
+"""Pooling and normalization of embedding models, from the files of sentence-transformers."""
 
 from typing import Any
 
-from ollama_tw.convert.files import Document, SourceFiles
+from ollama_tw.convert.files import JsonObject, SourceFiles
 from ollama_tw.errors import OllamaError
 
 # enum llama_pooling_type
@@ -16,9 +16,9 @@ _BY_FLAG = {
 
 
 def pooling_type(files: SourceFiles) -> int | None:
-    """The number of llama.cpp's pooling; None where nothing is said of one.
+    """Return llama.cpp's pooling type, None if the files do not configure pooling.
 
-    Raises OllamaError 400 for a way that llama.cpp does not have.
+    Raises OllamaError 400 for a type that llama.cpp does not support.
     """
     document = files.document(f"{_folder(files)}/config.json")
     if document is None:
@@ -27,14 +27,12 @@ def pooling_type(files: SourceFiles) -> int | None:
     chosen = [name] if name is not None else [key for key in document.values if _is_chosen(document, key)]
     kinds = _BY_NAME if name is not None else _BY_FLAG
     if len(chosen) != 1 or not isinstance(chosen[0], str) or chosen[0] not in kinds:
-        raise OllamaError(
-            400, "unsupported pooling: only mean, cls and lasttoken, one of them, are supported"
-        )
+        raise OllamaError(400, "unsupported pooling: exactly one of mean, cls and lasttoken is supported")
     return kinds[chosen[0]]
 
 
 def normalizes(files: SourceFiles) -> bool:
-    """Whether the vectors are brought to the length 1."""
+    """Return whether the vectors are normalized to length 1."""
     return any(_type(module).endswith(".Normalize") for module in _modules(files))
 
 
@@ -45,7 +43,7 @@ def _folder(files: SourceFiles) -> str:
     return "1_Pooling"
 
 
-def _is_chosen(document: Document, key: str) -> bool:
+def _is_chosen(document: JsonObject, key: str) -> bool:
     return key.startswith("pooling_mode_") and document.values[key] is True
 
 

@@ -1,11 +1,11 @@
-"""Rotary positions: their base, and how they are stretched for longer contexts than the first training's."""
+"""Rotary position embedding (RoPE): base frequency and scaling for extended contexts."""
 
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ollama_tw.convert.files import Document, shown
+from ollama_tw.convert.files import JsonObject, sanitized
 from ollama_tw.convert.weights import new_tensor
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.writer import Encoded, NewTensor, float32, string, uint32
@@ -13,20 +13,22 @@ from ollama_tw.gguf.writer import Encoded, NewTensor, float32, string, uint32
 
 @dataclass(frozen=True)
 class Rope:
+    """Metadata keys without the architecture's prefix, and the tensors of scaled frequencies."""
+
     metadata: dict[str, Encoded]
     tensors: list[NewTensor] = field(default_factory=list)
 
 
-def rope(config: Document, head: int, context: int) -> Rope:
-    """Metadata and tensors of the rotation of heads of ``head`` numbers.
+def rope(config: JsonObject, head: int, context: int) -> Rope:
+    """Return metadata and tensors for heads of width ``head`` and a context of ``context`` tokens.
 
-    Raises OllamaError 400 for a stretching that llama.cpp does not have.
+    Raises OllamaError 400 for a scaling that llama.cpp does not support.
     """
-    # Since version 5 of transformers all of it is in one object.
-    together = config.section("rope_parameters")
-    scaling = together or config.section("rope_scaling")
+    # transformers 5 keeps base and scaling in one object.
+    combined = config.section("rope_parameters")
+    scaling = combined or config.section("rope_scaling")
     default = config.number("rope_theta", 10000.0)
-    base = together.number("rope_theta", default) if together else default
+    base = combined.number("rope_theta", default) if combined else default
     metadata = {"rope.dimension_count": uint32(head), "rope.freq_base": float32(base)}
     kind = scaling.text("rope_type", scaling.text("type", "default")) if scaling else "default"
     if scaling is None or kind == "default":
@@ -41,14 +43,14 @@ def rope(config: Document, head: int, context: int) -> Rope:
         factors = llama3_factors(scaling, base, head, context)
         tensor = new_tensor("rope_freqs.weight", factors.shape, "F32", lambda: iter([factors]))
         return Rope(metadata, [tensor])
-    raise OllamaError(400, f'unsupported rope scaling "{shown(kind)}"')
+    raise OllamaError(400, f'unsupported rope scaling "{sanitized(kind)}"')
 
 
-def _factor(scaling: Document) -> Encoded:
+def _factor(scaling: JsonObject) -> Encoded:
     return float32(scaling.number("factor"))
 
 
-def _yarn(scaling: Document, config: Document, context: int) -> dict[str, Encoded]:
+def _yarn(scaling: JsonObject, config: JsonObject, context: int) -> dict[str, Encoded]:
     trained = scaling.integer("original_max_position_embeddings", context)
     factor = scaling.number("factor")
     keys = {
@@ -62,17 +64,21 @@ def _yarn(scaling: Document, config: Document, context: int) -> dict[str, Encode
         if scaling.values.get(key) is not None:
             raise OllamaError(400, f'unsupported rope scaling "yarn" with {key}')
     if scaling.values.get("attention_factor") is not None:
-        # llama.cpp multiplies by what transformers takes when nothing is said.
+        # llama.cpp multiplies the factor by transformers' default value.
         usual = 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
         keys["rope.scaling.attn_factor"] = float32(scaling.number("attention_factor") / usual)
     return keys
 
 
 def llama3_factors(
-    scaling: Document, base: float, head: int, context: int
+    scaling: JsonObject, base: float, head: int, context: int
 ) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """By what each of the ``head / 2`` frequencies is divided: slow ones by the factor, fast ones by 1,
-    and those between by something between."""
+    """Return the divisors of the ``head / 2`` frequencies, shape ``(head / 2,)``.
+
+    Low frequencies are divided by the factor, high ones by 1, those between are interpolated.
+
+    Source: transformers, _compute_llama3_parameters.
+    """
     factor = scaling.number("factor")
     low = scaling.number("low_freq_factor", 1.0)
     high = scaling.number("high_freq_factor", 4.0)

@@ -1,32 +1,35 @@
-"""Tokenizers: from the files beside the weights to the metadata of a GGUF file."""
+"""Conversion of tokenizers to the metadata of a GGUF file.
 
-from ollama_tw.convert.files import Document, SourceFiles
+Source: ollama: convert/tokenizer.go, parseTokenizer.
+"""
+
+from ollama_tw.convert.files import JsonObject, SourceFiles
 from ollama_tw.convert.tokenizers.bpe import read_bpe
 from ollama_tw.convert.tokenizers.sentencepiece import read_sentencepiece
 from ollama_tw.convert.tokenizers.special import special_tokens
-from ollama_tw.convert.tokenizers.vocabulary import Vocabulary
+from ollama_tw.convert.tokenizers.vocabulary import TokenizerVocabulary
 from ollama_tw.convert.tokenizers.wordpiece import read_vocabulary_text, read_wordpiece
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.writer import Encoded
 
-# tokenizer.json's name of the model, and who reads it.
+# Readers by ``model.type`` of tokenizer.json.
 _READERS = {"BPE": read_bpe, "WordPiece": read_wordpiece}
 
 
-def tokenizer_metadata(files: SourceFiles, size: int, *, words: bool) -> dict[str, Encoded]:
-    """The tokenizer, whose vocabulary is padded to the ``size`` of the embedding.
+def tokenizer_metadata(files: SourceFiles, size: int, *, wordpiece: bool) -> dict[str, Encoded]:
+    """Return the tokenizer's keys; the vocabulary is padded to ``size``, that of the embedding.
 
-    ``words``: the model is of a family that uses WordPiece; the others must not. Raises OllamaError:
-    500 ``unknown tokenizer format``, 400 for what is wrong with the files.
+    ``wordpiece``: whether the model's family uses WordPiece. Raises OllamaError 500
+    ``unknown tokenizer format``, also for a tokenizer of the other kind, and 400 for invalid files.
     """
     tokenizer = files.document("tokenizer.json")
     vocabulary = _read(files, tokenizer).padded(size)
-    if (vocabulary.model == "bert") is not words:
+    if (vocabulary.model == "bert") is not wordpiece:
         raise OllamaError(500, "unknown tokenizer format")
     return {**vocabulary.metadata(), **special_tokens(files, vocabulary, tokenizer)}
 
 
-def _read(files: SourceFiles, tokenizer: Document | None) -> Vocabulary:
+def _read(files: SourceFiles, tokenizer: JsonObject | None) -> TokenizerVocabulary:
     if (data := files.read("tokenizer.model")) is not None:
         return read_sentencepiece(files, data, tokenizer)
     if tokenizer is not None:

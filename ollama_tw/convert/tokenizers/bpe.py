@@ -1,34 +1,36 @@
-"""tokenizer.json with byte pair encoding: of bytes (GPT-2, Llama 3, Qwen), or of characters with
-tokens for single bytes in case of need (Llama 2, Mistral)."""
+"""Byte pair encoding from tokenizer.json.
+
+Either byte-level (GPT-2, Llama 3, Qwen), or of characters with byte fallback (Llama 2, Mistral).
+"""
 
 import re
 from typing import Any
 
-from ollama_tw.convert.files import Document, SourceFiles
+from ollama_tw.convert.files import JsonObject, SourceFiles
 from ollama_tw.convert.tokenizers.pre import pre_tokenizer_name
-from ollama_tw.convert.tokenizers.vocabulary import TokenType, Vocabulary, added_tokens, lay_out
+from ollama_tw.convert.tokenizers.vocabulary import TokenizerVocabulary, TokenType, added_tokens, tokens_by_id
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.writer import boolean, string
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-# What no merge makes is a single character, which never competes with others.
+# Score of tokens that no merge produces: single characters, which never compete with others.
 _NO_MERGE = -1e6
 
 
-def read_bpe(files: SourceFiles, tokenizer: Document, model: Document) -> Vocabulary:
-    """The vocabulary of tokenizer.json, whose ``model`` has the type BPE."""
+def read_bpe(files: SourceFiles, tokenizer: JsonObject, model: JsonObject) -> TokenizerVocabulary:
+    """Read the vocabulary of tokenizer.json, whose ``model`` is of the type BPE; raises OllamaError 400."""
     vocabulary = model.section("vocab")
     if vocabulary is None:
         raise OllamaError(400, "tokenizer.json has no vocabulary")
     added = added_tokens(files, tokenizer)
-    tokens, types = lay_out(vocabulary.values, added)
+    tokens, types = tokens_by_id(vocabulary.values, added)
     merges = [_merge(merge) for merge in model.items("merges")]
     if model.flag("byte_fallback"):
-        return _of_characters(tokenizer, tokens, types, merges)
+        return _with_byte_fallback(tokenizer, tokens, types, merges)
     pre = pre_tokenizer_name(tokenizer.values.get("pre_tokenizer"))
     if any(" " in part for merge in merges for part in merge):
-        raise OllamaError(400, "tokenizer.json has merges of tokens with spaces")
-    return Vocabulary(
+        raise OllamaError(400, "tokenizer.json has merges of tokens that contain spaces")
+    return TokenizerVocabulary(
         "gpt2",
         tokens,
         tokens,
@@ -39,7 +41,7 @@ def read_bpe(files: SourceFiles, tokenizer: Document, model: Document) -> Vocabu
 
 
 def _merge(merge: Any) -> tuple[str, str]:
-    """A merge, which is written as a pair or as one text with a space between its halves."""
+    """Return the two tokens of a merge, which is a pair or a string with a space between them."""
     match merge:
         case [str(left), str(right)]:
             return left, right
@@ -48,11 +50,13 @@ def _merge(merge: Any) -> tuple[str, str]:
     raise OllamaError(400, "tokenizer.json has a merge that is not of two tokens")
 
 
-def _of_characters(
-    tokenizer: Document, tokens: list[str], types: list[int], merges: list[tuple[str, str]]
-) -> Vocabulary:
-    """llama.cpp has SentencePiece's algorithm for these: it merges the pair whose token has the
-    highest score, so the earliest merge gets it."""
+def _with_byte_fallback(
+    tokenizer: JsonObject, tokens: list[str], types: list[int], merges: list[tuple[str, str]]
+) -> TokenizerVocabulary:
+    """Return a vocabulary with byte fallback, for llama.cpp's SentencePiece algorithm.
+
+    That algorithm merges the pair whose token has the highest score, so scores are negative ranks.
+    """
     ranks: dict[str, int] = {}
     for rank, (left, right) in enumerate(merges):
         ranks.setdefault(left + right, rank)
@@ -65,11 +69,11 @@ def _of_characters(
     if unknown in tokens:
         types[tokens.index(unknown)] = TokenType.UNKNOWN
     prefix = boolean(_adds_space(tokenizer))
-    return Vocabulary("llama", tokens, tokens, types, scores, settings={"add_space_prefix": prefix})
+    return TokenizerVocabulary("llama", tokens, tokens, types, scores, settings={"add_space_prefix": prefix})
 
 
-def _adds_space(tokenizer: Document) -> bool:
-    """Whether a space is put before a text: by a normalizer, or by a Metaspace step."""
+def _adds_space(tokenizer: JsonObject) -> bool:
+    """Return whether a normalizer or a Metaspace step prepends a space to the text."""
     normalizer = tokenizer.section("normalizer")
     steps = [normalizer.values, *normalizer.items("normalizers")] if normalizer else []
     pre_tokenizer = tokenizer.section("pre_tokenizer")

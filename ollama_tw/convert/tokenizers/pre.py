@@ -1,9 +1,9 @@
-"""Which way of cutting texts into words, before the merges, a tokenizer.json asks for.
+"""Recognition of the pre-tokenizer of a tokenizer.json.
 
-llama.cpp knows the ways by name. Ollama recognises them by the SHA-256 of the Split expressions,
-one after another; the ways without one are told apart by their steps.
+llama.cpp identifies pre-tokenizers by name, Ollama recognises them by the SHA-256 of their
+concatenated Split expressions; pre-tokenizers without Split are recognised by their steps.
 
-Source: ``spec/models-and-cli.md`` section 4.8; the expressions as llama.cpp's vocabularies have them.
+Source: ollama: convert/tokenizer.go, parseTokenizer; llama.cpp: src/llama-vocab.cpp.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _BY_EXPRESSION = {
 
 
 def pre_tokenizer_name(pre_tokenizer: Any) -> str:
-    """llama.cpp's name for the value of ``pre_tokenizer``; ``default`` for what it has no name for."""
+    """Return llama.cpp's name for the value of ``pre_tokenizer``, ``default`` if it is not recognised."""
     steps = list(_steps(pre_tokenizer))
     expressions = [expression for step in steps if (expression := _expression(step))]
     if expressions:

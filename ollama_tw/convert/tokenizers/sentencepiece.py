@@ -1,7 +1,7 @@
-"""tokenizer.model, the file of a SentencePiece model: its pieces, scores and types.
+"""SentencePiece models (tokenizer.model): pieces, scores and types.
 
-The file is a protocol buffer. Of ModelProto we read ``pieces`` (field 1: piece 1, score 2, type 3)
-and ``normalizer_spec`` (field 3: add_dummy_prefix 3, remove_extra_whitespaces 4).
+The file is a protocol buffer. Of ModelProto only ``pieces`` (field 1: piece 1, score 2, type 3)
+and ``normalizer_spec`` (field 3: add_dummy_prefix 3, remove_extra_whitespaces 4) are read.
 
 Source: sentencepiece_model.proto of the SentencePiece project; the wire format of protocol buffers.
 """
@@ -10,8 +10,8 @@ import math
 import struct
 from collections.abc import Iterator
 
-from ollama_tw.convert.files import Document, SourceFiles
-from ollama_tw.convert.tokenizers.vocabulary import Added, TokenType, Vocabulary, added_tokens
+from ollama_tw.convert.files import JsonObject, SourceFiles
+from ollama_tw.convert.tokenizers.vocabulary import AddedToken, TokenizerVocabulary, TokenType, added_tokens
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.writer import boolean
 
@@ -19,10 +19,11 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_PIECES = 1 << 21
 
 
-def read_sentencepiece(files: SourceFiles, data: bytes, tokenizer: Document | None) -> Vocabulary:
-    """The vocabulary of the file's bytes and of the tokens that other files add to it.
+def read_sentencepiece(files: SourceFiles, data: bytes, tokenizer: JsonObject | None) -> TokenizerVocabulary:
+    """Read the vocabulary in ``data`` and the tokens that other files add to it.
 
-    Raises OllamaError: 500 ``unknown tokenizer format`` where the bytes are no SentencePiece model.
+    Raises OllamaError: 500 ``unknown tokenizer format`` if ``data`` is not a SentencePiece model, 400
+    for invalid other files.
     """
     tokens: list[str] = []
     scores: list[float] = []
@@ -39,7 +40,7 @@ def read_sentencepiece(files: SourceFiles, data: bytes, tokenizer: Document | No
                 options = dict(_fields(value))
                 prefix, squeeze = bool(options.get(3, 1)), bool(options.get(4, 1))
             if len(tokens) > _MAX_PIECES:
-                raise ValueError("more pieces than any vocabulary has")
+                raise ValueError("too many pieces")
     except ValueError as error:
         raise OllamaError(500, "unknown tokenizer format") from error
     if not tokens:
@@ -48,7 +49,7 @@ def read_sentencepiece(files: SourceFiles, data: bytes, tokenizer: Document | No
         _add(token, tokens, scores, types)
     settings = files.document("tokenizer_config.json")
     named = settings.flag("add_prefix_space") if settings else None
-    return Vocabulary(
+    return TokenizerVocabulary(
         "llama",
         tokens,
         tokens,
@@ -61,8 +62,8 @@ def read_sentencepiece(files: SourceFiles, data: bytes, tokenizer: Document | No
     )
 
 
-def _add(token: Added, tokens: list[str], scores: list[float], types: list[int]) -> None:
-    """Put an added token into its place, with unused ones before it where there is a gap."""
+def _add(token: AddedToken, tokens: list[str], scores: list[float], types: list[int]) -> None:
+    """Insert an added token at its id, filling a gap before it with unused tokens."""
     while len(tokens) < token.id:
         _append(f"[PAD{len(tokens)}]", TokenType.UNUSED, tokens, scores, types)
     if token.id == len(tokens):
@@ -89,12 +90,12 @@ def _piece(data: memoryview) -> tuple[str, float, int]:
             case 3, int():
                 kind = TokenType(value)
     if not math.isfinite(score):
-        raise ValueError("a score is no number")
+        raise ValueError("a score is not finite")
     return text, score, int(kind)
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | float | memoryview]]:
-    """Number and value of each field of a message; ValueError where the bytes are none."""
+    """Yield number and value of each field of a message; raises ValueError if it is malformed."""
     position = 0
     while position < len(data):
         key, position = _varint(data, position)
@@ -108,7 +109,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | float | memoryview]]:
         elif kind in (_FIXED32, _FIXED64):
             size = 4 if kind == _FIXED32 else 8
         else:
-            raise ValueError("an unknown kind of field")
+            raise ValueError("unknown wire type")
         if not field or size > len(data) - position:
             raise ValueError("a field ends after its message")
         content = data[position : position + size]

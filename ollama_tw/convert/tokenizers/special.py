@@ -1,13 +1,13 @@
-"""The special tokens of a model, whether they are put around a text, and its chat template.
+"""Special tokens, their addition to texts, and the chat template.
 
-Source: ``spec/models-and-cli.md`` section 4.8.
+Source: ollama: convert/tokenizer.go, parseTokenizer.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from ollama_tw.convert.files import Document, SourceFiles
-from ollama_tw.convert.tokenizers.vocabulary import Vocabulary
+from ollama_tw.convert.files import JsonObject, SourceFiles
+from ollama_tw.convert.tokenizers.vocabulary import TokenizerVocabulary
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.writer import Encoded, boolean, string, uint32
 
@@ -20,25 +20,25 @@ _KEYS = {
     "cls": "cls",
     "mask": "mask",
 }
-# llama.cpp ends a reply at these, too.
+# llama.cpp also ends generation at these.
 _FURTHER_ENDS = ("eot", "eom")
 
 
 def special_tokens(
-    files: SourceFiles, vocabulary: Vocabulary, tokenizer: Document | None
+    files: SourceFiles, vocabulary: TokenizerVocabulary, tokenizer: JsonObject | None
 ) -> dict[str, Encoded]:
-    """The metadata of the special tokens and of the chat template.
+    """Return the keys of the special tokens and of the chat template; raises OllamaError 400.
 
-    A token named by its text in the tokenizer's files goes before an id in the model's.
+    A token given as text in the tokenizer's files takes precedence over an id in the model's files.
     """
-    settings = files.document("tokenizer_config.json") or Document("tokenizer_config.json", {})
+    settings = files.document("tokenizer_config.json") or JsonObject("tokenizer_config.json", {})
     named = [settings, *_document(files, "special_tokens_map.json")]
     numbered = [*_document(files, "generation_config.json"), *_document(files, "config.json")]
     ids = {name: number for number, name in enumerate(vocabulary.names)}
     found: dict[str, int] = {}
     for kind in _KEYS:
         texts = [_text(document.values.get(f"{kind}_token")) for document in named]
-        texts.append(vocabulary.usual.get(kind))
+        texts.append(vocabulary.default_special.get(kind))
         numbers = [
             number for document in numbered for number in _ids(document.values.get(f"{kind}_token_id"))
         ]
@@ -50,7 +50,7 @@ def special_tokens(
             further = list(dict.fromkeys(number for number in candidates if number != candidates[0]))
             found |= dict(zip(_FURTHER_ENDS, further, strict=False))
     if vocabulary.model == "bert":
-        _surround(found)
+        _set_cls_and_sep(found)
     keys = {f"tokenizer.ggml.{_KEYS.get(kind, kind)}_token_id": uint32(found[kind]) for kind in found}
     for kind, adds in _adds(settings, vocabulary, tokenizer, found).items():
         keys[f"tokenizer.ggml.add_{kind}_token"] = boolean(adds)
@@ -59,7 +59,7 @@ def special_tokens(
     return keys
 
 
-def _document(files: SourceFiles, name: str) -> Iterator[Document]:
+def _document(files: SourceFiles, name: str) -> Iterator[JsonObject]:
     document = files.document(name)
     if document is not None:
         yield document
@@ -80,8 +80,8 @@ def _ids(value: Any) -> list[int]:
     ]
 
 
-def _surround(found: dict[str, int]) -> None:
-    """BERT's texts stand between CLS and SEP, without which llama.cpp cannot tokenize."""
+def _set_cls_and_sep(found: dict[str, int]) -> None:
+    """Set bos and eos to CLS and SEP; raises OllamaError 400 if absent, as llama.cpp requires them."""
     if "cls" not in found or "sep" not in found:
         raise OllamaError(400, "the tokenizer has no tokens [CLS] and [SEP]")
     found["bos"] = found["cls"]
@@ -89,24 +89,29 @@ def _surround(found: dict[str, int]) -> None:
 
 
 def _adds(
-    settings: Document, vocabulary: Vocabulary, tokenizer: Document | None, found: dict[str, int]
+    settings: JsonObject, vocabulary: TokenizerVocabulary, tokenizer: JsonObject | None, found: dict[str, int]
 ) -> dict[str, bool]:
-    """Whether bos and eos are put around a text: as the settings say, else as tokenizer.json does it,
-    else as the kind of tokenizer is used to. What is not known is never put there."""
-    written = _template_adds(tokenizer, vocabulary, found)
-    usual = {"bos": vocabulary.model == "llama", "eos": False}
+    """Return whether bos and eos are added to a text.
+
+    In order of precedence: the vocabulary's fixed values, tokenizer_config.json, the post-processor
+    of tokenizer.json, the default of the tokenizer type. Tokens that were not found are not added.
+    """
+    processed = _template_adds(tokenizer, vocabulary, found)
+    defaults = {"bos": vocabulary.model == "llama", "eos": False}
     adds = {}
     for kind in ("bos", "eos"):
-        said = settings.flag(f"add_{kind}_token")
-        value = vocabulary.adds.get(kind, said if said is not None else written.get(kind, usual[kind]))
+        configured = settings.flag(f"add_{kind}_token")
+        value = vocabulary.adds.get(
+            kind, configured if configured is not None else processed.get(kind, defaults[kind])
+        )
         adds[kind] = value and kind in found
     return adds
 
 
 def _template_adds(
-    tokenizer: Document | None, vocabulary: Vocabulary, found: dict[str, int]
+    tokenizer: JsonObject | None, vocabulary: TokenizerVocabulary, found: dict[str, int]
 ) -> dict[str, bool]:
-    """What the post-processor of tokenizer.json puts around a single text; empty without one."""
+    """Return what the post-processor of tokenizer.json adds to a single text; empty without one."""
     processor = tokenizer.section("post_processor") if tokenizer else None
     if processor is None:
         return {}
@@ -130,8 +135,8 @@ def _special(part: Any) -> str | None:
     return None
 
 
-def _chat_template(files: SourceFiles, settings: Document) -> str:
-    """The template: a text, the one called ``default`` of a list, or a file of its own."""
+def _chat_template(files: SourceFiles, settings: JsonObject) -> str:
+    """Return the chat template: a separate file, a string, or the list entry named ``default``."""
     if (own := files.text("chat_template.jinja")) is not None:
         return own
     match settings.values.get("chat_template"):

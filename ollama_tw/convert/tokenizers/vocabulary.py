@@ -1,11 +1,11 @@
-"""A tokenizer's vocabulary in the form that llama.cpp reads from a GGUF file."""
+"""Vocabulary of a tokenizer in the form of GGUF metadata."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
-from ollama_tw.convert.files import Document, SourceFiles
+from ollama_tw.convert.files import JsonObject, SourceFiles
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.writer import Encoded, float32s, int32s, string, strings
 
@@ -13,7 +13,7 @@ _MAX_TOKENS = 1 << 21
 
 
 class TokenType(IntEnum):
-    """As llama.cpp numbers them, and SentencePiece does."""
+    """Token types as numbered by llama.cpp and SentencePiece."""
 
     NORMAL = 1
     UNKNOWN = 2
@@ -24,8 +24,8 @@ class TokenType(IntEnum):
 
 
 @dataclass(frozen=True)
-class Added:
-    """A token that is found in a text before the text is tokenized."""
+class AddedToken:
+    """Token that is matched in the text before tokenization."""
 
     id: int
     text: str
@@ -33,16 +33,18 @@ class Added:
 
     @property
     def type(self) -> TokenType:
+        """The token type: CONTROL if the token is special, else USER_DEFINED."""
         return TokenType.CONTROL if self.special else TokenType.USER_DEFINED
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """``model`` is llama.cpp's name of the algorithm: gpt2, llama or bert.
+class TokenizerVocabulary:
+    """Vocabulary of a tokenizer.
 
-    ``names`` are the tokens as the other files call them, ``tokens`` as the GGUF file has them; both
-    by id, as ``types`` and ``scores`` are. ``adds`` says whether ``bos`` and ``eos`` are put around a
-    text; ``usual`` names special tokens where no file does; ``settings`` are further metadata.
+    ``model`` is llama.cpp's name of the algorithm: gpt2, llama or bert. ``names`` are the tokens as
+    the other files spell them, ``tokens`` as the GGUF file does; both are indexed by id, as are
+    ``types`` and ``scores``. ``adds`` fixes whether ``bos`` and ``eos`` are added to a text;
+    ``default_special`` names special tokens that no file names; ``settings`` are further keys.
     """
 
     model: str
@@ -52,18 +54,20 @@ class Vocabulary:
     scores: list[float] = field(default_factory=list)
     merges: list[str] = field(default_factory=list)
     adds: Mapping[str, bool] = field(default_factory=dict)
-    usual: Mapping[str, str] = field(default_factory=dict)
+    default_special: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Encoded] = field(default_factory=dict)
 
-    def padded(self, size: int) -> "Vocabulary":
-        """The same with unused tokens ``[PADn]`` at its end, ``size`` altogether; OllamaError 400
-        where it has more."""
+    def padded(self, size: int) -> "TokenizerVocabulary":
+        """Return a copy padded with unused tokens ``[PADn]`` to ``size`` tokens.
+
+        Raises OllamaError 400 if there are more already or a padding token exists.
+        """
         count = len(self.tokens)
         if count > size:
             raise OllamaError(400, f"the tokenizer has {count} tokens, more than the {size} of config.json")
         padding = [f"[PAD{number}]" for number in range(count, size)]
         if taken := set(padding).intersection(self.tokens):
-            raise OllamaError(400, f"the tokenizer has a token {min(taken)} that is needed as padding")
+            raise OllamaError(400, f"the tokenizer has a token {min(taken)}, which is reserved for padding")
         return replace(
             self,
             names=self.names + padding,
@@ -73,7 +77,7 @@ class Vocabulary:
         )
 
     def metadata(self) -> dict[str, Encoded]:
-        """The keys of the vocabulary, without the special tokens."""
+        """Return the keys of the vocabulary without special tokens; OllamaError 400 for equal tokens."""
         if len(set(self.tokens)) < len(self.tokens):
             raise OllamaError(400, "the tokenizer has the same token twice")
         keys = {"model": string(self.model), **self.settings, "tokens": strings(self.tokens)}
@@ -85,49 +89,49 @@ class Vocabulary:
         return {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
 
 
-def check_id(value: Any) -> int:
-    """``value`` as the id of a token; OllamaError 400 where it is none."""
+def token_id(value: Any) -> int:
+    """Return ``value`` if it is a valid token id; raises OllamaError 400 otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_TOKENS:
-        raise OllamaError(400, f"a token of the tokenizer has no id from 0 to {_MAX_TOKENS - 1}")
+        raise OllamaError(400, f"a token of the tokenizer has an id that is not from 0 to {_MAX_TOKENS - 1}")
     return value
 
 
-def lay_out(texts: Mapping[str, Any], added: Iterable[Added]) -> tuple[list[str], list[int]]:
-    """Texts and types by id, of a vocabulary that gives each text its id; ids without one are unused."""
-    slots = {check_id(number): (text, TokenType.NORMAL) for text, number in texts.items()}
-    if len(slots) < len(texts):
+def tokens_by_id(texts: Mapping[str, Any], added: Iterable[AddedToken]) -> tuple[list[str], list[int]]:
+    """Return texts and types by id; ids without a token become unused tokens. Raises OllamaError 400."""
+    entries = {token_id(number): (text, TokenType.NORMAL) for text, number in texts.items()}
+    if len(entries) < len(texts):
         raise OllamaError(400, "two tokens of the tokenizer have the same id")
     for token in added:
-        slots[token.id] = (token.text, token.type)
-    if not slots:
+        entries[token.id] = (token.text, token.type)
+    if not entries:
         raise OllamaError(400, "the tokenizer has no tokens")
     unused = TokenType.UNUSED
-    laid = [slots.get(number, (f"[PAD{number}]", unused)) for number in range(max(slots) + 1)]
-    return [text for text, _ in laid], [int(kind) for _, kind in laid]
+    ordered = [entries.get(number, (f"[PAD{number}]", unused)) for number in range(max(entries) + 1)]
+    return [text for text, _ in ordered], [int(kind) for _, kind in ordered]
 
 
-def added_tokens(files: SourceFiles, tokenizer: Document | None) -> list[Added]:
-    """The added tokens of all the files that may name them; tokenizer.json has the last word."""
-    found: dict[int, Added] = {}
+def added_tokens(files: SourceFiles, tokenizer: JsonObject | None) -> list[AddedToken]:
+    """Return the added tokens of all files by id; tokenizer.json takes precedence. OllamaError 400."""
+    found: dict[int, AddedToken] = {}
     if (older := files.document("added_tokens.json")) is not None:
         for text, number in older.values.items():
-            found[check_id(number)] = Added(check_id(number), text, False)
+            found[token_id(number)] = AddedToken(token_id(number), text, False)
     settings = files.document("tokenizer_config.json")
     decoder = settings.section("added_tokens_decoder") if settings else None
     for key, entry in (decoder.values if decoder else {}).items():
         if key.isascii() and key.isdigit() and isinstance(entry, dict):
-            token = _added(check_id(int(key[:9])), entry)
+            token = _added(token_id(int(key[:9])), entry)
             found[token.id] = token
     for entry in tokenizer.items("added_tokens") if tokenizer else ():
         if not isinstance(entry, dict):
             raise OllamaError(400, "tokenizer.json: an added token is not an object")
-        token = _added(check_id(entry.get("id")), entry)
+        token = _added(token_id(entry.get("id")), entry)
         found[token.id] = token
     return [found[number] for number in sorted(found)]
 
 
-def _added(number: int, entry: Mapping[str, Any]) -> Added:
+def _added(number: int, entry: Mapping[str, Any]) -> AddedToken:
     text = entry.get("content")
     if not isinstance(text, str):
         raise OllamaError(400, "an added token of the tokenizer has no content")
-    return Added(number, text, entry.get("special") is True)
+    return AddedToken(number, text, entry.get("special") is True)

@@ -1,36 +1,36 @@
-"""WordPiece, the tokenizer of BERT: from tokenizer.json or vocab.txt."""
+"""WordPiece vocabularies (BERT) from tokenizer.json or vocab.txt."""
 
 from typing import Any
 
-from ollama_tw.convert.files import Document, SourceFiles
-from ollama_tw.convert.tokenizers.vocabulary import TokenType, Vocabulary, added_tokens, lay_out
+from ollama_tw.convert.files import JsonObject, SourceFiles
+from ollama_tw.convert.tokenizers.vocabulary import TokenizerVocabulary, TokenType, added_tokens, tokens_by_id
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.writer import Encoded, boolean, string
 
 _CONTINUED = "##"
-# What llama.cpp puts before a word, so that its beginning is told from its inside.
+# llama.cpp marks the beginning of a word instead of its continuation.
 _WORD_START = "▁"
 _SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
 
-def read_wordpiece(files: SourceFiles, tokenizer: Document, model: Document) -> Vocabulary:
-    """The vocabulary of tokenizer.json, whose ``model`` has the type WordPiece."""
+def read_wordpiece(files: SourceFiles, tokenizer: JsonObject, model: JsonObject) -> TokenizerVocabulary:
+    """Read the vocabulary of tokenizer.json, whose ``model`` is WordPiece; raises OllamaError 400."""
     vocabulary = model.section("vocab")
     if vocabulary is None:
         raise OllamaError(400, "tokenizer.json has no vocabulary")
     if model.text("continuing_subword_prefix", _CONTINUED) != _CONTINUED:
-        raise OllamaError(400, "tokenizer.json marks the insides of words otherwise than by ##")
-    names, types = lay_out(vocabulary.values, added_tokens(files, tokenizer))
+        raise OllamaError(400, "tokenizer.json has a continuing_subword_prefix other than ##")
+    names, types = tokens_by_id(vocabulary.values, added_tokens(files, tokenizer))
     return _vocabulary(names, types, _settings(tokenizer.section("normalizer"), "lowercase"))
 
 
-def read_vocabulary_text(files: SourceFiles, text: str) -> Vocabulary:
-    """The vocabulary of vocab.txt: a token a line."""
+def read_vocabulary_text(files: SourceFiles, text: str) -> TokenizerVocabulary:
+    """Read the vocabulary of vocab.txt, one token per line; raises OllamaError 400."""
     names = text.removesuffix("\n").split("\n")
     texts = {name.rstrip("\r"): number for number, name in enumerate(names)}
     if len(texts) < len(names):
         raise OllamaError(400, "vocab.txt has the same token twice")
-    names, types = lay_out(texts, added_tokens(files, None))
+    names, types = tokens_by_id(texts, added_tokens(files, None))
     types = [
         TokenType.CONTROL if name in _SPECIAL.values() else kind
         for name, kind in zip(names, types, strict=True)
@@ -38,7 +38,7 @@ def read_vocabulary_text(files: SourceFiles, text: str) -> Vocabulary:
     return _vocabulary(names, types, _settings(files.document("tokenizer_config.json"), "do_lower_case"))
 
 
-def _settings(document: Document | None, key: str) -> dict[str, Encoded]:
+def _settings(document: JsonObject | None, key: str) -> dict[str, Encoded]:
     lowercase = document.flag(key) if document else None
     keys = {"normalizer.lowercase": boolean(lowercase is not False)}
     accents = document.flag("strip_accents") if document else None
@@ -47,17 +47,17 @@ def _settings(document: Document | None, key: str) -> dict[str, Encoded]:
     return keys
 
 
-def _vocabulary(names: list[str], types: list[int], settings: dict[str, Encoded]) -> Vocabulary:
+def _vocabulary(names: list[str], types: list[int], settings: dict[str, Encoded]) -> TokenizerVocabulary:
     tokens = [_token(name, kind) for name, kind in zip(names, types, strict=True)]
-    always: dict[str, Any] = {"pre": string("jina-v2-en"), **settings}
-    return Vocabulary(
+    keys: dict[str, Any] = {"pre": string("jina-v2-en"), **settings}
+    return TokenizerVocabulary(
         "bert",
         names,
         tokens,
         types,
         adds={"bos": True, "eos": True},
-        usual=_SPECIAL,
-        settings=always,
+        default_special=_SPECIAL,
+        settings=keys,
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import msgspec
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.files import clear_disk_errors
+from ollama_tw.files import translate_disk_errors
 from ollama_tw.library import manifests
 from ollama_tw.library.create.dependencies import Makers
 from ollama_tw.library.create.job import Alive, Making, Record
@@ -58,7 +58,7 @@ def create(
         config[key] = getattr(request, key)
     alive()
     target = store.resolve(target_name(request))
-    with clear_disk_errors():
+    with translate_disk_errors():
         with _new_layers(store) as layers:
             making = Making(store, makers, alive, layers, config)
             yield from _fill(making, request)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import GGUFError, Header, is_gguf
-from ollama_tw.gguf.validation import check_sound
+from ollama_tw.gguf.validation import validate_header
 from ollama_tw.library import manifests
 from ollama_tw.library.create.chat_templates import detect_template
 from ollama_tw.library.create.job import Making, Record
@@ -204,7 +204,7 @@ def _uploaded_header(making: Making, digest: str) -> Header:
 def _sound_header(making: Making, digest: str) -> Header:
     try:
         header = making.store.header_of(digest)
-        check_sound(header)
+        validate_header(header)
     except OllamaError as error:
         raise OllamaError(400, error.message) from error
     except GGUFError as error:

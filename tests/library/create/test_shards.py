@@ -172,7 +172,7 @@ def test_big_endian_shards_are_refused_by_name(shop: Workshop, tmp_path: Path) -
     paths = write(tmp_path / "m.gguf", 2, big_endian=True)
     assert shop.refusal(files={path.name: shop.upload(path) for path in paths}) == (
         400,
-        "a big-endian GGUF file cannot be written anew; convert it to little-endian first",
+        "big-endian GGUF files cannot be rewritten; convert the file to little-endian first",
     )
 
 

@@ -1,54 +1,55 @@
-"""What a family of models says of one model: its metadata and the places of its tensors."""
+"""Conversion plan of a model: its metadata and the mapping of its tensors."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ollama_tw.convert.files import Document, SourceFiles, shown
+from ollama_tw.convert.files import JsonObject, SourceFiles, sanitized
 from ollama_tw.convert.safetensors import SourceTensor
-from ollama_tw.convert.weights import Slot
+from ollama_tw.convert.weights import TensorMapping
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.writer import Encoded, NewTensor, float32, uint32
 
-# llama.cpp holds no more.
+# LLAMA_MAX_LAYERS of llama.cpp.
 _MAX_LAYERS = 512
 _MAX_WIDTH = 1 << 20
 
 
 @dataclass(frozen=True)
-class Blueprint:
-    """``architecture`` is llama.cpp's name, ``metadata`` has its keys without that prefix.
+class ConversionPlan:
+    """Plan for the conversion of one model.
 
-    ``slots`` are all tensors that the model consists of, ``computed`` those that no file has;
-    ``ignored`` matches the names of tensors that nobody needs. ``words``: its tokenizer is WordPiece,
-    to whose metadata ``token_types`` belongs, the number of kinds of text.
+    ``architecture`` is llama.cpp's name, ``metadata`` has its keys without that prefix. ``mappings``
+    are all tensors of the model in its files, ``computed`` tensors that are not in the files;
+    ``ignored`` matches the names of tensors that are not converted. ``wordpiece``: the tokenizer is
+    WordPiece; ``token_types`` is then the number of segment types (``token_type_count``), else 0.
     """
 
     architecture: str
     metadata: Mapping[str, Encoded]
-    slots: list[Slot]
+    mappings: list[TensorMapping]
     vocabulary_size: int
     ignored: re.Pattern[str]
     computed: list[NewTensor] = field(default_factory=list)
-    words: bool = False
+    wordpiece: bool = False
     token_types: int = 0
 
 
 @dataclass(frozen=True)
-class Source:
-    """The model to be converted."""
+class ModelSource:
+    """Model to be converted."""
 
-    config: Document
+    config: JsonObject
     files: SourceFiles
     tensors: Mapping[str, SourceTensor]
 
 
-Family = Callable[[Source], Blueprint]
+Family = Callable[[ModelSource], ConversionPlan]
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What config.json says of the size of a transformer, checked for what holds for all of them."""
+    """Dimensions of a transformer from config.json; ``head`` is the width of an attention head."""
 
     layers: int
     context: int
@@ -61,6 +62,7 @@ class Dimensions:
 
     @property
     def metadata(self) -> dict[str, Encoded]:
+        """The GGUF keys that all architectures have, without the architecture's prefix."""
         return {
             "block_count": uint32(self.layers),
             "context_length": uint32(self.context),
@@ -70,16 +72,16 @@ class Dimensions:
         }
 
 
-def dimensions(config: Document) -> Dimensions:
-    """The dimensions; OllamaError 400 where they cannot be."""
+def dimensions(config: JsonObject) -> Dimensions:
+    """Read and check the dimensions in config.json; raises OllamaError 400 for impossible ones."""
     width = config.integer("hidden_size", most=_MAX_WIDTH)
     heads = config.integer("num_attention_heads", most=width)
     kv_heads = config.integer("num_key_value_heads", heads, most=heads)
     if heads % kv_heads or (config.values.get("head_dim") is None and width % heads):
-        raise OllamaError(400, "config.json: the heads of attention do not share the width evenly")
+        raise OllamaError(400, "config.json: the attention heads do not divide the width evenly")
     head = config.integer("head_dim", width // heads, most=_MAX_WIDTH)
     if head % 2:
-        raise OllamaError(400, "config.json: the width of a head of attention is odd")
+        raise OllamaError(400, "config.json: the width of an attention head is odd")
     return Dimensions(
         layers=config.integer("num_hidden_layers", most=_MAX_LAYERS),
         context=config.integer("max_position_embeddings"),
@@ -92,12 +94,13 @@ def dimensions(config: Document) -> Dimensions:
     )
 
 
-def epsilon(config: Document, key: str, default: float) -> Encoded:
+def epsilon(config: JsonObject, key: str, default: float) -> Encoded:
+    """Return the encoded epsilon of a normalization layer; raises OllamaError 400."""
     return float32(config.number(key, default, zero=True))
 
 
-def demand(config: Document, key: str, default: str, *supported: str) -> None:
-    """OllamaError 400 where the text at ``key`` names something that llama.cpp does not compute."""
+def require_supported(config: JsonObject, key: str, default: str, *supported: str) -> None:
+    """Raise OllamaError 400 if the string at ``key``, or ``default``, is not one of ``supported``."""
     value = config.text(key, default)
     if value not in supported:
-        raise OllamaError(400, f'unsupported {key} "{shown(value)}"')
+        raise OllamaError(400, f'unsupported {key} "{sanitized(value)}"')
