@@ -173,7 +173,7 @@ class Completions:
                 load_duration=time.monotonic_ns() - admitted.started,
                 syntax=PLAIN if raw else _syntax(entry, admitted.think, extras),
                 tools=request.tools if isinstance(request, ChatRequest) else (),
-                build_grammar=partial(_grammar, request),
+                build_grammar=partial(_grammar, request, options),
                 thinks_first=isinstance(request, ChatRequest),
                 logprobs=request.top_logprobs if request.logprobs else None,
                 shift=admitted.shift,
@@ -239,15 +239,12 @@ def _syntax(entry: Entry, think: Think, extras: RequestExtras) -> Syntax:
     return found if think.enabled else Syntax(None, found.calls, found.trim)
 
 
-def _grammar(request: Request) -> str:
-    """The grammar of ``format``, or the one in the options, which is ours and not Ollama's."""
-    given = request.options.get("grammar")
-    asked = None if request.format is UNSET else grammar_for(request.format)
-    if given is None:
-        return asked or ""
-    if not isinstance(given, str):
-        raise OllamaError(400, 'option "grammar" must be of type string')
-    if asked:
+def _grammar(request: Request, options: Options) -> str:
+    """Return the grammar of ``format`` or the one among the options; "" for unconstrained output."""
+    from_format = None if request.format is UNSET else grammar_for(request.format)
+    if "grammar" not in options.given:
+        return from_format or ""
+    if from_format:
         raise OllamaError(400, 'give either "format" or the option "grammar", not both')
-    limit_grammar(given)
-    return given
+    limit_grammar(options.grammar)
+    return options.grammar

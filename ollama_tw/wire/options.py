@@ -1,123 +1,273 @@
-"""The ``options`` of a request: types, ranges, defaults, and who overrides whom.
+"""The ``options`` of a request and the ``PARAMETER`` lines of a Modelfile: one table of all of them.
 
-Source: ``spec/inference-api.md`` section 3, ``spec/better.md`` rows 10 and 11.
+:class:`Options` is the table: each field names the option's type, default, bounds and meaning. The types of
+Modelfile parameters, the fields of the load plan and docs/api/options.md are derived from it.
+
+Names, types and defaults are Ollama's (ollama: api/types.go, Options); the bounds are not.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.interfaces import LoadPlan, Sampling
+
+T = TypeVar("T")
 
 _INT32 = 2**31 - 1
 _INT64 = 2**63 - 1
 
-# Below this a context cannot hold a conversation's first words; Ollama has the same floor.
-LEAST_CONTEXT = 4
+MIN_CONTEXT = 4
+"""Smallest context length; a smaller ``num_ctx`` is raised to it, as in Ollama."""
+
+UNBOUNDED = (-math.inf, math.inf)
+
+_OPTION = "option"
+
+
+class Kind(StrEnum):
+    """The type of an option, by the name that error messages give it."""
+
+    INTEGER = "integer"
+    FLOAT = "float32"
+    BOOLEAN = "boolean"
+    STRING = "string"
+    STRINGS = "array"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the table."""
+
+    kind: Kind
+    description: str
+    bounds: tuple[float, float] = UNBOUNDED
+    """Smallest and largest value of a number."""
+    plan_field: str = ""
+    """The field of :class:`~ollama_tw.interfaces.LoadPlan` that the option sets; "" for none."""
+    automatic: int | None = None
+    """The value with which a request leaves the choice to the engine, as if the option were absent."""
+    documented_default: str = ""
+    """Text in place of the default in the documentation."""
+    request_only: bool = False
+    """Valid in a request only, not as a parameter of a model; not one of Ollama's options."""
+
+
+def option(
+    default: T,
+    kind: Kind,
+    description: str,
+    bounds: tuple[float, float] = UNBOUNDED,
+    *,
+    plan_field: str = "",
+    automatic: int | None = None,
+    documented_default: str = "",
+    request_only: bool = False,
+) -> T:
+    """Return a dataclass field for the option; see :class:`Option`."""
+    row = Option(kind, description, bounds, plan_field, automatic, documented_default, request_only)
+    field: Any = dataclasses.field(default=default, metadata={_OPTION: row})
+    result: T = field
+    return result
 
 
 @dataclass(frozen=True)
 class Options:
-    """Resolved options; ``given`` names those that a model or a request set, not a default."""
+    """Resolved options."""
 
-    num_ctx: int = 0
-    """0 where nobody set it: the server's default, or whatever is loaded, will do."""
-    num_batch: int = 512
-    num_gpu: int = -1
-    main_gpu: int | None = None
-    use_mmap: bool | None = None
-    num_thread: int = 0
-    draft_num_predict: int = 0
-    num_keep: int = 4
-    seed: int = -1
-    num_predict: int = -1
-    top_k: int = 40
-    top_p: float = 0.9
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    repeat_last_n: int = 64
-    temperature: float = 0.8
-    repeat_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    stop: tuple[str, ...] = ()
+    num_ctx: int = option(
+        0,
+        Kind.INTEGER,
+        "Context length in tokens that the request may use. A longer context than the loaded model's "
+        "loads the model again.",
+        (0, _INT32),
+        plan_field="context_length",
+        documented_default="`OLLAMA_CONTEXT_LENGTH`",
+    )
+    num_batch: int = option(
+        LoadPlan.batch,
+        Kind.INTEGER,
+        "Maximum number of tokens evaluated in one step.",
+        (1, 1 << 16),
+        plan_field="batch",
+    )
+    num_gpu: int = option(
+        LoadPlan.gpu_layers,
+        Kind.INTEGER,
+        "Number of layers on GPUs; -1: as many as fit.",
+        (-1, _INT32),
+        plan_field="gpu_layers",
+        automatic=-1,
+    )
+    main_gpu: int | None = option(
+        None,
+        Kind.INTEGER,
+        "Index of the GPU that holds what is not split.",
+        (0, 1 << 10),
+        plan_field="main_gpu",
+        documented_default="the server's choice",
+    )
+    use_mmap: bool | None = option(
+        LoadPlan.use_mmap,
+        Kind.BOOLEAN,
+        "Map the model file into memory instead of reading it.",
+        plan_field="use_mmap",
+        documented_default="the engine's choice",
+    )
+    num_thread: int = option(
+        LoadPlan.threads,
+        Kind.INTEGER,
+        "Number of CPU threads; 0: one for each physical core.",
+        (0, 1 << 10),
+        plan_field="threads",
+        automatic=0,
+    )
+    draft_num_predict: int = option(
+        0,
+        Kind.INTEGER,
+        "Number of tokens that a draft model proposes in a step. No effect: draft models are not loaded.",
+        (0, 1 << 10),
+    )
+    num_keep: int = option(
+        4,
+        Kind.INTEGER,
+        "Number of tokens at the beginning of the prompt that are kept when it is cut to the context; "
+        "-1: all that fit.",
+        (-1, _INT32),
+    )
+    seed: int = option(
+        Sampling.seed,
+        Kind.INTEGER,
+        "Seed of the random numbers; the same seed gives the same reply. -1: a new seed for each request.",
+        (-_INT64, _INT64),
+    )
+    num_predict: int = option(
+        -1,
+        Kind.INTEGER,
+        "Maximum number of tokens to generate. Negative: as many as the context holds.",
+        (-_INT32, _INT32),
+    )
+    top_k: int = option(
+        Sampling.top_k,
+        Kind.INTEGER,
+        "Sample from this many of the likeliest tokens; 0 and less: from all.",
+        (-1, _INT32),
+    )
+    top_p: float = option(
+        Sampling.top_p,
+        Kind.FLOAT,
+        "Sample from the likeliest tokens whose probabilities add up to this.",
+        (0, 1),
+    )
+    min_p: float = option(
+        Sampling.min_p,
+        Kind.FLOAT,
+        "Minimum probability of a token, as a fraction of the likeliest token's.",
+        (0, 1),
+    )
+    typical_p: float = option(
+        Sampling.typical_p,
+        Kind.FLOAT,
+        "Locally typical sampling: sample from the most typical tokens whose probabilities add up to this.",
+        (0, 1),
+    )
+    repeat_last_n: int = option(
+        Sampling.repeat_last_n,
+        Kind.INTEGER,
+        "Number of last tokens to which the penalties apply; 0: none, -1: the whole context.",
+        (-1, _INT32),
+    )
+    temperature: float = option(
+        Sampling.temperature,
+        Kind.FLOAT,
+        "Randomness of the output; 0 always takes the likeliest token.",
+        (0, 1000),
+    )
+    repeat_penalty: float = option(
+        Sampling.repeat_penalty,
+        Kind.FLOAT,
+        "Factor against repeated tokens; 1: none.",
+        (0, 1000),
+    )
+    presence_penalty: float = option(
+        Sampling.presence_penalty,
+        Kind.FLOAT,
+        "Amount subtracted from the logit of each token that occurred.",
+        (-1000, 1000),
+    )
+    frequency_penalty: float = option(
+        Sampling.frequency_penalty,
+        Kind.FLOAT,
+        "Amount subtracted from the logit of a token for each time that it occurred.",
+        (-1000, 1000),
+    )
+    stop: tuple[str, ...] = option(
+        (),
+        Kind.STRINGS,
+        "Texts before which the output ends.",
+        documented_default="none",
+    )
+    grammar: str = option(
+        "",
+        Kind.STRING,
+        "GBNF grammar that the output matches, instead of `format`.",
+        documented_default="none",
+        request_only=True,
+    )
     given: frozenset[str] = frozenset()
+    """Names of the options that the model or the request sets."""
 
 
-def _integer(low: int, high: int) -> Callable[[str, Any], int]:
-    def convert(name: str, value: Any) -> int:
+OPTIONS: Mapping[str, Option] = {
+    field.name: field.metadata[_OPTION] for field in dataclasses.fields(Options) if _OPTION in field.metadata
+}
+"""All options by name."""
+
+
+def resolve(parameters: Mapping[str, Any], requested: Mapping[str, Any]) -> Options:
+    """Return the options of a request for a model with ``parameters``, which ``requested`` overrides.
+
+    Unknown names are ignored, as is None. Raises :class:`OllamaError` 400 with Ollama's text for a wrong
+    type, and with the bounds for a value out of range.
+    """
+    values: dict[str, Any] = {}
+    for given, is_request in ((parameters, False), (requested, True)):
+        for name, value in given.items():
+            row = OPTIONS.get(name)
+            if row is not None and value is not None and (is_request or not row.request_only):
+                values[name] = _converted(name, row, value)
+    if "num_ctx" in values:
+        values["num_ctx"] = max(values["num_ctx"], MIN_CONTEXT)
+    return Options(**values, given=frozenset(values))
+
+
+def _converted(name: str, row: Option, value: Any) -> Any:
+    wrong_type = OllamaError(400, f'option "{name}" must be of type {row.kind}')
+    if row.kind in (Kind.INTEGER, Kind.FLOAT):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise OllamaError(400, f'option "{name}" must be of type integer')
-        if not math.isfinite(value) or not low <= int(value) <= high:
-            raise OllamaError(400, f'option "{name}" must be between {low} and {high}')
-        return int(value)
-
-    return convert
-
-
-def _number(low: float, high: float) -> Callable[[str, Any], float]:
-    def convert(name: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise OllamaError(400, f'option "{name}" must be of type float32')
-        # Written so that NaN, which compares false with everything, is refused too.
-        if not low <= value <= high:
-            raise OllamaError(400, f'option "{name}" must be between {low:g} and {high:g}')
-        return float(value)
-
-    return convert
-
-
-def _boolean(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise OllamaError(400, f'option "{name}" must be of type boolean')
+            raise wrong_type
+        return _number(name, row, value)
+    if row.kind is Kind.STRINGS:
+        if not isinstance(value, list):
+            raise wrong_type
+        if not all(isinstance(item, str) for item in value):
+            raise OllamaError(400, f'option "{name}" must be of an array of strings')
+        return tuple(value)
+    if not isinstance(value, bool if row.kind is Kind.BOOLEAN else str):
+        raise wrong_type
     return value
 
 
-def _strings(name: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise OllamaError(400, f'option "{name}" must be of type array')
-    if not all(isinstance(item, str) for item in value):
-        raise OllamaError(400, f'option "{name}" must be of an array of strings')
-    return tuple(value)
-
-
-_CONVERTERS: Mapping[str, Callable[[str, Any], Any]] = {
-    "num_ctx": _integer(0, _INT32),
-    "num_batch": _integer(1, 1 << 16),
-    "num_gpu": _integer(-1, _INT32),
-    "main_gpu": _integer(0, 1 << 10),
-    "use_mmap": _boolean,
-    "num_thread": _integer(0, 1 << 10),
-    "draft_num_predict": _integer(0, 1 << 10),
-    "num_keep": _integer(-1, _INT32),
-    "seed": _integer(-_INT64, _INT64),
-    "num_predict": _integer(-_INT32, _INT32),
-    "top_k": _integer(-1, _INT32),
-    "top_p": _number(0, 1),
-    "min_p": _number(0, 1),
-    "typical_p": _number(0, 1),
-    "repeat_last_n": _integer(-1, _INT32),
-    "temperature": _number(0, 1000),
-    "repeat_penalty": _number(0, 1000),
-    "presence_penalty": _number(-1000, 1000),
-    "frequency_penalty": _number(-1000, 1000),
-    "stop": _strings,
-}
-
-
-def resolve(*layers: Mapping[str, Any]) -> Options:
-    """The options that result from ``layers``, each of which overrides those before it.
-
-    Unknown names are ignored, None keeps what a lower layer has. Raises :class:`OllamaError` 400
-    with Ollama's text for a wrong type, and naming the bounds for a value out of range.
-    """
-    values: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            convert = _CONVERTERS.get(name)
-            if convert is not None and value is not None:
-                values[name] = convert(name, value)
-    if "num_ctx" in values:
-        values["num_ctx"] = max(values["num_ctx"], LEAST_CONTEXT)
-    return Options(**values, given=frozenset(values))
+def _number(name: str, row: Option, value: float) -> float:
+    """Return ``value`` within the bounds of ``row``, truncated to an integer if it is one of integers."""
+    low, high = row.bounds
+    if math.isfinite(value) and row.kind is Kind.INTEGER:
+        value = int(value)
+    # Written so that NaN, which compares false with everything, is refused too.
+    if not low <= value <= high:
+        raise OllamaError(400, f'option "{name}" must be between {low} and {high}')
+    return value if row.kind is Kind.INTEGER else float(value)

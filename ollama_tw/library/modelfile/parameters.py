@@ -1,7 +1,4 @@
-"""The types of a Modelfile's parameters.
-
-Pure. Source: ``spec/models-and-cli.md`` section 6.3.
-"""
+"""Parses the values of a Modelfile's parameters (ollama: api/types.go, FormatParams)."""
 
 import math
 import re
@@ -10,16 +7,10 @@ from typing import Final
 
 from ollama_tw.golang.numbers import shortest_float32
 from ollama_tw.library.modelfile.parser import ModelfileError
+from ollama_tw.wire.options import OPTIONS, Kind
 
-INTEGERS: Final = frozenset({
-    "num_keep", "seed", "num_predict", "top_k", "repeat_last_n", "num_ctx", "num_batch", "num_gpu",
-    "main_gpu", "num_thread", "draft_num_predict",
-})  # fmt: skip
-FLOATS: Final = frozenset({
-    "top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty", "frequency_penalty",
-})  # fmt: skip
-BOOLEANS: Final = frozenset({"use_mmap"})
-LISTS: Final = frozenset({"stop"})
+KINDS: Final = {name: row.kind for name, row in OPTIONS.items() if not row.request_only}
+"""The type of each parameter."""
 DEPRECATED: Final = frozenset({
     "penalize_newline", "low_vram", "f16_kv", "logits_all", "vocab_only", "use_mlock", "mirostat",
     "mirostat_tau", "mirostat_eta",
@@ -35,23 +26,24 @@ _EXACT = 2**53
 
 
 def parse_parameter(key: str, text: str) -> int | float | bool | str:
-    """The value of the parameter ``key``; for one of :data:`LISTS`, one of its texts.
+    """Return the value of the parameter ``key``; for a list, one of its texts.
 
     A whole number may be written with an exponent (``1.048576e+06``): ``show`` writes large ones so,
     and Ollama then cannot read its own Modelfile. Floats have the precision of 32 bits. Raises
     ModelfileError.
     """
-    if key in INTEGERS:
+    kind = KINDS.get(key)
+    if kind is None:
+        raise ModelfileError(f"unknown parameter '{key}'")
+    if kind is Kind.INTEGER:
         return _integer(text)
-    if key in FLOATS:
+    if kind is Kind.FLOAT:
         return _float(text)
-    if key in BOOLEANS:
+    if kind is Kind.BOOLEAN:
         if text not in _TRUE | _FALSE:
             raise ModelfileError(f"invalid bool value [{text}]")
         return text in _TRUE
-    if key in LISTS:
-        return text
-    raise ModelfileError(f"unknown parameter '{key}'")
+    return text
 
 
 def _integer(text: str) -> int:

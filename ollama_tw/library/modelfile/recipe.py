@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tw.library.modelfile.parameters import DEPRECATED, LISTS, parse_parameter
+from ollama_tw.library.modelfile.parameters import DEPRECATED, KINDS, parse_parameter
 from ollama_tw.library.modelfile.parser import COMMANDS, FROM, MESSAGE, Command, ModelfileError
+from ollama_tw.wire.options import Kind
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
@@ -61,7 +62,7 @@ def read_recipe(commands: Iterable[Command]) -> Recipe:
             values[command.name].append(command.value)
         elif command.name in DEPRECATED:
             warnings.append(f"warning: parameter {command.name} is deprecated")
-        elif command.name in LISTS:
+        elif KINDS.get(command.name) is Kind.STRINGS:
             parameters.setdefault(command.name, []).append(parse_parameter(command.name, command.value))
         else:
             parameters[command.name] = parse_parameter(command.name, command.value)
