@@ -7,8 +7,11 @@ from typing import Any
 import psutil
 
 from ollama_tw.config.settings import Settings
+from ollama_tw.dialects.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
+from ollama_tw.dialects.openai.errors import ERRORS as OPENAI_ERRORS
 from ollama_tw.http.anthropic.routes import AnthropicRoutes
 from ollama_tw.http.cloud import CloudRelay, CloudRoutes
+from ollama_tw.http.dialect_support import Dialect
 from ollama_tw.http.native.account import AccountRoutes
 from ollama_tw.http.native.backends import BackendRoutes
 from ollama_tw.http.native.blobs import Blobs
@@ -59,17 +62,17 @@ def make_api_site(
 
     completions = CompletionRoutes(reactor, components.completions, components.embeddings, cloud)
     completions.register(routes)
-    RerankRoutes(reactor, components.reranking).register(routes)
     TokenRoutes(components.tokens).register(routes)
 
-    OpenAIRoutes(reactor, components.completions, cloud.takes_body).register(routes)
-    OpenAIModelRoutes(components.models, cloud).register(routes)
-    OpenAIEmbeddingRoutes(reactor, components.embeddings, components.tokens, cloud.takes_body).register(
-        routes
-    )
-    ResponsesRoutes(reactor, components.completions, cloud.takes_body).register(routes)
-    TranscriptionRoutes(reactor, components.completions).register(routes)
-    AnthropicRoutes(reactor, components.completions, components.tokens, cloud.takes_body).register(routes)
+    openai = Dialect(reactor, OPENAI_ERRORS, cloud.relay_body)
+    OpenAIRoutes(openai, components.completions).register(routes)
+    OpenAIModelRoutes(openai, components.models, cloud).register(routes)
+    OpenAIEmbeddingRoutes(openai, components.embeddings, components.tokens).register(routes)
+    ResponsesRoutes(openai, components.completions).register(routes)
+    TranscriptionRoutes(openai, components.completions).register(routes)
+    RerankRoutes(openai, components.reranking).register(routes)
+    anthropic = Dialect(reactor, ANTHROPIC_ERRORS, cloud.relay_body)
+    AnthropicRoutes(anthropic, components.completions, components.tokens).register(routes)
 
     websocket = WebSocketEndpoint(
         reactor,

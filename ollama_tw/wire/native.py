@@ -194,3 +194,8 @@ Emit = Callable[[Any], None]
 
 Blocks while the client reads slowly; raises Cancelled after the client has disconnected.
 """
+
+
+def error_object(message: str) -> dict[str, str]:
+    """Return the body of an error reply, and the last record of a stream that fails."""
+    return {"error": message}

@@ -8,8 +8,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from ollama_tw.config.parsers import LOCAL_ORIGINS
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
-from ollama_tw.http.server.replies import read_json, send_empty, send_json
+from ollama_tw.http.server.replies import read_body, send_empty, send_json
 from ollama_tw.http.server.routing import Health, Routes
+from ollama_tw.wire.decode import decode
 
 
 class Body(msgspec.Struct):
@@ -37,7 +38,7 @@ class Sample:
         routes.add("GET", "/api/cancel", self.cancel)
 
     async def echo(self, request: Any) -> None:
-        send_json(request, {"model": read_json(request, Body, "api.Body").model})
+        send_json(request, {"model": decode(read_body(request), Body, go_type="api.Body").model})
 
     def ps(self, request: Any) -> None:
         send_empty(request)

@@ -114,7 +114,7 @@ def _stop(value: Any) -> list[str] | None:
 
 
 @dataclass(frozen=True)
-class Identity:
+class CompletionIdentity:
     """What the reply says of itself in every object. ``created``: Unix seconds."""
 
     id: str
@@ -122,7 +122,7 @@ class Identity:
     model: str
 
 
-def whole_reply(identity: Identity, records: Sequence[ChatRecord]) -> dict[str, Any]:
+def whole_reply(identity: CompletionIdentity, records: Sequence[ChatRecord]) -> dict[str, Any]:
     """The reply to a request that is not streamed, one choice for each of ``records``."""
     reply = {
         "id": identity.id,
@@ -179,7 +179,7 @@ def _logprob(one: Logprob) -> dict[str, Any]:
 class ChoiceStream:
     """The chunks of one choice, from the records of its run. Used by one thread at a time."""
 
-    def __init__(self, identity: Identity, index: int) -> None:
+    def __init__(self, identity: CompletionIdentity, index: int) -> None:
         self._identity = identity
         self._index = index
         self._first = True
@@ -232,12 +232,12 @@ class ChoiceStream:
         return _chunk(self._identity, [choice])
 
 
-def usage_chunk(identity: Identity, finals: Sequence[ChatRecord]) -> dict[str, Any]:
+def usage_chunk(identity: CompletionIdentity, finals: Sequence[ChatRecord]) -> dict[str, Any]:
     """The chunk after the last choice, where ``include_usage`` asked for it."""
     return {**_chunk(identity, []), "usage": usage([finals])}
 
 
-def _chunk(identity: Identity, listed: list[dict[str, Any]]) -> dict[str, Any]:
+def _chunk(identity: CompletionIdentity, listed: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": identity.id,
         "object": "chat.completion.chunk",

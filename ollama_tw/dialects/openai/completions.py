@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_tw.dialects.openai.chat import FINGERPRINT, Identity
+from ollama_tw.dialects.openai.chat import FINGERPRINT, CompletionIdentity
 from ollama_tw.dialects.openai.parameters import (
     MOST_CHOICES,
     StreamOptions,
@@ -127,7 +127,7 @@ def _stop(value: Any) -> list[str] | None:
     return value
 
 
-def whole_reply(identity: Identity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
+def whole_reply(identity: CompletionIdentity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
     """The reply to a request that is not streamed, from the records of every prompt's answers."""
     records = [record for answers in prompts for record in answers]
     return {
@@ -139,7 +139,9 @@ def whole_reply(identity: Identity, prompts: Sequence[Sequence[GenerateRecord]])
 class ChoiceStream:
     """The chunks of one choice, from the records of its run. ``now`` gives Unix seconds."""
 
-    def __init__(self, identity: Identity, index: int, *, with_usage: bool, now: Callable[[], int]) -> None:
+    def __init__(
+        self, identity: CompletionIdentity, index: int, *, with_usage: bool, now: Callable[[], int]
+    ) -> None:
         self._identity = identity
         self._index = index
         self._with_usage = with_usage
@@ -154,12 +156,12 @@ class ChoiceStream:
         return [{**chunk, "usage": NO_USAGE} if self._with_usage else chunk]
 
 
-def usage_chunk(identity: Identity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
+def usage_chunk(identity: CompletionIdentity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
     """The chunk after the last choice, where ``include_usage`` asked for it."""
     return {**_object(identity, []), "usage": usage(prompts)}
 
 
-def _object(identity: Identity, listed: list[dict[str, Any]]) -> dict[str, Any]:
+def _object(identity: CompletionIdentity, listed: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": identity.id,
         "object": "text_completion",
