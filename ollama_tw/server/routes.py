@@ -14,18 +14,19 @@ from ollama_tw.http.cloud import CloudRelay, CloudRoutes
 from ollama_tw.http.dialect_support import Dialect
 from ollama_tw.http.native.account import AccountRoutes
 from ollama_tw.http.native.backends import BackendRoutes
-from ollama_tw.http.native.blobs import Blobs
+from ollama_tw.http.native.blobs import BlobRoutes
 from ollama_tw.http.native.completions import CompletionRoutes
 from ollama_tw.http.native.health import HealthRoutes
 from ollama_tw.http.native.models import ModelRoutes
 from ollama_tw.http.native.rerank import RerankRoutes
 from ollama_tw.http.native.tokens import TokenRoutes
 from ollama_tw.http.native.transfers import TransferRoutes
+from ollama_tw.http.native.version import VersionRoutes
 from ollama_tw.http.openai.responses import ResponsesRoutes
 from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes, OpenAIModelRoutes, OpenAIRoutes
 from ollama_tw.http.openai.transcriptions import TranscriptionRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
-from ollama_tw.http.server.routing import Health, Routes
+from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import ApiSite, make_site
 from ollama_tw.http.websocket.connection import WebSocketEndpoint
 from ollama_tw.metrics import Metrics
@@ -44,14 +45,14 @@ def make_api_site(
     """The site that serves ``components``. ``bound_host``: an address that tells whether the server can be
     reached from elsewhere; ``ready``: whether new requests are still welcome."""
     routes = Routes()
-    Health().register(routes)
+    VersionRoutes().register(routes)
     HealthRoutes(metrics, ready).register(routes)
     BackendRoutes(components.backends, components.backend, components.disk).register(routes)
     AccountRoutes(components.account, components.cloud_status).register(routes)
     cloud = CloudRelay(reactor, components.cloud, components.policy)
     CloudRoutes(cloud, components.policy, components.recommendations).register(routes)
 
-    blobs = Blobs(components.store.blobs, components.disk.run)
+    blobs = BlobRoutes(components.store.blobs, components.disk.run)
     blobs.register(routes)
     models = ModelRoutes(reactor, components.models, components.creation, cloud)
     models.register(routes)

@@ -7,9 +7,10 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ollama_tw.config.parsers import LOCAL_ORIGINS
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.http.native.version import VersionRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.replies import read_body, send_empty, send_json
-from ollama_tw.http.server.routing import Health, Routes
+from ollama_tw.http.server.routing import Routes
 from ollama_tw.wire.decode import decode
 
 
@@ -77,7 +78,7 @@ class Sample:
 
 def build(origins: tuple[str, ...] = ()) -> tuple[Routes, Sample, Guard]:
     routes, sample = Routes(), Sample()
-    Health().register(routes)
+    VersionRoutes().register(routes)
     sample.register(routes)
     return routes, sample, Guard(OriginPolicy([*LOCAL_ORIGINS, *origins]), HostPolicy("127.0.0.1", [], "box"))
 

@@ -12,9 +12,9 @@ from msgspec import UNSET
 
 from ollama_tw.dialects.openai.messages import ChatMessage, native_messages
 from ollama_tw.dialects.openai.parameters import (
+    CompletionParameters,
     Reasoning,
     ResponseFormat,
-    StreamOptions,
     choices,
     given,
     logit_bias,
@@ -32,32 +32,18 @@ GO_TYPE = "openai.ChatCompletionRequest"
 FINGERPRINT = "fp_ollama"
 
 
-class ChatCompletionRequest(msgspec.Struct, kw_only=True):
-    """The body; ``options`` are the native ones, which Ollama does not take here."""
+class ChatCompletionRequest(CompletionParameters, kw_only=True):
+    """The body of ``/v1/chat/completions``."""
 
-    model: str = ""
-    messages: list[ChatMessage] = []
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
+    messages: list[ChatMessage] = msgspec.field(default_factory=list)
     max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    stop: Any = None
     response_format: ResponseFormat | None = None
-    tools: list[Any] = []
+    tools: list[Any] = msgspec.field(default_factory=list)
     tool_choice: Any = None
     reasoning: Reasoning | None = None
     reasoning_effort: str = ""
     logprobs: bool = False
     top_logprobs: int = 0
-    logit_bias: Any = None
-    n: int | None = None
-    options: dict[str, Any] = {}
-    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
 
 def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], RequestExtras]:

@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from ollama_tw.dialects.openai.chat import FINGERPRINT, CompletionIdentity
 from ollama_tw.dialects.openai.parameters import (
     MOST_CHOICES,
-    StreamOptions,
+    CompletionParameters,
     choices,
     given,
     go_type_of,
@@ -27,27 +25,13 @@ from ollama_tw.wire.native import GenerateRecord, GenerateRequest, Logprob
 GO_TYPE = "openai.CompletionRequest"
 
 
-class CompletionRequest(msgspec.Struct, kw_only=True):
-    """The body; ``options`` are the native ones, which Ollama does not take here."""
+class CompletionRequest(CompletionParameters, kw_only=True):
+    """The body of ``/v1/completions``."""
 
-    model: str = ""
     prompt: Any = ""
-    """A text, several, the tokens of one, or the tokens of several."""
+    """A text, several texts, the tokens of one text, or those of several."""
     suffix: str = ""
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    stop: Any = None
     logprobs: int = 0
-    logit_bias: Any = None
-    n: int | None = None
-    options: dict[str, Any] = {}
-    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
 
 def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateRequest, RequestExtras]]]:

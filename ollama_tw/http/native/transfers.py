@@ -7,10 +7,10 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
+from ollama_tw.concurrency.deferreds import InDisk
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
@@ -33,7 +33,7 @@ class TransferRoutes:
         self,
         reactor: IReactorFromThreads,
         store: Store,
-        in_disk: Callable[..., Deferred[Any]],
+        in_disk: InDisk,
         pulls: Pulls,
         pushes: Pushes,
     ) -> None:
