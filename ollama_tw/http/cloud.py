@@ -1,14 +1,14 @@
-"""Cloud references at the doors: the request goes to the cloud as it came, the answer comes back as it is.
+"""Relay requests for cloud models, and the routes of the cloud's other services.
 
-Stubs are no subject here: they are models of the library (``cloud/stubs.py``).
+A request whose model is a cloud reference is forwarded to the cloud, and the answer relayed, in the API
+of the request. Stubs are models of the library instead: see ``cloud/stubs.py``.
 
-Source: ``spec/models-and-cli.md`` sections 1.4, 5.8 and 5.9; ``spec/inference-api.md`` section 6.0.
+Source: ollama: server/cloud_proxy.go; server/routes.go.
 """
 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
-import secrets
 import threading
 from collections.abc import Iterable
 from itertools import takewhile
@@ -21,61 +21,62 @@ from ollama_tw.cloud.client import Answer, Cloud
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cloud_name
 from ollama_tw.cloud.recommendations import Recommendations
 from ollama_tw.cloud.rewriting import compact_object, forwarded_headers, model_of, with_model
-from ollama_tw.dialects.anthropic.errors import error_object as anthropic_error
-from ollama_tw.dialects.openai.errors import error_object as openai_error
+from ollama_tw.dialects.errors import NATIVE_ERRORS, ErrorFormat
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
-from ollama_tw.http.server.replies import send_bytes, send_json
+from ollama_tw.http.server.replies import read_body, send_bytes, send_json
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import NDJSON, Framing, ReplyStream, answer_through
+from ollama_tw.http.server.stream import NDJSON, Framing, ReplyStream, answer_stream
 
 _NDJSON = "application/x-ndjson"
 _EVENTS = "text/event-stream"
 
 
 class CloudRelay:
-    """What the routes ask about each request for a model, before they look for it here."""
+    """Relays requests for cloud models; called by the routes before they look for a local model.
+
+    The methods return False for other models. They raise OllamaError.
+    """
 
     def __init__(self, reactor: IReactorFromThreads, cloud: Cloud, policy: CloudPolicy) -> None:
         self._reactor = reactor
         self._cloud = cloud
         self._policy = policy
 
-    async def takes(self, request: Request, model: str, operation: Operation = Operation.MODEL) -> bool:
-        """Whether ``request``, in whose body ``model`` was read, is for one of the cloud: it is then
-        answered. Raises OllamaError."""
-        if cloud_name(model) is None:
-            return False
-        assert request.content is not None
-        request.content.seek(0)
-        return await self.takes_body(request, request.content.read(), model, operation)
+    async def relay(self, request: Request, model: str, operation: Operation = Operation.MODEL) -> bool:
+        """Answer a native request for ``model``, read from its body, if that is a cloud reference."""
+        return await self._relay_body(request, read_body(request), model, operation, NATIVE_ERRORS)
 
-    async def takes_body(
-        self,
-        request: Request,
-        body: bytes,
-        model: str | None = None,
-        operation: Operation = Operation.MODEL,
-    ) -> bool:
-        """As :meth:`takes`, for a ``body`` that was unpacked, and in which no model was looked for yet."""
-        name = cloud_name(model_of(body) if model is None else model)
-        if name is None:
-            return False
-        self._policy.require(operation)
-        await self.forward(request, request.path.decode(), with_model(body, name))
-        return True
+    async def relay_body(self, request: Request, body: bytes, errors: ErrorFormat) -> bool:
+        """Answer a request with the decompressed ``body`` if that names a cloud reference.
 
-    async def takes_name(self, request: Request, model: str, prefix: str) -> bool:
-        """As :meth:`takes`, for a ``model`` that follows ``prefix`` in the path."""
+        An error after the beginning of a stream is sent in the format ``errors``.
+        """
+        return await self._relay_body(request, body, model_of(body), Operation.MODEL, errors)
+
+    async def relay_name(self, request: Request, model: str, prefix: str, errors: ErrorFormat) -> bool:
+        """Answer a request with ``model`` after ``prefix`` in its path, if that is a cloud reference."""
         name = cloud_name(model)
         if name is None:
             return False
         self._policy.require(Operation.DETAILS)
-        await self.forward(request, prefix + quote(name), None)
+        await self.forward(request, prefix + quote(name), None, errors)
         return True
 
-    async def forward(self, request: Request, path: str, body: bytes | None) -> None:
-        """Ask the cloud with the client's method and headers, and relay the answer."""
+    async def _relay_body(
+        self, request: Request, body: bytes, model: str, operation: Operation, errors: ErrorFormat
+    ) -> bool:
+        name = cloud_name(model)
+        if name is None:
+            return False
+        self._policy.require(operation)
+        await self.forward(request, request.path.decode(), with_model(body, name), errors)
+        return True
+
+    async def forward(
+        self, request: Request, path: str, body: bytes | None, errors: ErrorFormat = NATIVE_ERRORS
+    ) -> None:
+        """Send ``request`` to the cloud with the client's headers, and relay the answer."""
         raw = request.requestHeaders.getAllRawHeaders()
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, of in raw for value in of]
         answer = await self._cloud.ask(
@@ -87,27 +88,27 @@ class CloudRelay:
             headers=forwarded_headers(headers),
         )
         try:
-            await self._relay(request, answer)
+            await self._relay_answer(request, answer, errors)
         finally:
             answer.stop()
 
-    async def _relay(self, request: Request, answer: Answer) -> None:
+    async def _relay_answer(self, request: Request, answer: Answer, errors: ErrorFormat) -> None:
         if answer.status >= 400:
             if (wait := answer.header("Retry-After")).isdecimal():
                 request.setHeader("Retry-After", wait)
             send_bytes(request, await answer.refusal(), answer.status, "application/json")
         elif answer.content_type in (_NDJSON, _EVENTS):
-            framing = _framing(answer.content_type, request.path.decode())
+            is_ndjson = answer.content_type == _NDJSON
+            framing = NDJSON if is_ndjson else _event_lines(errors)
 
-            async def work(stream: ReplyStream | None, _: threading.Event) -> None:
-                assert stream is not None
+            async def work(stream: ReplyStream, _: threading.Event) -> None:
                 while lines := await answer.lines():
-                    if answer.content_type == _NDJSON:
+                    if is_ndjson:
                         await _put_records(stream, lines)
                     else:
                         await stream.put(_joined(lines))
 
-            await answer_through(self._reactor, request, True, work, framing=framing)
+            await answer_stream(self._reactor, request, work, framing=framing)
         else:
             reply = compact_object(await answer.whole())
             if reply is None:
@@ -116,7 +117,7 @@ class CloudRelay:
 
 
 async def _put_records(stream: ReplyStream, lines: list[bytes]) -> None:
-    """Send ``lines`` up to the first that is no object: a client of WebSocket can be sent no other."""
+    """Send ``lines`` up to the first that is not an object, which WebSocket clients could not be sent."""
     records = [compact_object(line) for line in lines if line.strip()]
     whole = list(takewhile(lambda record: record is not None, records))
     if whole:
@@ -129,46 +130,45 @@ def _joined(lines: Iterable[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
-def _framing(content_type: str, path: str) -> Framing:
-    if content_type == _NDJSON:
-        return NDJSON
+def _event_lines(errors: ErrorFormat) -> Framing:
+    """Return the framing of a relayed event stream, whose lines need no encoding."""
 
     def error(status: int, text: str) -> bytes:
-        # The blank line ends the event in which the answer broke off.
-        if path.startswith("/v1/messages"):
-            event = anthropic_error(status, text, f"req_{secrets.token_hex(12)}")
-            return b"\nevent: error\ndata: " + gojson.encode(event) + b"\n\n"
-        return b"\ndata: " + gojson.encode(openai_error(status, text)) + b"\n\n"
+        # The blank line ends the event in which the answer was cut off.
+        return b"\n" + errors.event(status, text)
 
     return Framing(_EVENTS, gojson.encode, error, (("Cache-Control", "no-cache"),))
 
 
 class CloudRoutes:
-    """What the cloud does besides running models, and the models that are worth a try."""
+    """Routes of the cloud's services besides running models, and of the recommended models."""
 
-    def __init__(self, door: CloudRelay, policy: CloudPolicy, recommendations: Recommendations) -> None:
-        self._door = door
+    def __init__(self, relay: CloudRelay, policy: CloudPolicy, recommendations: Recommendations) -> None:
+        self._relay = relay
         self._policy = policy
         self._recommendations = recommendations
 
     def register(self, routes: Routes) -> None:
+        """Add the routes to ``routes``."""
         routes.add("POST", "/api/experimental/web_search", self.search)
         routes.add("POST", "/api/experimental/web_fetch", self.fetch)
         routes.add("GET", "/api/experimental/model-recommendations", self.recommend)
 
     async def search(self, request: Request) -> None:
+        """Search the web."""
         await self._forward(request, "/api/web_search", Operation.WEB_SEARCH)
 
     async def fetch(self, request: Request) -> None:
+        """Fetch a web page."""
         await self._forward(request, "/api/web_fetch", Operation.WEB_FETCH)
 
     async def _forward(self, request: Request, path: str, operation: Operation) -> None:
-        assert request.content is not None
-        body = request.content.read()
+        body = read_body(request)
         if not body.strip():
             raise OllamaError(400, "missing request body")
         self._policy.require(operation)
-        await self._door.forward(request, path, body)
+        await self._relay.forward(request, path, body)
 
     def recommend(self, request: Request) -> None:
+        """List the recommended models."""
         send_json(request, {"recommendations": self._recommendations.read()})

@@ -1,6 +1,6 @@
-"""What the doors of the foreign APIs share: bodies, errors, event streams, several runs for one reply.
+"""What the routes of the OpenAI and Anthropic APIs share: bodies, errors, event streams, several runs.
 
-Source: ``spec/inference-api.md`` sections 6.0 and 7.1; ``spec/better.md`` row 7.
+Source: ollama: middleware/openai.go, middleware/anthropic.go.
 """
 
 # mypy: allow-untyped-calls
@@ -8,87 +8,158 @@ Source: ``spec/inference-api.md`` sections 6.0 and 7.1; ``spec/better.md`` row 7
 
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import zstandard
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore, fail
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
+from ollama_tw.dialects.errors import ErrorFormat
+from ollama_tw.dialects.sse import data_event, named_event
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.golang import json as gojson
 from ollama_tw.http.server.errors import logged
-from ollama_tw.http.server.replies import send_foreign
-from ollama_tw.http.server.stream import Framing
+from ollama_tw.http.server.replies import read_body, send_json_line
+from ollama_tw.http.server.stream import FinalRecords, Framing, ReplyStream, answer
+from ollama_tw.wire.native import ChatRecord, Emit, Record
 
-Takes = Callable[[Request, bytes], Awaitable[bool]]
-"""Answers a request with this body where it is for a model of the cloud; whether it did. Its errors go out
-in the native shape."""
+RelayBody = Callable[[Request, bytes, ErrorFormat], Awaitable[bool]]
+"""Answers a request whose body names a cloud model, and returns whether it did. Its errors before the
+first byte have the native API's format, as in Ollama."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-ErrorBody = Callable[[int, str], dict[str, Any]]
+Feed = Callable[[ChatRecord], list[dict[str, Any]]]
+"""Translates one record of a chat to the events of a dialect."""
 
-DONE = b"[DONE]"
-"""The last record of an OpenAI stream."""
+EMPTY_BODY = "EOF"
+"""The error message for an empty body, Go's."""
 
-_MOST_UNPACKED = 20 << 20
-_MOST_WINDOW = 8 << 20
-_AT_ONCE = 16
-_KEPT_ALIVE = (("Cache-Control", "no-cache"), ("Connection", "keep-alive"))
+_MAX_DECOMPRESSED = 20 << 20
+_MAX_WINDOW = 8 << 20
+_MAX_CONCURRENT_RUNS = 16
+_KEEP_ALIVE = (("Cache-Control", "no-cache"), ("Connection", "keep-alive"))
 
 
-def body_of(request: Request) -> bytes:
-    """The request's body, unpacked. Raises :class:`OllamaError` 400, which goes out in the native shape."""
-    assert request.content is not None
-    body: bytes = request.content.read()
+def decompressed_body(request: Request) -> bytes:
+    """Return the body, decompressed if it is zstd. Raises :class:`OllamaError` 400."""
+    body = read_body(request)
     if request.getHeader("Content-Encoding") != "zstd":
         return body
     try:
-        with zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW).stream_reader(body) as reader:
-            unpacked: bytes = reader.read(_MOST_UNPACKED + 1)
+        with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(body) as reader:
+            decompressed: bytes = reader.read(_MAX_DECOMPRESSED + 1)
     except zstandard.ZstdError:
         raise OllamaError(400, "the request body is not valid zstd, or needs a window over 8 MiB") from None
-    if len(unpacked) > _MOST_UNPACKED:
+    if len(decompressed) > _MAX_DECOMPRESSED:
         raise OllamaError(400, "the request body is larger than 20 MiB when it is unpacked")
-    return unpacked
+    return decompressed
 
 
-async def serve(
-    request: Request,
-    error_body: ErrorBody,
-    translate: Callable[[bytes], T],
-    run: Callable[[T], Awaitable[None]],
-    takes: Takes | None = None,
-) -> None:
-    """Answer ``request`` by ``run`` of what its body translates to, errors in a dialect's own shape;
-    unless another ``takes`` it."""
-    body = body_of(request)
-    if takes is not None and await takes(request, body):
-        return
-    translated = False
-    try:
-        call = translate(body)
-        translated = True
-        await run(call)
-    except (Cancelled, CancelledError):
-        raise
-    except Exception as error:
-        if request.startedWriting or getattr(request, "channel", None) is None:
+@dataclass(frozen=True)
+class Dialect:
+    """Answers requests in the formats of one API; shared by all its routes."""
+
+    reactor: IReactorFromThreads
+    errors: ErrorFormat
+    relay: RelayBody | None = None
+    """Forwards requests for cloud models; None where there is no cloud."""
+
+    async def serve_or_relay(
+        self, request: Request, translate: Callable[[bytes], T], run: Callable[[T], Awaitable[None]]
+    ) -> None:
+        """Relay ``request`` if its body names a cloud model, otherwise :meth:`serve` it."""
+        body = decompressed_body(request)
+        if self.relay is None or not await self.relay(request, body, self.errors):
+            await self._serve(request, body, translate, run)
+
+    async def serve(
+        self, request: Request, translate: Callable[[bytes], T], run: Callable[[T], Awaitable[None]]
+    ) -> None:
+        """Call ``run`` with the translated body of ``request``, which answers it.
+
+        Errors of both are sent in the dialect's format, unless the reply has begun.
+        """
+        await self._serve(request, decompressed_body(request), translate, run)
+
+    async def _serve(
+        self,
+        request: Request,
+        body: bytes,
+        translate: Callable[[bytes], T],
+        run: Callable[[T], Awaitable[None]],
+    ) -> None:
+        translated = False
+        try:
+            call = translate(body)
+            translated = True
+            await run(call)
+        except (Cancelled, CancelledError):
             raise
-        status, text = 500, ""
-        if isinstance(error, OllamaError):
-            status, text = error.status, error.message
-        else:
-            text = logged(request, Failure())
-        content_type = "application/json" if translated else "application/json; charset=utf-8"
-        send_foreign(request, error_body(status, text), status, content_type)
+        except Exception as error:
+            if request.startedWriting or getattr(request, "channel", None) is None:
+                raise
+            if isinstance(error, OllamaError):
+                status, text = error.status, error.message
+            else:
+                status, text = 500, logged(request, Failure())
+            content_type = "application/json" if translated else "application/json; charset=utf-8"
+            send_json_line(request, self.errors.body(status, text), status, content_type)
+
+    async def answer(
+        self,
+        request: Request,
+        streaming: bool,
+        work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | FinalRecords | None]],
+        framing: Framing,
+    ) -> None:
+        """Call ``work`` and answer ``request``: see :func:`ollama_tw.http.server.stream.answer`."""
+        await answer(self.reactor, request, streaming, work, framing=framing, send=send_json_line)
+
+    async def answer_chat(
+        self,
+        request: Request,
+        chat: Callable[[Emit | None, threading.Event], Awaitable[Record | None]],
+        whole: Callable[[ChatRecord], dict[str, Any]],
+        feed: Feed | None,
+        framing: Framing,
+    ) -> None:
+        """Run a chat and answer ``request`` with its translated records.
+
+        A stream of the events of ``feed`` is sent, or without ``feed`` the object of ``whole``.
+        """
+
+        async def work(
+            stream: ReplyStream | None, cancel: threading.Event
+        ) -> dict[str, Any] | FinalRecords | None:
+            if stream is None or feed is None:
+                return whole(chat_record(await chat(None, cancel)))
+
+            def emit(record: Record) -> None:
+                for event in feed(chat_record(record)):
+                    stream.send(event)
+
+            last = await chat(emit, cancel)
+            return None if last is None else FinalRecords(feed(chat_record(last)))
+
+        await self.answer(request, feed is not None, work, framing)
 
 
-async def together(runs: Sequence[Callable[[], Coroutine[Any, Any, R]]], cancel: threading.Event) -> list[R]:
-    """The results of ``runs``, of which a few go on at once. When one fails the others are cancelled,
-    and its error is raised when all have ended."""
+def chat_record(record: Record | None) -> ChatRecord:
+    """Return ``record``, which came from a chat."""
+    if not isinstance(record, ChatRecord):
+        raise TypeError(f"a chat returned {type(record).__name__}")
+    return record
+
+
+async def gather(runs: Sequence[Callable[[], Coroutine[Any, Any, R]]], cancel: threading.Event) -> list[R]:
+    """Run coroutines, at most 16 concurrently, and return their results in order.
+
+    When one fails, ``cancel`` is set for the others; the first error is raised when all have ended.
+    """
     failures: list[Failure] = []
 
     def failed(failure: Failure) -> Failure:
@@ -99,12 +170,12 @@ async def together(runs: Sequence[Callable[[], Coroutine[Any, Any, R]]], cancel:
     def start(run: Callable[[], Coroutine[Any, Any, R]]) -> Deferred[R]:
         if cancel.is_set():
             return fail(Cancelled())
-        # Before the turn is given up: the next one is to see it.
+        # Added here, so that ``cancel`` is set before the semaphore starts the next run.
         return Deferred.fromCoroutine(run()).addErrback(failed)
 
     # One request must not fill the whole queue.
-    turns = DeferredSemaphore(_AT_ONCE)
-    started = [turns.run(start, run) for run in runs]
+    semaphore = DeferredSemaphore(_MAX_CONCURRENT_RUNS)
+    started = [semaphore.run(start, run) for run in runs]
     results = await DeferredList(started, consumeErrors=True)
     if failures:
         failures[0].raiseException()
@@ -113,22 +184,11 @@ async def together(runs: Sequence[Callable[[], Coroutine[Any, Any, R]]], cancel:
     return [result for _, result in results]
 
 
-def _data(record: Any) -> bytes:
-    data: bytes = record if isinstance(record, bytes) else gojson.encode(record)
-    return b"data: " + data + b"\n\n"
+def data_framing(error_event: Callable[[int, str], bytes]) -> Framing:
+    """Return the framing of unnamed events; ``error_event`` makes the last one of a failed stream."""
+    return Framing("text/event-stream", data_event, error_event)
 
 
-def _event(record: dict[str, Any]) -> bytes:
-    name: str = record["type"]
-    return b"event: " + name.encode() + b"\n" + _data(record)
-
-
-def data_stream(error_body: ErrorBody) -> Framing:
-    """Server-sent events without names."""
-    return Framing("text/event-stream", _data, lambda status, text: _data(error_body(status, text)))
-
-
-def event_stream(error: Callable[[int, str], dict[str, Any]]) -> Framing:
-    """Server-sent events, each named as the ``type`` of its object; ``error`` makes the last one of a
-    stream that fails."""
-    return Framing("text/event-stream", _event, lambda status, text: _event(error(status, text)), _KEPT_ALIVE)
+def event_framing(error_event: Callable[[int, str], bytes]) -> Framing:
+    """Return the framing of named events; ``error_event`` makes the last one of a failed stream."""
+    return Framing("text/event-stream", named_event, error_event, _KEEP_ALIVE)

@@ -7,22 +7,26 @@ from typing import Any
 import psutil
 
 from ollama_tw.config.settings import Settings
+from ollama_tw.dialects.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
+from ollama_tw.dialects.openai.errors import ERRORS as OPENAI_ERRORS
 from ollama_tw.http.anthropic.routes import AnthropicRoutes
 from ollama_tw.http.cloud import CloudRelay, CloudRoutes
+from ollama_tw.http.dialect_support import Dialect
 from ollama_tw.http.native.account import AccountRoutes
 from ollama_tw.http.native.backends import BackendRoutes
-from ollama_tw.http.native.blobs import Blobs
+from ollama_tw.http.native.blobs import BlobRoutes
 from ollama_tw.http.native.completions import CompletionRoutes
 from ollama_tw.http.native.health import HealthRoutes
 from ollama_tw.http.native.models import ModelRoutes
 from ollama_tw.http.native.rerank import RerankRoutes
 from ollama_tw.http.native.tokens import TokenRoutes
 from ollama_tw.http.native.transfers import TransferRoutes
+from ollama_tw.http.native.version import VersionRoutes
 from ollama_tw.http.openai.responses import ResponsesRoutes
 from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes, OpenAIModelRoutes, OpenAIRoutes
 from ollama_tw.http.openai.transcriptions import TranscriptionRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
-from ollama_tw.http.server.routing import Health, Routes
+from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import ApiSite, make_site
 from ollama_tw.http.websocket.connection import WebSocketEndpoint
 from ollama_tw.metrics import Metrics
@@ -41,14 +45,14 @@ def make_api_site(
     """The site that serves ``components``. ``bound_host``: an address that tells whether the server can be
     reached from elsewhere; ``ready``: whether new requests are still welcome."""
     routes = Routes()
-    Health().register(routes)
+    VersionRoutes().register(routes)
     HealthRoutes(metrics, ready).register(routes)
     BackendRoutes(components.backends, components.backend, components.disk).register(routes)
     AccountRoutes(components.account, components.cloud_status).register(routes)
     cloud = CloudRelay(reactor, components.cloud, components.policy)
     CloudRoutes(cloud, components.policy, components.recommendations).register(routes)
 
-    blobs = Blobs(components.store.blobs, components.disk.run)
+    blobs = BlobRoutes(components.store.blobs, components.disk.run)
     blobs.register(routes)
     models = ModelRoutes(reactor, components.models, components.creation, cloud)
     models.register(routes)
@@ -59,17 +63,17 @@ def make_api_site(
 
     completions = CompletionRoutes(reactor, components.completions, components.embeddings, cloud)
     completions.register(routes)
-    RerankRoutes(reactor, components.reranking).register(routes)
     TokenRoutes(components.tokens).register(routes)
 
-    OpenAIRoutes(reactor, components.completions, cloud.takes_body).register(routes)
-    OpenAIModelRoutes(components.models, cloud).register(routes)
-    OpenAIEmbeddingRoutes(reactor, components.embeddings, components.tokens, cloud.takes_body).register(
-        routes
-    )
-    ResponsesRoutes(reactor, components.completions, cloud.takes_body).register(routes)
-    TranscriptionRoutes(reactor, components.completions).register(routes)
-    AnthropicRoutes(reactor, components.completions, components.tokens, cloud.takes_body).register(routes)
+    openai = Dialect(reactor, OPENAI_ERRORS, cloud.relay_body)
+    OpenAIRoutes(openai, components.completions).register(routes)
+    OpenAIModelRoutes(openai, components.models, cloud).register(routes)
+    OpenAIEmbeddingRoutes(openai, components.embeddings, components.tokens).register(routes)
+    ResponsesRoutes(openai, components.completions).register(routes)
+    TranscriptionRoutes(openai, components.completions).register(routes)
+    RerankRoutes(openai, components.reranking).register(routes)
+    anthropic = Dialect(reactor, ANTHROPIC_ERRORS, cloud.relay_body)
+    AnthropicRoutes(anthropic, components.completions, components.tokens).register(routes)
 
     websocket = WebSocketEndpoint(
         reactor,

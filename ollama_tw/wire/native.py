@@ -136,17 +136,25 @@ class DebugInfo(msgspec.Struct):
     image_count: int | UnsetType = UNSET
 
 
-class GenerateRecord(msgspec.Struct, kw_only=True):
-    """One line of a generate reply, or the whole of it. Durations in nanoseconds.
+class RunRecord(msgspec.Struct, kw_only=True):
+    """The first fields of the records of generate and chat.
 
-    Beyond Ollama's fields: ``prompt_cached_count``, how many of the prompt's tokens the KV cache held
-    already; ``prompt_truncated``, how many were cut away to fit the context.
+    The other fields that both have are declared by each: their order, which is that on the wire, differs.
     """
 
     model: str
     remote_model: str | UnsetType = UNSET
     remote_host: str | UnsetType = UNSET
     created_at: str
+
+
+class GenerateRecord(RunRecord, kw_only=True):
+    """One line of a generate reply, or the whole of it. Durations in nanoseconds.
+
+    Beyond Ollama's fields: ``prompt_cached_count``, how many of the prompt's tokens the KV cache held
+    already; ``prompt_truncated``, how many were cut away to fit the context.
+    """
+
     response: str = ""
     thinking: str | UnsetType = UNSET
     done: bool = False
@@ -165,13 +173,9 @@ class GenerateRecord(msgspec.Struct, kw_only=True):
     logprobs: list[Logprob] | UnsetType = UNSET
 
 
-class ChatRecord(msgspec.Struct, kw_only=True):
+class ChatRecord(RunRecord, kw_only=True):
     """One line of a chat reply, or the whole of it; see :class:`GenerateRecord`."""
 
-    model: str
-    remote_model: str | UnsetType = UNSET
-    remote_host: str | UnsetType = UNSET
-    created_at: str
     message: Message
     done: bool = False
     done_reason: str | UnsetType = UNSET
@@ -194,3 +198,8 @@ Emit = Callable[[Any], None]
 
 Blocks while the client reads slowly; raises Cancelled after the client has disconnected.
 """
+
+
+def error_object(message: str) -> dict[str, str]:
+    """Return the body of an error reply, and the last record of a stream that fails."""
+    return {"error": message}

@@ -4,14 +4,14 @@ from typing import Any
 import pytest
 
 from ollama_tw.dialects.anthropic.errors import error_object
-from ollama_tw.dialects.anthropic.reply import Identity, MessageStream, whole_reply
+from ollama_tw.dialects.anthropic.reply import MessageIdentity, MessageStream, whole_reply
 from ollama_tw.dialects.anthropic.request import MessagesRequest, estimated_tokens, native_request
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRecord, ChatRequest, Message, ToolCall, ToolCallFunction
 
-IDENTITY = Identity("msg_1", "m")
+IDENTITY = MessageIdentity("msg_1", "m")
 CALL = ToolCall("call_a", ToolCallFunction(0, "f", {"b": 1, "a": 2}))
 
 

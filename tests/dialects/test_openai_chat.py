@@ -7,7 +7,7 @@ from msgspec import UNSET
 from ollama_tw.dialects.openai.chat import (
     ChatCompletionRequest,
     ChoiceStream,
-    Identity,
+    CompletionIdentity,
     native_requests,
     usage_chunk,
     whole_reply,
@@ -16,7 +16,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.native import ChatRecord, ChatRequest, Logprob, Message, ToolCall, ToolCallFunction
 
-IDENTITY = Identity("chatcmpl-1", 1700000000, "m")
+IDENTITY = CompletionIdentity("chatcmpl-1", 1700000000, "m")
 CALL = ToolCall("call_a", ToolCallFunction(0, "f", {"b": 1, "a": "<"}))
 
 

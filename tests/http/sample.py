@@ -7,9 +7,11 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ollama_tw.config.parsers import LOCAL_ORIGINS
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.http.native.version import VersionRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
-from ollama_tw.http.server.replies import read_json, send_empty, send_json
-from ollama_tw.http.server.routing import Health, Routes
+from ollama_tw.http.server.replies import read_body, send_empty, send_json
+from ollama_tw.http.server.routing import Routes
+from ollama_tw.wire.decode import decode
 
 
 class Body(msgspec.Struct):
@@ -37,7 +39,7 @@ class Sample:
         routes.add("GET", "/api/cancel", self.cancel)
 
     async def echo(self, request: Any) -> None:
-        send_json(request, {"model": read_json(request, Body, "api.Body").model})
+        send_json(request, {"model": decode(read_body(request), Body, go_type="api.Body").model})
 
     def ps(self, request: Any) -> None:
         send_empty(request)
@@ -76,7 +78,7 @@ class Sample:
 
 def build(origins: tuple[str, ...] = ()) -> tuple[Routes, Sample, Guard]:
     routes, sample = Routes(), Sample()
-    Health().register(routes)
+    VersionRoutes().register(routes)
     sample.register(routes)
     return routes, sample, Guard(OriginPolicy([*LOCAL_ORIGINS, *origins]), HostPolicy("127.0.0.1", [], "box"))
 

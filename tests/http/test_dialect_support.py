@@ -5,8 +5,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
+from ollama_tw.dialects.sse import DONE, data_event, named_event
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.http.dialect_support import DONE, data_stream, event_stream, together
+from ollama_tw.http.dialect_support import data_framing, event_framing, gather
 
 
 class Runs:
@@ -29,7 +30,7 @@ class TogetherTests(TestCase):
     def start(self, count: int) -> None:
         self.runs = Runs(count)
         self.cancel = threading.Event()
-        self.all = Deferred.fromCoroutine(together(self.runs.calls, self.cancel))
+        self.all = Deferred.fromCoroutine(gather(self.runs.calls, self.cancel))
 
     def test_results_keep_their_order(self) -> None:
         self.start(3)
@@ -66,18 +67,18 @@ class TogetherTests(TestCase):
         runs = Runs(2)
         cancel = threading.Event()
         cancel.set()
-        self.failureResultOf(Deferred.fromCoroutine(together(runs.calls, cancel)), Cancelled)
+        self.failureResultOf(Deferred.fromCoroutine(gather(runs.calls, cancel)), Cancelled)
         self.assertEqual(runs.started, [])
 
 
 class FramingTests(TestCase):
     def test_events_without_names(self) -> None:
-        framing = data_stream(lambda status, text: {"error": f"{status} {text}"})
+        framing = data_framing(lambda status, text: data_event({"error": f"{status} {text}"}))
         self.assertEqual(framing.encode({"a": "<"}), b'data: {"a":"\\u003c"}\n\n')
         self.assertEqual(framing.encode(DONE), b"data: [DONE]\n\n")
         self.assertEqual(framing.error(500, "x"), b'data: {"error":"500 x"}\n\n')
 
     def test_events_with_names(self) -> None:
-        framing = event_stream(lambda status, text: {"type": "error", "text": text})
+        framing = event_framing(lambda status, text: named_event({"type": "error", "text": text}))
         self.assertEqual(framing.encode({"type": "ping"}), b'event: ping\ndata: {"type":"ping"}\n\n')
         self.assertEqual(framing.error(500, "x"), b'event: error\ndata: {"type":"error","text":"x"}\n\n')

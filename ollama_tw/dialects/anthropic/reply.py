@@ -13,14 +13,14 @@ _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
 
 
 @dataclass(frozen=True)
-class Identity:
+class MessageIdentity:
     """What the message says of itself."""
 
     id: str
     model: str
 
 
-def whole_reply(identity: Identity, record: ChatRecord) -> dict[str, Any]:
+def whole_reply(identity: MessageIdentity, record: ChatRecord) -> dict[str, Any]:
     """The reply to a request that is not streamed."""
     message = record.message
     content: list[dict[str, Any]] = []
@@ -66,7 +66,7 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
 class MessageStream:
     """The events of a reply, from the records of its run."""
 
-    def __init__(self, identity: Identity, estimated_tokens: int) -> None:
+    def __init__(self, identity: MessageIdentity, estimated_tokens: int) -> None:
         self._identity = identity
         self._estimated_tokens = estimated_tokens
         self._started = False

@@ -12,9 +12,9 @@ from msgspec import UNSET
 
 from ollama_tw.dialects.openai.messages import ChatMessage, native_messages
 from ollama_tw.dialects.openai.parameters import (
+    CompletionParameters,
     Reasoning,
     ResponseFormat,
-    StreamOptions,
     choices,
     given,
     logit_bias,
@@ -32,32 +32,18 @@ GO_TYPE = "openai.ChatCompletionRequest"
 FINGERPRINT = "fp_ollama"
 
 
-class ChatCompletionRequest(msgspec.Struct, kw_only=True):
-    """The body; ``options`` are the native ones, which Ollama does not take here."""
+class ChatCompletionRequest(CompletionParameters, kw_only=True):
+    """The body of ``/v1/chat/completions``."""
 
-    model: str = ""
-    messages: list[ChatMessage] = []
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
+    messages: list[ChatMessage] = msgspec.field(default_factory=list)
     max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    stop: Any = None
     response_format: ResponseFormat | None = None
-    tools: list[Any] = []
+    tools: list[Any] = msgspec.field(default_factory=list)
     tool_choice: Any = None
     reasoning: Reasoning | None = None
     reasoning_effort: str = ""
     logprobs: bool = False
     top_logprobs: int = 0
-    logit_bias: Any = None
-    n: int | None = None
-    options: dict[str, Any] = {}
-    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
 
 def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], RequestExtras]:
@@ -114,7 +100,7 @@ def _stop(value: Any) -> list[str] | None:
 
 
 @dataclass(frozen=True)
-class Identity:
+class CompletionIdentity:
     """What the reply says of itself in every object. ``created``: Unix seconds."""
 
     id: str
@@ -122,7 +108,7 @@ class Identity:
     model: str
 
 
-def whole_reply(identity: Identity, records: Sequence[ChatRecord]) -> dict[str, Any]:
+def whole_reply(identity: CompletionIdentity, records: Sequence[ChatRecord]) -> dict[str, Any]:
     """The reply to a request that is not streamed, one choice for each of ``records``."""
     reply = {
         "id": identity.id,
@@ -179,7 +165,7 @@ def _logprob(one: Logprob) -> dict[str, Any]:
 class ChoiceStream:
     """The chunks of one choice, from the records of its run. Used by one thread at a time."""
 
-    def __init__(self, identity: Identity, index: int) -> None:
+    def __init__(self, identity: CompletionIdentity, index: int) -> None:
         self._identity = identity
         self._index = index
         self._first = True
@@ -232,12 +218,12 @@ class ChoiceStream:
         return _chunk(self._identity, [choice])
 
 
-def usage_chunk(identity: Identity, finals: Sequence[ChatRecord]) -> dict[str, Any]:
+def usage_chunk(identity: CompletionIdentity, finals: Sequence[ChatRecord]) -> dict[str, Any]:
     """The chunk after the last choice, where ``include_usage`` asked for it."""
     return {**_chunk(identity, []), "usage": usage([finals])}
 
 
-def _chunk(identity: Identity, listed: list[dict[str, Any]]) -> dict[str, Any]:
+def _chunk(identity: CompletionIdentity, listed: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": identity.id,
         "object": "chat.completion.chunk",

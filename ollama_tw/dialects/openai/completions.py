@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
-from ollama_tw.dialects.openai.chat import FINGERPRINT, Identity
+from ollama_tw.dialects.openai.chat import FINGERPRINT, CompletionIdentity
 from ollama_tw.dialects.openai.parameters import (
     MOST_CHOICES,
-    StreamOptions,
+    CompletionParameters,
     choices,
     given,
     go_type_of,
@@ -27,27 +25,13 @@ from ollama_tw.wire.native import GenerateRecord, GenerateRequest, Logprob
 GO_TYPE = "openai.CompletionRequest"
 
 
-class CompletionRequest(msgspec.Struct, kw_only=True):
-    """The body; ``options`` are the native ones, which Ollama does not take here."""
+class CompletionRequest(CompletionParameters, kw_only=True):
+    """The body of ``/v1/completions``."""
 
-    model: str = ""
     prompt: Any = ""
-    """A text, several, the tokens of one, or the tokens of several."""
+    """A text, several texts, the tokens of one text, or those of several."""
     suffix: str = ""
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    stop: Any = None
     logprobs: int = 0
-    logit_bias: Any = None
-    n: int | None = None
-    options: dict[str, Any] = {}
-    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
 
 def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateRequest, RequestExtras]]]:
@@ -127,7 +111,7 @@ def _stop(value: Any) -> list[str] | None:
     return value
 
 
-def whole_reply(identity: Identity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
+def whole_reply(identity: CompletionIdentity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
     """The reply to a request that is not streamed, from the records of every prompt's answers."""
     records = [record for answers in prompts for record in answers]
     return {
@@ -139,7 +123,9 @@ def whole_reply(identity: Identity, prompts: Sequence[Sequence[GenerateRecord]])
 class ChoiceStream:
     """The chunks of one choice, from the records of its run. ``now`` gives Unix seconds."""
 
-    def __init__(self, identity: Identity, index: int, *, with_usage: bool, now: Callable[[], int]) -> None:
+    def __init__(
+        self, identity: CompletionIdentity, index: int, *, with_usage: bool, now: Callable[[], int]
+    ) -> None:
         self._identity = identity
         self._index = index
         self._with_usage = with_usage
@@ -154,12 +140,12 @@ class ChoiceStream:
         return [{**chunk, "usage": NO_USAGE} if self._with_usage else chunk]
 
 
-def usage_chunk(identity: Identity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
+def usage_chunk(identity: CompletionIdentity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
     """The chunk after the last choice, where ``include_usage`` asked for it."""
     return {**_object(identity, []), "usage": usage(prompts)}
 
 
-def _object(identity: Identity, listed: list[dict[str, Any]]) -> dict[str, Any]:
+def _object(identity: CompletionIdentity, listed: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": identity.id,
         "object": "text_completion",

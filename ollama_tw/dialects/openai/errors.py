@@ -1,13 +1,19 @@
-"""Error objects. Source: ``spec/inference-api.md`` section 6.0."""
+"""Error objects and error events of the OpenAI API.
+
+Source: ollama: openai/openai.go, NewError.
+"""
 
 from typing import Any
+
+from ollama_tw.dialects.errors import ErrorFormat
+from ollama_tw.dialects.sse import data_event
 
 _TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 _NO_TEXT = "something went wrong, please see the ollama server logs for details"
 
 
 def error_object(status: int, message: str) -> dict[str, Any]:
-    """The body of a reply with ``status``."""
+    """Return the body of a reply with ``status``."""
     return {
         "error": {
             "message": message or _NO_TEXT,
@@ -16,3 +22,11 @@ def error_object(status: int, message: str) -> dict[str, Any]:
             "code": None,
         }
     }
+
+
+def error_event(status: int, message: str) -> bytes:
+    """Return the last event of a stream that fails. Ollama sends an empty chunk instead."""
+    return data_event(error_object(status, message))
+
+
+ERRORS = ErrorFormat(error_object, error_event)

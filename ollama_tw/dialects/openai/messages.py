@@ -19,21 +19,21 @@ _IMAGE_PREFIXES = ("data:;base64,", *(f"data:image/{kind};base64," for kind in _
 _INVALID = "invalid message format"
 
 
-class CallFunction(msgspec.Struct):
+class FunctionParam(msgspec.Struct):
     name: str = ""
     arguments: Any = None
 
 
-class Call(msgspec.Struct):
+class ToolCallParam(msgspec.Struct):
     id: str = ""
-    function: CallFunction = msgspec.field(default_factory=CallFunction)
+    function: FunctionParam = msgspec.field(default_factory=FunctionParam)
 
 
 class ChatMessage(msgspec.Struct):
     role: str = ""
     content: Any = None
     reasoning: str = ""
-    tool_calls: list[Call] | UnsetType = UNSET
+    tool_calls: list[ToolCallParam] | UnsetType = UNSET
     name: str = ""
     tool_call_id: str = ""
 
@@ -77,7 +77,7 @@ def _native(message: ChatMessage, names: Mapping[str, str]) -> list[Message]:
     return found
 
 
-def _calls(calls: Sequence[Call]) -> list[ToolCall]:
+def _calls(calls: Sequence[ToolCallParam]) -> list[ToolCall]:
     return [
         ToolCall(call.id, ToolCallFunction(0, call.function.name, parsed_arguments(call.function.arguments)))
         for call in calls

@@ -35,6 +35,28 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool = False
 
 
+class CompletionParameters(msgspec.Struct, kw_only=True):
+    """The fields that the requests of both kinds of completion have.
+
+    ``options`` are native options, which Ollama does not read here.
+    """
+
+    model: str = ""
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    stop: Any = None
+    logit_bias: Any = None
+    n: int | None = None
+    options: dict[str, Any] = {}
+    debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
+
+
 class Reasoning(msgspec.Struct):
     effort: str = ""
     summary: Any = None

@@ -1,93 +1,74 @@
-"""The routes of the Anthropic API."""
+"""Routes of the Anthropic API.
+
+Source: ollama: middleware/anthropic.go, AnthropicMessagesMiddleware.
+"""
 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
 import secrets
-import threading
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
-from ollama_tw.dialects.anthropic.errors import error_object
-from ollama_tw.dialects.anthropic.reply import Identity, MessageStream, whole_reply
+from ollama_tw.dialects.anthropic.reply import MessageIdentity, MessageStream, whole_reply
 from ollama_tw.dialects.anthropic.request import (
     GO_TYPE,
     MessagesRequest,
     estimated_tokens,
     native_request,
 )
-from ollama_tw.http.dialect_support import Takes, event_stream, serve
-from ollama_tw.http.server.replies import send_foreign
+from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing
+from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import Rest, answer
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.dialect_extras import RequestExtras
-from ollama_tw.wire.native import ChatRecord, ChatRequest, Emit, Record
+from ollama_tw.wire.native import ChatRequest
 
 _Call = tuple[MessagesRequest, ChatRequest, RequestExtras]
 
 
+@dataclass(frozen=True)
 class AnthropicRoutes:
     """``/v1/messages`` and ``/v1/messages/count_tokens``, which Ollama does not have."""
 
-    def __init__(
-        self, reactor: IReactorFromThreads, service: Completions, tokens: Tokens, takes: Takes | None = None
-    ) -> None:
-        self._takes = takes
-        self._reactor = reactor
-        self._service = service
-        self._tokens = tokens
+    dialect: Dialect
+    completions: Completions
+    tokens: Tokens
 
     def register(self, routes: Routes) -> None:
+        """Add the routes to ``routes``."""
         routes.add("POST", "/v1/messages", self.messages)
         routes.add("POST", "/v1/messages/count_tokens", self.count_tokens)
 
     async def messages(self, request: Request) -> None:
-        await serve(request, _error, _read, partial(self._messages, request), self._takes)
+        """Create a message."""
+        await self.dialect.serve_or_relay(request, _read, partial(self._messages, request))
 
     async def _messages(self, request: Request, call: _Call) -> None:
         body, native, extras = call
-        identity = Identity(f"msg_{secrets.token_hex(12)}", body.model)
-
-        async def work(emit: Emit | None, cancel: threading.Event) -> dict[str, Any] | Rest | None:
-            if emit is None:
-                record = await self._service.chat(native, None, cancel, extras)
-                return whole_reply(identity, _chat(record))
-            stream = MessageStream(identity, estimated_tokens(body))
-
-            def feed(record: Record) -> None:
-                for event in stream.feed(_chat(record)):
-                    emit(event)
-
-            record = await self._service.chat(native, feed, cancel, extras)
-            return None if record is None else Rest(stream.feed(_chat(record)))
-
-        framing = event_stream(_error)
-        await answer(self._reactor, request, body.stream, work, framing=framing, send=send_foreign)
+        identity = MessageIdentity(f"msg_{secrets.token_hex(12)}", body.model)
+        await self.dialect.answer_chat(
+            request,
+            partial(self.completions.chat, native, extras=extras),
+            partial(whole_reply, identity),
+            MessageStream(identity, estimated_tokens(body)).feed if body.stream else None,
+            event_framing(self.dialect.errors.event),
+        )
 
     async def count_tokens(self, request: Request) -> None:
-        await serve(request, _error, _read_to_count, partial(self._count, request))
+        """Count the tokens of a prompt without running the model."""
+        await self.dialect.serve(request, _read_to_count, partial(self._count, request))
 
     async def _count(self, request: Request, native: ChatRequest) -> None:
-        send_foreign(request, {"input_tokens": await self._tokens.count(native)})
-
-
-def _chat(record: Record | None) -> ChatRecord:
-    assert isinstance(record, ChatRecord)
-    return record
-
-
-def _error(status: int, message: str) -> dict[str, Any]:
-    return error_object(status, message, f"req_{secrets.token_hex(12)}")
+        send_json_line(request, {"input_tokens": await self.tokens.count(native)})
 
 
 def _decoded(body: bytes) -> MessagesRequest:
-    return decode(body, MessagesRequest, go_type=GO_TYPE, empty="EOF")
+    return decode(body, MessagesRequest, go_type=GO_TYPE, empty=EMPTY_BODY)
 
 
 def _read(body: bytes) -> _Call:

@@ -4,22 +4,20 @@ Source: ``spec/models-and-cli.md`` section 4.10.
 """
 
 import errno
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ollama_tw.concurrency.deferreds import InDisk
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink
 from ollama_tw.http.server.replies import send_empty
 from ollama_tw.http.server.routing import Routes
 
-T = TypeVar("T")
-
-HELD = 4 * 1024 * 1024
+MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes of one upload that may wait for the disk before its socket is paused."""
 
 _PATH = b"/api/blobs/"
@@ -27,43 +25,39 @@ _PATH = b"/api/blobs/"
 _log = Logger()
 
 
-class Writer(Protocol):
+class UploadWriter(Protocol):
     """A blob being written; used by one thread at a time."""
 
     def write(self, data: bytes) -> None: ...
 
     def commit(self) -> tuple[str, int]:
-        """Store what was written; its digest (``sha256:…``) and size in bytes."""
+        """UploadStore what was written; its digest (``sha256:…``) and size in bytes."""
 
     def abort(self) -> None: ...
 
 
-class Store(Protocol):
+class UploadStore(Protocol):
     """The part of the blob store that the routes use. All of it may touch the disk."""
 
     def exists(self, digest: str) -> bool:
         """Raises OllamaError 400 where ``digest`` is none."""
 
-    def writer(self) -> Writer: ...
-
-
-InDisk = Callable[..., Deferred[Any]]
-"""Calls a function with its arguments on the disk pool."""
+    def writer(self) -> UploadWriter: ...
 
 
 class BlobUpload:
     """The sink of one upload: collects what arrives while the disk pool writes what arrived before.
 
-    At most one hand-off to the pool is under way, and memory holds at most two times ``HELD``
+    At most one hand-off to the pool is under way, and memory holds at most two times ``MAX_BUFFERED``
     bytes and what the socket delivers at once.
     """
 
-    def __init__(self, channel: ApiChannel, store: Store, in_disk: InDisk) -> None:
+    def __init__(self, channel: ApiChannel, store: UploadStore, in_disk: InDisk) -> None:
         self._channel = channel
         self._store = store
         self._in_disk = in_disk
         self._chunks: list[bytes] = []
-        self._held = 0
+        self._buffered = 0
         self._over = False
         self._lost = False
         self._wake: Deferred[None] | None = None
@@ -77,8 +71,8 @@ class BlobUpload:
         if self._lost:
             return
         self._chunks.append(data)
-        self._held += len(data)
-        if self._held > HELD:
+        self._buffered += len(data)
+        if self._buffered > MAX_BUFFERED:
             self._channel.pause_body()
         self._stir()
 
@@ -109,12 +103,12 @@ class BlobUpload:
             await self._wake
         if self._lost:
             raise Cancelled
-        chunks, self._chunks, self._held = self._chunks, [], 0
+        chunks, self._chunks, self._buffered = self._chunks, [], 0
         self._channel.resume_body()
         return chunks
 
     async def _store_all(self) -> tuple[str, int]:
-        writer: Writer = await self._in_disk(self._store.writer)
+        writer: UploadWriter = await self._in_disk(self._store.writer)
         try:
             while chunks := await self._next():
                 await self._in_disk(_write, writer, chunks)
@@ -136,15 +130,15 @@ class BlobUpload:
         self._result.errback(failure)
 
 
-def _write(writer: Writer, chunks: list[bytes]) -> None:
+def _write(writer: UploadWriter, chunks: list[bytes]) -> None:
     for chunk in chunks:
         writer.write(chunk)
 
 
-class Blobs:
+class BlobRoutes:
     """The routes. Hand :meth:`upload` to the site as well, which asks it for a sink."""
 
-    def __init__(self, store: Store, in_disk: InDisk) -> None:
+    def __init__(self, store: UploadStore, in_disk: InDisk) -> None:
         self._store = store
         self._in_disk = in_disk
 

@@ -1,64 +1,90 @@
-"""``/api/generate``, ``/api/chat``, and the two that embed."""
+"""Routes that run models: ``/api/generate``, ``/api/chat``, ``/api/embed`` and ``/api/embeddings``.
 
+Source: ollama: server/routes.go, GenerateHandler, ChatHandler, EmbedHandler, EmbeddingsHandler.
+"""
+
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
 from ollama_tw.http.cloud import CloudRelay
-from ollama_tw.http.server.replies import read_json
+from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import answer
+from ollama_tw.http.server.stream import ReplyStream, answer, answer_whole
 from ollama_tw.inference.embed import Embeddings
 from ollama_tw.inference.service import Completions
-from ollama_tw.wire.native import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest
+from ollama_tw.wire.decode import decode
+from ollama_tw.wire.native import (
+    ChatRequest,
+    EmbeddingsRequest,
+    EmbedRequest,
+    Emit,
+    GenerateRequest,
+    Record,
+)
+
+CompletionT = TypeVar("CompletionT", GenerateRequest, ChatRequest)
+EmbedT = TypeVar("EmbedT", EmbedRequest, EmbeddingsRequest)
 
 
+@dataclass(frozen=True)
 class CompletionRoutes:
-    """What the native API does with models."""
+    """Routes of the native API that run models."""
 
-    def __init__(
-        self,
-        reactor: IReactorFromThreads,
-        completions: Completions,
-        embeddings: Embeddings,
-        cloud: CloudRelay,
-    ) -> None:
-        self._cloud = cloud
-        self._reactor = reactor
-        self._completions = completions
-        self._embeddings = embeddings
+    reactor: IReactorFromThreads
+    completions: Completions
+    embeddings: Embeddings
+    cloud: CloudRelay
 
     def register(self, routes: Routes) -> None:
+        """Add the routes to ``routes``."""
         routes.add("POST", "/api/generate", self.generate)
         routes.add("POST", "/api/chat", self.chat)
         routes.add("POST", "/api/embed", self.embed)
-        routes.add("POST", "/api/embeddings", self.embeddings)
+        routes.add("POST", "/api/embeddings", self.embed_one)
 
     async def generate(self, request: Request) -> None:
-        body = read_json(request, GenerateRequest, "api.GenerateRequest")
-        if await self._cloud.takes(request, body.model):
-            return
-        work = partial(self._completions.generate, body)
-        await answer(self._reactor, request, body.stream is not False, work)
+        """Complete a prompt, as a stream unless the body turns it off."""
+        body = decode(read_body(request), GenerateRequest, go_type="api.GenerateRequest")
+        await self._complete(request, body, self.completions.generate)
 
     async def chat(self, request: Request) -> None:
-        body = read_json(request, ChatRequest, "api.ChatRequest")
-        if await self._cloud.takes(request, body.model):
-            return
-        work = partial(self._completions.chat, body)
-        await answer(self._reactor, request, body.stream is not False, work)
+        """Answer the messages of a chat, as a stream unless the body turns it off."""
+        body = decode(read_body(request), ChatRequest, go_type="api.ChatRequest")
+        await self._complete(request, body, self.completions.chat)
+
+    async def _complete(
+        self,
+        request: Request,
+        body: CompletionT,
+        run: Callable[[CompletionT, Emit | None, threading.Event], Awaitable[Record | None]],
+    ) -> None:
+        async def work(stream: ReplyStream | None, cancel: threading.Event) -> Record | None:
+            return await run(body, None if stream is None else stream.send, cancel)
+
+        if not await self.cloud.relay(request, body.model):
+            await answer(self.reactor, request, body.stream is not False, work)
 
     async def embed(self, request: Request) -> None:
-        body = read_json(request, EmbedRequest, "api.EmbedRequest")
-        if await self._cloud.takes(request, body.model):
-            return
-        await answer(self._reactor, request, False, lambda _, cancel: self._embeddings.embed(body, cancel))
+        """Return the embeddings of one or several texts."""
+        body = decode(read_body(request), EmbedRequest, go_type="api.EmbedRequest")
+        await self._embed(request, body, self.embeddings.embed)
 
-    async def embeddings(self, request: Request) -> None:
-        body = read_json(request, EmbeddingsRequest, "api.EmbeddingRequest")
-        if await self._cloud.takes(request, body.model):
-            return
-        await answer(
-            self._reactor, request, False, lambda _, cancel: self._embeddings.embeddings(body, cancel)
-        )
+    async def embed_one(self, request: Request) -> None:
+        """Return the embedding of one text."""
+        body = decode(read_body(request), EmbeddingsRequest, go_type="api.EmbeddingRequest")
+        await self._embed(request, body, self.embeddings.embeddings)
+
+    async def _embed(
+        self,
+        request: Request,
+        body: EmbedT,
+        run: Callable[[EmbedT, threading.Event], Awaitable[Any]],
+    ) -> None:
+        if not await self.cloud.relay(request, body.model):
+            await answer_whole(request, partial(run, body))

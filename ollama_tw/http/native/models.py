@@ -9,12 +9,13 @@ from twisted.web.http import Request
 from ollama_tw.cloud.policy import Operation
 from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.native.transfers import reporter
-from ollama_tw.http.server.replies import read_json, send_empty, send_json
+from ollama_tw.http.server.replies import read_body, send_empty, send_json
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import ReplyStream, answer_through
+from ollama_tw.http.server.stream import ReplyStream, answer
 from ollama_tw.library.create import validate
 from ollama_tw.management.creation import CreationService
 from ollama_tw.management.models import ModelService
+from ollama_tw.wire.decode import decode
 from ollama_tw.wire.models import CopyRequest, CreateRequest, DeleteRequest, ShowRequest
 
 # This client takes the base name for the model's name.
@@ -55,9 +56,9 @@ class ModelRoutes:
 
     async def show(self, request: Request) -> None:
         """Describe a model."""
-        body = read_json(request, ShowRequest, "api.ShowRequest")
+        body = decode(read_body(request), ShowRequest, go_type="api.ShowRequest")
         sent = body.model or body.name
-        if await self._cloud.takes(request, sent, Operation.DETAILS):
+        if await self._cloud.relay(request, sent, Operation.DETAILS):
             return
         reply = await self._models.show(sent, body)
         if (request.getHeader("User-Agent") or "").startswith(_COPILOT):
@@ -66,22 +67,22 @@ class ModelRoutes:
 
     async def create(self, request: Request) -> None:
         """Create a model, with a stream of progress records unless the body turns it off."""
-        body = read_json(request, CreateRequest, "api.CreateRequest")
+        body = decode(read_body(request), CreateRequest, go_type="api.CreateRequest")
         validate(body)
 
         async def work(stream: ReplyStream | None, cancel: threading.Event) -> dict[str, Any] | None:
             last = await self._creation.create(body, reporter(stream), cancel)
             return last if stream is None else None
 
-        await answer_through(self._reactor, request, body.stream is not False, work)
+        await answer(self._reactor, request, body.stream is not False, work)
 
     async def copy(self, request: Request) -> None:
         """Copy a model to another name."""
-        await self._models.copy(read_json(request, CopyRequest, "api.CopyRequest"))
+        await self._models.copy(decode(read_body(request), CopyRequest, go_type="api.CopyRequest"))
         send_empty(request)
 
     async def delete(self, request: Request) -> None:
         """Delete a model."""
-        body = read_json(request, DeleteRequest, "api.DeleteRequest")
+        body = decode(read_body(request), DeleteRequest, go_type="api.DeleteRequest")
         await self._models.delete(body.model or body.name)
         send_empty(request)

@@ -6,9 +6,10 @@
 import msgspec
 from twisted.web.http import Request
 
-from ollama_tw.http.server.replies import read_json, send_json
+from ollama_tw.http.server.replies import read_body, send_json
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.tokens import Tokens
+from ollama_tw.wire.decode import decode
 
 
 class TokenizeRequest(msgspec.Struct):
@@ -30,11 +31,11 @@ class TokenRoutes:
         routes.add("POST", "/api/detokenize", self.detokenize)
 
     async def tokenize(self, request: Request) -> None:
-        body = read_json(request, TokenizeRequest, "api.TokenizeRequest")
+        body = decode(read_body(request), TokenizeRequest, go_type="api.TokenizeRequest")
         tokens = await self._tokens.tokenize(body.model, body.text)
         send_json(request, {"model": body.model, "tokens": tokens})
 
     async def detokenize(self, request: Request) -> None:
-        body = read_json(request, DetokenizeRequest, "api.DetokenizeRequest")
+        body = decode(read_body(request), DetokenizeRequest, go_type="api.DetokenizeRequest")
         [text] = await self._tokens.detokenize(body.model, [body.tokens])
         send_json(request, {"model": body.model, "text": text})

@@ -7,19 +7,20 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
+from ollama_tw.concurrency.deferreds import InDisk
 from ollama_tw.errors import OllamaError
-from ollama_tw.http.server.replies import read_json
+from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import ReplyStream, answer_through
+from ollama_tw.http.server.stream import ReplyStream, answer
 from ollama_tw.library.names import InvalidName, Name, parse_name, stub_name
 from ollama_tw.library.store import Store
 from ollama_tw.registry.progress import Report
 from ollama_tw.registry.pull import Pulls
 from ollama_tw.registry.push import Pushes
+from ollama_tw.wire.decode import decode
 from ollama_tw.wire.models import TransferRequest
 
 _SUCCESS = {"status": "success"}
@@ -32,7 +33,7 @@ class TransferRoutes:
         self,
         reactor: IReactorFromThreads,
         store: Store,
-        in_disk: Callable[..., Deferred[Any]],
+        in_disk: InDisk,
         pulls: Pulls,
         pushes: Pushes,
     ) -> None:
@@ -47,7 +48,7 @@ class TransferRoutes:
         routes.add("POST", "/api/push", self.push)
 
     async def pull(self, request: Request) -> None:
-        body = read_json(request, TransferRequest, "api.PullRequest")
+        body = decode(read_body(request), TransferRequest, go_type="api.PullRequest")
         name = pulled_name(body.model or body.name)
 
         async def work(report: Report) -> None:
@@ -58,7 +59,7 @@ class TransferRoutes:
         await self._transfer(request, body, work)
 
     async def push(self, request: Request) -> None:
-        body = read_json(request, TransferRequest, "api.PushRequest")
+        body = decode(read_body(request), TransferRequest, go_type="api.PushRequest")
         sent = body.model or body.name
         if not sent:
             raise OllamaError(400, "model is required")
@@ -71,7 +72,7 @@ class TransferRoutes:
             await work(reporter(stream))
             return _SUCCESS if stream is None else None
 
-        await answer_through(self._reactor, request, body.stream is not False, run)
+        await answer(self._reactor, request, body.stream is not False, run)
 
 
 def reporter(stream: ReplyStream | None) -> Report:

@@ -4,25 +4,24 @@
 # (twisted.web has few annotations)
 
 import threading
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from typing import Any
 
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from ollama_tw.dialects.openai.errors import error_object
 from ollama_tw.dialects.openai.transcriptions import Transcription, native_request
 from ollama_tw.errors import OllamaError
-from ollama_tw.http.dialect_support import serve
-from ollama_tw.http.server.replies import send_foreign, send_text
+from ollama_tw.http.dialect_support import Dialect, chat_record
+from ollama_tw.http.server.replies import send_json_line, send_text
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import answer
+from ollama_tw.http.server.stream import answer_whole
 from ollama_tw.inference.service import Completions
-from ollama_tw.wire.native import ChatRecord, ChatRequest, Emit
+from ollama_tw.wire.native import ChatRequest
 
 _MOST_PARTS = 64
 _MOST_TEXT = 1 << 20
@@ -31,33 +30,36 @@ _NOT_A_FORM = "failed to parse multipart form: "
 _Call = tuple[Transcription, ChatRequest]
 
 
+@dataclass(frozen=True)
 class TranscriptionRoutes:
-    def __init__(self, reactor: IReactorFromThreads, service: Completions) -> None:
-        self._reactor = reactor
-        self._service = service
+    """``/v1/audio/transcriptions``."""
+
+    dialect: Dialect
+    completions: Completions
 
     def register(self, routes: Routes) -> None:
+        """Add the route to ``routes``."""
         routes.add("POST", "/v1/audio/transcriptions", self.transcribe)
 
     async def transcribe(self, request: Request) -> None:
+        """Transcribe the recording in a form."""
         content_type = request.getHeader("Content-Type") or ""
-        await serve(request, error_object, partial(_read, content_type), partial(self._transcribe, request))
+        await self.dialect.serve(request, partial(_read, content_type), partial(self._transcribe, request))
 
     async def _transcribe(self, request: Request, call: _Call) -> None:
         form, native = call
 
-        async def work(_: Emit | None, cancel: threading.Event) -> str:
-            record = await self._service.chat(native, None, cancel)
-            assert isinstance(record, ChatRecord)
-            return record.message.content.strip()
+        async def work(cancel: threading.Event) -> str:
+            record = await self.completions.chat(native, None, cancel)
+            return chat_record(record).message.content.strip()
 
         def send(request: Request, text: str) -> None:
             if form.response_format == "text":
                 send_text(request, text)
             else:
-                send_foreign(request, {"text": text})
+                send_json_line(request, {"text": text})
 
-        await answer(self._reactor, request, False, work, send=send)
+        await answer_whole(request, work, send=send)
 
 
 def _read(content_type: str, body: bytes) -> _Call:

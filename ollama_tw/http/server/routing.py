@@ -19,10 +19,8 @@ from twisted.internet.defer import CancelledError
 from twisted.web.http import Request
 from twisted.web.resource import IResource
 
-from ollama_tw import __version__
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.errors import install_error_handlers
-from ollama_tw.http.server.replies import send_json, send_text
 
 Handler = Callable[..., Awaitable[None] | None]
 
@@ -76,17 +74,3 @@ def _suppress_errors_after_disconnect(handler: Handler) -> Handler:
             raise
 
     return handle
-
-
-class Health:
-    """``/`` and ``/api/version``. Source: ``spec/inference-api.md`` section 5.1."""
-
-    def register(self, routes: Routes) -> None:
-        routes.add("HEAD GET", "/", self.root)
-        routes.add("HEAD GET", "/api/version", self.version)
-
-    def root(self, request: Request) -> None:
-        send_text(request, "Ollama is running", content_type="text/plain; charset=utf-8")
-
-    def version(self, request: Request) -> None:
-        send_json(request, {"version": __version__})

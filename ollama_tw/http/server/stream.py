@@ -6,6 +6,7 @@
 import threading
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from zope.interface import implementer
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang import json as gojson
 from ollama_tw.http.server.replies import send_json
-from ollama_tw.wire.native import Emit
+from ollama_tw.wire.native import error_object
 
 R = TypeVar("R")
 
@@ -40,8 +41,8 @@ class Framing:
 
 
 @dataclass(frozen=True)
-class Rest:
-    """What is left to be written when the work for a stream is done: its last records."""
+class FinalRecords:
+    """The records that are left to be sent when the work for a stream is done."""
 
     records: Iterable[Any] = ()
 
@@ -50,7 +51,7 @@ def _line(record: Any) -> bytes:
     return gojson.encode(record) + b"\n"
 
 
-NDJSON = Framing("application/x-ndjson", _line, lambda _, text: _line({"error": text}))
+NDJSON = Framing("application/x-ndjson", _line, lambda _, text: _line(error_object(text)))
 """The native API's streams: a line of JSON for each record."""
 
 
@@ -85,7 +86,7 @@ class ReplyStream:
     # On a worker thread.
 
     def send(self, record: Any) -> None:
-        """Send one record: see :data:`Emit`."""
+        """Send one record: see :data:`~ollama_tw.wire.native.Emit`."""
         self._put(self._framing.encode(record))
 
     def _put(self, line: bytes) -> None:
@@ -190,9 +191,9 @@ class ReplyStream:
             self._changed.notify_all()
         self._wake()
 
-    def close(self, rest: Rest = Rest()) -> None:
-        """Write what is left, and ``rest``, after the worker has returned."""
-        self._end(b"".join(self._framing.encode(record) for record in rest.records))
+    def close(self, last: FinalRecords = FinalRecords()) -> None:
+        """Write what is left, and ``last``, after the worker has returned."""
+        self._end(b"".join(self._framing.encode(record) for record in last.records))
 
     def fail(self, status: int, message: str) -> None:
         """Write what is left, and the error, after the worker has failed."""
@@ -216,45 +217,53 @@ async def answer(
     reactor: IReactorFromThreads,
     request: Request,
     streaming: bool,
-    work: Callable[[Emit | None, threading.Event], Awaitable[R | Rest | None]],
+    work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | FinalRecords | None]],
     *,
     framing: Framing = NDJSON,
     send: Callable[[Request, Any], None] = send_json,
 ) -> None:
-    """Run ``work`` and send what comes of it.
+    """Call ``work`` and answer ``request`` as :func:`answer_stream` or :func:`answer_whole` does.
 
-    ``work`` gets an :data:`Emit` where the client wants a stream, and an event that is set when the
-    client has gone. What it returns is the whole reply, for ``send``; after a stream None, or the
-    :class:`Rest` of it. Errors before the first record are raised, for the status; later ones are the
-    last record.
+    ``work`` is called without a stream unless ``streaming``.
     """
-    await answer_through(
-        reactor,
-        request,
-        streaming,
-        lambda stream, cancel: work(None if stream is None else stream.send, cancel),
-        framing=framing,
-        send=send,
-    )
+    if streaming:
+        await answer_stream(reactor, request, work, framing=framing, send=send)
+    else:
+        await answer_whole(request, partial(work, None), send=send)
 
 
-async def answer_through(
+async def answer_whole(
+    request: Request,
+    work: Callable[[threading.Event], Awaitable[R]],
+    *,
+    send: Callable[[Request, Any], None] = send_json,
+) -> None:
+    """Call ``work`` and send its result with ``send``.
+
+    ``work`` is called with an event that is set when the client disconnects.
+    """
+    cancel = threading.Event()
+    send(request, await _cancelled_on_disconnect(request, cancel, work(cancel)))
+
+
+async def answer_stream(
     reactor: IReactorFromThreads,
     request: Request,
-    streaming: bool,
-    work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | Rest | None]],
+    work: Callable[[ReplyStream, threading.Event], Awaitable[R | FinalRecords | None]],
     *,
     framing: Framing = NDJSON,
     send: Callable[[Request, Any], None] = send_json,
 ) -> None:
-    """As :func:`answer`, for work on the reactor thread: it gets the stream, for ``offer`` or ``put``."""
+    """Call ``work``, which writes the reply to a stream.
+
+    ``work`` is called with the stream and an event that is set when the client disconnects. Its result
+    is None or the :class:`FinalRecords` of the stream; or a whole reply in place of the stream, which
+    is sent with ``send``. Errors before the first record are raised; later ones become the last record.
+    """
     cancel = threading.Event()
-    if not streaming:
-        send(request, await _watched(request, cancel, work(None, cancel)))
-        return
     stream = ReplyStream(reactor, request, framing)
     try:
-        result = await _watched(request, cancel, work(stream, cancel))
+        result = await _cancelled_on_disconnect(request, cancel, work(stream, cancel))
     except (CancelledError, Cancelled):
         stream.release()
         raise
@@ -274,14 +283,14 @@ async def answer_through(
     else:
         if result is None:
             stream.close()
-        elif isinstance(result, Rest):
+        elif isinstance(result, FinalRecords):
             stream.close(result)
         else:
             stream.release()
             send(request, result)
 
 
-async def _watched(request: Request, cancel: threading.Event, result: Awaitable[R]) -> R:
-    """The ``result``, with ``cancel`` set as soon as the client goes, wherever the work stands."""
+async def _cancelled_on_disconnect(request: Request, cancel: threading.Event, result: Awaitable[R]) -> R:
+    """Await ``result``; ``cancel`` is set as soon as the client disconnects."""
     request.notifyFinish().addErrback(lambda _: cancel.set())
     return await result

@@ -7,9 +7,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread, deferToThreadPool
 from twisted.trial.unittest import TestCase
 
-from ollama_tw.http.native.blobs import HELD, Blobs
+from ollama_tw.http.native.blobs import MAX_BUFFERED, BlobRoutes
+from ollama_tw.http.native.version import VersionRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
-from ollama_tw.http.server.routing import Health, Routes
+from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import make_site
 from tests.http.fakes import FakeStore, RawClient, connect, started_pool, tick
 
@@ -34,9 +35,9 @@ class BlobTests(TestCase):
         self.addCleanup(deferToThread, pool.stop)
         self.addCleanup(self.store.gate.set)
         routes = Routes()
-        blobs = Blobs(self.store, partial(deferToThreadPool, reactor, pool))
+        blobs = BlobRoutes(self.store, partial(deferToThreadPool, reactor, pool))
         blobs.register(routes)
-        Health().register(routes)
+        VersionRoutes().register(routes)
         guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))
         self.site = make_site(
             routes.resource(), guard, reactor=reactor, uploads=[blobs.upload], max_body=1000
@@ -136,7 +137,7 @@ class BlobTests(TestCase):
             self.assertEqual(await self.exchange(data), (status, b""))
 
     async def test_a_slow_disk_holds_the_socket_back(self) -> None:
-        size = 16 * HELD
+        size = 16 * MAX_BUFFERED
         content = bytes(size)
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
         self.store.gate.clear()
@@ -151,8 +152,8 @@ class BlobTests(TestCase):
         # Far more turns than the loopback needs to deliver everything to a socket that is read.
         for _ in range(2000):
             await tick()
-        self.assertGreater(uploads[0]._held, HELD)
-        self.assertLess(uploads[0]._held, HELD + 2**20)
+        self.assertGreater(uploads[0]._buffered, MAX_BUFFERED)
+        self.assertLess(uploads[0]._buffered, MAX_BUFFERED + 2**20)
         self.assertEqual(self.store.written, 0)
         self.store.gate.set()
         self.assertEqual(body(await client.gone), (201, b""))

@@ -7,7 +7,9 @@ from treq.testing import StubTreq
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
+from ollama_tw.dialects.openai.errors import ERRORS
 from ollama_tw.errors import OllamaError
+from ollama_tw.http.dialect_support import Dialect
 from ollama_tw.http.native.rerank import RerankRoutes
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.rerank import RerankRequest
@@ -34,7 +36,7 @@ class RerankRouteTests(TestCase):
         self.reranker = FakeReranker()
         routes = Routes()
         any_reactor: Any = reactor
-        RerankRoutes(any_reactor, self.reranker).register(routes)
+        RerankRoutes(Dialect(any_reactor, ERRORS), self.reranker).register(routes)
         self.client = StubTreq(routes.resource())
 
     async def post(self, path: str, content: bytes) -> tuple[int, Any]:

@@ -7,7 +7,9 @@ from treq.testing import StubTreq
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
+from ollama_tw.dialects.openai.errors import ERRORS
 from ollama_tw.errors import OllamaError
+from ollama_tw.http.dialect_support import Dialect
 from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.wire.native import EmbedRequest
@@ -41,7 +43,7 @@ class EmbeddingTests(TestCase):
         routes = Routes()
         tokens: Any = FakeTokens()
         any_reactor: Any = reactor
-        OpenAIEmbeddingRoutes(any_reactor, self.embedder, tokens).register(routes)
+        OpenAIEmbeddingRoutes(Dialect(any_reactor, ERRORS), self.embedder, tokens).register(routes)
         self.client = StubTreq(routes.resource())
 
     async def post(self, **body: Any) -> tuple[int, Any]:

@@ -217,7 +217,7 @@ class AnswerTests(SynchronousTestCase):
         return Deferred.fromCoroutine(coroutine)
 
     def test_an_error_before_the_first_record_is_raised_for_its_status(self) -> None:
-        async def work(emit: Any, cancel: Any) -> None:
+        async def work(stream: Any, cancel: Any) -> None:
             raise OllamaError(404, "no such model")
 
         self.assertEqual(self.failureResultOf(self.answer(work), OllamaError).value.status, 404)
@@ -225,16 +225,16 @@ class AnswerTests(SynchronousTestCase):
         self.assertIsNone(self.request.producer)
 
     def test_an_error_after_a_record_is_the_last_line(self) -> None:
-        async def work(emit: Any, cancel: Any) -> None:
-            emit({"n": 1})
+        async def work(stream: Any, cancel: Any) -> None:
+            stream.send({"n": 1})
             raise OllamaError(500, "it broke")
 
         self.successResultOf(self.answer(work))
         self.assertEqual(b"".join(self.request.wrote), b'{"n":1}\n{"error":"it broke"}\n')
 
     def test_a_mistake_of_ours_after_a_record_is_not_told(self) -> None:
-        async def work(emit: Any, cancel: Any) -> None:
-            emit({"n": 1})
+        async def work(stream: Any, cancel: Any) -> None:
+            stream.send({"n": 1})
             raise KeyError("secret")
 
         self.successResultOf(self.answer(work))
@@ -247,14 +247,14 @@ class AnswerTests(SynchronousTestCase):
         )
 
     def test_a_mistake_of_ours_before_a_record_is_raised(self) -> None:
-        async def work(emit: Any, cancel: Any) -> None:
+        async def work(stream: Any, cancel: Any) -> None:
             raise KeyError("secret")
 
         self.failureResultOf(self.answer(work), KeyError)
         self.assertIsNone(self.request.producer)
 
     def test_a_single_reply_to_a_stream_is_plain_json(self) -> None:
-        async def work(emit: Any, cancel: Any) -> dict[str, bool]:
+        async def work(stream: Any, cancel: Any) -> dict[str, bool]:
             return {"done": True}
 
         self.successResultOf(self.answer(work))
@@ -262,19 +262,19 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.request.headers["Content-Type"], "application/json; charset=utf-8")
         self.assertIsNone(self.request.producer)
 
-    def test_without_a_stream_there_is_nobody_to_emit_to(self) -> None:
-        async def work(emit: Any, cancel: Any) -> dict[str, bool]:
-            return {"emit": emit is not None}
+    def test_work_gets_no_stream_unless_one_is_asked_for(self) -> None:
+        async def work(stream: Any, cancel: Any) -> dict[str, bool]:
+            return {"stream": stream is not None}
 
         self.successResultOf(self.answer(work, streaming=False))
-        self.assertEqual(b"".join(self.request.wrote), b'{"emit":false}')
+        self.assertEqual(b"".join(self.request.wrote), b'{"stream":false}')
 
     def test_a_client_that_goes_sets_the_event(self) -> None:
         for streaming in (True, False):
             self.request = FakeRequest()
             seen: list[threading.Event] = []
 
-            async def work(emit: Any, cancel: threading.Event) -> None:
+            async def work(stream: Any, cancel: threading.Event) -> None:
                 seen.append(cancel)  # noqa: B023
                 await Deferred()
 
@@ -288,7 +288,7 @@ class AnswerTests(SynchronousTestCase):
     def test_an_error_after_the_client_has_gone(self) -> None:
         gone: Deferred[None] = Deferred()
 
-        async def work(emit: Any, cancel: Any) -> None:
+        async def work(stream: Any, cancel: Any) -> None:
             await gone
             raise OllamaError(500, "too late")
 
@@ -298,7 +298,7 @@ class AnswerTests(SynchronousTestCase):
         self.failureResultOf(result, OllamaError)
 
     def test_what_was_withdrawn_without_a_record_leaves_no_producer(self) -> None:
-        async def work(emit: Any, cancel: Any) -> None:
+        async def work(stream: Any, cancel: Any) -> None:
             raise Cancelled
 
         self.failureResultOf(self.answer(work), Cancelled)
@@ -325,8 +325,8 @@ class SocketTests(TestCase):
 
     @inlineCallbacks
     def test_every_record_arrives_in_order(self) -> Any:
-        async def work(emit: Any, cancel: Any) -> None:
-            await deferToThread(lambda: [emit({"n": number}) for number in range(20_000)])
+        async def work(stream: Any, cancel: Any) -> None:
+            await deferToThread(lambda: [stream.send({"n": number}) for number in range(20_000)])
 
         client = yield connect(self.listen(work))
         client.send(REQUEST.replace(b"1.1", b"1.0"))
@@ -339,11 +339,11 @@ class SocketTests(TestCase):
         sent: list[int] = []
         ended: Deferred[int] = Deferred()
 
-        async def work(emit: Any, cancel: threading.Event) -> None:
+        async def work(stream: Any, cancel: threading.Event) -> None:
             def produce() -> None:
                 try:
                     while True:
-                        emit("x" * 10_000)
+                        stream.send("x" * 10_000)
                         sent.append(1)
                 except Cancelled:
                     reactor.callFromThread(ended.callback, len(sent))  # type: ignore[attr-defined]

@@ -11,8 +11,9 @@ import msgspec
 from twisted.internet.threads import deferToThreadPool
 
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.http.server.replies import read_json
-from ollama_tw.http.server.stream import answer
+from ollama_tw.http.server.replies import read_body
+from ollama_tw.http.server.stream import ReplyStream, answer
+from ollama_tw.wire.decode import decode
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -114,12 +115,13 @@ class Counter:
         self.gate.set()
 
     async def serve(self, request: Any) -> None:
-        body = read_json(request, Body, "api.Body")
+        body = decode(read_body(request), Body, go_type="api.Body")
         if body.fail == "broken":
             raise KeyError("/secret/path")
 
-        async def work(emit: Any, cancel: threading.Event) -> Any:
+        async def work(stream: ReplyStream | None, cancel: threading.Event) -> Any:
             self.started += 1
+            emit = None if stream is None else stream.send
             return await deferToThreadPool(self._reactor, self._pool, self._run, body, emit, cancel)
 
         await answer(self._reactor, request, body.stream, work)

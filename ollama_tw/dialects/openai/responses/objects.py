@@ -9,7 +9,7 @@ from ollama_tw.wire.native import ChatRecord, ToolCall
 
 
 @dataclass(frozen=True)
-class Identity:
+class ResponseIdentity:
     """What tells this response from others. ``created``: Unix seconds."""
 
     number: int
@@ -22,7 +22,7 @@ class Identity:
 
 def response(
     request: ResponsesRequest,
-    identity: Identity,
+    identity: ResponseIdentity,
     output: list[dict[str, Any]],
     *,
     status: str,
@@ -108,7 +108,7 @@ def call_item(item_id: str, call: ToolCall, arguments: str, status: str = "compl
 
 
 def whole_reply(
-    request: ResponsesRequest, identity: Identity, record: ChatRecord, *, completed: int
+    request: ResponsesRequest, identity: ResponseIdentity, record: ChatRecord, *, completed: int
 ) -> dict[str, Any]:
     """The reply to a request that is not streamed. ``completed``: Unix seconds."""
     output: list[dict[str, Any]] = []

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ollama_tw.dialects.openai.responses.objects import (
-    Identity,
+    ResponseIdentity,
     call_item,
     message_item,
     reasoning_item,
@@ -23,7 +23,7 @@ class ResponseStream:
     """The events of a response, from the records of its run. Every item that is opened is closed before
     the next one. ``now`` gives Unix seconds."""
 
-    def __init__(self, request: ResponsesRequest, identity: Identity, now: Callable[[], int]) -> None:
+    def __init__(self, request: ResponsesRequest, identity: ResponseIdentity, now: Callable[[], int]) -> None:
         self._request = request
         self._identity = identity
         self._now = now
