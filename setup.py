@@ -11,9 +11,9 @@ VERSION = re.search(r'^__version__ = "([^"]+)"', (HERE / "ollama_tw/__init__.py"
 BENCH = ["rich>=13"]
 TEST = [
     *BENCH,
-    "anthropic>=0.40",
-    "openai>=1.60",
-    "gguf>=0.17.1",
+    "anthropic>=0.60",
+    "openai>=1.100",
+    "gguf>=0.18",
     "hypothesis>=6.100",
     "jsonschema>=4.21",
     "langchain-ollama>=0.3",
