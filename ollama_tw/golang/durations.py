@@ -1,6 +1,6 @@
-"""Durations as Go writes them: ``300ms``, ``1h30m``, ``-1m``. Values are whole nanoseconds.
+"""Durations in Go's syntax: ``300ms``, ``1h30m``, ``-1m``. Values are whole nanoseconds.
 
-Source: the documentation of Go's package ``time`` (ParseDuration, Duration.String).
+Source: Go's package ``time`` (ParseDuration, Duration.String).
 """
 
 import re
@@ -15,7 +15,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 
 FOREVER = 2**63 - 1
-"""The longest duration there is, about 292 years: what "never" is on the wire."""
+"""The longest duration, about 292 years, which stands for "never" on the wire."""
 
 _UNITS = {
     "ns": NANOSECOND,
@@ -34,9 +34,9 @@ _JSON_TYPES = {bool: "bool", list: "[]interface {}", dict: "map[string]interface
 
 
 def parse_duration(text: str) -> int:
-    """The nanoseconds that ``text`` stands for.
+    """Return the duration ``text`` in nanoseconds.
 
-    Raises ValueError with the text that Go gives for the same input.
+    Raises ValueError with Go's error text for the same input.
     """
     unsigned = text[1:] if text[:1] in ("-", "+") else text
     if unsigned == "0":
@@ -61,7 +61,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(nanoseconds: int) -> str:
-    """The duration as Go prints it: ``5m0s``, ``1.5s``, ``300ms``, ``0s``."""
+    """Return the duration as Go prints it: ``5m0s``, ``1.5s``, ``300ms``, ``0s``."""
     sign, rest = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
     if rest == 0:
         return "0s"
@@ -82,12 +82,12 @@ def format_duration(nanoseconds: int) -> str:
 
 
 def parse_keep_alive(value: object) -> int | None:
-    """The nanoseconds of a request's ``keep_alive``, taken as decoded JSON.
+    """Return a request's ``keep_alive``, decoded from JSON, in nanoseconds.
 
-    A number is in seconds, a string is a Go duration, anything negative is FOREVER and None is
-    None (not given). Raises ValueError with the text for the client.
+    A number is in seconds, a string is a Go duration, any negative value is FOREVER, and None (not given)
+    is None. Raises ValueError with the error text for the client.
 
-    Source: spec/inference-api.md section 1.3.
+    Source: ollama: ``api/types.go`` (Duration.UnmarshalJSON).
     """
     if value is None:
         return None
@@ -101,14 +101,14 @@ def parse_keep_alive(value: object) -> int | None:
 
 
 def seconds_to_duration(seconds: int | float) -> int:
-    """Nanoseconds; FOREVER where ``seconds`` is negative or too many to count."""
+    """Return ``seconds`` in nanoseconds; FOREVER if it is negative or beyond the longest duration."""
     if not 0 <= seconds < FOREVER // SECOND:
         return FOREVER
     return int(seconds * SECOND)
 
 
 def _term_value(term: re.Match[str], text: str) -> int:
-    """The nanoseconds of one number and its unit; ``text`` is the whole duration, for errors."""
+    """Return the nanoseconds of one number and its unit; ``text`` is the whole duration, for errors."""
     whole = _bounded(term["whole"])
     if whole is None:
         raise _invalid(text)
@@ -123,7 +123,7 @@ def _term_value(term: re.Match[str], text: str) -> int:
 
 
 def _fraction_value(digits: str, unit: int) -> int:
-    """The nanoseconds of the digits after the point, rounded as Go's floating point does."""
+    """Return the nanoseconds of the digits after the point, rounded as Go's floating point does."""
     value, scale = 0, 1.0
     for digit in digits:
         longer = value * 10 + int(digit)
@@ -135,7 +135,7 @@ def _fraction_value(digits: str, unit: int) -> int:
 
 
 def _bounded(digits: str) -> int | None:
-    """The number, 0 for no digits, None beyond 2^63."""
+    """Return the number ``digits``: 0 for no digits, None beyond 2^63."""
     significant = digits.lstrip("0")
     if len(significant) > 19:
         return None

@@ -39,9 +39,9 @@ def _escape(character: str) -> str:
 
 
 def quote_bytewise(text: str) -> str:
-    """Return ``text`` in double quotes as the errors of Go's package ``time`` quote it.
+    r"""Return ``text`` in double quotes as the errors of Go's package ``time`` quote it.
 
-    Control characters and the UTF-8 bytes of characters beyond ASCII are written as ``\\xNN``.
+    Control characters and the UTF-8 bytes of characters beyond ASCII are written as ``\xNN``.
     """
     quoted = []
     for byte in text.encode("utf-8", "surrogatepass"):

@@ -1,7 +1,7 @@
-"""From the text of a call to the function's name and arguments, one reader for each form.
+"""Readers of tool calls, one for each form, which return function names and arguments.
 
-Every reader answers with the calls it found, in order, or with an empty list where the text is no
-call of a declared tool: then it stays content.
+Every reader returns the calls in order. An empty list means that the text contains no call of a
+declared tool and remains content.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from ollama_tw.output.json_scan import JsonScanner, Scan
-from ollama_tw.output.model_syntax import Calls, Form
+from ollama_tw.output.model_syntax import CallSyntax, Form
 from ollama_tw.output.python_calls import parse_calls
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -25,18 +25,18 @@ _ARGUMENT = re.compile(r"<arg_key>([^<>]*)</arg_key>\s*<arg_value>(.*?)</arg_val
 
 
 class Invocation(NamedTuple):
-    """A function's name with its arguments, in the model's order."""
+    """Name of a function and its arguments in the model's order."""
 
     name: str
     arguments: dict[str, Any]
 
 
 Tools = Mapping[str, Mapping[str, Any]]
-"""The declared tools: name → the schemas of its parameters by name."""
+"""Declared tools: each tool's name with the schemas of its parameters by name."""
 
 
 def declared(tools: Iterable[Mapping[str, Any]]) -> Tools:
-    """The request's ``tools`` by name; what is not shaped like a tool is passed over."""
+    """Return the request's ``tools`` by name; malformed ones are skipped."""
     found: dict[str, Mapping[str, Any]] = {}
     for tool in tools:
         function = tool.get("function")
@@ -47,12 +47,12 @@ def declared(tools: Iterable[Mapping[str, Any]]) -> Tools:
     return found
 
 
-def read_json(text: str, calls: Calls, tools: Tools, name: str | None) -> list[Invocation]:
-    """The calls in one JSON object. ``name`` stood before it, if anything did: then the object may as
-    well be the arguments alone.
+def read_json(text: str, calls: CallSyntax, tools: Tools, name: str | None) -> list[Invocation]:
+    """Return the calls in one JSON object.
 
-    An object names its function under one of ``calls.name_keys``, or is keyed by it, or holds such
-    objects further in. Arguments are an object or a string with one; behind a tag they may be absent.
+    ``name`` is the name that preceded it, or None; after a name the object may be the arguments alone.
+    An object has its function's name under one of ``calls.name_keys``, or as its key, or contains such
+    objects. Arguments are an object or a string that encodes one; after a tag they may be absent.
     """
     try:
         value = _decode(text)
@@ -66,8 +66,10 @@ def read_json(text: str, calls: Calls, tools: Tools, name: str | None) -> list[I
 
 
 def read_body(text: str, form: Form, tools: Tools) -> list[Invocation]:
-    """The calls between a pair of tags, in a form that is read whole; values that are written without
-    quotes are read as their schemas ask."""
+    """Return the calls between a pair of tags, in a form that is read as a whole.
+
+    Values without quotes are converted according to their schemas.
+    """
     return _READERS[form](text, tools)
 
 
@@ -120,8 +122,8 @@ _READERS: Mapping[Form, Callable[[str, Tools], list[Invocation]]] = {
 }
 
 
-def _find(value: Any, calls: Calls, tools: Tools, *, bare_name: bool = False) -> list[Invocation] | None:
-    """The calls in ``value``; None when one of them cannot be made, so that nothing is lost silently."""
+def _find(value: Any, calls: CallSyntax, tools: Tools, *, bare_name: bool = False) -> list[Invocation] | None:
+    """Return the calls in ``value``; None if one of them is invalid, so that no call is dropped."""
     if isinstance(value, dict):
         name = next((value[key] for key in calls.name_keys if isinstance(value.get(key), str)), None)
         if name is not None:
@@ -143,7 +145,7 @@ def _find(value: Any, calls: Calls, tools: Tools, *, bare_name: bool = False) ->
 
 
 def _named(
-    name: str, value: dict[str, Any], calls: Calls, tools: Tools, *, bare_name: bool
+    name: str, value: dict[str, Any], calls: CallSyntax, tools: Tools, *, bare_name: bool
 ) -> list[Invocation] | None:
     given = next((value[key] for key in calls.argument_keys if value.get(key) is not None), None)
     if given is None:
@@ -164,7 +166,7 @@ def _arguments(value: Any) -> dict[str, Any] | None:
 
 
 def _typed(text: str, schema: Any) -> Any:
-    """A value written without quotes: for a string its text as it stands, else the JSON it spells."""
+    """Convert a value without quotes: for a string schema the text itself, else the JSON value."""
     text = text.removeprefix("\n").removesuffix("\n")
     if not isinstance(schema, dict):
         return text
@@ -179,13 +181,13 @@ def _typed(text: str, schema: Any) -> Any:
 
 
 def _decode(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError for what could not be written as JSON again."""
+    """Decode a JSON text. Raises ValueError for values that cannot be encoded as JSON again."""
     value = json.loads(text, strict=False, parse_constant=_reject, parse_float=_finite)
     return _whole_characters(value) if _SURROGATE_ESCAPE.search(text) else value
 
 
 def _decode_inner(text: str) -> Any:
-    """The same for a text that no scanner has seen."""
+    """Decode a JSON text that no scanner has checked. Raises ValueError."""
     text = text.strip()
     if text.startswith(("{", "[")) and JsonScanner().feed(text, 0) != (Scan.DONE, len(text)):
         raise ValueError("not one JSON value, or nested too deeply")
@@ -193,7 +195,7 @@ def _decode_inner(text: str) -> Any:
 
 
 def _reject(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _finite(digits: str) -> float:
@@ -204,7 +206,7 @@ def _finite(digits: str) -> float:
 
 
 def _whole_characters(value: Any) -> Any:
-    """``value`` with every lone surrogate replaced by U+FFFD, as Go's decoder does."""
+    """Return ``value`` with every lone surrogate replaced by U+FFFD, as Go's decoder does."""
     if isinstance(value, str):
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if isinstance(value, list):

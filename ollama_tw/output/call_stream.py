@@ -1,67 +1,71 @@
-"""Finds tool calls in the content of a reply that arrives in pieces."""
+"""Incremental parser of the tool calls in the content of a reply."""
 
 from collections.abc import Callable
 
 from ollama_tw.output.call_forms import Invocation, Tools, read_body, read_json
 from ollama_tw.output.json_scan import JsonScanner, Scan
-from ollama_tw.output.model_syntax import Calls, Form
+from ollama_tw.output.model_syntax import CallSyntax, Form
 from ollama_tw.output.pieces import PieceReader, may_become, partial_tag, skip_space
 
 _NAME_SLACK = 16
-"""How much white space may stand around a name before its arguments."""
+"""Maximum white space, in characters, around a name before its arguments."""
 
 
 class CallStream(PieceReader):
-    """The content of one reply: calls go to ``invoke``, all other text to ``say``, in order.
+    """Parser of one reply's content: ``emit_call`` gets the calls, ``emit_text`` all other text, in order.
 
-    A block is an opening tag with the calls behind it. What was read in it since the last call lies
-    in ``_pending``: it falls to the next call, as its syntax, or becomes content.
+    A block is an opening tag with the calls that follow it. ``_pending`` is the text of a block since
+    its last call; it is dropped as syntax with the next call, or becomes content.
     """
 
     def __init__(
-        self, calls: Calls, tools: Tools, say: Callable[[str], None], invoke: Callable[[Invocation], None]
+        self,
+        calls: CallSyntax,
+        tools: Tools,
+        emit_text: Callable[[str], None],
+        emit_call: Callable[[Invocation], None],
     ) -> None:
-        super().__init__(self._beginning if calls.leading else self._searching)
+        super().__init__(self._at_start if calls.leading else self._outside)
         self._calls = calls
         self._tools = tools
-        self._say = say
-        self._invoke = invoke
+        self._emit_text = emit_text
+        self._emit_call = emit_call
         self._openings = (calls.open,) if calls.marker is None else (calls.open, calls.marker)
         self._close = calls.close or ""
         self._name_limit = max(map(len, tools)) + len(calls.name_end) + _NAME_SLACK
         self._pending: list[str] = []
         self._texts: list[str] = []
-        """The object or the body that is being read."""
-        self._any = False
-        """The reply has had a call."""
+        """The incomplete object or body."""
+        self._had_call = False
+        """The reply contained a call."""
         self._called = False
-        """The last thing read was a call: what follows may close it."""
+        """The last item read was a call, which the text that follows may close."""
         self._objects = False
-        """The block has had an object."""
+        """The block contained an object."""
         self._depth = 0
-        """Arrays of the block that are open."""
+        """Number of open arrays in the block."""
         self._name: str | None = None
-        """A name that stands before the object to come."""
+        """Name that precedes the next object."""
         self._scanner = JsonScanner()
 
     def finish(self) -> None:
-        """Hand on what was held back. Nothing is fed afterwards."""
+        """Emit the text held back. Call once, after the last piece."""
         self._texts.append(self._held)
         if self._state == self._body:
             self._end_body("")
-        elif not self._only_space_behind_call():
-            self._release()
+        elif not self._only_space_after_call():
+            self._flush()
 
     # Outside of blocks
 
-    def _off(self, text: str, position: int) -> int:
-        self._say(text[position:])
+    def _pass_through(self, text: str, position: int) -> int:
+        self._emit_text(text[position:])
         return len(text)
 
-    def _beginning(self, text: str, position: int) -> int:
-        """A leading syntax before its first call."""
+    def _at_start(self, text: str, position: int) -> int:
+        """State of a leading syntax before its first call."""
         start = skip_space(text, position)
-        self._say(text[position:start])
+        self._emit_text(text[position:start])
         if start == len(text):
             return start
         for opening in self._openings:
@@ -69,21 +73,21 @@ class CallStream(PieceReader):
                 return self._open(opening, start)
         if any(may_become(text, start, opening) for opening in self._openings):
             return self._hold(text, start)
-        self._state = self._off
+        self._state = self._pass_through
         return start
 
-    def _searching(self, text: str, position: int) -> int:
+    def _outside(self, text: str, position: int) -> int:
         tag = self._calls.open
         start = text.find(tag, position)
         if start >= 0:
-            self._say(text[position:start])
+            self._emit_text(text[position:start])
             return self._open(tag, start)
         start = partial_tag(text, position, tag)
-        self._say(text[position:start])
+        self._emit_text(text[position:start])
         return self._hold(text, start)
 
-    def _behind(self, text: str, position: int) -> int:
-        """Behind a block that ended with a call: is there only white space before the next one?"""
+    def _after_block(self, text: str, position: int) -> int:
+        """State after a block that ended with a call: white space before the next one is dropped."""
         start = skip_space(text, position)
         self._pending.append(text[position:start])
         if start == len(text):
@@ -95,23 +99,23 @@ class CallStream(PieceReader):
         if may_become(text, start, tag):
             return self._hold(text, start)
         self._called = False
-        self._release()
-        self._state = self._searching
+        self._flush()
+        self._state = self._outside
         return start
 
     def _open(self, opening: str, start: int) -> int:
-        """Begin a block; a bracket that is the tag, or ends it, is read again as part of the block."""
+        """Begin a block; a bracket at the end of the tag is read again as part of the block."""
         bracket = opening[-1] in "{["
         self._pending = [opening[:-1] if bracket else opening]
         self._called = self._objects = False
         self._depth = 0
-        self._state = self._between if self._calls.form is Form.JSON else self._body
+        self._state = self._in_block if self._calls.form is Form.JSON else self._body
         return start + len(opening) - bracket
 
     # Blocks of JSON
 
-    def _between(self, text: str, position: int) -> int:
-        """In a block, outside of its objects."""
+    def _in_block(self, text: str, position: int) -> int:
+        """State in a block, outside of its objects."""
         start = skip_space(text, position)
         self._pending.append(text[position:start])
         if start == len(text):
@@ -129,17 +133,17 @@ class CallStream(PieceReader):
                 self._pending.clear()
                 return start + 1
         elif not (character in ",;" and self._objects):
-            return self._between_words(text, start)
+            return self._in_block_words(text, start)
         self._pending.append(character)
         return start + 1
 
-    def _between_words(self, text: str, start: int) -> int:
-        """A closing tag, the name of a function, or the end of the block."""
+    def _in_block_words(self, text: str, start: int) -> int:
+        """Read a closing tag, the name of a function, or the end of the block."""
         undecided = False
         if self._called and self._close:
             if text.startswith(self._close, start):
                 self._pending.clear()
-                self._state = self._behind
+                self._state = self._after_block
                 return start + len(self._close)
             undecided = may_become(text, start, self._close)
         brace = text.find("{", start, start + self._name_limit)
@@ -150,10 +154,10 @@ class CallStream(PieceReader):
                 return brace
         elif undecided or self._may_name(text[start : start + self._name_limit]):
             return self._hold(text, start)
-        if self._only_space_behind_call():
-            self._state = self._behind
+        if self._only_space_after_call():
+            self._state = self._after_block
         else:
-            self._give_up()
+            self._reject_block()
         return start
 
     def _object(self, text: str, position: int) -> int:
@@ -164,13 +168,13 @@ class CallStream(PieceReader):
         whole = "".join(self._texts)
         name, self._name = self._name, None
         if outcome is Scan.BROKEN:
-            self._give_up()
+            self._reject_block()
         elif self._accept(read_json(whole, self._calls, self._tools, name)):
-            self._state = self._between
+            self._state = self._in_block
         else:
-            self._release()
-            unled = self._calls.leading and not self._any and not self._depth
-            self._state = self._off if unled else self._between
+            self._flush()
+            unled = self._calls.leading and not self._had_call and not self._depth
+            self._state = self._pass_through if unled else self._in_block
         self._objects = True
         return end
 
@@ -179,7 +183,7 @@ class CallStream(PieceReader):
         return name if name in self._tools else None
 
     def _may_name(self, text: str) -> bool:
-        """Whether ``text`` may go on to a name, what ends it, and the bracket of its arguments."""
+        """Return True if ``text`` may begin a name, followed by ``name_end`` and its arguments."""
         if len(text) == self._name_limit:
             return False
         for name in self._tools:
@@ -191,7 +195,7 @@ class CallStream(PieceReader):
                     return True
         return False
 
-    # Blocks that are read whole
+    # Blocks that are read as a whole
 
     def _body(self, text: str, position: int) -> int:
         end = text.find(self._close, position)
@@ -205,35 +209,35 @@ class CallStream(PieceReader):
 
     def _end_body(self, close: str) -> None:
         if self._accept(read_body("".join(self._texts), self._calls.form, self._tools)):
-            self._state = self._behind
+            self._state = self._after_block
         else:
             self._texts.append(close)
-            self._give_up()
+            self._reject_block()
 
-    # Where text goes
+    # Output
 
-    def _only_space_behind_call(self) -> bool:
+    def _only_space_after_call(self) -> bool:
         unclaimed = self._pending + self._texts
         return self._called and not any(text and not text.isspace() for text in unclaimed)
 
     def _accept(self, found: list[Invocation]) -> bool:
-        """Hand on the calls of an object or a body, if it has any; its syntax is then done with."""
+        """Emit the calls of an object or a body, and drop its syntax; return False if there are none."""
         self._called = bool(found)
         if found:
-            self._any = True
+            self._had_call = True
             self._pending.clear()
             self._texts.clear()
             for invocation in found:
-                self._invoke(invocation)
+                self._emit_call(invocation)
         return self._called
 
-    def _give_up(self) -> None:
-        """The block ends without having been one."""
+    def _reject_block(self) -> None:
+        """End a block that contained no calls; its text becomes content."""
         self._called = False
-        self._release()
-        self._state = self._off if self._calls.leading and not self._any else self._searching
+        self._flush()
+        self._state = self._pass_through if self._calls.leading and not self._had_call else self._outside
 
-    def _release(self) -> None:
-        self._say("".join(self._pending) + "".join(self._texts))
+    def _flush(self) -> None:
+        self._emit_text("".join(self._pending) + "".join(self._texts))
         self._pending.clear()
         self._texts.clear()

@@ -1,10 +1,10 @@
-"""Following a JSON object that arrives in pieces, to its end or to its first mistake."""
+"""Incremental scanner of one JSON object, up to its end or its first error."""
 
 import re
 from enum import Enum, auto
 
 MAX_DEPTH = 200
-"""Deeper nesting is taken for a mistake: it would exhaust the stack of whoever reads or writes the value."""
+"""Maximum nesting; deeper values would exhaust the stack of decoders and encoders."""
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN = re.compile(r'[^"\\]*')
@@ -13,8 +13,10 @@ _SCALAR_STARTS = frozenset("-0123456789tfn")
 
 
 class Scan(Enum):
+    """Outcome of feeding a text."""
+
     MORE = auto()
-    """All was read and the object is not complete."""
+    """The object is not complete."""
     DONE = auto()
     BROKEN = auto()
 
@@ -33,10 +35,10 @@ _KEYS = (_Expect.KEY, _Expect.FIRST_KEY)
 
 
 class JsonScanner:
-    """Reads one object (or array), begun at its bracket; costs the same however the text is cut.
+    """Scanner of one object or array from its bracket on; its cost does not depend on the pieces.
 
     It checks the structure only: numbers, literals and escapes are left to the decoder. Control
-    characters inside strings pass, since models write line breaks there.
+    characters are accepted inside strings, since models write line breaks there.
     """
 
     def __init__(self) -> None:
@@ -47,10 +49,10 @@ class JsonScanner:
         self._in_scalar = False
 
     def feed(self, text: str, start: int) -> tuple[Scan, int]:
-        """Read ``text`` from ``start``: the outcome, and where reading stopped.
+        """Scan ``text`` from ``start``; return the outcome and the position where scanning stopped.
 
-        After ``DONE`` that is behind the last bracket, after ``BROKEN`` at the character that
-        cannot stand there, after ``MORE`` the end of ``text``.
+        That is after the last bracket for ``DONE``, at the invalid character for ``BROKEN``, and the
+        end of ``text`` for ``MORE``.
         """
         position, end = start, len(text)
         while position < end:
@@ -86,7 +88,7 @@ class JsonScanner:
         return position
 
     def _structure(self, character: str) -> bool:
-        """Take one character outside of strings and scalars; whether it may stand there."""
+        """Scan one character outside of strings and scalars; return False if it is invalid."""
         expect = self._expect
         if character == '"':
             if expect in _KEYS:

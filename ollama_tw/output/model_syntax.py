@@ -1,6 +1,6 @@
-"""How a model marks its thinking and its tool calls, as data for the stream parser.
+"""Syntax of a model's thinking and tool calls, as data for the stream parser.
 
-A new family is a new value here; a new way to write one call is a new :class:`Form` and its
+A new model family takes a new value here; a new notation of calls takes a new :class:`Form` and its
 reader in ``call_forms.py``.
 """
 
@@ -12,10 +12,10 @@ from types import MappingProxyType
 
 
 class Form(Enum):
-    """What stands between the tags of a call."""
+    """Notation between the tags of a call."""
 
     JSON = auto()
-    """Objects that name their function, alone, in a row or in an array; or a name and then its arguments."""
+    """Objects with their function's name, single, in sequence or in an array; or a name, then arguments."""
     XML = auto()
     """``<function=NAME><parameter=KEY>value</parameter>…</function>``."""
     PYTHON = auto()
@@ -25,53 +25,53 @@ class Form(Enum):
 
 
 @dataclass(frozen=True)
-class Thinking:
-    """Thinking stands at the very beginning of a reply, between two tags."""
+class ThinkingSyntax:
+    """Tags of the thinking at the beginning of a reply."""
 
     open: str
     close: str
     starts_open: bool = False
-    """The prompt ended with the opening tag: the reply begins inside."""
+    """The prompt ended with the opening tag: the reply begins with thinking."""
     calls: bool = False
-    """Tagged calls are looked for inside as well: the model may forget the closing tag before them."""
+    """Tagged calls are parsed inside too: the model may omit the closing tag before them."""
 
 
 @dataclass(frozen=True)
-class Calls:
-    """Where calls stand and how they are written. The opening tag begins with no white space."""
+class CallSyntax:
+    """Position and notation of calls. The opening tag does not begin with white space."""
 
     open: str
-    """A tag, or the first bracket of the calls themselves (``{`` or ``[``)."""
+    """Opening tag, or the first bracket of the calls themselves (``{`` or ``[``)."""
     close: str | None = None
-    """Taken off where the model writes it; only the JSON form can do without."""
+    """Closing tag, removed where the model writes it; only the JSON form may have none."""
     form: Form = Form.JSON
     leading: bool = False
-    """The first call must be the first thing in the content: any other text before it means no calls."""
+    """The content must begin with the first call; otherwise it contains no calls."""
     marker: str | None = None
-    """A tag that may stand before a leading call."""
+    """Tag that may precede a leading call."""
     name_keys: tuple[str, ...] = ("name", "function", "tool_name")
     argument_keys: tuple[str, ...] = ("arguments", "parameters")
     name_end: str = ""
-    """What may stand, white space aside, between a name and the arguments that follow it."""
+    """Text that may stand, apart from white space, between a name and its arguments."""
 
     def __post_init__(self) -> None:
         if self.form is not Form.JSON and not self.close:
-            raise ValueError("only calls in the JSON form can do without a closing tag")
+            raise ValueError("only calls in the JSON form may have no closing tag")
 
 
 @dataclass(frozen=True)
 class Syntax:
-    """What a stream parser looks for; neither of both means that all text is content."""
+    """Syntax of a reply; without thinking and calls all text is content."""
 
-    thinking: Thinking | None = None
-    calls: Calls | None = None
+    thinking: ThinkingSyntax | None = None
+    calls: CallSyntax | None = None
     trim: bool = False
     """White space at the end of thinking and around calls is dropped."""
 
     def after(self, prompt: str) -> "Syntax":
-        """This syntax for the reply to the rendered ``prompt``, which may have opened the thinking.
+        """Return this syntax for the reply to the rendered ``prompt``, which may end with the opening tag.
 
-        Source: ``spec/inference-api.md`` section 12.
+        Source: ollama: ``server/routes.go`` (ChatHandler).
         """
         if self.thinking is None:
             return self
@@ -80,33 +80,33 @@ class Syntax:
 
 
 _THINKING = (
-    Thinking("<think>", "</think>"),
-    Thinking("<thinking>", "</thinking>"),
-    Thinking("<thought>", "</thought>"),
-    Thinking("<reasoning>", "</reasoning>"),
-    Thinking("<seed:think>", "</seed:think>"),
-    Thinking("[THINK]", "[/THINK]"),
-    Thinking("<|START_THINKING|>", "<|END_THINKING|>"),
+    ThinkingSyntax("<think>", "</think>"),
+    ThinkingSyntax("<thinking>", "</thinking>"),
+    ThinkingSyntax("<thought>", "</thought>"),
+    ThinkingSyntax("<reasoning>", "</reasoning>"),
+    ThinkingSyntax("<seed:think>", "</seed:think>"),
+    ThinkingSyntax("[THINK]", "[/THINK]"),
+    ThinkingSyntax("<|START_THINKING|>", "<|END_THINKING|>"),
 )
 
-_BARE = Calls("{", leading=True)
-_HERMES = Calls("<tool_call>", "</tool_call>")
-_XML = Calls("<tool_call>", "</tool_call>", Form.XML)
-_ARG_KEYS = Calls("<tool_call>", "</tool_call>", Form.ARG_KEYS)
-_LFM2 = Calls("<|tool_call_start|>", "<|tool_call_end|>", Form.PYTHON)
+_BARE = CallSyntax("{", leading=True)
+_HERMES = CallSyntax("<tool_call>", "</tool_call>")
+_XML = CallSyntax("<tool_call>", "</tool_call>", Form.XML)
+_ARG_KEYS = CallSyntax("<tool_call>", "</tool_call>", Form.ARG_KEYS)
+_LFM2 = CallSyntax("<|tool_call_start|>", "<|tool_call_end|>", Form.PYTHON)
 _TAGGED = (
     _HERMES,
     _LFM2,
-    Calls("<function_calls>", "</function_calls>", Form.PYTHON),
-    Calls("<|tool_call|>", "<|/tool_call|>"),
-    Calls("[TOOL_CALLS]", "[/TOOL_CALLS]", name_end="[ARGS]"),
-    Calls("<TOOLCALL>", "</TOOLCALL>"),
-    Calls("<|START_ACTION|>", "<|END_ACTION|>"),
-    Calls("<function_call>", "</function_call>"),
+    CallSyntax("<function_calls>", "</function_calls>", Form.PYTHON),
+    CallSyntax("<|tool_call|>", "<|/tool_call|>"),
+    CallSyntax("[TOOL_CALLS]", "[/TOOL_CALLS]", name_end="[ARGS]"),
+    CallSyntax("<TOOLCALL>", "</TOOLCALL>"),
+    CallSyntax("<|START_ACTION|>", "<|END_ACTION|>"),
+    CallSyntax("<function_call>", "</function_call>"),
 )
 _PYTHON_TAG = "<|python_tag|>"
 
-_THINK = Thinking("<think>", "</think>", calls=True)
+_THINK = ThinkingSyntax("<think>", "</think>", calls=True)
 _THINK_FROM_START = replace(_THINK, starts_open=True)
 _BY_NAME: Mapping[str, Syntax] = MappingProxyType(
     {
@@ -131,20 +131,21 @@ _BY_NAME: Mapping[str, Syntax] = MappingProxyType(
 def from_template(
     tag: str | None, thinking_open: str | None = None, thinking_close: str | None = None
 ) -> Syntax:
-    """The syntax of a Go template, from what was inferred of it: the tool-call tag (``{`` where the
-    template shows no other; empty or None without calls) and the two thinking tags.
+    """Return the syntax for the tags of a Go template.
 
-    Source: ``spec/inference-api.md`` sections 11 and 12.
+    ``tag`` begins tool calls: ``{`` if the template contains no other, empty or None for no calls.
+
+    Source: ollama: ``tools/tools.go`` (NewParser), ``thinking/parser.go`` (Parser).
     """
-    thinking = Thinking(thinking_open, thinking_close) if thinking_open and thinking_close else None
+    thinking = ThinkingSyntax(thinking_open, thinking_close) if thinking_open and thinking_close else None
     return Syntax(thinking, _calls(tag) if tag else None)
 
 
 def from_chat_template(source: str) -> Syntax:
-    """The syntax of a Jinja chat template, from the tags that its source mentions.
+    """Return the syntax for the tags that the source of a Jinja chat template contains.
 
-    The closing tag of thinking is enough, since templates cut thinking out of the history by it. A
-    template that shows tools without a known tag belongs to a model that answers in bare JSON.
+    The closing tag of thinking suffices, since templates remove thinking from the history by it. A
+    template with tools but without a known tag belongs to a model that writes calls as bare JSON.
     """
     thinking = next((each for each in _THINKING if each.close in source), None)
     if thinking is not None:
@@ -153,14 +154,14 @@ def from_chat_template(source: str) -> Syntax:
 
 
 def by_name(name: str) -> Syntax | None:
-    """The syntax of the family parser ``name`` of a model's configuration, None for an unknown one.
+    """Return the syntax of the built-in parser ``name`` of a model's configuration; None if unknown.
 
-    Source: ``spec/inference-api.md`` section 13.
+    Source: ollama: ``model/parsers/parsers.go`` (ParserForName).
     """
     return _BY_NAME.get(name)
 
 
-def _calls_of_chat_template(source: str) -> Calls | None:
+def _calls_of_chat_template(source: str) -> CallSyntax | None:
     if "tools" not in source and "tool_call" not in source:
         return None
     if _HERMES.open in source:
@@ -171,17 +172,20 @@ def _calls_of_chat_template(source: str) -> Calls | None:
     return replace(_BARE, marker=_PYTHON_TAG) if _PYTHON_TAG in source else _BARE
 
 
-def _calls(tag: str) -> Calls:
-    """Brackets at the end of a tag belong to the calls: models are not true to the space before them."""
+def _calls(tag: str) -> CallSyntax:
+    """Return the syntax for ``tag``.
+
+    Brackets at the end of a tag belong to the calls, since models vary the white space before them.
+    """
     bare = tag.rstrip("[ \t\r\n")
     if not bare:
-        return Calls("[", leading=True)
+        return CallSyntax("[", leading=True)
     if bare == "{":
         return _BARE
     for calls in _TAGGED:
         if calls.open == bare:
             return calls
-    return Calls(bare, _closing(bare))
+    return CallSyntax(bare, _closing(bare))
 
 
 def _closing(tag: str) -> str | None:

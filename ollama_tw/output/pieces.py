@@ -1,4 +1,4 @@
-"""Reading text that arrives in pieces, cut anywhere."""
+"""State machine over text that arrives in arbitrary pieces."""
 
 import re
 from collections.abc import Callable
@@ -7,11 +7,11 @@ _SPACE = re.compile(r"\s*")
 
 
 class PieceReader:
-    """A machine whose states read a piece from a position on and answer how far they came.
+    """State machine whose states take a piece and a position and return the position they reached.
 
-    Where a state must see more to decide, it keeps the rest by :meth:`_hold`, to be read again with
-    the next piece in front of it; that rest is never longer than a tag or a name, so that the cost of
-    a text does not depend on how it is cut.
+    A state that needs more text holds the rest back by :meth:`_hold`, which is put before the next
+    piece. The rest is at most as long as a tag or a name, so that the cost of a text does not depend on
+    the pieces.
     """
 
     def __init__(self, state: Callable[[str, int], int]) -> None:
@@ -19,6 +19,7 @@ class PieceReader:
         self._held = ""
 
     def feed(self, text: str) -> None:
+        """Process the next piece."""
         if self._held:
             text, self._held = self._held + text, ""
         position, end = 0, len(text)
@@ -31,18 +32,21 @@ class PieceReader:
 
 
 def skip_space(text: str, position: int) -> int:
-    """Where the white space that may begin at ``position`` ends."""
+    """Return the first position from ``position`` on that is not white space."""
     match = _SPACE.match(text, position)
     return match.end() if match else position
 
 
 def may_become(text: str, position: int, tag: str) -> bool:
-    """Whether ``text`` ends, from ``position`` on, in a beginning of ``tag``."""
+    """Return True if ``text`` from ``position`` on is a proper prefix of ``tag``."""
     return len(text) - position < len(tag) and tag.startswith(text[position:])
 
 
 def partial_tag(text: str, position: int, tag: str) -> int:
-    """Where the end of ``text`` begins, not before ``position``, that may go on to be ``tag``."""
+    """Return the position, from ``position`` on, of a suffix of ``text`` that may begin ``tag``.
+
+    The end of ``text`` if there is none.
+    """
     end = len(text)
     start = text.find(tag[0], max(position, end - len(tag) + 1))
     while start >= 0:

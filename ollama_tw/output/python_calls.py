@@ -1,6 +1,6 @@
-"""Calls written as Python would write them: ``[get_weather(city="Rome", days=2), now()]``.
+"""Parser of calls in Python's notation: ``[get_weather(city="Rome", days=2), now()]``.
 
-Read by a grammar of its own, since Python's compiler is no place for the words of a model.
+It does not use Python's compiler, which deeply nested output of a model could exhaust.
 """
 
 import math
@@ -19,10 +19,10 @@ _WORDS = {"True": True, "true": True, "False": False, "false": False, "None": No
 
 
 def parse_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
-    """The names and keyword arguments of all calls in ``text``, which holds nothing else.
+    """Return the names and keyword arguments of all calls in ``text``, which contains nothing else.
 
-    Calls stand in a list or one after the other. Raises ValueError for anything but literal values
-    that JSON knows.
+    Calls are the items of a list, or follow one another. Raises ValueError for any value other than a
+    literal that JSON can represent.
     """
     return _Reader(text).calls()
 
@@ -40,7 +40,7 @@ class _Reader:
             if not self._take(","):
                 self._take(";")
         if not self._at_end():
-            raise ValueError("text behind the calls")
+            raise ValueError("text after the calls")
         return found
 
     def _arguments(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class _Reader:
             while not self._take("}"):
                 key = self._value(depth + 1)
                 if not isinstance(key, str):
-                    raise ValueError("a key that is no string")
+                    raise ValueError("a key that is not a string")
                 self._need(":")
                 members[key] = self._value(depth + 1)
                 if not self._take(","):
@@ -91,7 +91,7 @@ class _Reader:
             return value
         word = self._name()
         if word not in _WORDS:
-            raise ValueError("a value that is no literal")
+            raise ValueError("a value that is not a literal")
         return _WORDS[word]
 
     def _name(self) -> str:

@@ -1,12 +1,12 @@
-"""Splits what a model says, as it comes, into thinking, content and tool calls.
+"""Incremental parser of a model's output into thinking, content and tool calls.
 
-Nothing is lost and the order is kept: text before, between and after calls is content; so is what
-looked like a call and is none (malformed, or of a tool that was not declared), with the tags around
-it; what was held back is released at the end. White space alone, between a call and the next call
-or the end of the reply, belongs to the calls' syntax. How the text is cut into pieces changes when
-something is released, never what.
+No text is lost and the order is kept: text before, between and after calls is content; so are invalid
+calls (malformed, or of a tool that was not declared) together with their tags. Text held back is emitted
+at the end. White space between a call and the next call or the end of the reply is syntax and dropped.
+The pieces influence when an event is emitted, never its content.
 
-Source: ``spec/inference-api.md`` sections 11 and 12, with rows 5, 6 and 19 of ``spec/better.md``.
+Source: ollama: ``tools/tools.go``, ``thinking/parser.go``. Unlike Ollama's parsers, this one keeps text
+after a call, content and calls in one piece, and partial tags at the end of a reply.
 """
 
 import secrets
@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tw.output import model_syntax as description
 from ollama_tw.output.call_forms import Invocation, declared
 from ollama_tw.output.call_stream import CallStream
+from ollama_tw.output.model_syntax import Syntax, ThinkingSyntax
 from ollama_tw.output.pieces import PieceReader, may_become, partial_tag, skip_space
 from ollama_tw.wire.native import ToolCall, ToolCallFunction
 
@@ -26,16 +26,22 @@ _ID_CHARACTERS = string.ascii_lowercase + string.digits
 
 @dataclass(frozen=True, slots=True)
 class Content:
+    """Text of the reply."""
+
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
+    """Text of the reply's thinking."""
+
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
+    """Tool call of the reply."""
+
     call: ToolCall
 
 
@@ -43,36 +49,36 @@ Event = Content | Thinking | Call
 
 
 def new_call_id() -> str:
-    """``call_`` and eight random characters of [a-z0-9]: the id of a tool call."""
+    """Return the id of a tool call: ``call_`` and eight random characters of [a-z0-9]."""
     return "call_" + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(8))
 
 
 class StreamParser:
-    """One reply. Without ``tools`` the call syntax is off; ``new_id`` gives each call its id."""
+    """Parser of one reply. Without ``tools`` it finds no calls; ``new_id`` returns the id of each call."""
 
     def __init__(
         self,
-        syntax: description.Syntax,
+        syntax: Syntax,
         tools: Sequence[Mapping[str, Any]] | None = None,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._output = output = _Output(new_id, syntax.trim)
         calls, known = syntax.calls, declared(tools or ())
 
-        def call_stream(say: Callable[[str], None]) -> CallStream | None:
-            return CallStream(calls, known, say, output.call) if calls is not None and known else None
+        def call_stream(emit_text: Callable[[str], None]) -> CallStream | None:
+            return CallStream(calls, known, emit_text, output.call) if calls is not None and known else None
 
         self._content = call_stream(output.content)
         self._thinking: _ThinkingStream | None = None
         if syntax.thinking is not None:
             within = syntax.thinking.calls and calls is not None and not calls.leading
             inner = call_stream(output.thinking) if within else None
-            self._thinking = _ThinkingStream(syntax.thinking, output.thinking, inner, self._say_content)
+            self._thinking = _ThinkingStream(syntax.thinking, output.thinking, inner, self._emit_content)
 
     def feed(self, text: str) -> list[Event]:
-        """What can be told after the next piece of the reply; neighbouring text comes as one event."""
+        """Return the events that the next piece completes; adjacent text is one event."""
         if self._thinking is None:
-            self._say_content(text)
+            self._emit_content(text)
         else:
             self._thinking.feed(text)
             if self._thinking.over:
@@ -80,14 +86,14 @@ class StreamParser:
         return self._output.take()
 
     def finish(self) -> list[Event]:
-        """What was held back until the end of the reply. Nothing is fed afterwards."""
+        """Return the events held back until the end of the reply. Call once, after the last piece."""
         if self._thinking is not None:
             self._thinking.finish()
         if self._content is not None:
             self._content.finish()
         return self._output.take(last=True)
 
-    def _say_content(self, text: str) -> None:
+    def _emit_content(self, text: str) -> None:
         if self._content is None:
             self._output.content(text)
         else:
@@ -95,9 +101,9 @@ class StreamParser:
 
 
 class _Output:
-    """Collects events; text of one kind is joined as long as nothing else comes between.
+    """Event queue; adjacent texts of one kind are joined.
 
-    With ``trim`` the white space at the end of a text is kept back until more of its kind follows.
+    With ``trim`` the white space at the end of a text is held back until more text of its kind follows.
     """
 
     def __init__(self, new_id: Callable[[], str], trim: bool) -> None:
@@ -108,18 +114,18 @@ class _Output:
         self._kind: type[Content] | type[Thinking] = Content
         self._texts: list[str] = []
         self._spaces: list[str] = []
-        self._behind_call = False
+        self._after_call = False
 
     def content(self, text: str) -> None:
-        self._say(Content, text)
+        self._add(Content, text)
 
     def thinking(self, text: str) -> None:
-        self._say(Thinking, text)
+        self._add(Thinking, text)
 
     def call(self, invocation: Invocation) -> None:
         self._join()
         self._spaces.clear()
-        self._behind_call = True
+        self._after_call = True
         function = ToolCallFunction(self._count, invocation.name, invocation.arguments)
         self._events.append(Call(ToolCall(self._new_id(), function)))
         self._count += 1
@@ -131,7 +137,7 @@ class _Output:
         events, self._events = self._events, []
         return events
 
-    def _say(self, kind: type[Content] | type[Thinking], text: str) -> None:
+    def _add(self, kind: type[Content] | type[Thinking], text: str) -> None:
         if not text:
             return
         if kind is not self._kind:
@@ -144,9 +150,9 @@ class _Output:
             self._texts.append(text)
 
     def _trimmed(self, text: str) -> str:
-        if self._behind_call:
+        if self._after_call:
             text = text.lstrip()
-            self._behind_call = not text
+            self._after_call = not text
         body = text.rstrip()
         space = text[len(body) :]
         if body:
@@ -163,16 +169,16 @@ class _Output:
 
 
 class _ThinkingStream(PieceReader):
-    """Takes the thinking off the beginning of a reply and hands on what follows it.
+    """Parser that separates the thinking at the beginning of a reply from the content.
 
-    White space is eaten before and after the opening tag and after the closing one; before the
-    closing tag it is part of the thinking. A reply that does not begin with the opening tag is
-    handed on untouched, unless the prompt had opened the thinking already.
+    White space is dropped before and after the opening tag and after the closing one; before the
+    closing tag it is part of the thinking. A reply that does not begin with the opening tag is content
+    as a whole, unless the prompt ended with the tag.
     """
 
     def __init__(
         self,
-        tags: description.Thinking,
+        tags: ThinkingSyntax,
         think: Callable[[str], None],
         calls: CallStream | None,
         content: Callable[[str], None],
@@ -184,9 +190,10 @@ class _ThinkingStream(PieceReader):
         self._content = content
         self._spaces: list[str] = []
         self.over = False
-        """All that comes from now on is content."""
+        """All further text is content."""
 
     def finish(self) -> None:
+        """Emit the text held back."""
         if self._state == self._before and not self._tags.starts_open:
             self._content("".join(self._spaces) + self._held)
         elif self._state in (self._before, self._inside):
@@ -201,19 +208,19 @@ class _ThinkingStream(PieceReader):
         start = skip_space(text, position)
         self._spaces.append(text[position:start])
         if text.startswith(self._tags.open, start):
-            self._state = self._thinking_begins
+            self._state = self._at_thinking
             return start + len(self._tags.open)
-        if may_become(text, start, self._tags.open):  # also where only white space came
+        if may_become(text, start, self._tags.open):  # also after white space alone
             return self._hold(text, start)
         if self._tags.starts_open:
             self._state = self._inside
         else:
             self._content("".join(self._spaces))
-            self._state = self._behind
+            self._state = self._after
             self.over = True
         return start
 
-    def _thinking_begins(self, text: str, position: int) -> int:
+    def _at_thinking(self, text: str, position: int) -> int:
         start = skip_space(text, position)
         if start < len(text):
             self._state = self._inside
@@ -225,19 +232,19 @@ class _ThinkingStream(PieceReader):
         if end >= 0:
             self._think(text[position:end])
             self._end_calls()
-            self._state = self._content_begins
+            self._state = self._at_content
             return end + len(close)
         end = partial_tag(text, position, close)
         self._think(text[position:end])
         return self._hold(text, end)
 
-    def _content_begins(self, text: str, position: int) -> int:
+    def _at_content(self, text: str, position: int) -> int:
         start = skip_space(text, position)
         if start < len(text):
-            self._state = self._behind
+            self._state = self._after
             self.over = True
         return start
 
-    def _behind(self, text: str, position: int) -> int:
+    def _after(self, text: str, position: int) -> int:
         self._content(text[position:])
         return len(text)

@@ -1,16 +1,16 @@
-"""A reply that has to be a tool call: the JSON Schema that it keeps to and the syntax it is read by."""
+"""Forced tool calls: the JSON Schema of the reply, and the syntax by which it is parsed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ollama_tw.output.model_syntax import Calls, Syntax
+from ollama_tw.output.model_syntax import CallSyntax, Syntax
 
-CALL_SYNTAX = Syntax(calls=Calls("{", leading=True))
-"""A call as :func:`call_schema` describes it, whatever the model's own way to write one."""
+CALL_SYNTAX = Syntax(calls=CallSyntax("{", leading=True))
+"""Syntax of a call as :func:`call_schema` describes it, for models of any family."""
 
 
 def call_schema(tools: Sequence[Mapping[str, Any]], names: Collection[str]) -> dict[str, Any]:
-    """The schema of one call of a tool in ``names``: an object of its name and its arguments."""
+    """Return the schema of one call of a tool in ``names``: an object of its name and arguments."""
     functions = [tool["function"] for tool in tools]
     calls: list[dict[str, Any]] = []
     for function in functions:
@@ -30,7 +30,7 @@ def _call(name: str, parameters: Any, pointer: str) -> dict[str, Any]:
 
 
 def _moved(schema: Any, pointer: str) -> Any:
-    """``schema`` with its references right again when it stands at ``pointer`` of a larger one."""
+    """Return ``schema`` with its references adapted to its place ``pointer`` in a larger schema."""
     if isinstance(schema, Mapping):
         return {
             key: pointer + value[1:]

@@ -1,4 +1,4 @@
-"""What one rendering of an untrusted template may cost: time, output, and the size of what it builds."""
+"""Limits on one rendering of an untrusted chat template: time, output, and the size of values."""
 
 import time
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
@@ -11,9 +11,9 @@ from ollama_tw.errors import OllamaError
 MAX_OUTPUT: Final = 8 << 20
 """Characters of the finished prompt."""
 MAX_VALUE: Final = 16 << 20
-"""Size of one value: its characters and 16 for each element, shared ones counted each time."""
+"""Size of one value: its characters, and 16 for each element; a shared element counts each time."""
 MAX_TOTAL: Final = 512 << 20
-"""Size of all values built in one rendering, together."""
+"""Total size of all values built in one rendering."""
 MAX_SECONDS: Final = 5.0
 
 _STEPS_PER_LOOK = 64
@@ -23,18 +23,18 @@ _CONTAINERS = (list, tuple, KeysView, ValuesView, ItemsView)
 
 
 class TemplateError(OllamaError):
-    """A chat template that cannot be compiled or rendered; the message is one sentence for the user."""
+    """Error of a chat template that cannot be compiled or rendered; the message is one sentence."""
 
     def __init__(self, message: str) -> None:
         super().__init__(500, message)
 
 
 class LimitExceeded(TemplateError):
-    """A template that would cost too much to render."""
+    """Error of a template that exceeds a limit."""
 
 
 class Budget:
-    """Counts what one rendering spends; every method raises :class:`LimitExceeded` when it is too much."""
+    """Cost counter of one rendering; every method raises :class:`LimitExceeded` above a limit."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -43,7 +43,7 @@ class Budget:
         self._total = 0
 
     def step(self, size: int = 0) -> None:
-        """One turn of a loop, one call or one piece of output, that made ``size`` characters."""
+        """Charge one iteration, call or piece of output that produced ``size`` characters."""
         self._steps += 1
         self._total += max(size, 0)
         if self._total > MAX_TOTAL:
@@ -53,13 +53,13 @@ class Budget:
             raise LimitExceeded("the chat template takes too long to render")
 
     def reserve(self, size: int) -> None:
-        """Refuse a value of ``size`` before it is made."""
+        """Charge a value of ``size`` before it is built."""
         if size > MAX_VALUE:
             raise LimitExceeded("the chat template builds a value that is too large")
         self.step(size)
 
     def hold(self, value: Any) -> Any:
-        """``value``, whose printed form is now known to be bounded."""
+        """Charge ``value`` and return it; the size of its printed form is bounded."""
         if isinstance(value, str):
             self.reserve(len(value))
         elif isinstance(value, (dict, *_CONTAINERS)):
@@ -70,10 +70,10 @@ class Budget:
 
 
 def weigh(value: Any) -> int:
-    """The size of ``value`` as in :data:`MAX_VALUE`; counting stops once it is larger than that.
+    """Return the size of ``value`` as defined by :data:`MAX_VALUE`; counting stops above it.
 
     Containers that share their elements (``[x, x]`` of ``[y, y]`` of ...) count as large as they
-    print, so that none can be built whose printed form explodes.
+    print, so that no value with an exponentially large printed form can be built.
     """
     size = 0
     waiting = [value]
@@ -94,13 +94,13 @@ _current: ContextVar[Budget] = ContextVar("budget")
 
 
 def current() -> Budget:
-    """The budget of the rendering that this thread is in. Templates have no way to reach or shadow it."""
+    """Return the budget of this thread's rendering. Templates cannot reach or shadow it."""
     return _current.get()
 
 
 @contextmanager
 def spending(budget: Budget) -> Iterator[None]:
-    """Renderings in this block spend from ``budget``."""
+    """Charge renderings within the block to ``budget``."""
     token = _current.set(budget)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Chat templates in Jinja, as they stand in GGUF files under ``tokenizer.chat_template``."""
+"""Chat templates in Jinja, the values of ``tokenizer.chat_template`` in GGUF files."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from ollama_tw.templates.template_messages import TemplateNeeds, read_needs, tem
 from ollama_tw.wire.native import Message
 
 MAX_SOURCE: Final = 256 << 10
-"""Characters of a template's text; the largest real ones have about 30,000."""
+"""Maximum length of a template in characters; the largest published ones have about 30,000."""
 _MAX_DATE_FORMAT = 256
 
 _TRIAL_TIME = datetime(2025, 1, 1)
@@ -24,12 +24,12 @@ _TRIAL_USER = "trialusertext"
 
 
 class ChatTemplate:
-    """A compiled template; renders from any thread, and from several at once.
+    """Compiled chat template. Thread-safe.
 
-    :param source: the Jinja text; :class:`TemplateError` where it does not compile.
-    :param bos: the text of the token that begins a sequence, given to the template as ``bos_token``.
-    :param eos: the same of the token that ends one.
-    :param clock: seconds that only grow; limits how long a rendering may take.
+    :param source: the Jinja source; raises :class:`TemplateError` if it does not compile.
+    :param bos: the text of the begin-of-sequence token, the template's ``bos_token``.
+    :param eos: the text of the end-of-sequence token, the template's ``eos_token``.
+    :param clock: monotonic clock in seconds, for the time limit of a rendering.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class ChatTemplate:
         now: datetime,
         extra: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt for ``messages``.
+        """Return the prompt for ``messages``.
 
-        ``think`` sets ``enable_thinking``, a word also ``reasoning_effort``; None leaves both undefined.
-        ``extra`` gives more variables and goes before our own.
+        ``think`` sets ``enable_thinking``, a string also ``reasoning_effort``; None leaves both undefined.
+        ``extra`` are further variables, which override those set here.
 
-        Raises :class:`TemplateError` where the template refuses the messages, fails, or exceeds the
-        limits of :mod:`ollama_tw.templates.budget`.
+        Raises :class:`TemplateError` if the template rejects the messages, fails, or exceeds the limits
+        of :mod:`ollama_tw.templates.budget`.
         """
         variables: dict[str, Any] = {
             "tools": [dict(tool) for tool in tools] if tools else None,
@@ -64,39 +64,39 @@ class ChatTemplate:
             **_thinking(think),
             **(extra or {}),
         }
-        return self._render(template_messages(messages, self._shape), now, variables)
+        return self._render(template_messages(messages, self._needs), now, variables)
 
     @property
     def has_system_role(self) -> bool:
-        """Whether system messages are shown as such; else their text goes before the next user's.
+        """True if system messages are rendered as such; else their text precedes the next user message's.
 
-        Raises :class:`~ollama_tw.templates.budget.LimitExceeded` where it takes too much to find out.
+        Raises :class:`~ollama_tw.templates.budget.LimitExceeded` if the trial renderings exceed a limit.
         """
-        return self._shape.system_role
+        return self._needs.system_role
 
     @functools.cached_property
-    def _shape(self) -> TemplateNeeds:
-        """The shape of messages, with what only trial renderings show.
+    def _needs(self) -> TemplateNeeds:
+        """The template's requirements, including those that only trial renderings show.
 
-        Trials are what llama.cpp does: a template that refuses or forgets the system message, or
-        shows nothing of a text that is a plain string, gets another form where that works.
+        As in llama.cpp, a template that rejects or omits the system message, or omits content that is
+        a plain string, is given the other form if it renders that.
         """
-        shape = read_needs(self.source)
-        if not self._shows(shape, _TRIAL_USER):
-            parts = dataclasses.replace(shape, content_parts=True)
+        needs = read_needs(self.source)
+        if not self._shows(needs, _TRIAL_USER):
+            parts = dataclasses.replace(needs, content_parts=True)
             if self._shows(parts, _TRIAL_USER):
-                shape = parts
-        if not self._shows(shape, _TRIAL_SYSTEM):
-            shape = dataclasses.replace(shape, system_role=False)
-        return shape
+                needs = parts
+        if not self._shows(needs, _TRIAL_SYSTEM):
+            needs = dataclasses.replace(needs, system_role=False)
+        return needs
 
-    def _shows(self, shape: TemplateNeeds, text: str) -> bool:
+    def _shows(self, needs: TemplateNeeds, text: str) -> bool:
         trial = [Message("user", _TRIAL_USER)]
         if text == _TRIAL_SYSTEM:
             trial.insert(0, Message("system", _TRIAL_SYSTEM))
         try:
             return text in self._render(
-                template_messages(trial, shape), _TRIAL_TIME, {"tools": None, "add_generation_prompt": True}
+                template_messages(trial, needs), _TRIAL_TIME, {"tools": None, "add_generation_prompt": True}
             )
         except LimitExceeded:
             raise
@@ -124,7 +124,7 @@ class ChatTemplate:
                     pieces.append(piece)
             except TemplateError:
                 raise
-            except Exception as error:  # whatever a stranger's program can raise
+            except Exception as error:  # an untrusted template can raise anything
                 raise TemplateError(_sentence("the chat template failed", error)) from error
         return "".join(pieces)
 

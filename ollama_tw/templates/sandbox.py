@@ -1,8 +1,8 @@
-"""The Jinja environment that chat templates of GGUF files run in: sandboxed, and metered throughout.
+"""Sandboxed and metered Jinja environment for the chat templates of GGUF files.
 
-A template is a program from a stranger. Jinja's sandbox keeps it from Python's internals; here it
-also gets only the filters, globals and methods that chat templates use, and everything that can
-loop, recurse or grow spends from the :class:`~ollama_tw.templates.budget.Budget` of its rendering.
+Templates are untrusted programs. Jinja's sandbox protects Python's internals. This environment also
+offers only the filters, globals and methods that chat templates use, and charges loops, recursion and
+growing values to the :class:`~ollama_tw.templates.budget.Budget` of the rendering.
 """
 
 import functools
@@ -56,7 +56,7 @@ _WIDE_BRACE = re.compile(r"\{[^{}]*:[^{}]*(\d{4}|\{)")
 
 
 class JsonObject(dict[str, Any]):
-    """A dictionary that prints, and joins with text, as JSON."""
+    """Dictionary whose ``str`` is its JSON; ``+`` with a string concatenates that."""
 
     def __str__(self) -> str:
         return json.dumps(self, ensure_ascii=False)
@@ -73,13 +73,14 @@ class GenerationTag(Extension):
     tags = {"generation"}  # noqa: RUF012 (declared so by the base class)
 
     def parse(self, parser: Parser) -> nodes.Node:
+        """Parse the body as a scope."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.Scope(body, lineno=line)
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """Compiles templates with :meth:`metered`; what they render must run inside ``budget.spending``."""
+    """Environment of templates compiled with :meth:`metered` and rendered within ``budget.spending``."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -103,18 +104,20 @@ class Environment(ImmutableSandboxedEnvironment):
         }
 
     def metered(self, source: str) -> nodes.Template:
-        """The syntax tree of ``source`` in which loops, macros and growing expressions pay."""
+        """Parse ``source`` and instrument its AST: loops, macros and growing expressions are charged."""
         tree: nodes.Template = _Metering().visit(self.parse(source))
         tree.set_environment(self)
         return tree
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Allow only the listed methods of plain values."""
         for kind, allowed in _METHODS.items():
             if isinstance(obj, kind):
                 return attr in allowed
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """Bound the result of ``str.format``."""
         wrapped = super().wrap_str_format(value)
         if wrapped is None:
             return None
@@ -128,18 +131,20 @@ class Environment(ImmutableSandboxedEnvironment):
 
         return format_text
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function or method, and charge its result."""
         current().step()
-        owner = getattr(__obj, "__self__", None)
+        owner = getattr(obj, "__self__", None)
         if isinstance(owner, str):
-            name = getattr(__obj, "__name__", "")
+            name = getattr(obj, "__name__", "")
             if name == "replace":
                 _reserve_replacement(owner, *args)
             elif name == "join" and args:
                 args = (_reserve_joined(args[0], owner),)
-        return current().hold(super().call(__context, __obj, *args, **kwargs))
+        return current().hold(super().call(context, obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Compute a binary operation, and charge its result."""
         if operator == "+":
             if isinstance(left, JsonObject) and isinstance(right, str):
                 left = str(left)
@@ -165,7 +170,7 @@ def _finalize(context: Context, value: Any) -> Any:
 
 
 def _metered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` as a filter that pays for its result, and that the compiler never folds."""
+    """Return ``function`` as a filter that charges its result and that the compiler never folds."""
     kind = getattr(function, "jinja_pass_arg", None)
 
     @functools.wraps(function)
@@ -259,7 +264,7 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as Hugging Face's chat templates expect it: nothing escaped for HTML, keys in their order."""
+    """Return JSON as Hugging Face's chat templates expect it: no HTML escapes, keys in their order."""
     if indent is not None:
         indent = min(indent, _MAX_INDENT)
         current().reserve(weigh(value) * (1 + indent))
@@ -282,7 +287,7 @@ def _built(value: Any) -> Any:
     return value
 
 
-# These names are no identifiers, so that only the metered tree can say them.
+# These names are not identifiers, so that only the instrumented tree can refer to them.
 _CHARGE = "<charge>"
 _CONCAT = "<concat>"
 _BUILT = "<built>"
@@ -307,7 +312,7 @@ def _charge(context: Context, size: int) -> int:
 
 
 class _Metering(NodeTransformer):
-    """Rewrites a syntax tree so that what Jinja gives no hook for pays as well."""
+    """Instruments an AST so that constructs without a hook in Jinja are charged too."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         return self._charged(node)

@@ -1,4 +1,4 @@
-"""Chat messages as the plain dictionaries that Hugging Face's chat templates are written for."""
+"""Chat messages as plain dictionaries, in the form that Hugging Face's chat templates expect."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,22 +16,22 @@ _NINE_CHARACTER_IDS = re.compile(r"length\s*(!=|<)\s*9\b")
 
 @dataclass(frozen=True)
 class TemplateNeeds:
-    """What a template wants of its messages beyond the common form."""
+    """Requirements of a template on its messages beyond the common form."""
 
     system_role: bool = True
-    """False: the system text goes in front of the next user message."""
+    """False: the system text is put before the text of the next user message."""
     content_parts: bool = False
-    """Content as a list of ``{"type": "text", "text": ...}``."""
+    """Content is a list of ``{"type": "text", "text": ...}``."""
     null_content: bool = False
-    """A message that only calls tools has the content None."""
+    """The content of a message that only calls tools is None."""
     short_ids: bool = False
-    """Ids of tool calls are nine letters and digits, and every call and result has one."""
+    """Ids of tool calls have nine letters and digits, and every call and result has one."""
     thinking_keys: tuple[str, ...] = ()
-    """The keys under which earlier thinking is read."""
+    """The keys under which the template reads earlier thinking."""
 
 
 def read_needs(source: str) -> TemplateNeeds:
-    """Return the needs that the text of a template shows; the others take a trial rendering."""
+    """Return the requirements that the source of a template shows; others take a trial rendering."""
     return TemplateNeeds(
         null_content=_NULL_CONTENT.search(source) is not None,
         short_ids=_NINE_CHARACTER_IDS.search(source) is not None,
@@ -39,26 +39,26 @@ def read_needs(source: str) -> TemplateNeeds:
     )
 
 
-def template_messages(messages: Sequence[Message], shape: TemplateNeeds) -> list[dict[str, Any]]:
-    """``messages`` for a template of ``shape``; images are left out (their tags stand in the text)."""
-    plain = [_plain(message, shape) for message in messages]
-    if shape.short_ids:
+def template_messages(messages: Sequence[Message], needs: TemplateNeeds) -> list[dict[str, Any]]:
+    """Return ``messages`` in the form of ``needs``. Images are omitted: the text has tags for them."""
+    plain = [_plain(message, needs) for message in messages]
+    if needs.short_ids:
         _give_short_ids(plain)
-    if not shape.system_role:
+    if not needs.system_role:
         plain = _without_system(plain)
-    if shape.content_parts:
+    if needs.content_parts:
         for message in plain:
             if isinstance(message["content"], str):
                 message["content"] = [{"type": "text", "text": message["content"]}]
     return plain
 
 
-def _plain(message: Message, shape: TemplateNeeds) -> dict[str, Any]:
+def _plain(message: Message, needs: TemplateNeeds) -> dict[str, Any]:
     plain: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.thinking is not UNSET and message.thinking:
-        plain.update(dict.fromkeys(shape.thinking_keys, message.thinking))
+        plain.update(dict.fromkeys(needs.thinking_keys, message.thinking))
     if message.tool_calls is not UNSET and message.tool_calls:
-        if not message.content and shape.null_content:
+        if not message.content and needs.null_content:
             plain["content"] = None
         plain["tool_calls"] = [_plain_call(call) for call in message.tool_calls]
     if message.tool_name is not UNSET and message.tool_name:
@@ -77,7 +77,7 @@ def _plain_call(call: ToolCall) -> dict[str, Any]:
 
 
 def _give_short_ids(messages: Sequence[dict[str, Any]]) -> None:
-    """Shorten ids in place, and number calls without one; results that name none answer in order."""
+    """Shorten ids in place and number calls without one; results without one are matched in order."""
     waiting: list[str] = []
     calls = 0
     for message in messages:

@@ -23,12 +23,12 @@ from ollama_tw.interfaces import (
     TokenLogprob,
     Usage,
 )
-from ollama_tw.output.model_syntax import Calls, Syntax, Thinking
+from ollama_tw.output.model_syntax import CallSyntax, Syntax, ThinkingSyntax
 
 USAGE = Usage(prompt_tokens=7, cached_tokens=3, prompt_duration=20, output_tokens=2, output_duration=30)
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-THINK = Syntax(Thinking("<think>", "</think>"), None, trim=True)
-HERMES = Syntax(None, Calls("<tool_call>", "</tool_call>"), trim=True)
+THINK = Syntax(ThinkingSyntax("<think>", "</think>"), None, trim=True)
+HERMES = Syntax(None, CallSyntax("<tool_call>", "</tool_call>"), trim=True)
 
 
 class ScriptedRunner:

@@ -1,10 +1,10 @@
 import pytest
 
 from ollama_tw.output.model_syntax import (
-    Calls,
+    CallSyntax,
     Form,
     Syntax,
-    Thinking,
+    ThinkingSyntax,
     by_name,
     from_chat_template,
     from_template,
@@ -37,7 +37,7 @@ def test_a_go_templates_tag_tells_where_calls_stand(tag: str, expected: tuple[st
 
 
 def test_a_go_template_may_have_thinking_tags_and_no_calls() -> None:
-    assert from_template(None, "<r>", "</r>") == Syntax(Thinking("<r>", "</r>"), None)
+    assert from_template(None, "<r>", "</r>") == Syntax(ThinkingSyntax("<r>", "</r>"), None)
     assert from_template("", "<r>", "") == Syntax(None, None)
 
 
@@ -91,8 +91,10 @@ def test_a_chat_template_without_tools_has_no_calls() -> None:
     ],
 )
 def test_the_end_of_the_prompt_tells_whether_thinking_is_open(prompt: str, opened: bool) -> None:
-    syntax = Syntax(Thinking("<think>", "</think>"), Calls("{", leading=True)).after(prompt)
-    assert syntax == Syntax(Thinking("<think>", "</think>", starts_open=opened), Calls("{", leading=True))
+    syntax = Syntax(ThinkingSyntax("<think>", "</think>"), CallSyntax("{", leading=True)).after(prompt)
+    assert syntax == Syntax(
+        ThinkingSyntax("<think>", "</think>", starts_open=opened), CallSyntax("{", leading=True)
+    )
 
 
 def test_a_prompt_says_nothing_to_a_syntax_without_thinking() -> None:
@@ -111,4 +113,4 @@ def test_families_are_found_by_name() -> None:
 
 def test_the_xml_form_needs_a_closing_tag() -> None:
     with pytest.raises(ValueError, match="closing tag"):
-        Calls("<tool_call>", form=Form.XML)
+        CallSyntax("<tool_call>", form=Form.XML)

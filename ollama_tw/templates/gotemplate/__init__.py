@@ -1,7 +1,7 @@
-"""Go's text/template as Ollama's models use it: `parse` a template once, `Template.render` it often.
+"""Go's ``text/template`` as Ollama's models use it: `parse` a template once, `Template.render` it often.
 
-Written from Go's documentation and Ollama's behaviour; values are plain data, nothing of Python can
-be reached from a template, and what an execution may cost is bounded.
+Values are plain data, so that templates cannot reach Python's objects, and the cost of an execution is
+bounded. Source: Go's package ``text/template``; ollama: ``template/template.go``.
 """
 
 from ollama_tw.templates.gotemplate.errors import TemplateError

@@ -1,8 +1,9 @@
-"""Messages and tools of the API → what a template sees of them.
+"""Conversion of the API's messages and tools to the values of templates.
 
-Input is plain data in the shape of the API's JSON, or objects with attributes of the same names;
-absent and null are the same. Unknown keys do not reach the template.
-Source: spec/models-and-cli.md sections 7.4 and 7.5.
+The input is plain data in the shape of the API's JSON, or objects with attributes of the same names;
+absent and null are the same. Unknown keys are dropped.
+
+Source: ollama: ``template/template.go`` (collate, Values), ``api/types.go`` (Tool, Message).
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,10 +78,10 @@ _POINTER_STEP = 0x80
 
 
 def collate(messages: Sequence[Any]) -> tuple[str, list[dict[str, Any]]]:
-    """All system contents joined, and the messages with neighbours of equal role merged.
+    """Return all system contents, joined, and the messages with neighbours of equal role merged.
 
-    Only the first of merged messages gives its other fields; tool messages are never merged.
-    Each message of the result has the keys of the API's JSON.
+    A merged message has the other fields of the first one; tool messages are never merged. Each
+    message of the result has the keys of the API's JSON.
     """
     system: list[str] = []
     collated: list[dict[str, Any]] = []
@@ -98,7 +99,7 @@ def collate(messages: Sequence[Any]) -> tuple[str, list[dict[str, Any]]]:
 
 
 def message_values(messages: Sequence[Mapping[str, Any]]) -> list[Value]:
-    """What a template sees as ``.Messages``."""
+    """Return the value of ``.Messages``."""
     return [
         Struct(
             _MESSAGE,
@@ -118,7 +119,7 @@ def message_values(messages: Sequence[Mapping[str, Any]]) -> list[Value]:
 
 
 def tool_values(tools: Sequence[Any] | None) -> Value:
-    """What a template sees as ``.Tools``."""
+    """Return the value of ``.Tools``."""
     return NilJsonList() if tools is None else JsonList([_tool(item) for item in tools])
 
 
@@ -136,7 +137,7 @@ def _list(items: Sequence[Any] | None) -> list[Value]:
 
 
 def _any(value: Any) -> Value:
-    """JSON of any shape as Go decodes it, with floats for all numbers."""
+    """Return JSON of any shape as Go decodes it, with floats for all numbers."""
     if isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -184,7 +185,7 @@ def _tool(tool: Any) -> Struct:
 
 
 def _parameters(parameters: Any) -> Struct:
-    # "$defs" is a key of JSON; an object has the attribute "defs".
+    # "$defs" is a key of JSON; objects have the attribute "defs".
     definitions = _get(parameters, "$defs" if isinstance(parameters, Mapping) else "defs")
     return Struct(
         _PARAMETERS,
@@ -199,7 +200,7 @@ def _parameters(parameters: Any) -> Struct:
 
 
 def _properties(properties: Any, made: type[JsonMap]) -> JsonMap:
-    """The schemas of parameters by name, in a ``made``."""
+    """Return the schemas of parameters by name, in a map of type ``made``."""
     if not isinstance(properties, Mapping):
         return NilJsonMap()
     result = made({name: _property(schema) for name, schema in properties.items()})

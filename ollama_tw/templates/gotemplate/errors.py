@@ -1,16 +1,16 @@
-"""What can go wrong with a template."""
+"""Errors of Go templates."""
 
 from ollama_tw.errors import OllamaError
 
 
 class TemplateError(OllamaError):
-    """A template that cannot be parsed or executed.
+    """Error of a template that cannot be parsed or executed.
 
-    ``message`` is the whole text in Go's manner, ``template: :LINE: ...`` when parsing fails and
-    ``template: :LINE:COLUMN: executing "" at <...>: ...`` when executing does; ``line`` counts from 1.
-    The status is 500, as Ollama answers; a door that needs another one sets its own.
+    ``message`` is the whole text in Go's form, ``template: :LINE: ...`` if parsing fails and
+    ``template: :LINE:COLUMN: executing "" at <...>: ...`` if execution fails; ``line`` counts from 1.
+    The status is 500, as in Ollama; callers that need another status raise their own error.
 
-    Source: spec/models-and-cli.md section 7.1, spec/inference-api.md sections 1.6 and 10.
+    Source: Go's package ``text/template`` (ExecError); ollama: ``server/routes.go``.
     """
 
     def __init__(self, line: int, message: str) -> None:
@@ -19,9 +19,9 @@ class TemplateError(OllamaError):
 
 
 class EvaluationError(Exception):
-    """A value or a function that does not fit, before it is known where in the template."""
+    """Error of a value or function call, without its place in the template."""
 
 
 def line_of(source: str, position: int) -> int:
-    """The line, counted from 1, on which the character at ``position`` stands."""
+    """Return the line, counted from 1, of the character at ``position``."""
     return source.count("\n", 0, position) + 1

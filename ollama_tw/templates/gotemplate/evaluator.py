@@ -1,4 +1,4 @@
-"""Syntax trees → closures that execute them. Statements give a signal: NEXT, BREAK or CONTINUE."""
+"""Compiler of syntax trees to closures. Statements return a signal: NEXT, BREAK or CONTINUE."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
@@ -20,9 +20,9 @@ Execute: TypeAlias = Callable[[Run, Value, Variables], int]
 
 
 class Program:
-    """Compiled trees that call each other by name; immutable once made, so that threads may share it.
+    """Compiled trees, which call each other by name. Immutable and thread-safe.
 
-    ``missing`` is the value under a key that a map lacks: None with Go's ``missingkey=zero``, else INVALID.
+    ``missing`` is the value of a key that a map lacks: None with Go's ``missingkey=zero``, else INVALID.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Program:
             self._bodies[name] = execute, expressions.slots
 
     def execute(self, data: Value, environment: Environment) -> str:
-        """The output for ``data``, always valid Unicode. Raises TemplateError."""
+        """Return the output for ``data``, which is valid Unicode. Raises TemplateError."""
         run = Run(environment, self._missing)
         execute, slots = self._bodies[""]
         try:
@@ -54,7 +54,7 @@ class Program:
 
 
 class _Statements:
-    """Compiles the statements of one named tree."""
+    """Compiler of the statements of one named tree."""
 
     def __init__(self, expressions: Expressions, bodies: Mapping[str, tuple[Execute, int]]) -> None:
         self._expressions = expressions
@@ -62,7 +62,7 @@ class _Statements:
         self._bodies = bodies
 
     def block(self, statements: nodes.Nodes, place: nodes.Node) -> Execute:
-        """A list of statements, which a BREAK or CONTINUE ends; ``place`` is blamed for its cost."""
+        """Compile a list of statements; an exceeded limit is reported at the node ``place``."""
         compiled = [self._statement(item) for item in statements]
         cost = 1 + sum(map(_cost, statements))
         error = self._error
@@ -135,7 +135,7 @@ class _Statements:
         pipe = self._expressions.pipe(node.pipe)
         inner = self._expressions.scope()
         body = self.block(node.body, node.pipe)
-        # Go sees at execution that the body's variables do not exist in the alternative.
+        # In Go, too, the body's variables turn out undefined in the alternative only at execution.
         self._expressions.leave(inner)
         alternative = None if node.alternative is None else self.block(node.alternative, node.pipe)
         self._expressions.leave(scope)
@@ -206,7 +206,7 @@ class _Statements:
 
 
 def _items(value: Value) -> Iterable[tuple[Value, Value]]:
-    """What ``range`` goes through: pairs of index or key and item."""
+    """Return the pairs of index or key and item that ``range`` iterates over."""
     if isinstance(value, list):
         return enumerate(value)
     if isinstance(value, dict):
@@ -219,7 +219,7 @@ def _items(value: Value) -> Iterable[tuple[Value, Value]]:
 
 
 def _cost(node: nodes.Statement) -> int:
-    """The steps that a statement takes, without those of the statements within it."""
+    """Return the steps of a statement without those of nested statements."""
     if isinstance(node, nodes.Action | nodes.Branch | nodes.Call) and node.pipe is not None:
         return 1 + _pipe_cost(node.pipe)
     return 1

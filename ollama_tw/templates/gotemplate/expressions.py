@@ -1,6 +1,6 @@
-"""Operands and pipelines → closures.
+"""Compiler of operands and pipelines to closures.
 
-Where a variable lives in the list of an execution's variables is settled here, when compiling.
+It assigns each variable its index in the list of an execution's variables.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from ollama_tw.templates.gotemplate.values import INVALID, Value, field_of, type
 
 
 class Expressions:
-    """Compiles the pipelines of one named tree.
+    """Compiler of the pipelines of one named tree.
 
-    ``slots``: how many variables its execution needs besides ``$``, which is the first in the list.
+    ``slots`` is the number of variables that its execution needs besides ``$``, the first in the list.
     """
 
     def __init__(self, source: str, name: str, functions: Mapping[str, Function]) -> None:
@@ -26,7 +26,7 @@ class Expressions:
         self._scope = ["$"]
 
     def error(self, node: nodes.Node, message: object) -> TemplateError:
-        """The failure of ``node`` when executing, in Go's words."""
+        """Return the error of ``node`` at execution, with Go's text."""
         line = line_of(self._source, node.position)
         column = node.position - (self._source.rfind("\n", 0, node.position) + 1 if line > 1 else 0)
         place = f'template: :{line}:{column}: executing "{self._name}" at <{_shortened(str(node))}>'
@@ -39,11 +39,11 @@ class Expressions:
         return fail
 
     def scope(self) -> int:
-        """A mark to come back to with `leave`."""
+        """Return a mark of the current scope for `leave`."""
         return len(self._scope)
 
     def leave(self, mark: int) -> None:
-        """Forgets the variables declared since the mark was taken."""
+        """Remove the variables declared since the mark was taken."""
         del self._scope[mark:]
 
     def _declare(self, name: str) -> int:
@@ -53,18 +53,18 @@ class Expressions:
         return slot
 
     def slot(self, name: str) -> int | None:
-        """The place of the innermost variable of that name."""
+        """Return the index of the innermost variable of that name."""
         for slot in range(len(self._scope) - 1, -1, -1):
             if self._scope[slot] == name:
                 return slot
         return None
 
     def pipe(self, node: nodes.Pipe) -> Evaluate:
-        """The value of a pipeline, which it also gives to the pipeline's variables."""
-        value: Evaluate | None = None
-        for command in node.commands:
+        """Compile a pipeline, whose value is also assigned to the pipeline's variables."""
+        first, *others = node.commands
+        value = _concrete(self._command(first, None))
+        for command in others:
             value = _concrete(self._command(command, value))
-        assert value is not None, "a parsed pipeline has a command"
         for name in node.variables:
             slot = self.slot(name) if node.assigns else self._declare(name)
             if slot is None:
@@ -73,7 +73,7 @@ class Expressions:
         return value
 
     def _command(self, node: nodes.Command, final: Evaluate | None) -> Evaluate:
-        """A command; ``final`` evaluates what is piped into it, its last argument."""
+        """Compile a command; ``final`` evaluates its last argument, which is piped into it."""
         first, *rest = node.operands
         has_arguments = bool(rest) or final is not None
         match first:
@@ -91,7 +91,7 @@ class Expressions:
                 return self._operand(first)
 
     def _field_with_arguments(self, node: nodes.Operand, name: str, final: Evaluate | None) -> Evaluate:
-        """No value has methods with arguments: an error, unless the field is of no value at all."""
+        """Compile a field with arguments: an error unless the receiver is INVALID, as no method has any."""
         receiver = self._operand(node)
         error = self.error
 
@@ -195,7 +195,7 @@ class Expressions:
 
 
 def _concrete(evaluate: Evaluate) -> Evaluate:
-    """In a pipeline a nil interface becomes no value at all."""
+    """Replace a nil interface, within a pipeline, by INVALID."""
 
     def concrete(run: Run, dot: Value, variables: Variables) -> Value:
         value = evaluate(run, dot, variables)
@@ -213,7 +213,7 @@ def _storing(evaluate: Evaluate, slot: int) -> Evaluate:
 
 
 def _logic(stops_at: bool, arguments: list[Evaluate], final: Evaluate | None) -> Evaluate:
-    """``and`` and ``or``: the first argument whose truth is ``stops_at``, else the last."""
+    """Compile ``and`` or ``or``: the first argument whose truth is ``stops_at``, else the last."""
 
     def evaluate(run: Run, dot: Value, variables: Variables) -> Value:
         piped = final(run, dot, variables) if final is not None else None

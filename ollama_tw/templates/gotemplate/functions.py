@@ -1,6 +1,6 @@
-"""The functions that a template may call: Go's, and those that Ollama adds.
+"""Functions that templates may call: Go's, and those that Ollama adds.
 
-Source: spec/models-and-cli.md section 7.2; documentation of text/template, "Functions".
+Source: Go's package ``text/template`` ("Functions"); ollama: ``template/template.go`` (funcs).
 """
 
 import urllib.parse
@@ -29,7 +29,7 @@ from ollama_tw.templates.gotemplate.values import (
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What functions may know besides their arguments: the local time; how long a text may get."""
+    """Context of function calls: the local time, and the maximum length of a text in characters."""
 
     now: datetime
     max_text: int
@@ -37,9 +37,9 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """``call`` takes at least ``minimum`` arguments, and no more unless it is ``variadic``.
+    """Function of templates: ``call`` takes ``minimum`` arguments, or more if it is ``variadic``.
 
-    The first ``strings`` arguments have to be strings, all of them if it is None. ``call`` raises
+    The first ``strings`` arguments must be strings, all of them if it is None. ``call`` raises
     EvaluationError.
     """
 
@@ -177,7 +177,7 @@ _TYPESCRIPT = {
 
 
 def typescript_type(schema: Struct) -> str:
-    """The TypeScript type for the schema of a tool's parameter."""
+    """Return the TypeScript type for the schema of a tool's parameter."""
     if schema.fields["AnyOf"]:
         return " | ".join(map(typescript_type, schema.fields["AnyOf"]))
     names = schema.fields["Type"]
@@ -192,7 +192,7 @@ def _to_typescript(_: Environment, arguments: Sequence[Value]) -> str:
 
 
 LOGIC = frozenset({"and", "or"})
-"""Evaluated by the compiler, as they skip arguments."""
+"""Functions that the compiler evaluates, as they do not evaluate all arguments."""
 
 BUILTINS: Mapping[str, Function] = {
     "and": Function(lambda _, arguments: arguments[-1], 1, variadic=True),

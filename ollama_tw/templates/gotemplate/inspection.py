@@ -9,7 +9,7 @@ from ollama_tw.templates.gotemplate.errors import TemplateError, line_of
 
 
 class ThinkingTags(NamedTuple):
-    """What stands before and after a message's thinking; "" where the template does not tell."""
+    """Texts before and after a message's thinking; "" if the template has none."""
 
     opening: str
     closing: str
@@ -30,10 +30,12 @@ class TemplateTraits:
 
 
 def identifiers(source: str, trees: Iterable[nodes.Nodes]) -> frozenset[str]:
-    """All names of fields and variables, in lower case, variables with their ``$``.
+    """Return all names of fields and variables, in lower case, variables with their ``$``.
 
-    Neither fields of a parenthesised pipeline nor newly declared variables count. Raises TemplateError
-    for a ``{{template}}`` without an argument. Source: spec/models-and-cli.md section 7.1.
+    Neither fields of a parenthesised pipeline nor newly declared variables are included. Raises
+    TemplateError for a ``{{template}}`` without an argument.
+
+    Source: ollama: ``template/template.go`` (Template.Vars, Identifiers).
     """
     names: set[str] = set()
     for statement in (item for tree in trees for item in _all_statements(tree)):
@@ -48,9 +50,9 @@ def identifiers(source: str, trees: Iterable[nodes.Nodes]) -> frozenset[str]:
 
 
 def tool_tag(template: nodes.Nodes) -> str:
-    """The text with which a tool call begins, ``{`` if the template does not tell.
+    """Return the text with which a tool call begins, ``{`` if the template contains none.
 
-    Source: spec/inference-api.md section 11.1.
+    Source: ollama: ``tools/template.go`` (parseTag).
     """
     branch = _tool_calls_branch(template)
     text = _first_text(branch.body) if branch is not None else None
@@ -59,9 +61,9 @@ def tool_tag(template: nodes.Nodes) -> str:
 
 
 def thinking_tags(template: nodes.Nodes) -> ThinkingTags:
-    """The texts around ``.Thinking`` in a range over the messages; the last such place tells.
+    """Return the texts around the last ``.Thinking`` in a range over the messages.
 
-    Source: spec/inference-api.md section 12.
+    Source: ollama: ``thinking/template.go`` (InferTags).
     """
     opening = closing = ""
     for statements in _lists_with_thinking(template, None):
@@ -74,10 +76,11 @@ def thinking_tags(template: nodes.Nodes) -> ThinkingTags:
 
 
 def cut_after_response(template: nodes.Nodes) -> nodes.Nodes:
-    """The template up to and with its first ``.Response`` that is no condition.
+    """Return the template up to and including its first ``.Response`` that is not a condition.
 
-    The reply goes on from there. Where it stands in a branch, the other branch is cut at its own.
-    Source: spec/models-and-cli.md section 7.5.
+    The reply continues there. If it is in a branch, the alternative is cut at its own ``.Response``.
+
+    Source: ollama: ``template/template.go`` (Template.Execute, deleteNode).
     """
     return _cut(template)[0]
 
@@ -122,7 +125,7 @@ def _cut_pipe(pipe: nodes.Pipe) -> tuple[nodes.Pipe, bool]:
 
 
 def _all_statements(statements: nodes.Nodes) -> Iterator[nodes.Statement]:
-    """Statements and those within them, in the order of the text."""
+    """Yield the statements and those nested in them, in the order of the text."""
     for statement in statements:
         yield statement
         if isinstance(statement, nodes.Branch):
@@ -135,7 +138,7 @@ def _pipe_of(statement: nodes.Statement) -> nodes.Pipe | None:
 
 
 def _operands(pipe: nodes.Pipe | None) -> Iterator[nodes.Operand]:
-    """The operands of a pipeline and of those in parentheses within it."""
+    """Yield the operands of a pipeline and of those in parentheses within it."""
     for operand in (item for command in (pipe.commands if pipe else ()) for item in command.operands):
         yield operand
         if isinstance(operand, nodes.Pipe):
@@ -152,7 +155,7 @@ def _tool_calls_branch(template: nodes.Nodes) -> nodes.Branch | None:
 
 
 def _first_text(statements: nodes.Nodes) -> str | None:
-    """The first text that is not blank, unless an action comes first or a branch has none."""
+    """Return the first text that is not blank; None if an action precedes it or a branch has none."""
     for statement in statements:
         if isinstance(statement, nodes.Text) and statement.text.strip():
             return statement.text
@@ -164,7 +167,7 @@ def _first_text(statements: nodes.Nodes) -> str | None:
 
 
 def _lists_with_thinking(statements: nodes.Nodes, loop: nodes.Branch | None) -> Iterator[nodes.Nodes]:
-    """The list of statements around each ``.Thinking`` whose innermost range is over the messages."""
+    """Yield the list of statements around each ``.Thinking`` whose innermost range is over the messages."""
     for statement in statements:
         inner = statement if isinstance(statement, nodes.Branch) and statement.keyword == "range" else loop
         if (
@@ -179,5 +182,5 @@ def _lists_with_thinking(statements: nodes.Nodes, loop: nodes.Branch | None) -> 
 
 
 def _mentions(pipe: nodes.Pipe | None, name: str) -> bool:
-    """Whether the pipeline has a field of ``.`` that begins with ``name``."""
+    """Return True if the pipeline has a field of ``.`` that begins with ``name``."""
     return any(isinstance(item, nodes.Field) and item.names[0] == name for item in _operands(pipe))

@@ -1,6 +1,6 @@
-"""Text of a template → tokens.
+"""Lexer of templates.
 
-Source: the language of Go's text/template package (pkg.go.dev/text/template, "Text and spaces", "Actions").
+Source: Go's package ``text/template`` ("Text and spaces", "Actions") and ``text/template/parse`` (lex.go).
 """
 
 import enum
@@ -22,7 +22,7 @@ _CHARACTER = re.compile(r"'(?:[^'\\\n]|\\[^\n])*'")
 
 
 class Kind(enum.Enum):
-    """What a token is; the value of a keyword is its spelling."""
+    """Kind of a token; the value of a keyword is its spelling."""
 
     TEXT = enum.auto()
     LEFT_DELIMITER = enum.auto()
@@ -64,7 +64,7 @@ _SINGLE = {"=": Kind.ASSIGN, "|": Kind.PIPE}
 
 
 class Token(NamedTuple):
-    """A piece of the template: ``text`` as written (an error's message), ``position`` in characters."""
+    """Token: ``text`` as written (an error's message), ``position`` in characters."""
 
     kind: Kind
     text: str
@@ -78,9 +78,9 @@ class _LexicalError(Exception):
 
 
 def tokenize(source: str) -> list[Token]:
-    """The tokens of ``source``; the last one is END_OF_FILE or, at the first mistake, ERROR.
+    """Return the tokens of ``source``; the last one is END_OF_FILE or, at the first error, ERROR.
 
-    Never raises: an error is a token, so that the parser reports what comes first in the text.
+    Never raises: an error is a token, so that the parser reports the first error in the text.
     """
     lexer = _Lexer(source)
     try:
@@ -124,7 +124,7 @@ class _Lexer:
         return self.source[position : position + 1] in SPACES and position < len(self.source)
 
     def _right_delimiter(self, position: int) -> int | None:
-        """Where ``}}`` stands when an action ends at ``position``, with or without its trim marker."""
+        """Return the position of ``}}`` if an action, with or without trim marker, ends at ``position``."""
         if self.source.startswith("}}", position):
             return position
         if self._is_space(position) and self.source.startswith("-}}", position + 1):
@@ -161,7 +161,7 @@ class _Lexer:
             position = self._inside(position)
 
     def _inside(self, position: int) -> int:
-        """Reads one token of an action and gives the position after it."""
+        """Read one token of an action and return the position after it."""
         source = self.source
         character = source[position]
         if character in SPACES:
@@ -216,7 +216,7 @@ class _Lexer:
         return self._emit(kind, match.group(), position)
 
     def _word_end(self, position: int, start: int) -> int:
-        """The end of the letters and digits from ``position``, which a blank or punctuation has to follow."""
+        """Return the end of the word at ``position``, which a blank or punctuation has to follow."""
         while position < len(self.source) and _is_word(self.source[position]):
             position += 1
         following = self.source[position : position + 1]
@@ -261,6 +261,6 @@ def _quoted(text: str) -> str:
 
 
 def describe_rune(character: str) -> str:
-    """A character as Go's ``%#U`` shows it, such as ``U+0040 '@'``."""
+    """Return a character as Go's ``%#U`` prints it, such as ``U+0040 '@'``."""
     code = f"U+{ord(character):04X}"
     return f"{code} '{character}'" if character.isprintable() else code

@@ -1,6 +1,6 @@
-"""The values of constants as Go spells them: quoted strings, characters, numbers.
+"""Values of Go's literals: strings, characters and numbers.
 
-Source: the Go language specification, "String literals", "Rune literals", "Integer literals".
+Source: The Go Programming Language Specification, "String literals", "Rune literals", "Integer literals".
 """
 
 import re
@@ -26,7 +26,7 @@ _LONGEST_NUMBER = 400
 
 
 def to_bytes(text: str) -> bytes:
-    """``text`` as Go holds it. Bytes that are no UTF-8 travel in a str as lone surrogates (PEP 383)."""
+    """Return ``text`` in UTF-8. A byte that is not UTF-8 is a lone surrogate in ``text`` (PEP 383)."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -34,12 +34,12 @@ def to_bytes(text: str) -> bytes:
 
 
 def from_bytes(data: bytes) -> str:
-    """The opposite of `to_bytes`."""
+    """Return the text of ``data``, the inverse of `to_bytes`."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def valid_text(text: str) -> str:
-    """``text`` with U+FFFD for what is no UTF-8."""
+    """Return ``text`` with U+FFFD for bytes that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -48,14 +48,14 @@ def valid_text(text: str) -> str:
 
 
 def unquote(literal: str) -> str:
-    """The text of a string in double quotes or backquotes. Raises ValueError("invalid syntax")."""
+    """Return the text of a string in double quotes or backquotes. Raises ValueError("invalid syntax")."""
     if literal.startswith("`"):
         return literal[1:-1].replace("\r", "")
     return _unescape(literal[1:-1], quote='"')
 
 
 def character(literal: str) -> int:
-    """The code point of a constant such as ``'a'``. Raises ValueError with Go's text."""
+    """Return the code point of a constant such as ``'a'``. Raises ValueError with Go's text."""
     try:
         data = _unescape(literal[1:-1], quote="'")
     except ValueError:
@@ -67,7 +67,7 @@ def character(literal: str) -> int:
 
 
 def number(literal: str) -> int | float | complex:
-    """The value of a numeric constant, an int, float or complex as its spelling says.
+    """Return the value of a numeric constant, an int, float or complex according to its spelling.
 
     Raises ValueError with Go's text.
     """
@@ -135,5 +135,5 @@ def _unescape(body: str, quote: str) -> str:
         return chr(code)
 
     text = _ESCAPE.sub(replace, body)
-    # Escaped bytes side by side may make up a character.
+    # Adjacent escaped bytes may form a character.
     return from_bytes(to_bytes(text)) if not text.isascii() else text

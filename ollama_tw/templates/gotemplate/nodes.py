@@ -1,4 +1,4 @@
-"""The syntax tree of a template. ``str(node)`` is the node as Go's error texts quote it."""
+"""Syntax trees of templates. ``str(node)`` is the node as Go's error texts quote it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,26 +7,30 @@ from typing import Literal, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """``position``: where the node begins in the template's text, in characters."""
+    """Base of all nodes; ``position`` is the node's offset in the template's text, in characters."""
 
     position: int
 
 
 @dataclass(frozen=True, slots=True)
 class Dot(Node):
+    """``.``, the current value."""
+
     def __str__(self) -> str:
         return "."
 
 
 @dataclass(frozen=True, slots=True)
 class Nil(Node):
+    """The constant ``nil``."""
+
     def __str__(self) -> str:
         return "nil"
 
 
 @dataclass(frozen=True, slots=True)
 class Constant(Node):
-    """A constant: ``value`` is a str, bool, int, float or complex, ``text`` its spelling."""
+    """Constant: ``value`` is a str, bool, int, float or complex, ``text`` its spelling."""
 
     value: str | bool | int | float | complex
     text: str
@@ -58,7 +62,7 @@ class Variable(Node):
 
 @dataclass(frozen=True, slots=True)
 class Identifier(Node):
-    """The name of a function."""
+    """Name of a function."""
 
     name: str
 
@@ -80,7 +84,7 @@ class Chain(Node):
 
 @dataclass(frozen=True, slots=True)
 class Command(Node):
-    """Operands between two ``|``; never empty."""
+    """Operands between two ``|``; at least one."""
 
     operands: "tuple[Operand, ...]"
 
@@ -90,7 +94,10 @@ class Command(Node):
 
 @dataclass(frozen=True, slots=True)
 class Pipe(Node):
-    """``commands`` joined by ``|``; their value goes to ``variables``, new ones unless ``assigns``."""
+    """``commands`` joined by ``|``.
+
+    Their value is assigned to ``variables``, which are declared unless ``assigns``.
+    """
 
     variables: tuple[str, ...]
     assigns: bool
@@ -103,6 +110,8 @@ class Pipe(Node):
 
 @dataclass(frozen=True, slots=True)
 class Text(Node):
+    """Literal text outside of actions."""
+
     text: str
 
     def __str__(self) -> str:
@@ -111,6 +120,8 @@ class Text(Node):
 
 @dataclass(frozen=True, slots=True)
 class Action(Node):
+    """Pipeline whose value is printed."""
+
     pipe: Pipe
 
     def __str__(self) -> str:
@@ -119,7 +130,7 @@ class Action(Node):
 
 @dataclass(frozen=True, slots=True)
 class Branch(Node):
-    """``if``, ``with`` or ``range``; ``{{else if}}`` is a Branch alone in ``alternative``."""
+    """``if``, ``with`` or ``range``; ``{{else if}}`` is the only Branch of ``alternative``."""
 
     keyword: Literal["if", "with", "range"]
     pipe: Pipe
@@ -129,7 +140,7 @@ class Branch(Node):
 
 @dataclass(frozen=True, slots=True)
 class Call(Node):
-    """``{{template "name" pipe}}``, which is also what ``{{block}}`` leaves in its place."""
+    """``{{template "name" pipe}}``; also stands for a ``{{block}}``."""
 
     name: str
     pipe: Pipe | None
@@ -140,12 +151,12 @@ class Call(Node):
 
 @dataclass(frozen=True, slots=True)
 class Break(Node):
-    pass
+    """``{{break}}``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continue(Node):
-    pass
+    """``{{continue}}``."""
 
 
 Operand: TypeAlias = Dot | Nil | Constant | Field | Variable | Identifier | Chain | Pipe

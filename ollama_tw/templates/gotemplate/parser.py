@@ -1,7 +1,7 @@
-"""Tokens → syntax trees, one for the template itself and one for each ``define`` and ``block``.
+"""Parser of templates: one syntax tree for the template, one for each ``define`` and ``block``.
 
-Grammar, accepted oddities and error texts are those of Go's text/template; what this accepts can
-be compiled without further checks.
+Grammar, accepted oddities and error texts are those of Go. A tree needs no further checks before it is
+compiled. Source: Go's package ``text/template/parse`` (parse.go).
 """
 
 from collections.abc import Collection
@@ -13,9 +13,9 @@ from ollama_tw.templates.gotemplate.errors import TemplateError, line_of
 from ollama_tw.templates.gotemplate.lexer import Kind, Token, tokenize
 
 MAX_LENGTH = 1 << 17
-"""Characters of a template; the longest in use have some ten thousand."""
+"""Maximum length of a template in characters; the longest published ones have about 10,000."""
 MAX_NESTING = 100
-"""Control structures and parentheses within each other, an ``else if`` counting as one."""
+"""Maximum nesting of control structures and parentheses; an ``else if`` counts as one."""
 
 _OPERANDS = frozenset(
     {
@@ -33,7 +33,7 @@ _INERT = (nodes.Constant, nodes.Dot, nodes.Nil)
 
 
 class _End:
-    """The ``{{end}}`` or ``{{else}}`` that ended a list of statements."""
+    """``{{end}}`` or ``{{else}}`` at the end of a list of statements."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -44,9 +44,9 @@ _ELSE = _End("{{else}}")
 
 
 def parse_trees(source: str, functions: Collection[str]) -> dict[str, nodes.Nodes]:
-    """The syntax trees of ``source`` by name; the template itself is ``""``.
+    """Return the syntax trees of ``source`` by name; that of the template itself is ``""``.
 
-    ``functions`` are the names that may be called. Raises TemplateError.
+    ``functions`` are the names of the functions that may be called. Raises TemplateError.
     """
     if len(source) > MAX_LENGTH:
         raise TemplateError(1, f"template: :1: template longer than {MAX_LENGTH} characters")
@@ -81,7 +81,7 @@ class _Parser:
         return token
 
     def _peek_solid(self) -> Token:
-        """The next token that is no space; the spaces before it are gone for good."""
+        """Skip spaces and return the next token without consuming it."""
         while (token := self._peek()).kind is Kind.SPACE:
             self._next += 1
         return token
@@ -100,7 +100,7 @@ class _Parser:
     # Errors
 
     def fail(self, message: str) -> NoReturn:
-        """Raises the error at the last token that was looked at, as Go does."""
+        """Raise the error with the line of the last token that was looked at, as Go does."""
         line = line_of(self._source, self._tokens[self._furthest].position)
         raise TemplateError(line, f"template: :{line}: {message}")
 
@@ -141,7 +141,7 @@ class _Parser:
         self._definition(name, "define clause")
 
     def _definition(self, name: str, context: str) -> None:
-        """The body of a named template, which sees no variables from outside."""
+        """Parse the body of a named template, in which outer variables are undefined."""
         outer = self._variables, self._ranges
         self._variables, self._ranges = ["$"], 0
         statements, end = self._list()
@@ -262,7 +262,7 @@ class _Parser:
         return nodes.Pipe(position, variables, assigns, tuple(commands))
 
     def _targets(self, context: str) -> tuple[tuple[str, ...], bool]:
-        """The variables before ``:=`` or ``=``, and whether it was ``=``."""
+        """Parse the variables before ``:=`` or ``=``; the second value is True for ``=``."""
         variables: list[str] = []
         while (variable := self._peek_solid()).kind is Kind.VARIABLE:
             start = self._next
@@ -270,7 +270,7 @@ class _Parser:
             following = self._peek_solid()
             if following.kind in (Kind.DECLARE, Kind.ASSIGN):
                 self._take()
-                # An assigned variable counts as declared too: Go notices at execution when it is not.
+                # An assigned variable counts as declared too: in Go it fails only at execution if it is not.
                 self._variables.append(variable.text)
                 return (*variables, variable.text), following.kind is Kind.ASSIGN
             if following.kind is Kind.CHARACTER and following.text == ",":

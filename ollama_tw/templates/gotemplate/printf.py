@@ -1,6 +1,6 @@
-"""Go's ``fmt.Sprintf``: flags, widths, precisions, argument indexes, verbs, and its complaints.
+"""Go's ``fmt.Sprintf``: flags, widths, precisions, argument indexes, verbs and format errors.
 
-Source: the documentation of Go's fmt package, "Printing" and "Format errors".
+Source: Go's package ``fmt`` ("Printing", "Format errors").
 """
 
 import re
@@ -17,7 +17,7 @@ from ollama_tw.templates.gotemplate.text import composed, default_text, own_text
 from ollama_tw.templates.gotemplate.values import INVALID, Struct, Value, type_name
 
 MAX_SIZE = 1_000_000
-"""Widths, precisions and argument numbers beyond this are refused, as in Go."""
+"""Maximum width, precision and argument number, as in Go."""
 
 _DIRECTIVE = re.compile(
     r"%([-+# 0]*)(?:(\[[^\]]*\])?(\*)|([0-9]+))?(?:(\.)(?:(\[[^\]]*\])?(\*)|([0-9]*)))?(\[[^\]]*\])?",
@@ -45,11 +45,11 @@ class _Spec:
 
 
 class _Bad(Exception):
-    """The verb does not fit the operand."""
+    """Error of a verb that does not apply to its operand."""
 
 
 class _Arguments:
-    """The operands and which of them is next."""
+    """Operands and the index of the next one."""
 
     def __init__(self, values: Sequence[Value]) -> None:
         self.values = values
@@ -58,7 +58,7 @@ class _Arguments:
         self.index_is_good = True
 
     def jump(self, bracket: str | None) -> None:
-        """Goes to the operand that ``[n]`` names."""
+        """Set the index of the next operand to ``[n]``."""
         if not bracket:
             return
         self.reordered = True
@@ -69,7 +69,7 @@ class _Arguments:
             self.index_is_good = False
 
     def size(self, bracket: str | None) -> int | None:
-        """The int for a ``*``; None if it is none or is too large."""
+        """Return the operand of a ``*``; None if it is not an int or too large."""
         self.jump(bracket)
         if self.next >= len(self.values):
             return None
@@ -79,9 +79,9 @@ class _Arguments:
 
 
 def sprintf(template: str, values: Sequence[Value], limit: int) -> str:
-    """``values`` put into ``template``. What does not fit shows in the text, as ``%!d(string=x)``.
+    """Return ``template`` formatted with ``values``; format errors are part of it: ``%!d(string=x)``.
 
-    Raises EvaluationError when the text grows beyond ``limit`` characters.
+    Raises EvaluationError if the text exceeds ``limit`` characters.
     """
     arguments = _Arguments(values)
     parts: list[str] = []
@@ -117,7 +117,7 @@ class _Sizes(NamedTuple):
 
 
 def _directive(match: re.Match[str], verb: str, arguments: _Arguments) -> str:
-    """The text for one ``%`` directive, whose verb is ``verb``."""
+    """Return the text for one ``%`` directive, whose verb is ``verb``."""
     arguments.index_is_good = True
     sizes = _sizes(match, arguments)
     arguments.jump(match.group(9))
@@ -134,7 +134,7 @@ def _directive(match: re.Match[str], verb: str, arguments: _Arguments) -> str:
     flags = match.group(1) + ("-" if sizes.left else "")
     spec = _Spec(verb, flags, sizes.width, sizes.precision)
     if verb == "v":
-        # Here they say how much to show; they are no sign and no prefix.
+        # For %v these flags select the amount of detail, not a sign or prefix.
         spec = replace(spec, flags=flags.translate(_NO_SIGNS), names="+" in flags)
         if "#" in flags:
             return sizes.complaint + _pad(_go_syntax(value, nested=False), spec)
@@ -190,7 +190,7 @@ def _complaint(value: Value, spec: _Spec) -> str:
 
 
 def _go_syntax(value: Value, nested: bool) -> str:
-    """``%#v``: the value as one would write it in Go."""
+    """Return ``%#v``, the value in Go's syntax."""
     if isinstance(value, str):
         return quote(value)
     if _absent(value):
@@ -305,7 +305,7 @@ def _float(value: float, spec: _Spec) -> str:
 
 
 def _six_digits(number: str) -> str:
-    """With a decimal point, and zeros up to six significant digits."""
+    """Return ``number`` with a decimal point, and zeros up to six significant digits."""
     mantissa, mark, exponent = number.partition("e")
     mantissa += "" if "." in mantissa else "."
     missing = 6 - len(mantissa.replace(".", "").lstrip("0"))

@@ -1,4 +1,4 @@
-"""A parsed template and how it is executed for a conversation."""
+"""Parsed templates and their execution for a conversation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,16 +39,16 @@ class Template:
         prompt: str = "",
         suffix: str = "",
     ) -> str:
-        """The prompt for a conversation, its last message being left open if it is the assistant's.
+        """Return the prompt for a conversation, with the last message left open if it is the assistant's.
 
         ``messages``: mappings in the shape of the API's JSON, or objects with the same attributes: ``role``,
         ``content``, ``thinking``, ``images``, ``tool_calls`` (``id``, ``function``: ``index``, ``name``,
         ``arguments``), ``tool_name``, ``tool_call_id``. ``tools``: ``type``, ``function`` (``name``,
-        ``description``, ``parameters``: a JSON schema). ``think``: None if the request does not say.
-        With both ``prompt`` and ``suffix`` it is the text to fill in between the two, and the messages
-        are ignored; with one of them it is not used. ``now`` is the local time.
+        ``description``, ``parameters``: a JSON schema). ``think``: None if the request does not set it.
+        With both ``prompt`` and ``suffix`` the result is the prompt to fill in the text between the two,
+        and the messages are ignored; one of them alone is not used. ``now`` is the local time.
 
-        Raises TemplateError. Source: spec/models-and-cli.md sections 7.4 and 7.5.
+        Raises TemplateError. Source: ollama: ``template/template.go`` (Template.Execute).
         """
         environment = Environment(now, MAX_OUTPUT)
         thinking = {
@@ -78,7 +78,7 @@ class Template:
         thinking: dict[str, Value],
         environment: Environment,
     ) -> str:
-        """A template without ``.Messages`` is executed once for each turn; the last one stays open."""
+        """Execute a template without ``.Messages`` once for each turn; the last one stays open."""
         turns: list[str] = []
         turn = {"System": "", "Prompt": "", "Response": ""}
         for message in messages:
@@ -99,10 +99,10 @@ _TURN_FIELDS = {"system": "System", "user": "Prompt", "assistant": "Response"}
 
 
 def parse(text: str) -> Template:
-    """A template ready to be rendered.
+    """Parse and compile a template.
 
-    One that mentions neither ``.Messages`` nor ``.Response`` gets ``{{ .Response }}`` at its end.
-    Raises TemplateError. Source: spec/models-and-cli.md section 7.1.
+    A template that contains neither ``.Messages`` nor ``.Response`` gets ``{{ .Response }}`` at its end.
+    Raises TemplateError. Source: ollama: ``template/template.go`` (Parse).
     """
     try:
         return _compiled(text, parse_trees(text, FUNCTIONS))

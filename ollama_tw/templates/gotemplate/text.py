@@ -1,4 +1,7 @@
-"""Values → text, as Go's fmt package does it: ``Sprint``, ``Sprintln`` and the ``%v`` under both."""
+"""Texts of values as Go prints them: ``Sprint``, ``Sprintln`` and ``%v``.
+
+Source: Go's packages ``fmt`` and ``text/template`` (printValue).
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +20,7 @@ from ollama_tw.templates.gotemplate.values import (
 
 
 def printed(value: Value) -> str:
-    """What ``{{ value }}`` puts out."""
+    """Return the output of ``{{ value }}``."""
     if isinstance(value, str):
         return value
     if value is None or value is INVALID:
@@ -28,7 +31,7 @@ def printed(value: Value) -> str:
 
 
 def default_text(value: Value, nested: bool = False, names: bool = False) -> str:
-    """``%v`` of a value, or ``%+v`` with ``names``; ``nested`` inside of a list, map or struct."""
+    """Return ``%v`` of a value, or ``%+v`` with ``names``; ``nested`` if within a list, map or struct."""
     if isinstance(value, str):
         return value
     if value is None or value is INVALID:
@@ -48,7 +51,7 @@ def default_text(value: Value, nested: bool = False, names: bool = False) -> str
 
 
 def composed(value: Value, text: Callable[[Value], str], nested: bool, names: bool = False) -> str:
-    """A list, map or struct, each of its items put through ``text``."""
+    """Return the text of a list, map or struct whose items are formatted by ``text``."""
     if isinstance(value, list):
         return f"[{' '.join([text(item) for item in value])}]"
     if isinstance(value, dict):
@@ -59,13 +62,13 @@ def composed(value: Value, text: Callable[[Value], str], nested: bool, names: bo
 
 
 def struct_text(value: Struct, text: Callable[[Value], str], names: bool = False) -> str:
-    """``{a b}``, or ``{A:a B:b}`` with ``names``."""
+    """Return ``{a b}``, or ``{A:a B:b}`` with ``names``."""
     items = value.fields.items()
     return f"{{{' '.join([f'{name}:{text(item)}' if names else text(item) for name, item in items])}}}"
 
 
 def own_text(value: Value) -> str | None:
-    """The text of a value whose Go type brings its own; None for the others."""
+    """Return the text of a value whose Go type has a ``String`` method; None for others."""
     if isinstance(value, JsonMap):
         return map_text(value)
     if isinstance(value, JsonList) or (isinstance(value, Struct) and value.type.prints_json):
@@ -74,7 +77,7 @@ def own_text(value: Value) -> str | None:
 
 
 def sprint(values: Sequence[Value]) -> str:
-    """Values side by side, with a blank between two neither of which is a string."""
+    """Return the texts of values, with a blank between two neighbours that are not strings."""
     parts: list[str] = []
     previous_is_string = True
     for value in values:
@@ -87,5 +90,5 @@ def sprint(values: Sequence[Value]) -> str:
 
 
 def sprintln(values: Sequence[Value]) -> str:
-    """Values with blanks between them and a newline after the last."""
+    """Return the texts of values with blanks between them and a newline after the last."""
     return " ".join([default_text(value) for value in values]) + "\n"

@@ -1,8 +1,8 @@
-"""The values that templates compute with, and what Go says of each: its kind, truth, order, JSON.
+"""Values of templates with Go's semantics: kind, truth, order, JSON.
 
-Go's types are told apart by Python's: bool, int, float (float64), complex, str (its length is in
-UTF-8 bytes), list (slice), dict (map with string keys), Struct, None (a nil interface, such as the
-value under a missing key) and INVALID (no value at all, what None becomes in a pipeline).
+Python's types stand for Go's: bool, int, float (float64), complex, str (its length is in UTF-8 bytes),
+list (slice), dict (map with string keys), Struct, None (a nil interface, such as the value of a missing
+key) and INVALID (the zero reflect.Value, which None becomes in a pipeline).
 """
 
 import re
@@ -33,11 +33,11 @@ INVALID: Final = _Invalid()
 
 @dataclass(frozen=True, slots=True)
 class StructType:
-    """A Go struct: ``name`` as error texts have it.
+    """Go struct type; ``name`` is its name in error texts.
 
-    ``json`` maps a field to its JSON key and whether it is left out when empty; the order is that of
-    the struct. ``prints_json``: the text of a value is its JSON. ``pointer``: values are pointers,
-    equal only to themselves. ``methods`` are called like fields.
+    ``json`` maps each field, in the order of the struct, to its JSON key and True for ``omitempty``.
+    ``prints_json``: the text of a value is its JSON. ``pointer``: values are pointers, equal only to
+    themselves. ``methods`` are called like fields.
     """
 
     name: str
@@ -48,10 +48,7 @@ class StructType:
 
 
 class Struct:
-    """A value with a fixed set of fields, which do not change once it is made.
-
-    ``address`` stands for the place of a pointer's target.
-    """
+    """Immutable value with a fixed set of fields; ``address`` is the printed address of a pointer."""
 
     __slots__ = ("_json", "address", "fields", "type")
 
@@ -62,7 +59,7 @@ class Struct:
         self._json: str | None = None
 
     def json(self) -> str:
-        """The value as JSON, worked out once: templates print each tool for many messages."""
+        """Return the value as JSON, cached since templates print each tool for many messages."""
         if self._json is None:
             members = [
                 f"{to_json(key)}:{to_json(self.fields[name])}"
@@ -74,45 +71,45 @@ class Struct:
 
 
 class JsonList(list[Value]):
-    """A list whose text is its JSON."""
+    """List whose text is its JSON."""
 
 
 class JsonMap(dict[str, Value]):
-    """A map whose text is its JSON; ``zero`` is the value under a missing key."""
+    """Map whose text is its JSON; ``zero`` is the value of a missing key."""
 
     zero: Value = None
 
 
 class DeclaredMap(JsonMap):
-    """A map whose JSON keeps the order in which it was written."""
+    """Map whose JSON keeps the order of its keys."""
 
 
 class TypeNames(list[str]):
-    """The ``type`` of a JSON schema: one name prints and encodes as itself, several as a list."""
+    """``type`` of a JSON schema: one name prints and encodes as itself, several as a list."""
 
 
 class NilList(list[Value]):
-    """A slice that was never made: empty, equal to nil, ``null`` in JSON."""
+    """Nil slice: empty, equal to nil, ``null`` in JSON."""
 
 
 class NilJsonList(JsonList):
-    """The same of a list whose text is its JSON."""
+    """Nil slice whose text is its JSON."""
 
 
 class NilJsonMap(JsonMap):
-    """The same of a map whose text is its JSON; as text it is ``{}`` all the same."""
+    """Nil map whose JSON is ``null`` and whose text is ``{}``."""
 
 
 _NIL_TYPES = frozenset({type(None), type(INVALID), NilList, NilJsonList, NilJsonMap})
 
 
 def is_nil(value: Value) -> bool:
-    """Whether Go's ``== nil`` holds."""
+    """Return True if Go's ``== nil`` holds."""
     return type(value) in _NIL_TYPES
 
 
 def kind(value: Value) -> str | None:
-    """The kind for comparisons: "bool", "int", "float", "complex", "string", or None for others."""
+    """Return the kind for comparisons: "bool", "int", "float", "complex", "string", or None."""
     return _KINDS.get(type(value))
 
 
@@ -129,14 +126,14 @@ _TYPE_NAMES: dict[type, str] = {
 
 
 def type_name(value: Value) -> str:
-    """Go's name of the type; "<nil>" for no value."""
+    """Return Go's name of the type; "<nil>" for INVALID and None."""
     if isinstance(value, Struct):
         return value.type.name
     return _TYPE_NAMES.get(type(value), "<nil>")
 
 
 def length(value: Value) -> int:
-    """What ``len`` gives. Raises EvaluationError."""
+    """Return Go's ``len``. Raises EvaluationError."""
     if isinstance(value, str):
         return len(value) if value.isascii() else len(to_bytes(value))
     if isinstance(value, list | dict):
@@ -147,7 +144,10 @@ def length(value: Value) -> int:
 
 
 def field_of(value: Value, name: str, missing: Value) -> Value:
-    """The field, map element or method ``name``; ``missing`` if a map lacks it. Raises EvaluationError."""
+    """Return the field, map element or method result ``name``; ``missing`` if a map lacks it.
+
+    Raises EvaluationError.
+    """
     if isinstance(value, Struct):
         if name in value.fields:
             return value.fields[name]
@@ -169,7 +169,7 @@ def field_of(value: Value, name: str, missing: Value) -> Value:
 
 
 def equal(left: Value, right: Value) -> bool:
-    """Go's ``eq`` of two values. Raises EvaluationError for values that cannot be compared."""
+    """Return Go's ``eq`` of two values. Raises EvaluationError for values that cannot be compared."""
     left_kind, right_kind = kind(left), kind(right)
     if left_kind != right_kind:
         if left is None or left is INVALID or right is None or right is INVALID:
@@ -185,7 +185,7 @@ def equal(left: Value, right: Value) -> bool:
 
 
 def less(left: Value, right: Value) -> bool:
-    """Go's ``lt``. Raises EvaluationError for values without an order."""
+    """Return Go's ``lt``. Raises EvaluationError for values without an order."""
     left_kind, right_kind = kind(left), kind(right)
     if left_kind is None or right_kind is None:
         raise EvaluationError("invalid type for comparison")
@@ -202,19 +202,19 @@ def _incompatible(left: Value, right: Value) -> EvaluationError:
 
 
 def map_text(value: JsonMap) -> str:
-    """How a map prints whose text is its JSON."""
+    """Return the text of a map whose text is its JSON."""
     return to_json(value) if value else "{}"
 
 
 def type_text(names: TypeNames) -> str:
-    """How a schema's type prints: ``string``, or ``[string null]``."""
+    """Return the text of a schema's type: ``string``, or ``[string null]``."""
     return "".join(names) if len(names) <= 1 else f"[{' '.join(names)}]"
 
 
 def to_json(value: Value) -> str:
-    """``value`` as Go's json.Marshal writes it: compact, maps sorted, HTML escaped.
+    """Return ``value`` as Go's json.Marshal writes it: compact, maps sorted, HTML escaped.
 
-    Raises EvaluationError for a number that JSON does not have.
+    Raises EvaluationError for a number that has no JSON form.
     """
     if isinstance(value, str):
         return _json_string(value)
@@ -239,7 +239,7 @@ def to_json(value: Value) -> str:
 
 
 def is_empty(value: Value) -> bool:
-    """Whether ``omitempty`` leaves the value out of JSON."""
+    """Return True if ``omitempty`` omits the value from JSON."""
     return not isinstance(value, Struct) and not value
 
 

@@ -1,7 +1,7 @@
-"""The chat formats that have a name, and how the chat template of a file is recognised as one of them.
+"""Named chat formats, and detection of the format of a Jinja chat template.
 
-``formats`` is the table of the formats; ``writing`` turns one into the text of a Go template;
-``detection`` finds the format of a Jinja template by what it writes.
+``formats`` is the table of the formats; ``writing`` writes a Go template for a format; ``detection``
+finds the format of a Jinja template by its output.
 """
 
 from ollama_tw.templates.known_formats.detection import NamedTemplate, detect

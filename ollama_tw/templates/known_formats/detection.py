@@ -1,12 +1,12 @@
-"""Which named format the Jinja chat template of a file writes.
+"""Detection of the named format that a Jinja chat template writes.
 
-Ollama compares the template's text with the texts of known ones and takes the nearest. Here the template
-is tried: it is rendered for a few conversations, and a format is taken whose Go template writes exactly
-the same for all of them. So no model's prompts change by being detected (what the nearest text means may
-be another prompt: a default system message lost, a blank too many), templates that nobody has collected
-are recognised too, and none have to be carried along.
+Ollama compares the source of the template with the sources of known ones and chooses the nearest. Here
+the template is rendered for a few conversations, and the format is chosen whose Go template renders all of
+them identically. Detection thus never changes a model's prompts (the nearest source may render another
+prompt: without a default system message, or with an additional blank), unknown templates are detected
+too, and no sources have to be distributed.
 
-Source: ``spec/models-and-cli.md`` sections 4.7 and 7.6, for what a detection is for.
+Source: ollama: ``template/template.go`` (Named), ``server/model.go`` (detectChatTemplate).
 """
 
 import math
@@ -26,20 +26,20 @@ from ollama_tw.templates.known_formats.writing import Opening, When, go_template
 from ollama_tw.wire.native import Message
 
 _MAX_SECONDS: Final = 0.1
-"""For all renderings of one template, together."""
+"""Limit for all renderings of one template together."""
 _MAX_SOURCE: Final = 6 << 10
-"""Characters of a template's text; those of the named formats have 3,000 at most."""
+"""Maximum length of a template in characters; those of the named formats have at most 3,000."""
 _MAX_OPENING: Final = 4 << 10
 _MIN_RENDERINGS: Final = 2
 
-# A template with these words can do more than any named format.
+# A template that contains one of these words can do more than any named format.
 _MORE = re.compile(r"tool|think|reason", re.IGNORECASE)
 _WRITTEN_BOS = "<s>"
 
 
 @dataclass(frozen=True)
 class NamedTemplate:
-    """``template`` is the text of a Go template, ``stop`` are the texts at which a reply ends."""
+    """Source of a Go template; ``stop`` are the texts at which a reply ends."""
 
     name: str
     template: str
@@ -48,9 +48,9 @@ class NamedTemplate:
 
 @dataclass(frozen=True)
 class _Rendering:
-    """What a chat template has written for ``messages``, without the token at its very beginning.
+    """Output of a chat template for ``messages``, without a begin-of-sequence token.
 
-    ``now`` is another time in each: a template that writes the date is none of ours.
+    ``now`` differs between renderings, so that a template that writes the date is not detected.
     """
 
     messages: Sequence[Message]
@@ -65,7 +65,7 @@ _SYSTEM = Message("system", 'Answer in "one word", & not\nin <two>.')
 _FIRST = Message("user", "What is the capital of France?")
 _REPLY = Message("assistant", "Paris, Île-de-France")
 _NEXT = Message("user", "And its river's\n\nlength, 1+1 km?")
-# No text begins or ends with a blank: many templates trim, and Go templates cannot.
+# No text begins or ends with a blank: many templates strip contents, and Go templates cannot.
 _PROBES: Final = (
     (_FIRST,),
     (_NEXT, _REPLY, _FIRST),
@@ -82,13 +82,13 @@ def detect(
     eos: str | None = None,
     clock: Callable[[], float] = time.thread_time,
 ) -> NamedTemplate | None:
-    """The named template that writes what ``jinja`` writes, or None.
+    """Return the named template that renders as ``jinja`` does, or None.
 
-    Conversations that ``jinja`` refuses are not counted; two must be left. Of several names the first
-    in Ollama's order is taken. ``bos`` and ``eos`` are the texts of the model's tokens that begin and end a
-    sequence; where they are not known, those that models of the format usually have. Whatever ``jinja``
-    is, nothing is raised, and its renderings take a tenth of a second at most by ``clock``: of work, so that
-    the load of the machine does not decide.
+    Conversations that ``jinja`` rejects are skipped; two must remain. Of several names the first in
+    Ollama's order is chosen. ``bos`` and ``eos`` are the texts of the model's begin-of-sequence and
+    end-of-sequence tokens; None stands for the usual ones of a format. Never raises. All renderings
+    together are limited to 0.1 s by ``clock``, the CPU time of the thread by default, so that the result
+    does not depend on the load of the machine.
     """
     if len(jinja) > _MAX_SOURCE or _MORE.search(jinja) or "{" in f"{bos}{eos}":
         return None
@@ -116,7 +116,7 @@ def detect(
 
 
 def _stopping(clock: Callable[[], float], deadline: float) -> Callable[[], float]:
-    """A clock for all renderings together: the limit of each is reached when their time is up."""
+    """Return a clock by which every rendering reaches its time limit once ``deadline`` has passed."""
     return lambda: 0.0 if clock() < deadline else math.inf
 
 
@@ -138,7 +138,7 @@ def _no_opening(form: Format, expected: Sequence[_Rendering]) -> Iterator[Openin
 
 
 def _possible_openings(form: Format, expected: Sequence[_Rendering]) -> Iterator[Opening | None]:
-    """What may stand before a conversation that else is written in ``form``."""
+    """Yield the texts that may precede a conversation which is otherwise written in ``form``."""
     first = next((rendering for rendering in expected if _SYSTEM not in rendering.messages), None)
     if first is None:
         return

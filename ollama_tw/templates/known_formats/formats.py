@@ -1,8 +1,7 @@
-"""The chat formats that have a name: what stands around each message, and what ends a reply.
+"""Table of the named chat formats: the texts around each message, and the stop texts.
 
-Names, order and stop texts are Ollama's; where the models of one name have been trained on several
-formats, each has a row. Source: ``spec/models-and-cli.md`` section 7.6; the formats are those of the
-models' own chat templates.
+Names, order and stop texts are Ollama's; if the models of one name were trained on several formats, each
+has a row. Source: ollama: ``template/index.json``; the chat templates of the models.
 """
 
 from dataclasses import dataclass, replace
@@ -10,20 +9,20 @@ from typing import Final
 
 BOS: Final = "\ue000"
 EOS: Final = "\ue001"
-"""In a format: the text of the token that begins a sequence, and of the one that ends it."""
+"""Placeholders in a format for the begin-of-sequence and end-of-sequence tokens."""
 
 Frame = tuple[str, str]
-"""What stands before a message's text, and after it."""
+"""Texts before and after a message's content."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """How a conversation is written.
+    """Chat format.
 
-    ``answer`` is what the model's reply follows. With ``system_in_user`` the system text and its frame
-    stand within the next user message, before its text. ``refuses_system``: this is the format only of
-    templates that have no place for a system message. ``bos`` and ``eos`` are the usual tokens of the
-    models of this format.
+    ``answer`` is the text before the model's reply. With ``system_in_user`` the system text and its frame
+    are put into the next user message, before its content. ``refuses_system``: the format is only that of
+    templates that reject system messages. ``bos`` and ``eos`` are the usual tokens of the format's
+    models.
     """
 
     name: str
@@ -277,7 +276,7 @@ FORMATS: Final = (
 
 
 def with_tokens(form: Format, bos: str, eos: str) -> Format:
-    """``form`` of a model whose tokens that begin and end a sequence have these texts."""
+    """Return ``form`` with the texts of a model's begin-of-sequence and end-of-sequence tokens."""
 
     def fill(frame: Frame) -> Frame:
         before, after = (text.replace(BOS, bos).replace(EOS, eos) for text in frame)

@@ -1,4 +1,4 @@
-"""A chat format, written as a Go template."""
+"""Go templates of chat formats."""
 
 import enum
 from dataclasses import dataclass
@@ -7,28 +7,28 @@ from ollama_tw.templates.known_formats.formats import Format
 
 
 class When(enum.Enum):
-    """In which conversations the opening text stands."""
+    """Conversations that begin with the opening text."""
 
     ALWAYS = enum.auto()
     NOT_AFTER_SYSTEM = enum.auto()
-    """Where the first message is not the system's."""
+    """Conversations whose first message is not a system message."""
     WITHOUT_SYSTEM = enum.auto()
-    """Where no message is the system's."""
+    """Conversations without a system message."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A text before the first message: a preamble, or the system message of those who bring none."""
+    """Text before the first message: a preamble or a default system message."""
 
     text: str
     when: When
 
 
 def go_template(form: Format, opening: Opening | None = None) -> str:
-    """The Go template that writes conversations in ``form``, tokens included as they stand in it.
+    """Return the Go template that writes conversations in ``form``, including its tokens.
 
-    A conversation that ends with the assistant's message leaves that open, to be continued. Texts
-    must not have braces.
+    An assistant's message at the end of a conversation is left open, to be continued. The texts of
+    ``form`` must not contain braces.
     """
     parts = [_opening(opening, When.ALWAYS), _opening(opening, When.WITHOUT_SYSTEM)]
     parts.append('{{ $last := "" }}')
