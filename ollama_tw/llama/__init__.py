@@ -1,1 +1,1 @@
-"""The llama.cpp runner; the only room that imports llama_cpp."""
+"""The llama.cpp runner. Only this package imports llama_cpp."""

@@ -1,4 +1,4 @@
-"""What the built-in backends share: they differ in the devices of llama.cpp that they use."""
+"""Functions of the built-in backends, which differ in the llama.cpp devices that they use."""
 
 from ollama_tw.interfaces import IRunner, IVocabulary, LoadPlan, Probe, Progress
 from ollama_tw.llama.native import NativeDevice, devices
@@ -9,7 +9,7 @@ from ollama_tw.llama.vocabulary_file import FileVocabulary
 _GPU_KINDS = ("gpu", "igpu")
 
 Libraries = tuple[str, ...] | None
-"""Those whose GPUs are used: ggml's names in lower case, None for all."""
+"""Names of the ggml backends whose GPUs are used, in lower case; None for all."""
 
 
 def _gpus(every: list[NativeDevice], libraries: Libraries) -> list[NativeDevice]:
@@ -21,8 +21,11 @@ def _gpus(every: list[NativeDevice], libraries: Libraries) -> list[NativeDevice]
 
 
 def probe(name: str, libraries: Libraries) -> Probe:
-    """The GPUs of ``libraries`` and the processor, which takes what they do not hold; a backend ``name`` that
-    wants GPUs cannot run where there are none."""
+    """Return the GPUs of ``libraries`` and the CPU, which computes the layers that GPUs do not hold.
+
+    The backend ``name`` is unavailable if it uses GPUs and there are none, or if the installed
+    llama-cpp-python is not supported.
+    """
     if reason := incompatibility():
         return Probe(reason=reason)
     every = devices()
@@ -33,15 +36,15 @@ def probe(name: str, libraries: Libraries) -> Probe:
     built = sorted({native.library for native in every})
     return Probe(
         reason=f"the installed llama-cpp-python was built without {name} (it has: {', '.join(built)}), "
-        "or finds no such device"
+        "or found no such device"
     )
 
 
 def load(plan: LoadPlan, progress: Progress, libraries: Libraries) -> IRunner:
-    """Load a model onto the GPUs of ``libraries``, and the processor for what they do not hold."""
+    """Load a model on the GPUs of ``libraries``, and on the CPU for the layers that they do not hold."""
     return LlamaRunner(plan, _gpus(devices(), libraries), progress)
 
 
 def read_vocabulary(model_path: str) -> IVocabulary:
-    """See :class:`~ollama_tw.interfaces.IVocabularyReader`."""
+    """Return the vocabulary of a model file. Raises :class:`LoadError`."""
     return FileVocabulary(model_path)

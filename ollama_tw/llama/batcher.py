@@ -1,9 +1,12 @@
-"""Continuous batching: one thread decodes for all the runs of a model.
+"""Continuous batching: one thread decodes all sequences of a model.
 
-Each step is one batch through the model: a token for every run that generates, and beside them a
-piece of the prompts that are still to be read, in order of arrival. Runs join and leave between
-steps. An image in a prompt is a step of its own, in which all others wait. The thread owns the
-context and the slots; what others hand it lies in ``_incoming``.
+Each step evaluates one batch: one token of every generating sequence, and chunks of the prompts that
+are being prefilled, in order of arrival. Sequences join and leave between two steps. An image in a
+prompt is a step of its own, during which no other sequence is decoded. The decode thread owns the
+context and the slots; other threads pass sequences to it in ``_incoming``.
+
+Source: Yu et al., "Orca" (OSDI 2022) for continuous batching; Agrawal et al., "Sarathi-Serve" (OSDI
+2024) for chunked prefill.
 """
 
 import logging
@@ -16,51 +19,51 @@ from dataclasses import dataclass
 
 from ollama_tw.interfaces import DoneReason, LoadPlan, RunnerError
 from ollama_tw.llama.context import Context, Rows
-from ollama_tw.llama.model import Model
-from ollama_tw.llama.run import Generated, Run, RunParams
+from ollama_tw.llama.model import LlamaModel
 from ollama_tw.llama.sampler import Sampler
-from ollama_tw.llama.slots import Slot, common_prefix, place
+from ollama_tw.llama.sequence import Generated, ImageSpan, RunningSequence, RunParams
+from ollama_tw.llama.slots import Slot, choose_slot, common_prefix
 from ollama_tw.llama.vision import Projector
 
 _log = logging.getLogger("ollama_tw.llama")
 
-# A copy moves a slot's whole buffer, at the price of evaluating about this part of its length;
-# below the least it is not worth the trouble on the shortest of contexts.
+# Copying a slot moves its whole buffer, which costs as much as evaluating about this part of its
+# length; shorter prefixes than the minimum are not copied even in the shortest contexts.
 _COPY_FRACTION = 64
-_COPY_LEAST = 32
+_MIN_COPY_TOKENS = 32
 
-# While others generate, prompts are read in pieces of at most this many tokens, so that nobody's
-# reply halts for long. On a CPU a smaller piece is not slower to evaluate (docs/performance.md).
-_PIECE = 256
+# Chunked prefill size while other sequences decode, so that no stream of tokens halts for long. On a
+# CPU smaller chunks are not slower to evaluate (docs/performance.md).
+_PREFILL_CHUNK = 256
 
-# How often cancelled runs are looked for while nothing at all can be decoded.
-_IDLE_CHECK = 0.1
+# Seconds between two checks for cancelled sequences while none can be decoded.
+_CANCEL_POLL = 0.1
 
 
 @dataclass(frozen=True)
-class _Share:
-    """One run's part of a step."""
+class _BatchPart:
+    """Rows of one sequence in a batch."""
 
-    run: Run
+    sequence: RunningSequence
     rows: Rows
 
 
 class Batcher:
-    """The decode thread of a loaded model. Raises :class:`LoadError` where no context can be made."""
+    """Decode thread of a loaded model. Raises :class:`LoadError` if no context can be created."""
 
-    def __init__(self, model: Model, plan: LoadPlan, projector: Projector | None = None) -> None:
+    def __init__(self, model: LlamaModel, plan: LoadPlan, projector: Projector | None = None) -> None:
         self._model = model
         self._projector = projector
-        self._slots = [Slot(sequence) for sequence in range(plan.slots)]
-        self._waiting: deque[Run] = deque()
-        self._running: list[Run] = []
+        self._slots = [Slot(sequence_id) for sequence_id in range(plan.slots)]
+        self._queued: deque[RunningSequence] = deque()
+        self._running: list[RunningSequence] = []
         self._uses = 0
-        # Written by the decode thread alone, read by whoever likes.
+        # Written by the decode thread alone, read on any thread.
         self.steps = self.step_runs = 0
         self.step_began = 0.0
         # Shared with other threads, under _wake.
         self._wake = threading.Condition()
-        self._incoming: list[Run] = []
+        self._incoming: list[RunningSequence] = []
         self._closing = False
 
         ready: Future[Context] = Future()
@@ -70,26 +73,29 @@ class Batcher:
         self._thread.start()
         self._context = ready.result()
         self.context_length = self._context.length
-        self._worth_copying = max(_COPY_LEAST, self.context_length // _COPY_FRACTION)
-        if model.keeps_state:
-            # A running state has no beginning to copy, and none is waited for.
+        self._worth_copying = max(_MIN_COPY_TOKENS, self.context_length // _COPY_FRACTION)
+        if model.recurrent:
+            # A prefix of a recurrent state cannot be copied, so that none is waited for.
             self._worth_copying = self.context_length
 
     # On any thread.
 
-    def submit(self, order: RunParams, sampler: Sampler) -> Run:
-        """Queue a run of at least one prompt token; its tokens come out of :meth:`Run.tokens`."""
-        run = Run(order, sampler, self._notify)
+    def submit(self, params: RunParams, sampler: Sampler) -> RunningSequence:
+        """Queue a sequence with at least one prompt token, and return it.
+
+        Raises :class:`RunnerError` after :meth:`close`.
+        """
+        sequence = RunningSequence(params, sampler, self._notify)
         with self._wake:
             if self._closing:
                 sampler.close()
                 raise RunnerError("the model is being unloaded")
-            self._incoming.append(run)
+            self._incoming.append(sequence)
             self._wake.notify()
-        return run
+        return sequence
 
     def close(self) -> None:
-        """End all runs and the thread, and give back the context's memory."""
+        """Cancel all sequences, stop the thread and free the context. Blocking."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -101,218 +107,226 @@ class Batcher:
 
     # On the decode thread.
 
-    def _main(self, model: Model, plan: LoadPlan, ready: Future[Context]) -> None:
+    def _main(self, model: LlamaModel, plan: LoadPlan, ready: Future[Context]) -> None:
         try:
             context = Context(model, plan)
         except Exception as error:
             ready.set_exception(error)
             return
-        # Before the constructor goes on, and so before anybody can submit.
+        # Before the constructor returns, and therefore before the first submit().
         self._context = context
         ready.set_result(context)
         try:
-            while self._collect():
-                self._leave()
-                step = self._compose()
-                if step:
-                    self._decode(step)
-                if self._projector is not None:
-                    self._look(self._projector)
-            for run in [*self._running, *self._waiting]:
-                self._end(run, DoneReason.CANCELLED)
+            while self._wait_for_work():
+                self._end_cancelled()
+                batch = self._build_batch()
+                if batch:
+                    self._decode(batch)
+                self._encode_next_image()
+            for sequence in [*self._running, *self._queued]:
+                self._end(sequence, DoneReason.CANCELLED)
         except Exception:
-            # A mistake of ours must not leave anybody waiting for tokens.
-            _log.exception("the decode thread broke off")
-            self._abandon(RunnerError("the engine broke off; the server's log says why"))
+            # A defect of this module must not leave a consumer waiting for tokens.
+            _log.exception("the decode thread failed")
+            self._fail_all(RunnerError("the engine failed; see the server's log"))
         context.close()
 
-    def _abandon(self, error: RunnerError) -> None:
-        """Accept no more, and fail every run there is."""
+    def _fail_all(self, error: RunnerError) -> None:
+        """Refuse new sequences and fail all others."""
         with self._wake:
             self._closing = True
-            self._waiting.extend(self._incoming)
+            self._queued.extend(self._incoming)
             self._incoming.clear()
-        for run in [*self._running, *self._waiting]:
-            self._release(run)
-            run.fail(error)
+        for sequence in [*self._running, *self._queued]:
+            self._release(sequence)
+            sequence.fail(error)
 
-    def _collect(self) -> bool:
-        """Wait until there is something to do; False when the batcher is to end."""
+    def _wait_for_work(self) -> bool:
+        """Wait until a step can be made; return False when the batcher is closing."""
         with self._wake:
             while True:
-                # Before the end too: whoever was accepted is told of it.
-                self._waiting.extend(self._incoming)
+                # Before the return too, so that every accepted sequence is ended.
+                self._queued.extend(self._incoming)
                 self._incoming.clear()
                 if self._closing:
                     return False
-                runs = [*self._running, *self._waiting]
-                if any(run.cancelled for run in runs):
+                sequences = [*self._running, *self._queued]
+                if any(sequence.cancelled for sequence in sequences):
                     return True
-                if any(run.ready() for run in self._running) or (self._waiting and self._idle_slot()):
+                if any(sequence.ready() for sequence in self._running):
                     return True
-                self._wake.wait(_IDLE_CHECK if runs else None)
+                if self._queued and self._has_idle_slot():
+                    return True
+                self._wake.wait(_CANCEL_POLL if sequences else None)
 
-    def _idle_slot(self) -> bool:
+    def _has_idle_slot(self) -> bool:
         return any(not slot.busy for slot in self._slots)
 
-    def _leave(self) -> None:
-        for run in [*self._running, *self._waiting]:
-            if run.cancelled:
-                self._end(run, DoneReason.CANCELLED)
+    def _end_cancelled(self) -> None:
+        for sequence in [*self._running, *self._queued]:
+            if sequence.cancelled:
+                self._end(sequence, DoneReason.CANCELLED)
 
-    def _end(self, run: Run, reason: DoneReason, *, by_token: bool = False) -> None:
-        self._release(run)
-        run.finish(reason, by_token=by_token)
+    def _end(self, sequence: RunningSequence, reason: DoneReason, *, by_token: bool = False) -> None:
+        self._release(sequence)
+        sequence.finish(reason, by_token=by_token)
 
-    def _release(self, run: Run) -> None:
-        run.sampler.close()
-        if run.slot is None:
-            self._waiting.remove(run)
+    def _release(self, sequence: RunningSequence) -> None:
+        sequence.sampler.close()
+        if sequence.has_slot:
+            self._running.remove(sequence)
+            sequence.slot.busy = False
         else:
-            self._running.remove(run)
-            run.slot.busy = False
+            self._queued.remove(sequence)
 
-    def _compose(self) -> list[_Share]:
-        """What the next step evaluates, in ascending order of sequences."""
-        step = [
-            _Share(run, Rows(run.slot.sequence, len(run.slot.tokens) - run.lag, (run.next_token,), True))
-            for run in self._running
-            if run.slot is not None and not run.prefilling and run.ready()
+    def _build_batch(self) -> list[_BatchPart]:
+        """Return the parts of the next batch, in ascending order of sequence ids."""
+        decoding = [
+            _BatchPart(
+                sequence,
+                Rows(
+                    sequence.slot.sequence_id,
+                    len(sequence.slot.tokens) - sequence.lag,
+                    (sequence.next_token,),
+                    True,
+                ),
+            )
+            for sequence in self._running
+            if not sequence.prefilling and sequence.ready()
         ]
-        budget = self._context.batch - len(step)
-        if step:
-            budget = min(budget, _PIECE)
-        reading = []
-        for run in self._running:
-            if budget and run.prefilling and run.image is None:
-                reading.append(self._next_piece(run, budget))
-                budget -= len(reading[-1].rows.tokens)
-        while budget and self._waiting and self._may_join(self._waiting[0]):
-            run = self._waiting[0]
-            if not self._admit(run):
+        budget = self._context.batch - len(decoding)
+        if decoding:
+            budget = min(budget, _PREFILL_CHUNK)
+        prefilling = []
+        for sequence in self._running:
+            if budget and sequence.prefilling and sequence.image is None:
+                prefilling.append(self._next_chunk(sequence, budget))
+                budget -= len(prefilling[-1].rows.tokens)
+        while budget and self._queued and self._may_start(self._queued[0]):
+            sequence = self._queued[0]
+            if not self._admit(sequence):
                 break
-            if run.image is None:
-                reading.append(self._next_piece(run, budget))
-                budget -= len(reading[-1].rows.tokens)
-        return sorted(step + reading, key=lambda share: share.rows.sequence)
+            if sequence.image is None:
+                prefilling.append(self._next_chunk(sequence, budget))
+                budget -= len(prefilling[-1].rows.tokens)
+        return sorted(decoding + prefilling, key=lambda part: part.rows.sequence_id)
 
-    def _may_join(self, run: Run) -> bool:
-        """Not while another prompt is being read that will spare this one a part of its own."""
-        reading = [other for other in self._running if other.prefilling]
-        if not reading:
+    def _may_start(self, sequence: RunningSequence) -> bool:
+        """Return whether no prefill under way will provide a longer cached prefix for the sequence."""
+        prefilling = [other for other in self._running if other.prefilling]
+        if not prefilling:
             return True
-        usable = run.prompt[:-1]
-        soon = max(common_prefix(usable, other.prompt) for other in reading)
+        usable = sequence.prompt[:-1]
+        soon = max(common_prefix(usable, other.prompt) for other in prefilling)
         now = max(common_prefix(usable, slot.reusable) for slot in self._slots)
         return soon - now < self._worth_copying
 
-    def _admit(self, run: Run) -> bool:
-        """Give ``run`` a slot and what is known of its prompt; False while all slots are busy."""
-        found = place(run.prompt, self._slots, self._worth_copying)
-        if found is None:
+    def _admit(self, sequence: RunningSequence) -> bool:
+        """Assign a slot with the longest cached prefix; return False if all slots are busy."""
+        choice = choose_slot(sequence.prompt, self._slots, self._worth_copying)
+        if choice is None:
             return False
-        slot = found.slot
-        if found.source is not slot:
-            self._context.copy(found.source.sequence, slot.sequence)
-        # Images are found whole or not at all: their tokens differ from the first one on.
-        kept = self._context.trim(slot.sequence, run.position(found.cached))
-        cached = found.cached if kept else 0
-        slot.tokens = run.prompt[:cached]
-        slot.sound = None
+        slot = choice.slot
+        if choice.source is not slot:
+            self._context.copy(choice.source.sequence_id, slot.sequence_id)
+        # An image is cached as a whole or not at all: its tokens differ from the first one on.
+        kept = self._context.trim(slot.sequence_id, sequence.position(choice.cached))
+        cached = choice.cached if kept else 0
+        slot.tokens = sequence.prompt[:cached]
+        slot.intact = None
         slot.busy = True
         self._uses += 1
-        slot.used = self._uses
-        self._waiting.remove(run)
-        self._running.append(run)
-        run.start(slot, cached)
+        slot.last_used = self._uses
+        self._queued.remove(sequence)
+        self._running.append(sequence)
+        sequence.start(slot, cached)
         return True
 
     @staticmethod
-    def _next_piece(run: Run, budget: int) -> _Share:
-        assert run.slot is not None
-        begin = run.evaluated
-        piece = run.prompt[begin : min(begin + budget, run.text_end)]
-        at_end = begin + len(piece) == len(run.prompt)
-        return _Share(run, Rows(run.slot.sequence, run.position(begin), piece, at_end))
+    def _next_chunk(sequence: RunningSequence, budget: int) -> _BatchPart:
+        begin = sequence.evaluated
+        chunk = sequence.prompt[begin : min(begin + budget, sequence.text_end)]
+        at_end = begin + len(chunk) == len(sequence.prompt)
+        return _BatchPart(sequence, Rows(sequence.slot.sequence_id, sequence.position(begin), chunk, at_end))
 
-    def _decode(self, step: Sequence[_Share]) -> None:
+    def _decode(self, batch: Sequence[_BatchPart]) -> None:
         self.step_began = time.monotonic()
         try:
-            last_rows = self._context.decode([share.rows for share in step])
+            last_rows = self._context.decode([part.rows for part in batch])
         except RunnerError as error:
-            self._fail([share.run for share in step], error)
+            self._fail([part.sequence for part in batch], error)
             return
         finally:
             self.step_began = 0.0
         self.steps += 1
-        self.step_runs += len(step)
-        chosen = []
-        for share, row in zip(step, last_rows, strict=True):
-            run = share.run
-            assert run.slot is not None
-            run.slot.tokens.extend(share.rows.tokens)
-            run.evaluated = min(run.evaluated + len(share.rows.tokens), len(run.prompt))
-            if share.rows.wants_logits:
+        self.step_runs += len(batch)
+        sampled = []
+        for part, row in zip(batch, last_rows, strict=True):
+            sequence = part.sequence
+            sequence.slot.tokens.extend(part.rows.tokens)
+            sequence.evaluated = min(sequence.evaluated + len(part.rows.tokens), len(sequence.prompt))
+            if part.rows.wants_logits:
                 try:
-                    chosen.append((run, self._choose(run, row)))
+                    sampled.append((sequence, self._sample(sequence, row)))
                 except RunnerError as error:
-                    self._release(run)
-                    run.fail(error)
-        # Only now are the consumers woken: while a sampler computes they would take the
-        # interpreter away from this thread, and the processor would wait for both.
-        for run, generated in chosen:
-            self._advance(run, generated)
+                    self._release(sequence)
+                    sequence.fail(error)
+        # Consumers are woken last: during sampling they would take the interpreter lock from this
+        # thread, and the processor would be idle.
+        for sequence, generated in sampled:
+            self._accept_token(sequence, generated)
 
-    def _look(self, projector: Projector) -> None:
-        """Evaluate one image, where a prompt has been read up to one."""
-        run = next((run for run in self._running if run.image is not None), None)
-        if run is None:
+    def _encode_next_image(self) -> None:
+        """Evaluate the next image of a sequence whose prefill has reached one."""
+        if self._projector is None:
             return
-        image, slot = run.image, run.slot
-        assert image is not None
-        assert slot is not None
+        for sequence in self._running:
+            image = sequence.image
+            if image is not None:
+                self._encode_image(self._projector, sequence, image)
+                return
+
+    def _encode_image(self, projector: Projector, sequence: RunningSequence, image: ImageSpan) -> None:
+        slot = sequence.slot
         try:
-            projector.evaluate(image, self._context, slot.sequence, run.position(image.begin))
+            projector.evaluate(image, self._context, slot.sequence_id, sequence.position(image.begin))
         except RunnerError as error:
-            self._fail([run], error)
+            self._fail([sequence], error)
             return
         slot.tokens.extend(image.tokens)
-        run.evaluated += len(image.tokens)
+        sequence.evaluated += len(image.tokens)
 
-    def _choose(self, run: Run, row: int) -> Generated:
-        token = run.sampler.sample(self._context.handle, row)
-        if run.order.logprobs is None:
+    def _sample(self, sequence: RunningSequence, row: int) -> Generated:
+        token = sequence.sampler.sample(self._context.handle, row)
+        if sequence.params.logprobs is None:
             return Generated(token)
-        return Generated(token, *self._context.logprobs(row, token, run.order.logprobs))
+        return Generated(token, *self._context.logprobs(row, token, sequence.params.logprobs))
 
-    def _advance(self, run: Run, generated: Generated) -> None:
+    def _accept_token(self, sequence: RunningSequence, generated: Generated) -> None:
         if self._model.vocabulary.ends_generation(generated.token):
-            self._end(run, DoneReason.STOP, by_token=True)
+            self._end(sequence, DoneReason.STOP, by_token=True)
             return
-        run.deliver(generated)
-        if run.generated >= run.order.limit or not self._has_room(run):
-            self._end(run, DoneReason.LENGTH)
+        sequence.deliver(generated)
+        if sequence.generated >= sequence.params.limit or not self._ensure_space(sequence):
+            self._end(sequence, DoneReason.LENGTH)
 
-    def _has_room(self, run: Run) -> bool:
-        """Whether the context has room for a token after the last one, which a shift makes where it may."""
-        slot = run.slot
-        assert slot is not None
+    def _ensure_space(self, sequence: RunningSequence) -> bool:
+        """Return whether the context can hold another token, after a context shift if that is allowed."""
+        slot = sequence.slot
         if len(slot.tokens) + 1 < self._context.length:
             return True
-        keep = min(run.order.keep, len(slot.tokens) - 2)
+        keep = min(sequence.params.keep, len(slot.tokens) - 2)
         end = keep + (len(slot.tokens) - keep) // 2
-        if not run.order.shift or not self._context.cut_out(slot.sequence, keep, end):
+        if not sequence.params.shift or not self._context.cut_out(slot.sequence_id, keep, end):
             return False
         del slot.tokens[keep:end]
-        slot.sound = min(keep, keep if slot.sound is None else slot.sound)
+        slot.intact = min(keep, keep if slot.intact is None else slot.intact)
         return True
 
-    def _fail(self, runs: Sequence[Run], error: RunnerError) -> None:
-        _log.error("a step of %d runs failed: %s", len(runs), error)
-        for run in runs:
-            slot = run.slot
-            assert slot is not None
-            self._context.clear(slot.sequence)
-            slot.tokens = []
-            self._release(run)
-            run.fail(error)
+    def _fail(self, sequences: Sequence[RunningSequence], error: RunnerError) -> None:
+        _log.error("a batch of %d sequences failed: %s", len(sequences), error)
+        for sequence in sequences:
+            self._context.clear(sequence.slot.sequence_id)
+            sequence.slot.tokens = []
+            self._release(sequence)
+            sequence.fail(error)

@@ -1,4 +1,4 @@
-"""A llama.cpp context: the KV cache of several sequences, and one batch through the model."""
+"""A llama.cpp context: the KV cache of several sequences, and the evaluation of a batch."""
 
 import ctypes
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import llama_cpp
 import numpy as np
 
 from ollama_tw.interfaces import LoadError, LoadPlan, RunnerError
-from ollama_tw.llama.model import Model, cpu_threads
+from ollama_tw.llama.model import LlamaModel, cpu_threads
 from ollama_tw.llama.structures import set_fields
 
 # enum ggml_type and enum llama_flash_attn_type
@@ -19,25 +19,28 @@ FLASH_ATTENTION = {None: -1, False: 0, True: 1}
 
 @dataclass(frozen=True)
 class Rows:
-    """Consecutive tokens of one sequence, to be evaluated in one step."""
+    """Consecutive tokens of one sequence in a batch, from ``position`` on."""
 
-    sequence: int
+    sequence_id: int
     position: int
     tokens: Sequence[int]
     wants_logits: bool
-    """Whether the last of the tokens is to give logits."""
+    """Whether logits of the last token are required."""
 
 
 class Context:
-    """``plan.slots`` sequences of ``length`` tokens each. All calls are made on one thread that never
-    changes: llama.cpp's worker threads belong to the thread that calls it. Raises :class:`LoadError`."""
+    """``plan.slots`` sequences of ``length`` tokens each.
 
-    def __init__(self, model: Model, plan: LoadPlan, *, embeddings: bool = False) -> None:
+    All calls are made on the thread that created the context, to which llama.cpp's worker threads
+    belong. Raises :class:`LoadError`.
+    """
+
+    def __init__(self, model: LlamaModel, plan: LoadPlan, *, embeddings: bool = False) -> None:
         self._model = model
         self._embeddings = embeddings
         length = min(plan.context_length, model.trained_context or plan.context_length)
         batch = max(plan.batch, plan.slots)
-        if embeddings and model.pools:
+        if embeddings and model.has_pooling:
             # Pooling and bidirectional attention need an input to be in one batch.
             batch = max(batch, length)
         threads = cpu_threads(plan.threads)
@@ -64,7 +67,7 @@ class Context:
         handle = llama_cpp.llama_init_from_model(model.handle, params)
         if not handle:
             raise LoadError(
-                f"no context of {plan.slots} x {length} tokens could be made for this model: "
+                f"failed to create a context of {plan.slots} x {length} tokens for this model: "
                 "there is not enough memory, or the model cannot generate text"
             )
         self.handle: Any = handle
@@ -74,21 +77,21 @@ class Context:
             llama_cpp.llama_set_adapters_lora(
                 handle, adapters, count, (ctypes.c_float * count)(*[1.0] * count)
             )
-        # llama.cpp rounds up, which would give more than was asked for.
+        # llama.cpp rounds up, beyond the requested length.
         self.length: int = min(length, llama_cpp.llama_n_ctx_seq(handle))
         self.batch: int = batch
-        # None for models that encode only.
+        # None for encoder-only models.
         self._memory = llama_cpp.llama_get_memory(handle)
         self._make_batch(batch)
 
     def _make_batch(self, rows: int) -> None:
-        """The batch is filled through numpy: a prompt's piece is then four assignments, not a loop."""
+        """Allocate the batch as numpy arrays, so that a chunk of a prompt is copied without a loop."""
         self._tokens = np.zeros(rows, dtype=np.int32)
         self._positions = np.zeros(rows, dtype=np.int32)
         self._sequences = np.zeros(rows, dtype=np.int32)
         self._logits = np.zeros(rows, dtype=np.int8)
         self._counts = np.ones(rows, dtype=np.int32)
-        # Row i belongs to exactly one sequence, the number at sequences[i].
+        # Row i belongs to exactly one sequence, whose id is at sequences[i].
         start = self._sequences.ctypes.data
         self._pointers = (ctypes.POINTER(llama_cpp.llama_seq_id) * rows)(
             *(ctypes.cast(start + 4 * row, ctypes.POINTER(llama_cpp.llama_seq_id)) for row in range(rows))
@@ -102,71 +105,73 @@ class Context:
             logits=self._logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
 
-    def decode(self, work: Sequence[Rows]) -> list[int]:
-        """Evaluate ``work``, at most ``batch`` tokens in all, each sequence once and in ascending
-        order (llama.cpp cuts other batches into several, at half the speed).
+    def decode(self, parts: Sequence[Rows]) -> list[int]:
+        """Evaluate ``parts``, at most ``batch`` tokens, and return the row of the last token of each.
 
-        The row of the last token of each entry is returned, for the sampler. Raises
-        :class:`RunnerError`; the sequences of the step are then in an unknown state.
+        Each sequence occurs once, in ascending order of ids: llama.cpp splits other batches, at half the
+        speed. Raises :class:`RunnerError`; the state of the batch's sequences is then undefined.
         """
         end = 0
         last_rows = []
-        for rows in work:
+        for rows in parts:
             begin, end = end, end + len(rows.tokens)
             self._tokens[begin:end] = rows.tokens
             self._positions[begin:end] = np.arange(rows.position, rows.position + len(rows.tokens))
-            self._sequences[begin:end] = rows.sequence
+            self._sequences[begin:end] = rows.sequence_id
             self._logits[begin:end] = self._embeddings
             self._logits[end - 1] = rows.wants_logits
             last_rows.append(end - 1)
         set_fields(self._batch, n_tokens=end)
         status = llama_cpp.llama_decode(self.handle, self._batch)
         if status != 0:
-            raise RunnerError(f"llama.cpp could not evaluate a batch of {end} tokens (status {status})")
+            raise RunnerError(f"llama.cpp failed to evaluate a batch of {end} tokens (status {status})")
         return last_rows
 
-    def embedding(self, sequence: int, row: int) -> tuple[float, ...]:
-        """The vector of ``sequence`` after :meth:`decode`: pooled, or of its last token at ``row``
-        where the model names no pooling. Raises :class:`RunnerError`."""
-        vector = llama_cpp.llama_get_embeddings_seq(self.handle, sequence)
+    def embedding(self, sequence_id: int, row: int) -> tuple[float, ...]:
+        """Return the embedding of a sequence after :meth:`decode`.
+
+        It is pooled, or for a model without pooling the one of the last token, at ``row``. Raises
+        :class:`RunnerError`.
+        """
+        vector = llama_cpp.llama_get_embeddings_seq(self.handle, sequence_id)
         vector = vector or llama_cpp.llama_get_embeddings_ith(self.handle, row)
         if not vector:
-            raise RunnerError("this model gives no embeddings")
+            raise RunnerError("this model does not support embeddings")
         return tuple(vector[: self._model.pooled_size])
 
     def copy(self, source: int, target: int) -> None:
-        """Make sequence ``target`` hold what ``source`` holds. The bytes move with the next step."""
+        """Copy the cache of sequence ``source`` to ``target``. The bytes are copied by the next batch."""
         self.clear(target)
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
-    def trim(self, sequence: int, length: int) -> int:
-        """Cut ``sequence`` to its first ``length`` tokens and return how many it then holds.
+    def trim(self, sequence_id: int, length: int) -> int:
+        """Cut a sequence to its first ``length`` positions and return the number that is left.
 
-        That is ``length``, or 0 where the memory has no way back to that position: a recurrent state,
-        or a sliding window that has moved on.
+        That is ``length``, or 0 if the memory cannot go back to that position: a recurrent state, or a
+        sliding window that is beyond it.
         """
-        if length and llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):
-            oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence)
-            # -1: of a window that had moved on altogether nothing is left.
-            if self._model.keeps_state or 0 <= oldest <= max(0, length - self._model.window):
+        if length and llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, length, -1):
+            oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, sequence_id)
+            # -1: the whole window was beyond that position, and nothing is left.
+            if self._model.recurrent or 0 <= oldest <= max(0, length - self._model.window):
                 return length
-        self.clear(sequence)
+        self.clear(sequence_id)
         return 0
 
-    def cut_out(self, sequence: int, begin: int, end: int) -> bool:
-        """Forget the tokens of ``sequence`` from ``begin`` to ``end`` and move the later ones up.
+    def cut_out(self, sequence_id: int, begin: int, end: int) -> bool:
+        """Remove the positions from ``begin`` to ``end`` of a sequence and shift the later ones.
 
-        False, with nothing changed, where the memory cannot do it.
+        Returns False, with nothing changed, if the memory does not support it.
         """
-        if self._model.keeps_state or not llama_cpp.llama_memory_can_shift(self._memory):
+        if self._model.recurrent or not llama_cpp.llama_memory_can_shift(self._memory):
             return False
-        if not llama_cpp.llama_memory_seq_rm(self._memory, sequence, begin, end):
+        if not llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, begin, end):
             return False
-        llama_cpp.llama_memory_seq_add(self._memory, sequence, end, -1, begin - end)
+        llama_cpp.llama_memory_seq_add(self._memory, sequence_id, end, -1, begin - end)
         return True
 
     def logprobs(self, row: int, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
-        """The log probability of ``token`` at ``row``, and the ``count`` likeliest tokens with theirs."""
+        """Return the log probability of ``token`` at ``row``, and the ``count`` most likely tokens."""
         logits = np.ctypeslib.as_array(
             llama_cpp.llama_get_logits_ith(self.handle, row), (self._model.vocabulary.size,)
         )
@@ -179,11 +184,11 @@ class Context:
             tuple((int(one), float(logits[one] - normaliser)) for one in top),
         )
 
-    def clear(self, sequence: int) -> None:
-        """Forget ``sequence``."""
+    def clear(self, sequence_id: int) -> None:
+        """Remove a sequence from the cache."""
         if self._memory is not None:
-            llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+            llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, -1, -1)
 
     def close(self) -> None:
-        """Give back the memory. Called once."""
+        """Free the memory. Called once."""
         llama_cpp.llama_free(self.handle)

@@ -1,4 +1,4 @@
-"""Embeddings: inputs of all requests, batched as far as they fit."""
+"""Embeddings: one thread evaluates the inputs of all requests in batches."""
 
 import logging
 import threading
@@ -9,28 +9,33 @@ from dataclasses import dataclass, replace
 
 from ollama_tw.interfaces import Embedding, LoadError, LoadPlan, PromptTooLong, RunnerError
 from ollama_tw.llama.context import Context, Rows
-from ollama_tw.llama.model import Model
+from ollama_tw.llama.model import LlamaModel
 
 _log = logging.getLogger("ollama_tw.llama")
 
-# Without a KV cache more inputs at once cost nothing.
+# Encoders have no KV cache, so that more sequences take no memory.
 _ENCODER_SEQUENCES = 32
 
 
 @dataclass(frozen=True)
 class _Input:
+    """An input of a request, and the future of its embedding."""
+
     tokens: Sequence[int]
     cancel: threading.Event
     result: Future[Embedding]
 
 
 class Embedder:
-    """A context for embeddings and the thread that owns it. Raises :class:`LoadError`."""
+    """A context for embeddings and the thread that owns it.
 
-    def __init__(self, model: Model, plan: LoadPlan) -> None:
-        if model.pools and model.looks_both_ways:
+    Raises :class:`RunnerError` if no context can be created.
+    """
+
+    def __init__(self, model: LlamaModel, plan: LoadPlan) -> None:
+        if model.has_pooling and model.bidirectional:
             plan = replace(plan, slots=max(plan.slots, _ENCODER_SEQUENCES))
-        self._waiting: deque[_Input] = deque()
+        self._queue: deque[_Input] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._slots = plan.slots
@@ -41,32 +46,34 @@ class Embedder:
         self._thread.start()
         context = ready.result()
         self.limit = context.length
-        """Most tokens of one input."""
+        """Maximum number of tokens of one input."""
 
     def embed(self, inputs: Sequence[Sequence[int]], cancel: threading.Event) -> list[Embedding]:
-        """One embedding for each of ``inputs``, in order. Raises :class:`PromptTooLong`,
-        :class:`RunnerError`."""
+        """Return one embedding for each of ``inputs``, in order. Blocking; on any thread.
+
+        Raises :class:`PromptTooLong`, and :class:`RunnerError` also if ``cancel`` is set meanwhile.
+        """
         for index, tokens in enumerate(inputs):
             if len(tokens) > self.limit:
                 raise PromptTooLong(len(tokens), self.limit, index)
             if not tokens:
-                raise RunnerError("an empty text has no embedding in this model")
+                raise RunnerError("this model does not support embeddings of an empty text")
         queued = [_Input(tokens, cancel, Future()) for tokens in inputs]
         with self._wake:
             if self._closing:
                 raise RunnerError("the model is being unloaded")
-            self._waiting.extend(queued)
+            self._queue.extend(queued)
             self._wake.notify()
         return [item.result.result() for item in queued]
 
     def close(self) -> None:
-        """End the thread and give back the context's memory."""
+        """Stop the thread and free the context. Blocking."""
         with self._wake:
             self._closing = True
             self._wake.notify()
         self._thread.join()
 
-    def _main(self, model: Model, plan: LoadPlan, ready: Future[Context]) -> None:
+    def _main(self, model: LlamaModel, plan: LoadPlan, ready: Future[Context]) -> None:
         try:
             context = Context(model, plan, embeddings=True)
         except LoadError as error:
@@ -76,39 +83,42 @@ class Embedder:
             ready.set_exception(error)
             return
         ready.set_result(context)
-        while batch := self._collect(context.batch):
+        while batch := self._next_batch(context.batch):
             self._run(context, batch)
-        for item in self._waiting:
+        for item in self._queue:
             item.result.set_exception(RunnerError("the model was unloaded"))
         context.close()
 
-    def _collect(self, room: int) -> list[_Input]:
-        """As many of the waiting inputs as one batch holds; none when the embedder is to end."""
+    def _next_batch(self, capacity: int) -> list[_Input]:
+        """Wait for inputs and return as many as a batch of ``capacity`` tokens holds.
+
+        Returns an empty list when the embedder is closing.
+        """
         with self._wake:
             while True:
-                while not self._waiting and not self._closing:
+                while not self._queue and not self._closing:
                     self._wake.wait()
                 if self._closing:
                     return []
                 batch: list[_Input] = []
-                while self._waiting and len(batch) < self._slots:
-                    item = self._waiting[0]
+                while self._queue and len(batch) < self._slots:
+                    item = self._queue[0]
                     if item.cancel.is_set():
                         item.result.set_exception(RunnerError("the request was cancelled"))
-                    elif len(item.tokens) <= room or not batch:
-                        # One that is longer than a batch goes alone, in pieces.
-                        room -= len(item.tokens)
+                    elif len(item.tokens) <= capacity or not batch:
+                        # An input longer than a batch is evaluated alone, in chunks.
+                        capacity -= len(item.tokens)
                         batch.append(item)
                     else:
                         break
-                    self._waiting.popleft()
+                    self._queue.popleft()
                 if batch:
                     return batch
 
     @staticmethod
     def _run(context: Context, batch: Sequence[_Input]) -> None:
-        for sequence in range(len(batch)):
-            context.clear(sequence)
+        for sequence_id in range(len(batch)):
+            context.clear(sequence_id)
         try:
             begin = 0
             if len(batch) == 1:
@@ -117,17 +127,20 @@ class Embedder:
                     context.decode([Rows(0, begin, tokens[begin : begin + context.batch], True)])
                     begin += context.batch
             rows = context.decode(
-                [Rows(sequence, begin, item.tokens[begin:], True) for sequence, item in enumerate(batch)]
+                [
+                    Rows(sequence_id, begin, item.tokens[begin:], True)
+                    for sequence_id, item in enumerate(batch)
+                ]
             )
-            for sequence, item in enumerate(batch):
-                vector = context.embedding(sequence, rows[sequence])
+            for sequence_id, item in enumerate(batch):
+                vector = context.embedding(sequence_id, rows[sequence_id])
                 item.result.set_result(Embedding(vector, len(item.tokens)))
         except RunnerError as error:
             _fail(batch, error)
         except Exception:
-            # A mistake of ours must not leave anybody waiting for a vector.
+            # A defect of this module must not leave a caller waiting for a vector.
             _log.exception("embedding a batch of %d inputs failed", len(batch))
-            _fail(batch, RunnerError("the engine broke off; the server's log says why"))
+            _fail(batch, RunnerError("the engine failed; see the server's log"))
 
 
 def _fail(batch: Sequence[_Input], error: RunnerError) -> None:

@@ -1,4 +1,7 @@
-"""Main memory: what this process may take, the machine's or less in a container, and giving it back."""
+"""Main memory: the amount available to this process, and glibc's allocator.
+
+Source: ``linux: Documentation/admin-guide/cgroup-v2.rst``; mallopt(3) and malloc_trim(3).
+"""
 
 import ctypes
 import os
@@ -16,7 +19,7 @@ _ARENAS = 2
 
 
 def available_memory(cgroup: Path = _CGROUP) -> int:
-    """Bytes available, at most what ``cgroup`` (version 2) leaves."""
+    """Return the bytes available on the machine, or within the limit of ``cgroup`` (version 2)."""
     available = int(psutil.virtual_memory().available)
     try:
         limit = (cgroup / "memory.max").read_text().strip()
@@ -24,7 +27,7 @@ def available_memory(cgroup: Path = _CGROUP) -> int:
             return available
         current = int((cgroup / "memory.current").read_text())
         fields = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        # The page cache goes when memory is wanted.
+        # The page cache is reclaimed on demand.
         left = int(limit) - current + int(fields.get("inactive_file", 0))
     except (OSError, ValueError):
         return available
@@ -32,10 +35,10 @@ def available_memory(cgroup: Path = _CGROUP) -> int:
 
 
 def return_freed_memory() -> None:
-    """Have the C library return what was freed to the system, where it knows how to.
+    """Return freed memory to the system, if the C library is glibc.
 
-    glibc keeps it for each thread's next allocations, and every model has threads of its own: models
-    that come and go would leave the process hundreds of megabytes larger.
+    glibc keeps it for later allocations of the same thread, and every model has threads of its own:
+    loading and unloading models would leave the process hundreds of megabytes larger.
     """
     if sys.platform != "linux":
         return
@@ -45,9 +48,9 @@ def return_freed_memory() -> None:
 
 
 def limit_arenas() -> None:
-    """Have glibc serve all threads from two arenas, unless MALLOC_ARENA_MAX says otherwise.
+    """Limit glibc to two memory arenas, unless MALLOC_ARENA_MAX is set.
 
-    By itself it makes up to eight for each core, and what stays in use in each keeps whole pages of it.
+    The default is up to eight for each core, each of which is fragmented on its own.
     """
     if sys.platform != "linux" or "MALLOC_ARENA_MAX" in os.environ:
         return

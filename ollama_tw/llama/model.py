@@ -1,4 +1,4 @@
-"""A model file in memory: loading it with progress, and what can be read off it."""
+"""A model file in memory: load with progress, vocabulary, metadata and properties."""
 
 import ctypes
 import os
@@ -10,9 +10,9 @@ import llama_cpp
 import psutil
 
 from ollama_tw.interfaces import LoadCancelled, LoadError, LoadPlan, Progress
-from ollama_tw.llama.native import LoadReport, NativeDevice, start, uses_amx
+from ollama_tw.llama.native import LoadReport, NativeDevice, initialise, uses_amx
 from ollama_tw.llama.structures import set_fields
-from ollama_tw.llama.vocabulary import Vocabulary
+from ollama_tw.llama.vocabulary import LlamaVocabulary
 
 # enum llama_split_mode
 _WHOLE, _BY_LAYER = 0, 1
@@ -20,43 +20,47 @@ _WHOLE, _BY_LAYER = 0, 1
 # enum llama_load_mode
 _LOAD_MODES = {None: -1, False: 0, True: 1}
 
-# enum llama_pooling_type, as the metadata has it
+# enum llama_pooling_type, as text in the metadata
 _RANK_POOLING = "4"
 
 
-def cpu_threads(wanted: int) -> int:
-    """``wanted``, or for 0 one thread for each physical core that this process may use.
+def cpu_threads(count: int) -> int:
+    """Return ``count``, or for 0 the number of physical cores that this process may use.
 
-    More threads than cores make decoding several times slower, for they wait for each other
+    With more threads than cores decoding is several times slower, because they synchronise by
     spinning.
     """
-    if wanted > 0:
-        return wanted
+    if count > 0:
+        return count
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(psutil.cpu_count(logical=False) or usable, usable))
 
 
-class Model:
-    """The weights and the vocabulary. Raises :class:`LoadError`, :class:`LoadCancelled`."""
+class LlamaModel:
+    """Weights, vocabulary and adapters of a model file.
+
+    ``devices`` are the GPUs that may hold layers; ``progress`` is called on the calling thread. Raises
+    :class:`LoadError`, :class:`LoadCancelled`.
+    """
 
     def __init__(
         self, plan: LoadPlan, devices: list[NativeDevice], progress: Progress, report: LoadReport
     ) -> None:
-        start()
+        initialise()
         params = llama_cpp.llama_model_default_params()
         if plan.gpu_layers == 0:
             devices = []
         shares = plan.tensor_split
         if len(shares) == len(devices) and any(shares):
-            # A GPU that gets nothing is left out, or it would hold the driver's memory for nothing.
+            # A GPU without layers is left out: it would hold the driver's memory for nothing.
             devices = [device for device, share in zip(devices, shares, strict=True) if share]
             shares = tuple(share for share in shares if share)
-            room = llama_cpp.llama_max_devices()
+            limit = llama_cpp.llama_max_devices()
             set_fields(
                 params,
                 main_gpu=0,
                 split_mode=_BY_LAYER if len(shares) > 1 else _WHOLE,
-                tensor_split=(ctypes.c_float * room)(*map(float, shares[:room])),
+                tensor_split=(ctypes.c_float * limit)(*map(float, shares[:limit])),
             )
         else:
             set_fields(params, main_gpu=plan.main_gpu)
@@ -84,24 +88,24 @@ class Model:
                 raise LoadCancelled("the load was cancelled")
             raise LoadError(load_failure(report, Path(plan.model_path)))
         self.handle: Any = handle
-        # Before any context is made; they go with the model.
+        # Before any context is created; they are freed with the model.
         self.adapters = [self._load_adapter(path, report) for path in plan.adapter_paths]
         try:
-            self.vocabulary = Vocabulary(handle)
+            self.vocabulary = LlamaVocabulary(handle)
         except LoadError:
             llama_cpp.llama_model_free(handle)
             raise
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(handle)
         self.window: int = llama_cpp.llama_model_n_swa(handle)
-        self.keeps_state: bool = llama_cpp.llama_model_is_recurrent(
+        self.recurrent: bool = llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(
             handle
-        ) or llama_cpp.llama_model_is_hybrid(handle)
-        """Whether the memory is a running state, of which no earlier position can be asked for."""
+        )
+        """Whether the memory is a recurrent state, which cannot go back to an earlier position."""
         self.has_encoder: bool = llama_cpp.llama_model_has_encoder(handle)
         self.has_decoder: bool = llama_cpp.llama_model_has_decoder(handle)
         self.metadata = self._read_metadata()
         self.rank_template: str = self.metadata.get("tokenizer.chat_template.rerank", "")
-        """How a query and a document are put to the model; empty where they are two texts to it."""
+        """Prompt of a reranker for a query and a document, "" if it takes them as a pair of texts."""
 
     def _load_adapter(self, path: str, report: LoadReport) -> Any:
         adapter = llama_cpp.llama_adapter_lora_init(self.handle, os.fsencode(path))
@@ -111,13 +115,13 @@ class Model:
         return adapter
 
     @property
-    def pools(self) -> bool:
-        """Whether the model was made for embeddings or ranking: its file names a pooling."""
+    def has_pooling(self) -> bool:
+        """Whether the file names a pooling: the model was trained for embeddings or ranking."""
         return bool(self._pooling)
 
     @property
-    def ranks(self) -> bool:
-        """Whether the model was made for ranking documents."""
+    def is_reranker(self) -> bool:
+        """Whether the model was trained to rank documents."""
         return self._pooling == _RANK_POOLING
 
     @property
@@ -127,19 +131,19 @@ class Model:
 
     @property
     def pooled_size(self) -> int:
-        """How many numbers the model makes of a text."""
-        if self.ranks:
+        """Number of elements of an embedding, or of a reranker's classes."""
+        if self.is_reranker:
             return int(llama_cpp.llama_model_n_cls_out(self.handle))
         return int(llama_cpp.llama_model_n_embd_out(self.handle))
 
     @property
-    def looks_both_ways(self) -> bool:
-        """Whether the model reads a text as a whole, and so keeps no KV cache."""
+    def bidirectional(self) -> bool:
+        """Whether attention is not causal, so that the model has no KV cache."""
         architecture = self.metadata.get("general.architecture", "")
         return self.metadata.get(f"{architecture}.attention.causal") == "false"
 
     def _read_metadata(self) -> Mapping[str, str]:
-        """The file's scalar metadata; arrays are left where they are."""
+        """Return the file's scalar metadata, without arrays."""
         found = {}
         for index in range(llama_cpp.llama_model_meta_count(self.handle)):
             key = self._meta_text(llama_cpp.llama_model_meta_key_by_index, index)
@@ -148,25 +152,25 @@ class Model:
         return found
 
     def _meta_text(self, read: Any, index: int) -> str:
-        room = 256
+        capacity = 256
         while True:
-            buffer = ctypes.create_string_buffer(room)
-            length = read(self.handle, index, buffer, room)
-            if length < room:
+            buffer = ctypes.create_string_buffer(capacity)
+            length = read(self.handle, index, buffer, capacity)
+            if length < capacity:
                 return buffer.raw[: max(length, 0)].decode("utf-8", "replace")
-            room = length + 1
+            capacity = length + 1
 
     def close(self) -> None:
-        """Give back the memory; no context of the model may be left. Called once."""
+        """Free the memory. Called once, after all contexts of the model were closed."""
         self.vocabulary.close()
         llama_cpp.llama_model_free(self.handle)
 
 
 def load_failure(report: LoadReport, path: Path) -> str:
-    """Why llama.cpp refused the file, in its own words where it found any."""
+    """Return the error for a file that llama.cpp failed to load, with its own reason if it gave one."""
     lines = [line.split(": ", 1)[-1] for line in report.errors]
-    # The last lines only repeat that it failed; the first says why.
-    why = next((line for line in lines if line and "failed to load model" not in line), "")
-    # Where the file lies is nobody's business but the log's.
-    why = why.replace(str(path), path.name)
-    return f"unable to load model {path.name}: {why or 'llama.cpp gave no reason'}"
+    # The first line is the reason; the last ones only repeat that the load failed.
+    reason = next((line for line in lines if line and "failed to load model" not in line), "")
+    # Clients must not see the server's paths.
+    reason = reason.replace(str(path), path.name)
+    return f"unable to load model {path.name}: {reason or 'llama.cpp gave no reason'}"

@@ -1,4 +1,4 @@
-"""llama.cpp as a process-wide library: started once, its log lines and devices made ours."""
+"""Process-wide llama.cpp state: initialisation, log capture, device enumeration."""
 
 import ctypes
 import logging
@@ -18,7 +18,7 @@ from ollama_tw.llama.host import available_memory, limit_arenas
 
 _log = logging.getLogger("ollama_tw.llama")
 
-# enum ggml_log_level; CONT goes on with the line before.
+# enum ggml_log_level; CONT continues the line before.
 _LEVELS = {2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _ERROR = 4
 _CONT = 5
@@ -31,13 +31,14 @@ _BUFFER_LINE = re.compile(r"(\S+)\s+(?:\S+ )*buffer size =\s*([0-9.]+) MiB")
 
 @dataclass
 class LoadReport:
-    """What llama.cpp said while a model was loaded: the sizes of its buffers, and its errors."""
+    """Buffer sizes and errors in llama.cpp's log while a model is loaded."""
 
     buffers: dict[str, int] = field(default_factory=dict)
-    """Bytes by the name of the device that holds them, as llama.cpp names it ('CPU', 'CUDA0')."""
+    """Bytes by llama.cpp's name of the device ('CPU', 'CUDA0')."""
     errors: list[str] = field(default_factory=list)
 
     def note(self, level: int, line: str) -> None:
+        """Add a log line."""
         if level == _ERROR:
             self.errors.append(line)
         elif found := _BUFFER_LINE.search(line):
@@ -51,22 +52,22 @@ _report_lock = threading.Lock()
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def receive_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
-    """Takes the log lines of llama.cpp and its libraries."""
+    """Pass log lines of llama.cpp and its libraries to our log and the load report. On any thread."""
     line = text.decode("utf-8", "replace").rstrip()
     if not line or level == _CONT:
         return
-    # Once: another thread may end the report between two looks.
+    # Read once: another thread may end the report.
     report = _report
     if report is not None:
         report.note(level, line)
-    # llama.cpp says at INFO what a developer wants to know, and nobody else.
-    ours = _LEVELS.get(level, logging.DEBUG)
-    _log.log(logging.DEBUG if ours == logging.INFO else ours, "%s", line)
+    # llama.cpp's INFO lines are for its developers.
+    severity = _LEVELS.get(level, logging.DEBUG)
+    _log.log(logging.DEBUG if severity == logging.INFO else severity, "%s", line)
 
 
 @contextmanager
 def load_report() -> Iterator[LoadReport]:
-    """Collect what llama.cpp says until the block ends. Loads are one at a time, so one is enough."""
+    """Collect llama.cpp's log until the block ends. A second report waits for the end of the first."""
     global _report
     with _report_lock:
         _report = LoadReport()
@@ -77,8 +78,8 @@ def load_report() -> Iterator[LoadReport]:
 
 
 @cache
-def start() -> None:
-    """Start llama.cpp, once a process, before anything else of it is used."""
+def initialise() -> None:
+    """Initialise llama.cpp. Called before any other function of it; further calls have no effect."""
     limit_arenas()
     llama_cpp.llama_log_set(receive_log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
@@ -86,29 +87,29 @@ def start() -> None:
 
 @cache
 def uses_amx() -> bool:
-    """Whether llama.cpp would compute with the processor's AMX unit.
+    """Return whether llama.cpp was built to use the CPU's AMX unit.
 
-    GCC before version 13 drops the stores that configure it, and the process dies at the first
-    batch; a build does not tell what compiled it. llama.cpp's buffer types for special
-    instructions are therefore left aside in such a build.
+    GCC before version 13 drops the stores that configure it, and the process crashes at the first
+    batch; a build does not record its compiler. llama.cpp's extra buffer types, which use the unit, are
+    therefore disabled in such a build.
     """
-    start()
+    initialise()
     compiled_in = b"AMX_INT8 = 1" in llama_cpp.llama_print_system_info()
     if compiled_in:
         _log.warning(
-            "llama-cpp-python was built with AMX instructions, which some compilers break: not used; "
-            'build it with CFLAGS and CXXFLAGS="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16" to be rid of this'
+            "llama-cpp-python was built with AMX instructions, which some compilers miscompile: not used; "
+            'build it with CFLAGS and CXXFLAGS="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16" to avoid this'
         )
     return compiled_in
 
 
 @dataclass(frozen=True)
 class NativeDevice:
-    """A device as llama.cpp lists it."""
+    """A device of llama.cpp: its pointer, the name of its ggml backend, and its description."""
 
     handle: int
     library: str
-    """The device's ggml backend in lower case: ``cpu``, ``cuda``, ``mtl``, ``vulkan`` …"""
+    """Name of the device's ggml backend in lower case: ``cpu``, ``cuda``, ``mtl``, ``vulkan`` …"""
     device: Device
 
 
@@ -120,8 +121,8 @@ def _function(name: str, restype: Any, *argtypes: Any) -> Any:
 
 
 def devices() -> list[NativeDevice]:
-    """All devices of this build of llama.cpp, with the memory that each has free now."""
-    start()
+    """Return all devices of this build of llama.cpp, with the memory that is free now."""
+    initialise()
     count = _function("ggml_backend_dev_count", ctypes.c_size_t)
     get = _function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
     name_of = _function("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
@@ -139,7 +140,7 @@ def devices() -> list[NativeDevice]:
         memory_of(handle, ctypes.byref(free), ctypes.byref(total))
         kind = _KINDS.get(kind_of(handle), "other")
         if kind == "cpu":
-            # llama.cpp takes all of it for free.
+            # llama.cpp reports all memory as free.
             free.value = available_memory()
         device = Device(
             name=name_of(handle).decode(),

@@ -1,6 +1,6 @@
-"""From image files to pixels, with limits that hold before anything is decoded.
+"""Decoding of image files, with limits on the dimensions in the header before any pixel is decoded.
 
-A small file can stand for a huge picture: its header says how large, and is asked first.
+A small compressed file can contain a huge picture ("decompression bomb").
 """
 
 import hashlib
@@ -14,18 +14,18 @@ from PIL import Image
 
 from ollama_tw.interfaces import InvalidImages
 
-MOST_IMAGES = 64
-"""Images of one job."""
-MOST_BYTES = 64 << 20
-"""Bytes of one image file."""
-MOST_PIXELS = 64 << 20
-"""Pixels of one image; four bytes each while it is decoded."""
-MOST_PIXELS_IN_ALL = 128 << 20
-"""Pixels of all images of a job."""
-LONGEST_SIDE = 16384
-"""Pixels of an image's width or height."""
-LARGEST_RATIO = 200
-"""How many times longer than the other a side may be."""
+MAX_IMAGES = 64
+"""Maximum number of images of a job."""
+MAX_BYTES = 64 << 20
+"""Maximum bytes of an image file."""
+MAX_PIXELS = 64 << 20
+"""Maximum pixels of an image; four bytes each while it is decoded."""
+MAX_TOTAL_PIXELS = 128 << 20
+"""Maximum pixels of all images of a job."""
+MAX_SIDE = 16384
+"""Maximum width and height of an image in pixels."""
+MAX_ASPECT_RATIO = 200
+"""Maximum ratio of the longer side to the shorter one."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
@@ -42,12 +42,15 @@ class Picture:
 
 
 def decode(files: Sequence[bytes]) -> list[Picture]:
-    """The pictures in ``files``; of one that moves, its beginning. Raises :class:`InvalidImages`."""
-    if len(files) > MOST_IMAGES:
-        raise InvalidImages(f"{len(files)} images are too many: at most {MOST_IMAGES} go into one prompt")
+    """Return the pictures in ``files``, of an animation the first frame.
+
+    Raises :class:`InvalidImages`.
+    """
+    if len(files) > MAX_IMAGES:
+        raise InvalidImages(f"the prompt has {len(files)} images: the maximum is {MAX_IMAGES}")
     opened = [_open(data, number) for number, data in enumerate(files, 1)]
-    if sum(image.width * image.height for image in opened) > MOST_PIXELS_IN_ALL:
-        raise InvalidImages(f"the images have more than {MOST_PIXELS_IN_ALL} pixels in all")
+    if sum(image.width * image.height for image in opened) > MAX_TOTAL_PIXELS:
+        raise InvalidImages(f"the images have more than {MAX_TOTAL_PIXELS} pixels in total")
     return [
         _decode(image, data, number)
         for number, (image, data) in enumerate(zip(opened, files, strict=True), 1)
@@ -55,23 +58,23 @@ def decode(files: Sequence[bytes]) -> list[Picture]:
 
 
 def _open(data: bytes, number: int) -> Any:
-    """The image as its header describes it."""
-    if len(data) > MOST_BYTES:
-        raise InvalidImages(f"image {number} has {len(data)} bytes: at most {MOST_BYTES} are read")
+    """Open an image, of which only the header is read, and check its dimensions."""
+    if len(data) > MAX_BYTES:
+        raise InvalidImages(f"image {number} has {len(data)} bytes: the maximum is {MAX_BYTES}")
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise InvalidImages(f"image {number} has more than {MOST_PIXELS} pixels") from error
-    # Whatever a broken file makes of the decoder, it is the file that is broken.
+        raise InvalidImages(f"image {number} has more than {MAX_PIXELS} pixels") from error
+    # A damaged file may raise any exception in the decoder.
     except Exception as error:
         raise InvalidImages(f"image {number} is not a PNG, JPEG, WebP, GIF or BMP file") from error
     short, long = sorted(image.size)
-    if image.width * image.height > MOST_PIXELS:
-        raise InvalidImages(f"image {number} has more than {MOST_PIXELS} pixels")
-    if long > LONGEST_SIDE or long > LARGEST_RATIO * short:
+    if image.width * image.height > MAX_PIXELS:
+        raise InvalidImages(f"image {number} has more than {MAX_PIXELS} pixels")
+    if long > MAX_SIDE or long > MAX_ASPECT_RATIO * short:
         raise InvalidImages(
-            f"image {number} has {image.width} x {image.height} pixels: a side may have {LONGEST_SIDE}, "
-            f"and {LARGEST_RATIO} times as many as the other"
+            f"image {number} has {image.width} x {image.height} pixels: the maximum of a side is "
+            f"{MAX_SIDE}, and {MAX_ASPECT_RATIO} times the other side"
         )
     return image
 
@@ -80,13 +83,13 @@ def _decode(image: Any, data: bytes, number: int) -> Picture:
     width, height = image.size
     try:
         if image.mode.startswith("I;16"):
-            # Pillow would cut off what is brighter than 255, instead of scaling.
+            # Pillow would clip values above 255 instead of scaling.
             pixels = (np.asarray(image) >> 8).astype(np.uint8).repeat(3).tobytes()
         else:
             pixels = image.convert("RGB").tobytes()
     except Exception as error:
         raise InvalidImages(f"image {number} is damaged: its pixels cannot be read") from error
     finally:
-        # Decoded pixels are as large as a picture, and the next one is to be decoded.
+        # Frees the decoded pixels before the next image is decoded.
         image.close()
     return Picture(width, height, pixels, hashlib.sha256(data).hexdigest())

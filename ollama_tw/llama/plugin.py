@@ -1,6 +1,6 @@
-"""The backends that llama.cpp gives: they differ in the devices that they use.
+"""Backends of llama.cpp, which differ in the devices that they use.
 
-Imported at every start: llama.cpp itself is imported only when one of them is asked for something.
+Imported at every start of the server; llama.cpp itself is imported by the methods.
 """
 
 from twisted.plugin import IPlugin
@@ -19,8 +19,10 @@ from ollama_tw.interfaces import (
 
 @implementer(IPlugin, IBackend, IVocabularyReader)
 class LlamaBackend:
-    """llama.cpp on the GPUs that it lists for one of ``libraries`` (its own names in lower case; None for any
-    of them, empty for no GPU), and on the processor for what they do not hold."""
+    """llama.cpp on the GPUs of ``libraries``, and on the CPU for the layers that they do not hold.
+
+    ``libraries`` are names of ggml backends in lower case; None for all, empty for no GPU.
+    """
 
     def __init__(self, name: str, priority: int, libraries: tuple[str, ...] | None) -> None:
         self.name = name
@@ -28,16 +30,19 @@ class LlamaBackend:
         self._libraries = libraries
 
     def probe(self) -> Probe:
+        """Return the devices, or why the backend is unavailable."""
         from ollama_tw.llama.backend import probe
 
         return probe(self.name, self._libraries)
 
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
+        """Load a model."""
         from ollama_tw.llama.backend import load
 
         return load(plan, progress, self._libraries)
 
     def read_vocabulary(self, model_path: str) -> IVocabulary:
+        """Return the vocabulary of a model file."""
         from ollama_tw.llama.backend import read_vocabulary
 
         return read_vocabulary(model_path)

@@ -1,6 +1,7 @@
-"""Quantizing a model in a child process, seen from the server: it imports no llama.cpp.
+"""Quantization of a model in a child process, from the server's side; does not import llama.cpp.
 
-Source of the texts: ``spec/models-and-cli.md`` section 4.3.
+The prefixes of the error texts, ``llama-quantize failed:`` and ``llama-quantize unavailable:``, are
+Ollama's.
 """
 
 import errno
@@ -23,25 +24,25 @@ from ollama_tw.llama.quantize import UNAVAILABLE
 
 _log = logging.getLogger("ollama_tw.llama")
 
-# Seconds after which the caller is asked whether to go on, if nothing comes from the child.
-_PATIENCE = 0.2
+# Seconds without output of the child after which control returns to the caller.
+_POLL = 0.2
 
-# A disk with less space than this has refused the rest of the file.
-_FULL = 1 << 20
+# Free bytes below which a failed write means that the disk is full.
+_DISK_FULL = 1 << 20
 _MAX_TEXT = 300
 
-# Each takes all processors and a gigabyte: two at once would both be slower.
+# Quantizing takes all cores and a gigabyte: two at once would both be slower.
 _one_at_a_time = threading.Lock()
 
 
 def quantize(source: Path, target: Path, file_type: str) -> Generator[str, None, None]:
-    """Write the GGUF model ``source`` to the existing file ``target`` with its weights in ``file_type``.
+    """Quantize the GGUF model ``source`` to ``file_type`` and write it to the existing file ``target``.
 
-    Yields the name of each tensor when its turn comes, and "" several times a second meanwhile;
-    closing it kills the child. One model is quantized at a time, others wait. Blocking. Raises
-    OllamaError 500, and OSError where the disk is full.
+    Yields the name of each tensor when it is begun, and "" several times a second between; closing the
+    generator kills the child. One model is quantized at a time, further calls block. Raises
+    OllamaError 500, and OSError if the disk is full.
     """
-    while not _one_at_a_time.acquire(timeout=_PATIENCE):
+    while not _one_at_a_time.acquire(timeout=_POLL):
         yield ""
     try:
         yield from _quantize(source, target, file_type)
@@ -51,43 +52,43 @@ def quantize(source: Path, target: Path, file_type: str) -> Generator[str, None,
 
 def _quantize(source: Path, target: Path, file_type: str) -> Generator[str, None, None]:
     command = [sys.executable, "-P", "-m", "ollama_tw.llama.quantize", str(source), str(target), file_type]
-    said = ""
+    message = ""
     with _child(command) as child:
         for line in _lines(child):
             record = _record(line)
             if record is None:
-                said = line or said
+                message = line or message
                 yield ""
             elif "tensor" in record:
                 yield record["tensor"]
             else:
-                said = record.get("error", "")
+                message = record.get("error", "")
         status = child.wait()
     if status == 0:
         return
-    _log.warning("quantizing ended with status %d: %s", status, said)
-    if shutil.disk_usage(target.parent).free < _FULL:
+    _log.warning("quantizing ended with status %d: %s", status, message)
+    if shutil.disk_usage(target.parent).free < _DISK_FULL:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if status == UNAVAILABLE:
         raise OllamaError(500, "llama-quantize unavailable: llama-cpp-python cannot be used")
     if status < 0:
-        raise OllamaError(500, f"llama-quantize failed: it was ended by {signal.Signals(-status).name}")
-    raise OllamaError(500, f"llama-quantize failed: {_reason(said)}")
+        raise OllamaError(500, f"llama-quantize failed: killed by {signal.Signals(-status).name}")
+    raise OllamaError(500, f"llama-quantize failed: {_reason(message)}")
 
 
 @contextmanager
 def _child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The process, which is gone at the end of the block."""
-    # Of the same code as this process, wherever that was found; and a debugger, which ggml would
-    # start when it aborts, is of no use here.
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    """Start the child; it is killed at the end of the block."""
+    # The child imports the same code as this process. GGML_NO_BACKTRACE: ggml would start a debugger
+    # when it aborts.
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     child = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"},
-        # A Ctrl-C on the terminal is for the server, which lets what runs come to its end.
+        # A Ctrl-C on the terminal is for the server, which completes what is running.
         start_new_session=True,
     )
     with child:
@@ -98,28 +99,29 @@ def _child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _lines(child: subprocess.Popen[bytes]) -> Iterator[str]:
-    """The lines of its output as they come, and "" where none has come for a while."""
-    assert child.stdout is not None
+    """Yield the lines of its output as they come, and "" if none has come for ``_POLL`` seconds."""
+    if child.stdout is None:
+        raise ValueError("the output of the child is not a pipe")
     descriptor = child.stdout.fileno()
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
-            if not selector.select(_PATIENCE):
+            if not selector.select(_POLL):
                 yield ""
                 continue
             data = os.read(descriptor, 65536)
             if not data:
                 return
             *lines, rest = (rest + data).split(b"\n")
-            # What is no line after so many bytes is nothing that was meant for us.
+            # A longer line is not one of the records.
             rest = rest[-65536:]
             for line in lines:
                 yield line.decode("utf-8", "replace")
 
 
 def _record(line: str) -> dict[str, str] | None:
-    """The record on a line; None where the line is another text."""
+    """Return the record on a line, None for another text."""
     if not line.startswith("{"):
         return None
     try:
@@ -130,6 +132,6 @@ def _record(line: str) -> dict[str, str] | None:
 
 
 def _reason(text: str) -> str:
-    """What llama.cpp said, in short and without the server's paths."""
-    told = text.removeprefix("llama_model_quantize: ").removeprefix("failed to quantize: ")
-    return re.sub(r"(?:/[^\s/'\"]+)+/?", "the file", told)[:_MAX_TEXT]
+    """Return llama.cpp's reason, shortened and without the server's paths."""
+    reason = text.removeprefix("llama_model_quantize: ").removeprefix("failed to quantize: ")
+    return re.sub(r"(?:/[^\s/'\"]+)+/?", "the file", reason)[:_MAX_TEXT]

@@ -1,4 +1,4 @@
-"""The llama.cpp runner: a model, its batcher, and text on both sides of them."""
+"""The llama.cpp runner: tokenization, batcher or embedder, and detokenization of a model."""
 
 import re
 import threading
@@ -28,24 +28,25 @@ from ollama_tw.interfaces import (
 from ollama_tw.llama.batcher import Batcher
 from ollama_tw.llama.embedder import Embedder
 from ollama_tw.llama.host import return_freed_memory
-from ollama_tw.llama.model import Model
+from ollama_tw.llama.model import LlamaModel
 from ollama_tw.llama.native import NativeDevice, load_report
-from ollama_tw.llama.run import Generated, ImageSpan, RunParams
 from ollama_tw.llama.sampler import Sampler
+from ollama_tw.llama.sequence import Generated, ImageSpan, RunParams
 from ollama_tw.llama.vision import Projector
 from ollama_tw.support.text import TextAssembler
 
-# Without a limit of its own a run ends after this many lengths of the context, as in Ollama.
-_SHIFTED_CONTEXTS = 10
+# Maximum output of a job without max_tokens, in lengths of the context, as in Ollama.
+_MAX_CONTEXTS = 10
 
 _PLACEHOLDER = re.compile(r"\{query\}|\{document\}")
 
 
 @implementer(IRunner, IActivity, IReranker)
 class LlamaRunner:
-    """See :class:`IRunner` and :class:`IReranker`.
+    """A model loaded with llama.cpp.
 
-    ``devices`` are those that may hold layers, none for the CPU alone.
+    ``devices`` are the GPUs that may hold layers, none for the CPU alone. Raises :class:`LoadError`,
+    :class:`LoadCancelled`.
     """
 
     def __init__(self, plan: LoadPlan, devices: list[NativeDevice], progress: Progress) -> None:
@@ -53,7 +54,7 @@ class LlamaRunner:
         self._embedder: Embedder | None = None
         self._embedder_lock = threading.Lock()
         with load_report() as report:
-            self._model = Model(plan, devices, progress, report)
+            self._model = LlamaModel(plan, devices, progress, report)
             try:
                 self._projector = Projector(plan, self._model, devices) if plan.projector_paths else None
             except BaseException:
@@ -72,7 +73,7 @@ class LlamaRunner:
         self.eos_text = vocabulary.eos_text
         self.adds_bos = vocabulary.adds_bos
         self.size = sum(report.buffers.values())
-        # Host buffers have a device's name too (CUDA_Host), but no number.
+        # Host buffers are named after a device too, but without its number (CUDA_Host).
         names = {native.device.name for native in devices}
         self.size_gpu = sum(size for name, size in report.buffers.items() if name in names)
         if self._projector is not None:
@@ -80,60 +81,71 @@ class LlamaRunner:
             self.size_gpu += self._projector.size if self._projector.on_gpu else 0
 
     def _make_batcher(self) -> Batcher | None:
-        """None for a model that was made for embeddings."""
-        if self._model.pools or not self._model.has_decoder:
+        """Create the batcher, None for an embedding model."""
+        if self._model.has_pooling or not self._model.has_decoder:
             return None
         if self._model.has_encoder:
-            raise LoadError("this model has an encoder and a decoder, which this server cannot run yet")
+            raise LoadError("encoder-decoder models are not supported")
         return Batcher(self._model, self._plan, self._projector)
 
     @property
     def steps(self) -> int:
+        """Number of batches decoded."""
         return self._batcher.steps if self._batcher else 0
 
     @property
     def step_runs(self) -> int:
+        """Number of sequences in all batches."""
         return self._batcher.step_runs if self._batcher else 0
 
     @property
     def step_began(self) -> float:
+        """Monotonic time at which the current batch began, 0.0 between two batches."""
         return self._batcher.step_began if self._batcher else 0.0
 
     def _embedding_length(self) -> int:
         return min(self._plan.context_length, self._model.trained_context)
 
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
+        """Return the tokens of ``text``."""
         return self._model.vocabulary.tokenize(text, add_special=add_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of ``tokens``."""
         return self._model.vocabulary.detokenize(tokens)
 
     def generate(self, job: Job) -> Iterator[Piece]:
+        """Yield the pieces of the output. Closing the iterator frees the slot at the next step."""
         if self._batcher is None:
-            raise RunnerError("this model makes embeddings and cannot generate text")
+            raise RunnerError("this model supports embeddings only")
         prompt, images = self._read_prompt(job)
         if not prompt:
-            raise RunnerError("the prompt is empty, and this model has no token to begin with")
+            raise RunnerError("the prompt is empty, and this model has no beginning-of-sequence token")
         if len(prompt) >= self.context_length:
             raise PromptTooLong(len(prompt), self.context_length)
-        limit = _SHIFTED_CONTEXTS * self.context_length
+        limit = _MAX_CONTEXTS * self.context_length
         if job.max_tokens >= 0:
             limit = min(job.max_tokens, limit)
         if not limit:
             yield Piece("", done=DoneReason.LENGTH, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
-        said = [token for token in prompt if token >= 0] if images else prompt
+        text_tokens = [token for token in prompt if token >= 0] if images else prompt
         sampler = Sampler(
-            job.sampling, said, self._model.vocabulary, self.context_length, job.grammar, job.logit_bias
+            job.sampling,
+            text_tokens,
+            self._model.vocabulary,
+            self.context_length,
+            job.grammar,
+            job.logit_bias,
         )
-        # A shift could cut an image in two.
+        # A shift could cut an image in half.
         shift = job.shift and not images
-        order = RunParams(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images)
-        run = self._batcher.submit(order, sampler)
+        params = RunParams(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images)
+        sequence = self._batcher.submit(params, sampler)
         assembler = TextAssembler(job.stop)
         reason = None
         try:
-            for generated in run.tokens():
+            for generated in sequence.tokens():
                 text = assembler.feed(self._model.vocabulary.piece(generated.token))
                 piece = Piece(text, () if job.logprobs is None else (self._logprob(generated),))
                 if assembler.stopped:
@@ -143,12 +155,12 @@ class LlamaRunner:
                     break
                 yield piece
         finally:
-            # Also when the consumer closes the iterator, or goes: the slot is free at the next step.
-            run.stop()
-        yield Piece(assembler.finish(), done=reason or run.reason, usage=run.usage())
+            # Also when the consumer closes the iterator.
+            sequence.stop()
+        yield Piece(assembler.finish(), done=reason or sequence.reason, usage=sequence.usage())
 
     def _read_prompt(self, job: Job) -> tuple[Sequence[int], tuple[ImageSpan, ...]]:
-        """The tokens of the job's prompt, and the images in it."""
+        """Return the tokens of the job's prompt, and the images in it."""
         if not isinstance(job.prompt, str):
             for token in (min(job.prompt, default=0), max(job.prompt, default=0)):
                 self._model.vocabulary.check(token)
@@ -156,8 +168,8 @@ class LlamaRunner:
         if not job.images:
             return self.tokenize(job.prompt), ()
         if self._projector is None:
-            raise InvalidImages("this model cannot see images: it has no projector")
-        return self._projector.read(job.prompt, job.images)
+            raise InvalidImages("this model does not support images: it has no projector")
+        return self._projector.tokenize(job.prompt, job.images)
 
     def _logprob(self, generated: Generated) -> TokenLogprob:
         piece = self._model.vocabulary.piece
@@ -167,17 +179,19 @@ class LlamaRunner:
         )
 
     def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
-        if self._model.ranks:
-            raise RunnerError("this model ranks documents and gives no embeddings")
+        """Return one embedding for each input."""
+        if self._model.is_reranker:
+            raise RunnerError("this model is a reranker and does not support embeddings")
         tokens = [self.tokenize(text) for text in inputs]
         return self._shared_embedder().embed(tokens, cancel)
 
     def rank(self, query: str, documents: Sequence[str], cancel: threading.Event) -> Sequence[Ranking]:
-        if not self._model.ranks:
-            raise RunnerError("this model was not made for ranking documents")
+        """Return one ranking for each document."""
+        if not self._model.is_reranker:
+            raise RunnerError("this model does not support reranking")
         tokens = [self._pair(query, document) for document in documents]
         found = self._shared_embedder().embed(tokens, cancel)
-        # A model that tells several classes apart has the one that means "relevant" first.
+        # Of a model with several classes the first one is "relevant".
         return [Ranking(one.vector[0], one.tokens) for one in found]
 
     def _pair(self, query: str, document: str) -> Sequence[int]:
@@ -194,6 +208,7 @@ class LlamaRunner:
             return self._embedder
 
     def close(self) -> None:
+        """Cancel all sequences and free the model's memory."""
         if self._batcher is not None:
             self._batcher.close()
         if self._embedder is not None:

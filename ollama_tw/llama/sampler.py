@@ -1,4 +1,4 @@
-"""The chain of samplers that chooses a run's next token."""
+"""Sampler chain of a sequence."""
 
 import ctypes
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import numpy as np
 
 from ollama_tw.interfaces import InvalidGrammar, RunnerError, Sampling
 from ollama_tw.llama.structures import set_fields
-from ollama_tw.llama.vocabulary import Vocabulary
+from ollama_tw.llama.vocabulary import LlamaVocabulary
 
-# llama.cpp draws a seed of its own for this one (LLAMA_DEFAULT_SEED).
+# LLAMA_DEFAULT_SEED: llama.cpp draws a random seed.
 _RANDOM_SEED = 0xFFFFFFFF
 
 # struct llama_token_data
@@ -19,18 +19,19 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 
 
 class Sampler:
-    """llama.cpp's samplers in llama.cpp's order: logit bias, penalties, top-k, typical, top-p, min-p,
-    temperature, draw. Those that would change nothing are left out.
+    """A chain of llama.cpp's samplers and a grammar.
 
-    ``prompt`` is what the penalties see before the first token. Made on any thread, used on the
-    decode thread only. Raises :class:`InvalidGrammar`.
+    The order is llama.cpp's: logit bias, penalties, top-k, typical, top-p, min-p, temperature,
+    distribution. Samplers without an effect are left out. The penalties apply to ``prompt`` too;
+    ``context`` is its maximum length. Created on any thread, used on the decode thread only. Raises
+    :class:`InvalidGrammar`.
     """
 
     def __init__(
         self,
         sampling: Sampling,
         prompt: Sequence[int],
-        vocabulary: Vocabulary,
+        vocabulary: LlamaVocabulary,
         context: int,
         grammar: str = "",
         logit_bias: Sequence[tuple[int, float]] = (),
@@ -84,7 +85,7 @@ class Sampler:
         if sampling.min_p > 0.0:
             self._add(llama_cpp.llama_sampler_init_min_p(sampling.min_p, 1))
         self._add(llama_cpp.llama_sampler_init_temp(sampling.temperature))
-        # The remainder is never the random one.
+        # The remainder is never the random seed.
         seed = _RANDOM_SEED if sampling.seed == -1 else sampling.seed % _RANDOM_SEED
         self._add(llama_cpp.llama_sampler_init_dist(seed))
 
@@ -92,9 +93,9 @@ class Sampler:
         llama_cpp.llama_sampler_chain_add(self._chain, sampler)
 
     def sample(self, context: Any, row: int) -> int:
-        """The next token from the logits of batch row ``row``; the penalties and the grammar count it.
+        """Sample a token from the logits of batch row ``row``, and apply it to penalties and grammar.
 
-        Raises :class:`RunnerError` where the grammar leaves the model nothing to say.
+        Raises :class:`RunnerError` if the grammar allows no token.
         """
         if self._grammar is None:
             token: int = llama_cpp.llama_sampler_sample(self._chain, context, row)
@@ -102,18 +103,20 @@ class Sampler:
         return self._sample_by_grammar(context, row)
 
     def _sample_by_grammar(self, context: Any, row: int) -> int:
-        """The chain chooses freely, and only if the grammar forbids its choice, among what is allowed:
-        to hold a grammar against a whole vocabulary takes longer than everything else here."""
+        """Sample without the grammar, and again with it only if it rejects the token.
+
+        Applying a grammar to a whole vocabulary takes longer than all other samplers.
+        """
         logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, row), (self._vocabulary.size,))
-        token = self._chosen_from(logits)
+        token = self._sample_from(logits)
         if not self._allows(token):
-            token = self._chosen_from(logits, self._grammar)
+            token = self._sample_from(logits, self._grammar)
         llama_cpp.llama_sampler_accept(self._chain, token)
         if not self._vocabulary.ends_generation(token):
             llama_cpp.llama_sampler_accept(self._grammar, token)
         return token
 
-    def _chosen_from(self, logits: Any, first: Any = None) -> int:
+    def _sample_from(self, logits: Any, first: Any = None) -> int:
         candidates = np.empty(len(logits), dtype=_CANDIDATE)
         candidates["id"] = np.arange(len(logits))
         candidates["logit"] = logits
@@ -121,9 +124,9 @@ class Sampler:
         array = _token_data_array(candidates)
         if first is not None:
             llama_cpp.llama_sampler_apply(first, ctypes.byref(array))
-            # To accept a token that the grammar forbids would end the process.
+            # llama.cpp aborts when it accepts a token that the grammar rejects.
             if not np.isfinite(candidates["logit"]).any():
-                raise RunnerError("no token of this model can go on as the format demands")
+                raise RunnerError("no token of this model matches the requested format")
         llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
 
@@ -133,21 +136,21 @@ class Sampler:
         return bool(np.isfinite(candidate["logit"][0]))
 
     def close(self) -> None:
-        """Give back the memory. Called once."""
+        """Free the memory. Called once."""
         llama_cpp.llama_sampler_free(self._chain)
         if self._grammar is not None:
             llama_cpp.llama_sampler_free(self._grammar)
 
 
-def _grammar(vocabulary: Vocabulary, text: str) -> Any:
+def _grammar(vocabulary: LlamaVocabulary, text: str) -> Any:
     sampler = llama_cpp.llama_sampler_init_grammar(vocabulary.handle, text.encode(), b"root")
     if not sampler:
-        raise InvalidGrammar("the grammar cannot be parsed: it must be GBNF with a rule named root")
+        raise InvalidGrammar("the grammar is invalid: it must be GBNF with a rule named root")
     return sampler
 
 
 def _token_data_array(candidates: Any) -> Any:
-    """llama.cpp's view of ``candidates``, which has to outlive it."""
+    """Return a llama_token_data_array of ``candidates``, which must outlive it."""
     return set_fields(
         llama_cpp.llama_token_data_array(),
         data=candidates.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data)),

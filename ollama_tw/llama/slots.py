@@ -1,8 +1,10 @@
-"""Which KV cache sequence a prompt goes to, and how much of it is there already.
+"""Choice of a slot for a prompt by its cached prefix. Pure: the batcher moves the cache itself.
 
-A slot keeps its tokens when its run has ended. A new prompt then starts from the longest common
-prefix that any slot holds: in place where that slot is free and loses little by it, else as a
-copy, for which even a busy slot can be the source. Pure: the memory itself is moved by the batcher.
+A slot keeps its tokens when its sequence has ended. A new prompt starts from the longest common
+prefix that any slot holds: in place if that slot is idle and loses little, else from a copy, whose
+source may be busy.
+
+Source: ``llama.cpp: tools/server``, ``get_available_slot``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,27 +13,28 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class Slot:
-    """One sequence of the context, busy while a run holds it."""
+    """One sequence of the KV cache, busy while a running sequence holds it."""
 
-    sequence: int
+    sequence_id: int
     tokens: list[int] = field(default_factory=list)
-    """What the KV cache holds for this sequence, from position 0."""
+    """Tokens that the KV cache holds for this sequence, from position 0."""
     busy: bool = False
-    used: int = 0
-    """When the slot was last given to a run, as a running number; the lowest is given away first."""
-    sound: int | None = None
-    """How many of ``tokens``, from the beginning, the cache holds as if they had been evaluated from
-    the start; None for all. Less than all once a shift has cut something out before the others."""
+    last_used: int = 0
+    """Serial number of the last assignment; the idle slot with the lowest is reassigned first."""
+    intact: int | None = None
+    """Number of first ``tokens`` that are cached as if they had been evaluated in place, None for all.
+
+    It is less than all after a context shift, which cuts out tokens before the others."""
 
     @property
     def reusable(self) -> list[int]:
-        """The tokens that another prompt may take over."""
-        return self.tokens if self.sound is None else self.tokens[: self.sound]
+        """Tokens that another prompt may reuse."""
+        return self.tokens if self.intact is None else self.tokens[: self.intact]
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where a prompt goes: ``cached`` tokens of it are found in ``source``, which may be ``slot`` itself."""
+class SlotChoice:
+    """Slot for a prompt; its first ``cached`` tokens are in ``source``, which may be ``slot`` itself."""
 
     slot: Slot
     source: Slot
@@ -39,9 +42,9 @@ class Placement:
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens ``left`` and ``right`` have in common at their beginning."""
+    """Return the length of the common prefix."""
     low, high = 0, min(len(left), len(right))
-    # Slices compare at C speed, and halving the range reads each token twice at most.
+    # Slices compare at C speed, and bisection reads each token twice at most.
     while low < high:
         middle = (low + high + 1) // 2
         if left[low:middle] == right[low:middle]:
@@ -51,26 +54,26 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     return low
 
 
-def place(prompt: Sequence[int], slots: Iterable[Slot], worth_copying: int) -> Placement | None:
-    """The best place for ``prompt`` among ``slots``, or None while all are busy.
+def choose_slot(prompt: Sequence[int], slots: Iterable[Slot], worth_copying: int) -> SlotChoice | None:
+    """Return the best slot for ``prompt``, None if all are busy.
 
-    A copy moves a slot's whole buffer, so that it must save ``worth_copying`` tokens at least. The
-    last token of a prompt is never taken from the cache: it has to be evaluated for its logits.
+    Copying moves a slot's whole buffer, so that it must save at least ``worth_copying`` tokens. The
+    last token of a prompt is never reused: it has to be evaluated for its logits.
     """
     slots = list(slots)
     idle = [slot for slot in slots if not slot.busy]
     if not idle:
         return None
     usable = prompt[:-1]
-    shared = {slot.sequence: common_prefix(usable, slot.reusable) for slot in slots}
+    shared = {slot.sequence_id: common_prefix(usable, slot.reusable) for slot in slots}
 
-    best = max(slots, key=lambda slot: (shared[slot.sequence], not slot.busy, -slot.used))
-    length = shared[best.sequence]
-    # A slot that goes on with its own conversation loses less than half of what it holds.
+    best = max(slots, key=lambda slot: (shared[slot.sequence_id], not slot.busy, -slot.last_used))
+    length = shared[best.sequence_id]
+    # A slot that continues its own conversation loses less than half of its tokens.
     if length and not best.busy and 2 * length >= len(best.tokens):
-        return Placement(best, best, length)
+        return SlotChoice(best, best, length)
 
-    target = min(idle, key=lambda slot: (bool(slot.tokens), slot.used))
-    if length - shared[target.sequence] >= worth_copying:
-        return Placement(target, best, length)
-    return Placement(target, target, shared[target.sequence])
+    target = min(idle, key=lambda slot: (bool(slot.tokens), slot.last_used))
+    if length - shared[target.sequence_id] >= worth_copying:
+        return SlotChoice(target, best, length)
+    return SlotChoice(target, target, shared[target.sequence_id])

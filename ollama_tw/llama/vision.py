@@ -1,4 +1,4 @@
-"""What lets a model see: its projector, which makes embeddings of images (llama.cpp's libmtmd)."""
+"""Projector of a vision model: embeddings of images, with llama.cpp's libmtmd."""
 
 import ctypes
 import hashlib
@@ -15,31 +15,31 @@ from llama_cpp import mtmd_cpp
 
 from ollama_tw.interfaces import IMAGE_MARKER, InvalidImages, LoadError, LoadPlan, RunnerError
 from ollama_tw.llama.context import FLASH_ATTENTION, Context
-from ollama_tw.llama.model import Model, cpu_threads
+from ollama_tw.llama.model import LlamaModel, cpu_threads
 from ollama_tw.llama.native import NativeDevice, receive_log
 from ollama_tw.llama.pictures import Picture, decode
-from ollama_tw.llama.run import ImageSpan
+from ollama_tw.llama.sequence import ImageSpan
 from ollama_tw.llama.structures import set_fields
 
 _log = logging.getLogger("ollama_tw.llama")
 
 
 @cache
-def _start() -> None:
+def _capture_log() -> None:
     mtmd_cpp.mtmd_helper_log_set(receive_log, ctypes.c_void_p(0))
 
 
 class Projector:
     """The projector of a model. Raises :class:`LoadError`.
 
-    :meth:`read` may be called on any thread, :meth:`evaluate` on the decode thread only.
+    :meth:`tokenize` may be called on any thread, :meth:`evaluate` on the decode thread only.
     """
 
-    def __init__(self, plan: LoadPlan, model: Model, devices: Sequence[NativeDevice]) -> None:
-        _start()
+    def __init__(self, plan: LoadPlan, model: LlamaModel, devices: Sequence[NativeDevice]) -> None:
+        _capture_log()
         path, *others = plan.projector_paths
         if others:
-            _log.warning("the model has %d projectors, of which the first is used", 1 + len(others))
+            _log.warning("the model has %d projectors: only the first is used", 1 + len(others))
         self._model = model
         self._batch = plan.batch
         self.on_gpu = bool(devices) and plan.gpu_layers != 0
@@ -56,26 +56,25 @@ class Projector:
         handle = mtmd_cpp.mtmd_init_from_file(os.fsencode(path), model.handle, params)
         if not handle:
             raise LoadError(
-                f"unable to load projector {Path(path).name}: llama.cpp cannot read it, or it was not "
-                "made for this model"
+                f"unable to load projector {Path(path).name}: llama.cpp cannot read it, or it belongs "
+                "to another model"
             )
         self._handle: Any = handle
-        self.size = os.stat(path).st_size
-        """Bytes of its weights."""
+        self.size = Path(path).stat().st_size
+        """Bytes of the weights."""
 
-    def read(self, text: str, files: Sequence[bytes]) -> tuple[list[int], tuple[ImageSpan, ...]]:
-        """The tokens of a prompt with images, and where in them the images are.
+    def tokenize(self, text: str, files: Sequence[bytes]) -> tuple[list[int], tuple[ImageSpan, ...]]:
+        """Return the tokens of a prompt with images, and the spans of the images in it.
 
-        A token of an image is a negative number that stands for the image's whole content, so that
-        equal numbers mean equal images. The last token is one of text, a line end where ``text`` ends
-        with an image. Raises :class:`InvalidImages`, and :class:`RunnerError` where an image is too
-        large for a step.
+        The tokens of an image are one negative number, a hash of the image, so that equal numbers mean
+        equal images. The last token is one of text, a line feed if ``text`` ends with an image. Raises
+        :class:`InvalidImages`, and :class:`RunnerError` if an image is too large for a batch.
         """
         if not mtmd_cpp.mtmd_support_vision(self._handle):
-            raise InvalidImages("this model cannot see images")
+            raise InvalidImages("this model does not support images")
         if text.count(IMAGE_MARKER) != len(files):
-            raise InvalidImages("the prompt must have one place for each image")
-        chunks = self._tokenize(text, [_Bitmap(picture) for picture in decode(files)])
+            raise InvalidImages("the prompt must contain one marker for each image")
+        chunks = self._split(text, [_Bitmap(picture) for picture in decode(files)])
         tokens: list[int] = []
         spans: list[ImageSpan] = []
         for index in range(len(chunks)):
@@ -91,35 +90,37 @@ class Projector:
             tokens += self._model.vocabulary.tokenize("\n", add_special=False)
         return tokens, tuple(spans)
 
-    def _tokenize(self, text: str, bitmaps: Sequence["_Bitmap"]) -> "_Chunks":
+    def _split(self, text: str, bitmaps: Sequence["_Bitmap"]) -> "_Chunks":
         data = text.encode("utf-8", "replace")
-        given = set_fields(
+        source = set_fields(
             mtmd_cpp.mtmd_input_text(), text=data, text_len=len(data), add_special=True, parse_special=True
         )
         handles = (ctypes.c_void_p * len(bitmaps))(*(bitmap.handle for bitmap in bitmaps))
         chunks = _Chunks()
         status = mtmd_cpp.mtmd_tokenize(
-            self._handle, chunks.handle, ctypes.byref(given), handles, len(bitmaps)
+            self._handle, chunks.handle, ctypes.byref(source), handles, len(bitmaps)
         )
         if status != 0:
-            raise InvalidImages(f"llama.cpp could not prepare the images for this model (status {status})")
+            raise InvalidImages(f"llama.cpp failed to preprocess the images (status {status})")
         return chunks
 
     def _span(self, chunk: Any, owner: "_Chunks", begin: int, number: int) -> ImageSpan:
         size = mtmd_cpp.mtmd_input_chunk_get_n_tokens(chunk)
         if size > self._batch and mtmd_cpp.mtmd_decode_use_non_causal(self._handle, chunk):
             raise RunnerError(
-                f"this model takes an image in one step of {size} tokens: ask for a num_batch of {size}"
+                f"this model evaluates an image in one batch of {size} tokens: set num_batch to {size}"
             )
-        # An image may come in several pieces of one name, so that their number belongs to it.
-        name = b"%s %d %d" % (mtmd_cpp.mtmd_input_chunk_get_id(chunk), number, size)
-        token = -1 - int.from_bytes(hashlib.sha256(name).digest())
+        # An image may be split into several chunks with the same id: their number is part of the hash.
+        identity = b"%s %d %d" % (mtmd_cpp.mtmd_input_chunk_get_id(chunk), number, size)
+        token = -1 - int.from_bytes(hashlib.sha256(identity).digest())
         positions = mtmd_cpp.mtmd_input_chunk_get_n_pos(chunk)
         return ImageSpan(begin, (token,) * size, positions, chunk, owner)
 
-    def evaluate(self, span: ImageSpan, context: Context, sequence: int, position: int) -> None:
-        """Put an image into ``sequence`` of ``context`` at ``position``. Raises :class:`RunnerError`;
-        the sequence is then in an unknown state."""
+    def evaluate(self, span: ImageSpan, context: Context, sequence_id: int, position: int) -> None:
+        """Encode an image and decode it into a sequence of ``context`` at ``position``.
+
+        Raises :class:`RunnerError`; the state of the sequence is then undefined.
+        """
         status = mtmd_cpp.mtmd_encode_chunk(self._handle, span.chunk)
         if status == 0:
             after = llama_cpp.llama_pos()
@@ -129,22 +130,22 @@ class Projector:
                 span.chunk,
                 mtmd_cpp.mtmd_get_output_embd(self._handle),
                 position,
-                sequence,
+                sequence_id,
                 context.batch,
                 ctypes.byref(after),
                 mtmd_cpp.mtmd_helper_post_decode_callback(),
                 None,
             )
         if status != 0:
-            raise RunnerError(f"llama.cpp could not evaluate an image (status {status})")
+            raise RunnerError(f"llama.cpp failed to evaluate an image (status {status})")
 
     def close(self) -> None:
-        """Give back the memory. Called once."""
+        """Free the memory. Called once."""
         mtmd_cpp.mtmd_free(self._handle)
 
 
 class _Bitmap:
-    """A picture in llama.cpp's memory, as long as the object lives."""
+    """A picture in libmtmd's memory, freed with the object."""
 
     def __init__(self, picture: Picture) -> None:
         pixels = ctypes.cast(ctypes.c_char_p(picture.pixels), ctypes.POINTER(ctypes.c_uint8))
@@ -154,7 +155,7 @@ class _Bitmap:
 
 
 class _Chunks:
-    """The pieces of a prompt in llama.cpp's memory, as long as the object lives."""
+    """Chunks of a prompt in libmtmd's memory, freed with the object."""
 
     def __init__(self) -> None:
         self.handle: Any = mtmd_cpp.mtmd_input_chunks_init()

@@ -1,4 +1,4 @@
-"""Text to tokens and back, with the vocabulary of a loaded model."""
+"""Vocabulary of a loaded model: tokenization and detokenization."""
 
 import ctypes
 import threading
@@ -10,15 +10,15 @@ import llama_cpp
 
 from ollama_tw.interfaces import LoadError, RunnerError
 
-# INT32_MIN: more tokens than a number can say.
-_TOO_MANY = -(2**31)
+# INT32_MIN: the number of tokens overflows.
+_OVERFLOW = -(2**31)
 
 
-class Vocabulary:
-    """The vocabulary of a model. Constant, so that every method may be called on any thread.
+class LlamaVocabulary:
+    """The vocabulary of a model. Immutable: every method may be called on any thread.
 
-    Part of the model's memory: after :meth:`close` the methods raise :class:`RunnerError`. Raises
-    :class:`LoadError` where texts cannot be tokenized as the vocabulary wants it.
+    It is part of the model's memory: after :meth:`close` the methods raise :class:`RunnerError`. Raises
+    :class:`LoadError` for a vocabulary that lacks a token which it adds to every text.
     """
 
     def __init__(self, model: Any) -> None:
@@ -31,15 +31,15 @@ class Vocabulary:
         self._check_added()
         self.bos_text = self._special(llama_cpp.llama_vocab_bos(self.handle))
         self.eos_text = self._special(llama_cpp.llama_vocab_eos(self.handle))
-        self._begin, self._between, self._end = self._around_pairs()
-        # Filled as tokens come up; two threads that fill one entry write the same bytes.
+        self._begin, self._between, self._end = self._pair_delimiters()
+        # A cache; two threads that fill one entry write the same bytes.
         self._pieces: dict[int, bytes] = {}
 
     def _check_added(self) -> None:
-        """llama.cpp ends the process where a token is missing that goes around every text."""
+        """Check that the tokens exist which are added to every text: llama.cpp aborts without them."""
         kind = llama_cpp.llama_vocab_type(self.handle)
         if kind == llama_cpp.LLAMA_VOCAB_TYPE_RWKV:
-            # Adds nothing, whatever the file says.
+            # Adds no token, whatever the file declares.
             return
         pairs = kind == llama_cpp.LLAMA_VOCAB_TYPE_WPM
         adds_eos = llama_cpp.llama_vocab_get_add_eos(self.handle)
@@ -49,13 +49,11 @@ class Vocabulary:
             ("end", llama_cpp.llama_vocab_sep(self.handle), pairs),
         ):
             if added and not 0 <= token < self.size:
-                raise LoadError(
-                    f"the model's vocabulary has no token for the {name} of a text, which it adds"
-                )
+                raise LoadError(f"the model's vocabulary adds a token at the {name} of a text, but has none")
 
     @contextmanager
-    def _in_memory(self) -> Iterator[None]:
-        """While this lasts the model's memory stays."""
+    def _keep_loaded(self) -> Iterator[None]:
+        """Delay :meth:`close` until the end of the block. Raises :class:`RunnerError` after it."""
         with self._changed:
             if self._closed:
                 raise RunnerError("the model was unloaded")
@@ -68,7 +66,7 @@ class Vocabulary:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait for the calls under way, and accept no more: the model's memory may then go."""
+        """Refuse new calls and wait for the running ones, so that the model's memory can be freed."""
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: not self._calls)
@@ -76,81 +74,88 @@ class Vocabulary:
     def _special(self, token: int) -> str:
         return self._piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
 
-    def _around_pairs(self) -> tuple[list[int], list[int], list[int]]:
-        """The tokens before, between and after two texts, as llama.cpp's server puts them."""
+    def _pair_delimiters(self) -> tuple[list[int], list[int], list[int]]:
+        """Return the tokens before, between and after a pair of texts, as in llama-server."""
         separator = llama_cpp.llama_vocab_sep(self.handle)
         end = llama_cpp.llama_vocab_eos(self.handle)
         begins = [llama_cpp.llama_vocab_bos(self.handle)] if self.adds_bos else []
         ends = [end if end >= 0 else separator] if llama_cpp.llama_vocab_get_add_eos(self.handle) else []
         separates = [separator] if llama_cpp.llama_vocab_get_add_sep(self.handle) else []
-        # A vocabulary may want a token that it does not name.
+        # A vocabulary may require a token that it does not define.
         begin, between, after = (
             [token for token in tokens if token >= 0] for tokens in (begins, ends + separates, ends)
         )
         return begin, between, after
 
     def tokenize_pair(self, first: str, second: str) -> list[int]:
-        """The tokens of two texts and of what the model wants around them; special tokens written out
-        in the texts are not recognised."""
+        """Return the tokens of a pair of texts with the model's delimiters.
+
+        Special tokens in the texts are treated as plain text.
+        """
         first_tokens = self.tokenize(first, add_special=False, parse_special=False)
         second_tokens = self.tokenize(second, add_special=False, parse_special=False)
         return [*self._begin, *first_tokens, *self._between, *second_tokens, *self._end]
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
-        """The tokens of ``text``; special tokens written out in it are recognised, unless
-        ``parse_special`` forbids it."""
+        """Return the tokens of ``text``.
+
+        ``add_special`` adds the model's tokens at the beginning and the end; ``parse_special`` recognises
+        special tokens in the text. Raises :class:`RunnerError`.
+        """
         data = text.encode("utf-8", "replace")
-        # Enough for a token a byte and a few around the text. Only a vocabulary that writes a space
-        # as three bytes, and has no token for it, needs more, and says how many.
-        room = len(data) + 8
+        # Enough for a token per byte and the added ones. Only a vocabulary that encodes a space as three
+        # bytes, without a token for it, needs more; llama_tokenize returns how many.
+        capacity = len(data) + 8
         while True:
-            tokens = (llama_cpp.llama_token * room)()
-            with self._in_memory():
+            tokens = (llama_cpp.llama_token * capacity)()
+            with self._keep_loaded():
                 count = llama_cpp.llama_tokenize(
-                    self.handle, data, len(data), tokens, room, add_special, parse_special
+                    self.handle, data, len(data), tokens, capacity, add_special, parse_special
                 )
             if count >= 0:
                 return tokens[:count]
-            if -count <= room or count == _TOO_MANY:
-                raise RunnerError("the text could not be split into tokens")
-            room = -count
+            if -count <= capacity or count == _OVERFLOW:
+                raise RunnerError("tokenizing the text failed")
+            capacity = -count
 
     def check(self, token: int) -> None:
-        """Raise :class:`RunnerError` where ``token`` is none of the vocabulary's."""
+        """Raise :class:`RunnerError` if ``token`` is not in the vocabulary."""
         if not 0 <= token < self.size:
             raise RunnerError(f"token {token} is not in this model's vocabulary of {self.size} tokens")
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """The text of ``tokens``, special ones written out."""
+        """Return the text of ``tokens``, including special ones. Raises :class:`RunnerError`."""
         for token in tokens:
             self.check(token)
         array = (llama_cpp.llama_token * max(len(tokens), 1))(*tokens)
-        room = 16 * len(tokens) + 16
+        capacity = 16 * len(tokens) + 16
         while True:
-            buffer = ctypes.create_string_buffer(room)
-            with self._in_memory():
-                count = llama_cpp.llama_detokenize(self.handle, array, len(tokens), buffer, room, False, True)
+            buffer = ctypes.create_string_buffer(capacity)
+            with self._keep_loaded():
+                count = llama_cpp.llama_detokenize(
+                    self.handle, array, len(tokens), buffer, capacity, False, True
+                )
             if count >= 0:
                 return buffer.raw[:count].decode("utf-8", "replace")
-            room = -count
+            capacity = -count
 
     def piece(self, token: int) -> bytes:
-        """The bytes that ``token`` adds to the output; none for control tokens."""
+        """Return the bytes that ``token`` adds to the output; none for control tokens."""
         data = self._pieces.get(token)
         if data is None:
             data = self._pieces[token] = self._piece(token, special=False)
         return data
 
     def _piece(self, token: int, *, special: bool) -> bytes:
-        room = 64
+        capacity = 64
         while True:
-            buffer = ctypes.create_string_buffer(room)
-            with self._in_memory():
-                count = llama_cpp.llama_token_to_piece(self.handle, token, buffer, room, 0, special)
+            buffer = ctypes.create_string_buffer(capacity)
+            with self._keep_loaded():
+                count = llama_cpp.llama_token_to_piece(self.handle, token, buffer, capacity, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
-            room = -count
+            capacity = -count
 
     def ends_generation(self, token: int) -> bool:
-        """Whether the model says with ``token`` that it has finished."""
+        """Return whether ``token`` is an end-of-generation token."""
         return bool(llama_cpp.llama_vocab_is_eog(self.handle, token))

@@ -7,7 +7,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from ollama_tw.llama.native import load_report, start
+from ollama_tw.llama.native import initialise, load_report
 from tests.convert.sets import Array
 
 Convert = Callable[[Callable[[bytes | memoryview], object]], None]
@@ -22,7 +22,7 @@ def converted(path: Path, convert: Convert) -> Path:
 
 def logits(path: Path, tokens: Sequence[int], *, adapter: Path | None = None) -> Array:
     """Return the logits after each of ``tokens``, shape (tokens, vocabulary); the KV cache is F32."""
-    start()
+    initialise()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = 0
     with load_report() as report:

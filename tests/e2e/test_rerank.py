@@ -35,5 +35,5 @@ def test_a_ranker(start: StartServer, tmp_path: Path) -> None:
     refused = server.post("/api/embed", {"model": "ranker", "input": "w01"})
     assert (refused.status, refused.json) == (
         400,
-        {"error": "this model ranks documents and gives no embeddings"},
+        {"error": "this model is a reranker and does not support embeddings"},
     )

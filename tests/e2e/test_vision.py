@@ -138,7 +138,7 @@ def test_refusals(server: Server) -> None:
     )
     assert error(server, images=DATA[:1], model="blind") == (
         400,
-        "this model cannot see images: it has no projector",
+        "this model does not support images: it has no projector",
     )
 
 

@@ -54,7 +54,7 @@ def test_a_gpu_belongs_to_the_backend_of_its_library_and_to_gpu(
 def test_without_a_gpu_the_processor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probes(monkeypatch, BLAS, CPU) == {"cpu": ("CPU",)}
     assert metal.backend.probe().reason == (
-        "the installed llama-cpp-python was built without metal (it has: blas, cpu), or finds no such device"
+        "the installed llama-cpp-python was built without metal (it has: blas, cpu), or found no such device"
     )
 
 

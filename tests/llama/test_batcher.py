@@ -125,7 +125,7 @@ def test_a_slow_consumer_is_left_out_of_the_batch(smol: Load) -> None:
     assert other.usage.output_tokens == 60
     positions = [rows.position for step in gate.steps for rows in step]
     assert max(positions) >= 17 + 50
-    sequences = [[rows.sequence for rows in step] for step in gate.steps]
+    sequences = [[rows.sequence_id for rows in step] for step in gate.steps]
     assert all(sequence == sorted(set(sequence)) for sequence in sequences)
     # In its window and no further, while the other one had many more steps.
     assert sum(0 in sequence for sequence in sequences) <= 20

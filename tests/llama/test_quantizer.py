@@ -87,7 +87,7 @@ def instead(code: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("code", "fault"),
     [
-        ("import os; os.abort()", "llama-quantize failed: it was ended by SIGABRT"),
+        ("import os; os.abort()", "llama-quantize failed: killed by SIGABRT"),
         (
             "print('{nonsense'); print('out of /very/secret/paths'); exit(1)",
             "llama-quantize failed: out of the file",

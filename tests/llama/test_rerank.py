@@ -106,7 +106,7 @@ def test_a_cancelled_request_ends(pairs: LlamaRunner) -> None:
 def test_a_ranker_gives_no_embeddings(ranker: LlamaRunner) -> None:
     with pytest.raises(RunnerError) as caught:
         ranker.embed(["w01"], threading.Event())
-    assert str(caught.value) == "this model ranks documents and gives no embeddings"
+    assert str(caught.value) == "this model is a reranker and does not support embeddings"
 
 
 def test_a_model_for_text_does_not_rank(folder: Path) -> None:
@@ -115,6 +115,6 @@ def test_a_model_for_text_does_not_rank(folder: Path) -> None:
     try:
         with pytest.raises(RunnerError) as caught:
             scores(runner, ["w01"])
-        assert str(caught.value) == "this model was not made for ranking documents"
+        assert str(caught.value) == "this model does not support reranking"
     finally:
         runner.close()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.llama.slots import Slot, common_prefix, place
+from ollama_tw.llama.slots import Slot, choose_slot, common_prefix
 
 TOKENS = st.lists(st.integers(0, 1), max_size=12)
 
@@ -34,8 +34,8 @@ B = [2] * 10
 
 def placed(prompt: list[int], *slots: Slot, worth: int = 4) -> tuple[int, int, int] | None:
     """Slot, source and cached tokens."""
-    found = place(prompt, slots, worth)
-    return found and (found.slot.sequence, found.source.sequence, found.cached)
+    found = choose_slot(prompt, slots, worth)
+    return found and (found.slot.sequence_id, found.source.sequence_id, found.cached)
 
 
 def test_no_place_while_all_are_busy() -> None:
@@ -43,15 +43,19 @@ def test_no_place_while_all_are_busy() -> None:
 
 
 def test_an_empty_slot_goes_first() -> None:
-    assert placed([3, 4], Slot(0, A, used=1), Slot(1)) == (1, 1, 0)
+    assert placed([3, 4], Slot(0, A, last_used=1), Slot(1)) == (1, 1, 0)
 
 
 def test_the_slot_that_was_used_longest_ago_is_given_away() -> None:
-    assert placed([3, 4], Slot(0, A, used=5), Slot(1, B, used=2), Slot(2, A, used=9)) == (1, 1, 0)
+    assert placed([3, 4], Slot(0, A, last_used=5), Slot(1, B, last_used=2), Slot(2, A, last_used=9)) == (
+        1,
+        1,
+        0,
+    )
 
 
 def test_a_conversation_goes_on_where_it_is() -> None:
-    assert placed([*A, 5, 6], Slot(0), Slot(1, A, used=1)) == (1, 1, 10)
+    assert placed([*A, 5, 6], Slot(0), Slot(1, A, last_used=1)) == (1, 1, 10)
 
 
 def test_the_last_token_is_always_evaluated() -> None:
@@ -59,7 +63,7 @@ def test_the_last_token_is_always_evaluated() -> None:
 
 
 def test_a_slot_that_would_lose_more_than_half_is_copied_and_kept() -> None:
-    assert placed([*A[:4], 7, 8], Slot(0, A, used=1), Slot(1)) == (1, 0, 4)
+    assert placed([*A[:4], 7, 8], Slot(0, A, last_used=1), Slot(1)) == (1, 0, 4)
 
 
 def test_a_busy_slot_is_a_source() -> None:
@@ -84,7 +88,7 @@ def test_what_is_promised_is_there_and_little_is_missed(
     prompt: list[int], held: list[tuple[list[int], bool]], worth: int
 ) -> None:
     slots = [Slot(number, tokens, busy, number) for number, (tokens, busy) in enumerate(held)]
-    found = place(prompt, slots, worth)
+    found = choose_slot(prompt, slots, worth)
     if all(busy for _, busy in held):
         assert found is None
         return

@@ -23,8 +23,8 @@ from ollama_tw.interfaces import (
     Sampling,
     Usage,
 )
-from ollama_tw.llama.run import ImageSpan
 from ollama_tw.llama.runner import LlamaRunner
+from ollama_tw.llama.sequence import ImageSpan
 from ollama_tw.testing.contract import Consumer
 from tests.llama.conftest import load
 from tests.llama.tiny_vision import write_projector, write_text_model
@@ -134,7 +134,7 @@ def test_answers_where_images_take_up_few_positions(
 
 def test_positions_of_an_image_in_lines_and_columns(qwen: LlamaRunner) -> None:
     assert qwen._projector is not None
-    _, [span] = qwen._projector.read(f"{X}x", [WIDE_A])
+    _, [span] = qwen._projector.tokenize(f"{X}x", [WIDE_A])
     assert (len(span.tokens), span.positions) == (8, 4)
 
 
@@ -222,8 +222,8 @@ def test_a_failed_look_ends_its_own_run_only(files: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("prompt", "images", "text"),
     [
-        ("hello", (A,), "the prompt must have one place for each image"),
-        (f"{X}{X}", (A,), "the prompt must have one place for each image"),
+        ("hello", (A,), "the prompt must contain one marker for each image"),
+        (f"{X}{X}", (A,), "the prompt must contain one marker for each image"),
         (X, (b"GIF",), "image 1 is not a PNG, JPEG, WebP, GIF or BMP file"),
     ],
 )
@@ -246,7 +246,7 @@ def test_a_prompt_that_is_too_long_with_its_images(files: dict[str, Any]) -> Non
 
 def test_a_model_without_a_projector(files: dict[str, Any]) -> None:
     runner = load(files["path"])
-    with pytest.raises(InvalidImages, match="this model cannot see images: it has no projector"):
+    with pytest.raises(InvalidImages, match="this model does not support images: it has no projector"):
         next(runner.generate(Job(X, GREEDY, images=(A,))))
     runner.close()
 

@@ -224,7 +224,7 @@ def test_a_ranking_model_gives_no_memory_away(tmp_path: Path) -> None:
     write_llama(path, {"llama.pooling_type": 4})
     runner = LlamaRunner(LoadPlan(str(path), context_length=64, threads=1), [], lambda done: True)
     try:
-        with pytest.raises(RunnerError, match="this model ranks"):
+        with pytest.raises(RunnerError, match="this model is a reranker and does not support embeddings"):
             runner.embed(["hi"], threading.Event())
     finally:
         runner.close()
