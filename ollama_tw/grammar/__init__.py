@@ -1,6 +1,6 @@
-"""Structured output: the request's ``format`` as a grammar for llama.cpp.
+"""Structured output: conversion of a request's ``format`` to a GBNF grammar for llama.cpp. Pure.
 
-Source: ``spec/inference-api.md`` section 1.11.
+Source: ollama: ``llm/server.go`` (Completion).
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ __all__ = ["grammar_for", "limit_grammar", "schema_to_gbnf"]
 
 
 def grammar_for(format_value: object) -> str | None:
-    """The GBNF grammar for the decoded value of ``format``; None where it asks for none.
+    """Return the GBNF grammar for the decoded value of ``format``; None for no grammar.
 
-    None and ``""`` ask for none, ``"json"`` for any JSON object, a mapping is a JSON Schema. Raises
-    :class:`OllamaError` 400 for anything else and for schemas that cannot be enforced.
+    None and ``""`` stand for no grammar, ``"json"`` for any JSON object, a mapping is a JSON Schema.
+    Raises :class:`OllamaError` 400 for other values and for schemas that cannot be enforced.
     """
     if format_value is None or format_value == "":
         return None

@@ -1,8 +1,7 @@
-"""Limits on grammars, checked before llama.cpp sees them.
+"""Limits on grammars, checked before they are given to llama.cpp.
 
-llama.cpp reads and prepares a grammar recursively and expands every repetition: deep or rich
-grammars would overflow its stack or its memory. Source: ``spec/security.md``, the row on grammars
-60,000 levels deep.
+llama.cpp parses and prepares a grammar recursively and expands every repetition, so that deep or large
+grammars would overflow its stack or memory. Source: llama.cpp: ``src/llama-grammar.cpp``.
 """
 
 from collections.abc import Mapping
@@ -13,17 +12,17 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.grammar.gbnf import MAX_REPEAT, Choice, Literal, Node, Ref, Repeat, Seq
 
 MAX_RULES = 50_000
-"""Rules after expansion: every group and every optional repetition becomes one."""
+"""Maximum number of rules after expansion: one for each group and each optional repetition."""
 MAX_ELEMENTS = 500_000
-"""Characters, ranges and references after expansion."""
+"""Maximum number of characters, ranges and references after expansion."""
 MAX_CHAIN = 1_000
-"""Rules that begin with one another: the depth of llama.cpp's search for left recursion."""
+"""Maximum depth of llama.cpp's search for left recursion: rules that begin with one another."""
 MAX_SEARCH = 1_000_000
-"""Steps of that search, which visits a rule once for every way that leads to it."""
+"""Maximum steps of that search, which visits a rule once for each path that leads to it."""
 
 
 def check_rules(rules: Mapping[str, Node]) -> None:
-    """Raise :class:`OllamaError` 400 if llama.cpp could not take these rules, or not safely."""
+    """Raise :class:`OllamaError` 400 if llama.cpp cannot process these rules safely."""
     size = _Size(0, 0)
     for body in rules.values():
         size = size.plus(_Size(1, 1)).plus(_size(body))
@@ -67,7 +66,7 @@ def _size(node: Node) -> _Size:
 
 
 def _references(rules: Mapping[str, Node]) -> dict[str, set[str]]:
-    """The rules that each rule names. Raises where one of them, or ``root``, is missing."""
+    """Return the rules that each rule refers to. Raises OllamaError 400 if one, or ``root``, is missing."""
     if "root" not in rules:
         raise OllamaError(400, "the grammar has no rule root")
     references = {name: _names(body) for name, body in rules.items()}
@@ -91,7 +90,7 @@ def _names(node: Node) -> set[str]:
 
 
 def _empty_rules(rules: Mapping[str, Node], references: Mapping[str, set[str]]) -> set[str]:
-    """The rules that match the empty text."""
+    """Return the rules that match the empty text."""
     users: dict[str, set[str]] = {name: set() for name in rules}
     for name, names in references.items():
         for used in names:
@@ -124,7 +123,7 @@ def _may_be_empty(node: Node, empty: set[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Beginnings:
-    """Which rules an expression may begin with: the ways that lead to each of them."""
+    """Computes the rules that an expression may begin with, and the number of paths to each."""
 
     empty: set[str]
 
@@ -143,7 +142,7 @@ class _Beginnings:
                 if not _may_be_empty(item, self.empty):
                     return self.of(item)
                 if maximum is None:
-                    raise OllamaError(400, "the grammar repeats without end what may be empty")
+                    raise OllamaError(400, "the grammar repeats without limit what may match the empty text")
                 times = maximum * maximum
                 return {name: ways * times for name, ways in self.of(item).items()}
             case _:

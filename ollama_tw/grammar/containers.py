@@ -1,4 +1,4 @@
-"""Objects and arrays out of the grammars of their members."""
+"""Grammars of objects and arrays, composed from the grammars of their members."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ollama_tw.grammar.tokens import Tokens, json_text, plain_characters
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A declared property: its name, the grammar of its value, whether it must be there."""
+    """Declared property: its name, the grammar of its value, and True if it is required."""
 
     name: str
     value: Node
@@ -27,9 +27,9 @@ class Member:
 
 
 def object_of(members: Sequence[Member], additional: Node | None, tokens: Tokens) -> Node:
-    """An object with the members in their order, then any number of members with other names.
+    """Return an object with the members in their order, then any number of members with other names.
 
-    ``additional`` is the grammar of those others' values; None is none of them.
+    ``additional`` is the grammar of the values of those others; None allows none.
     """
     book, space = tokens.book, tokens.space()
     written = [seq(json_text(member.name), ":", space, member.value) for member in members]
@@ -45,8 +45,8 @@ def object_of(members: Sequence[Member], additional: Node | None, tokens: Tokens
         piece = seq(",", space, text)
         pieces.append(piece if member.required else optional(piece))
     first_required = next((i for i, member in enumerate(members) if member.required), len(members))
-    # What may follow once a member has been written. Behind the first required member it is needed
-    # once; before it, once for every member that may come first.
+    # The rest of the object after a member: one rule after the first required member, and one for
+    # each optional member before it, with any of which the object may begin.
     tail = seq(*pieces[first_required + 1 :], more)
     if first_required < len(members):
         heads = [seq(written[first_required], tail)]
@@ -63,7 +63,7 @@ def object_of(members: Sequence[Member], additional: Node | None, tokens: Tokens
 
 
 def _other_key(names: Sequence[str], book: RuleBook) -> Node:
-    """The inside of a key, one character or more without escapes, that is none of ``names``."""
+    """Return the inside of a key, at least one character and no escapes, that is not in ``names``."""
     plain = plain_characters([(0, 0x10FFFF)])
     any_rest = book.repeat(Chars(plain), 0, None, "key")
     following: dict[str, set[str]] = {"": set()}
@@ -85,14 +85,14 @@ def _other_key(names: Sequence[str], book: RuleBook) -> Node:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a key without escapes can spell ``name``."""
+    """Return True if ``name`` can be written as a key without escapes."""
     codes = normalised((ord(character), ord(character)) for character in name)
     return plain_characters(codes) == codes
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """The items of an array: ``prefix`` one by one, then ``rest`` up to a number of all items."""
+    """Items of an array: ``prefix`` one by one, then ``rest``; the bounds count all items."""
 
     prefix: tuple[Node, ...]
     rest: Node | None
@@ -101,7 +101,7 @@ class Items:
 
 
 def array_of(items: Items, tokens: Tokens) -> Node | None:
-    """An array of those items; None if there cannot be so many."""
+    """Return an array of those items; None if the bounds cannot be satisfied."""
     book, space = tokens.book, tokens.space()
     minimum, maximum = items.minimum, items.maximum
     prefix = items.prefix if maximum is None else items.prefix[:maximum]

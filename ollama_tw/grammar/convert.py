@@ -1,4 +1,4 @@
-"""JSON Schema as GBNF."""
+"""Conversion of JSON Schema to GBNF."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -32,23 +32,23 @@ _INTEGER_FORMATS = {
     "uint32": (0, 2**32 - 1),
     "uint64": (0, 2**64 - 1),
 }
-# Formats that say how a value is shown or stored, not which values there are.
+# Formats that affect how a value is shown or stored, not which values are valid.
 _FREE_FORMATS = {"float", "double", "password"}
 
 
 def schema_to_gbnf(schema: Mapping[str, Any]) -> str:
-    """The grammar of the JSON texts that satisfy ``schema``, with the rule ``root``.
+    """Return the grammar, with the rule ``root``, of the JSON texts that satisfy ``schema``.
 
-    Properties come in the schema's order. Objects get no members, and tuples no items, beyond the
-    declared ones unless ``additionalProperties`` or ``items`` asks for them. Annotations and unknown
-    keywords are ignored. Raises :class:`OllamaError` 400 for a keyword that cannot be enforced,
-    naming it and its place, for a schema that nothing satisfies, and above the limits.
+    Properties are in the schema's order. Objects have no members, and tuples no items, beyond the
+    declared ones unless ``additionalProperties`` or ``items`` allows them. Annotations and unknown
+    keywords are ignored. Raises :class:`OllamaError` 400, with the JSON pointer of the schema, for a
+    keyword that cannot be enforced, for an unsatisfiable schema, and above the limits.
     """
     return _Converter(schema).text()
 
 
 def any_object_gbnf() -> str:
-    """The grammar of all JSON objects."""
+    """Return the grammar of all JSON objects."""
     book = RuleBook()
     name = book.fresh("root")
     book.define(name, Tokens(book).any_object())
@@ -94,7 +94,7 @@ class _Converter:
         return self._of_types(flat, where, depth)
 
     def _reference(self, reference: object, where: str) -> Ref:
-        """A rule for what is pointed at, made later: references may go in circles."""
+        """Return a rule for the target, which is defined later since references may be cyclic."""
         self._document.resolve(reference, where)
         key = str(reference)
         if key not in self._references:
@@ -215,7 +215,7 @@ class _Converter:
                 break
         rest: Node | None = None
         if "items" not in flat and prefix:
-            # Items behind a tuple are like additional members: there are as many as there must be.
+            # Items after a tuple are like additional members: only as many as are required.
             maximum = (
                 max(minimum, len(prefix)) if maximum is None else min(maximum, max(minimum, len(prefix)))
             )
@@ -276,7 +276,7 @@ class _Converter:
         return Bounds(low, high, low_open, high_open)
 
     def _bound(self, flat: Flat, closed: str, opened: str, where: str) -> tuple[Decimal | None, bool]:
-        """The tighter of two bounds, and whether it is outside itself."""
+        """Return the tighter of two bounds, and True if it is exclusive."""
         found = []
         for keyword in (closed, opened):
             if keyword in flat:

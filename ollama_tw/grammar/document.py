@@ -1,4 +1,7 @@
-"""A JSON Schema document: its limits, its references, and several schemas made into one."""
+"""JSON Schema documents: limits, references, and merging of schemas.
+
+Source: JSON Schema, drafts 7 and 2020-12.
+"""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -8,25 +11,29 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.grammar.tokens import json_text
 
 MAX_DEPTH = 128
-"""Containers in one another; a schema in ``properties`` takes two."""
+"""Maximum nesting of containers; a schema in ``properties`` is two levels deep."""
 MAX_NODES = 20_000
 MAX_TEXT = 512 * 1024
-"""Characters in all names and strings together."""
+"""Maximum number of characters in all names and strings together."""
 MAX_WORK = 50_000
-"""Subschemas looked at, after references and allOf have been worked in, and the characters of
-patterns and of the names that additional properties must not have."""
+"""Maximum work, in subschemas after expansion of references and allOf.
+
+The characters of patterns, and of the names that additional properties must not have, count too.
+"""
 MAX_BRANCHES = 256
 MAX_NESTED_PARTS = 64
-"""Schemas in one another that are made into one: allOf in allOf, reference behind reference."""
+"""Maximum nesting of schemas that are merged: allOf in allOf, references to references."""
 
 Flat = dict[str, Any]
-"""A schema without ``$ref``, ``allOf`` and ``const``, with the keywords of :data:`_CHECKS` alone;
-``type`` is a tuple."""
+"""Schema with the keywords of :data:`_CHECKS` only, so without ``$ref``, ``allOf`` and ``const``.
+
+``type`` is a tuple.
+"""
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 
-# Keywords that constrain a value and that no grammar of ours can enforce, with the values of them
-# that constrain nothing.
+# Keywords that constrain a value and that these grammars cannot enforce, each with its values that
+# constrain nothing.
 _REFUSED: dict[str, tuple[object, ...]] = {
     "$dynamicRef": (),
     "$recursiveRef": (),
@@ -52,15 +59,16 @@ _REFUSED: dict[str, tuple[object, ...]] = {
 
 
 class Unsatisfiable(OllamaError):
-    """No value can satisfy the schema; a branch of anyOf that says so is left out."""
+    """Error of a schema that no value can satisfy; such a branch of anyOf is left out."""
 
 
 def refuse(where: str, reason: str) -> OllamaError:
-    """The error for a schema that cannot be enforced, with the place as a JSON pointer."""
+    """Return the error for a schema that cannot be enforced; ``where`` is its JSON pointer."""
     return OllamaError(400, f"invalid format: schema at {_short(where)}: {reason}")
 
 
 def unsatisfiable(where: str) -> Unsatisfiable:
+    """Return the error for a schema that no value can satisfy; ``where`` is its JSON pointer."""
     return Unsatisfiable(400, f"invalid format: schema at {_short(where)}: no value can satisfy it")
 
 
@@ -145,7 +153,7 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 class Document:
-    """One schema document. All methods raise :class:`OllamaError` 400 for what cannot be enforced."""
+    """Schema document. All methods raise :class:`OllamaError` 400 for schemas that cannot be enforced."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         check_size(root)
@@ -153,13 +161,13 @@ class Document:
         self._work = 0
 
     def spend(self, work: int) -> None:
-        """Count subschemas looked at, so that references cannot multiply them without end."""
+        """Count work, so that references cannot multiply subschemas without bound."""
         self._work += work
         if self._work > MAX_WORK:
             raise OllamaError(400, "invalid format: the schema is too complex")
 
     def resolve(self, reference: object, where: str) -> object:
-        """What a local reference points at: ``#`` or ``#`` and a JSON pointer."""
+        """Return the target of a local reference: ``#`` or ``#`` and a JSON pointer."""
         if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
             raise refuse(
                 where, f"$ref {json_text(reference)[:200]} is not supported, only local ones (#/...) are"
@@ -172,15 +180,15 @@ class Document:
             elif isinstance(target, list) and name.isdecimal() and len(name) < 7 and int(name) < len(target):
                 target = target[int(name)]
             else:
-                raise refuse(where, f"$ref {json_text(reference)[:200]} points at nothing")
+                raise refuse(where, f"$ref {json_text(reference)[:200]} has no target")
         return target
 
     def flatten(
         self, schema: object, where: str, opened: frozenset[str] = frozenset(), depth: int = 0
     ) -> Flat:
-        """``schema`` with its references and its allOf worked in.
+        """Return ``schema`` with its references and its allOf merged into it.
 
-        Raises :class:`Unsatisfiable` where the parts exclude each other; False is such a schema.
+        Raises :class:`Unsatisfiable` if the parts exclude each other, or for the schema False.
         """
         if depth > MAX_NESTED_PARTS:
             raise refuse(where, f"allOf and $ref are nested deeper than {MAX_NESTED_PARTS} levels")
@@ -189,14 +197,14 @@ class Document:
         if schema is False:
             raise unsatisfiable(where)
         if not isinstance(schema, Mapping):
-            raise refuse(where, "a schema is an object, true or false")
+            raise refuse(where, "a schema must be an object, true or false")
         flat = self._own_keywords(schema, where)
         self.spend(1 + len(flat.get("properties", ())) + len(flat.get("enum", ())))
         reference = schema.get("$ref")
         if reference is not None:
             target = self.resolve(reference, where)
             if reference in opened:
-                raise refuse(where, f"$ref {json_text(reference)[:200]} leads back to itself")
+                raise refuse(where, f"$ref {json_text(reference)[:200]} refers to itself")
             flat = merge(self.flatten(target, where, opened | {reference}, depth + 1), flat, where)
         parts = schema.get("allOf", [])
         if not isinstance(parts, list):
@@ -224,7 +232,7 @@ class Document:
                 raise refuse(where, f"{keyword} must be {expected}")
         for name in flat.get("type", ()):
             if name not in TYPES:
-                raise refuse(where, f"type {json_text(name)[:200]} is not known")
+                raise refuse(where, f"type {json_text(name)[:200]} is unknown")
         if "type" in flat:
             flat["type"] = tuple(flat["type"])
         if "const" in schema:
@@ -234,7 +242,7 @@ class Document:
 
 
 def merge(one: Flat, two: Flat, where: str) -> Flat:
-    """The schema that demands what both demand."""
+    """Return the schema with the constraints of both."""
     if not one or not two:
         return one or two
     both = {**one, **two}
@@ -311,7 +319,7 @@ def _all_of(one: object, two: object) -> object:
 
 
 def canonical(value: object) -> Hashable:
-    """A key that two JSON values share if they are equal: 1 is 1.0, and true is not 1."""
+    """Return a key that two JSON values share if they are equal: 1 is 1.0, and true is not 1."""
     match value:
         case bool():
             return ("boolean", value)
@@ -326,12 +334,12 @@ def canonical(value: object) -> Hashable:
 
 
 def same(one: object, two: object) -> bool:
-    """Equality of JSON values."""
+    """Return True if two JSON values are equal."""
     return canonical(one) == canonical(two)
 
 
 def type_of(value: object) -> str:
-    """The JSON type of a value; a number without a fraction is an integer."""
+    """Return the JSON type of a value; a number without a fraction is an integer."""
     match value:
         case None:
             return "null"
@@ -348,4 +356,5 @@ def type_of(value: object) -> str:
 
 
 def is_of_type(value: object, types: tuple[str, ...]) -> bool:
+    """Return True if the value is of one of the JSON types; an integer is a number too."""
     return _includes(types, type_of(value))

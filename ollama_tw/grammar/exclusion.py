@@ -1,4 +1,4 @@
-"""Whether what is generated for one schema can be valid for another: what oneOf forbids."""
+"""Check that values generated for one branch of oneOf are not valid for another one."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from ollama_tw.grammar.document import (
 
 _MAX_DEPTH = 6
 
-# The keywords by which a schema without a type says which type it means.
+# The type that each keyword implies in a schema without a type.
 _HINTS = {
     "properties": ("object",),
     "required": ("object",),
@@ -35,10 +35,10 @@ _HINTS = {
 
 
 def generated_types(flat: Flat) -> tuple[str, ...]:
-    """The JSON types that are generated for a schema.
+    """Return the JSON types that are generated for a schema.
 
-    One without ``type`` whose keywords speak of objects means an object, although a number would
-    satisfy it too.
+    Keywords for objects in a schema without ``type`` imply an object, although a number would satisfy
+    it too.
     """
     if "type" in flat:
         types = flat["type"]
@@ -50,8 +50,9 @@ def generated_types(flat: Flat) -> tuple[str, ...]:
 def overlapping(
     document: Document, base: Flat, branches: Sequence[object], where: str
 ) -> tuple[int, int] | None:
-    """Two of the branches, by their numbers, of which what is generated for one, together with
-    ``base``, may be valid for the other; None if there are certainly no such two.
+    """Return the numbers of two branches that may both be valid; None if there are certainly none.
+
+    That is, values generated for one, together with ``base``, may be valid for the other.
     """
     generated = [_alternatives(document, {"allOf": [base, branch]}, where) for branch in branches]
     valid = [_alternatives(document, branch, where) for branch in branches]
@@ -75,8 +76,9 @@ def _values_exclude(document: Document, one: object, two: object, where: str, de
 
 
 def _alternatives(document: Document, schema: object, where: str, depth: int = 0) -> list[Flat]:
-    """The schema as a choice of schemas without anyOf and oneOf; where those are nested too deep, a
-    schema for anything stands for them.
+    """Return the alternatives of a schema, without anyOf and oneOf.
+
+    Where those are nested too deep, the schema for any value replaces them.
     """
     try:
         flat = document.flatten(schema, where)
@@ -119,7 +121,7 @@ def _of_own_type(value: object, flat: Flat) -> bool:
 
 
 def _excludes_object(document: Document, one: Flat, two: Flat, where: str, depth: int) -> bool:
-    """Whether the objects of ``one`` lack, or give another value to, what ``two`` demands."""
+    """Return True if the objects of ``one`` lack, or have another value for, a member of ``two``."""
     own, other = one.get("properties", {}), two.get("properties", {})
     always, demanded = set(one.get("required", ())), set(two.get("required", ()))
     free_form = "properties" not in one and one.get("additionalProperties", True) is True

@@ -1,4 +1,7 @@
-"""GBNF, the grammar notation of llama.cpp: its expressions as values, their text, a rule book."""
+"""GBNF, llama.cpp's grammar notation: expressions, their text, and a builder of rules.
+
+Source: llama.cpp: ``grammars/README.md``, ``src/llama-grammar.cpp``.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,31 +9,31 @@ from dataclasses import dataclass, field
 from ollama_tw.errors import OllamaError
 
 MAX_REPEAT = 2000
-"""The largest count llama.cpp takes in ``{m,n}``; above it, it fails or drops the bound silently."""
+"""Maximum count in ``{m,n}``; above it llama.cpp fails or drops the bound silently."""
 
 MAX_COUNT = 1_000_000
-"""The largest count :meth:`RuleBook.repeat` builds out of several repetitions."""
+"""Maximum count that :meth:`RuleBook.repeat` composes of several repetitions."""
 
 LAST_CODE_POINT = 0x10FFFF
 
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """These characters, one after the other; none at all is the empty text."""
+    """Sequence of characters, possibly empty."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Chars:
-    """One character out of inclusive ranges of code points."""
+    """One character of inclusive ranges of code points."""
 
     ranges: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """What the rule of this name says."""
+    """Reference to the rule of this name."""
 
     name: str
 
@@ -51,7 +54,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """The item ``minimum`` to ``maximum`` times; without a maximum, any number of times."""
+    """The item ``minimum`` to ``maximum`` times; None is no maximum."""
 
     item: "Node"
     minimum: int
@@ -64,7 +67,7 @@ EMPTY = Literal("")
 
 
 def seq(*items: Node | str) -> Node:
-    """The items in order, strings as literals; neighbouring literals become one."""
+    """Return the items in order, strings as literals; adjacent literals are joined."""
     flat: list[Node] = []
     for given in items:
         node = Literal(given) if isinstance(given, str) else given
@@ -79,7 +82,7 @@ def seq(*items: Node | str) -> Node:
 
 
 def choice(items: Iterable[Node]) -> Node:
-    """One of the items, of which there is at least one; equal ones are named once."""
+    """Return a choice of the items, at least one, without duplicates."""
     flat: dict[Node, None] = {}
     for node in items:
         for item in node.items if isinstance(node, Choice) else (node,):
@@ -89,16 +92,17 @@ def choice(items: Iterable[Node]) -> Node:
 
 
 def optional(node: Node) -> Node:
+    """Return ``node`` zero times or once."""
     return Repeat(node, 0, 1)
 
 
 def chars(text: str) -> Chars:
-    """A class written as pairs of first and last character: ``chars("09az")`` is ``[0-9a-z]``."""
+    """Return the class of pairs of first and last character: ``chars("09az")`` is ``[0-9a-z]``."""
     return Chars(tuple((ord(text[i]), ord(text[i + 1])) for i in range(0, len(text), 2)))
 
 
 def normalised(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """The same code points as sorted ranges that neither meet nor overlap."""
+    """Return the same code points as sorted, disjoint, non-adjacent ranges."""
     merged: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if merged and first <= merged[-1][1] + 1:
@@ -109,7 +113,7 @@ def normalised(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]
 
 
 def complement(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """All code points of Unicode that are in none of the ranges."""
+    """Return all Unicode code points that are in none of the ranges."""
     gaps: list[tuple[int, int]] = []
     start = 0
     for first, last in normalised(ranges):
@@ -123,24 +127,25 @@ def complement(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]
 
 @dataclass
 class RuleBook:
-    """Rules under construction. Equal bodies share one rule, so a repeated subschema costs nothing."""
+    """Builder of rules. Equal bodies share one rule, so that a repeated subschema costs nothing."""
 
     rules: dict[str, Node] = field(default_factory=dict)
     _names: dict[Node, str] = field(default_factory=dict)
     _used: dict[str, int] = field(default_factory=dict)
 
     def fresh(self, hint: str) -> str:
-        """A name that no rule has yet; the rule follows with :meth:`define`. Hints have no digits."""
+        """Return an unused rule name, to be defined by :meth:`define`. ``hint`` contains no digits."""
         number = self._used[hint] = self._used.get(hint, 0) + 1
         name = hint if number == 1 else f"{hint}-{number}"
         self.rules[name] = EMPTY
         return name
 
     def define(self, name: str, body: Node) -> None:
+        """Set the body of a rule."""
         self.rules[name] = body
 
     def rule(self, body: Node, hint: str) -> Ref:
-        """A reference to the rule with this body."""
+        """Return a reference to the rule with this body."""
         if isinstance(body, Ref):
             return body
         name = self._names.get(body)
@@ -150,9 +155,9 @@ class RuleBook:
         return Ref(name)
 
     def repeat(self, item: Node, minimum: int, maximum: int | None, hint: str) -> Node:
-        """``item``, which is never empty, so many times.
+        """Return ``minimum`` to ``maximum`` times ``item``, which must not match the empty text.
 
-        Counts above :data:`MAX_REPEAT` are made of blocks. Raises :class:`OllamaError` 400 above
+        Counts above :data:`MAX_REPEAT` are composed of blocks. Raises :class:`OllamaError` 400 above
         :data:`MAX_COUNT`.
         """
         if max(minimum, maximum or 0) > MAX_COUNT:
@@ -160,7 +165,7 @@ class RuleBook:
         if maximum == 0:
             return EMPTY
         if not isinstance(item, Ref | Chars):
-            # A repeated group counts with all its rules against llama.cpp's limit, a name as one.
+            # All rules of a repeated group count against llama.cpp's limit; a reference counts as one.
             item = self.rule(item, hint)
         if minimum == maximum:
             return self._exactly(item, minimum, hint)
@@ -188,7 +193,7 @@ class RuleBook:
         return self.rule(Repeat(item, MAX_REPEAT, MAX_REPEAT), f"{hint}-block")
 
     def text(self) -> str:
-        """The rules as GBNF, ``root`` first, one a line."""
+        """Return the rules as GBNF, ``root`` first, one on each line."""
         names = sorted(self.rules, key=lambda name: name != "root")
         return "".join(f"{name} ::= {_render(self.rules[name])}\n" for name in names)
 

@@ -1,7 +1,7 @@
-"""Regular expressions of JSON Schema as grammar over the inside of a JSON string.
+r"""Parser of JSON Schema's regular expressions.
 
-The subset: literals, ``.``, classes, groups, alternation, quantifiers, ``^`` and ``$`` at the ends,
-``\\d \\w \\s`` and their opposites in the sense of ECMA-262. What else there is, is refused.
+The supported subset: literals, ``.``, classes, groups, alternation, quantifiers, ``^`` and ``$`` at the
+ends, ``\d \w \s`` and their complements as in ECMA-262. Everything else is rejected.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 class PatternError(ValueError):
-    """What of a pattern cannot be enforced, or is no regular expression."""
+    """Error of a pattern that cannot be enforced or is not a regular expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Class:
 
 @dataclass(frozen=True, slots=True)
 class Concatenation:
-    """The parts in order; none at all matches the empty text."""
+    """The parts in order; no parts match the empty text."""
 
     parts: tuple["Expression", ...]
 
@@ -60,7 +60,7 @@ class Alternation:
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """The part ``minimum`` to ``maximum`` times; None is any number of times."""
+    """The part ``minimum`` to ``maximum`` times; None is no maximum."""
 
     part: "Expression"
     minimum: int
@@ -69,12 +69,12 @@ class Repetition:
 
 Expression = Class | Concatenation | Alternation | Repetition
 
-# What an end without an anchor stands for.
+# Replaces a missing anchor at either end.
 _ANYTHING = Repetition(Class(ANY), 0, None)
 
 
 def lengths(expression: Expression) -> tuple[int, int | None]:
-    """The least and the greatest number of characters that match; None is no bound."""
+    """Return the minimum and maximum length of matching texts; None is no maximum."""
     match expression:
         case Class():
             return 1, 1
@@ -94,10 +94,7 @@ def lengths(expression: Expression) -> tuple[int, int | None]:
 
 
 def parse_pattern(pattern: str) -> Expression:
-    """The strings in which ``pattern`` is found, as an expression for the whole string.
-
-    Raises :class:`PatternError`.
-    """
+    """Return an expression for whole strings in which ``pattern`` matches. Raises :class:`PatternError`."""
     return _Parser(pattern).parse()
 
 
@@ -112,11 +109,11 @@ class _Parser:
         while self._take("|"):
             branches.append(self._top_branch())
         if self._at < len(self._pattern):
-            raise PatternError("a parenthesis too many")
+            raise PatternError("unmatched closing parenthesis")
         return branches[0] if len(branches) == 1 else Alternation(tuple(branches))
 
     def _top_branch(self) -> Expression:
-        """A branch outside of all groups: only here do anchors have a place."""
+        """Parse a branch outside of all groups, where alone anchors are supported."""
         at_start = self._take("^")
         body = self._concatenation()
         at_end = self._take("$")
@@ -161,7 +158,7 @@ class _Parser:
             case "^":
                 raise PatternError("^ is supported at the beginning only")
             case "*" | "+" | "?" | "{" | "}" | "]":
-                raise PatternError(f"{character} without something before it")
+                raise PatternError(f"unexpected {character}")
             case _:
                 return Class(((ord(character), ord(character)),))
 
@@ -173,7 +170,7 @@ class _Parser:
         if self._quantifier() is not None:
             raise PatternError("two quantifiers in a row")
         if lengths(part)[0] == 0:
-            raise PatternError("what is repeated must not match the empty text")
+            raise PatternError("a repeated part must not match the empty text")
         return Repetition(part, *counts)
 
     def _quantifier(self) -> tuple[int, int | None] | None:
@@ -214,7 +211,7 @@ class _Parser:
             ranges.append((ends[0][0], ends[1][0]))
         found = complement(ranges) if negated else normalised(ranges)
         if not found:
-            raise PatternError("brackets that match nothing")
+            raise PatternError("an empty class")
         return found
 
     def _class_member(self) -> Ranges:
@@ -252,7 +249,7 @@ class _Parser:
     def _next(self) -> str:
         character = self._peek()
         if not character:
-            raise PatternError("it ends too early")
+            raise PatternError("unexpected end of the pattern")
         self._at += 1
         return character
 

@@ -1,4 +1,4 @@
-"""Numbers between two bounds, as grammar over their decimal digits."""
+"""Grammars of numbers between two bounds, over their decimal digits."""
 
 import math
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from decimal import Decimal
 from ollama_tw.grammar.gbnf import EMPTY, Chars, Literal, Node, Repeat, choice, optional, seq
 from ollama_tw.grammar.tokens import DIGIT, INTEGER_DIGITS, NON_ZERO
 
-# Decimal numbers of so many digits are still told apart when a client reads them as doubles.
+# Number of decimal digits that a client can still distinguish when it reads numbers as doubles.
 _EXACT_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The interval a number must lie in; None is no bound."""
+    """Interval of numbers; None is no bound."""
 
     low: Decimal | None = None
     high: Decimal | None = None
@@ -21,25 +21,26 @@ class Bounds:
     high_open: bool = False
 
     def is_empty(self) -> bool:
+        """Return True if no number is in the interval."""
         if self.low is None or self.high is None:
             return False
         return self.low > self.high or (self.low == self.high and (self.low_open or self.high_open))
 
     def mirrored(self) -> "Bounds":
-        """The interval of the negated numbers."""
+        """Return the interval of the negated numbers."""
         low = None if self.high is None else self.high.copy_negate()
         high = None if self.low is None else self.low.copy_negate()
         return Bounds(low, high, self.high_open, self.low_open)
 
     def above(self, bound: int, *, is_open: bool) -> "Bounds":
-        """The part of the interval from ``bound`` on."""
+        """Return the part of the interval from ``bound`` on."""
         if self.low is not None and (self.low > bound or (self.low == bound and self.low_open)):
             return self
         return Bounds(Decimal(bound), self.high, is_open, self.high_open)
 
 
 def integer_between(bounds: Bounds) -> Node | None:
-    """The integers in the interval; None if there are none."""
+    """Return the integers in the interval; None if there are none."""
     low = None if bounds.low is None else math.ceil(bounds.low)
     if low is not None and low == bounds.low and bounds.low_open:
         low += 1
@@ -57,7 +58,7 @@ def integer_between(bounds: Bounds) -> Node | None:
 
 
 def _magnitudes(low: int, high: int | None) -> Node | None:
-    """The integers from ``low``, which is not negative, to ``high``."""
+    """Return the integers from ``low``, which is not negative, to ``high``."""
     if high is None:
         high = 10 ** max(INTEGER_DIGITS, len(str(low)) + 1) - 1
     if low > high:
@@ -70,7 +71,7 @@ def _magnitudes(low: int, high: int | None) -> Node | None:
 
 
 def _same_length(low: str, high: str) -> Node:
-    """The digit strings from ``low`` to ``high``, all of one length, leading zeros included."""
+    """Return the digit strings from ``low`` to ``high``, all of one length, leading zeros included."""
     if low == high:
         return Literal(low)
     if set(low) == {"0"} and set(high) == {"9"}:
@@ -98,7 +99,7 @@ def _digits(first: int, last: int) -> Node:
 
 
 def number_between(bounds: Bounds) -> Node | None:
-    """The numbers in the interval, written without an exponent; None if there are none."""
+    """Return the numbers in the interval, without exponents; None if there are none."""
     if bounds.is_empty():
         return None
     parts = []
@@ -112,30 +113,30 @@ def number_between(bounds: Bounds) -> Node | None:
 
 
 def _decimals(bounds: Bounds) -> Node | None:
-    """The decimals in an interval whose lower bound is not negative."""
+    """Return the decimals in an interval whose lower bound is not negative."""
     if bounds.is_empty() or bounds.low is None:
         return None
     low_whole, low_digits = _split(bounds.low)
     low = _Edge(low_digits, bounds.low_open) if low_digits or bounds.low_open else None
     if bounds.high is None:
-        room = max(_EXACT_DIGITS - len(str(low_whole)), len(low_digits), 1)
-        return _joined([_with_whole(low_whole, low, None, room), _any_fraction(low_whole + 1, None, room)])
+        limit = max(_EXACT_DIGITS - len(str(low_whole)), len(low_digits), 1)
+        return _joined([_with_whole(low_whole, low, None, limit), _any_fraction(low_whole + 1, None, limit)])
     high_whole, high_digits = _split(bounds.high)
     high = _Edge(high_digits, bounds.high_open)
-    room = max(_EXACT_DIGITS - len(str(high_whole)), len(low_digits), len(high_digits), 1)
+    limit = max(_EXACT_DIGITS - len(str(high_whole)), len(low_digits), len(high_digits), 1)
     if low_whole == high_whole:
-        return _with_whole(low_whole, low, high, room)
+        return _with_whole(low_whole, low, high, limit)
     return _joined(
         [
-            _with_whole(low_whole, low, None, room),
-            _any_fraction(low_whole + 1, high_whole - 1, room),
-            _with_whole(high_whole, None, high, room),
+            _with_whole(low_whole, low, None, limit),
+            _any_fraction(low_whole + 1, high_whole - 1, limit),
+            _with_whole(high_whole, None, high, limit),
         ]
     )
 
 
 def _split(number: Decimal) -> tuple[int, str]:
-    """The whole part and the digits behind the point, without trailing zeros."""
+    """Return the integral part and the digits after the point, without trailing zeros."""
     whole, _, fraction = f"{number:f}".partition(".")
     return int(whole), fraction.rstrip("0")
 
@@ -145,29 +146,29 @@ def _joined(parts: list[Node | None]) -> Node | None:
     return choice(found) if found else None
 
 
-def _any_fraction(low: int, high: int | None, room: int) -> Node | None:
+def _any_fraction(low: int, high: int | None, limit: int) -> Node | None:
     whole = _magnitudes(low, high)
-    return whole and seq(whole, optional(seq(".", Repeat(DIGIT, 1, room))))
+    return whole and seq(whole, optional(seq(".", Repeat(DIGIT, 1, limit))))
 
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """A bound of a fraction: its digits still to come, and whether the bound itself is outside."""
+    """Bound of a fraction: its remaining digits, and True if the bound is exclusive."""
 
     digits: str
     is_open: bool
 
     def after(self, digit: int, *, lower: bool) -> "tuple[bool, _Edge | None]":
-        """Whether ``digit`` may come next, and what then is left of the bound."""
+        """Return True if ``digit`` may come next, and the rest of the bound after it."""
         own = int(self.digits[0]) if self.digits else 0
         if digit == own:
             return True, _Edge(self.digits[1:], self.is_open)
         return (digit > own) == lower, None
 
 
-def _with_whole(whole: int, low: _Edge | None, high: _Edge | None, room: int) -> Node | None:
-    """``whole`` with the fractions between the two edges."""
-    tails = _fractions(low, high, room)
+def _with_whole(whole: int, low: _Edge | None, high: _Edge | None, limit: int) -> Node | None:
+    """Return ``whole`` with the fractions between the two edges."""
+    tails = _fractions(low, high, limit)
     parts: list[Node] = []
     if _may_stop(low, high):
         parts.append(EMPTY)
@@ -182,19 +183,19 @@ def _may_stop(low: _Edge | None, high: _Edge | None) -> bool:
     return above and (high is None or bool(high.digits) or not high.is_open)
 
 
-def _fractions(low: _Edge | None, high: _Edge | None, room: int) -> Node | None:
-    """One digit or more, at most ``room``, that lie between the edges."""
+def _fractions(low: _Edge | None, high: _Edge | None, limit: int) -> Node | None:
+    """Return one to ``limit`` digits that lie between the edges."""
     if low is not None and not low.digits and not low.is_open:
         low = None
-    if room == 0 or (high is not None and not high.digits and (high.is_open or low is not None)):
+    if limit == 0 or (high is not None and not high.digits and (high.is_open or low is not None)):
         return None
     if high is not None and not high.digits:
-        return Repeat(Literal("0"), 1, room)
+        return Repeat(Literal("0"), 1, limit)
     if low is None and high is None:
-        return Repeat(DIGIT, 1, room)
+        return Repeat(DIGIT, 1, limit)
     if low is not None and not low.digits and high is None:
-        zeros = Repeat(Literal("0"), 0, room - 1)
-        return seq(zeros, NON_ZERO, Repeat(DIGIT, 0, room - 1))
+        zeros = Repeat(Literal("0"), 0, limit - 1)
+        return seq(zeros, NON_ZERO, Repeat(DIGIT, 0, limit - 1))
     parts: list[Node] = []
     start = 0
     follow_ups = [_follow_up(digit, low, high) for digit in range(10)]
@@ -202,7 +203,7 @@ def _fractions(low: _Edge | None, high: _Edge | None, room: int) -> Node | None:
         if digit < 9 and follow_ups[digit + 1] == follow_up:
             continue
         if follow_up is not None:
-            rest = _fractions(*follow_up, room - 1)
+            rest = _fractions(*follow_up, limit - 1)
             head = _digits(start, digit)
             if rest is not None:
                 parts.append(seq(head, optional(rest) if _may_stop(*follow_up) else rest))
@@ -215,7 +216,7 @@ def _fractions(low: _Edge | None, high: _Edge | None, room: int) -> Node | None:
 def _follow_up(
     digit: int, low: _Edge | None, high: _Edge | None
 ) -> "tuple[_Edge | None, _Edge | None] | None":
-    """The edges behind ``digit``, or None where it may not come next."""
+    """Return the edges after ``digit``, or None if it must not come next."""
     low_fits, next_low = low.after(digit, lower=True) if low is not None else (True, None)
     high_fits, next_high = high.after(digit, lower=False) if high is not None else (True, None)
     return (next_low, next_high) if low_fits and high_fits else None

@@ -1,13 +1,13 @@
-"""GBNF written by others: read as far as its limits demand."""
+"""Reader of clients' GBNF, to the extent that the limits of grammars require."""
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.grammar.check import check_rules
 from ollama_tw.grammar.gbnf import EMPTY, Chars, Choice, Literal, Node, Ref, Repeat, Seq
 
 MAX_GRAMMAR = 512 * 1024
-"""Characters of a grammar's text."""
+"""Maximum length of a grammar in characters."""
 MAX_NESTING = 64
-"""Parentheses in one another."""
+"""Maximum nesting of parentheses."""
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 _HEX = frozenset("0123456789abcdefABCDEF")
@@ -16,8 +16,9 @@ _ANY = Chars(((0, 0),))
 
 
 def limit_grammar(text: str) -> None:
-    """Raise :class:`OllamaError` 400 for GBNF that llama.cpp cannot take safely: malformed, too deep,
-    too large, left-recursive.
+    """Raise :class:`OllamaError` 400 for GBNF that llama.cpp cannot process safely.
+
+    Such grammars are malformed, too deep, too large or left-recursive.
     """
     if len(text) > MAX_GRAMMAR:
         raise OllamaError(400, f"the grammar is longer than {MAX_GRAMMAR} characters")
@@ -32,7 +33,7 @@ class _Reader:
 
     def rules(self) -> dict[str, Node]:
         if "\0" in self._text:
-            raise self._malformed("a NUL")
+            raise self._malformed("unexpected NUL")
         rules: dict[str, Node] = {}
         self._skip(lines=True)
         while self._peek():
@@ -83,7 +84,7 @@ class _Reader:
             case "<" | "!":
                 return self._token(start)
             case _:
-                raise self._malformed(f"{start} is not expected")
+                raise self._malformed(f"unexpected {start}")
 
     def _group(self) -> Node:
         self._nesting += 1
@@ -106,7 +107,7 @@ class _Reader:
         return _ANY
 
     def _characters(self, closing: str) -> int:
-        """How many characters there are up to ``closing``."""
+        """Return the number of characters up to ``closing``."""
         count = 0
         while not self._take(closing):
             character = self._next()
@@ -173,7 +174,7 @@ class _Reader:
     def _next(self) -> str:
         character = self._peek()
         if not character:
-            raise self._malformed("it ends too early")
+            raise self._malformed("unexpected end of the grammar")
         self._at += 1
         return character
 

@@ -1,4 +1,4 @@
-"""Strings with a pattern, a format or a length, as grammar."""
+"""Grammars of strings with a pattern, a format or a length."""
 
 from ollama_tw.grammar.gbnf import EMPTY, Chars, Literal, Node, choice, normalised, seq
 from ollama_tw.grammar.pattern import (
@@ -41,22 +41,22 @@ FORMATS = {
     "uri": rf"[a-z][a-z0-9+.-]{{0,15}}://{_HOST}(:[1-9][0-9]{{0,3}})?(/[A-Za-z0-9._~/=&@+-]{{0,500}})?"
     r"(\?[A-Za-z0-9._~/=&@+-]{0,500})?(#[A-Za-z0-9._~/=&@+-]{0,100})?",
 }
-"""The formats that are enforced: for each the pattern of the whole string.
+"""Pattern of the whole string for each format that is enforced.
 
-They are narrower than their RFCs where those allow oddities: no year below 1000, no leap seconds,
-no IPv6 address cut short, no quoted mail box.
+They are narrower than their RFCs: no year below 1000, no leap seconds, no abbreviated IPv6 address, no
+quoted local part of an address. Source: RFC 3339, RFC 4122, RFC 5321, RFC 1123, RFC 4291, RFC 3986.
 """
 
 
 def string_of(expression: Expression, tokens: Tokens) -> Node:
-    """A JSON string, with its quotes, whose characters match ``expression``."""
+    """Return a JSON string, with its quotes, whose characters match ``expression``."""
     return tokens.book.rule(seq('"', _inside(expression, tokens), '"'), "string")
 
 
 def with_length(expression: Expression, minimum: int, maximum: int | None) -> Expression:
-    """``expression`` for strings of so many characters.
+    """Return ``expression`` restricted to strings of ``minimum`` to ``maximum`` characters.
 
-    Raises :class:`PatternError` where the two cannot be enforced together.
+    Raises :class:`PatternError` if the two cannot be enforced together.
     """
     least, greatest = lengths(expression)
     if least >= minimum and (maximum is None or (greatest is not None and greatest <= maximum)):
@@ -71,6 +71,7 @@ def with_length(expression: Expression, minimum: int, maximum: int | None) -> Ex
 
 
 def format_expression(name: str) -> Expression:
+    """Return the expression of the format ``name`` of :data:`FORMATS`."""
     return parse_pattern(f"^{FORMATS[name]}$")
 
 
@@ -81,7 +82,7 @@ def _inside(expression: Expression, tokens: Tokens) -> Node:
         case Class(ranges):
             characters = [part for span in ranges for part in _without_surrogates(span)]
             if not characters:
-                raise PatternError("a surrogate is no character")
+                raise PatternError("a surrogate is not a character")
             node = string_characters(normalised(characters))
             return node if isinstance(node, Literal | Chars) else tokens.book.rule(node, "set")
         case Concatenation(parts):

@@ -1,7 +1,7 @@
-"""The tokens of JSON as grammar: white space, characters of strings, literals, any value.
+"""Grammars of JSON's tokens: white space, characters of strings, literals, any value.
 
-What a model may write is narrower than JSON: white space and digits are bounded, for a small
-model under a grammar that lets it go on otherwise fills its reply with them.
+White space and digits are bounded, since small models otherwise tend to repeat them until the end of
+the reply. Source: RFC 8259.
 """
 
 import json
@@ -35,13 +35,13 @@ _HEX = chars("09afAF")
 
 SURROGATES = (0xD800, 0xDFFF)
 
-# What stands in a JSON string only behind a backslash, and how it is written there.
+# Characters that must be escaped in a JSON string, and their escapes.
 _SHORT_ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
 _ESCAPED = {code: f"\\u{code:04x}" for code in range(0x20)} | _SHORT_ESCAPES
 
 _PLAIN = complement([(0, 0x1F), (0x22, 0x22), (0x5C, 0x5C), SURROGATES])
 
-# The escapes of one code point; those of surrogates would stand for half a character.
+# The escapes of one code point, without those of surrogates.
 _ESCAPE = Seq(
     (
         Literal("\\"),
@@ -66,31 +66,33 @@ _ESCAPE = Seq(
 
 
 class Tokens:
-    """The rules of JSON's tokens in one rule book, made when they are first asked for."""
+    """Rules of JSON's tokens in one rule book, added at their first use."""
 
     def __init__(self, book: RuleBook) -> None:
         self.book = book
         self._value: Ref | None = None
 
     def space(self) -> Ref:
-        """Nothing, a blank, or a line break with its indentation."""
+        """Return white space: none, a blank, or a line break with its indentation."""
         indented = seq("\n", Repeat(chars("  \t\t"), 0, 20))
         return self.book.rule(choice([EMPTY, Literal(" "), indented]), "ws")
 
     def character(self) -> Ref:
-        """One code point of a string, plain or escaped."""
+        """Return one code point of a string, plain or escaped."""
         return self.book.rule(Choice((Chars(_PLAIN), _ESCAPE)), "char")
 
     def string(self, minimum: int = 0, maximum: int | None = None) -> Node:
-        """A string of so many code points."""
+        """Return a string of ``minimum`` to ``maximum`` code points."""
         body = self.book.repeat(self.character(), minimum, maximum, "char")
         return self.book.rule(seq('"', body, '"'), "string")
 
     def integer(self) -> Ref:
+        """Return an integer of at most :data:`INTEGER_DIGITS` digits."""
         magnitude = seq(NON_ZERO, Repeat(DIGIT, 0, INTEGER_DIGITS - 1))
         return self.book.rule(choice([Literal("0"), seq(optional(Literal("-")), magnitude)]), "integer")
 
     def number(self) -> Ref:
+        """Return a number with bounded digits, with or without an exponent."""
         whole = choice([Literal("0"), seq(NON_ZERO, Repeat(DIGIT, 0, INTEGER_DIGITS - 1))])
         fraction = seq(".", Repeat(DIGIT, 1, FRACTION_DIGITS))
         exponent = seq(chars("EEee"), optional(chars("++--")), optional(Literal("1")), Repeat(DIGIT, 1, 2))
@@ -98,10 +100,11 @@ class Tokens:
         return self.book.rule(body, "number")
 
     def boolean(self) -> Ref:
+        """Return either boolean."""
         return self.book.rule(choice([Literal("true"), Literal("false")]), "boolean")
 
     def value(self) -> Ref:
-        """Any JSON value."""
+        """Return any JSON value."""
         if self._value is None:
             self._value = Ref(self.book.fresh("value"))
             scalars = [self.string(), self.number(), self.boolean(), Literal("null")]
@@ -109,25 +112,25 @@ class Tokens:
         return self._value
 
     def any_object(self) -> Ref:
-        """An object with any members."""
+        """Return an object with any members."""
         member = self.book.rule(seq(self.string(), ":", self.space(), self.value()), "member")
         return self.book.rule(self.enclosed("{", self.listed(member), "}"), "object")
 
     def any_array(self) -> Ref:
-        """An array of any items."""
+        """Return an array of any items."""
         return self.book.rule(self.enclosed("[", self.listed(self.value()), "]"), "array")
 
     def listed(self, item: Node) -> Node:
-        """One item or more, with commas between them."""
+        """Return one item or more, separated by commas."""
         return seq(item, Repeat(seq(",", self.space(), item), 0, None))
 
     def enclosed(self, opening: str, content: Node, closing: str, *, may_be_empty: bool = True) -> Node:
-        """Brackets around ``content``, which is never empty itself."""
+        """Return brackets around ``content``, which must not match the empty text."""
         inside = seq(content, self.space())
         return seq(opening, self.space(), optional(inside) if may_be_empty else inside, closing)
 
     def constant(self, value: object) -> Node:
-        """This very value, with white space between its tokens left to the model."""
+        """Return a constant, with optional white space between its tokens."""
         match value:
             case Mapping() if value:
                 members = [
@@ -146,7 +149,7 @@ class Tokens:
 
 
 def json_text(value: object) -> str:
-    """``value`` as compact JSON that UTF-8 can carry. Raises :class:`OllamaError` 400."""
+    """Return ``value`` as compact JSON that can be encoded in UTF-8. Raises :class:`OllamaError` 400."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
@@ -158,15 +161,12 @@ def json_text(value: object) -> str:
 
 
 def plain_characters(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Those of the code points that stand in a JSON string without a backslash."""
+    """Return those of the code points that a JSON string may contain without an escape."""
     return complement([*complement(ranges), *complement(_PLAIN)])
 
 
 def string_characters(ranges: Iterable[tuple[int, int]]) -> Node:
-    """One of these code points as it stands inside a JSON string.
-
-    Surrogates are no characters and are left out.
-    """
+    """Return one of these code points as written inside a JSON string, without surrogates."""
     plain = plain_characters(ranges)
     wanted = normalised(ranges)
     escapes = [

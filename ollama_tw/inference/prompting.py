@@ -18,8 +18,8 @@ from ollama_tw.library.model import DEFAULT_TEMPLATE
 from ollama_tw.library.rendering import PromptPath
 from ollama_tw.prompt.conversation import (
     chat_messages,
-    forgets_thinking,
     generate_messages,
+    removes_past_thinking,
     with_image_tags,
     without_past_thinking,
 )
@@ -54,7 +54,7 @@ def chat_prompt(
 ) -> PromptBuilder:
     """The prompt of a chat."""
     messages = chat_messages(request.messages, model_system=entry.model.system, embedded=_embedded(entry))
-    if forgets_thinking(entry.model.config.model_family, entry.model.name.model):
+    if removes_past_thinking(entry.model.config.model_family, entry.model.name.model):
         messages = without_past_thinking(messages)
 
     def build(runner: IRunner) -> Prompt:

@@ -32,7 +32,7 @@ from ollama_tw.inference.records import ChatShape, GenerateShape, Shape
 from ollama_tw.metrics import Metrics
 from ollama_tw.output.model_syntax import Syntax, from_chat_template, from_template
 from ollama_tw.output.tool_choice import CALL_SYNTAX, call_schema
-from ollama_tw.prompt.think import Think, parse_think, settle_think
+from ollama_tw.prompt.think import Think, parse_think, resolve_think
 from ollama_tw.wire.dialect_extras import FREE, RequestExtras
 from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Record, Request
 from ollama_tw.wire.options import Options, resolve
@@ -202,7 +202,7 @@ def _check(request: Request) -> tuple[int | None, Think]:
 
 
 def _settled(think: Think, entry: Entry, request: Request) -> Think:
-    return settle_think(
+    return resolve_think(
         think,
         model=request.model,
         capable="thinking" in entry.capabilities,

@@ -12,7 +12,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry
 from ollama_tw.inference.prompting import chat_prompt
 from ollama_tw.interfaces import IRunner, IVocabulary, RunnerError
-from ollama_tw.prompt.think import Think, parse_think, settle_think
+from ollama_tw.prompt.think import Think, parse_think, resolve_think
 from ollama_tw.wire.native import ChatRequest
 from ollama_tw.wire.options import Options
 
@@ -57,7 +57,7 @@ class Tokens:
             raise OllamaError(400, f"{entry.model.name.full} does not support tools")
         capable = "thinking" in entry.capabilities
         asked = parse_think(request.think) if capable else Think()
-        think = settle_think(asked, model=request.model, capable=capable, harmony=entry.rendering.harmony)
+        think = resolve_think(asked, model=request.model, capable=capable, harmony=entry.rendering.harmony)
         return await self._workers.run(_count, entry, request, think, vocabulary)
 
     async def _open(self, model: str) -> tuple[Entry, IVocabulary]:

@@ -1,6 +1,6 @@
-"""The messages of a conversation, out of what the request and the model say, before any rendering.
+"""Messages of a conversation, composed from a request and its model before rendering.
 
-All functions give new lists and leave the messages they get as they are.
+All functions return new lists and do not modify their arguments.
 """
 
 import re
@@ -23,11 +23,11 @@ def generate_messages(
     images: Sequence[bytes] = (),
     continued: bool = False,
 ) -> list[Message]:
-    """The conversation that a generate request stands for.
+    """Return the conversation of a generate request.
 
-    ``system`` is the request's, ``model_system`` and ``embedded`` are the model's SYSTEM and
-    MESSAGEs. ``continued`` says that the request has a ``context`` (an empty one counts): the
-    model's messages are in it already. Source: ``spec/inference-api.md`` section 1.6.
+    ``system`` is the request's, ``model_system`` and ``embedded`` are the model's SYSTEM and MESSAGEs.
+    ``continued`` is True if the request has a ``context``, even an empty one, which contains the model's
+    messages already. Source: ollama: ``server/routes.go`` (GenerateHandler).
     """
     user = Message("user", prompt, images=list(images) if images else UNSET)
     return [*_system(system or model_system), *([] if continued else embedded), user]
@@ -36,10 +36,10 @@ def generate_messages(
 def chat_messages(
     messages: Sequence[Message], *, model_system: str = "", embedded: Sequence[Message] = ()
 ) -> list[Message]:
-    """The conversation of a chat request, with the model's SYSTEM and MESSAGEs.
+    """Return the conversation of a chat request, with the model's SYSTEM and MESSAGEs.
 
-    A request that begins with a system message replaces the model's; that message comes after the
-    model's MESSAGEs. Source: ``spec/inference-api.md`` section 2.3.
+    A system message at the beginning of the request replaces the model's SYSTEM; it follows the model's
+    MESSAGEs. Source: ollama: ``server/routes.go`` (ChatHandler).
     """
     replaced = bool(messages) and messages[0].role == "system"
     return [*([] if replaced else _system(model_system)), *embedded, *messages]
@@ -49,18 +49,20 @@ def _system(text: str) -> list[Message]:
     return [Message("system", text)] if text else []
 
 
-def forgets_thinking(family: str, model: str) -> bool:
-    """Whether earlier ``<think>`` blocks are cut from what a model is shown.
+def removes_past_thinking(family: str, model: str) -> bool:
+    """Return True if earlier ``<think>`` blocks are removed from the prompts of a model.
 
-    ``model`` is the model's part of its name, without host, namespace and tag.
+    ``model`` is the model part of its name, without host, namespace and tag.
+
+    Source: ollama: ``server/routes.go`` (filterThinkTags).
     """
     return family == "qwen3" or model == "deepseek-r1"
 
 
 def without_past_thinking(messages: Sequence[Message]) -> list[Message]:
-    """``messages`` with the leading ``<think>`` block cut from each answer before the last user message.
+    """Remove the leading ``<think>`` block of each assistant message before the last user message.
 
-    Source: ``spec/inference-api.md`` section 2.3.
+    Source: ollama: ``server/routes.go`` (filterThinkTags).
     """
     last_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     return [
@@ -74,10 +76,10 @@ def without_past_thinking(messages: Sequence[Message]) -> list[Message]:
 def with_image_tags(
     messages: Sequence[Message], *, after_text: bool = False
 ) -> tuple[list[Message], list[bytes]]:
-    """``messages`` with ``[img-N]`` in their text for each of their images, and those images in order.
+    """Return ``messages`` with a tag ``[img-N]`` for each of their images, and the images in order.
 
-    A tag takes the place of an ``[img]`` in the text, else it goes to its front; with ``after_text`` all
-    go to its end. Source: ``spec/inference-api.md`` section 9, points 5 and 8.
+    A tag replaces an ``[img]`` in the text, or is put before the text; with ``after_text`` all are put
+    after it. Source: ollama: ``server/prompt.go`` (chatPrompt).
     """
     tagged: list[Message] = []
     all_images: list[bytes] = []

@@ -1,6 +1,6 @@
-"""Cutting a conversation, or the tokens of one prompt, to the context window.
+"""Truncation of a conversation, or of the tokens of one prompt, to the context length.
 
-Source: ``spec/inference-api.md`` sections 1.8 and 9; ``spec/better.md`` row 9.
+Source: ollama: ``server/prompt.go`` (chatPrompt), ``runner/llamarunner/runner.go`` (NewSequence).
 """
 
 import functools
@@ -15,19 +15,19 @@ from ollama_tw.templates.budget import TemplateError
 from ollama_tw.wire.native import Message
 
 IMAGE_TOKENS = 768
-"""What an image counts for, when the model has a projector."""
+"""Tokens that an image counts for if the model has a projector."""
 
 
 @dataclass(frozen=True)
 class History:
-    """The part of a conversation that fits."""
+    """Part of a conversation that fits the context length."""
 
     messages: tuple[Message, ...]
     prompt: str
-    """``messages`` as they were rendered to be measured: without image tags."""
+    """``messages`` as rendered for counting, without image tags."""
     dropped_messages: int = 0
     dropped_tokens: int = 0
-    """By how many tokens the whole conversation was longer."""
+    """Number of tokens by which the whole conversation was longer."""
 
 
 def cut_history(
@@ -38,16 +38,17 @@ def cut_history(
     *,
     image_tokens: int = 0,
 ) -> History:
-    """The longest end of ``messages`` that fits into ``limit`` tokens, with all system messages.
+    """Return the longest end of ``messages`` that fits into ``limit`` tokens, with all system messages.
 
-    Messages are dropped one by one from the front; the system messages among them go before the
-    rest. The last message stays, however long. ``messages`` must not be empty.
+    Messages are dropped one by one from the front; the system messages among them are put before the
+    rest. The last message is kept, however long. ``messages`` must not be empty.
 
-    :param render: the prompt for some messages. Where it raises :class:`TemplateError` for a
-        shortened conversation (some templates insist on whose turn it is), the next shorter one is
-        taken; for the whole conversation, or when no shorter one fits, the error is raised.
-    :param count: tokens of a text without special tokens; at most one for each byte and one more.
-    :param image_tokens: what each image counts for, :data:`IMAGE_TOKENS` with a projector.
+    :param render: returns the prompt for messages. If it raises :class:`TemplateError` for a shortened
+        conversation (some templates require alternating roles), the next shorter one is tried; for the
+        whole conversation, or if no shorter one fits, the error propagates.
+    :param count: returns the number of tokens of a text without special tokens; at most one more than
+        its bytes.
+    :param image_tokens: tokens that each image counts for, :data:`IMAGE_TOKENS` with a projector.
 
     ``count`` is called about 2 log n times, and not at all for a text shorter than ``limit`` bytes.
     """
@@ -65,7 +66,7 @@ def cut_history(
 
 
 class _Candidates:
-    """The conversations that begin at message i, i = 0, 1, 2..., each rendered and counted at most once."""
+    """Conversations from message i on, i = 0, 1, 2..., each rendered and counted at most once."""
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class _Candidates:
         return self._render(self.messages(start))
 
     def cost(self, start: int) -> int:
-        """Tokens of the candidate."""
+        """Return the tokens of the candidate."""
         if start not in self._costs:
             self._costs[start] = self._count(self.prompt(start)) + self._cost_of_images(start)
         return self._costs[start]
@@ -103,10 +104,10 @@ class _Candidates:
         return bytes_and_images < self._limit or self.cost(start) <= self._limit
 
     def first_fitting(self) -> int:
-        """The first candidate after the whole that fits, else the last one.
+        """Return the first candidate after the whole conversation that fits, else the last one.
 
-        A search by halves is right where a shorter conversation never counts more; when the counts
-        taken on the way contradict that, the candidates are tried in turn.
+        A binary search is correct if a shorter conversation never has more tokens; if the counts
+        contradict that, the candidates are tried in order.
         """
         low, high = 0, 1  # candidate low does not fit
         while high < self._last and not self._fits_from(high):
@@ -123,7 +124,7 @@ class _Candidates:
         return self._renderable(high)
 
     def _fits_from(self, start: int) -> bool:
-        """Whether the first candidate from ``start`` on that can be rendered fits; the last always does."""
+        """Return True if the first renderable candidate from ``start`` on fits; the last one always does."""
         start = self._renderable(start)
         return start == self._last or self.fits(start)
 
@@ -151,17 +152,17 @@ class _Candidates:
 
 
 def kept_tokens(keep: int, context: int, *, adds_bos: bool) -> int:
-    """How many tokens at the front survive a cut: ``num_keep``, and one for a BOS; negative means all."""
+    """Return the number of tokens kept at the front: ``num_keep`` and a BOS; negative means all."""
     if keep < 0:
         return context - 1
     return min(keep + adds_bos, context - 1)
 
 
 def middle_cut(tokens: Sequence[int], keep: int, context: int) -> list[int]:
-    """A prompt that leaves room in ``context``: the first ``keep`` tokens and the end, without the middle.
+    """Return a prompt shorter than ``context``: the first ``keep`` tokens and the end, without the middle.
 
-    ``keep`` is a result of :func:`kept_tokens`. A prompt of at most ``context - 1`` tokens comes
-    back as it is; a longer one is cut to ``context - max((context - keep) // 2, 1)`` tokens.
+    ``keep`` is a result of :func:`kept_tokens`. A prompt of at most ``context - 1`` tokens is returned
+    unchanged; a longer one is cut to ``context - max((context - keep) // 2, 1)`` tokens.
     """
     if len(tokens) <= context - 1:
         return list(tokens)
@@ -170,7 +171,7 @@ def middle_cut(tokens: Sequence[int], keep: int, context: int) -> list[int]:
 
 
 def too_long(length: int, context: int) -> OllamaError:
-    """The answer to a prompt of ``length`` tokens that may not be cut to fit ``context`` tokens."""
+    """Return the error 400 for a prompt of ``length`` tokens that must not be cut to ``context`` tokens."""
     return OllamaError(
         400,
         f"the prompt has {length} tokens, which exceeds the available context size of {context} tokens; "

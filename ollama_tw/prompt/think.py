@@ -1,6 +1,6 @@
-"""The ``think`` value of a request: whether a model reasons before it answers, and how hard.
+"""The ``think`` value of a request: thinking on or off, or its level.
 
-Source: ``spec/inference-api.md`` section 1.5.
+Source: ollama: ``api/types.go`` (ThinkValue), ``server/routes.go`` (ChatHandler).
 """
 
 import dataclasses
@@ -16,20 +16,20 @@ _ALLOWED = '"high", "medium", "low", "max", true, or false'
 
 @dataclass(frozen=True)
 class Think:
-    """What was asked for; ``enabled`` is None where nothing was said."""
+    """Requested thinking; ``enabled`` is None if the request does not set it."""
 
     enabled: bool | None = None
     level: str = ""
-    """The word that was given, empty for a boolean."""
+    """The requested level, empty for a boolean."""
 
     @property
     def template_value(self) -> bool | str | None:
-        """What templates of both kinds take as ``think``."""
+        """The ``think`` argument of both kinds of templates."""
         return self.level or self.enabled
 
 
 def parse_think(value: Any) -> Think:
-    """``value`` as it was decoded from JSON; raises :class:`OllamaError` 400 for what is no think value."""
+    """Parse the decoded JSON ``value``. Raises :class:`OllamaError` 400 if it is invalid."""
     if value is None:
         return Think()
     if isinstance(value, bool):
@@ -42,11 +42,11 @@ def parse_think(value: Any) -> Think:
     return Think(True, value)
 
 
-def settle_think(think: Think, *, model: str, capable: bool, harmony: bool = False) -> Think:
-    """What holds for a model that is ``capable`` of thinking or not.
+def resolve_think(think: Think, *, model: str, capable: bool, harmony: bool = False) -> Think:
+    """Return the effective value for a model that is ``capable`` of thinking or not.
 
-    ``model`` is its name as the client sent it, for the error 400 that thinking gets from a model
-    that cannot. A capable model thinks unless told not to.
+    ``model`` is its name as the client sent it, for the error. A capable model thinks by default. Raises
+    :class:`OllamaError` 400 if thinking is requested from a model without that capability.
     """
     if not capable:
         if think.enabled:

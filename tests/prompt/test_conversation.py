@@ -2,8 +2,8 @@ import pytest
 
 from ollama_tw.prompt.conversation import (
     chat_messages,
-    forgets_thinking,
     generate_messages,
+    removes_past_thinking,
     with_image_tags,
     without_past_thinking,
 )
@@ -69,7 +69,7 @@ def test_chat(request_messages: list[Message], model_system: str, expected: list
     ],
 )
 def test_which_models_forget_their_thinking(family: str, model: str, expected: bool) -> None:
-    assert forgets_thinking(family, model) is expected
+    assert removes_past_thinking(family, model) is expected
 
 
 @pytest.mark.parametrize(

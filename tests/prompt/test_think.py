@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.prompt.think import Think, parse_think, settle_think
+from ollama_tw.prompt.think import Think, parse_think, resolve_think
 from ollama_tw.templates.gotemplate import parse
 
 
@@ -52,20 +52,20 @@ def test_what_is_no_think_value(value: Any, text: str) -> None:
 
 
 def test_a_capable_model_thinks_unless_told_not_to() -> None:
-    assert settle_think(Think(), model="m", capable=True) == Think(True)
-    assert settle_think(Think(False), model="m", capable=True) == Think(False)
-    assert settle_think(Think(True, "max"), model="m", capable=True) == Think(True, "max")
+    assert resolve_think(Think(), model="m", capable=True) == Think(True)
+    assert resolve_think(Think(False), model="m", capable=True) == Think(False)
+    assert resolve_think(Think(True, "max"), model="m", capable=True) == Think(True, "max")
 
 
 def test_harmony_has_no_max() -> None:
-    assert settle_think(Think(True, "max"), model="m", capable=True, harmony=True) == Think(True, "high")
-    assert settle_think(Think(True, "low"), model="m", capable=True, harmony=True) == Think(True, "low")
+    assert resolve_think(Think(True, "max"), model="m", capable=True, harmony=True) == Think(True, "high")
+    assert resolve_think(Think(True, "low"), model="m", capable=True, harmony=True) == Think(True, "low")
 
 
 def test_a_model_that_cannot_think() -> None:
-    assert settle_think(Think(), model="m", capable=False) == Think()
-    assert settle_think(Think(False), model="m", capable=False) == Think(False)
+    assert resolve_think(Think(), model="m", capable=False) == Think()
+    assert resolve_think(Think(False), model="m", capable=False) == Think(False)
     for think in (Think(True), Think(True, "low")):
         with pytest.raises(OllamaError) as caught:
-            settle_think(think, model="foo:Latest", capable=False)
+            resolve_think(think, model="foo:Latest", capable=False)
         assert (caught.value.status, caught.value.message) == (400, '"foo:Latest" does not support thinking')
