@@ -1,8 +1,8 @@
-"""The contract between the server and its backends: the public API for plugin authors.
+"""Contract between the server and its backends: the public API for plugin authors.
 
 A backend is an object that provides :class:`IBackend`; what it loads provides :class:`IRunner`.
-Everything that crosses is plain, immutable data, so that a runner may as well live in another
-process or on another machine. All sizes are bytes, all lengths tokens, all durations nanoseconds.
+Arguments and results are plain, immutable data, so that a runner may be in another process or on
+another machine. All sizes are in bytes, all lengths in tokens, all durations in nanoseconds.
 
 Version 1 of the contract. Fields may be added with defaults; nothing is renamed or removed
 without a new major version.
@@ -17,18 +17,20 @@ from typing import Final
 from zope.interface import Attribute, Interface
 
 INTERFACE_VERSION: Final = 1
-"""For backends that run with several versions of this contract, and want to know which they have."""
+"""Version of this contract, for backends that support several."""
 
 IMAGE_MARKER: Final = "\N{OBJECT REPLACEMENT CHARACTER}"
-"""What stands in a prompt's text where an image belongs."""
+"""Marker of an image in the text of a prompt."""
 
 Progress = Callable[[float], bool]
-"""Told how much of a load is done (0.0 to 1.0); answers whether to go on. Called on the loading thread."""
+"""Called with the fraction of a load that is done (0.0 to 1.0), on the loading thread.
+
+Returns whether to continue."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """One piece of hardware that a backend can compute on."""
+    """A device that a backend can compute on."""
 
     name: str
     description: str
@@ -37,66 +39,67 @@ class Device:
     free: int
     """Bytes free now."""
     total: int
-    """Bytes in all; 0 where the backend does not know."""
+    """Bytes in total; 0 if unknown."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a backend finds on this machine; it can run where ``reason`` is empty."""
+    """Devices of a backend on this machine; ``reason`` is why it is unavailable, "" if it is available."""
 
     devices: tuple[Device, ...] = ()
     reason: str = ""
 
     @property
     def available(self) -> bool:
+        """Whether the backend can run here."""
         return not self.reason
 
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """All that a backend is told about a model to load. Two equal plans make equal runners."""
+    """Parameters of a load. Equal plans give equal runners."""
 
     model_path: str
     """The model's GGUF file, or the ``location`` of a :class:`RemoteModel`."""
     slots: int = 1
-    """Requests decoded at once."""
+    """Number of jobs decoded at once."""
     context_length: int = 2048
-    """Tokens of context for each slot; a runner may give less (the model's trained length), never more."""
+    """Tokens of context for each slot; a runner may have less (the model's trained length), never more."""
     batch: int = 512
-    """Most tokens evaluated in one step (``num_batch``)."""
+    """Maximum number of tokens evaluated in one batch (``num_batch``)."""
     threads: int = 0
     """CPU threads; 0 means one for each physical core."""
     gpu_layers: int = -1
     """Layers placed on GPUs; -1 means all that fit."""
     main_gpu: int = 0
-    """The GPU that holds what is not split, counted as :meth:`IBackend.probe` lists the GPUs."""
+    """GPU that holds what is not split: an index among the GPUs that :meth:`IBackend.probe` returns."""
     tensor_split: tuple[int, ...] = ()
-    """How many of ``gpu_layers`` go to each GPU that ``probe`` lists; empty leaves it to the engine."""
+    """Number of ``gpu_layers`` for each GPU that ``probe`` returns; empty: the engine decides."""
     use_mmap: bool | None = None
-    """None leaves the choice to the engine."""
+    """None: the engine decides."""
     kv_cache_type: str = "f16"
     """``f16``, ``q8_0`` or ``q4_0``."""
     flash_attention: bool | None = None
-    """None leaves the choice to the engine; True insists, False forbids."""
+    """None: the engine decides; True requires it, False disables it."""
     adapter_paths: tuple[str, ...] = ()
-    """LoRA adapters (GGUF files), each applied in full."""
+    """LoRA adapters (GGUF files), each applied with scale 1."""
     projector_paths: tuple[str, ...] = ()
-    """What turns images into the model's embeddings (GGUF files); none for a model that sees none."""
+    """Projectors, which encode images into the model's embeddings (GGUF files)."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; the fields are the API's options of the same names."""
+    """Sampling parameters; the fields are the options of the same names in the API."""
 
     seed: int = -1
-    """-1 draws a new seed; any other value makes the run repeatable."""
+    """-1 draws a random seed; any other value makes the output repeatable."""
     temperature: float = 0.8
     top_k: int = 40
     top_p: float = 0.9
     min_p: float = 0.0
     typical_p: float = 1.0
     repeat_last_n: int = 64
-    """How many tokens back the three penalties look; 0 for none, -1 for the whole context."""
+    """Number of last tokens that the three penalties apply to; 0 for none, -1 for the whole context."""
     repeat_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -104,36 +107,37 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Job:
-    """One completion to run. ``cancel`` is the only part that anybody changes while it runs."""
+    """One completion. Only ``cancel`` changes while it runs."""
 
     prompt: str | tuple[int, ...]
-    """The text as the model is to see it, special tokens written out, to which the runner adds the
-    tokens that the model wants around a prompt; or tokens, taken as they are."""
+    """Text, with special tokens written out, to which the runner adds the model's tokens at the beginning
+    and the end; or tokens, which are evaluated unchanged."""
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
-    """Generation ends before the first of these; none of them is part of the output."""
+    """Stop strings: generation ends before the first of them, which is not part of the output."""
     max_tokens: int = -1
-    """Most tokens to generate; negative for as many as the context holds."""
+    """Maximum number of tokens to generate; negative for as many as the context holds."""
     grammar: str = ""
-    """A GBNF grammar with the root rule ``root`` that the output has to match."""
+    """GBNF grammar with the root rule ``root`` that the output must match; "" for none."""
     logprobs: int | None = None
-    """How many alternatives to tell for each token, beside its own probability; None for nothing."""
+    """Number of alternatives for each token, besides its own log probability; None for neither."""
     shift: bool = False
-    """When the context is full, forget the older half of it and go on, where the engine can."""
+    """Context shift: when the context is full, drop its older half and continue, if the engine can."""
     keep: int = 0
-    """Tokens at the beginning that a shift spares."""
+    """Number of first tokens that a context shift keeps."""
     cancel: threading.Event = field(default_factory=threading.Event)
-    """Set from any thread: the run ends within one step with :class:`DoneReason` ``CANCELLED``."""
+    """Set on any thread: the job ends within one batch with :class:`DoneReason` ``CANCELLED``."""
     images: tuple[bytes, ...] = ()
-    """Image files as they were sent (PNG, JPEG, WebP, GIF or BMP), in the order of their
-    :data:`IMAGE_MARKER` in ``prompt``, which has one for each and is a text then. Without images the
-    character is text like any other."""
+    """Image files (PNG, JPEG, WebP, GIF or BMP) in the order of their :data:`IMAGE_MARKER` in ``prompt``,
+    which is a text with one marker for each. Without images the marker is plain text."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """Tokens, and what is added to their logits before anything else; tokens that the vocabulary has
-    not are passed over."""
+    """Tokens and the values that are added to their logits before sampling; tokens that are not in the
+    vocabulary are ignored."""
 
 
 class DoneReason(StrEnum):
+    """Reason of the end of a job."""
+
     STOP = "stop"
     """An end-of-generation token or a stop string."""
     LENGTH = "length"
@@ -143,11 +147,11 @@ class DoneReason(StrEnum):
 
 @dataclass(frozen=True)
 class Usage:
-    """The figures of a finished run."""
+    """Token counts and durations of a finished job."""
 
     prompt_tokens: int
     cached_tokens: int
-    """How many of ``prompt_tokens`` were found in the KV cache and not evaluated again."""
+    """Number of ``prompt_tokens`` that were in the KV cache and not evaluated again."""
     prompt_duration: int
     """From the first prompt token's evaluation to the first output token."""
     output_tokens: int
@@ -156,8 +160,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Choice:
-    """A token that was or might have been generated, with the natural logarithm of its probability
-    before any sampling option was applied."""
+    """A token and the natural logarithm of its probability before sampling."""
 
     data: bytes
     logprob: float
@@ -165,7 +168,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A generated token, and the likeliest ones at its place, the likeliest first."""
+    """A generated token, and the most likely tokens at its position in descending order."""
 
     chosen: Choice
     top: tuple[Choice, ...] = ()
@@ -173,11 +176,11 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Piece:
-    """Text as it comes out; the last piece alone has ``done`` and ``usage``.
+    """A part of the output; the last piece alone has ``done`` and ``usage``.
 
-    A piece may hold several tokens, or none (text held back because it may be the beginning of a
-    stop string or of a character). It never ends in the middle of a character. ``logprobs`` are of
-    the tokens that were generated since the last piece, where the job asked for them.
+    A piece may have the text of several tokens, or none (text is held back while it may be the
+    beginning of a stop string or of a character). It never ends within a character. ``logprobs`` are
+    of the tokens that were generated since the last piece, if the job requests them.
     """
 
     text: str
@@ -188,7 +191,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Embedding:
-    """The vector of one input, as the model's pooling gives it (not normalised), and its token count."""
+    """Embedding of one input, pooled by the model and not normalised, and its number of tokens."""
 
     vector: tuple[float, ...]
     tokens: int
@@ -196,41 +199,45 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well a document answers a query, on the model's own scale (the higher the better), and how
-    many tokens the two have together."""
+    """Relevance of a document to a query, and the number of tokens of both.
+
+    The score is on the model's own scale: the higher, the more relevant.
+    """
 
     score: float
     tokens: int
 
 
 class LoadError(Exception):
-    """A model could not be loaded; the text tells the user why, in one sentence."""
+    """A model could not be loaded. The text is one sentence for the user."""
 
 
 class LoadCancelled(LoadError):
-    """The progress callback answered False."""
+    """The progress callback returned False."""
 
 
 class RunnerError(Exception):
-    """A run failed inside the engine; the text tells the user why, in one sentence."""
+    """A job failed in the engine. The text is one sentence for the user."""
 
 
 class InvalidGrammar(RunnerError):
-    """The job's grammar is none."""
+    """The job's grammar is invalid."""
 
 
 class InvalidImages(RunnerError):
-    """The job's images cannot be read, are too large or too many, or the model cannot see images."""
+    """The job's images are invalid, too large or too many, or the model does not support images."""
 
 
 class PromptTooLong(RunnerError):
-    """The prompt, in which an image counts as many tokens, or of several inputs the one at ``index``,
-    does not fit into a slot's context."""
+    """The prompt, including the tokens of its images, does not fit into a slot's context.
+
+    Of several inputs it is the one at ``index``.
+    """
 
     def __init__(self, prompt_tokens: int, context_length: int, index: int = 0) -> None:
         super().__init__(
             f"the prompt has {prompt_tokens} tokens and the context of this model holds {context_length}: "
-            "shorten the prompt or ask for a larger num_ctx"
+            "shorten the prompt or set a larger num_ctx"
         )
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length
@@ -240,71 +247,84 @@ class PromptTooLong(RunnerError):
 class IRunner(Interface):
     """One loaded model with its slots.
 
-    Unless a method says otherwise it may be called from any thread, several at once, and blocks.
+    Unless stated otherwise, methods may be called on any thread, concurrently, and block.
     """
 
-    size = Attribute("Bytes held in all: weights, KV cache and compute buffers.")
-    size_gpu = Attribute("How many of ``size`` lie in GPU memory.")
-    context_length = Attribute("Tokens of context that each slot really has.")
-    slots = Attribute("How many runs are decoded at once.")
-    metadata = Attribute("The model file's scalar metadata, ``Mapping[str, str]``.")
+    size = Attribute("Bytes of weights, KV cache and compute buffers.")
+    size_gpu = Attribute("Bytes of ``size`` in GPU memory.")
+    context_length = Attribute("Tokens of context of each slot.")
+    slots = Attribute("Number of jobs decoded at once.")
+    metadata = Attribute("Scalar metadata of the model file, ``Mapping[str, str]``.")
     bos_text = Attribute("The text of the beginning-of-sequence token, '' without one.")
     eos_text = Attribute("The text of the end-of-sequence token, '' without one.")
     adds_bos = Attribute("Whether tokenising a prompt puts the beginning-of-sequence token before it.")
 
     def tokenize(text: str, *, add_special: bool = True) -> Sequence[int]:
-        """The tokens of ``text``. Special tokens written out in it are recognised; ``add_special``
-        adds those which the model wants around a prompt. Raises :class:`RunnerError` where the
-        engine fails."""
+        """Return the tokens of ``text``, in which special tokens are recognised.
+
+        ``add_special`` adds the model's tokens at the beginning and the end of a prompt. Raises
+        :class:`RunnerError` if the engine fails.
+        """
 
     def detokenize(tokens: Sequence[int]) -> str:
-        """The text of ``tokens``, special ones written out; raises :class:`RunnerError` for a
-        token that the vocabulary has not."""
+        """Return the text of ``tokens``, including special ones.
+
+        Raises :class:`RunnerError` for a token that is not in the vocabulary.
+        """
 
     def generate(job: Job) -> Iterator[Piece]:
-        """Run ``job``: an iterator whose every step may block, called from up to ``slots`` threads at
-        once; the job waits while all slots are taken.
+        """Run ``job`` and yield the pieces of its output. Called on up to ``slots`` threads at once.
 
-        The pieces' texts joined are the output; the last one carries ``done`` and ``usage``, also
-        after ``job.cancel``. Closing the iterator early cancels the job. A consumer that is slow to
-        take pieces holds back its own slot only. Raises :class:`PromptTooLong`,
-        :class:`InvalidGrammar` and :class:`InvalidImages` before the first piece, and
-        :class:`RunnerError` at any step.
+        Every step of the iterator may block; the job waits while all slots are busy. The joined texts of
+        the pieces are the output; the last one has ``done`` and ``usage``, also after ``job.cancel``.
+        Closing the iterator early cancels the job. A slow consumer delays its own slot only. Raises
+        :class:`PromptTooLong`, :class:`InvalidGrammar` and :class:`InvalidImages` before the first
+        piece, and :class:`RunnerError` at any step.
         """
 
     def embed(inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
-        """One embedding for each input, in order. Called on a slot's thread like :meth:`generate`, so by
-        up to ``slots`` at once. Raises :class:`RunnerError` where the model cannot and when ``cancel`` was
-        set meanwhile, and :class:`PromptTooLong` for an input that does not fit."""
+        """Return one embedding for each input, in order. Called on up to ``slots`` threads at once.
+
+        Raises :class:`RunnerError` if the model does not support embeddings or ``cancel`` is set
+        meanwhile, and :class:`PromptTooLong` for an input that does not fit.
+        """
 
     def close() -> None:
-        """Cancel what runs, wait for it, and give back all memory. Called once, on any thread. Of calls
-        that come later each ends: as cancelled, or with :class:`RunnerError`."""
+        """Cancel all jobs, wait for their end, and free all memory. Called once, on any thread.
+
+        Later calls of other methods end as cancelled or raise :class:`RunnerError`.
+        """
 
 
 class IActivity(Interface):
-    """What a runner may provide beside :class:`IRunner`, for the server's figures and its watchdog.
-    Read on any thread; nothing blocks."""
+    """Optional interface of a runner, for the server's metrics and watchdog.
 
-    steps = Attribute("How many batches were decoded.")
-    step_runs = Attribute("How many runs took part in them, all told.")
-    step_began = Attribute("``time.monotonic()`` when the step under way began, 0.0 between two steps.")
+    The attributes are read on any thread and do not block.
+    """
+
+    steps = Attribute("Number of batches decoded.")
+    step_runs = Attribute("Number of sequences in all of these batches.")
+    step_began = Attribute(
+        "``time.monotonic()`` at the beginning of the current batch, 0.0 between two batches."
+    )
 
 
 class IReranker(Interface):
-    """What a runner may provide beside :class:`IRunner`: saying how well texts answer a query."""
+    """Optional interface of a runner: ranking of documents by their relevance to a query."""
 
     def rank(query: str, documents: Sequence[str], cancel: threading.Event) -> Sequence[Ranking]:
-        """One ranking for each document, in the order given. Called like :meth:`IRunner.embed`.
+        """Return one ranking for each document, in order. Called like :meth:`IRunner.embed`.
 
-        Raises :class:`RunnerError` where the model was not trained for it, and
-        :class:`PromptTooLong`, whose ``index`` is the document's, where one does not fit together
-        with the query."""
+        Raises :class:`RunnerError` if the model was not trained for it, and :class:`PromptTooLong`, with
+        the ``index`` of the document, if one does not fit together with the query.
+        """
 
 
 class IVocabulary(Interface):
-    """Text to tokens and back; the attributes and methods are those of :class:`IRunner`. Used on worker
-    threads, several at once."""
+    """Tokenization and detokenization; the attributes and methods are those of :class:`IRunner`.
+
+    Used on worker threads, concurrently.
+    """
 
     bos_text = Attribute("The text of the beginning-of-sequence token, '' without one.")
     eos_text = Attribute("The text of the end-of-sequence token, '' without one.")
@@ -318,61 +338,69 @@ class IVocabulary(Interface):
 
 
 class IVocabularyReader(Interface):
-    """What a backend may provide besides :class:`IBackend`: counting tokens without loading weights."""
+    """Optional interface of a backend: vocabularies of models without loading their weights."""
 
     def read_vocabulary(model_path: str) -> IVocabulary:
-        """The vocabulary of a model file; called on a worker thread. It gives its memory back when
-        nobody refers to it any more. Raises :class:`LoadError`."""
+        """Return the vocabulary of a model file. Called on a worker thread.
+
+        Its memory is freed with the last reference to it. Raises :class:`LoadError`.
+        """
 
 
 class IBackend(Interface):
-    """A way to run models on this machine. Found as a plugin of the package ``ollama_tw.plugins``.
+    """An engine that runs models: a plugin in the package ``ollama_tw.plugins``.
 
-    An attribute ``version``, a text, is shown by ``/api/backends`` where a backend has one.
+    An optional attribute ``version``, a text, is shown by ``/api/backends``.
     """
 
-    name = Attribute("What ``OLLAMA_LLM_LIBRARY`` selects, for instance 'cuda'; no other backend has it.")
+    name = Attribute("Unique name that ``OLLAMA_LLM_LIBRARY`` selects, for instance 'cuda'.")
     priority = Attribute(
-        "A number: among the available backends the one with the highest is chosen, of equals the first by "
-        "name. The built-in ones have 0 (the processor) to 100."
+        "A number: the available backend with the highest priority is chosen, of equals the first by "
+        "name. The built-in ones have 0 (the CPU) to 100."
     )
 
     def probe() -> Probe:
-        """What this machine offers, asked afresh at each call. Called on a worker thread, when the
-        server starts, before each load, and whenever somebody asks for ``/api/backends``; cheap; does not
-        raise: a backend that cannot run says why in ``reason``."""
+        """Return the devices and their free memory now, or the ``reason`` why the backend is unavailable.
+
+        Called on a worker thread at the start of the server, before each load, and for each request of
+        ``/api/backends``. It must be cheap and must not raise.
+        """
 
     def load(plan: LoadPlan, progress: Progress) -> IRunner:
-        """Load a model; called on a worker thread, one at a time. ``progress`` is to be called every now
-        and then: a load that stands still for ``OLLAMA_LOAD_TIMEOUT`` is given up. Raises
-        :class:`LoadError` with nothing left behind, :class:`LoadCancelled` when ``progress`` answers
-        False."""
+        """Load a model. Called on a worker thread, one load at a time.
+
+        ``progress`` is to be called regularly: a load without progress for ``OLLAMA_LOAD_TIMEOUT`` is
+        abandoned. Raises :class:`LoadError`, after freeing all memory, and :class:`LoadCancelled` when
+        ``progress`` returns False.
+        """
 
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """A model that a backend has without a file of ours."""
+    """A model that a backend lists and that is not a file of the library."""
 
     name: str
-    """As users write it: ``[namespace/]model[:tag]``. What is no such name is not listed."""
+    """Name for users: ``[namespace/]model[:tag]``. A model with an invalid name is ignored."""
     location: str
-    """What the backend finds in ``LoadPlan.model_path`` when it is to load the model, such as a URL."""
+    """Value of ``LoadPlan.model_path`` when the model is loaded, such as a URL."""
     host: str
-    """Whose it is, for people: shown as ``remote_host``."""
+    """Server of the model, shown as ``remote_host``."""
     metadata: Mapping[str, str | int] = field(default_factory=dict)
-    """What is known of it, by the keys of GGUF: ``general.architecture``, ``tokenizer.chat_template`` (in
-    Jinja), ``{architecture}.context_length``."""
+    """Known metadata by the keys of GGUF: ``general.architecture``, ``tokenizer.chat_template`` (Jinja),
+    ``{architecture}.context_length``."""
 
 
 class IModelSource(Interface):
-    """What a backend provides beside :class:`IBackend` if it has models of its own.
+    """Optional interface of a backend that has models which are not files of the library.
 
-    Its models are listed beside those of the library and loaded by it, whichever backend was chosen
-    for the library's; a model of the library goes before one of the same name.
+    They are listed with those of the library and loaded by this backend, whichever one was chosen for
+    files. A model of the library takes precedence over one of the same name.
     """
 
     def models() -> Sequence[RemoteModel]:
-        """The models that can be loaded now; of those of one name the first counts. Called on a worker
-        thread, several at once, whenever models are listed or one is asked for that the library has
-        not. Takes a second at most: after three it is not waited for any longer. Empty where they
-        cannot be known; does not raise."""
+        """Return the models that can be loaded now, none if they are unknown; of one name the first counts.
+
+        Called on worker threads, concurrently, when models are listed or one is requested that is not in
+        the library. It should take a second at most (after three the call is abandoned), and must not
+        raise.
+        """

@@ -1,7 +1,8 @@
-"""The figures of one server, in the form that Prometheus reads. Any thread may count.
+"""Prometheus metrics of one server. Methods that count may be called on any thread.
 
-Every label takes its values from a set that the code knows, so that no client can make their
-number grow.
+The values of every label are from a fixed set, so that clients cannot increase their number.
+
+Source: the Prometheus text exposition format, version 0.0.4; docs/deployment.md lists the metrics.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +20,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class LoadedModelState:
-    """One loaded model now; sizes are bytes, ``running`` are of its ``slots``."""
+    """Sizes of a loaded model in bytes, the number of its ``slots``, and of those that are busy."""
 
     size: int
     size_gpu: int
@@ -29,8 +30,11 @@ class LoadedModelState:
 
 @dataclass(frozen=True)
 class EngineState:
-    """What is asked for when the figures are read. ``steps`` and ``runs``: the batches decoded since
-    the start, and the runs that took part in them, by backends that count them."""
+    """State of the scheduler when the metrics are rendered.
+
+    ``waiting``: queued requests. ``steps`` and ``runs``: batches decoded since the start, and sequences
+    in them, of backends that count them.
+    """
 
     waiting: int
     models: tuple[LoadedModelState, ...]
@@ -39,88 +43,88 @@ class EngineState:
 
 
 class Metrics:
-    """Counters and histograms with a registry of their own: two servers in a process do not mix."""
+    """Counters and histograms in a registry of their own, for several servers in one process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
-            "ollama_requests", "Requests answered", ("route", "status"), registry=self._registry
+            "ollama_requests", "Completed requests", ("route", "status"), registry=self._registry
         )
         self._request_seconds = Histogram(
             "ollama_request_seconds",
-            "From a request's head to the end of its reply",
+            "Time from the head of a request to the end of its reply",
             ("route",),
             buckets=_LONG,
             registry=self._registry,
         )
         self._waited = Histogram(
             "ollama_queue_wait_seconds",
-            "How long requests waited for a model or a slot",
+            "Time that requests were queued for a model or a slot",
             buckets=_LONG,
             registry=self._registry,
         )
         self._load_seconds = Histogram(
-            "ollama_load_seconds", "How long models took to load", buckets=_LONG, registry=self._registry
+            "ollama_load_seconds", "Duration of model loads", buckets=_LONG, registry=self._registry
         )
-        self._load_failures = Counter("ollama_load_failures", "Loads that failed", registry=self._registry)
-        self._prompt_tokens = Counter("ollama_prompt_tokens", "Tokens of prompts", registry=self._registry)
+        self._load_failures = Counter("ollama_load_failures", "Failed model loads", registry=self._registry)
+        self._prompt_tokens = Counter("ollama_prompt_tokens", "Prompt tokens", registry=self._registry)
         self._cached_tokens = Counter(
             "ollama_prompt_cached_tokens",
-            "Tokens of prompts that were found in the cache",
+            "Prompt tokens that were found in the KV cache",
             registry=self._registry,
         )
-        self._output_tokens = Counter("ollama_output_tokens", "Tokens generated", registry=self._registry)
+        self._output_tokens = Counter("ollama_output_tokens", "Generated tokens", registry=self._registry)
         self._first_token = Histogram(
             "ollama_first_token_seconds",
-            "From a request to the first piece of its output",
+            "Time from a request to the first piece of its output",
             buckets=_LONG,
             registry=self._registry,
         )
         self._gap = Histogram(
             "ollama_token_gap_seconds",
-            "Between two pieces of output",
+            "Time between two pieces of output",
             buckets=_SHORT,
             registry=self._registry,
         )
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """A reply is complete, or its client gone (status 499); ``route`` is '' for paths that are none."""
+        """Count a completed reply, or one whose client has disconnected (status 499); ``route`` may be ""."""
         route = route or "other"
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def waited(self, seconds: float) -> None:
-        """Somebody left the queue."""
+        """Observe the queueing time of a request."""
         self._waited.observe(seconds)
 
     def loaded(self, seconds: float) -> None:
-        """A model was loaded."""
+        """Observe the duration of a successful load."""
         self._load_seconds.observe(seconds)
 
     def load_failed(self) -> None:
-        """A model was not."""
+        """Count a failed model load."""
         self._load_failures.inc()
 
     def first_token(self, seconds: float) -> None:
-        """The first piece of an output came."""
+        """Observe the time to the first piece of an output."""
         self._first_token.observe(seconds)
 
     def gap(self, seconds: float) -> None:
-        """A later piece came."""
+        """Observe the time between two pieces of an output."""
         self._gap.observe(seconds)
 
     def tokens(self, prompt: int, cached: int, output: int) -> None:
-        """A run came to its end."""
+        """Count the tokens of a finished job: of its prompt, of those the cached ones, and generated ones."""
         self._prompt_tokens.inc(prompt)
         self._cached_tokens.inc(cached)
         self._output_tokens.inc(output)
 
     def watch(self, state: Callable[[], EngineState]) -> None:
-        """Ask ``state`` whenever the figures are read, on the thread that reads them."""
+        """Call ``state`` at each :meth:`render`, on the thread that renders."""
         self._registry.register(_StateCollector(state))
 
     def render(self) -> bytes:
-        """All figures in Prometheus's text format, :data:`CONTENT_TYPE`."""
+        """Return all metrics in Prometheus's text format, :data:`CONTENT_TYPE`."""
         return generate_latest(self._registry)
 
 
@@ -134,23 +138,23 @@ class _StateCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         state = self._state()
         models = state.models
-        yield GaugeMetricFamily("ollama_queue_length", "Requests that wait", value=state.waiting)
+        yield GaugeMetricFamily("ollama_queue_length", "Queued requests", value=state.waiting)
         yield GaugeMetricFamily("ollama_loaded_models", "Models in memory", value=len(models))
         yield GaugeMetricFamily(
-            "ollama_loaded_bytes", "Bytes that they hold", value=sum(one.size for one in models)
+            "ollama_loaded_bytes",
+            "Memory of the loaded models in bytes",
+            value=sum(one.size for one in models),
         )
         yield GaugeMetricFamily(
-            "ollama_loaded_gpu_bytes", "Of these, in GPU memory", value=sum(one.size_gpu for one in models)
+            "ollama_loaded_gpu_bytes", "Part of it in GPU memory", value=sum(one.size_gpu for one in models)
         )
         yield GaugeMetricFamily(
-            "ollama_slots", "Requests that the loaded models can run", value=sum(one.slots for one in models)
+            "ollama_slots", "Slots of the loaded models", value=sum(one.slots for one in models)
         )
-        yield GaugeMetricFamily(
-            "ollama_slots_busy", "Requests that run", value=sum(one.running for one in models)
-        )
-        yield CounterMetricFamily("ollama_decode_steps", "Batches decoded", value=state.steps)
+        yield GaugeMetricFamily("ollama_slots_busy", "Busy slots", value=sum(one.running for one in models))
+        yield CounterMetricFamily("ollama_decode_steps", "Decoded batches", value=state.steps)
         yield CounterMetricFamily(
             "ollama_decode_runs",
-            "Runs that took part in the batches; divided by the batches, their occupancy",
+            "Sequences in the decoded batches; divided by the batches, their occupancy",
             value=state.runs,
         )

@@ -1,4 +1,4 @@
-"""The backends. Other packages may put modules of their own into this one (docs/backends.md)."""
+"""Namespace package of backend plugins, open to other distributions (docs/backends.md)."""
 
 from twisted.plugin import pluginPackagePaths
 

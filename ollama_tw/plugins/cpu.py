@@ -1,4 +1,4 @@
-"""llama.cpp on the processor alone."""
+"""llama.cpp on the CPU alone."""
 
 from ollama_tw.llama.plugin import LlamaBackend
 

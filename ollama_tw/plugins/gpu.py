@@ -1,4 +1,4 @@
-"""llama.cpp on whatever GPUs it finds, for the libraries that have no module of their own here."""
+"""llama.cpp on any GPU, for the ggml backends without a module of their own here."""
 
 from ollama_tw.llama.plugin import LlamaBackend
 

@@ -1,4 +1,4 @@
-"""llama.cpp on the GPUs that have Vulkan drivers."""
+"""llama.cpp on GPUs with Vulkan drivers."""
 
 from ollama_tw.llama.plugin import LlamaBackend
 

@@ -1,1 +1,1 @@
-"""Parts for backends, ours and foreign: what a runner has to do whatever its engine is."""
+"""Public kit for backend authors: the parts of a runner that do not depend on its engine."""

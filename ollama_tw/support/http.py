@@ -1,4 +1,7 @@
-"""Engines in another process or on another machine, which are asked over HTTP with JSON."""
+"""HTTP client with JSON for engines in another process or on another machine.
+
+Source: the WHATWG HTML standard, "Server-sent events", for event streams.
+"""
 
 import json
 import socket
@@ -17,12 +20,11 @@ _OK = 200
 
 
 class HTTPEngine:
-    """The server at ``url``, to which ``headers`` are sent with every request.
+    """An engine at ``url``; ``headers`` are sent with every request.
 
-    Both methods block, may be called from any thread, and raise RunnerError, whose text says what the
-    server answered or why it did not. ``timeout``, in seconds, is for connecting, and for each wait for
-    an answer that cannot be cancelled. Where ``cancel`` is given, setting it or closing ``runs`` hangs
-    up at once.
+    Both methods block, may be called on any thread, and raise RunnerError with the error of the engine
+    or of the connection. ``timeout``, in seconds, limits connecting, and each read of a response that
+    cannot be cancelled. With ``cancel`` the connection is closed when it is set or ``runs`` is closed.
     """
 
     def __init__(
@@ -34,27 +36,29 @@ class HTTPEngine:
         self._timeout = timeout
 
     def ask(self, path: str, body: Any = None, cancel: Event | None = None) -> Any:
-        """The answer, decoded. ``body`` is posted as JSON; without one it is a GET."""
-        with self._answer(path, body, cancel) as response:
+        """Send ``body`` as JSON with POST, or a GET if it is None, and return the decoded response."""
+        with self._request(path, body, cancel) as response:
             return json.load(response)
 
     def events(self, path: str, body: Any, cancel: Event) -> Generator[Any, None, None]:
-        """The objects of an answer that comes as an event stream, decoded as they come. When the run is
-        to end they end too; closing the iterator hangs up."""
+        """Send ``body`` with POST and yield the decoded objects of the event stream in the response.
+
+        Ends when the job is cancelled; closing the iterator closes the connection.
+        """
         try:
-            with self._answer(path, body, cancel) as response:
+            with self._request(path, body, cancel) as response:
                 for line in response:
                     if line.startswith(b"data: {"):
                         event = json.loads(line.removeprefix(b"data: "))
                         if "error" in event:
-                            raise RunnerError(_complaint(event))
+                            raise RunnerError(_error_text(event))
                         yield event
         except RunnerError:
             if not self._runs.ended(cancel):
                 raise
 
     @contextmanager
-    def _answer(self, path: str, body: Any, cancel: Event | None) -> Iterator[HTTPResponse]:
+    def _request(self, path: str, body: Any, cancel: Event | None) -> Iterator[HTTPResponse]:
         kind = HTTPSConnection if self._url.scheme == "https" else HTTPConnection
         method, data = ("GET", None) if body is None else ("POST", json.dumps(body).encode())
         try:
@@ -63,29 +67,29 @@ class HTTPEngine:
                 stack.enter_context(closing(connection)).connect()
                 if cancel is not None:
                     connection.sock.settimeout(None)
-                    hang_up = partial(_hang_up, connection.sock)
-                    stack.enter_context(self._runs.interrupting(cancel, hang_up))
+                    shut_down = partial(_shut_down, connection.sock)
+                    stack.enter_context(self._runs.interrupting(cancel, shut_down))
                 connection.request(method, self._url.path.rstrip("/") + path, data, self._headers)
                 response = stack.enter_context(connection.getresponse())
                 if response.status != _OK:
-                    raise RunnerError(_complaint(json.load(response)))
+                    raise RunnerError(_error_text(json.load(response)))
                 yield response
         except json.JSONDecodeError as error:
-            raise RunnerError(f"the engine at {self._url.netloc} gave an answer that is not JSON") from error
+            raise RunnerError(f"the response of the engine at {self._url.netloc} is not JSON") from error
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise RunnerError(f"the engine at {self._url.netloc} does not answer: {reason}") from error
+            raise RunnerError(f"the engine at {self._url.netloc} does not respond: {reason}") from error
 
 
-def _hang_up(sock: socket.socket) -> None:
+def _shut_down(sock: socket.socket) -> None:
     try:
-        # Closing it would not wake the thread that reads from it.
+        # close() would not wake the thread that reads from the socket.
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         return
 
 
-def _complaint(answer: Any) -> str:
-    """The text of an error, in OpenAI's form or a plainer one."""
-    error = answer.get("error", answer) if isinstance(answer, dict) else answer
+def _error_text(response: Any) -> str:
+    """Return the text of an error response, in OpenAI's form or a plain one."""
+    error = response.get("error", response) if isinstance(response, dict) else response
     return str(error.get("message", error) if isinstance(error, dict) else error)

@@ -1,4 +1,4 @@
-"""The part of a runner that does not depend on its engine."""
+"""Base class of runners: the part that does not depend on the engine."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -23,10 +23,10 @@ from ollama_tw.support.runs import Runs
 
 @implementer(IRunner)
 class SlotRunner(ABC):
-    """A runner whose runs share nothing but the slots. It sees no images.
+    """A runner whose jobs share nothing but the slots. It does not support images.
 
-    ``runs`` says when a run is to end, which :meth:`run` has to look at. The attributes are those of
-    IRunner; a subclass sets what is otherwise with it.
+    :meth:`run` has to check ``runs.ended`` regularly. The attributes are those of IRunner; a subclass
+    sets those that differ.
     """
 
     size = 1
@@ -35,10 +35,10 @@ class SlotRunner(ABC):
     eos_text = ""
     adds_bos = False
     vocabulary_size = 1 << 31
-    """How many tokens there are: each is a number below it."""
+    """Number of tokens in the vocabulary."""
 
     def __init__(self, plan: LoadPlan, architecture: str) -> None:
-        """``architecture``: what kind of model it is, for people."""
+        """``architecture`` is the ``general.architecture`` of the metadata."""
         self.context_length = plan.context_length
         self.slots = plan.slots
         self.metadata = {"general.architecture": architecture}
@@ -46,37 +46,42 @@ class SlotRunner(ABC):
 
     @abstractmethod
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
-        """See IRunner."""
+        """Return the tokens of ``text``. See IRunner."""
 
     @abstractmethod
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """See IRunner."""
+        """Return the text of ``tokens``. See IRunner."""
 
     @abstractmethod
     def embed(self, inputs: Sequence[str], cancel: Event) -> Sequence[Embedding]:
-        """See IRunner."""
+        """Return one embedding for each input. See IRunner."""
 
     @abstractmethod
     def run(self, job: Job, prompt: Sequence[int], limit: int) -> Iterator[Piece]:
-        """The pieces of ``job``, which has a slot: ``prompt`` are its tokens, which fit, and at most
-        ``limit`` tokens, at least one, are to be generated. Raises RunnerError."""
+        """Yield the pieces of ``job``, which has a slot.
+
+        ``prompt`` are its tokens, which fit into the context; at most ``limit`` tokens, at least one, are
+        to be generated. Raises RunnerError.
+        """
 
     def check(self, tokens: Sequence[int]) -> None:
-        """Raise RunnerError unless the vocabulary has all ``tokens``."""
+        """Raise RunnerError unless all ``tokens`` are in the vocabulary."""
         if not all(0 <= token < self.vocabulary_size for token in tokens):
-            raise RunnerError("there is a token that is not in the model's vocabulary")
+            raise RunnerError("the prompt has a token that is not in the model's vocabulary")
 
     def generate(self, job: Job) -> Iterator[Piece]:
-        """See IRunner. A generator: nothing happens before the first piece is asked for, and closing it
-        early gives the slot back."""
+        """Yield the pieces of ``job``. See IRunner.
+
+        Nothing is done before the first step of the generator; closing it releases the slot.
+        """
         if job.images:
-            raise InvalidImages("this backend cannot see images")
+            raise InvalidImages("this backend does not support images")
         prompt = self.tokenize(job.prompt) if isinstance(job.prompt, str) else job.prompt
         self.check(prompt)
-        room = self.context_length - len(prompt)
-        if room <= 0:
+        capacity = self.context_length - len(prompt)
+        if capacity <= 0:
             raise PromptTooLong(len(prompt), self.context_length)
-        limit = room if job.max_tokens < 0 else min(room, job.max_tokens)
+        limit = capacity if job.max_tokens < 0 else min(capacity, job.max_tokens)
         with self.runs.slot(job.cancel) as taken:
             if taken and limit:
                 yield from self.run(job, prompt, limit)
@@ -85,5 +90,5 @@ class SlotRunner(ABC):
                 yield Piece("", done=done, usage=Usage(len(prompt), 0, 0, 0, 0))
 
     def close(self) -> None:
-        """See IRunner. Subclasses that have memory to give back do so afterwards."""
+        """End all jobs. See IRunner. Subclasses free their memory afterwards."""
         self.runs.close()

@@ -1,30 +1,32 @@
-"""Slots, cancelling and closing, for runners whose engine has none of the three."""
+"""Slots, cancellation and closing, for runners whose engine has none of them."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _POLL = 0.02
-"""Seconds between two looks at the events that end a run."""
+"""Seconds between two checks of the events that end a run."""
 
 
 class Runs:
-    """The runs of one runner. All methods may be called on any thread."""
+    """The running jobs of one runner. All methods may be called on any thread."""
 
     def __init__(self, slots: int) -> None:
-        """``slots``: how many of them there may be at once."""
+        """``slots`` is the maximum number of jobs that run at once."""
         self._free = threading.Semaphore(slots)
         self._closed = threading.Event()
         self._watchers: set[threading.Thread] = set()
 
     def ended(self, cancel: threading.Event) -> bool:
-        """Whether the run that ``cancel`` belongs to is to end: it was cancelled, or the runner closed."""
+        """Return whether the job with the event ``cancel`` is to end: cancelled, or the runner is closed."""
         return cancel.is_set() or self._closed.is_set()
 
     @contextmanager
     def slot(self, cancel: threading.Event) -> Iterator[bool]:
-        """Wait for a free slot and hold it for the block. False where the run is to end before there
-        was one; the block then does without."""
+        """Wait for a free slot and hold it for the block. Blocking.
+
+        The value is False if the job is to end before a slot is free; the block then has none.
+        """
         taken = False
         while not taken and not self.ended(cancel):
             taken = self._free.acquire(timeout=_POLL)
@@ -36,8 +38,11 @@ class Runs:
 
     @contextmanager
     def interrupting(self, cancel: threading.Event, interrupt: Callable[[], None]) -> Iterator[None]:
-        """For a block that waits for something else, such as a socket: when the run is to end meanwhile,
-        ``interrupt`` is called once, on a thread of its own, and has to bring the waiting to its end."""
+        """Call ``interrupt`` if the job is to end within the block, which blocks on something else.
+
+        It is called once, on a thread of its own, and has to end the blocking call, for instance by
+        shutting down a socket.
+        """
         over = threading.Event()
 
         def watch() -> None:
@@ -57,7 +62,7 @@ class Runs:
             self._watchers.discard(watcher)
 
     def close(self) -> None:
-        """End all runs, and those to come; their blocks have been interrupted when this returns."""
+        """End all jobs, also later ones. When it returns, all blocks have been interrupted."""
         self._closed.set()
         for watcher in list(self._watchers):
             watcher.join()

@@ -1,15 +1,15 @@
-"""From the bytes of tokens to text that can be sent: whole characters, and no stop string."""
+"""Incremental decoding of tokens to text: whole characters, cut before a stop string."""
 
 import codecs
 from collections.abc import Sequence
 
 
 class TextAssembler:
-    """Joins the bytes of tokens into text and ends it before the first of the ``stop`` strings to be
-    complete, or the longest of those that are complete at once.
+    """Joins the bytes of tokens into text, which ends before a stop string.
 
-    Bytes that begin a character, and text that may yet become a stop string, are held back until
-    more comes or :meth:`finish` is called. Bytes that are no UTF-8 become U+FFFD.
+    That is the first of ``stop`` to be complete, or the longest of those that are complete at the same
+    byte. The beginning of a character, and text that may become a stop string, are held back until more
+    bytes come or :meth:`finish` is called. Invalid UTF-8 becomes U+FFFD.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
@@ -19,11 +19,11 @@ class TextAssembler:
         self.stopped = False
 
     def feed(self, data: bytes) -> str:
-        """The text that is certain after ``data``; sets :attr:`stopped` when a stop string is complete."""
+        """Add ``data`` and return the text that is final; sets :attr:`stopped` at a stop string."""
         return self._release(self._decoder.decode(data))
 
     def finish(self) -> str:
-        """What was held back, at the end of the output."""
+        """Return the text that was held back, at the end of the output."""
         if self.stopped:
             return ""
         text = self._release(self._decoder.decode(b"", final=True))
@@ -42,7 +42,7 @@ class TextAssembler:
         if found:
             self.stopped = True
             self._held = ""
-            # The one that was complete first, so that the pieces' borders make no difference.
+            # The one that was complete first: the result is independent of how the bytes are split.
             return text[: min(found)[1]]
         keep = max(self._overlap(text, stop) for stop in self._stop)
         self._held = text[len(text) - keep :]
@@ -50,7 +50,7 @@ class TextAssembler:
 
     @staticmethod
     def _overlap(text: str, stop: str) -> int:
-        """The length of the longest beginning of ``stop`` that ``text`` ends with."""
+        """Return the length of the longest prefix of ``stop`` that ``text`` ends with."""
         for length in range(min(len(text), len(stop) - 1), 0, -1):
             if text.endswith(stop[:length]):
                 return length

@@ -1,1 +1,1 @@
-"""For tests: a backend that needs no model, and the contract suite that every backend passes."""
+"""Public test kit: a backend that needs no model, and the contract suite of backends."""

@@ -1,7 +1,7 @@
-"""The contract suite: what every backend keeps, ours and foreign (needs pytest).
+"""Contract suite for all backends, built-in and third-party (requires pytest).
 
-Subclass :class:`BackendContract` in a test module, under a name that begins with ``Test``, and give
-it a ``make_runner``.
+Subclass :class:`BackendContract` in a test module, under a name that begins with ``Test``, and
+implement ``make_runner``.
 """
 
 import threading
@@ -28,14 +28,14 @@ from ollama_tw.interfaces import (
     Usage,
 )
 
-_PATIENCE = 60.0
-"""Seconds after which something that should have happened will not."""
+_TIMEOUT = 60.0
+"""Seconds after which a job that does not end fails the test."""
 
 GREEDY = Sampling(temperature=0)
 
 
 class Consumer(threading.Thread):
-    """A thread that takes the pieces of one run."""
+    """A thread that consumes the pieces of one job."""
 
     def __init__(self, run: Iterator[Piece]) -> None:
         super().__init__(daemon=True)
@@ -45,37 +45,41 @@ class Consumer(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        """Consume the pieces."""
         try:
             self.pieces.extend(self._run)
         except Exception as error:
             self.error = error
 
     def ended(self) -> "Consumer":
-        """Wait for the end of the run."""
-        self.join(_PATIENCE)
-        assert not self.is_alive(), "the run does not end"
+        """Wait for the end of the job."""
+        self.join(_TIMEOUT)
+        assert not self.is_alive(), f"the job did not end within {_TIMEOUT:g} s"
         return self
 
     @property
     def text(self) -> str:
+        """Joined texts of the pieces so far."""
         return "".join(piece.text for piece in self.pieces)
 
     @property
     def reason(self) -> DoneReason | None:
+        """Reason of the end."""
         return self.pieces[-1].done if self.pieces else None
 
     @property
     def usage(self) -> Usage:
+        """Usage in the last piece."""
         usage = self.pieces[-1].usage
         assert usage is not None
         return usage
 
 
 class BackendContract(ABC):
-    """Subclass it and give :meth:`make_runner`; override the texts where they do not suit the model."""
+    """The contract suite. Override the texts and flags that do not suit the model."""
 
     prompt = "1, 2, 3, 4, 5, 6,"
-    """What a model goes on with for at least 100 tokens; 14 to 18 tokens itself."""
+    """Prompt of 14 to 18 tokens, which the model continues for at least 100 tokens."""
     texts: Sequence[str] = (
         "hello",
         "Grüße aus Köln",
@@ -83,21 +87,21 @@ class BackendContract(ABC):
         "🙂 and 👩‍👩‍👧",
         " spaces  and\nlines\t",
     )
-    """What survives being tokenised and back."""
+    """Texts that tokenization and detokenization reproduce."""
     embeds = True
-    """Whether the model gives embeddings."""
+    """Whether the model supports embeddings."""
     ranks = False
     """Whether the model ranks documents."""
     sees = False
-    """Whether the model sees images."""
+    """Whether the model supports images."""
     grammars = True
-    """Whether the backend keeps to grammars."""
+    """Whether the backend supports grammars."""
     logprobs = True
-    """Whether the backend tells log probabilities."""
+    """Whether the backend supports log probabilities."""
 
     @abstractmethod
     def make_runner(self, slots: int) -> IRunner:
-        """A runner with ``slots`` slots and a context of 512 tokens for each."""
+        """Return a runner with ``slots`` slots and a context of 512 tokens for each."""
 
     @pytest.fixture
     def runner(self) -> Iterator[IRunner]:
@@ -161,7 +165,7 @@ class BackendContract(ABC):
             next(runner.generate(Job(self.prompt * 200, GREEDY)))
         assert caught.value.prompt_tokens == len(tokens)
         assert caught.value.context_length == runner.context_length
-        # It takes no slot with it.
+        # It occupies no slot.
         assert self._text(runner, Job(self.prompt, GREEDY, max_tokens=4))
 
     def test_cancelled_before_it_begins(self, runner: IRunner) -> None:
@@ -204,7 +208,7 @@ class BackendContract(ABC):
     def test_all_slots_at_once_and_one_more_waits(self, runner: IRunner) -> None:
         expected = self._text(runner, Job(self.prompt, GREEDY, max_tokens=8))
         held = [runner.generate(Job(self.prompt, GREEDY)) for _ in range(2)]
-        # Both give pieces, in turns: neither waits for the other's end.
+        # Both yield pieces in turns: neither waits for the end of the other.
         for _ in range(3):
             for run in held:
                 next(run)
@@ -242,7 +246,7 @@ class BackendContract(ABC):
 
     def test_a_grammar(self, runner: IRunner) -> None:
         if not self.grammars:
-            pytest.skip("this backend keeps to no grammar")
+            pytest.skip("this backend does not support grammars")
         taken = Consumer(runner.generate(Job(self.prompt, GREEDY, grammar='root ::= "perhaps"'))).ended()
         assert taken.text == "perhaps"
         assert taken.reason is DoneReason.STOP
@@ -251,23 +255,25 @@ class BackendContract(ABC):
 
     def test_log_probabilities(self, runner: IRunner) -> None:
         if not self.logprobs:
-            pytest.skip("this backend tells no log probabilities")
+            pytest.skip("this backend does not support log probabilities")
         for alternatives in (0, 3):
             job = Job(self.prompt, GREEDY, max_tokens=6, logprobs=alternatives)
             pieces = list(runner.generate(job))
-            told = [one for piece in pieces for one in piece.logprobs]
-            assert b"".join(one.chosen.data for one in told).decode() == "".join(one.text for one in pieces)
-            assert [len(one.top) for one in told] == [alternatives] * 6
-            for one in told:
+            logprobs = [one for piece in pieces for one in piece.logprobs]
+            assert b"".join(one.chosen.data for one in logprobs).decode() == "".join(
+                one.text for one in pieces
+            )
+            assert [len(one.top) for one in logprobs] == [alternatives] * 6
+            for one in logprobs:
                 likeliest = [choice.logprob for choice in one.top]
                 assert likeliest == sorted(likeliest, reverse=True)
-                # Nothing is likelier than what is chosen at temperature 0.
+                # At temperature 0 the most likely token is chosen.
                 assert all(choice.logprob <= one.chosen.logprob <= 0 for choice in one.top)
         assert not any(piece.logprobs for piece in runner.generate(Job(self.prompt, GREEDY, max_tokens=2)))
 
     def test_images_are_refused_by_a_model_that_sees_none(self, runner: IRunner) -> None:
         if self.sees:
-            pytest.skip("this model sees images")
+            pytest.skip("this model supports images")
         with pytest.raises(InvalidImages):
             list(runner.generate(Job(f"{IMAGE_MARKER}{self.prompt}", GREEDY, images=(b"GIF89a",))))
 
@@ -292,7 +298,7 @@ class BackendContract(ABC):
 
     def test_embeddings(self, runner: IRunner) -> None:
         if not self.embeds:
-            pytest.skip("this model gives no embeddings")
+            pytest.skip("this model does not support embeddings")
         inputs = ["the first", "another one, and longer", "third", "the first"]
         never = threading.Event()
         together = runner.embed(inputs, never)
@@ -308,7 +314,7 @@ class BackendContract(ABC):
 
     def test_rankings(self, runner: IRunner) -> None:
         if not IReranker.providedBy(runner):
-            pytest.skip("this backend does not rank")
+            pytest.skip("this backend does not support reranking")
         reranker: Any = runner
         never = threading.Event()
         if not self.ranks:
@@ -353,7 +359,9 @@ class BackendContract(ABC):
         runner.close()
         assert set(threading.enumerate()) <= before
 
-    @pytest.mark.skipif(not hasattr(psutil.Process, "num_fds"), reason="this system counts no descriptors")
+    @pytest.mark.skipif(
+        not hasattr(psutil.Process, "num_fds"), reason="psutil cannot count descriptors on this system"
+    )
     def test_no_descriptor_is_left(self) -> None:
         def use() -> int:
             runner = self.make_runner(1)
@@ -364,7 +372,7 @@ class BackendContract(ABC):
             self._close(run)
             return int(psutil.Process().num_fds())
 
-        # What is opened once and kept, such as a device, is no leak.
+        # A descriptor that is opened once and kept, such as a device's, is not a leak.
         first = use()
         assert use() <= first
 

@@ -1,8 +1,7 @@
-"""A backend without a model: what comes out of it is known, and when it comes is up to the test.
+"""Fake backend with deterministic output, whose timing the test controls.
 
-A token is a character. A prompt is answered with its own text again and again, or with the
-``reply`` that the test gave. Nothing here waits for time to pass: what takes long does so at an
-event of the test, and looks for a cancel meanwhile.
+A token is a character. The output is the prompt, repeated without end, or the test's ``reply``. No
+time passes by itself: loads and jobs are delayed by events of the test, and can be cancelled meanwhile.
 """
 
 import threading
@@ -35,29 +34,29 @@ from ollama_tw.interfaces import (
 )
 
 NANOSECONDS_PER_TOKEN = 1_000_000
-"""What the figures of every run say that a token took."""
+"""Duration of a token in the usage of every job."""
 
 _POLL = 0.002
 _LAST_CHARACTER = 0x10FFFF
 
 Reply = Callable[[str], Iterable[str]]
-"""From a prompt to the pieces of the answer, one token each however long they are."""
+"""Function from a prompt to the pieces of the output, each of which counts as one token."""
 
 
 def echo(prompt: str) -> Iterable[str]:
-    """The prompt's characters, again and again without end."""
+    """Repeat the characters of the prompt without end."""
     return cycle(prompt)
 
 
 def words(text: str) -> Reply:
-    """An answer that is always ``text``, a word to a token."""
+    """Return a reply that is always ``text``, with one token for each word."""
     first, *others = text.split(" ")
     pieces = [first, *(" " + word for word in others)]
     return lambda prompt: pieces
 
 
 def open_gate() -> threading.Event:
-    """An event that is set."""
+    """Return an event that is set."""
     gate = threading.Event()
     gate.set()
     return gate
@@ -65,10 +64,7 @@ def open_gate() -> threading.Event:
 
 @implementer(IRunner, IReranker)
 class FakeRunner:
-    """See :class:`IRunner` and :class:`IReranker`.
-
-    ``gate`` halts all runs before their next token while it is clear.
-    """
+    """Fake model. All jobs stop before their next token while ``gate`` is clear."""
 
     size_gpu = 0
 
@@ -92,27 +88,30 @@ class FakeRunner:
         self.eos_text = ""
         self.adds_bos = bool(bos_text)
         self.failure = failure
-        """Raised by every run after its first token."""
+        """Raised by every job after its first token."""
         self.gate = open_gate()
         self.jobs: list[Job] = []
-        """Every job that was given, in order."""
+        """All jobs in the order of their start."""
         self.running = 0
         self.closed = False
         self._changed = threading.Condition()
         self._free = [""] * plan.slots
-        """What each slot without a run remembers."""
+        """Cached text of each free slot."""
 
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
+        """Return the code points of ``text``, after those of ``bos_text``."""
         begin = self.bos_text if add_special and self.adds_bos else ""
         return [ord(character) for character in begin + text]
 
     def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the characters of ``tokens``."""
         for token in tokens:
             if not 0 <= token <= _LAST_CHARACTER:
                 raise RunnerError(f"token {token} is not in this model's vocabulary")
         return "".join(map(chr, tokens))
 
     def generate(self, job: Job) -> Iterator[Piece]:
+        """Yield the reply, one piece for each token."""
         prompt = job.prompt if isinstance(job.prompt, tuple) else self.tokenize(job.prompt)
         if len(prompt) >= self.context_length:
             raise PromptTooLong(len(prompt), self.context_length)
@@ -121,9 +120,9 @@ class FakeRunner:
         if slot is None:
             yield Piece("", done=DoneReason.CANCELLED, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
-        cached = _common(slot, text[:-1])
+        cached = _common_prefix(slot, text[:-1])
         try:
-            yield from self._answer(job, text, cached)
+            yield from self._reply_to(job, text, cached)
         finally:
             with self._changed:
                 self.running -= 1
@@ -131,7 +130,7 @@ class FakeRunner:
                 self._changed.notify_all()
 
     def _take_slot(self, job: Job, text: str) -> str | None:
-        """The text that the best free slot remembers, None for a job that was cancelled first."""
+        """Wait for a slot and return its cached text, None if the job is cancelled first."""
         with self._changed:
             self.jobs.append(job)
             while not self._free:
@@ -142,13 +141,13 @@ class FakeRunner:
                 return None
             self.running += 1
             self._changed.notify_all()
-            best = max(self._free, key=lambda held: _common(held, text))
+            best = max(self._free, key=lambda held: _common_prefix(held, text))
             self._free.remove(best)
             return best
 
-    def _answer(self, job: Job, text: str, cached: int) -> Iterator[Piece]:
-        room = self.context_length - len(text)
-        limit = min(job.max_tokens, room) if job.max_tokens >= 0 else room
+    def _reply_to(self, job: Job, text: str, cached: int) -> Iterator[Piece]:
+        capacity = self.context_length - len(text)
+        limit = min(job.max_tokens, capacity) if job.max_tokens >= 0 else capacity
         done = DoneReason.STOP
         count = 0
         held = ""
@@ -182,42 +181,44 @@ class FakeRunner:
         return self.closed or job.cancel.is_set()
 
     def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
+        """Return vectors of the length of the text, the sum of its code points, and 1."""
         for text in inputs:
             if len(text) > self.context_length:
                 raise PromptTooLong(len(text), self.context_length)
         return [Embedding((float(len(text)), float(sum(map(ord, text))), 1.0), len(text)) for text in inputs]
 
     def rank(self, query: str, documents: Sequence[str], cancel: threading.Event) -> Sequence[Ranking]:
-        """A document's score is how many characters at its beginning are the query's."""
+        """Return rankings whose score is the length of the common prefix with the query."""
         sizes = [len(query) + len(document) for document in documents]
         for index, size in enumerate(sizes):
             if size > self.context_length:
                 raise PromptTooLong(size, self.context_length, index)
-        scores = [_common(query, document) for document in documents]
+        scores = [_common_prefix(query, document) for document in documents]
         return [Ranking(float(score), size) for score, size in zip(scores, sizes, strict=True)]
 
     def close(self) -> None:
+        """End all jobs. Raises AssertionError if it was called before."""
         with self._changed:
             if self.closed:
-                raise AssertionError("a runner is closed once")
+                raise AssertionError("close() was called twice")
             self.closed = True
             self._changed.notify_all()
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Return when ``condition`` holds, which is looked at whenever a run begins or ends."""
+        """Wait until ``condition()`` is true; it is checked whenever a job begins or ends."""
         with self._changed:
             if not self._changed.wait_for(condition, 30):
-                raise AssertionError("what was waited for did not come about")
+                raise AssertionError("the condition was not met within 30 s")
 
 
-def _common(left: str, right: str) -> int:
-    """The length of the common beginning."""
+def _common_prefix(left: str, right: str) -> int:
+    """Return the length of the common prefix."""
     pairs = takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False))
     return sum(1 for _ in pairs)
 
 
 def _may_become(text: str, stop: Sequence[str]) -> int:
-    """How many characters at the end of ``text`` may be the beginning of a stop string."""
+    """Return the number of last characters of ``text`` that may be the beginning of a stop string."""
     return max(
         (size for one in stop for size in range(1, len(one)) if text.endswith(one[:size])),
         default=0,
@@ -226,8 +227,7 @@ def _may_become(text: str, stop: Sequence[str]) -> int:
 
 @implementer(IPlugin, IBackend, IModelSource)
 class FakeBackend:
-    """See :class:`IBackend` and :class:`IModelSource`. ``gate`` halts a load while it is clear; ``error``
-    makes it fail."""
+    """Fake backend. A load stops while ``gate`` is clear, and fails if ``error`` is set."""
 
     priority = -100
 
@@ -244,27 +244,30 @@ class FakeBackend:
         self.gate = open_gate()
         self.error: str | None = None
         self.deaf = False
-        """Whether a load comes to its end though ``progress`` says no."""
+        """Whether a load ignores that ``progress`` returns False."""
         self.sizes: dict[str, int] = {}
         """Bytes by model path; 1 MiB for all others."""
         self.plans: list[LoadPlan] = []
-        """Of every load that was begun, in order."""
+        """Plans of all loads in the order of their start."""
         self.runners: list[FakeRunner] = []
-        """Everything that was loaded, in order."""
+        """All loaded runners in order."""
         self.began = threading.Event()
         """Set when a load begins."""
         self.remote_models: list[RemoteModel] = []
-        """What it has without a file."""
+        """Models that it lists."""
         self._trained_context = trained_context
         self._bos_text = bos_text
 
     def probe(self) -> Probe:
-        return Probe((Device("FAKE", "no device at all", "cpu", 1 << 30, 1 << 30),))
+        """Return one device with 1 GiB."""
+        return Probe((Device("FAKE", "not a device", "cpu", 1 << 30, 1 << 30),))
 
     def models(self) -> Sequence[RemoteModel]:
+        """Return ``remote_models``."""
         return list(self.remote_models)
 
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
+        """Load a :class:`FakeRunner`, reporting progress while ``gate`` is clear."""
         self.plans.append(plan)
         self.began.set()
         going = progress(0.0)

@@ -222,7 +222,7 @@ def test_only_the_prompt_is_wanted() -> None:
             400,
             (
                 "the prompt has 70 tokens and the context of this model holds 64: "
-                "shorten the prompt or ask for a larger num_ctx"
+                "shorten the prompt or set a larger num_ctx"
             ),
         ),
         (RunnerError("no memory"), 500, "an error was encountered while running the model: no memory"),

@@ -99,7 +99,7 @@ def test_it_asks_with_its_headers(server: Script) -> None:
     [
         ("/refuse", "no such model"),
         ("/plain", "nothing here"),
-        ("/junk", "the engine at 127.0.0.1:PORT gave an answer that is not JSON"),
+        ("/junk", "the response of the engine at 127.0.0.1:PORT is not JSON"),
     ],
 )
 def test_errors_are_told_in_the_words_of_the_engine(server: Script, path: str, text: str) -> None:
@@ -111,8 +111,8 @@ def test_errors_are_told_in_the_words_of_the_engine(server: Script, path: str, t
 def test_an_engine_that_is_away_or_slow(server: Script) -> None:
     with pytest.raises(RunnerError) as caught:
         HTTPEngine("http://127.0.0.1:9", Runs(1)).ask("/x")
-    assert str(caught.value) == "the engine at 127.0.0.1:9 does not answer: Connection refused"
-    with pytest.raises(RunnerError, match="does not answer: timed out"):
+    assert str(caught.value) == "the engine at 127.0.0.1:9 does not respond: Connection refused"
+    with pytest.raises(RunnerError, match="does not respond: timed out"):
         connect(server, timeout=0.05).ask("/silent")
 
 

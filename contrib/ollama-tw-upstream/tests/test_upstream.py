@@ -151,7 +151,7 @@ def test_a_model_that_is_gone() -> None:
 
 
 def test_an_engine_that_is_away() -> None:
-    with pytest.raises(LoadError, match=r"the engine at 127\.0\.0\.1:9 does not answer: Connection refused"):
+    with pytest.raises(LoadError, match=r"the engine at 127\.0\.0\.1:9 does not respond: Connection refused"):
         backend.load(LoadPlan("http://127.0.0.1:9#m"), lambda done: True)
 
 
