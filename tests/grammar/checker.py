@@ -1,4 +1,4 @@
-"""llama.cpp's own grammar engine as a judge of texts, over a vocabulary of the 256 bytes."""
+"""Checks of texts by llama.cpp's own grammar engine, over a vocabulary of the 256 bytes."""
 
 import ctypes
 import functools
@@ -49,7 +49,7 @@ def _vocabulary():
 
 
 class Engine:
-    """A grammar in llama.cpp at some point of a text; ``accepted`` is whether it was taken at all."""
+    """State of a grammar in llama.cpp within a text; ``accepted`` is False for an invalid grammar."""
 
     def __init__(self, grammar: str) -> None:
         self._sampler = llama_cpp.llama_sampler_init_grammar(_vocabulary(), grammar.encode(), b"root")
@@ -61,7 +61,7 @@ class Engine:
             self._sampler = None
 
     def next_bytes(self) -> tuple[list[int], bool]:
-        """The bytes that may come next, and whether the text may end here."""
+        """Return the bytes that may come next, and True if the text may end here."""
         tokens = [_END, *range(_FIRST_BYTE, _FIRST_BYTE + 256)]
         allowed = self._allowed(tokens)
         return [token - _FIRST_BYTE for token in tokens[1:] if token in allowed], _END in allowed
@@ -70,7 +70,7 @@ class Engine:
         return bool(self._allowed([_END]))
 
     def push(self, byte: int) -> bool:
-        """Go on with this byte if it may come next; otherwise stay and return False."""
+        """Append this byte and return True if it may come next; else return False."""
         token = _FIRST_BYTE + byte
         if not self._allowed([token]):
             return False
@@ -87,7 +87,7 @@ class Engine:
 
 
 def matches(grammar: str, text: str | bytes) -> bool:
-    """Whether ``text`` is a whole text of the grammar."""
+    """Return True if ``text`` is a complete text of the grammar."""
     engine = Engine(grammar)
     assert engine.accepted, f"llama.cpp refused the grammar:\n{grammar}"
     try:

@@ -1,4 +1,4 @@
-"""Structured output, judged by llama.cpp's own grammar engine."""
+"""Structured output, checked by llama.cpp's own grammar engine."""
 
 import json
 
@@ -17,7 +17,7 @@ def refusal(schema: object) -> str:
 
 
 def judged(schema: object, texts: list[str]) -> list[str]:
-    """Those of the texts that the schema's grammar takes."""
+    """Return those of the texts that the schema's grammar accepts."""
     grammar = schema_to_gbnf(schema)
     return [text for text in texts if matches(grammar, text)]
 
@@ -60,7 +60,7 @@ def test_json_is_any_object():
         ([1, "é\\"], r'"[1,\"é\\\\\"]"'),
     ],
 )
-def test_other_formats_are_refused_in_ollamas_words(value, quoted):
+def test_other_formats_are_rejected_with_ollamas_text(value, quoted):
     with pytest.raises(OllamaError) as caught:
         grammar_for(value)
     assert caught.value.status == 400
@@ -208,7 +208,7 @@ def test_all_properties_optional():
     assert judged(schema, [*texts, '{"c":1,"a":1}', '{"a":1,,"c":1}']) == texts
 
 
-def test_additional_names_are_none_of_the_declared_ones():
+def test_additional_names_differ_from_declared_ones():
     schema = {
         "type": "object",
         "properties": {"ab": {"const": 1}, "a": {"const": 2}, 'q"': {"const": 3}},
@@ -282,7 +282,7 @@ def test_all_of_keeps_the_common_values():
     assert judged(schema, ["1", "true", "false", '"a"', "[0]"]) == ["1", '"a"']
 
 
-def test_any_of_beside_properties_asks_for_one_of_several():
+def test_any_of_beside_properties_requires_one_of_several():
     schema = {
         "properties": {"a": {"const": 1}, "b": {"const": 2}},
         "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
@@ -291,7 +291,7 @@ def test_any_of_beside_properties_asks_for_one_of_several():
     assert judged(schema, [*texts, "{}"]) == texts
 
 
-def test_all_of_with_a_closed_object_drops_what_it_forbids():
+def test_all_of_with_a_closed_object_drops_forbidden_members():
     schema = {
         "allOf": [
             {"properties": {"a": {"const": 1}}, "additionalProperties": False},
@@ -314,7 +314,7 @@ def test_one_of_with_a_discriminator():
     assert judged(schema, [*texts, "{}", '{"kind":"cow"}']) == texts
 
 
-def test_one_of_told_apart_by_required_members():
+def test_one_of_distinguished_by_required_members():
     schema = {"oneOf": [{"properties": {n: {"const": 1}}, "required": [n]} for n in "ab"]}
     assert judged(schema, ['{"a":1}', '{"b":1}', '{"a":1,"b":1}']) == ['{"a":1}', '{"b":1}']
 
@@ -413,7 +413,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("schema", "where", "reason"), REFUSED, ids=[json.dumps(case[0])[:60] for case in REFUSED]
 )
-def test_refused_by_name_and_place(schema, where, reason):
+def test_unsupported_keywords_are_reported_with_their_place(schema, where, reason):
     assert refusal(schema) == f"invalid format: schema at {where}: {reason}"
 
 
@@ -445,9 +445,9 @@ def test_refused_by_name_and_place(schema, where, reason):
         "\\",
     ],
 )
-def test_patterns_beyond_the_subset_are_refused(pattern):
+def test_patterns_beyond_the_subset_are_rejected(pattern):
     assert refusal({"type": "string", "pattern": pattern}).startswith("invalid format: schema at #: pattern ")
 
 
-def test_a_pattern_whose_length_cannot_be_enforced_is_refused():
+def test_a_pattern_whose_length_cannot_be_enforced_is_rejected():
     assert "minLength or maxLength" in refusal({"type": "string", "pattern": "^(ab)*$", "maxLength": 3})

@@ -1,4 +1,4 @@
-"""Schemas and grammars that were made to break the server, and grammars of others."""
+"""Schemas and grammars that are meant to break the server, and valid third-party grammars."""
 
 import pytest
 
@@ -68,13 +68,13 @@ def test_hostile_schemas_get_400(name):
     assert caught.value.status == 400
 
 
-def test_hostile_formats_that_are_no_schema_get_400():
+def test_hostile_formats_that_are_not_schemas_get_400():
     with pytest.raises(OllamaError) as caught:
         grammar_for(nested(60_000, lambda inner: [inner]))
     assert caught.value.status == 400
 
 
-def test_a_large_honest_schema_is_taken():
+def test_a_large_valid_schema_is_accepted():
     schema = {
         "type": "object",
         "properties": {f"p{i}": {"type": ["string", "null"], "maxLength": 200} for i in range(900)},
@@ -93,7 +93,7 @@ GRAMMARS = [
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)
-def test_sound_grammars_pass(grammar):
+def test_valid_grammars_pass(grammar):
     limit_grammar(grammar)
     engine = Engine(grammar)
     assert engine.accepted

@@ -1,4 +1,4 @@
-"""Any schema of the supported kind, against llama.cpp's grammar engine and the jsonschema package."""
+"""Property tests of supported schemas against llama.cpp's grammar engine and the jsonschema package."""
 
 import codecs
 import json
@@ -145,8 +145,8 @@ FORMAT_CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def goes_on(text: bytes, byte: int) -> bool:
-    """Whether ``byte`` leaves the text UTF-8; llama.cpp lets overlong and torn characters pass."""
+def stays_utf8(text: bytes, byte: int) -> bool:
+    """Return True if ``byte`` keeps the text UTF-8; llama.cpp accepts overlong and incomplete characters."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(bytes([*text, byte]))
     except UnicodeDecodeError:
@@ -154,15 +154,15 @@ def goes_on(text: bytes, byte: int) -> bool:
     return True
 
 
-def written(grammar: str, choices: random.Random) -> str | None:
-    """A text of the grammar by a walk at random that soon makes for the end; None if it never came."""
+def random_text(grammar: str, choices: random.Random) -> str | None:
+    """Return a random text of the grammar, biased towards short ones; None if it has no end."""
     engine = Engine(grammar)
     assert engine.accepted
     text = bytearray()
     try:
         while len(text) < 1500:
             allowed, may_end = engine.next_bytes()
-            allowed = [byte for byte in allowed if goes_on(text, byte)]
+            allowed = [byte for byte in allowed if stays_utf8(text, byte)]
             if may_end and (not allowed or len(text) > 100 or choices.random() < 0.5):
                 return text.decode()
             assert allowed, f"a dead end after {bytes(text)!r}"
@@ -178,11 +178,11 @@ def written(grammar: str, choices: random.Random) -> str | None:
 
 @SETTINGS
 @given(CASES, SEEDS)
-def test_what_the_grammar_lets_through_is_valid(case, seed):
+def test_texts_of_the_grammar_are_valid(case, seed):
     schema = {"allOf": [case[0]], "$defs": TREE}
     grammar = schema_to_gbnf(schema)
     limit_grammar(grammar)
-    text = written(grammar, random.Random(seed))
+    text = random_text(grammar, random.Random(seed))
     assume(text is not None)
     value = json.loads(text)
     jsonschema.Draft202012Validator(schema, format_checker=FORMAT_CHECKER).validate(value)
@@ -202,13 +202,13 @@ BRANCHES = st.one_of(
 
 @SETTINGS
 @given(KEYWORDS, st.lists(BRANCHES, min_size=2, max_size=3), BRANCHES, SEEDS)
-def test_combinations_are_enforced_or_refused(keyword, branches, base, seed):
+def test_combinations_are_enforced_or_rejected(keyword, branches, base, seed):
     schema = {"allOf": [base, {keyword: branches}], "$defs": TREE}
     try:
         grammar = schema_to_gbnf(schema)
     except OllamaError:
         return
-    text = written(grammar, random.Random(seed))
+    text = random_text(grammar, random.Random(seed))
     assume(text is not None)
     value = json.loads(text)
     jsonschema.Draft202012Validator(schema, format_checker=FORMAT_CHECKER).validate(value)
@@ -216,7 +216,7 @@ def test_combinations_are_enforced_or_refused(keyword, branches, base, seed):
 
 @SETTINGS
 @given(CASES, st.data())
-def test_what_is_valid_the_grammar_lets_through(case, data):
+def test_valid_texts_match_the_grammar(case, data):
     schema, instances = case
     value = data.draw(instances)
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -6,7 +6,7 @@ from ollama_tw.output.call_forms import declared, read_body
 from ollama_tw.output.model_syntax import Form
 
 
-def test_what_is_not_shaped_like_a_tool_is_passed_over() -> None:
+def test_malformed_tools_are_skipped() -> None:
     tools: list[dict[str, Any]] = [
         {"type": "function"},
         {"function": {"name": 7}},
@@ -34,7 +34,7 @@ def test_what_is_not_shaped_like_a_tool_is_passed_over() -> None:
         (None, "1", "1"),
     ],
 )
-def test_values_without_quotes_are_read_as_their_schemas_ask(schema: Any, text: str, value: Any) -> None:
+def test_values_without_quotes_are_converted_by_their_schemas(schema: Any, text: str, value: Any) -> None:
     tools = {"f": {"x": schema} if schema is not None else {}}
     xml = f"<function=f><parameter=x>{text}</parameter></function>"
     assert read_body(xml, Form.XML, tools) == [("f", {"x": value})]

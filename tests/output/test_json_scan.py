@@ -27,7 +27,7 @@ from ollama_tw.output.json_scan import JsonScanner, Scan
         ('{"a":' * 201, Scan.BROKEN, 1000),
     ],
 )
-def test_it_stops_at_the_end_or_at_the_first_mistake(text: str, outcome: Scan, end: int) -> None:
+def test_it_stops_at_the_end_or_at_the_first_error(text: str, outcome: Scan, end: int) -> None:
     assert JsonScanner().feed(text, 0) == (outcome, end)
     scanner = JsonScanner()
     for position in range(len(text)):

@@ -28,7 +28,7 @@ from ollama_tw.output.model_syntax import (
         ("[", ("[", None, True)),
     ],
 )
-def test_a_go_templates_tag_tells_where_calls_stand(tag: str, expected: tuple[str, str | None, bool]) -> None:
+def test_the_call_syntax_of_a_go_templates_tag(tag: str, expected: tuple[str, str | None, bool]) -> None:
     syntax = from_template(tag)
     assert syntax.thinking is None
     assert syntax.calls is not None
@@ -51,7 +51,7 @@ def test_a_go_template_may_have_thinking_tags_and_no_calls() -> None:
         ("{{ message.content }}", None),
     ],
 )
-def test_a_chat_template_shows_its_thinking_tags(source: str, thinking: str | None) -> None:
+def test_the_thinking_tags_of_a_chat_template(source: str, thinking: str | None) -> None:
     found = from_chat_template(source).thinking
     assert (found.open if found else None) == thinking
     assert found is None or not found.starts_open
@@ -68,9 +68,7 @@ def test_a_chat_template_shows_its_thinking_tags(source: str, thinking: str | No
         ("{% if builtin_tools %}<|python_tag|>{% endif %}{{ tools }}", "{", Form.JSON, True),
     ],
 )
-def test_a_chat_template_shows_how_calls_are_written(
-    source: str, opening: str, form: Form, leading: bool
-) -> None:
+def test_the_call_syntax_of_a_chat_template(source: str, opening: str, form: Form, leading: bool) -> None:
     calls = from_chat_template(source).calls
     assert calls is not None
     assert (calls.open, calls.form, calls.leading) == (opening, form, leading)
@@ -90,14 +88,14 @@ def test_a_chat_template_without_tools_has_no_calls() -> None:
         ("<|im_start|>assistant\n", False),
     ],
 )
-def test_the_end_of_the_prompt_tells_whether_thinking_is_open(prompt: str, opened: bool) -> None:
+def test_a_prompt_that_ends_with_the_tag_opens_thinking(prompt: str, opened: bool) -> None:
     syntax = Syntax(ThinkingSyntax("<think>", "</think>"), CallSyntax("{", leading=True)).after(prompt)
     assert syntax == Syntax(
         ThinkingSyntax("<think>", "</think>", starts_open=opened), CallSyntax("{", leading=True)
     )
 
 
-def test_a_prompt_says_nothing_to_a_syntax_without_thinking() -> None:
+def test_the_prompt_does_not_change_a_syntax_without_thinking() -> None:
     assert Syntax().after("<think>") == Syntax()
 
 

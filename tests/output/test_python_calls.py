@@ -67,7 +67,7 @@ def test_calls_are_read_with_their_values(text: str, expected: list[tuple[str, d
         ),
     ],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_any_other_text_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parse_calls(text)
 

@@ -44,10 +44,10 @@ LFM2 = by_name("lfm2") or Syntax()
 R1_LLAMA = from_chat_template("{{ tools }} <|python_tag|> </think>")
 
 
-def said(
+def parsed(
     syntax: Syntax, *pieces: str, tools: Sequence[dict[str, Any]] | None = TOOLS
 ) -> list[tuple[str, Any]]:
-    """What comes of a reply, neighbouring text joined: (kind, text) or ("call", (index, name, arguments))."""
+    """Return the events of a reply, adjacent text joined: (kind, text) or ("call", (index, name, ...))."""
     parser = StreamParser(syntax, tools, lambda: "call_00000000")
     events: list[Event] = []
     for piece in pieces:
@@ -76,7 +76,7 @@ def add(index: int, arguments: str = '{"a": 1}') -> tuple[str, Any]:
 # Content and calls
 
 
-def test_text_is_released_at_once_and_a_tag_that_may_begin_is_held() -> None:
+def test_text_is_emitted_at_once_and_a_partial_tag_is_held() -> None:
     parser = StreamParser(HERMES, TOOLS, new_call_id)
     assert parser.feed("Hello <") == [Content("Hello ")]
     assert parser.feed("tool_") == []
@@ -84,7 +84,7 @@ def test_text_is_released_at_once_and_a_tag_that_may_begin_is_held() -> None:
     assert parser.finish() == []
 
 
-def test_a_call_is_told_as_soon_as_its_object_ends() -> None:
+def test_a_call_is_emitted_as_soon_as_its_object_ends() -> None:
     ids: Iterator[str] = (f"call_{number:08}" for number in count())
     parser = StreamParser(HERMES, TOOLS, lambda: next(ids))
     assert parser.feed('<tool_call>{"name":"add","arguments":{"b":2,"a":1}') == []
@@ -195,8 +195,8 @@ NOPE = '{"name": "nope", "arguments": {"a": 1}}'
 def test_calls_and_the_text_around_them_come_in_order(
     syntax: Syntax, reply: str, expected: list[tuple[str, Any]]
 ) -> None:
-    assert said(syntax, reply) == expected
-    assert said(syntax, *reply) == expected
+    assert parsed(syntax, reply) == expected
+    assert parsed(syntax, *reply) == expected
 
 
 @pytest.mark.parametrize(
@@ -234,27 +234,27 @@ def test_calls_and_the_text_around_them_come_in_order(
         (replace(GLM, thinking=None), "<tool_call>add<arg_key>a</arg_key></tool_call> \n"),
     ],
 )
-def test_what_is_no_call_is_content_to_the_letter(syntax: Syntax, reply: str) -> None:
-    assert said(syntax, reply) == [("content", reply)]
-    assert said(syntax, *reply) == [("content", reply)]
+def test_invalid_calls_are_content_unchanged(syntax: Syntax, reply: str) -> None:
+    assert parsed(syntax, reply) == [("content", reply)]
+    assert parsed(syntax, *reply) == [("content", reply)]
 
 
 def test_calls_beside_an_undeclared_one_are_kept() -> None:
     reply = f"<tool_call>[{CALL}, {NOPE}, {CALL}]</tool_call>"
-    assert said(HERMES, reply) == [add(0), ("content", f", {NOPE}"), add(1)]
+    assert parsed(HERMES, reply) == [add(0), ("content", f", {NOPE}"), add(1)]
     reply = f"<tool_call>{NOPE}</tool_call> <tool_call>{CALL}</tool_call>"
-    assert said(HERMES, reply) == [("content", f"<tool_call>{NOPE}</tool_call> "), add(0)]
+    assert parsed(HERMES, reply) == [("content", f"<tool_call>{NOPE}</tool_call> "), add(0)]
 
 
 def test_a_call_after_a_broken_one_is_found() -> None:
     broken = '<tool_call>{"name": "add", '
-    assert said(HERMES, f"{broken}<tool_call>{CALL}") == [("content", broken), add(0)]
+    assert parsed(HERMES, f"{broken}<tool_call>{CALL}") == [("content", broken), add(0)]
 
 
 @pytest.mark.parametrize("tools", [None, [], [{"type": "function"}]])
 def test_without_tools_the_call_syntax_is_off(tools: list[dict[str, Any]] | None) -> None:
     reply = f"<think>t</think><tool_call>{CALL}</tool_call>"
-    assert said(THINK_HERMES, reply, tools=tools) == [
+    assert parsed(THINK_HERMES, reply, tools=tools) == [
         ("thinking", "t"),
         ("content", f"<tool_call>{CALL}</tool_call>"),
     ]
@@ -277,11 +277,9 @@ def test_without_tools_the_call_syntax_is_off(tools: list[dict[str, Any]] | None
         ("", []),
     ],
 )
-def test_thinking_stands_at_the_beginning_between_its_tags(
-    reply: str, expected: list[tuple[str, Any]]
-) -> None:
-    assert said(THINK, reply) == expected
-    assert said(THINK, *reply) == expected
+def test_thinking_is_at_the_beginning_between_its_tags(reply: str, expected: list[tuple[str, Any]]) -> None:
+    assert parsed(THINK, reply) == expected
+    assert parsed(THINK, *reply) == expected
 
 
 @pytest.mark.parametrize(
@@ -295,15 +293,15 @@ def test_thinking_stands_at_the_beginning_between_its_tags(
 )
 def test_a_prompt_may_have_opened_the_thinking(reply: str, expected: list[tuple[str, Any]]) -> None:
     opened = THINK.after("user: hi\nassistant: <think>\n")
-    assert said(opened, reply) == expected
-    assert said(opened, *reply) == expected
+    assert parsed(opened, reply) == expected
+    assert parsed(opened, *reply) == expected
 
 
-def test_calls_follow_thinking_and_are_not_looked_for_within() -> None:
+def test_calls_follow_thinking_and_are_not_parsed_within() -> None:
     reply = f"<think><tool_call>{CALL}</tool_call></think>\n<tool_call>{CALL}</tool_call>"
-    assert said(THINK_HERMES, reply) == [("thinking", f"<tool_call>{CALL}</tool_call>"), add(0)]
+    assert parsed(THINK_HERMES, reply) == [("thinking", f"<tool_call>{CALL}</tool_call>"), add(0)]
     leading = from_template("{", "<think>", "</think>")
-    assert said(leading, f"<think>t</think>\n{CALL}") == [("thinking", "t"), add(0)]
+    assert parsed(leading, f"<think>t</think>\n{CALL}") == [("thinking", "t"), add(0)]
 
 
 @pytest.mark.parametrize(
@@ -333,11 +331,11 @@ def test_calls_follow_thinking_and_are_not_looked_for_within() -> None:
 def test_families_trim_and_may_call_while_they_think(
     syntax: Syntax, reply: str, expected: list[tuple[str, Any]]
 ) -> None:
-    assert said(syntax, reply) == expected
-    assert said(syntax, *reply) == expected
+    assert parsed(syntax, reply) == expected
+    assert parsed(syntax, *reply) == expected
 
 
-# However a reply is cut
+# Independence of the pieces
 
 SYNTAXES = [HERMES, MISTRAL, BARE, ARRAY, FENCED, LLAMA, XML, THINK, THINK_HERMES, THINK.after("<think>")]
 SYNTAXES += [LFM2, QWEN3, QWEN35, GLM, R1_LLAMA]
@@ -364,18 +362,18 @@ def cut_replies(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(SYNTAXES), cut_replies())
-def test_cuts_do_not_change_what_is_said(syntax: Syntax, cut: tuple[str, list[str]]) -> None:
+def test_pieces_do_not_change_the_result(syntax: Syntax, cut: tuple[str, list[str]]) -> None:
     reply, pieces = cut
-    whole = said(syntax, reply)
-    assert said(syntax, *pieces) == whole
-    assert said(syntax, *reply) == whole
+    whole = parsed(syntax, reply)
+    assert parsed(syntax, *pieces) == whole
+    assert parsed(syntax, *reply) == whole
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from([each for each in SYNTAXES if each.thinking is None]), replies)
 def test_no_text_is_lost_where_no_tool_has_the_name(syntax: Syntax, reply: str) -> None:
     other = [{"type": "function", "function": {"name": "unheard_of"}}]
-    assert said(syntax, *reply, tools=other) == ([("content", reply)] if reply else [])
+    assert parsed(syntax, *reply, tools=other) == ([("content", reply)] if reply else [])
 
 
 json_values = st.recursive(
@@ -395,7 +393,7 @@ prose = st.text(st.characters(exclude_characters="<", exclude_categories=["Cs"])
     prose,
     st.integers(1, 9),
 )
-def test_generated_calls_come_back_with_the_text_between(
+def test_generated_calls_are_parsed_with_the_text_between(
     blocks: list[tuple[str, list[dict[str, Any]], bool]], tail: str, step: int
 ) -> None:
     reply, expected, index = "", [], 0
@@ -410,23 +408,23 @@ def test_generated_calls_come_back_with_the_text_between(
     reply += tail
     if tail:
         expected.append(("content", tail))
-    assert said(HERMES, *(reply[at : at + step] for at in range(0, len(reply), step))) == expected
+    assert parsed(HERMES, *(reply[at : at + step] for at in range(0, len(reply), step))) == expected
 
 
 # The vectors of Ollama's own parsers
 
 LOSSES = {
-    # Row 5: Ollama drops a call to a tool that was not declared; here its text is content.
+    # Ollama drops a call to a tool that was not declared; here its text is content.
     "tool_stream/hermes_tools/3": [
         ("content", '<tool_call>\n{"name": "nope", "arguments": {}}\n</tool_call>')
     ],
-    # Rows 5 and 19: Ollama swallows the text behind the call, or the call where both share a piece.
+    # Ollama drops the text after the call, or the call if both are in one piece.
     "tool_stream/bare_json_tools/4": [
         ("content", "  "),
         ("call", (0, "add", '{"a": 1, "b": 2}')),
         ("content", " tail"),
     ],
-    # Row 6: Ollama drops what it held back.
+    # Ollama drops the text held back at the end of a reply.
     "thinking_stream/3": [("content", "<thi")],
 }
 
@@ -439,16 +437,16 @@ def vectors() -> list[Any]:
 def check(case: dict[str, Any], kind: str) -> None:
     given_, expect = case["case"], case["expect"]
     syntax = from_template(expect.get("tag"), given_.get("open"), given_.get("close"))
-    got = said(syntax, *given_["pieces"], tools=given_.get("tools"))
+    got = parsed(syntax, *given_["pieces"], tools=given_.get("tools"))
     known = LOSSES.get(kind + "/" + case["name"].rpartition("/")[0])
     if known is not None:
         assert got == known
         return
-    assert ours(got) == theirs(expect["events"])
+    assert parts_of(got) == parts_in_ollama(expect["events"])
 
 
-def ours(got: list[tuple[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:
-    """What was said, sorted: content, thinking, calls."""
+def parts_of(got: list[tuple[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:
+    """Return the content, the thinking and the calls of events."""
     texts = {kind: "".join(value for what, value in got if what == kind) for kind in ("content", "thinking")}
     calls = [value for what, value in got if what == "call"]
     return (
@@ -458,7 +456,7 @@ def ours(got: list[tuple[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:
     )
 
 
-def theirs(events: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:
+def parts_in_ollama(events: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]]:
     return (
         "".join(event.get("content", "") for event in events),
         "".join(event.get("thinking", "") for event in events),
@@ -467,7 +465,7 @@ def theirs(events: list[dict[str, Any]]) -> tuple[str, str, list[dict[str, Any]]
 
 
 @pytest.mark.parametrize("case", vectors())
-def test_agrees_with_ollama_where_ollama_loses_nothing(case: dict[str, Any]) -> None:
+def test_agrees_with_ollama_unless_ollama_loses_text(case: dict[str, Any]) -> None:
     kind, _, name = case["name"].partition("/")
     check({**case, "name": name}, kind)
 
@@ -497,18 +495,18 @@ FAMILIES = {
 
 
 def differs(name: str, case: dict[str, Any]) -> bool:
-    """Where we mean to give something else than Ollama's parser of the family."""
+    """Return True for cases in which the result deliberately differs from Ollama's parser of the family."""
     reply = "".join(case["pieces"])
     if name.startswith(("qwen3/hand3", "qwen3/hand4", "qwen3-coder/hand2")):
-        return True  # malformed or cut off: an error or nothing there, content here
+        return True  # malformed or incomplete: an error or nothing in Ollama, content here
     if name.startswith("glm-4.7/hand0/think=False"):
-        return True  # looks for thinking even where it was turned off
+        return True  # Ollama parses thinking even if it was turned off
     if name.startswith("qwen3-vl-thinking") and not case["think"]:
-        return True  # takes all for thinking even where it was turned off
+        return True  # Ollama treats everything as thinking even if it was turned off
     lfm2_tag = "<|tool_call_start|>"
     if name.startswith("lfm2") and lfm2_tag in reply and not any(lfm2_tag in each for each in case["pieces"]):
-        return True  # a tag that comes in two pieces is not seen there
-    # A call inside thinking that was never closed is thinking there, a call here.
+        return True  # Ollama does not find a tag in two pieces
+    # A call inside thinking that was never closed is thinking in Ollama, a call here.
     return name.startswith("glm-4.7") and case["think"] and "<tool_call>" in reply and "</think>" not in reply
 
 
@@ -523,9 +521,9 @@ def test_agrees_with_the_vectors_of_known_families() -> None:
         assert syntax is not None
         if not given_["think"]:
             syntax = replace(syntax, thinking=None)
-        content, thinking, calls = ours(said(syntax, *given_["pieces"], tools=given_["tools"]))
-        expected = theirs(events)
-        # White space apart: what of it these parsers keep around tags depends on the cuts.
+        content, thinking, calls = parts_of(parsed(syntax, *given_["pieces"], tools=given_["tools"]))
+        expected = parts_in_ollama(events)
+        # Without white space: in Ollama that around tags depends on the pieces.
         assert "".join(content.split()) == "".join(expected[0].split()), case["name"]
         assert "".join(thinking.split()) == "".join(expected[1].split()), case["name"]
         assert calls == expected[2], case["name"]
@@ -536,5 +534,5 @@ def test_agrees_with_the_vectors_of_known_families() -> None:
 def shared_vectors(kind: str) -> list[dict[str, Any]]:
     path = SHARED / "data" / "vectors" / f"{kind}.jsonl"
     if not path.exists():
-        pytest.skip(f"{kind}.jsonl is not there: set OLLAMA_TW_SHARED to the folder that has data/vectors")
+        pytest.skip(f"{kind}.jsonl is missing: set OLLAMA_TW_SHARED to the folder that contains data/vectors")
     return [json.loads(line) for line in path.read_text().splitlines()]

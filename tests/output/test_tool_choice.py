@@ -24,7 +24,7 @@ def test_the_schema_of_a_call() -> None:
     assert len(call_schema(tools, ("a", "b"))["anyOf"]) == 2
 
 
-def test_references_of_a_tool_hold_inside_the_larger_schema() -> None:
+def test_references_of_a_tool_are_valid_inside_the_larger_schema() -> None:
     parameters = {
         "type": "object",
         "properties": {"x": {"$ref": "#/$defs/X"}, "self": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
@@ -39,7 +39,7 @@ def test_references_of_a_tool_hold_inside_the_larger_schema() -> None:
     assert "one" in grammar
 
 
-def test_such_a_call_is_read() -> None:
+def test_a_forced_call_is_parsed() -> None:
     parser = StreamParser(CALL_SYNTAX, [tool("f", {"properties": {}})])
     events = parser.feed('{"name": "f", "argu') + parser.feed('ments": {"x": 1}}') + parser.finish()
     [call] = [event.call for event in events if isinstance(event, Call)]

@@ -16,7 +16,7 @@ def told(messages: list[Message]) -> list[str]:
     return [f"{message.role}: {message.content}" for message in messages]
 
 
-def test_generate_with_everything_of_the_model() -> None:
+def test_generate_with_all_parts_of_the_model() -> None:
     messages = generate_messages("hi", model_system="M", embedded=EXAMPLE)
     assert told(messages) == ["system: M", "user: e1", "assistant: e2", "user: hi"]
 
@@ -29,7 +29,7 @@ def test_generate_with_nothing_else() -> None:
     assert generate_messages("hi") == [Message("user", "hi")]
 
 
-def test_a_context_stands_for_the_models_messages() -> None:
+def test_a_context_contains_the_models_messages() -> None:
     messages = generate_messages("hi", model_system="M", embedded=EXAMPLE, continued=True)
     assert told(messages) == ["system: M", "user: hi"]
 
@@ -68,7 +68,7 @@ def test_chat(request_messages: list[Message], model_system: str, expected: list
         ("llama", "deepseek-r1-x", False),
     ],
 )
-def test_which_models_forget_their_thinking(family: str, model: str, expected: bool) -> None:
+def test_models_whose_past_thinking_is_removed(family: str, model: str, expected: bool) -> None:
     assert removes_past_thinking(family, model) is expected
 
 
@@ -83,7 +83,7 @@ def test_which_models_forget_their_thinking(family: str, model: str, expected: b
         ("", ""),
     ],
 )
-def test_past_thinking_is_cut(content: str, expected: str) -> None:
+def test_past_thinking_is_removed(content: str, expected: str) -> None:
     messages = [Message("user", "q"), Message("assistant", content), Message("user", "q")]
     assert without_past_thinking(messages)[1].content == expected
     assert messages[1].content == content

@@ -22,12 +22,12 @@ def system(text: str) -> Message:
 
 
 def render(messages: Sequence[Message]) -> str:
-    """One role letter and the text for each message."""
+    """Return one role letter and the text for each message."""
     return "".join(f"{message.role[0]}{message.content}" for message in messages)
 
 
 class Counter:
-    """A token for each character, and how often it was asked."""
+    """Counts one token for each character; ``calls`` is the number of counts."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -67,7 +67,7 @@ def test_the_last_message_and_the_system_messages_stay_however_long() -> None:
     assert cut_history([user("1"), system("SSSS")], 3, render, len).prompt == "sSSSS"
 
 
-def test_what_was_dropped_is_told() -> None:
+def test_the_number_of_dropped_messages_and_tokens() -> None:
     result = cut_history([user("11111"), user("22222"), user("3")], 4, render, len)
     assert (result.prompt, result.dropped_messages, result.dropped_tokens) == ("u3", 2, 12)
 
@@ -88,7 +88,7 @@ def test_a_long_history_is_counted_a_few_times_only() -> None:
     assert count.calls <= 28
 
 
-def test_candidates_that_a_template_refuses_are_skipped() -> None:
+def test_candidates_that_a_template_rejects_are_skipped() -> None:
     def strict(messages: Sequence[Message]) -> str:
         if messages[0].role != "user":
             raise TemplateError("users begin")
@@ -101,7 +101,7 @@ def test_candidates_that_a_template_refuses_are_skipped() -> None:
         cut_history(messages[1:], 99, strict, len)
 
 
-def test_counts_that_do_not_fall_are_tried_in_turn() -> None:
+def test_candidates_are_tried_in_order_if_counts_do_not_fall() -> None:
     costs = {"uaubucudueuf": 20, "ubucudueuf": 9, "ucudueuf": 30, "udueuf": 40, "ueuf": 8, "uf": 5}
     result = cut_history([user(letter) for letter in "abcdef"], 10, render, costs.__getitem__)
     assert result.prompt == "ubucudueuf"
@@ -113,7 +113,7 @@ conversations = st.lists(st.builds(Message, roles, st.text("ab", max_size=12)), 
 
 @settings(max_examples=100, deadline=None)
 @given(conversations, st.integers(1, 120))
-def test_the_result_is_that_of_trying_every_cut_in_turn(messages: list[Message], limit: int) -> None:
+def test_the_result_equals_that_of_a_linear_search(messages: list[Message], limit: int) -> None:
     expected: list[Message] = []
     for i in range(len(messages)):
         skipped = [message for message in messages[:i] if message.role == "system"]
@@ -155,7 +155,7 @@ def test_kept_tokens(keep: int, adds_bos: bool, expected: int) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 200), st.integers(-1, 100), st.integers(1, 64), st.booleans())
-def test_a_middle_cut_leaves_room_and_keeps_both_ends(
+def test_a_middle_cut_is_shorter_than_the_context_and_keeps_both_ends(
     length: int, keep: int, context: int, adds_bos: bool
 ) -> None:
     tokens = list(range(length))

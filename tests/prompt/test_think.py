@@ -45,13 +45,13 @@ def test_values(
         ({}, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
     ],
 )
-def test_what_is_no_think_value(value: Any, text: str) -> None:
+def test_invalid_values(value: Any, text: str) -> None:
     with pytest.raises(OllamaError) as caught:
         parse_think(value)
     assert (caught.value.status, caught.value.message) == (400, text)
 
 
-def test_a_capable_model_thinks_unless_told_not_to() -> None:
+def test_a_capable_model_thinks_by_default() -> None:
     assert resolve_think(Think(), model="m", capable=True) == Think(True)
     assert resolve_think(Think(False), model="m", capable=True) == Think(False)
     assert resolve_think(Think(True, "max"), model="m", capable=True) == Think(True, "max")

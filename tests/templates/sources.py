@@ -1,4 +1,4 @@
-"""Chat templates in the shapes of well-known model families, and the one that SmolLM2's GGUF carries."""
+"""Chat templates in the form of well-known model families, and the one of SmolLM2's GGUF."""
 
 SMOLLM2 = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"

@@ -93,7 +93,7 @@ def test_mistral_results_without_ids_answer_the_calls_in_order() -> None:
     )
 
 
-def test_ids_may_be_asked_to_have_nine_characters_at_least() -> None:
+def test_templates_that_require_nine_characters_at_least() -> None:
     source = "{% set id = messages[0].tool_calls[0].id %}{{ 'no' if id|length < 9 else id }}"
     assert render(source, [calling({}, "call_1")]) == "0000call1"
 
@@ -117,7 +117,7 @@ def test_qwen3_thinking() -> None:
 
 
 @pytest.mark.parametrize("think", [None, True, "high"])
-def test_qwen3_leaves_thinking_open_unless_told_not_to(think: bool | str | None) -> None:
+def test_qwen3_leaves_thinking_open_by_default(think: bool | str | None) -> None:
     assert render(templates.QWEN3, think=think).endswith("hi<|im_end|>\n<|im_start|>assistant\n")
 
 
@@ -129,12 +129,12 @@ def test_gemma_without_system_role_gets_the_system_text_in_front_of_the_user() -
     )
 
 
-def test_gemma_refuses_two_answers_in_a_row() -> None:
+def test_gemma_rejects_two_answers_in_a_row() -> None:
     with pytest.raises(TemplateError, match=r"^Conversation roles must alternate user"):
         render(templates.GEMMA, [*HI, Message("assistant", "a"), Message("assistant", "b")])
 
 
-def test_a_template_that_wants_content_parts_gets_them() -> None:
+def test_a_template_that_requires_content_parts_gets_them() -> None:
     assert render(templates.CONTENT_PARTS, [Message("system", "S"), *HI]) == "system: S\nuser: hi\n"
 
 
@@ -180,18 +180,18 @@ def test_thinking_variables() -> None:
     assert render(source, think="low") == "True low"
 
 
-def test_extra_variables_go_before_ours() -> None:
+def test_extra_variables_override_the_defaults() -> None:
     assert render("{{ date_string }} {{ mine }}", extra={"date_string": "1", "mine": "2"}) == "1 2"
 
 
-def test_thinking_of_earlier_messages_is_given_under_the_name_the_template_reads() -> None:
+def test_earlier_thinking_is_passed_under_the_key_that_the_template_reads() -> None:
     messages = [Message("assistant", "a", thinking="hm")]
     assert render("{{ messages[0].reasoning_content }}", messages) == "hm"
     assert render("{{ messages[0].thinking }}", messages) == "hm"
     assert render("{{ messages[0] | tojson }}", messages) == '{"role": "assistant", "content": "a"}'
 
 
-def test_a_message_as_the_template_sees_it() -> None:
+def test_the_fields_of_a_message() -> None:
     messages = [
         calling({"b": 1, "a": 2}, "call_1"),
         Message("tool", "x", tool_name="weather", tool_call_id="call_1"),
@@ -208,7 +208,7 @@ def test_arguments_print_and_join_as_json() -> None:
     assert render(source, [calling({"a": None})]) == '{"a": null} >{"a": null}'
 
 
-def test_content_is_none_for_templates_that_ask_so() -> None:
+def test_content_is_none_for_templates_that_require_it() -> None:
     source = "{% for m in messages %}{{ 'N' if m['content'] is none else m['content'] }}{% endfor %}"
     assert render(source, [calling({}), calling({}, content="text"), *HI]) == "Ntexthi"
 
@@ -262,7 +262,7 @@ def test_one_template_serves_many_renderings() -> None:
         "{{ bos_token.translate({60: 'y'}) }}",
     ],
 )
-def test_gadgets_give_nothing(source: str) -> None:
+def test_gadgets_render_nothing(source: str) -> None:
     messages = [Message("user", "hi")]
     try:
         text = render(source, messages)
@@ -306,7 +306,7 @@ DOUBLED_BLOCK = "{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"
         "{% set y %}{% for i in range(99999) %}" + "x" * 9999 + "{% endfor %}{% endset %}",
     ],
 )  # fmt: skip
-def test_growth_is_refused(source: str) -> None:
+def test_growth_is_rejected(source: str) -> None:
     with pytest.raises(LimitExceeded, match=r" too (large|long|much memory)$"):
         render(source)
 
@@ -340,14 +340,14 @@ def test_a_failing_template_gives_one_sentence(source: str) -> None:
         "{% for a in range(99999) %}{% set x = range(99999) | map('string') | list %}{% endfor %}",
     ],
 )
-def test_endless_work_is_ended_by_the_clock(source: str) -> None:
+def test_endless_work_is_stopped_by_the_clock(source: str) -> None:
     ticks = iter(range(10**9))
     template = ChatTemplate(source, bos="", eos="", clock=lambda: next(ticks) / 10)
     with pytest.raises(TemplateError, match=r"^the chat template takes too long to render$"):
         template.render(HI, now=NOW)
 
 
-def test_a_long_honest_prompt_passes() -> None:
+def test_a_long_valid_prompt_passes() -> None:
     messages = [Message("user", "x" * 1000)] * 2000
     assert (
         len(render(templates.CHATML, messages)) == 2000 * (1000 + len("<|im_start|>user\n<|im_end|>\n")) + 22

@@ -1,4 +1,4 @@
-"""How the tests of the language execute a template: with messages, at a known time."""
+"""Rendering of a Go template with fixed messages and time, for the tests of the language."""
 
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,6 @@ MESSAGES: list[dict[str, Any]] = [
 
 
 def render(source: str, messages: Any = None, **arguments: Any) -> str:
-    """The output of ``source``, which is made to mention the messages."""
+    """Return the output of ``source``, made a template that mentions the messages."""
     template = parse(source + "{{ if false }}{{ .Messages }}{{ end }}")
     return template.render(MESSAGES if messages is None else messages, now=NOW, **arguments)

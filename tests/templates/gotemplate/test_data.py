@@ -51,7 +51,7 @@ def test_a_function_and_its_parameters_print_as_json_by_themselves() -> None:
     )
 
 
-def test_parameters_can_be_gone_through() -> None:
+def test_parameters_can_be_iterated_over() -> None:
     source = (
         "{{ range .Tools }}{{ range $k, $v := .Function.Parameters.Properties }}"
         "{{ $k }}:{{ $v.Type }}:{{ $v.Description }}:{{ $v.Enum }}:{{ toTypeScriptType $v }};"
@@ -63,7 +63,7 @@ def test_parameters_can_be_gone_through() -> None:
     )
 
 
-def test_no_tools_are_nothing_and_an_empty_list_is_a_list() -> None:
+def test_no_tools_are_nil_and_an_empty_list_is_a_list() -> None:
     assert render("{{ .Tools }}{{ if .Tools }}x{{ end }}") == "null"
     assert render("{{ .Tools }}{{ if .Tools }}x{{ end }}", tools=[]) == "[]"
 
@@ -91,7 +91,7 @@ def test_messages_print_as_go_structs() -> None:
     )
 
 
-def test_objects_with_attributes_are_as_good_as_mappings() -> None:
+def test_objects_with_attributes_render_like_mappings() -> None:
     call = SimpleNamespace(id="c", function=SimpleNamespace(index=0, name="f", arguments={"a": 1}))
     message = SimpleNamespace(
         role="assistant",

@@ -61,7 +61,7 @@ def test_the_language(source: str, output: str) -> None:
          '1:61: executing "" at <index .Messages 9>: error calling index: index out of range: 9'),
     ],
 )  # fmt: skip
-def test_a_failing_execution_tells_where(source: str, text: str) -> None:
+def test_a_failing_execution_reports_its_place(source: str, text: str) -> None:
     with pytest.raises(TemplateError) as raised:
         render(source)
     assert raised.value.message == f"template: :{text}"

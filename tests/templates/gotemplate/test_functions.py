@@ -62,7 +62,7 @@ def test_results(call: str, output: str) -> None:
         ("currentDate 1", "expected string; found 1"),
     ],
 )
-def test_complaints(call: str, complaint: str) -> None:
+def test_errors(call: str, complaint: str) -> None:
     with pytest.raises(TemplateError) as raised:
         render(f"{{{{ {call} }}}}")
     assert raised.value.message.partition(">: ")[2].startswith(complaint)

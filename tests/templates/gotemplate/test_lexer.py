@@ -61,6 +61,6 @@ def test_a_comment_leaves_no_token() -> None:
         ("{{ \x01 }}", "unrecognized character in action: U+0001"),
     ],
 )
-def test_a_mistake_is_the_last_token(source: str, message: str) -> None:
+def test_an_error_is_the_last_token(source: str, message: str) -> None:
     last = tokenize(source)[-1]
     assert (last.kind, last.text) == (Kind.ERROR, message)

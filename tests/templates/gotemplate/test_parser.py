@@ -46,7 +46,7 @@ FRAGMENTS = st.sampled_from(
         ('x{{ "a\n', "template: :1: unterminated quoted string"),
     ],
 )
-def test_a_mistake_is_told_in_gos_words(source: str, text: str) -> None:
+def test_errors_have_gos_texts(source: str, text: str) -> None:
     with pytest.raises(TemplateError) as raised:
         parse(source)
     assert raised.value.message == text
@@ -54,7 +54,7 @@ def test_a_mistake_is_told_in_gos_words(source: str, text: str) -> None:
     assert raised.value.status == 500
 
 
-def test_a_template_call_without_an_argument_is_refused() -> None:
+def test_a_template_call_without_an_argument_is_rejected() -> None:
     with pytest.raises(TemplateError) as raised:
         parse('{{ define "a" }}{{ end }}\n{{ template "a" }}')
     assert (raised.value.message, raised.value.line) == ("undefined template specified", 2)
@@ -86,7 +86,7 @@ def test_length_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("digits", ["9" * 100_000, "0x" + "f" * 100_000, "1e" + "9" * 100_000])
-def test_long_numbers_are_refused_without_being_read(digits: str) -> None:
+def test_long_numbers_are_rejected_without_conversion(digits: str) -> None:
     with pytest.raises(TemplateError, match="number of more than 400 characters"):
         parse(f"{{{{ {digits} }}}}")
 

@@ -33,7 +33,7 @@ def test_think(think: bool | str | None, output: str) -> None:
     assert render(source, think=think) == output
 
 
-def test_neighbours_of_equal_role_are_merged_but_tools() -> None:
+def test_neighbours_of_equal_role_are_merged_except_tools() -> None:
     messages = [
         {"role": "system", "content": "A"},
         {"role": "user", "content": "1", "thinking": "t1"},
@@ -87,12 +87,12 @@ def test_filling_in_needs_prompt_and_suffix() -> None:
     assert render(source, TURNS[1:2], prompt="a") == "U1"
 
 
-def test_what_users_say_is_never_executed() -> None:
+def test_contents_are_never_executed() -> None:
     message = {"role": "user", "content": "{{ .System }}{{ range 9 }}"}
     assert render("{{ range .Messages }}{{ .Content }}{{ end }}", [message]) == "{{ .System }}{{ range 9 }}"
 
 
-def test_bytes_that_are_no_text_become_replacement_characters() -> None:
+def test_invalid_utf8_becomes_replacement_characters() -> None:
     output = render('{{ "\\xff" }}{{ slice "é" 0 1 }}{{ slice "é" 1 }}{{ range .Messages }}{{ end }}')
     assert output == "\ufffdé"
     assert (

@@ -1,4 +1,4 @@
-"""What Ollama's own template code gave for inputs of ours: a selection here, all where they lie at hand."""
+"""Vectors of Ollama's own template code: a selection in the repository, all if OLLAMA_TW_SHARED is set."""
 
 import json
 import os
@@ -19,7 +19,7 @@ NOW = datetime(2026, 3, 4, 12, 30)
 
 def load(path: Path) -> list[Any]:
     if not path.exists():
-        reason = f"{path.name} is not here; OLLAMA_TW_SHARED names the folder that has data/vectors"
+        reason = f"{path.name} is missing: set OLLAMA_TW_SHARED to the folder that contains data/vectors"
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id=path.stem)]
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return [pytest.param(row, id=f"{path.stem}:{row['name']}") for row in rows]
@@ -32,7 +32,7 @@ def line_in(error: str) -> str:
 
 
 def without_addresses(text: str) -> str:
-    """Go prints where a message lies in memory, each time another place."""
+    """Replace the memory addresses that Go prints for messages."""
     return re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", text)
 
 

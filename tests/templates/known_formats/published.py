@@ -1,10 +1,10 @@
-"""Chat templates in the published formats, and what they write."""
+"""Chat templates in the published formats, and their output."""
 
 from tests.templates import sources as templates
 
 
 def by_role(system: str, user: str, assistant: str, answer: str, before: str = "") -> str:
-    """A template that writes each role's message in its own way; ``%`` stands for the message's text."""
+    """Return a template with a form for each role's messages; ``%`` stands for the message's text."""
     branches = "".join(
         f"{{%- elif m.role == '{role}' %}}{{{{- {literal(text)} }}}}"
         for role, text in (("system", system), ("user", user), ("assistant", assistant))
@@ -82,7 +82,7 @@ MAGICODER = NO_SYSTEM + by_role(
 )
 STARCODER2 = MAGICODER.replace("@@", "###")
 
-# name, template, what it writes for a system message S, a user's U, a reply A and a question Q
+# name, template, output for a system message S, a user's U, a reply A and a question Q
 PUBLISHED = [
     (
         "alfred",

@@ -1,4 +1,4 @@
-"""Chat templates in the published formats are recognised, and then write what they wrote before."""
+"""Detection of chat templates in the published formats, with unchanged output."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -156,7 +156,7 @@ def test_hostile_templates(jinja: str) -> None:
 
 
 def ticking(step: float) -> Callable[[], float]:
-    """A clock that goes on by ``step`` seconds each time it is looked at."""
+    """Return a clock that advances by ``step`` seconds at each reading."""
     seconds = -step
 
     def clock() -> float:
@@ -178,12 +178,12 @@ def test_the_time_of_all_renderings_is_limited_together() -> None:
 
     assert detect("{% for a in range(99999) %}{% endfor %}", clock=counted) is None
     assert looks < 110
-    # Its own limit would let each rendering take fifty times as long.
+    # The limit of a single rendering is fifty times as long.
     assert detect(CHATML, clock=ticking(0.001)) is not None
 
 
 ALTERNATES = [jinja for name, jinja, _ in PUBLISHED if name != "chatqa"]
-# No text begins or ends with a blank: many of the templates trim.
+# No text begins or ends with a blank: many of the templates strip contents.
 TEXTS = st.text(st.sampled_from("ab \n<|>{}'\"&é"), min_size=1, max_size=8).filter(
     lambda text: text == text.strip()
 )
@@ -191,7 +191,7 @@ TEXTS = st.text(st.sampled_from("ab \n<|>{}'\"&é"), min_size=1, max_size=8).fil
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(ALTERNATES), st.none() | TEXTS, st.lists(TEXTS, min_size=1, max_size=5))
-def test_what_is_detected_writes_the_same_prompts(jinja: str, system: str | None, texts: list[str]) -> None:
+def test_detected_templates_write_the_same_prompts(jinja: str, system: str | None, texts: list[str]) -> None:
     turns = texts if len(texts) % 2 else texts[1:]
     messages = [Message("system", system)] if system is not None else []
     messages += [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(turns)]
