@@ -1,4 +1,4 @@
-"""A scheduler whose time and threads stand still until the test moves them."""
+"""A scheduler whose clock and worker threads are advanced by the test."""
 
 import threading
 from collections.abc import Awaitable, Callable
@@ -21,14 +21,14 @@ SECOND = 10**9
 
 
 class FakeReactor(Clock):
-    """Time that the test advances; there is one thread only."""
+    """A clock that the test advances; calls from threads are made at once."""
 
     def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:
         function(*args)
 
 
 class StillPool:
-    """A pool whose work is done when the test says so; ``all`` lists the pools of a test."""
+    """A pool whose work is done by :meth:`step`; ``all`` are the pools of a test."""
 
     all: "list[StillPool]" = []  # noqa: RUF012
 
@@ -55,7 +55,7 @@ class StillPool:
         return finished
 
     def step(self) -> None:
-        """Do the oldest work."""
+        """Do the oldest work item."""
         self.work.pop(0)()
 
     def stop(self) -> None:
@@ -67,10 +67,10 @@ def begin(coroutine: Awaitable[T]) -> Deferred[T]:
     return Deferred.fromCoroutine(coroutine)  # type: ignore[arg-type]
 
 
-def want(
+def requirements(
     path: str, *, keep_alive: int | None = None, slots: int = 1, explicit: str = "", **plan: Any
 ) -> ModelRequirements:
-    """What a request for ``path`` needs; ``explicit`` names fields of the plan, with spaces between."""
+    """Return requirements for ``path``; ``explicit`` are fields of the plan, separated by spaces."""
     fields = {"context_length": 2048} | plan
     return ModelRequirements(
         path, LoadPlan(path, slots=slots, **fields), frozenset(explicit.split()), keep_alive
@@ -78,25 +78,25 @@ def want(
 
 
 class Request:
-    """A request: it leases a model, and holds it until :meth:`end`."""
+    """A request that holds a lease until :meth:`end`."""
 
-    def __init__(self, scheduler: Scheduler, wanted: ModelRequirements) -> None:
+    def __init__(self, scheduler: Scheduler, requirements: ModelRequirements) -> None:
         self._scheduler = scheduler
-        self._wanted = wanted
+        self._requirements = requirements
         self.cancel_event = threading.Event()
         self.lease: Lease | None = None
         self._done: Deferred[None] = Deferred()
         self.result = begin(self._run())
 
     async def _run(self) -> None:
-        async with self._scheduler.lease(self._wanted, self.cancel_event) as self.lease:
+        async with self._scheduler.lease(self._requirements, self.cancel_event) as self.lease:
             await self._done
 
     def end(self) -> None:
         self._done.callback(None)
 
-    def go(self) -> None:
-        """The client goes away."""
+    def disconnect(self) -> None:
+        """Cancel the request, as when its client disconnects."""
         self.result.cancel()
 
     @property
@@ -104,7 +104,7 @@ class Request:
         return self.lease is not None
 
     def finish(self) -> None:
-        """Come to an end, in whatever way."""
+        """End the request, or cancel it if it holds no lease."""
         if self.served and not self._done.called:
             self.end()
         self.result.cancel()
@@ -141,12 +141,12 @@ class SchedulerCase(SynchronousTestCase):
             busy[0].step()
 
     def request(self, path: str, **rest: Any) -> Request:
-        request = Request(self.scheduler, want(path, **rest))
+        request = Request(self.scheduler, requirements(path, **rest))
         self.requests.append(request)
         return request
 
     def served(self, path: str, **rest: Any) -> Request:
-        """A request whose model is loaded, unloading others before, if need be."""
+        """Return a request that holds a lease, after stepping the load thread."""
         request = self.request(path, **rest)
         while not request.served:
             self.loads.step()

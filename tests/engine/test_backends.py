@@ -1,4 +1,4 @@
-"""Plugins are found, good and broken ones, and one is chosen."""
+"""Choice of the backend among available and unavailable ones."""
 
 import pytest
 
@@ -15,29 +15,29 @@ def found(name: str, priority: int, reason: str = "") -> DiscoveredBackend:
     return DiscoveredBackend(backend, Probe(reason=reason) if reason else Probe((DEVICE,)))
 
 
-def test_the_best_that_is_available_is_chosen() -> None:
+def test_the_first_available_backend_is_chosen() -> None:
     cuda, metal, cpu = found("cuda", 100, "no GPU"), found("metal", 90), found("cpu", 0)
     assert choose([cuda, metal, cpu]) is metal
 
 
-def test_the_one_that_is_named_is_chosen() -> None:
+def test_the_named_backend_is_chosen() -> None:
     metal, cpu = found("metal", 90), found("cpu", 0)
     assert choose([metal, cpu], "cpu") is cpu
 
 
-def test_a_name_that_nobody_has() -> None:
+def test_an_unknown_name() -> None:
     with pytest.raises(NoBackend) as caught:
         choose([found("cpu", 0)], "tpu")
     assert str(caught.value) == ('OLLAMA_LLM_LIBRARY: no backend "tpu" is installed (installed: cpu)')
 
 
-def test_the_one_that_is_named_cannot_run_here() -> None:
+def test_the_named_backend_is_unavailable() -> None:
     with pytest.raises(NoBackend) as caught:
         choose([found("cuda", 100, "no GPU"), found("cpu", 0)], "cuda")
     assert str(caught.value) == "no backend is available: cuda: no GPU"
 
 
-def test_none_can_run_here() -> None:
+def test_no_backend_is_available() -> None:
     with pytest.raises(NoBackend) as caught:
         choose([found("cuda", 100, "no GPU"), found("cpu", 0, "no luck")])
     assert str(caught.value) == "no backend is available: cuda: no GPU; cpu: no luck"

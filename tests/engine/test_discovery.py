@@ -1,4 +1,4 @@
-"""Modules of plugins are found, and no foreign one can keep the server from starting."""
+"""Discovery of plugin modules; a broken third-party module does not prevent the start."""
 
 import sys
 from collections.abc import Iterator
@@ -48,13 +48,13 @@ def write(folder: Path, name: str, source: str) -> str:
     return str(file)
 
 
-def test_the_built_in_ones_are_found_best_first() -> None:
+def test_built_in_backends_are_ordered_by_priority() -> None:
     found = discover()
     assert [one.name for one in found if one.name in ("cuda", "metal", "cpu")] == ["cuda", "metal", "cpu"]
     assert all(one.version == "0.5.0" for one in found if one.name == "cpu")
 
 
-def test_a_plugin_of_others(folder: Path) -> None:
+def test_a_third_party_plugin(folder: Path) -> None:
     file = write(folder, "one", GOOD)
     (one,) = discover()
     assert (one.name, one.version, one.file, one.probe.devices[0].free) == ("good", "7.1", file, 1)
@@ -62,7 +62,7 @@ def test_a_plugin_of_others(folder: Path) -> None:
     assert refresh(one).probe.devices[0].free == 2
 
 
-def test_one_that_is_gone_is_gone(folder: Path) -> None:
+def test_an_uninstalled_plugin_is_not_found(folder: Path) -> None:
     file = write(folder, "one", GOOD)
     assert [one.name for one in discover()] == ["good"]
     Path(file).unlink()
@@ -81,7 +81,7 @@ def test_one_that_is_gone_is_gone(folder: Path) -> None:
         ),
     ],
 )
-def test_a_broken_module_is_named_and_harms_nobody(folder: Path, source: str, reason: str) -> None:
+def test_a_broken_module_is_listed_as_unavailable(folder: Path, source: str, reason: str) -> None:
     file = write(folder, "broken", source)
     write(folder, "one", GOOD)
     good, broken = discover(timeout=1)
@@ -104,14 +104,14 @@ def test_a_broken_module_is_named_and_harms_nobody(folder: Path, source: str, re
         ("self, plan, progress", "self, plan", "IBackend is not provided: "),
     ],
 )
-def test_a_broken_backend_says_why(folder: Path, old: str, new: str, reason: str) -> None:
+def test_a_broken_backend_has_a_reason(folder: Path, old: str, new: str, reason: str) -> None:
     write(folder, "one", GOOD.replace(old, new))
     (one,) = discover(timeout=1)
     assert one.probe.reason.startswith(reason)
     assert refresh(one) is one
 
 
-def test_a_probe_that_hangs_later_is_not_waited_for(folder: Path) -> None:
+def test_a_later_probe_that_hangs_times_out(folder: Path) -> None:
     later = "self.free += 1\n            import threading; threading.Event().wait(20 * (self.free - 1))"
     write(folder, "one", GOOD.replace("self.free += 1", later))
     (one,) = discover(timeout=5)
@@ -120,7 +120,7 @@ def test_a_probe_that_hangs_later_is_not_waited_for(folder: Path) -> None:
     assert now.probe.reason == "probe failed: TimeoutError: no result within 0.05 seconds"
 
 
-def test_a_priority_that_is_no_number_harms_nobody(folder: Path) -> None:
+def test_an_invalid_priority_counts_as_zero(folder: Path) -> None:
     write(folder, "one", GOOD)
     write(folder, "two", GOOD.replace("1000", "'high'").replace('"good"', '"odd"'))
     assert [one.name for one in discover()] == ["good", "odd"]

@@ -1,4 +1,4 @@
-"""Loads that stall, fail for want of memory, or come too late; and the end of waiting."""
+"""Loads that stall, run out of memory or end after their time-out; drain and close."""
 
 # mypy: allow-untyped-calls
 
@@ -36,14 +36,14 @@ SHAPE = ModelShape(
 
 
 class ThreadedClock(Clock):
-    """Time stands still; threads come back through the real reactor."""
+    """A clock that the test advances; calls from threads go through the real reactor."""
 
     def callFromThread(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         reactor.callFromThread(call, *args, **kwargs)  # type: ignore[attr-defined]
 
 
 class Backend:
-    """Loads at the test's word: each load waits for ``gate`` and then does what ``outcome`` says."""
+    """A backend whose loads wait for ``gate`` and then call ``outcome``."""
 
     name = "test"
     priority = 0
@@ -111,7 +111,7 @@ class LoaderTests(TestCase):
         await loading
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    async def test_the_same_figure_again_is_no_progress(self) -> None:
+    async def test_an_equal_fraction_is_not_progress(self) -> None:
         self.backend.gate.clear()
         loading = self.loader.load(LoadPlan("/m"), threading.Event())
         await self.backend.began
@@ -126,14 +126,14 @@ class LoaderTests(TestCase):
             "timed out waiting for llama-server to start - no progress for 10s at 50%",
         )
         abandoned, late = self.backend.progress, self.backend.gate
-        # The next one does not wait for it, which is told to give up as soon as it asks.
+        # The next load does not wait for it; its progress callback returns False.
         self.backend.gate = threading.Event()
         self.backend.gate.set()
         await self.loader.load(LoadPlan("/n"), threading.Event())
         self.assertFalse(abandoned(0.6))
         late.set()
 
-    async def test_a_model_that_comes_too_late_is_closed(self) -> None:
+    async def test_a_model_loaded_after_the_timeout_is_closed(self) -> None:
         self.backend.gate.clear()
         self.backend.deaf = True
         loading = self.loader.load(LoadPlan("/m"), threading.Event())
@@ -166,17 +166,17 @@ class MemoryTests(TestCase):
     def names(self) -> list[str]:
         return sorted(loaded.name for loaded in self.scheduler.loaded())
 
-    async def test_idle_models_make_way_until_there_is_room(self) -> None:
+    async def test_idle_models_are_evicted_until_the_model_fits(self) -> None:
         await self.use("/a")
         await self.use("/b")
-        # One of the two has to go for the third.
+        # One of the two has to be evicted.
         self.backend.free = 50 * MIB
         await self.use("/c")
         self.assertEqual(self.backend.closed, ["/a"])
         self.assertEqual(self.names, ["/b", "/c"])
         await self.scheduler.close()
 
-    async def test_what_never_fits_fails_when_all_have_left(self) -> None:
+    async def test_a_model_that_never_fits_fails_after_all_evictions(self) -> None:
         await self.use("/a")
         self.backend.free = -500 * MIB
         with self.assertRaises(OllamaError) as caught:
@@ -189,7 +189,7 @@ class MemoryTests(TestCase):
         self.assertEqual(self.names, [])
         await self.scheduler.close()
 
-    async def test_out_of_memory_sends_the_idle_away_and_tries_once_more(self) -> None:
+    async def test_out_of_memory_evicts_idle_models_and_retries_once(self) -> None:
         await self.use("/a")
         await self.use("/b")
 
@@ -216,7 +216,7 @@ class MemoryTests(TestCase):
         self.assertEqual([plan.model_path for plan in self.backend.plans], ["/a", "/b", "/b"])
         await self.scheduler.close()
 
-    async def test_another_failure_sends_nobody_away(self) -> None:
+    async def test_another_failure_evicts_nothing(self) -> None:
         await self.use("/a")
 
         def fail(plan: LoadPlan) -> None:
@@ -229,7 +229,7 @@ class MemoryTests(TestCase):
         self.assertEqual(len(self.backend.plans), 2)
         await self.scheduler.close()
 
-    async def test_a_drain_refuses_those_who_wait_and_those_who_come(self) -> None:
+    async def test_a_drain_fails_queued_and_new_requests(self) -> None:
         self.backend.gate.clear()
         waiting = [Deferred.fromCoroutine(self.use(path)) for path in ("/a", "/b", "/b")]
         await self.backend.began
@@ -248,7 +248,7 @@ class MemoryTests(TestCase):
         await self.scheduler.close()
         self.assertEqual(self.names, [])
 
-    async def test_a_drain_does_not_wait_for_a_busy_model_to_refuse_others(self) -> None:
+    async def test_a_drain_fails_a_request_that_waits_for_an_eviction(self) -> None:
         done: Deferred[None] = Deferred()
 
         async def hold() -> None:
@@ -265,7 +265,7 @@ class MemoryTests(TestCase):
             await turn()
         self.assertEqual(self.scheduler.drain(), 1)
         self.assertEqual(self.failureResultOf(waiting, OllamaError).value.status, 503)
-        # It stays as it was for the one that it serves.
+        # The model of the running request stays loaded.
         self.assertFalse(self.scheduler.loaded()[0].evicting)
         self.assertNoResult(holding)
         done.callback(None)
@@ -273,7 +273,7 @@ class MemoryTests(TestCase):
         await self.scheduler.close()
         self.assertEqual(self.backend.closed, ["/a"])
 
-    async def test_a_load_that_hangs_does_not_keep_the_server_from_its_end(self) -> None:
+    async def test_a_load_that_hangs_does_not_prevent_closing(self) -> None:
         self.backend.gate.clear()
         waiting = Deferred.fromCoroutine(self.use("/a"))
         await self.backend.began
@@ -285,7 +285,7 @@ class MemoryTests(TestCase):
 
 
 class Texts(TestCase):
-    def test_what_looks_like_want_of_memory(self) -> None:
+    def test_out_of_memory_texts(self) -> None:
         for text in ("CUDA error: out of memory", "vk_ErrorOutOfDeviceMemory: erroroutofmemory"):
             self.assertTrue(is_out_of_memory(LoadError(text)))
         for text in ("unable to load model: invalid magic", "the memory of this model cannot be moved"):

@@ -1,4 +1,4 @@
-"""Tables of machines: what goes where. The model is ten layers of 100 MiB and an output layer of 100 MiB."""
+"""Placement on tables of machines, for ten layers of 100 MiB and an output layer of 100 MiB."""
 
 from dataclasses import replace
 
@@ -100,7 +100,7 @@ def test_an_embedding_model_keeps_no_cache() -> None:
         ([gpu("I0", 12000, "igpu"), gpu("G0", 700)], False, 4, (0, 4)),
     ],
 )
-def test_machines(gpus: list[Device], spread: bool, layers: int, split: tuple[int, ...]) -> None:
+def test_placement_on_machines(gpus: list[Device], spread: bool, layers: int, split: tuple[int, ...]) -> None:
     placed = place_layers(SHAPE, PLAN, [*gpus, CPU], spread=spread)
     assert (placed.gpu_layers, placed.tensor_split) == (layers, split)
     if split:
@@ -119,7 +119,7 @@ def test_a_number_of_layers_is_taken_as_it_is() -> None:
     assert (few.gpu_layers, few.tensor_split) == (3, (3,))
     none = place_layers(SHAPE, replace(PLAN, gpu_layers=0), [gpu("G0", 8192), CPU])
     assert (none.gpu_layers, none.tensor_split) == (0, ())
-    # More than fit: the user is believed.
+    # More than fit: the user's number is binding.
     many = place_layers(SHAPE, replace(PLAN, gpu_layers=999), [gpu("G0", 300), CPU])
     assert (many.gpu_layers, many.tensor_split) == (11, (11,))
 
@@ -132,24 +132,24 @@ def test_the_main_gpu_is_taken_first() -> None:
     assert place_layers(SHAPE, PLAN, [*gpus, CPU], main_gpu=7).main_gpu == 0
 
 
-def test_no_room_names_need_and_free() -> None:
+def test_the_error_has_the_required_and_the_free_memory() -> None:
     small = replace(CPU, free=1 * GIB)
     with pytest.raises(DoesNotFit) as caught:
         place_layers(SHAPE, PLAN, [small])
     assert str(caught.value) == ("model requires more system memory (1.2 GiB) than is available (1.0 GiB)")
-    # A GPU for a part of it makes room enough.
+    # With a part of it on a GPU the model fits.
     assert place_layers(SHAPE, PLAN, [gpu("G0", 700), small]).gpu_layers == 4
 
 
-def test_devices_that_do_not_tell_what_they_have() -> None:
-    silent = Device("CPU", "", "cpu", 0, 0)
-    assert place_layers(SHAPE, PLAN, [silent]).gpu_layers == 0
-    # The backend knows better.
-    assert place_layers(SHAPE, PLAN, [Device("G0", "", "gpu", 0, 0), silent]) == PLAN
+def test_devices_without_memory_figures() -> None:
+    unknown = Device("CPU", "", "cpu", 0, 0)
+    assert place_layers(SHAPE, PLAN, [unknown]).gpu_layers == 0
+    # The backend places the layers itself.
+    assert place_layers(SHAPE, PLAN, [Device("G0", "", "gpu", 0, 0), unknown]) == PLAN
     assert place_layers(SHAPE, PLAN, [gpu("G0", 700)]).gpu_layers == 4
 
 
-def test_an_integrated_gpu_brings_no_memory_of_its_own() -> None:
+def test_an_integrated_gpu_shares_main_memory() -> None:
     with pytest.raises(DoesNotFit):
         place_layers(SHAPE, PLAN, [gpu("I0", 8192, "igpu"), replace(CPU, free=1 * GIB)])
 
@@ -174,7 +174,7 @@ def test_a_tied_output_layer_is_a_copy_on_a_gpu_only() -> None:
         ("q4_0", None, 128, False),
     ],
 )
-def test_what_a_quantised_cache_needs(cache: str, flash: bool | None, head: int, obstacle: bool) -> None:
+def test_requirements_of_a_quantised_cache(cache: str, flash: bool | None, head: int, obstacle: bool) -> None:
     plan = replace(PLAN, kv_cache_type=cache, flash_attention=flash)
     shape = replace(SHAPE, key_length=head, value_length=head)
     assert bool(cache_obstacle(plan, shape)) is obstacle

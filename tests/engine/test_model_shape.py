@@ -1,3 +1,5 @@
+"""Memory-related properties read from GGUF headers."""
+
 import struct
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,6 @@
-"""Loads, evictions, expiry and what a loaded model serves, one step of a thread at a time."""
+"""Loads, evictions, expiry and requirements, one step of a thread at a time."""
+
+# mypy: allow-untyped-calls
 
 from twisted.internet.defer import CancelledError
 
@@ -43,7 +45,7 @@ class LoadTests(SchedulerCase):
         self.backend.error = None
         self.assertTrue(self.served("a").served)
 
-    def test_a_backend_that_breaks_off_blocks_nobody(self) -> None:
+    def test_a_failing_backend_does_not_block_later_loads(self) -> None:
         self.backend.runners = None  # type: ignore[assignment]
         first = self.request("a")
         self.loads.step()
@@ -56,7 +58,7 @@ class LoadTests(SchedulerCase):
 class EvictionTests(SchedulerCase):
     max_loaded = 2
 
-    def test_an_idle_model_makes_way_for_a_third(self) -> None:
+    def test_an_idle_model_is_evicted_for_a_third(self) -> None:
         busy, idle = self.served("a"), self.served("b")
         idle.end()
         self.served("c")
@@ -65,13 +67,13 @@ class EvictionTests(SchedulerCase):
         self.assertFalse(self.backend.runners[0].closed)
         busy.end()
 
-    def test_of_two_idle_ones_that_kept_for_the_shorter_time_goes(self) -> None:
+    def test_of_two_idle_models_the_shorter_keep_alive_is_evicted(self) -> None:
         self.served("a", keep_alive=60 * SECOND).end()
         self.served("b", keep_alive=30 * SECOND).end()
         self.served("c")
         self.assertEqual(self.loaded(), ["a", "c"])
 
-    def test_of_two_kept_as_long_the_one_used_longest_ago_goes(self) -> None:
+    def test_of_equal_keep_alives_the_least_recently_used_is_evicted(self) -> None:
         self.served("a").end()
         self.reactor.advance(1)
         self.served("b").end()
@@ -80,7 +82,7 @@ class EvictionTests(SchedulerCase):
         self.served("c")
         self.assertEqual(self.loaded(), ["a", "c"])
 
-    def test_busy_models_are_waited_for(self) -> None:
+    def test_an_eviction_waits_for_a_busy_model(self) -> None:
         first, second = self.served("a", keep_alive=SECOND), self.served("b")
         third = self.request("c")
         self.assertEqual(self.loads.work, [])
@@ -91,7 +93,7 @@ class EvictionTests(SchedulerCase):
         self.assertTrue(third.served)
         second.end()
 
-    def test_a_model_that_makes_way_takes_no_new_requests(self) -> None:
+    def test_a_model_under_eviction_gives_no_new_leases(self) -> None:
         first = self.served("a", keep_alive=SECOND)
         self.served("b")
         self.request("c")
@@ -100,11 +102,11 @@ class EvictionTests(SchedulerCase):
         first.end()
         self.assertFalse(again.served)
 
-    def test_a_model_stays_when_nobody_wants_its_place_any_more(self) -> None:
+    def test_a_cancelled_request_ends_its_eviction(self) -> None:
         first = self.served("a", keep_alive=SECOND)
         self.served("b")
         third = self.request("c")
-        third.go()
+        third.disconnect()
         self.failureResultOf(third.result, CancelledError, Cancelled)
         self.assertTrue(self.request("a").served)
         first.end()
@@ -128,14 +130,14 @@ class ExpiryTests(SchedulerCase):
         self.assertTrue(self.backend.runners[0].closed)
         self.assertTrue(all(pool.stopped for pool in StillPool.all[1:]))
 
-    def test_the_default_is_the_servers(self) -> None:
+    def test_the_default_keep_alive_is_the_servers(self) -> None:
         self.served("a").end()
         self.reactor.advance(299)
         self.assertEqual(self.loaded(), ["a"])
         self.reactor.advance(2)
         self.assertEqual(self.loaded(), [])
 
-    def test_a_use_puts_it_off(self) -> None:
+    def test_a_use_postpones_expiry(self) -> None:
         self.served("a", keep_alive=10 * SECOND).end()
         self.reactor.advance(9)
         self.request("a").end()
@@ -144,7 +146,7 @@ class ExpiryTests(SchedulerCase):
         self.reactor.advance(2)
         self.assertEqual(self.loaded(), [])
 
-    def test_what_a_request_named_sticks(self) -> None:
+    def test_a_keep_alive_applies_to_later_requests(self) -> None:
         self.served("a", keep_alive=1000 * SECOND).end()
         self.request("a").end()
         self.reactor.advance(999)
@@ -153,7 +155,7 @@ class ExpiryTests(SchedulerCase):
         self.reactor.advance(2)
         self.assertEqual(self.loaded(), [])
 
-    def test_zero_lets_it_go_at_once(self) -> None:
+    def test_zero_unloads_at_the_end_of_the_request(self) -> None:
         request = self.served("a", keep_alive=0)
         self.assertEqual(self.loaded(), ["a"])
         request.end()
@@ -192,7 +194,7 @@ class ExpiryTests(SchedulerCase):
         self.assertTrue(again.served)
         self.assertEqual(len(self.backend.runners), 2)
 
-    def test_a_runner_that_cannot_be_closed_harms_nobody(self) -> None:
+    def test_a_runner_that_fails_to_close_does_not_block_later_loads(self) -> None:
         self.served("a").end()
         self.backend.runners[0].closed = True
         self.scheduler.unload("a")
@@ -202,14 +204,14 @@ class ExpiryTests(SchedulerCase):
         self.assertTrue(self.served("a").served)
 
 
-class FitTests(SchedulerCase):
-    def test_a_smaller_context_is_served_by_the_loaded_one(self) -> None:
+class RequirementTests(SchedulerCase):
+    def test_a_shorter_context_does_not_reload(self) -> None:
         self.served("a", context_length=4096, explicit="context_length")
         self.assertTrue(self.request("a", context_length=1024, explicit="context_length").served)
         self.assertTrue(self.request("a", context_length=8192).served)
         self.assertEqual(len(self.backend.plans), 1)
 
-    def test_a_larger_one_reloads_when_the_others_are_done(self) -> None:
+    def test_a_longer_context_reloads_after_running_requests(self) -> None:
         first = self.served("a", context_length=2048)
         larger = self.request("a", context_length=4096, explicit="context_length")
         self.assertEqual(self.loads.work, [])
@@ -219,19 +221,19 @@ class FitTests(SchedulerCase):
         self.assertTrue(larger.served)
         self.assertEqual([plan.context_length for plan in self.backend.plans], [2048, 4096])
 
-    def test_what_another_option_reloads_keeps_its_context(self) -> None:
+    def test_a_reload_for_another_option_keeps_the_context(self) -> None:
         self.served("a", context_length=4096, explicit="context_length").end()
         self.served("a", context_length=2048, threads=3, explicit="threads")
         self.assertEqual(
             [(plan.context_length, plan.threads) for plan in self.backend.plans], [(4096, 0), (4096, 3)]
         )
 
-    def test_a_context_cut_to_the_trained_one_is_not_cut_again(self) -> None:
+    def test_a_context_clamped_to_the_trained_length_does_not_reload(self) -> None:
         self.backend._trained_context = 2048
         self.served("a", context_length=4096, explicit="context_length")
         self.assertTrue(self.request("a", context_length=8192, explicit="context_length").served)
 
-    def test_an_option_nobody_insists_on_reloads_nothing(self) -> None:
+    def test_an_option_that_is_not_explicit_does_not_reload(self) -> None:
         self.served("a", batch=512)
         self.assertTrue(self.request("a", batch=64).served)
         self.assertFalse(self.request("a", batch=64, explicit="batch").served)

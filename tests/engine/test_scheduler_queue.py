@@ -1,4 +1,6 @@
-"""Those who wait for a model or a slot, those who go, and the end, one step of a thread at a time."""
+"""Queueing, cancellation and closing, one step of a thread at a time."""
+
+# mypy: allow-untyped-calls
 
 import threading
 from typing import Any
@@ -7,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang.durations import FOREVER
+from ollama_tw.interfaces import IRunner
 from tests.engine.harness import SECOND, SchedulerCase, StillPool, begin
 
 
@@ -19,17 +22,17 @@ class QueueTests(SchedulerCase):
         error = self.failureResultOf(result, OllamaError).value
         return (error.status, error.message)
 
-    def test_those_who_wait_for_a_load_are_bounded(self) -> None:
+    def test_requests_queued_for_a_load_are_bounded(self) -> None:
         first, second = self.request("a"), self.request("b")
         self.assertEqual(self.refused(self.request("c").result), self.FULL)
-        first.go()
+        first.disconnect()
         self.failureResultOf(first.result, CancelledError)
         self.assertEqual(self.scheduler.waiting, 1)
         third = self.request("c")
         self.assertEqual(self.scheduler.waiting, 2)
         self.assertFalse(second.served or third.served)
 
-    def test_those_who_wait_for_a_slot_are_bounded(self) -> None:
+    def test_requests_queued_for_a_slot_are_bounded(self) -> None:
         request = self.served("a")
         assert request.lease is not None
         lease = request.lease
@@ -46,7 +49,7 @@ class QueueTests(SchedulerCase):
         self.assertEqual([self.successResultOf(one) for one in results[1:]], ["done", "done"])
         self.assertEqual(self.scheduler.waiting, 0)
 
-    def test_one_who_goes_leaves_the_line_for_a_slot(self) -> None:
+    def test_a_cancelled_request_is_dequeued_for_a_slot(self) -> None:
         request = self.served("a")
         assert request.lease is not None
         never = threading.Event()
@@ -62,9 +65,9 @@ class QueueTests(SchedulerCase):
 
 
 class CancelTests(SchedulerCase):
-    def test_while_it_stands_in_line(self) -> None:
+    def test_while_it_is_queued(self) -> None:
         first, second = self.request("a"), self.request("b")
-        second.go()
+        second.disconnect()
         self.failureResultOf(second.result, CancelledError)
         self.loads.step()
         first.end()
@@ -74,7 +77,7 @@ class CancelTests(SchedulerCase):
 
     def test_while_it_loads(self) -> None:
         request = self.request("a")
-        request.go()
+        request.disconnect()
         self.failureResultOf(request.result, CancelledError)
         self.assertTrue(request.cancel_event.is_set())
         self.loads.step()
@@ -89,10 +92,10 @@ class CancelTests(SchedulerCase):
         self.failureResultOf(request.result, Cancelled)
         self.assertEqual(self.scheduler.waiting, 0)
 
-    def test_a_load_that_ends_all_the_same_is_held_by_nobody(self) -> None:
+    def test_a_load_that_ignores_its_cancellation_is_not_leased(self) -> None:
         self.backend.deaf = True
         request = self.request("a", keep_alive=10 * SECOND)
-        request.go()
+        request.disconnect()
         self.failureResultOf(request.result, CancelledError)
         self.loads.step()
         self.assertEqual(self.loaded(), ["a"])
@@ -101,10 +104,10 @@ class CancelTests(SchedulerCase):
         self.loads.step()
         self.assertTrue(self.backend.runners[0].closed)
 
-    def test_a_model_that_was_loaded_for_nobody_makes_way(self) -> None:
+    def test_a_model_loaded_after_a_cancellation_is_evicted(self) -> None:
         self.backend.deaf = True
         request = self.request("a")
-        request.go()
+        request.disconnect()
         self.failureResultOf(request.result, CancelledError)
         self.loads.step()
         self.assertTrue(self.served("b").served)
@@ -119,17 +122,21 @@ class CancelTests(SchedulerCase):
         self.failureResultOf(run, CancelledError)
         self.assertTrue(cancel.is_set())
         request.end()
-        # The thread is still in the runner, which must stay until it has come back.
+        # The runner must not be closed before the thread has returned from it.
         self.assertEqual(self.loaded(), ["a"])
         StillPool.all[1].step()
         self.assertEqual(self.loaded(), [])
         self.loads.step()
         self.assertTrue(self.backend.runners[0].closed)
 
-    def test_a_run_that_fails_gives_its_slot_back(self) -> None:
+    def test_work_that_fails_releases_its_slot(self) -> None:
         request = self.served("a")
         assert request.lease is not None
-        run = begin(request.lease.run(lambda runner: {}["missing"], threading.Event()))
+
+        def fail(runner: IRunner) -> None:
+            raise KeyError("missing")
+
+        run = begin(request.lease.run(fail, threading.Event()))
         slots = StillPool.all[1]
         slots.step()
         self.failureResultOf(run, KeyError)
@@ -172,10 +179,10 @@ class CloseTests(SchedulerCase):
         self.loads.step()
         self.successResultOf(closed)
 
-    def test_it_waits_for_a_load_that_nobody_wants_any_more(self) -> None:
+    def test_it_waits_for_a_cancelled_load(self) -> None:
         self.backend.deaf = True
         request = self.request("a")
-        request.go()
+        request.disconnect()
         self.failureResultOf(request.result, CancelledError)
         closed = begin(self.scheduler.close())
         self.assertNoResult(closed)
