@@ -1,7 +1,8 @@
-"""One connection and one request, with what twisted.web leaves open closed.
+"""HTTPChannel and Request subclasses that harden twisted.web.
 
-Bodies stay in memory or stream to a sink and never touch a temporary file; a head has a deadline;
-a refused upload is not read when the client asked first; replies carry nothing by default.
+Heads have a size limit and a deadline. Bodies are collected in memory or streamed to a sink, never
+written to a temporary file; a refused upload is not read if the client sent ``Expect: 100-continue``.
+Replies have no Content-Type by default.
 """
 
 # mypy: allow-untyped-calls
@@ -18,20 +19,20 @@ from twisted.web.http import HTTPChannel
 from ollama_tw.http.server.errors import send_failure
 
 MAX_HEAD = 64 * 1024
-"""The longest request line and headers together, in bytes."""
+"""Limit of the request line and the headers together, in bytes."""
 
-_DIGITS_OF_A_LENGTH = 18
+_MAX_LENGTH_DIGITS = 18
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(?=/|\Z)", re.IGNORECASE)
 
 
 class BodySink(Protocol):
-    """Where the body of one request goes while it arrives. Called in the reactor thread."""
+    """Consumer of a request body while it arrives. Called in the reactor thread."""
 
     def write(self, data: bytes) -> None:
-        """Take a piece of the body."""
+        """Consume a chunk of the body."""
 
     def lost(self) -> None:
-        """The client has gone, before or after the end of the body."""
+        """Discard the body: the client has disconnected, before or after its end."""
 
 
 class _Discard:
@@ -43,8 +44,9 @@ class _Discard:
 
 
 DISCARD: BodySink = _Discard()
-"""For a body that nobody wants: it is read, so that the client gets to see the reply, and dropped.
-A client that asked first (``Expect: 100-continue``) is answered at once instead."""
+"""Sink for an unwanted body. It is read, so that the client receives the reply, and dropped.
+
+A client that sends ``Expect: 100-continue`` is answered at once instead."""
 
 
 class SiteConnection(Protocol):
@@ -80,7 +82,7 @@ class ConnectionOwner(Protocol):
 
 
 class ApiRequest(server.Request):
-    """A request of the API; made by :class:`ApiChannel` for :class:`~ollama_tw.http.server.site.ApiSite`."""
+    """A request, created by :class:`ApiChannel`."""
 
     defaultContentType = None
     owner: ConnectionOwner
@@ -88,18 +90,18 @@ class ApiRequest(server.Request):
     content: BytesIO
 
     sink: BodySink | None = None
-    """What took the body; None while it is collected in ``content``."""
+    """The sink of the body; None if it is collected in ``content``."""
     too_large = False
-    """Whether the body was over the site's limit and is lost."""
+    """Whether the body exceeded the site's limit and was dropped."""
     began: float | None = None
-    """When the head was complete, in the reactor's seconds; None before."""
+    """Reactor time in seconds at which the head was complete; None before that."""
 
     def gotLength(self, length: int | None) -> None:
-        # The head is complete. Twisted fills these in only after the body, and the choice of a
-        # sink needs them now.
+        """Choose the sink of the body. Called when the head is complete."""
+        # Twisted sets these attributes after the body, and the choice of the sink depends on them.
         channel = self.channel
         if scheme := _ABSOLUTE.match(channel._path):
-            # RFC 9112 section 3.2.2: the target's host counts, and a Host header is ignored.
+            # RFC 9112 section 3.2.2: the host of the target replaces the Host header.
             self.requestHeaders.setRawHeaders(b"Host", [scheme[1]])
             channel._path = channel._path[scheme.end() :] or b"/"
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
@@ -112,6 +114,7 @@ class ApiRequest(server.Request):
             self._refuse_body()
 
     def handleContentChunk(self, data: bytes) -> None:
+        """Pass a chunk of the body to the sink, or collect it within the limit."""
         if self.sink is None and self.content.tell() + len(data) > self.owner.max_body:
             self._refuse_body()
         if self.sink is None:
@@ -125,33 +128,36 @@ class ApiRequest(server.Request):
         self.content = BytesIO()
 
     def process(self) -> None:
+        """Render the request. Called when the body is complete."""
         if self.path == b"*":
-            # Twisted would answer this one by itself, past the guard.
+            # Twisted would answer this path itself, bypassing the guard.
             self.path = b"/*"
         super().process()
 
     def processingFailed(self, reason: Failure) -> Failure:
+        """Answer 500 for an exception that no handler caught."""
         send_failure(self, reason)
         self.finish()
         return reason
 
     def connectionLost(self, reason: Failure) -> None:
+        """Cancel the handler and end the request."""
         if self.sink is not None:
             self.sink.lost()
         super().connectionLost(reason)
-        # Last: whoever waits for this request may rely on its handler having been cancelled.
+        # Last, so that the handler is cancelled before the request counts as ended.
         if self.began is not None:
             self.owner.request_ended(self, finished=False)
 
     def detach(self) -> None:
-        """Another protocol takes the connection over (WebSocket): HTTP counts and drains it no more."""
+        """End the request and release its connection, which another protocol takes over (WebSocket)."""
         self.owner.request_ended(self, finished=True)
         self.began = None
         self.owner.connection_closed(self.channel)
 
 
 class ApiChannel(HTTPChannel):
-    """An HTTP/1.1 connection. ``site``, ``timeOut`` and the rest are set by the site."""
+    """An HTTP/1.1 connection. The site sets ``site``, ``timeOut`` and the other attributes."""
 
     totalHeadersSize = MAX_HEAD
     MAX_LENGTH = MAX_HEAD
@@ -161,30 +167,34 @@ class ApiChannel(HTTPChannel):
     _body_paused = False
 
     def connectionMade(self) -> None:
+        """Register with the site."""
         self.site.connection_opened(self)
         super().connectionMade()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """End the requests, then deregister from the site."""
         super().connectionLost(reason)
         self.site.connection_closed(self)
 
     # ------------------------------------------------------------------------------- time limits
 
     def resetTimeout(self) -> None:
-        # Any byte prolongs a body, but only its first byte a head: one that trickles in would
-        # otherwise hold its connection for hours.
+        """Restart the timer: at each chunk of a body, but only at the first byte of a head."""
+        # A head that is sent byte by byte would otherwise hold its connection for hours.
         if self.line_mode and self._in_head:
             return
         self._in_head = bool(self.line_mode)
         super().resetTimeout()
 
     def allContentReceived(self) -> None:
+        """Process the request, whose body is complete."""
         self._in_head = False
         super().allContentReceived()
 
     def timeoutConnection(self) -> None:
+        """Close the connection, unless its body is paused."""
         if self._body_paused:
-            # It is our disk that is slow, not the client.
+            # The server's disk is slow, not the client.
             self.setTimeout(self.timeOut)
         else:
             super().timeoutConnection()
@@ -192,12 +202,12 @@ class ApiChannel(HTTPChannel):
     # ------------------------------------------------------------------------------------ bodies
 
     def pause_body(self) -> None:
-        """Read no more from the socket until :meth:`resume_body`. May be repeated."""
+        """Stop reading from the socket until :meth:`resume_body`. May be called repeatedly."""
         self._body_paused = True
         self._networkProducer.pauseProducing()
 
     def resume_body(self) -> None:
-        """The sink has room again."""
+        """Continue reading from the socket."""
         if self._body_paused:
             self._body_paused = False
             self._networkProducer.resumeProducing()
@@ -205,7 +215,7 @@ class ApiChannel(HTTPChannel):
     def _send100Continue(self) -> None:
         request: ApiRequest = self.requests[-1]
         if request.sink is DISCARD:
-            # The client waits for leave to send: it gets the reply, and no body is read.
+            # The client waits before it sends the body: send the reply at once and read no body.
             self.length = 0
             self.persistent = False
             request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
@@ -215,15 +225,17 @@ class ApiChannel(HTTPChannel):
     # ----------------------------------------------------------------------------- broken heads
 
     def headerReceived(self, line: bytes) -> bool:
+        """Store a header; return False if it is invalid."""
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and len(value.strip()) > _DIGITS_OF_A_LENGTH:
-            # Twisted would try to make a number of it, whatever its length.
+        if name.lower() == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
+            # Twisted would convert a number of any length.
             self._respondToBadRequestAndDisconnect()
             return False
         accepted: bool = super().headerReceived(line)
         return accepted
 
     def lineLengthExceeded(self, line: bytes) -> None:
+        """Answer 431 and close."""
         self._refuse(b"431 Request Header Fields Too Large")
 
     def _respondToBadRequestAndDisconnect(self) -> None:
@@ -237,10 +249,10 @@ class ApiChannel(HTTPChannel):
         )
         self.loseConnection()
 
-    # ---------------------------------------------------------------------------------- the end
+    # ---------------------------------------------------------------------------------- shutdown
 
     def close_when_idle(self) -> None:
-        """Close now, or after the reply to the request under way."""
+        """Close now, or after the reply to the request in flight."""
         self.persistent = False
         running = [request for request in self.requests if request.began is not None]
         if not running:
@@ -250,7 +262,7 @@ class ApiChannel(HTTPChannel):
                 request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
 
     def abortConnection(self) -> None:
-        """Drop the connection with whatever is unsent."""
+        """Close the connection and discard unsent data."""
         transport: Any = self.transport
         if transport is not None:
             transport.abortConnection()

@@ -1,12 +1,13 @@
-"""Whatever a handler raises, turned into a reply in one place.
+"""Replies to the exceptions that handlers raise.
 
-Source: ``spec/inference-api.md`` sections 0.2, 1.13 and 5.3.
+Source: ollama: server/routes.go, GenerateRoutes; gin: gin.go, handleHTTPRequest (404, 405, redirects).
 """
 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from klein import Klein
@@ -26,33 +27,39 @@ _ALLOW_ORDER = ("HEAD", "GET", "POST", "DELETE")
 
 
 def install_error_handlers(app: Klein) -> None:
-    """Make ``app`` answer every exception. Klein asks the handlers in this order."""
-    handlers: list[tuple[tuple[type[Exception], ...], Any]] = [
-        ((OllamaError,), _known),
-        ((NotFound,), _not_found),
-        ((MethodNotAllowed,), _wrong_method),
-        ((HTTPException,), _other_routing),
-        ((Cancelled, CancelledError), _cancelled),
-        ((Exception,), send_failure),
+    """Register a handler for each kind of exception with ``app``, which tries them in this order."""
+    handlers: list[tuple[tuple[type[Exception], ...], Callable[[Request, Any], None]]] = [
+        ((OllamaError,), _send_known),
+        ((NotFound,), _send_not_found),
+        ((MethodNotAllowed,), _send_method_not_allowed),
+        ((HTTPException,), _send_routing_error),
+        ((Cancelled, CancelledError), _send_cancelled),
     ]
     for kinds, handler in handlers:
-        app.handle_errors(*kinds)(handler)
+        app.handle_errors(*kinds)(_with_exception(handler))
+    unexpected: Any = send_failure
+    app.handle_errors(Exception)(unexpected)
 
 
-def _known(request: Request, failure: Failure) -> None:
-    error = failure.value
-    assert isinstance(error, OllamaError)
+def _with_exception(handler: Callable[[Request, Any], None]) -> Any:
+    def handle(request: Request, failure: Failure) -> None:
+        handler(request, failure.value)
+
+    return handle
+
+
+def _send_known(request: Request, error: OllamaError) -> None:
     if request.startedWriting:
-        _break_off(request)
+        _abort(request)
     else:
         send_error(request, error.status, error.message, error.details)
 
 
-def _not_found(request: Request, failure: Failure) -> None:
+def _send_not_found(request: Request, _: NotFound) -> None:
     path: bytes = request.path
     mapper = IKleinRequest(request).mapper
     if path.endswith(b"/") and mapper.test(path[:-1].decode("ascii", "replace"), request.method.decode()):
-        # The bytes of the path are sent back as they came, so that nothing is unquoted twice.
+        # The path is copied as received: unquoting and quoting it again could change it.
         query = request.uri[len(path) :]
         request.setHeader(b"Location", path[:-1] + query)
         send_empty(request, 301 if request.method == b"GET" else 307)
@@ -60,40 +67,36 @@ def _not_found(request: Request, failure: Failure) -> None:
         send_text(request, "404 page not found", 404)
 
 
-def _wrong_method(request: Request, failure: Failure) -> None:
-    error = failure.value
-    assert isinstance(error, MethodNotAllowed)
+def _send_method_not_allowed(request: Request, error: MethodNotAllowed) -> None:
     allowed = [method for method in _ALLOW_ORDER if method in (error.valid_methods or ())]
     request.setHeader("Allow", ", ".join(allowed))
     send_text(request, "405 method not allowed", 405)
 
 
-def _other_routing(request: Request, failure: Failure) -> None:
-    error = failure.value
-    assert isinstance(error, HTTPException)
+def _send_routing_error(request: Request, error: HTTPException) -> None:
     status = error.code or 500
     send_text(request, f"{status} {error.name.lower()}", status)
 
 
-def _cancelled(request: Request, failure: Failure) -> None:
+def _send_cancelled(request: Request, _: Exception) -> None:
     if request.startedWriting:
-        _break_off(request)
+        _abort(request)
     else:
         send_error(request, 499, "request canceled")
 
 
 def send_failure(request: Request, failure: Failure) -> None:
-    """Log a mistake of ours with its traceback; tell the client no more than where to look."""
+    """Log an unexpected exception and answer 500 without its text."""
     text = logged(request, failure)
     if request.startedWriting:
-        _break_off(request)
+        _abort(request)
     else:
         request.responseHeaders.removeHeader("Content-Length")
         send_error(request, 500, text)
 
 
 def logged(request: Request, failure: Failure) -> str:
-    """Log a mistake of ours with its traceback; the text for the client is returned."""
+    """Log an unexpected exception with its traceback; return the message for the client."""
     number = secrets.token_hex(4)
     _log.failure(
         "request {number} failed: {method} {path}",
@@ -105,8 +108,8 @@ def logged(request: Request, failure: Failure) -> str:
     return f"internal server error; the server's log has it as request {number}"
 
 
-def _break_off(request: Request) -> None:
-    """End a reply that has begun so that the client cannot take it for a whole one."""
+def _abort(request: Request) -> None:
+    """Close the connection, so that the client cannot take the reply that has begun for a complete one."""
     channel: Any = request.channel
     if channel is not None:
         channel.transport.abortConnection()

@@ -1,9 +1,9 @@
-"""Who may speak to the server at all: the origins of web pages and the names in Host headers.
+"""CORS and Host checks, against foreign web pages and DNS rebinding.
 
-The two policies are pure; :class:`Guard` asks them about a request before anything is routed,
-for plain requests and WebSocket handshakes alike.
+The two policies are pure; :class:`Guard` applies them to each request before it is routed, plain
+requests and WebSocket handshakes alike.
 
-Source: ``spec/inference-api.md`` sections 5.4 and 5.5, ``spec/serve.md`` (``OLLAMA_ORIGINS``).
+Source: ollama: server/routes.go, allowedHostsMiddleware, GenerateRoutes; gin-contrib/cors: config.go.
 """
 
 import ipaddress
@@ -17,17 +17,18 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``status`` ends the request with that status and no body; None lets it go on.
+    """The result of a check.
 
-    ``headers`` belong on the reply in either case, a name that comes twice twice.
+    ``status`` ends the request with that status and no body; None admits it. ``headers`` are added to
+    the reply in either case; a name may occur twice.
     """
 
     status: int | None = None
     headers: Headers = ()
 
 
-GO_ON = Decision()
-REFUSED = Decision(403)
+ADMITTED = Decision()
+FORBIDDEN = Decision(403)
 
 _METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _ALLOWED_HEADERS = ",".join(
@@ -60,10 +61,10 @@ _PREFLIGHT: Headers = (
 
 
 class OriginPolicy:
-    """Which web pages may use the API (CORS).
+    """Decides which web pages may use the API (CORS).
 
-    ``origins`` are those of the settings, pages of this machine and of desktop applications included:
-    whole origins, or with one ``*`` for any text.
+    ``origins`` are all allowed ones, pages of this machine and of desktop applications included. An
+    entry may contain one ``*``, which matches any text.
     """
 
     def __init__(self, origins: Iterable[str]) -> None:
@@ -73,11 +74,11 @@ class OriginPolicy:
         self._wildcards = [tuple(entry.split("*")) for entry in listed if "*" in entry]
 
     def decide(self, method: str, origin: str | None, host: str) -> Decision:
-        """What becomes of a request with these headers; ``host`` is "" where there is none."""
+        """Decide on a request by its Origin and Host headers; ``host`` is "" if it has none."""
         if not origin or origin in (f"http://{host}", f"https://{host}"):
-            return GO_ON
+            return ADMITTED
         if not self._allows(origin):
-            return REFUSED
+            return FORBIDDEN
         if self._any:
             headers: Headers = (("Access-Control-Allow-Origin", "*"),)
         else:
@@ -105,10 +106,10 @@ _PRIVATE = tuple(
 
 
 class HostPolicy:
-    """Which names the server answers to, so that no page can rebind its own name to it.
+    """Decides which Host headers are accepted, against DNS rebinding.
 
-    It watches only a server bound to loopback (or to something that is no IP address, such as a
-    UNIX socket). ``local_addresses`` are those of this machine's interfaces, ``hostname`` its name.
+    Only a server bound to loopback, or to something other than an IP address such as a UNIX socket, is
+    protected. ``local_addresses`` are those of this machine's interfaces, ``hostname`` is its name.
     """
 
     def __init__(self, bound_host: str, local_addresses: Collection[str], hostname: str) -> None:
@@ -118,9 +119,9 @@ class HostPolicy:
         self._names = frozenset({"", "localhost", hostname.lower()})
 
     def decide(self, method: str, host: str) -> Decision:
-        """What becomes of a request whose Host header is ``host``, "" where there is none."""
+        """Decide on a request by its Host header ``host``, "" if it has none."""
         if not self._active:
-            return GO_ON
+            return ADMITTED
         name = _without_port(host)
         address = _address(name)
         if address is not None and (
@@ -129,11 +130,11 @@ class HostPolicy:
             or address in self._local
             or any(address in network for network in _PRIVATE)
         ):
-            return GO_ON
+            return ADMITTED
         name = name.lower()
         if name in self._names or name.endswith((".localhost", ".local", ".internal")):
-            return Decision(204) if method == "OPTIONS" else GO_ON
-        return REFUSED
+            return Decision(204) if method == "OPTIONS" else ADMITTED
+        return FORBIDDEN
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -147,7 +148,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _without_port(host: str) -> str:
-    """``host`` less its port; brackets fall only together with a port, as in Ollama."""
+    """Return ``host`` without its port; brackets are removed only together with a port, as in Ollama."""
     name, colon, port = host.rpartition(":")
     if not colon:
         return host
@@ -157,17 +158,17 @@ def _without_port(host: str) -> str:
 
 
 class Guard:
-    """Both policies, asked about twisted.web requests."""
+    """Applies both policies to twisted.web requests."""
 
     def __init__(self, origins: OriginPolicy, hosts: HostPolicy) -> None:
         self._origins = origins
         self._hosts = hosts
 
     def decide(self, request: Request) -> Decision:
-        """The verdict on a request whose head has come; nothing is written.
+        """Decide on a request whose head is complete, without changing it.
 
-        A request that names several hosts, or none although HTTP/1.1 asks for it, gets 400: it
-        could mean one thing to us and another to a proxy.
+        A request with several Host headers, or with none in HTTP/1.1, gets 400: the server and a proxy
+        could interpret it differently.
         """
         hosts = request.requestHeaders.getRawHeaders(b"host", ())
         if len(hosts) > 1 or (not hosts and request.clientproto == b"HTTP/1.1"):
@@ -184,9 +185,9 @@ class Guard:
         return Decision(by_host.status, by_origin.headers + by_host.headers)
 
     def admits(self, request: Request) -> bool:
-        """Put the verdict's headers, and its status if it has one, on ``request``.
+        """Decide on a request and add the headers of the decision to its reply.
 
-        False means that the reply is complete but for sending it: without a body.
+        Returns False if the request is refused: its reply is then complete, without a body.
         """
         decision = self.decide(request)
         for name, value in decision.headers:

@@ -1,22 +1,21 @@
-"""The requests under way, which the drain at shutdown waits for."""
+"""Counter of requests in flight, which shutdown waits for."""
 
 from twisted.internet.defer import Deferred, succeed
 
 
 class Inflight:
-    """Counts requests from the end of their head to the end of their reply.
-
-    Whoever takes a request off HTTP's hands (a WebSocket door) counts its own the same way.
-    """
+    """Counts requests from the end of their head to the end of their reply, WebSocket ones included."""
 
     def __init__(self) -> None:
         self.count = 0
         self._waiting: list[Deferred[None]] = []
 
     def begin(self) -> None:
+        """Count a request."""
         self.count += 1
 
     def end(self) -> None:
+        """Stop counting a request; fire the Deferreds of :meth:`idle` after the last one."""
         self.count -= 1
         if self.count == 0:
             waiting, self._waiting = self._waiting, []
@@ -24,10 +23,10 @@ class Inflight:
                 deferred.callback(None)
 
     def idle(self) -> Deferred[None]:
-        """Fires as soon as nothing is under way: at once where nothing is."""
+        """Return a Deferred that fires when no request is in flight, immediately if there is none."""
         if self.count == 0:
             return succeed(None)
-        # Whoever gives up waiting (the drain has a limit) is forgotten.
+        # Removed when it is cancelled: the drain at shutdown has a time limit.
         deferred: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(deferred)
         return deferred

@@ -1,13 +1,13 @@
-"""How route modules register, and the two routes that need no service.
+"""Registration of routes.
 
-A route module is a class that holds its services and has ``register(routes)``::
+A module of routes has a class that holds its services and has ``register(routes)``::
 
-    class Blobs:
+    class BlobRoutes:
         def register(self, routes: Routes) -> None:
             routes.add("HEAD", "/api/blobs/<digest>", self.head)
 
-A handler takes the request and the parts of the path, may be a coroutine, replies through
-``replies.py`` and returns None.
+A handler is called with the request and the variables of the path. It may be a coroutine, replies
+through ``replies.py`` and returns None.
 """
 
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ Handler = Callable[..., Awaitable[None] | None]
 
 
 class Routes:
-    """A Klein application with our error replies, and with the methods that are named and no other."""
+    """A Klein application with this server's error replies."""
 
     def __init__(self) -> None:
         self._app = Klein()
@@ -34,22 +34,22 @@ class Routes:
         install_error_handlers(self._app)
 
     def add(self, methods: str, path: str, handler: Handler) -> None:
-        """Serve ``path`` (in Werkzeug's syntax) for ``methods``, e.g. ``"HEAD GET"``."""
+        """Serve ``path`` (in Werkzeug's syntax) for ``methods``, e.g. ``"HEAD GET"``, and no others."""
         endpoint = f"{methods} {path}"
-        handle = _suppress_errors_after_disconnect(_named(path, handler))
+        handle = _suppress_errors_after_disconnect(_record_route(path, handler))
         self._app.route(path, methods=methods.split(), endpoint=endpoint)(handle)
         for rule in self._app.url_map.iter_rules(endpoint):
-            # Werkzeug adds HEAD to every GET; here it exists only where it is named.
+            # Werkzeug adds HEAD to each GET.
             rule.methods = set(methods.split())
 
     def resource(self) -> IResource:
-        """All that is registered, for :func:`~ollama_tw.http.server.site.make_site`."""
+        """Return the resource for :func:`~ollama_tw.http.server.site.make_site`."""
         resource: IResource = self._app.resource()
         return resource
 
 
-def _named(path: str, handler: Handler) -> Handler:
-    """``handler``, which first notes in the request's ``route`` which one it is: for the figures."""
+def _record_route(path: str, handler: Handler) -> Handler:
+    """Return ``handler`` such that it first sets the request's ``route``, the label of its metrics."""
 
     @wraps(handler)
     def handle(request: Any, **parts: str) -> Awaitable[None] | None:
@@ -60,7 +60,7 @@ def _named(path: str, handler: Handler) -> Handler:
 
 
 def _suppress_errors_after_disconnect(handler: Handler) -> Handler:
-    """``handler``, but without the traceback that Klein logs for errors after the client has gone."""
+    """Return ``handler`` without the traceback that Klein logs for errors after a disconnect."""
 
     @wraps(handler)
     async def handle(request: Request, **parts: str) -> None:

@@ -1,4 +1,4 @@
-"""The site: every connection, the guard at its door, and one line of log for every request."""
+"""The site: creates connections, checks requests with the guard, and writes the access log."""
 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
@@ -21,23 +21,23 @@ from ollama_tw.http.server.inflight import Inflight
 from ollama_tw.http.server.replies import send_error, send_text
 
 MAX_BODY = 256 * 1024 * 1024
-"""Bytes of a body that is kept in memory; Ollama has no limit, and images are the largest part."""
+"""Limit in bytes of a body that is collected in memory. Ollama has none; images are the largest part."""
 
 IDLE_TIMEOUT = 120.0
-"""Seconds that a connection may be silent, and that the head of a request may take."""
+"""Time-out in seconds of an idle connection, and of the head of a request."""
 
 SERVER = f"ollama_tw/{__version__}"
 
 Upload = Callable[[ApiRequest], BodySink | None]
-"""Asked when the head of a request is complete and the guard has let it pass: a sink for the body,
-``DISCARD`` where the reply needs none, or None where the request is no upload of this kind."""
+"""Chooses the sink for the body of an admitted request whose head is complete.
+
+``DISCARD`` if the body is not needed, None if the request is not an upload of this kind."""
 
 Observe = Callable[[str, int, float], None]
-"""Told of every request at its end: its route, '' where it had none, its status, its seconds."""
+"""Called at the end of each request with its route ("" if none matched), status and duration in seconds."""
 
 Upgrade = Callable[[Request], bool]
-"""Called with each request that the guard admits. Takes its connection over from HTTP and returns True,
-or returns False."""
+"""Called with each admitted request. Takes over its connection and returns True, or returns False."""
 
 _CLIENT_CLOSED = 499
 
@@ -45,7 +45,7 @@ _log = Logger(namespace="ollama_tw.http.access")
 
 
 class RootResource(Resource):
-    """The one resource: what every request meets before it is routed."""
+    """The root resource: checks each request before it is routed."""
 
     isLeaf = True
 
@@ -56,6 +56,7 @@ class RootResource(Resource):
         self._upgrade = upgrade
 
     def render(self, request: Any) -> Any:
+        """Answer a refused or invalid request; pass on any other."""
         request.setHeader("Server", SERVER)
         if not self._guard.admits(request):
             return _finish(request)
@@ -76,7 +77,7 @@ def _finish(request: Request) -> int:
 
 
 def _is_routable(path: bytes) -> bool:
-    """Whether the router would take ``path``, unquoted and less its first slash, for what it is."""
+    """Return whether the router would match ``path``, unquoted and without its first slash, unchanged."""
     try:
         path.decode()
     except UnicodeDecodeError:
@@ -86,7 +87,7 @@ def _is_routable(path: bytes) -> bool:
 
 
 class ApiSite(Site):
-    """The factory of connections. Made by :func:`make_site`."""
+    """The factory of connections: see :func:`make_site`."""
 
     protocol: Any = ApiChannel
     requestFactory = ApiRequest
@@ -114,13 +115,14 @@ class ApiSite(Site):
         self._all_closed: Deferred[None] | None = None
 
     def acceptableProtocols(self) -> list[bytes]:
+        """Return the protocols offered by ALPN."""
         return [b"http/1.1"]
 
     def startFactory(self) -> None:
-        """Twisted's own access log, and the clock that ticks for it, are not used."""
+        """Override: Twisted's access log and its timer are not used."""
 
     def stopFactory(self) -> None:
-        """See ``startFactory``."""
+        """Override: see ``startFactory``."""
 
     # ----------------------------------------------------- called by the connections and requests
 
@@ -129,21 +131,22 @@ class ApiSite(Site):
         self.connections.add(connection)
 
     def sink_for(self, request: ApiRequest) -> BodySink | None:
-        """Where the body of ``request`` goes; None for memory."""
+        """Return the sink for the body of ``request``; None to collect it in memory."""
         if self._guard.decide(request).status is not None:
             return DISCARD
         return next(filter(None, (upload(request) for upload in self._uploads)), None)
 
     def request_began(self, request: ApiRequest) -> None:
+        """Count a request whose head is complete."""
         request.began = self.reactor.seconds()
         self.inflight.begin()
 
     def log(self, request: Request) -> None:
-        # Twisted calls this when a reply is complete.
+        """Log a request. Twisted calls this when the reply is complete."""
         self.request_ended(request, finished=True)
 
     def request_ended(self, request: Any, *, finished: bool) -> None:
-        """Log the request, of which the reply is complete or the client gone (``finished`` False)."""
+        """Log a request; ``finished`` is False if the client disconnected before the end of the reply."""
         seconds = self.reactor.seconds() - request.began
         status = request.code if finished or request.startedWriting else _CLIENT_CLOSED
         _log.info(
@@ -165,7 +168,7 @@ class ApiSite(Site):
     # --------------------------------------------------------------------------------- shutdown
 
     def drain(self) -> Deferred[None]:
-        """Close idle connections now and the others after their reply; fires when none is left."""
+        """Close idle connections now and the others after their reply; fires when all are closed."""
         for connection in list(self.connections):
             connection.close_when_idle()
         if not self.connections:
@@ -175,7 +178,7 @@ class ApiSite(Site):
         return self._all_closed
 
     def abort(self) -> None:
-        """Drop every connection."""
+        """Close all connections and cancel their requests."""
         for connection in list(self.connections):
             connection.abortConnection()
 
@@ -207,9 +210,9 @@ def make_site(
     idle_timeout: float = IDLE_TIMEOUT,
     observe: Observe | None = None,
 ) -> ApiSite:
-    """The site that serves ``api`` (``Routes.resource()``) behind ``guard``.
+    """Return the site that serves ``api`` (``Routes.resource()``) behind ``guard``.
 
-    ``uploads`` choose the requests whose bodies stream to a sink; all other bodies are kept in
+    ``uploads`` choose the requests whose bodies are streamed to a sink; other bodies are collected in
     memory up to ``max_body`` bytes. ``upgrade`` serves another protocol on the same port.
     ``idle_timeout`` is in seconds.
     """

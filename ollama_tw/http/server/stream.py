@@ -1,4 +1,4 @@
-"""Where records cross from a worker thread to a client's socket; the only place where they do."""
+"""Streamed replies: the only place where records pass from worker threads to sockets."""
 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
@@ -23,7 +23,7 @@ from ollama_tw.wire.native import error_object
 
 R = TypeVar("R")
 
-# Bytes that may wait for a slow reader before the worker has to.
+# Bytes that are buffered for a slow reader before the worker blocks.
 _WINDOW = 64 * 1024
 
 _log = Logger()
@@ -31,12 +31,12 @@ _log = Logger()
 
 @dataclass(frozen=True)
 class Framing:
-    """How the records of a stream become bytes. ``encode`` runs on worker threads."""
+    """The encoding of the records of a stream. ``encode`` is called on worker threads."""
 
     content_type: str
     encode: Callable[[Any], bytes]
     error: Callable[[int, str], bytes]
-    """The end of a stream that failed, from a status and a text for the user."""
+    """Returns the end of a failed stream from a status and a message."""
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -52,16 +52,16 @@ def _line(record: Any) -> bytes:
 
 
 NDJSON = Framing("application/x-ndjson", _line, lambda _, text: _line(error_object(text)))
-"""The native API's streams: a line of JSON for each record."""
+"""Newline-delimited JSON, the framing of the native API."""
 
 
 @implementer(IPushProducer)
 class ReplyStream:
     """One streamed reply.
 
-    At most one call into the reactor is under way, however fast records come: those that come
-    meanwhile go with the next. When the socket is full or the window is, :meth:`send` blocks, and
-    with it the worker that generates.
+    At most one call into the reactor thread is pending at any time: records that are sent meanwhile go
+    with the next one. :meth:`send` blocks the worker while the window is full, which it becomes when
+    the socket is.
     """
 
     def __init__(self, reactor: IReactorFromThreads, request: Request, framing: Framing = NDJSON) -> None:
@@ -72,16 +72,16 @@ class ReplyStream:
         # Under _changed:
         self._pending: list[bytes] = []
         self._backlog = 0
-        self._crossing = False
+        self._scheduled = False
         self._paused = False
-        self._gone = False
+        self._disconnected = False
         # On the reactor thread only.
-        self._offered: dict[Hashable, Any] = {}
-        self._room: Deferred[None] | None = None
+        self._progress: dict[Hashable, Any] = {}
+        self._drained: Deferred[None] | None = None
         self.began = False
-        """Whether a record was sent: the status is then 200, whatever comes."""
+        """Whether a record was sent: the status is then 200 in any case."""
         request.registerProducer(self, True)
-        request.notifyFinish().addBoth(lambda _: self._leave())
+        request.notifyFinish().addBoth(lambda _: self._disconnect())
 
     # On a worker thread.
 
@@ -91,70 +91,69 @@ class ReplyStream:
 
     def _put(self, line: bytes) -> None:
         with self._changed:
-            while self._backlog >= _WINDOW and not self._gone:
+            while self._backlog >= _WINDOW and not self._disconnected:
                 self._changed.wait()
-            if self._gone:
+            if self._disconnected:
                 raise Cancelled
             self.began = True
             self._pending.append(line)
             self._backlog += len(line)
-            if self._crossing or self._paused:
+            if self._scheduled or self._paused:
                 return
-            self._crossing = True
-        self._reactor.callFromThread(self._cross)
+            self._scheduled = True
+        self._reactor.callFromThread(self._flush_scheduled)
 
     # On the reactor thread.
 
     def offer(self, record: Any, key: Hashable) -> None:
-        """Send one record from the reactor thread, or keep it while the reader is slow.
+        """Send one record from the reactor thread, or buffer it while the reader is slow.
 
-        Of the records with the same ``key`` that wait, only the last is kept, in its own place:
-        progress that nobody has read is worth nothing once there is newer. Never blocks; once the
-        reader has gone, does nothing.
+        Of the buffered records with the same ``key`` only the newest is kept, at its own position:
+        newer progress replaces older. Never blocks; has no effect after a disconnect.
         """
-        if self._gone:
+        if self._disconnected:
             return
         self.began = True
         if self._paused:
-            self._offered.pop(key, None)
-            self._offered[key] = record
+            self._progress.pop(key, None)
+            self._progress[key] = record
         else:
             self._write(self._framing.encode(record))
 
     async def put(self, data: bytes) -> None:
-        """Send ``data``, which is framed already, from the reactor thread; waits while the reader is slow.
+        """Send encoded ``data`` from the reactor thread, waiting while the reader is slow.
 
-        Raises Cancelled when the reader has gone.
+        Raises Cancelled after a disconnect.
         """
-        while self._paused and not self._gone:
-            self._room = Deferred()
-            await self._room
-        if self._gone:
+        while self._paused and not self._disconnected:
+            self._drained = Deferred()
+            await self._drained
+        if self._disconnected:
             raise Cancelled
         self.began = True
         self._write(data)
 
-    def _wake(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.called:
-            room.callback(None)
+    def _notify_drained(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.called:
+            drained.callback(None)
 
-    def _cross(self) -> None:
+    def _flush_scheduled(self) -> None:
         with self._changed:
-            self._crossing = False
+            self._scheduled = False
         self._flush()
 
     def _flush(self) -> None:
         with self._changed:
-            if self._paused or self._gone:
+            if self._paused or self._disconnected:
                 return
             data = self._take()
         self._write(data)
 
     def _take(self) -> bytes:
-        offered = [self._framing.encode(record) for record in self._offered.values()]
+        offered = [self._framing.encode(record) for record in self._progress.values()]
         data = b"".join((*offered, *self._pending))
-        self._offered.clear()
+        self._progress.clear()
         self._pending.clear()
         self._backlog = 0
         self._changed.notify_all()
@@ -169,38 +168,38 @@ class ReplyStream:
             self._request.write(data)
 
     def pauseProducing(self) -> None:
-        """The socket is full."""
+        """Buffer records: the socket is full."""
         with self._changed:
             self._paused = True
 
     def resumeProducing(self) -> None:
-        """The socket has room again."""
+        """Send the buffered records: the socket is writable again."""
         with self._changed:
             self._paused = False
         self._flush()
-        self._wake()
+        self._notify_drained()
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
-        self._leave()
+        """Discard all records: the connection is lost."""
+        self._disconnect()
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         with self._changed:
-            self._gone = True
+            self._disconnected = True
             self._pending.clear()
             self._changed.notify_all()
-        self._wake()
+        self._notify_drained()
 
     def close(self, last: FinalRecords = FinalRecords()) -> None:
-        """Write what is left, and ``last``, after the worker has returned."""
+        """Write the buffered records and ``last``, and end the stream."""
         self._end(b"".join(self._framing.encode(record) for record in last.records))
 
     def fail(self, status: int, message: str) -> None:
-        """Write what is left, and the error, after the worker has failed."""
+        """Write the buffered records and the error, and end the stream."""
         self._end(self._framing.error(status, message))
 
     def _end(self, tail: bytes) -> None:
-        if self._gone:
+        if self._disconnected:
             return
         with self._changed:
             data = self._take()
@@ -208,8 +207,8 @@ class ReplyStream:
         self.release()
 
     def release(self) -> None:
-        """Leave the request to others; it is then not to be sent to any more."""
-        if not self._gone:
+        """Detach from the request; nothing may be sent after this."""
+        if not self._disconnected:
             self._request.unregisterProducer()
 
 
@@ -277,7 +276,7 @@ async def answer_stream(
             stream.release()
             raise
         number = uuid4().hex[:12]
-        _log.failure("a stream broke off (request {number})", number=number)
+        _log.failure("a stream failed (request {number})", number=number)
         text = f"an error was encountered while running the model: see the server's log for {number}"
         stream.fail(500, text)
     else:

@@ -1,9 +1,9 @@
-"""The WebSocket door: the streaming endpoints at their own paths, many requests to a connection.
+"""WebSocket connections: the streaming endpoints at their own paths, many requests to a connection.
 
-A frame's body goes to the very handler that serves the path over HTTP (``frames.py`` has the
-request that it sees), so that the records are those of HTTP.
+A frame is passed to the handler that serves the path over HTTP, as a ``FrameRequest``, so that the
+records are those of HTTP.
 
-Source: ``spec/websocket.md``.
+Source: docs/websocket.md; RFC 6455.
 """
 
 # mypy: allow-untyped-calls, disallow-subclassing-any=False
@@ -32,55 +32,58 @@ from ollama_tw.http.websocket.deflate import Deflate, accept, is_offer
 from ollama_tw.http.websocket.frames import Frame, FrameRequest, Id, error_record, read_frame, text_frame
 
 Handler = Callable[[Any], Awaitable[None] | None]
-"""What serves a POST to the path over HTTP; it is called with a :class:`FrameRequest`."""
+"""The handler of a POST to the path over HTTP; called with a :class:`FrameRequest`."""
 
 SUBPROTOCOL = "ollama.v1"
 
 PING_INTERVAL = 30.0
-"""Seconds of silence after which a client is pinged, and as many again until it counts as dead."""
+"""Seconds without data after which a client is pinged, and after that, disconnected."""
 
 CLOSE_WAIT = 5.0
-"""Seconds that a client has to answer a close frame."""
+"""Seconds within which a client must answer a close frame."""
 
 MAX_REQUESTS = 512
-"""Requests of one connection that may run or wait."""
+"""Limit of the running and queued requests of one connection."""
 
 _CLOSE_CODE = WebSocketProtocol.CLOSE_STATUS_CODE_GOING_AWAY
 
 
 @implementer(IPushProducer)
 class WebSocketConnection(WebSocketServerProtocol):
-    """One WebSocket connection. Its site counts, drains and aborts it like those of HTTP."""
+    """One WebSocket connection. Its site counts, drains and aborts it like those of HTTP.
+
+    Requests without an id are queued and run one after another; others run concurrently.
+    """
 
     transport: Any
 
     def __init__(self, endpoint: "WebSocketEndpoint", request: ApiRequest) -> None:
         super().__init__()
         self.full = False
-        """Whether the socket takes no more for now."""
+        """Whether the socket's send buffer is full."""
         self._endpoint = endpoint
         self._owner = request.owner
         self._path = request.path.decode()
         self._peer = request.getClientAddress() or IPv4Address("TCP", "-", 0)
-        self._named: dict[Id, FrameRequest] = {}
-        self._line: deque[Frame | OllamaError] = deque()
-        self._line_bytes = 0
-        self._first: FrameRequest | None = None
-        self._work: dict[FrameRequest, Deferred[None] | None] = {}
+        self._by_id: dict[Id, FrameRequest] = {}
+        self._queue: deque[Frame | OllamaError] = deque()
+        self._queued_bytes = 0
+        self._current: FrameRequest | None = None
+        self._running: dict[FrameRequest, Deferred[None] | None] = {}
         self._draining = False
         self._deflate: Deflate | None = None
-        self._heard = endpoint.clock.seconds()
+        self._last_received = endpoint.clock.seconds()
         self._pinged = False
-        self._alarm = endpoint.clock.callLater(endpoint.ping_interval, self._check)
+        self._timer = endpoint.clock.callLater(endpoint.ping_interval, self._check)
 
     def take_over(self, request: ApiRequest) -> None:
-        """Speak WebSocket on the connection of ``request``, which asks for it."""
+        """Take over the connection of ``request``, a handshake."""
         channel = request.channel
         transport = channel.transport
         self._owner.connection_opened(self)
         request.setResponseCode(101)
         request.detach()
-        # Autobahn would leave the channel as the transport's producer, and there can be one only.
+        # A transport has one producer, and Autobahn would not replace the channel.
         transport.unregisterProducer()
         channel.setTimeout(None)
         channel.transport = None
@@ -90,9 +93,9 @@ class WebSocketConnection(WebSocketServerProtocol):
             transport.protocol = self
         self.makeConnection(transport)
         transport.registerProducer(self, True)
-        # The channel reads no further while a request is served.
+        # The channel has paused reading while it serves a request.
         channel._networkProducer.resumeProducing()
-        # Autobahn wants to read the handshake by itself.
+        # Autobahn parses the handshake itself.
         head = [b"GET %b HTTP/1.1" % request.uri]
         for name, values in request.requestHeaders.getAllRawHeaders():
             head.append(b"%b: %b" % (name, b",".join(values)))
@@ -101,6 +104,7 @@ class WebSocketConnection(WebSocketServerProtocol):
     # -------------------------------------------------------------------------------- the client
 
     def onConnect(self, request: Any) -> str | None:
+        """Return the accepted subprotocol."""
         return SUBPROTOCOL if SUBPROTOCOL in request.protocols else None
 
     def _parseExtensionsHeader(self, header: Any, removeQuotes: bool = True) -> list[Any]:
@@ -108,69 +112,72 @@ class WebSocketConnection(WebSocketServerProtocol):
         return [offer for offer in offers if is_offer(*offer)]
 
     def onOpen(self) -> None:
+        """Install the compression if it was negotiated."""
         if self._perMessageCompress is not None:
             self._perMessageCompress = self._deflate = Deflate(
                 self._perMessageCompress, self._fail_connection
             )
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard = self._endpoint.clock.seconds()
+        """Reset the idle timer and parse ``data``."""
+        self._last_received = self._endpoint.clock.seconds()
         self._pinged = False
         super().dataReceived(data)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Start, queue or cancel a request."""
         try:
             frame = read_frame(payload, isBinary)
         except OllamaError as error:
             self._refuse(None, error)
             return
         try:
-            self._take(frame)
+            self._accept(frame)
         except OllamaError as error:
             self._refuse(frame.id, error)
 
     def _refuse(self, id_: Id | None, error: OllamaError) -> None:
-        """Send ``error``. Without an id only the order tells what it answers: it waits in line, where there
-        is room for it."""
-        if id_ is None and self._first is not None and self._waiting < MAX_REQUESTS:
-            self._line.append(error)
+        """Send ``error``, or queue it behind the requests without an id, whose order identifies replies."""
+        if id_ is None and self._current is not None and self._pending_count < MAX_REQUESTS:
+            self._queue.append(error)
         else:
             self.send_records([error_record(id_, error)])
 
     @property
-    def _waiting(self) -> int:
-        """How many requests run or wait."""
-        return len(self._work) + len(self._line)
+    def _pending_count(self) -> int:
+        """The number of running and queued requests."""
+        return len(self._running) + len(self._queue)
 
-    def _take(self, frame: Frame) -> None:
+    def _accept(self, frame: Frame) -> None:
         if frame.cancel:
             self._cancel(frame)
             return
         if self._draining:
-            raise _stopping()
-        if self._waiting >= MAX_REQUESTS:
+            raise _shutdown_error()
+        if self._pending_count >= MAX_REQUESTS:
             raise OllamaError(503, f"more than {MAX_REQUESTS} requests on one connection")
         if frame.id is not None:
-            if frame.id in self._named:
+            if frame.id in self._by_id:
                 raise OllamaError(400, "this id is in use: a request with it is running")
-            self._named[frame.id] = request = self._request(frame)
+            self._by_id[frame.id] = request = self._request(frame)
             self._serve(request)
         else:
-            if self._line_bytes + len(frame.body) > self._endpoint.max_message:
+            if self._queued_bytes + len(frame.body) > self._endpoint.max_message:
                 raise OllamaError(
-                    503, "too much waits on this connection: wait for replies, or name the requests"
+                    503,
+                    "too many bytes are queued on this connection: wait for replies, or send ids",
                 )
-            self._line.append(frame)
-            self._line_bytes += len(frame.body)
-            if self._first is None:
-                # One that is served at once must not begin the next inside of itself.
-                Deferred.fromCoroutine(self._serve_line())
+            self._queue.append(frame)
+            self._queued_bytes += len(frame.body)
+            if self._current is None:
+                # A loop, so that a request that ends at once does not start the next one recursively.
+                Deferred.fromCoroutine(self._serve_queue())
 
     def _cancel(self, frame: Frame) -> None:
         if frame.id is None:
             raise OllamaError(400, "cancel needs the id of a request")
-        # One that has ended meanwhile is not an error: its last record is on the way.
-        request = self._named.get(frame.id)
+        # Not an error if it has ended meanwhile: its last record is on the way.
+        request = self._by_id.get(frame.id)
         if request is not None:
             request.send_cancelled()
             self._end(request)
@@ -180,27 +187,27 @@ class WebSocketConnection(WebSocketServerProtocol):
     def _request(self, frame: Frame) -> FrameRequest:
         return FrameRequest(self._path, frame, self._peer, self)
 
-    async def _serve_line(self) -> None:
-        """Serve those without an id, one after another."""
-        while self._line:
-            item = self._line.popleft()
+    async def _serve_queue(self) -> None:
+        """Run the queued requests one after another."""
+        while self._queue:
+            item = self._queue.popleft()
             if isinstance(item, Frame):
-                self._line_bytes -= len(item.body)
+                self._queued_bytes -= len(item.body)
                 if not self._draining:
-                    self._first = self._request(item)
-                    await self._serve(self._first)
+                    self._current = self._request(item)
+                    await self._serve(self._current)
                     continue
-                item = _stopping()
+                item = _shutdown_error()
             self.send_records([error_record(None, item)])
-        self._first = None
+        self._current = None
         self._close_if_drained()
 
     def _serve(self, request: FrameRequest) -> Deferred[None]:
-        """Start ``request``; the result fires when it has ended, and never with an error."""
+        """Start ``request``; return a Deferred that fires when it has ended, never with an error."""
         self._owner.request_began(request)
-        self._work[request] = None
+        self._running[request] = None
         work = Deferred.fromCoroutine(self._call(request))
-        self._work[request] = work
+        self._running[request] = work
         ended: Deferred[None] = Deferred()
         work.addBoth(lambda _: self._ended(request, ended))
         return ended
@@ -218,36 +225,36 @@ class WebSocketConnection(WebSocketServerProtocol):
             send_failure(request, Failure())  # type: ignore[arg-type]
 
     def _ended(self, request: FrameRequest, ended: Deferred[None]) -> None:
-        self._work.pop(request, None)
-        if request.id is not None and self._named.get(request.id) is request:
-            del self._named[request.id]
-        finished = not request.gone
+        self._running.pop(request, None)
+        if request.id is not None and self._by_id.get(request.id) is request:
+            del self._by_id[request.id]
+        finished = not request.cancelled
         request.finish()
         self._owner.request_ended(request, finished=finished)
         ended.callback(None)
-        if self._deflate is not None and not self._work:
-            self._deflate.rest()
+        if self._deflate is not None and not self._running:
+            self._deflate.reset()
         self._close_if_drained()
 
     def _end(self, request: FrameRequest) -> None:
-        """Cancel ``request``, wherever it stands; its id is free at once."""
+        """Cancel ``request`` and release its id."""
         if request.id is not None:
-            self._named.pop(request.id, None)
-        request.lose()
-        work = self._work.get(request)
+            self._by_id.pop(request.id, None)
+        request.cancel()
+        work = self._running.get(request)
         if work is not None:
             work.cancel()
 
     def _end_all(self) -> None:
-        self._line.clear()
-        for request in list(self._work):
+        self._queue.clear()
+        for request in list(self._running):
             self._end(request)
 
     # -------------------------------------------------------------------------------- the socket
 
     def send_records(self, records: Iterable[bytes]) -> None:
-        """Send each record as a message, or drop them where the connection closes."""
-        # Autobahn's own sendMessage takes 5 µs for a record, and a write for each.
+        """Send each record as a message, or drop them if the connection is closing."""
+        # Autobahn's sendMessage takes 5 µs a record, and calls write for each.
         if self.state != self.STATE_OPEN:
             return
         deflate = self._deflate
@@ -255,43 +262,46 @@ class WebSocketConnection(WebSocketServerProtocol):
             frames = [text_frame(record) for record in records]
         else:
             frames = [text_frame(deflate.compress(record), compressed=True) for record in records]
-            if not self._work:
-                deflate.rest()
+            if not self._running:
+                deflate.reset()
         self.transport.write(b"".join(frames))
 
     def pauseProducing(self) -> None:
+        """Pause all replies: the socket is full."""
         self.full = True
-        for request in self._work:
+        for request in self._running:
             if request.producer is not None:
                 request.producer.pauseProducing()
-        # What the client sends meanwhile could only make more for it to read.
+        # Further requests would only produce more records.
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
+        """Resume the replies, until the socket is full again."""
         self.full = False
         self.transport.resumeProducing()
-        for request in list(self._work):
+        for request in list(self._running):
             if self.full:
                 return
             if request.producer is not None:
-                # To the end of the line: one that has much to send must not be the first each time.
-                self._work[request] = self._work.pop(request)
+                # Move it to the end, so that a fast request does not always come first.
+                self._running[request] = self._running.pop(request)
                 request.producer.resumeProducing()
 
     def stopProducing(self) -> None:
+        """Cancel all requests: the connection is lost."""
         self._end_all()
 
     def _check(self) -> None:
-        """Ping a silent client; drop one that is silent all the same, or does not let go."""
+        """Ping an idle client; abort if it did not answer, or if the closing handshake timed out."""
         now = self._endpoint.clock.seconds()
         interval = self._endpoint.ping_interval
-        silent = now - self._heard
+        silent = now - self._last_received
         if self.state != self.STATE_OPEN:
-            self._alarm = self._endpoint.clock.callLater(interval, self._check)
+            self._timer = self._endpoint.clock.callLater(interval, self._check)
             self.transport.abortConnection()
             return
         if self.full or silent < interval:
-            # A slow reader is not dead, and has not even seen a ping that waits behind records.
+            # A slow reader is alive; a ping would wait behind its records.
             wait = interval if self.full else interval - silent
         elif self._pinged:
             wait = interval
@@ -300,48 +310,50 @@ class WebSocketConnection(WebSocketServerProtocol):
             wait = interval
             self._pinged = True
             self.sendPing()
-        self._alarm = self._endpoint.clock.callLater(wait, self._check)
+        self._timer = self._endpoint.clock.callLater(wait, self._check)
 
     def sendCloseFrame(self, *args: Any, **kwargs: Any) -> None:
+        """Send a close frame and start the timer of its answer."""
         super().sendCloseFrame(*args, **kwargs)
-        self._alarm.reset(CLOSE_WAIT)
+        self._timer.reset(CLOSE_WAIT)
 
     def _closeConnection(self, abort: bool = False) -> None:
-        # Autobahn aborts, also where the close frame that says why is not sent yet.
+        # Autobahn would abort, even before a close frame with the reason is sent.
         self.transport.loseConnection()
-        self._alarm.reset(CLOSE_WAIT)
+        self._timer.reset(CLOSE_WAIT)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Cancel all requests and deregister from the site."""
         super().connectionLost(reason)
-        if self._alarm.active():
-            self._alarm.cancel()
+        if self._timer.active():
+            self._timer.cancel()
         self._end_all()
         self._owner.connection_closed(self)
 
-    # ----------------------------------------------------------------------------------- the end
+    # ---------------------------------------------------------------------------------- shutdown
 
     def close_when_idle(self) -> None:
-        """Refuse what waits and what comes; say 1001 when what runs has come to its end."""
+        """Refuse queued and new requests; close with 1001 when the running ones have ended."""
         self._draining = True
         self._close_if_drained()
 
     def _close_if_drained(self) -> None:
-        if self._draining and not self._waiting and self.state == self.STATE_OPEN:
+        if self._draining and not self._pending_count and self.state == self.STATE_OPEN:
             self.sendCloseFrame(_CLOSE_CODE, b"the server is shutting down")
 
     def abortConnection(self) -> None:
-        """Cancel what runs, and say 1001 to whoever still listens."""
+        """Cancel all requests and close with 1001."""
         self._draining = True
         self._end_all()
         self._close_if_drained()
 
 
-def _stopping() -> OllamaError:
+def _shutdown_error() -> OllamaError:
     return OllamaError(503, "the server is shutting down")
 
 
 class WebSocketEndpoint:
-    """Takes over the connections that ask for WebSocket at one of the paths of ``handlers``.
+    """Takes over the connections of WebSocket handshakes at the paths of ``handlers``.
 
     ``max_message`` is in bytes, ``ping_interval`` in seconds of ``clock``.
     """
@@ -363,17 +375,17 @@ class WebSocketEndpoint:
             webStatus=False,
             maxFramePayloadSize=max_message,
             maxMessagePayloadSize=max_message,
-            # A close frame says what was wrong; the time limits are this module's.
+            # Failures send a close frame with the reason; this module has its own time-outs.
             failByDrop=False,
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             perMessageCompressionAccept=lambda offers: accept(offers, max_message),
-            # The guard has decided about origins already.
+            # The guard has already checked the origin.
             allowNullOrigin=True,
         )
 
     def __call__(self, request: Any) -> bool:
-        """Whether ``request`` was a handshake; its connection is then no longer HTTP's."""
+        """Take over the connection of ``request`` and return True if it is a handshake."""
         if not self._is_handshake(request):
             return False
         connection = WebSocketConnection(self, request)

@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692), such that a connection keeps nothing of it while it is idle."""
+"""permessage-deflate (RFC 7692) without memory for idle connections."""
 
 # mypy: allow-untyped-calls, disallow-subclassing-any=False
 # (Autobahn is not typed for strict checking)
@@ -14,8 +14,8 @@ from autobahn.websocket.compress import (
 )
 from autobahn.websocket.protocol import WebSocketProtocol
 
-# zlib takes 4 << bits and 512 << level bytes for a compressor: 8 KiB, where its own defaults make
-# 256. Records are alike, and the last few suffice to compress the next one.
+# zlib allocates 4 << bits and 512 << level bytes for a compressor: 8 KiB instead of 256 KiB with its
+# defaults. Records are alike, and the last few suffice to compress the next one.
 _WINDOW_BITS = 10
 _MEMORY_LEVEL = 3
 
@@ -24,15 +24,14 @@ _INVALID = WebSocketProtocol.CLOSE_STATUS_CODE_INVALID_PAYLOAD
 
 
 class Deflate(PerMessageDeflate):
-    """Both directions of one connection.
+    """Compressor and decompressor of one connection.
 
-    The client's messages are compressed each by itself, so that nothing is kept between them. What
-    the server sends has one context as long as the connection is busy: see :meth:`rest`.
+    The client's messages are decompressed without a common context. The server's messages share one
+    while requests are running: see :meth:`reset`.
     """
 
     def __init__(self, agreed: PerMessageDeflate, fail: Callable[[int, str], None]) -> None:
-        """``agreed`` has the parameters that were negotiated; ``fail`` closes the connection with a
-        code and a reason."""
+        """Use the negotiated parameters of ``agreed``; ``fail`` closes with a code and a reason."""
         super().__init__(
             True,
             agreed.server_no_context_takeover,
@@ -46,15 +45,16 @@ class Deflate(PerMessageDeflate):
         self._broken = False
 
     def compress(self, message: bytes) -> bytes:
-        """The payload of the frame that carries ``message``."""
+        """Return the payload of the frame for ``message``."""
         self.start_compress_message()
         compressed: bytes = self.compress_message_data(message) + self.end_compress_message()
         return compressed
 
-    # Raised, errors would have Autobahn stop within the frame and never see the next one, in which
-    # the client agrees to the end.
+    # Errors are reported by ``fail``: if they were raised, Autobahn would stop within the frame and
+    # never read the client's close frame.
 
     def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
+        """Decompress a part of a message; return nothing after an error."""
         if self._broken:
             return b""
         try:
@@ -68,6 +68,7 @@ class Deflate(PerMessageDeflate):
         return b""
 
     def end_decompress_message(self) -> None:
+        """End a message and release the decompressor."""
         try:
             if not self._broken:
                 super().end_decompress_message()
@@ -79,13 +80,13 @@ class Deflate(PerMessageDeflate):
         self._broken = True
         self._fail(code, reason)
 
-    def rest(self) -> None:
-        """Forget what was sent: the next message refers to nothing before it, which is always allowed."""
+    def reset(self) -> None:
+        """Release the compressor: the next message begins a new context, which is always allowed."""
         self._compressor = None
 
 
 def accept(offers: Iterable[Any], max_message: int) -> PerMessageDeflateOfferAccept | None:
-    """The answer to the first offer of permessage-deflate, None without one. ``max_message`` is in bytes."""
+    """Return the answer to the first offer of permessage-deflate. ``max_message`` is in bytes."""
     for offer in offers:
         if isinstance(offer, PerMessageDeflateOffer):
             return PerMessageDeflateOfferAccept(
@@ -99,13 +100,15 @@ def accept(offers: Iterable[Any], max_message: int) -> PerMessageDeflateOfferAcc
 
 
 def is_offer(name: str, parameters: Any) -> bool:
-    """Whether the extension that a client names is one that can be accepted. RFC 7692 lets the server
-    pass over an offer with parameters that it does not know, where Autobahn refuses the handshake."""
+    """Return whether an extension of a handshake is an acceptable offer of permessage-deflate.
+
+    RFC 7692 lets the server ignore an offer with unknown parameters; Autobahn refuses the handshake.
+    """
     if name != PerMessageDeflateOffer.EXTENSION_NAME:
         return False
     try:
         PerMessageDeflateOffer.parse(parameters)
     except Exception:
-        # Autobahn has no narrower type for it.
+        # Autobahn raises no narrower type.
         return False
     return True

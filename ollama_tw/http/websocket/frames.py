@@ -1,6 +1,6 @@
-"""A request that came as a WebSocket frame, and the records that answer it.
+"""Requests that arrive as WebSocket frames, and the records that answer them.
 
-Source: ``spec/websocket.md``.
+Source: docs/websocket.md; RFC 6455.
 """
 
 # mypy: allow-untyped-calls
@@ -26,15 +26,15 @@ from ollama_tw.wire.decode import decode
 Id = str | int
 
 _SHAPES: dict[str, Callable[[str], Shape]] = {"/api/generate": GenerateShape, "/api/chat": ChatShape}
-"""The endpoints whose records have a shape of their own, a cancelled request's too."""
+"""The endpoints whose last record of a cancelled request has a form of its own."""
 
 
-# The head of a frame, by the length of what follows.
+# The head of a frame, by the length of its payload.
 _SHORT, _MEDIUM, _LONG = Struct("!BB"), Struct("!BBH"), Struct("!BBQ")
 
 
 class _Envelope(msgspec.Struct):
-    """What a frame says to the connection; the rest is for the endpoint."""
+    """The members of a request that the connection reads; the endpoint reads the others."""
 
     id: Any = None
     cancel: Any = False
@@ -43,7 +43,7 @@ class _Envelope(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame that holds a JSON object. ``id`` is None where it has none."""
+    """A frame with a JSON object; ``id`` is None if it has none."""
 
     body: bytes
     id: Id | None
@@ -52,7 +52,7 @@ class Frame:
 
 
 def read_frame(payload: bytes, is_binary: bool) -> Frame:
-    """Read a message from a client. Raises :class:`OllamaError` 400."""
+    """Parse a message of a client. Raises :class:`OllamaError` 400."""
     if is_binary:
         raise OllamaError(400, "a request must be a text frame")
     if not payload.lstrip(b" \t\r\n").startswith(b"{"):
@@ -66,13 +66,13 @@ def read_frame(payload: bytes, is_binary: bool) -> Frame:
 
 
 def error_record(id_: Id | None, error: OllamaError) -> bytes:
-    """What is sent for a request that failed before its first record."""
+    """Return the record of a request that failed before its first record."""
     named = {} if id_ is None else {"id": id_}
     return gojson.encode({**named, "status": error.status, "error": error.message})
 
 
 def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
-    """A whole message of text as a server sends it (RFC 6455, section 5.2)."""
+    """Return an unfragmented text message of a server (RFC 6455, section 5.2)."""
     first = 0xC1 if compressed else 0x81
     size = len(payload)
     if size < 126:
@@ -83,93 +83,98 @@ def text_frame(payload: bytes, *, compressed: bool = False) -> bytes:
 
 
 class FrameRequest:
-    """What twisted.web's Request is to the handlers, for a request that came as a frame.
+    """The request object of a frame, with the part of twisted.web's Request that handlers use.
 
-    Handlers, streams and error replies use it as they use the other; each line that they write
-    becomes a record. Used on the reactor thread.
+    Each line that is written to it becomes a record. Used on the reactor thread.
     """
 
     method = b"WS"
     channel = None
     requestHeaders = Headers()
     responseHeaders = Headers()
-    """None, ever, of either."""
+    """Both are always empty."""
     startedWriting = False
-    """Always: records are whole by themselves, so that an error may follow any of them."""
+    """Always False: records are independent, so an error may follow any of them."""
     began = 0.0
 
     def __init__(self, path: str, frame: Frame, peer: IAddress, connection: Any) -> None:
         self.path = self.uri = path.encode()
         self.route = path
-        """What its figures are counted under."""
+        """The label of its metrics."""
         self.id = frame.id
         self.model = frame.model
         self.content = BytesIO(frame.body)
         self.code = 200
         self.sentLength = 0
-        self.gone = False
-        """Whether nobody waits for its records any more."""
+        self.cancelled = False
+        """Whether it was cancelled; its records are dropped."""
         self.producer: IPushProducer | None = None
         self._mark = b"" if self.id is None else b',"id":%b}' % gojson.encode(self.id)
         self._peer = peer
         self._connection = connection
         self._watchers: list[Deferred[None]] = []
 
-    # What handlers call.
+    # Called by handlers.
 
     def notifyFinish(self) -> Deferred[None]:
+        """Return a Deferred that fires at the end of the request, with an error if it is cancelled."""
         deferred: Deferred[None] = Deferred()
         self._watchers.append(deferred)
         return deferred
 
     def setHeader(self, name: str, value: str) -> None:
-        """Frames have no headers."""
+        """Ignore a header: frames have none."""
 
     def setResponseCode(self, code: int) -> None:
+        """Set the status, which an error record contains."""
         self.code = code
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Set the producer, which the connection pauses and resumes."""
         self.producer = producer
         if self._connection.full:
             producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
+        """Remove the producer."""
         self.producer = None
 
     def write(self, data: bytes) -> None:
-        if self.gone:
+        """Send each line of ``data`` as a record."""
+        if self.cancelled:
             return
         records = [self._marked(line) for line in data.split(b"\n") if line]
         self.sentLength += sum(map(len, records))
         self._connection.send_records(records)
 
     def _marked(self, line: bytes) -> bytes:
-        """``line``, a JSON object with at least one member, with the request's id and failed status."""
+        """Add the id and the status of an error to ``line``, a JSON object with at least one member."""
         if self.code != 200:
             mark = self._mark[1:-1] + b"," if self._mark else b""
             return b'{%b"status":%d,%b' % (mark, self.code, line[1:])
         return line[:-1] + self._mark if self._mark else line
 
-    # What the connection and the site call.
+    # Called by the connection and the site.
 
     def getClientAddress(self) -> IAddress:
+        """Return the address of the client."""
         return self._peer
 
     def finish(self) -> None:
-        """The handler has come to its end."""
+        """End the request: its handler has returned."""
         watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             watcher.callback(None)
 
-    def lose(self) -> None:
-        """Nobody waits for it any more: tell whoever works for it."""
-        self.gone = True
+    def cancel(self) -> None:
+        """Mark the request cancelled and errback its ``notifyFinish`` Deferreds."""
+        self.cancelled = True
         watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             watcher.errback(Failure(CancelledError()))
 
     def send_cancelled(self) -> None:
-        """Write the record that ends a request which its client has cancelled."""
+        """Write the last record of a request that its client cancelled."""
         shape = _SHAPES.get(self.path.decode())
         record: Any = (
             {"done": True, "done_reason": "cancelled"}

@@ -1,7 +1,7 @@
 import pytest
 
 from ollama_tw.config.parsers import LOCAL_ORIGINS
-from ollama_tw.http.server.guard import GO_ON, Decision, HostPolicy, OriginPolicy
+from ollama_tw.http.server.guard import ADMITTED, Decision, HostPolicy, OriginPolicy
 
 HOST = "127.0.0.1:11434"
 PREFLIGHT = (
@@ -22,7 +22,7 @@ PREFLIGHT = (
 @pytest.mark.parametrize("origin", [None, "", "http://127.0.0.1:11434", "https://127.0.0.1:11434"])
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_no_origin_and_the_servers_own_are_no_business_of_cors(origin: str | None, method: str) -> None:
-    assert OriginPolicy(LOCAL_ORIGINS).decide(method, origin, HOST) == GO_ON
+    assert OriginPolicy(LOCAL_ORIGINS).decide(method, origin, HOST) == ADMITTED
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ LOOPBACK = HostPolicy("127.0.0.1", ["203.0.113.7", "fe80::1"], "MyBox")
     ],
 )
 def test_addresses_that_are_ours_go_on_to_routing(host: str) -> None:
-    assert LOOPBACK.decide("GET", host) == GO_ON
-    assert LOOPBACK.decide("OPTIONS", host) == GO_ON
+    assert LOOPBACK.decide("GET", host) == ADMITTED
+    assert LOOPBACK.decide("OPTIONS", host) == ADMITTED
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_addresses_that_are_ours_go_on_to_routing(host: str) -> None:
     ],
 )
 def test_names_that_are_ours(host: str) -> None:
-    assert LOOPBACK.decide("POST", host) == GO_ON
+    assert LOOPBACK.decide("POST", host) == ADMITTED
     assert LOOPBACK.decide("OPTIONS", host) == Decision(204)
 
 
@@ -177,4 +177,4 @@ def test_loopback_binds_are_watched(bound: str) -> None:
 
 @pytest.mark.parametrize("bound", ["0.0.0.0", "::", "192.168.1.2", "203.0.113.7"])
 def test_binds_beyond_loopback_answer_to_every_name(bound: str) -> None:
-    assert HostPolicy(bound, [], "box").decide("OPTIONS", "evil.example") == GO_ON
+    assert HostPolicy(bound, [], "box").decide("OPTIONS", "evil.example") == ADMITTED
