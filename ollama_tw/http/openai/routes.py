@@ -23,8 +23,8 @@ from ollama_tw.http.server.stream import Rest, answer
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.model import Model
-from ollama_tw.library.names import Name
-from ollama_tw.management.models import ModelService, reference_name
+from ollama_tw.library.names import ModelReference, parse_reference
+from ollama_tw.management.models import ModelService
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.native import EmbedRequest, Emit, Record
 
@@ -189,11 +189,11 @@ class OpenAIModelRoutes:
 
     async def retrieve(self, request: Request, model: str) -> None:
         if not await self._cloud.takes_name(request, model, "/v1/models/"):
-            run = partial(self._retrieve, request, model)
-            await serve(request, error_object, lambda _: reference_name(model), run)
+            run = partial(self._retrieve, request)
+            await serve(request, error_object, lambda _: parse_reference(model), run)
 
-    async def _retrieve(self, request: Request, sent: str, name: Name) -> None:
-        send_foreign(request, _object(await self._service.find(sent, name), sent))
+    async def _retrieve(self, request: Request, reference: ModelReference) -> None:
+        send_foreign(request, _object(await self._service.find(reference), reference.sent))
 
 
 def _object(model: Model, name: str) -> dict[str, Any]:
