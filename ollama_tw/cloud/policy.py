@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ollama_tw.config.parsers import CLOUD
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.names import InvalidName, Source, parse_name, split_source
+from ollama_tw.library.names import Source, parse_reference
 from ollama_tw.net.origin import Origin, origin_of
 
 _CLOUD = origin_of(CLOUD)
@@ -77,8 +77,7 @@ def cloud_name(sent: str) -> str | None:
     """The model that a cloud reference means; None for other references, and for what is no name: its
     endpoint has the words for that."""
     try:
-        base, source = split_source(sent)
-        parse_name(base)
-    except (OllamaError, InvalidName):
+        reference = parse_reference(sent)
+    except OllamaError:
         return None
-    return base if source is Source.CLOUD else None
+    return reference.base if reference.source is Source.CLOUD else None

@@ -1,10 +1,8 @@
-"""From the name that a request sends to a model that is installed here, and what it can do.
-
-Source: ``spec/inference-api.md`` sections 0.3 to 0.6.
-"""
+"""Resolves a model reference to an installed model that this server can run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cannot_run
 from ollama_tw.cloud.stubs import Stub
@@ -13,17 +11,20 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import GGUFError, Header
 from ollama_tw.gguf.validation import validate_header
 from ollama_tw.library.backend_models import BackendModel, BackendModels
-from ollama_tw.library.model import Model
-from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
+from ollama_tw.library.model import DEFAULT_TEMPLATE, Model
+from ollama_tw.library.names import ModelReference, Source, parse_reference
 from ollama_tw.library.queries import capabilities
-from ollama_tw.library.rendering import Rendering
+from ollama_tw.library.rendering import PromptPath, Rendering
 from ollama_tw.library.show import model_capabilities, model_rendering
 from ollama_tw.library.store import ModelNotFound, Store
+from ollama_tw.templates.gotemplate import Template, parse
+
+parse_go_template = lru_cache(maxsize=64)(parse)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An installed model that can be run here; ``sent`` is its name as the client wrote it."""
+    """A model that this server can run; ``sent`` is its reference as the client sent it."""
 
     sent: str
     model: Model
@@ -31,32 +32,46 @@ class Entry:
     rendering: Rendering
     capabilities: frozenset[str]
 
+    @cached_property
+    def template(self) -> Template | None:
+        """The Go template in use, or None if the GGUF's chat template writes the prompts.
+
+        Raises TemplateError if it cannot be parsed.
+        """
+        if self.rendering.path is PromptPath.NATIVE and self.header.chat_template:
+            return None
+        return self.go_template
+
+    @property
+    def go_template(self) -> Template:
+        """The model's Go template or the default one, also if it is not in use. Raises TemplateError."""
+        return parse_go_template(self.model.template or DEFAULT_TEMPLATE)
+
     def require(self, capability: str, doing: str) -> None:
-        """Raise 400 unless the model is able to do what ``doing`` ('chat', 'generate') asks for."""
+        """Raise 400 if the model lacks ``capability``, which ``doing`` ('chat', 'generate') requires."""
         if capability not in self.capabilities:
             raise OllamaError(400, f'"{self.sent}" does not support {doing}')
 
 
 NO_CLOUD = CloudPolicy(disabled=True, base="", remotes=())
-"""No model runs elsewhere."""
+"""The policy that allows no remote models."""
 
 
 def not_found(sent: str) -> OllamaError:
-    """What generate, chat and show answer for a model that is not here."""
+    """Return the error of generate, chat and show for a missing model."""
     return OllamaError(404, f"model '{sent}' not found")
 
 
 def not_pulled(sent: str) -> OllamaError:
-    """What the embedding endpoints answer for a model that is not here."""
+    """Return the error of the embedding endpoints for a missing model."""
     return OllamaError(404, f'model "{sent}" not found, try pulling it first')
 
 
 class Catalogue:
-    """The installed models and those of ``backend_models``, looked up on the disk pool.
+    """The installed models and the ``backend_models``, looked up on the disk pool.
 
-    ``cloud`` tells whether a model may run elsewhere.
-    ``go_template`` is OLLAMA_GO_TEMPLATE: whether a model's Go template goes before the chat template in
-    its file, None where the more able one does.
+    ``cloud`` decides whether remote models may be run. ``go_template`` is ``OLLAMA_GO_TEMPLATE``: True
+    prefers a model's Go template to the chat template in its file, None takes the more able one.
     """
 
     def __init__(
@@ -78,55 +93,52 @@ class Catalogue:
     async def find(
         self, sent: str, missing: Callable[[str], OllamaError] = not_found, *, any_case: bool = True
     ) -> Entry:
-        """The model that ``sent`` names, in other upper and lower case too with ``any_case``. Raises
-        ``missing(sent)`` where there is none, 400 for what is no name, and 400 or 403 for a model that
-        runs elsewhere."""
-        found = await self.find_anywhere(sent, missing, any_case=any_case)
+        """Return the model that ``sent`` refers to, compared without case if ``any_case``.
+
+        Raises ``missing(sent)`` if there is none, 400 for an invalid name, and 400 or 403 for a model
+        that another server runs.
+        """
+        found = await self.find_or_stub(sent, missing, any_case=any_case)
         if isinstance(found, Stub):
             self._cloud.require(Operation.MODEL)
             raise cannot_run()
         return found
 
-    async def find_anywhere(
+    async def find_or_stub(
         self, sent: str, missing: Callable[[str], OllamaError] = not_found, *, any_case: bool = True
     ) -> Entry | Stub:
-        """As :meth:`find`, for who can have a request answered by another server."""
+        """Return the model that ``sent`` refers to, or the stub of one that another server runs.
+
+        Raises as :meth:`find` does.
+        """
         if not sent.strip():
             raise missing(sent)
-        base, source = split_source(sent)
-        if source is Source.CLOUD:
-            # The doors forward what can be forwarded; this was asked for something else.
+        reference = parse_reference(sent)
+        if reference.source is Source.CLOUD:
+            # Requests of endpoints that the cloud has are forwarded before they come here.
             self._cloud.require(Operation.MODEL)
-            raise OllamaError(400, f'"{sent}" runs in the cloud, which does not offer this')
+            raise OllamaError(400, f'"{sent}" is a cloud model, which this endpoint does not support')
         try:
-            name = parse_name(base)
-        except InvalidName as error:
-            raise OllamaError(400, "invalid model name") from error
-        try:
-            return await self._disk.run(self._installed, sent, name, source, missing, any_case)
+            return await self._disk.run(self._installed, reference, missing, any_case)
         except ModelNotFound as error:
             listed = None
             if self._backend_models is not None:
-                listed = await self._disk.run(self._backend_models.recent, name)
+                listed = await self._disk.run(self._backend_models.recent, reference.name)
             if listed is None:
                 raise missing(sent) from error
             return _backend_entry(sent, listed)
 
     def _installed(
-        self,
-        sent: str,
-        name: Name,
-        source: Source,
-        missing: Callable[[str], OllamaError],
-        any_case: bool,
+        self, reference: ModelReference, missing: Callable[[str], OllamaError], any_case: bool
     ) -> Entry | Stub:
-        """The entry of a model in the store: the whole of a request's blocking work, in one go.
+        """Return the entry of a model in the store. Does all blocking work of a look-up, on a disk thread.
 
         Raises :class:`ModelNotFound`, and what :meth:`find` raises.
         """
+        sent, name = reference.sent, reference.name
         model = self._store.load(self._store.resolve(name) if any_case else name)
         if model.is_remote:
-            if source is Source.LOCAL:
+            if reference.source is Source.LOCAL:
                 raise missing(sent)
             return Stub(sent, model)
         if not model.is_gguf:
@@ -136,7 +148,7 @@ class Catalogue:
     def _entry(self, sent: str, model: Model) -> Entry:
         header = self._store.header(model)
         if model.model_digest not in self._sound:
-            # What was pulled, or lay here before this server, was not checked by create.
+            # Create checks its files, but not those that were pulled or were in the store before.
             try:
                 validate_header(header)
             except GGUFError as error:

@@ -1,6 +1,6 @@
-"""What the two embedding endpoints mean.
+"""Embeddings, for the two endpoints that return them.
 
-Source: ``spec/inference-api.md`` section 4.
+Checks, cutting and normalisation are Ollama's (ollama: server/routes.go, EmbedHandler, EmbeddingsHandler).
 """
 
 import threading
@@ -14,9 +14,8 @@ from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
-from ollama_tw.golang.durations import parse_keep_alive
 from ollama_tw.inference.catalogue import Catalogue, not_found, not_pulled
-from ollama_tw.inference.planning import wanted
+from ollama_tw.inference.planning import checked_keep_alive, model_requirements
 from ollama_tw.interfaces import Embedding, IRunner, PromptTooLong, RunnerError
 from ollama_tw.metrics import Metrics
 from ollama_tw.wire.native import EmbeddingsRecord, EmbeddingsRequest, EmbedRecord, EmbedRequest
@@ -24,15 +23,15 @@ from ollama_tw.wire.options import Options, resolve
 
 _TOO_LONG = "the input length exceeds the context length"
 
-# What is set aside for the tokens that a model wants around a text, whether it wants them or not.
+# Tokens of the context that are reserved for BOS and EOS, also for models without them.
 _RESERVED = 2
 
-# Shorter vectors are not stretched to unit length: they are zero but for rounding.
-_LEAST_NORM = 1e-12
+# Vectors with a smaller norm are not normalised: they are zero but for rounding.
+_MIN_NORM = 1e-12
 
 
 class Embeddings:
-    """Embeddings, for every door. Both raise :class:`OllamaError`; setting ``cancel`` ends them."""
+    """Computes embeddings. Both methods raise :class:`OllamaError`; setting ``cancel`` ends them."""
 
     def __init__(
         self,
@@ -49,22 +48,24 @@ class Embeddings:
         self._metrics = metrics
 
     async def embed(self, request: EmbedRequest, cancel: threading.Event) -> EmbedRecord:
-        """``/api/embed``: one vector of unit length for each input."""
+        """Answer ``/api/embed``: one vector of unit length for each input."""
         started = time.monotonic_ns()
         if not request.model.strip():
             raise not_found(request.model)
         inputs = _inputs(request.input)
-        keep_alive = _keep_alive(request.keep_alive)
-        entry = await self._catalogue.find_anywhere(request.model, not_pulled)
+        keep_alive = checked_keep_alive(request.keep_alive)
+        entry = await self._catalogue.find_or_stub(request.model, not_pulled)
         if isinstance(entry, Stub):
             return await self._forwarding.embed(entry, request)
         options = resolve(entry.model.params, request.options)
-        want = wanted(entry, options, self._settings, keep_alive)
-        async with self._scheduler.lease(want, cancel) as lease:
+        requirements = model_requirements(entry, options, self._settings, keep_alive)
+        async with self._scheduler.lease(requirements, cancel) as lease:
             load_duration = time.monotonic_ns() - started
             if not inputs:
                 return EmbedRecord(model=request.model, embeddings=[])
-            work = partial(_embed_cut, inputs=inputs, options=options, cut=request.truncate is not False)
+            work = partial(
+                _embed_within_context, inputs=inputs, options=options, truncate=request.truncate is not False
+            )
             found = await lease.run(partial(work, cancel=cancel), cancel)
         self._count(found)
         return EmbedRecord(
@@ -76,16 +77,16 @@ class Embeddings:
         )
 
     async def embeddings(self, request: EmbeddingsRequest, cancel: threading.Event) -> EmbeddingsRecord:
-        """``/api/embeddings``, the older form: one vector as the model gives it, nothing cut."""
+        """Answer ``/api/embeddings``, the older form: one vector, not normalised; no input is cut."""
         if not request.model.strip():
             raise OllamaError(400, "model is required")
-        keep_alive = _keep_alive(request.keep_alive)
-        entry = await self._catalogue.find_anywhere(request.model, not_pulled, any_case=False)
+        keep_alive = checked_keep_alive(request.keep_alive)
+        entry = await self._catalogue.find_or_stub(request.model, not_pulled, any_case=False)
         if isinstance(entry, Stub):
             return await self._forwarding.embeddings(entry, request)
         options = resolve(entry.model.params, request.options)
-        want = wanted(entry, options, self._settings, keep_alive)
-        async with self._scheduler.lease(want, cancel) as lease:
+        requirements = model_requirements(entry, options, self._settings, keep_alive)
+        async with self._scheduler.lease(requirements, cancel) as lease:
             if not request.prompt:
                 return EmbeddingsRecord(embedding=[])
             work = partial(_embed, texts=[request.prompt], cancel=cancel)
@@ -104,7 +105,7 @@ class Embeddings:
 
 
 def _inputs(value: object) -> list[str]:
-    """The texts of ``input``; an absent or empty one means none."""
+    """Return the texts of ``input``: none if it is absent or empty; 400 if it is not text."""
     if value is None or value == "" or value == []:
         return []
     texts = [value] if isinstance(value, str) else value
@@ -113,25 +114,18 @@ def _inputs(value: object) -> list[str]:
     return texts
 
 
-def _keep_alive(value: object) -> int | None:
-    try:
-        return parse_keep_alive(value)
-    except ValueError as error:
-        raise OllamaError(400, str(error)) from error
-
-
 def _embed(runner: IRunner, texts: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
     return runner.embed(texts, cancel)
 
 
-def _embed_cut(
-    runner: IRunner, inputs: Sequence[str], options: Options, cut: bool, cancel: threading.Event
+def _embed_within_context(
+    runner: IRunner, inputs: Sequence[str], options: Options, truncate: bool, cancel: threading.Event
 ) -> Sequence[Embedding]:
-    """The embeddings of ``inputs``, each cut to what the model can take; 400 where that must not be."""
+    """Return the embeddings of ``inputs``, each cut to the context; 400 if ``truncate`` is False."""
     limit = min(options.num_ctx or runner.context_length, runner.context_length) - _RESERVED
     if limit <= 0:
         raise OllamaError(400, "input after truncation exceeds maximum context length")
-    texts = [_fitted(runner, text, limit, cut) for text in inputs]
+    texts = [_fitted(runner, text, limit, truncate) for text in inputs]
     try:
         embeddings = runner.embed(texts, cancel)
     except PromptTooLong as error:
@@ -143,20 +137,20 @@ def _embed_cut(
     return embeddings
 
 
-def _fitted(runner: IRunner, text: str, limit: int, cut: bool) -> str:
-    # No token stands for less than a byte.
+def _fitted(runner: IRunner, text: str, limit: int, truncate: bool) -> str:
+    # A text has at most one token for each byte.
     if len(text.encode("utf-8", "replace")) <= limit:
         return text
     tokens = runner.tokenize(text, add_special=False)
     if len(tokens) <= limit:
         return text
-    if not cut:
+    if not truncate:
         raise OllamaError(400, _TOO_LONG)
     return runner.detokenize(tokens[:limit])
 
 
 def _unit(vector: Sequence[float], dimensions: int) -> list[float]:
-    """``vector`` at unit length, cut to ``dimensions`` where that is fewer, in float32."""
+    """Return ``vector`` cut to ``dimensions``, if it has more, and normalised, in float32."""
     values = _normalised(np.asarray(vector, dtype=np.float32))
     if 0 < dimensions < len(values):
         values = _normalised(values[:dimensions])
@@ -167,5 +161,5 @@ def _unit(vector: Sequence[float], dimensions: int) -> list[float]:
 def _normalised(
     values: "np.ndarray[tuple[int], np.dtype[np.float32]]",
 ) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
-    norm = max(float(np.sqrt(np.square(values, dtype=np.float64).sum())), _LEAST_NORM)
+    norm = max(float(np.sqrt(np.square(values, dtype=np.float64).sum())), _MIN_NORM)
     return (values / norm).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The times at which a run's pieces come, counted on the worker's thread as they pass."""
+"""Counts the pieces of a run and the times between them, on the worker thread."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from ollama_tw.interfaces import Piece
 from ollama_tw.metrics import Metrics
@@ -9,10 +9,11 @@ from ollama_tw.metrics import Metrics
 _SECOND = 10**9
 
 
-def measured(pieces: Iterator[Piece], started: int, metrics: Metrics | None) -> Iterator[Piece]:
-    """The ``pieces`` of a request that came at ``started`` (monotonic nanoseconds), counted.
+def measured(pieces: Iterator[Piece], started: int, metrics: Metrics | None) -> Generator[Piece, None, None]:
+    """Yield ``pieces`` and record them in ``metrics``, if given.
 
-    Leaving the loop over them closes ``pieces``.
+    ``started`` is the time of the request in nanoseconds of the monotonic clock. Closing this generator
+    closes ``pieces``, which cancels their run.
     """
     last = 0
     try:

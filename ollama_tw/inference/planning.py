@@ -1,4 +1,4 @@
-"""Derives the load plan and the sampling parameters from a request's options."""
+"""Derives the model requirements and the sampling parameters from a request's options."""
 
 from dataclasses import fields
 from functools import partial
@@ -7,6 +7,8 @@ from typing import Any
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.model_shape import model_shape
 from ollama_tw.engine.requirements import ModelRequirements
+from ollama_tw.errors import OllamaError
+from ollama_tw.golang.durations import parse_keep_alive
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.interfaces import LoadPlan, Sampling
 from ollama_tw.library.show import details
@@ -15,8 +17,22 @@ from ollama_tw.wire.options import OPTIONS, Options
 _PLAN_FIELDS = {name: row.plan_field for name, row in OPTIONS.items() if row.plan_field}
 
 
-def wanted(entry: Entry, options: Options, settings: Settings, keep_alive: int | None) -> ModelRequirements:
-    """Return what a request with ``options`` for the model ``entry`` requires of the scheduler."""
+def checked_keep_alive(value: object) -> int | None:
+    """Return a request's ``keep_alive`` in nanoseconds, None if it is absent; 400 for an invalid one."""
+    try:
+        return parse_keep_alive(value)
+    except ValueError as error:
+        raise OllamaError(400, str(error)) from error
+
+
+def model_requirements(
+    entry: Entry, options: Options, settings: Settings, keep_alive: int | None
+) -> ModelRequirements:
+    """Return what a request with ``options`` for the model ``entry`` requires of the scheduler.
+
+    Options that the model or the request sets are requirements, others take what is loaded
+    (ollama: server/sched.go, needsReload).
+    """
     model = entry.model
     values: dict[str, Any] = {field: getattr(options, name) for name, field in _PLAN_FIELDS.items()}
     values["context_length"] = options.num_ctx or settings.context_length

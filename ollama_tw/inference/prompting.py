@@ -1,7 +1,7 @@
-"""What the model gets to see: the request's messages through the model's template, cut to fit.
+"""Builds the prompt of a request: its messages, rendered with the model's template and cut to the context.
 
-The builders run on a worker thread, where there is a runner to count tokens with.
-Source: ``spec/inference-api.md`` sections 1.6, 1.8, 2.3 and 9; ``spec/better.md`` row 9.
+The builders run on a worker thread, where they count tokens with the runner. What is rendered and cut is
+Ollama's behaviour (ollama: server/prompt.go, chatPrompt; server/routes.go, GenerateHandler).
 """
 
 from collections.abc import Callable, Sequence
@@ -10,12 +10,10 @@ from datetime import datetime
 from functools import lru_cache, partial
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.inference.catalogue import Entry
+from ollama_tw.inference.catalogue import Entry, parse_go_template
 from ollama_tw.inference.completion import Prompt
 from ollama_tw.inference.images import without_tags
 from ollama_tw.interfaces import IRunner, RunnerError
-from ollama_tw.library.model import DEFAULT_TEMPLATE
-from ollama_tw.library.rendering import PromptPath
 from ollama_tw.prompt.conversation import (
     chat_messages,
     generate_messages,
@@ -25,7 +23,7 @@ from ollama_tw.prompt.conversation import (
 )
 from ollama_tw.prompt.history import IMAGE_TOKENS, cut_history, kept_tokens, middle_cut, too_long
 from ollama_tw.prompt.think import Think
-from ollama_tw.templates.gotemplate import Template, parse
+from ollama_tw.templates.gotemplate import Template
 from ollama_tw.templates.jinja import ChatTemplate
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Message
 from ollama_tw.wire.options import Options
@@ -39,31 +37,24 @@ _NO_SHIFT = (
 )
 
 _chat_template = lru_cache(maxsize=64)(ChatTemplate)
-go_template = lru_cache(maxsize=64)(parse)
-
-
-def template_in_use(entry: Entry) -> Template | None:
-    """The model's Go template, or None where its prompts come from the GGUF's chat template."""
-    if entry.rendering.path is PromptPath.NATIVE and entry.header.chat_template:
-        return None
-    return go_template(entry.model.template or DEFAULT_TEMPLATE)
 
 
 def chat_prompt(
     entry: Entry, request: ChatRequest, options: Options, think: Think, shift: bool
 ) -> PromptBuilder:
-    """The prompt of a chat."""
+    """Return the builder of a chat's prompt."""
+    truncate = request.truncate is not False
     messages = chat_messages(request.messages, model_system=entry.model.system, embedded=_embedded(entry))
     if removes_past_thinking(entry.model.config.model_family, entry.model.name.model):
         messages = without_past_thinking(messages)
 
     def build(runner: IRunner) -> Prompt:
         render = _renderer(entry, runner, think, request)
-        prompt = _cut(entry, messages, render, runner, options, request.truncate is not False)
-        # The chat template's own users get no cut in the middle of a message.
-        if template_in_use(entry) is None:
+        prompt = _cut(entry, messages, render, runner, options, truncate)
+        # Ollama cuts prompts in the middle of a message only where it renders them itself.
+        if entry.template is None:
             return prompt
-        return _fit(prompt, runner, options, request.truncate is not False, shift)
+        return _fit(prompt, runner, options, truncate, shift)
 
     return build
 
@@ -71,7 +62,7 @@ def chat_prompt(
 def generate_prompt(
     entry: Entry, request: GenerateRequest, options: Options, think: Think, shift: bool
 ) -> PromptBuilder:
-    """The prompt of a generate request."""
+    """Return the builder of a generate request's prompt."""
     truncate = request.truncate is not False
     images = tuple(request.images)
 
@@ -105,7 +96,7 @@ def generate_prompt(
 
 
 def token_prompt(tokens: tuple[int, ...]) -> PromptBuilder:
-    """A prompt that came as tokens; 400 where one of them is none of the model's."""
+    """Return the builder of a prompt that was sent as tokens; it raises 400 for an unknown token."""
 
     def build(runner: IRunner) -> Prompt:
         return Prompt(_text_of(tokens, runner, "prompt"), tokens)
@@ -114,12 +105,12 @@ def token_prompt(tokens: tuple[int, ...]) -> PromptBuilder:
 
 
 def can_infill(entry: Entry) -> bool:
-    """Whether the model can fill in between a prompt and a suffix: its Go template or its tokens say how."""
+    """Return whether the model's Go template or its tokens can ask for text before a suffix."""
     return "insert" in entry.capabilities or _infill_tokens(entry) is not None
 
 
 def _embedded(entry: Entry) -> list[Message]:
-    """The model's own MESSAGEs."""
+    """Return the MESSAGEs of the model's Modelfile."""
     return [
         Message(str(message.get("role", "")), str(message.get("content", "")))
         for message in entry.model.messages
@@ -127,22 +118,20 @@ def _embedded(entry: Entry) -> list[Message]:
 
 
 def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest | GenerateRequest) -> Render:
-    """How messages become text: by the request's template, or by the model's."""
+    """Return a function that renders messages with the request's template, else with the model's."""
     now = datetime.now().astimezone()
     tools = request.tools if isinstance(request, ChatRequest) else []
     override = request.template if isinstance(request, GenerateRequest) else ""
-    template: Template | ChatTemplate | None
-    template = go_template(override) if override else template_in_use(entry)
+    template: Template | ChatTemplate | None = parse_go_template(override) if override else entry.template
     if template is None:
-        source = entry.header.chat_template
-        assert source is not None
+        source = entry.header.chat_template or ""
         template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
     render = partial(template.render, tools=tools or None, think=think.template_value, now=now)
     return lambda messages: _without_bos(render(messages), runner)
 
 
 def _text_of(tokens: Sequence[int], runner: IRunner, field: str) -> str:
-    """The text of tokens that a client sent in ``field``, which may be those of another model."""
+    """Return the text of tokens that a client sent in ``field``; 400 if the model has not all of them."""
     try:
         return runner.detokenize(tokens)
     except RunnerError as error:
@@ -150,14 +139,19 @@ def _text_of(tokens: Sequence[int], runner: IRunner, field: str) -> str:
 
 
 def _without_bos(text: str, runner: IRunner) -> str:
-    """The text without the beginning that the tokenizer adds by itself."""
+    """Return ``text`` without the BOS token at its beginning that the tokenizer adds."""
     return text.removeprefix(runner.bos_text) if runner.adds_bos else text
 
 
-def _room(runner: IRunner, options: Options) -> int:
-    """Tokens of context that the request may use: what it asked for, or what is loaded if that is less."""
+def _context_limit(runner: IRunner, options: Options) -> int:
+    """Return the context length of the request in tokens: ``num_ctx``, at most that of the runner."""
     context: int = runner.context_length
     return min(options.num_ctx or context, context)
+
+
+def _size(text: str) -> int:
+    """Return the size of ``text`` in bytes, an upper bound of its number of tokens."""
+    return len(text.encode("utf-8", "replace"))
 
 
 def _cut(
@@ -168,47 +162,57 @@ def _cut(
     options: Options,
     truncate: bool,
 ) -> Prompt:
-    """The prompt for as much of the conversation as fits, without the oldest messages if need be, and
-    with a tag for each image in what is left."""
-    measured, dropped = None, 0
-    if truncate:
-        history = cut_history(
-            messages,
-            _room(runner, options),
-            render,
-            lambda text: len(runner.tokenize(text, add_special=False)),
-            image_tokens=IMAGE_TOKENS if entry.model.projector_paths else 0,
-        )
-        messages, measured, dropped = history.messages, history.prompt, history.dropped_tokens
-    tagged, images = with_image_tags(messages, after_text=template_in_use(entry) is None)
-    text = measured if measured is not None and not images else render(tagged)
-    return Prompt(text, truncated=dropped, images=tuple(images))
+    """Return the prompt of the conversation, with a tag for each image.
+
+    With ``truncate``, the oldest messages are dropped until it fits the context.
+    """
+    after_text = entry.template is None
+    limit = _context_limit(runner, options)
+    image_tokens = IMAGE_TOKENS if entry.model.projector_paths else 0
+    tagged, images = with_image_tags(messages, after_text=after_text)
+    text = render(tagged) if images or not truncate else None
+    if text is not None and (not truncate or _size(text) + image_tokens * len(images) < limit):
+        return Prompt(text, images=tuple(images))
+    # The length is that of the conversation without tags, which the engine does not get as text.
+    history = cut_history(
+        messages,
+        limit,
+        render,
+        lambda text: len(runner.tokenize(text, add_special=False)),
+        image_tokens=image_tokens,
+    )
+    if history.dropped_messages:
+        tagged, images = with_image_tags(history.messages, after_text=after_text)
+        text = render(tagged) if images else None
+    return Prompt(
+        history.prompt if text is None else text,
+        truncated=history.dropped_tokens,
+        images=tuple(images),
+    )
 
 
 def _fit(prompt: Prompt, runner: IRunner, options: Options, truncate: bool, shift: bool) -> Prompt:
-    """``prompt`` with its middle cut out where it is too long. Raises 400 where that must not be.
+    """Cut the middle out of a prompt that is too long; raise 400 if ``truncate`` or ``shift`` forbid it.
 
-    With images the engine counts, and nothing is cut out.
+    A prompt with images is returned unchanged: only the engine can count its tokens.
     """
     if prompt.images:
         return prompt
-    room = _room(runner, options)
-    # No token stands for less than a byte.
-    if len(prompt.text.encode("utf-8", "replace")) < room - 1:
+    limit = _context_limit(runner, options)
+    if _size(prompt.text) < limit - 1:
         return prompt
     tokens = runner.tokenize(prompt.text)
-    if len(tokens) < room:
+    if len(tokens) < limit:
         return prompt
     if not truncate:
-        raise too_long(len(tokens), room)
+        raise too_long(len(tokens), limit)
     if not shift:
         raise OllamaError(400, _NO_SHIFT)
-    left = middle_cut(tokens, kept_tokens(options.num_keep, room, adds_bos=runner.adds_bos), room)
+    left = middle_cut(tokens, kept_tokens(options.num_keep, limit, adds_bos=runner.adds_bos), limit)
     return Prompt(prompt.text, tuple(left), prompt.truncated + len(tokens) - len(left))
 
 
-# The metadata keys of the tokens before the prefix, before the suffix and before the middle, by the
-# names that GGUF files have given them over time.
+# Metadata keys of the tokens before prefix, suffix and middle, by the names of newer and older GGUF files.
 _INFILL_KEYS = (
     ("fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id"),
     ("prefix_token_id", "suffix_token_id", "middle_token_id"),
@@ -224,9 +228,10 @@ def _infill_tokens(entry: Entry) -> tuple[int, ...] | None:
 
 
 def _infill(entry: Entry, request: GenerateRequest, runner: IRunner, think: Think) -> str:
-    """The prompt for what stands between the request's prompt and its suffix."""
-    if request.template or "insert" in entry.capabilities:
-        template = go_template(request.template or entry.model.template or DEFAULT_TEMPLATE)
+    """Return the prompt for the text between the request's prompt and its suffix."""
+    tokens = _infill_tokens(entry)
+    if request.template or "insert" in entry.capabilities or tokens is None:
+        template = parse_go_template(request.template) if request.template else entry.go_template
         text = template.render(
             [],
             now=datetime.now().astimezone(),
@@ -235,7 +240,5 @@ def _infill(entry: Entry, request: GenerateRequest, runner: IRunner, think: Thin
             suffix=request.suffix,
         )
         return _without_bos(text, runner)
-    tokens = _infill_tokens(entry)
-    assert tokens is not None
     before, between, after = (runner.detokenize([token]) for token in tokens)
     return f"{before}{request.prompt}{between}{request.suffix}{after}"

@@ -1,6 +1,6 @@
-"""The records of a reply, in the shape of generate or of chat.
+"""Writers of the records of a reply, one for each endpoint.
 
-Source: ``spec/inference-api.md`` sections 1.4, 1.7, 1.9, 1.12, 2.2 and 2.5.
+Fields and their order are Ollama's (ollama: api/types.go, GenerateResponse and ChatResponse).
 """
 
 import time
@@ -11,35 +11,27 @@ from typing import Any, Protocol
 from msgspec import UNSET
 
 from ollama_tw.interfaces import Choice, TokenLogprob, Usage
+from ollama_tw.output.stream_parser import Call, Content, Event, Thinking
 from ollama_tw.wire import native
-from ollama_tw.wire.native import ChatRecord, DebugInfo, GenerateRecord, Message, Record, ToolCall
+from ollama_tw.wire.native import ChatRecord, DebugInfo, GenerateRecord, Message, Record
 from ollama_tw.wire.timestamps import utc
 
 
 @dataclass(frozen=True)
-class Delta:
-    """What one record adds to the reply."""
-
-    content: str = ""
-    thinking: str = ""
-    calls: tuple[ToolCall, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-
-@dataclass(frozen=True)
 class Closing:
-    """What the final record says of the whole run. Durations in nanoseconds."""
+    """The figures of the final record. Durations in nanoseconds."""
 
     done_reason: str
     usage: Usage
     total_duration: int
     load_duration: int
     context: list[int] | None = None
+    """Tokens of the whole exchange, where the client gets them."""
     truncated: int = 0
-    """Tokens of the prompt that were cut away."""
+    """Number of tokens that were cut from the prompt."""
 
-    def figures(self) -> dict[str, Any]:
-        """The figures by their names on the wire, without those that are zero."""
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a final record, without figures that are zero."""
         figures = {
             "total_duration": self.total_duration,
             "load_duration": self.load_duration,
@@ -50,23 +42,26 @@ class Closing:
             "eval_count": self.usage.output_tokens,
             "eval_duration": self.usage.output_duration,
         }
-        return {name: value for name, value in figures.items() if value}
+        fields = {name: value for name, value in figures.items() if value}
+        return {"done": True, "done_reason": self.done_reason, **fields}
 
 
-class Shape(Protocol):
-    """How one endpoint writes its records."""
+class RecordWriter(Protocol):
+    """Writes the records of one endpoint."""
 
-    def delta(self, delta: Delta) -> Record:
-        """A record in the middle of a reply."""
-
-    def final(self, delta: Delta, closing: Closing) -> Record:
-        """The last record; ``delta`` is empty in a stream and everything in a single record."""
+    def record(
+        self,
+        events: Sequence[Event],
+        logprobs: Sequence[TokenLogprob] = (),
+        closing: Closing | None = None,
+    ) -> Record:
+        """Return the record of ``events``; with ``closing``, the final one."""
 
     def bare(self, done_reason: str) -> Record:
-        """The reply to a request that only loads or unloads."""
+        """Return the reply to a request that only loads or unloads."""
 
     def debug(self, prompt: str, images: int) -> Record:
-        """The reply to ``_debug_render_only`` for a prompt with so many images."""
+        """Return the reply to ``_debug_render_only`` for a prompt with that number of images."""
 
 
 def _now() -> str:
@@ -74,74 +69,99 @@ def _now() -> str:
 
 
 @dataclass(frozen=True)
-class GenerateShape:
-    """``/api/generate``; ``model`` is the name as the client wrote it."""
+class GenerateWriter:
+    """Writes records of ``/api/generate``; ``model`` is the model reference as the client sent it."""
 
     model: str
 
-    def delta(self, delta: Delta) -> GenerateRecord:
-        return self._record(delta)
-
-    def final(self, delta: Delta, closing: Closing) -> GenerateRecord:
-        return self._record(
-            delta,
-            done=True,
-            done_reason=closing.done_reason,
-            context=UNSET if closing.context is None else closing.context,
-            **closing.figures(),
-        )
-
-    def bare(self, done_reason: str) -> GenerateRecord:
-        return self._record(Delta(), done=True, done_reason=done_reason)
-
-    def debug(self, prompt: str, images: int) -> GenerateRecord:
-        return self._record(Delta(), debug_info=DebugInfo(prompt, images or UNSET))
-
-    def _record(self, delta: Delta, **rest: Any) -> GenerateRecord:
+    def record(
+        self,
+        events: Sequence[Event],
+        logprobs: Sequence[TokenLogprob] = (),
+        closing: Closing | None = None,
+    ) -> GenerateRecord:
+        """Return the record of ``events``; with ``closing``, the final one."""
+        final = {} if closing is None else closing.fields()
+        if closing is not None and closing.context is not None:
+            final["context"] = closing.context
         return GenerateRecord(
             model=self.model,
             created_at=_now(),
-            response=delta.content,
-            thinking=delta.thinking or UNSET,
-            tool_calls=list(delta.calls) or UNSET,
-            logprobs=_wire_logprobs(delta.logprobs) or UNSET,
-            **rest,
+            response=_content(events),
+            thinking=_thinking(events) or UNSET,
+            tool_calls=_calls(events) or UNSET,
+            logprobs=_wire_logprobs(logprobs) or UNSET,
+            **final,
+        )
+
+    def bare(self, done_reason: str) -> GenerateRecord:
+        """Return the reply to a request that only loads or unloads."""
+        return GenerateRecord(model=self.model, created_at=_now(), done=True, done_reason=done_reason)
+
+    def debug(self, prompt: str, images: int) -> GenerateRecord:
+        """Return the reply to ``_debug_render_only``."""
+        return GenerateRecord(
+            model=self.model, created_at=_now(), debug_info=DebugInfo(prompt, images or UNSET)
         )
 
 
 @dataclass(frozen=True)
-class ChatShape:
-    """``/api/chat``; ``model`` is the name as the client wrote it."""
+class ChatWriter:
+    """Writes records of ``/api/chat``; ``model`` is the model reference as the client sent it."""
 
     model: str
 
-    def delta(self, delta: Delta) -> ChatRecord:
-        return self._record(delta)
-
-    def final(self, delta: Delta, closing: Closing) -> ChatRecord:
-        return self._record(delta, done=True, done_reason=closing.done_reason, **closing.figures())
-
-    def bare(self, done_reason: str) -> ChatRecord:
-        return self._record(Delta(), done=True, done_reason=done_reason)
-
-    def debug(self, prompt: str, images: int) -> ChatRecord:
-        info = DebugInfo(prompt, images or UNSET)
-        return ChatRecord(model=self.model, created_at=_now(), message=Message(), debug_info=info)
-
-    def _record(self, delta: Delta, **rest: Any) -> ChatRecord:
+    def record(
+        self,
+        events: Sequence[Event],
+        logprobs: Sequence[TokenLogprob] = (),
+        closing: Closing | None = None,
+    ) -> ChatRecord:
+        """Return the record of ``events``; with ``closing``, the final one."""
         message = Message(
             role="assistant",
-            content=delta.content,
-            thinking=delta.thinking or UNSET,
-            tool_calls=list(delta.calls) or UNSET,
+            content=_content(events),
+            thinking=_thinking(events) or UNSET,
+            tool_calls=_calls(events) or UNSET,
         )
         return ChatRecord(
             model=self.model,
             created_at=_now(),
             message=message,
-            logprobs=_wire_logprobs(delta.logprobs) or UNSET,
-            **rest,
+            logprobs=_wire_logprobs(logprobs) or UNSET,
+            **({} if closing is None else closing.fields()),
         )
+
+    def bare(self, done_reason: str) -> ChatRecord:
+        """Return the reply to a request that only loads or unloads."""
+        return ChatRecord(
+            model=self.model,
+            created_at=_now(),
+            message=Message(role="assistant"),
+            done=True,
+            done_reason=done_reason,
+        )
+
+    def debug(self, prompt: str, images: int) -> ChatRecord:
+        """Return the reply to ``_debug_render_only``."""
+        return ChatRecord(
+            model=self.model,
+            created_at=_now(),
+            message=Message(),
+            debug_info=DebugInfo(prompt, images or UNSET),
+        )
+
+
+def _content(events: Sequence[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Content))
+
+
+def _thinking(events: Sequence[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Thinking))
+
+
+def _calls(events: Sequence[Event]) -> list[native.ToolCall]:
+    return [event.call for event in events if isinstance(event, Call)]
 
 
 def _wire_logprobs(logprobs: Sequence[TokenLogprob]) -> list[native.Logprob]:

@@ -1,6 +1,7 @@
-"""Ranking documents by how well they answer a query.
+"""Reranking: scores how well documents answer a query.
 
-The request and the reply have the shape of Jina's reranker API, as in llama.cpp's own server.
+Request and reply have the form of Jina's reranker API, as in llama.cpp's server (``/v1/rerank`` in
+llama.cpp: tools/server/README.md).
 """
 
 import math
@@ -15,19 +16,18 @@ import numpy as np
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
-from ollama_tw.golang.durations import parse_keep_alive
 from ollama_tw.inference.catalogue import Catalogue, Entry, not_pulled
-from ollama_tw.inference.planning import wanted
+from ollama_tw.inference.planning import checked_keep_alive, model_requirements
 from ollama_tw.interfaces import IReranker, IRunner, PromptTooLong, Ranking, RunnerError
 from ollama_tw.wire.options import resolve
 
-MOST_DOCUMENTS = 2048
-"""How many documents one request may rank."""
+MAX_DOCUMENTS = 2048
+"""Maximum number of documents of a request."""
 
-# The pooling_type of models that were trained for it.
+# The pooling_type of reranking models.
 _RANK_POOLING = 4
-# What the names of their last layers begin with.
-_HEAD = "cls."
+# Prefix of the names of the tensors of their last layers.
+_HEAD_PREFIX = "cls."
 
 
 class RerankRequest(msgspec.Struct, kw_only=True):
@@ -36,16 +36,16 @@ class RerankRequest(msgspec.Struct, kw_only=True):
     model: str = ""
     query: str = ""
     documents: Any = None
-    """Texts, or objects with a field ``text``."""
+    """Strings, or objects with a string ``text``."""
     top_n: int | None = None
-    """How many results to return, the best first; all without it."""
+    """Number of results to return, the best first; None for all."""
     return_documents: bool = True
     options: dict[str, Any] = {}
     keep_alive: Any = None
 
 
 class Reranking:
-    """Ranking, for every door."""
+    """Scores documents with a reranking model."""
 
     def __init__(self, catalogue: Catalogue, scheduler: Scheduler, settings: Settings) -> None:
         self._catalogue = catalogue
@@ -53,43 +53,45 @@ class Reranking:
         self._settings = settings
 
     async def rerank(self, request: RerankRequest, cancel: threading.Event) -> dict[str, Any]:
-        """The reply to ``request``, the best document first. Setting ``cancel`` ends it. Raises
-        :class:`OllamaError`."""
+        """Return the reply to ``request``, the best document first.
+
+        Setting ``cancel`` ends the run. Raises :class:`OllamaError`.
+        """
         documents = _documents(request)
-        try:
-            keep_alive = parse_keep_alive(request.keep_alive)
-        except ValueError as error:
-            raise OllamaError(400, str(error)) from error
+        keep_alive = checked_keep_alive(request.keep_alive)
         entry = await self._catalogue.find(request.model, not_pulled)
         _check(entry)
-        want = wanted(entry, resolve(entry.model.params, request.options), self._settings, keep_alive)
-        async with self._scheduler.lease(want, cancel) as lease:
+        options = resolve(entry.model.params, request.options)
+        requirements = model_requirements(entry, options, self._settings, keep_alive)
+        async with self._scheduler.lease(requirements, cancel) as lease:
             work = partial(_rank, query=request.query, documents=documents, cancel=cancel)
-            found = await lease.run(work, cancel)
-        return _reply(request, documents, found)
+            rankings = await lease.run(work, cancel)
+        return _reply(request, documents, rankings)
 
 
 def _check(entry: Entry) -> None:
-    """Raises :class:`OllamaError` 400 for a model that cannot rank."""
+    """Raise :class:`OllamaError` 400 for a model that is not a reranking model."""
     header = entry.header
     if header.get("pooling_type") != _RANK_POOLING:
-        raise OllamaError(400, f'"{entry.sent}" does not support reranking: it is no model with rank pooling')
-    # The engine would take a number of the embedding for the score.
-    if not any(tensor.name.startswith(_HEAD) for tensor in header.tensors):
+        raise OllamaError(400, f'"{entry.sent}" does not support reranking: its pooling type is not rank')
+    # Without the head the engine returns a component of the embedding as the score.
+    if not any(tensor.name.startswith(_HEAD_PREFIX) for tensor in header.tensors):
         raise OllamaError(
-            400, f'"{entry.sent}" does not support reranking: its file was made without the ranking head'
+            400, f'"{entry.sent}" does not support reranking: its file has no classification head'
         )
 
 
 def _documents(request: RerankRequest) -> list[str]:
-    """The texts to rank, once the whole request is known to be in order."""
+    """Check the request and return its texts. Raises :class:`OllamaError` 400."""
     if not request.query:
-        raise OllamaError(400, '"query" must be a text that is not empty')
+        raise OllamaError(400, '"query" must be a string that is not empty')
     given = request.documents
     if not isinstance(given, list) or not given:
-        raise OllamaError(400, '"documents" must be an array of texts that is not empty')
-    if len(given) > MOST_DOCUMENTS:
-        raise OllamaError(400, f'"documents" has {len(given)} items, and at most {MOST_DOCUMENTS} are ranked')
+        raise OllamaError(400, '"documents" must be an array that is not empty')
+    if len(given) > MAX_DOCUMENTS:
+        raise OllamaError(
+            400, f'"documents" has {len(given)} items, more than the maximum of {MAX_DOCUMENTS}'
+        )
     if request.top_n is not None and request.top_n < 1:
         raise OllamaError(400, '"top_n" must be at least 1')
     texts = []
@@ -106,38 +108,39 @@ def _documents(request: RerankRequest) -> list[str]:
 def _rank(
     runner: IRunner, query: str, documents: Sequence[str], cancel: threading.Event
 ) -> Sequence[Ranking]:
+    """Score the documents, on a worker thread."""
     if not IReranker.providedBy(runner):
-        raise OllamaError(400, "the backend that runs this model cannot rank documents")
+        raise OllamaError(400, "the backend of this model does not support reranking")
     reranker: Any = runner
     try:
-        found: Sequence[Ranking] = reranker.rank(query, documents, cancel)
+        rankings: Sequence[Ranking] = reranker.rank(query, documents, cancel)
     except PromptTooLong as error:
         raise OllamaError(
             400,
-            f'"documents[{error.index}]" and the query have {error.prompt_tokens} tokens together, and '
-            f"the context holds {error.context_length}: split the document or ask for a larger num_ctx",
+            f'"documents[{error.index}]" and the query have {error.prompt_tokens} tokens together, more than '
+            f"the context of {error.context_length}: split the document or ask for a larger num_ctx",
         ) from error
     except RunnerError as error:
         raise OllamaError(500, str(error)) from error
-    if not all(math.isfinite(one.score) for one in found):
-        raise OllamaError(500, "the model gave a score that is NaN or infinite")
-    return found
+    if not all(math.isfinite(one.score) for one in rankings):
+        raise OllamaError(500, "the model returned a score that is NaN or infinite")
+    return rankings
 
 
-def _reply(request: RerankRequest, documents: Sequence[str], found: Sequence[Ranking]) -> dict[str, Any]:
-    # Documents of the same score stay in the order in which they came.
-    best = sorted(range(len(found)), key=lambda index: -found[index].score)[: request.top_n]
+def _reply(request: RerankRequest, documents: Sequence[str], rankings: Sequence[Ranking]) -> dict[str, Any]:
+    # The sort is stable: documents of equal score keep their order.
+    best = sorted(range(len(rankings)), key=lambda index: -rankings[index].score)[: request.top_n]
     results: list[dict[str, Any]] = []
     for index in best:
         # The shortest decimal that is this float32.
         result: dict[str, Any] = {
             "index": index,
-            "relevance_score": float(str(np.float32(found[index].score))),
+            "relevance_score": float(str(np.float32(rankings[index].score))),
         }
         if request.return_documents:
             result["document"] = {"text": documents[index]}
         results.append(result)
-    tokens = sum(one.tokens for one in found)
+    tokens = sum(one.tokens for one in rankings)
     return {
         "model": request.model,
         "object": "list",

@@ -1,6 +1,6 @@
-"""What generate and chat mean: checks in Ollama's order, a model, a task, its run.
+"""Generate and chat: checks the request, leases the model and runs a completion on it.
 
-Source: ``spec/inference-api.md`` sections 0.5, 1.2 to 1.5, 1.11, 2.2, 2.6 and 3.
+The checks and their order are Ollama's (ollama: server/routes.go, GenerateHandler and ChatHandler).
 """
 
 import threading
@@ -15,20 +15,18 @@ from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
-from ollama_tw.golang.durations import parse_keep_alive
 from ollama_tw.grammar import grammar_for, limit_grammar
 from ollama_tw.inference.catalogue import Catalogue, Entry
 from ollama_tw.inference.completion import PLAIN, CompletionTask, complete
-from ollama_tw.inference.planning import sampling, wanted
+from ollama_tw.inference.planning import checked_keep_alive, model_requirements, sampling
 from ollama_tw.inference.prompting import (
     PromptBuilder,
     can_infill,
     chat_prompt,
     generate_prompt,
-    template_in_use,
     token_prompt,
 )
-from ollama_tw.inference.records import ChatShape, GenerateShape, Shape
+from ollama_tw.inference.records import ChatWriter, GenerateWriter, RecordWriter
 from ollama_tw.metrics import Metrics
 from ollama_tw.output.model_syntax import Syntax, from_chat_template, from_template
 from ollama_tw.output.tool_choice import CALL_SYNTAX, call_schema
@@ -37,15 +35,15 @@ from ollama_tw.wire.dialect_extras import FREE, RequestExtras
 from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Record, Request
 from ollama_tw.wire.options import Options, resolve
 
-_MOST_TOP_LOGPROBS = 20
+_MAX_TOP_LOGPROBS = 20
 
-# The memory of these models cannot be moved, as Ollama knows them.
-_NEVER_SHIFTING = frozenset({"deepseek2"})
+# Families whose K/V cache does not support a context shift, as Ollama has them.
+_NO_SHIFT_FAMILIES = frozenset({"deepseek2"})
 
 
 @dataclass(frozen=True)
 class _Admitted:
-    """A request that passed all checks, with what was resolved on the way."""
+    """The resolved parts of a request that passed all checks."""
 
     entry: Entry
     options: Options
@@ -56,10 +54,12 @@ class _Admitted:
 
 
 class Completions:
-    """Generate and chat, for every door. Both run ``emit`` on a worker thread for each record of a
-    stream and return None, or return the one record there is; ``emit`` is None where the client wants
-    one record. Setting ``cancel``, or cancelling, ends them. They raise :class:`OllamaError`.
-    ``extras`` is what a foreign dialect may ask for besides; another server's model hears of none of it.
+    """Runs generate and chat requests.
+
+    Both methods call ``emit`` on a worker thread with each record of a stream and return None. If
+    ``emit`` is None, or there is one record only, they return it. Setting ``cancel``, or cancelling the
+    Deferred, ends the run. They raise :class:`OllamaError`. ``extras`` are options that only the OpenAI
+    and Anthropic dialects can set; they are not forwarded to other servers.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class Completions:
         cancel: threading.Event,
         extras: RequestExtras = FREE,
     ) -> Record | None:
-        """``/api/generate``."""
+        """Run a request of ``/api/generate``."""
         started = time.monotonic_ns()
         keep_alive, think = _check(request)
-        entry = await self._catalogue.find_anywhere(request.model)
+        entry = await self._catalogue.find_or_stub(request.model)
         if isinstance(entry, Stub):
             if extras.prompt_tokens:
-                raise OllamaError(400, "tokens are no prompt for a model that another server runs")
+                raise OllamaError(400, "token prompts are not supported for remote models")
             return await self._forwarding.generate(entry, request, emit)
-        shape = GenerateShape(request.model)
+        writer = GenerateWriter(request.model)
         if not request.prompt and keep_alive == 0:
-            return self._unload(entry, shape)
+            return self._unload(entry, writer)
         if "image" in entry.capabilities:
             raise OllamaError(400, "image generation models are not currently supported")
         if request.raw and (request.template or request.system or request.context):
@@ -108,7 +108,7 @@ class Completions:
             build = token_prompt(extras.prompt_tokens)
         elif request.prompt:
             build = generate_prompt(entry, request, admitted.options, think, admitted.shift)
-        return await self._run(request, admitted, shape, build, emit, cancel, extras)
+        return await self._run(request, admitted, writer, build, emit, cancel, extras)
 
     async def chat(
         self,
@@ -117,15 +117,15 @@ class Completions:
         cancel: threading.Event,
         extras: RequestExtras = FREE,
     ) -> Record | None:
-        """``/api/chat``."""
+        """Run a request of ``/api/chat``."""
         started = time.monotonic_ns()
         keep_alive, think = _check(request)
         if not request.model.strip():
             raise OllamaError(400, "model is required")
-        entry = await self._catalogue.find_anywhere(request.model)
-        shape = ChatShape(request.model)
+        entry = await self._catalogue.find_or_stub(request.model)
+        writer = ChatWriter(request.model)
         if not request.messages and keep_alive == 0:
-            return self._unload(entry, shape)
+            return self._unload(entry, writer)
         if isinstance(entry, Stub):
             return await self._forwarding.chat(entry, request, emit)
         if extras.drops_thinking and "thinking" not in entry.capabilities:
@@ -139,32 +139,32 @@ class Completions:
         admitted = _admitted(request, entry, think, keep_alive, started)
         build = chat_prompt(entry, request, admitted.options, think, admitted.shift)
         builder = build if request.messages else None
-        return await self._run(request, admitted, shape, builder, emit, cancel, extras)
+        return await self._run(request, admitted, writer, builder, emit, cancel, extras)
 
-    def _unload(self, entry: Entry | Stub, shape: Shape) -> Record:
+    def _unload(self, entry: Entry | Stub, writer: RecordWriter) -> Record:
         if isinstance(entry, Entry):
             self._scheduler.unload(str(entry.model.model_path))
-        return shape.bare("unload")
+        return writer.bare("unload")
 
     async def _run(
         self,
         request: Request,
         admitted: _Admitted,
-        shape: Shape,
+        writer: RecordWriter,
         build_prompt: PromptBuilder | None,
         emit: Emit | None,
         cancel: threading.Event,
         extras: RequestExtras,
     ) -> Record | None:
-        """Load the model; run the prompt, where there is one, on one of the model's threads."""
+        """Lease the model and run the prompt, if there is one, on one of the model's threads."""
         entry, options = admitted.entry, admitted.options
-        want = wanted(entry, options, self._settings, admitted.keep_alive)
-        async with self._scheduler.lease(want, cancel) as lease:
+        requirements = model_requirements(entry, options, self._settings, admitted.keep_alive)
+        async with self._scheduler.lease(requirements, cancel) as lease:
             if build_prompt is None:
-                return shape.bare("load")
+                return writer.bare("load")
             raw = bool(extras.prompt_tokens) or (isinstance(request, GenerateRequest) and request.raw)
             task = CompletionTask(
-                shape=shape,
+                writer=writer,
                 build_prompt=build_prompt,
                 sampling=sampling(options),
                 stop=options.stop,
@@ -179,8 +179,8 @@ class Completions:
                 shift=admitted.shift,
                 keep=max(options.num_keep, 0),
                 with_context=isinstance(request, GenerateRequest) and not raw,
-                # Ollama leaves the engine alone where that renders the chat.
-                ends_repetition=isinstance(request, GenerateRequest) or template_in_use(entry) is not None,
+                # Ollama does not detect repetition where the engine renders the chat.
+                ends_repetition=isinstance(request, GenerateRequest) or entry.template is not None,
                 debug_only=request.debug_render_only,
                 logit_bias=extras.logit_bias,
             )
@@ -190,14 +190,11 @@ class Completions:
 
 
 def _check(request: Request) -> tuple[int | None, Think]:
-    """The checks that need no model; keep_alive in nanoseconds and think come out."""
-    try:
-        keep_alive = parse_keep_alive(request.keep_alive)
-    except ValueError as error:
-        raise OllamaError(400, str(error)) from error
+    """Do the checks that need no model; return keep_alive in nanoseconds, and think."""
+    keep_alive = checked_keep_alive(request.keep_alive)
     think = parse_think(request.think)
-    if not 0 <= request.top_logprobs <= _MOST_TOP_LOGPROBS:
-        raise OllamaError(400, f"top_logprobs must be between 0 and {_MOST_TOP_LOGPROBS}")
+    if not 0 <= request.top_logprobs <= _MAX_TOP_LOGPROBS:
+        raise OllamaError(400, f"top_logprobs must be between 0 and {_MAX_TOP_LOGPROBS}")
     return keep_alive, think
 
 
@@ -215,21 +212,21 @@ def _admitted(
 ) -> _Admitted:
     shift = request.shift
     if shift is None:
-        shift = entry.model.config.model_family not in _NEVER_SHIFTING
+        shift = entry.model.config.model_family not in _NO_SHIFT_FAMILIES
     options = resolve(entry.model.params, request.options)
     return _Admitted(entry, options, think, keep_alive, started, shift)
 
 
 def _limit(entry: Entry, options: Options, raw: bool) -> int:
-    """``num_predict``, of which 0 means no limit where this server renders the prompt."""
-    if options.num_predict == 0 and (raw or template_in_use(entry) is not None):
+    """Return the maximum number of tokens: ``num_predict``, with 0 as no limit for a Go template."""
+    if options.num_predict == 0 and (raw or entry.template is not None):
         return -1
     return options.num_predict
 
 
 def _syntax(entry: Entry, think: Think, extras: RequestExtras) -> Syntax:
-    """What is told apart in the model's output; its thinking only where it was asked to think."""
-    template = template_in_use(entry)
+    """Return the marks to parse in the model's output: thinking only if it is enabled, and calls."""
+    template = entry.template
     if template is None:
         found = from_chat_template(entry.header.chat_template or "")
     else:

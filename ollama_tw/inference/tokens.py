@@ -1,4 +1,4 @@
-"""Counting, splitting and joining tokens, for which no model is loaded."""
+"""Tokenizes, detokenizes and counts tokens without loading a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ _NO_LIMIT = 1 << 40
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """As much of a runner as it takes to build a prompt."""
+class _VocabularyRunner:
+    """A vocabulary with the members of a runner that are needed to build a prompt."""
 
     vocabulary: IVocabulary
     context_length: int = _NO_LIMIT
@@ -31,7 +31,7 @@ class _Reader:
 
 
 class Tokens:
-    """What can be asked of a vocabulary, for every door. All raise :class:`OllamaError`."""
+    """Tokenizes and counts with the vocabularies of models. All methods raise :class:`OllamaError`."""
 
     def __init__(self, catalogue: Catalogue, vocabularies: Vocabularies, workers: WorkerPool) -> None:
         self._catalogue = catalogue
@@ -39,18 +39,20 @@ class Tokens:
         self._workers = workers
 
     async def tokenize(self, model: str, text: str) -> Sequence[int]:
-        """The tokens of ``text``, with none around it that the model wants around a prompt."""
+        """Return the tokens of ``text``, without BOS and EOS."""
         _, vocabulary = await self._open(model)
         return await self._workers.run(vocabulary.tokenize, text, add_special=False)
 
     async def detokenize(self, model: str, tokens: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each of ``tokens``; 400 for a token that the model has not."""
+        """Return the text of each sequence of ``tokens``; 400 for an unknown token."""
         _, vocabulary = await self._open(model)
         return await self._workers.run(_texts, vocabulary, tokens)
 
     async def count(self, request: ChatRequest) -> int:
-        """How many tokens the prompt of ``request`` has, if nothing of it is cut away. A model that
-        cannot think is taken as not asked to."""
+        """Return the number of tokens of the whole prompt of ``request``.
+
+        ``think`` is ignored for a model that does not support thinking.
+        """
         entry, vocabulary = await self._open(request.model)
         entry.require("completion", "chat")
         if request.tools and "tools" not in entry.capabilities:
@@ -76,5 +78,5 @@ def _texts(vocabulary: IVocabulary, tokens: Sequence[Sequence[int]]) -> list[str
 
 def _count(entry: Entry, request: ChatRequest, think: Think, vocabulary: IVocabulary) -> int:
     build = chat_prompt(entry, changed(request, truncate=False), Options(), think, shift=False)
-    prompt = build(cast(IRunner, _Reader(vocabulary)))
+    prompt = build(cast(IRunner, _VocabularyRunner(vocabulary)))
     return len(vocabulary.tokenize(prompt.text))

@@ -124,6 +124,28 @@ def split_source(raw: str) -> tuple[str, Source]:
     return base, source
 
 
+@dataclass(frozen=True)
+class ModelReference:
+    """A model reference of a client: ``sent`` in whole, ``base`` without the suffix of its source."""
+
+    sent: str
+    base: str
+    name: Name
+    source: Source
+
+
+def parse_reference(sent: str) -> ModelReference:
+    """Parse a model reference: a name with an optional ``:local``, ``:cloud`` or ``-cloud`` suffix.
+
+    Raises OllamaError 400 for a blank reference, one with two suffixes and an invalid name.
+    """
+    base, source = split_source(sent)
+    try:
+        return ModelReference(sent, base, parse_name(base), source)
+    except InvalidName as error:
+        raise OllamaError(400, "invalid model name") from error
+
+
 def stub_name(sent: str) -> str:
     """Return ``sent`` without its source suffix; for a cloud reference, the name of its stub.
 

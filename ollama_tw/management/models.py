@@ -14,7 +14,15 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.golang.quoting import quote
 from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import Model
-from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source, stub_name
+from ollama_tw.library.names import (
+    InvalidName,
+    ModelReference,
+    Name,
+    Source,
+    parse_name,
+    parse_reference,
+    stub_name,
+)
 from ollama_tw.library.queries import list_models, show_model
 from ollama_tw.library.show import show_reply, tags_entry
 from ollama_tw.library.store import ModelNotFound, Store
@@ -76,30 +84,30 @@ class ModelService:
         """
         return [_loaded_record(loaded) for loaded in self._scheduler.loaded()]
 
-    async def find(self, sent: str, name: Name) -> Model:
-        """Return the model that the reference ``sent`` with the name ``name`` refers to."""
-        found = await self._disk.run(self._find, sent, name)
+    async def find(self, reference: ModelReference) -> Model:
+        """Return the model that ``reference`` refers to."""
+        found = await self._disk.run(self._find, reference)
         return found.model if isinstance(found, BackendModel) else found
 
     async def show(self, sent: str, request: ShowRequest) -> dict[str, Any]:
         """Return the reply to ``/api/show`` for the model reference ``sent``."""
-        name = reference_name(sent)
+        reference = parse_reference(sent)
 
         def reply() -> dict[str, Any]:
-            found = self._find(sent, name)
+            found = self._find(reference)
             if isinstance(found, BackendModel):
                 return show_reply(found.model, found.header, system=request.system, options=request.options)
             return show_model(self._store, found, request, go_template_setting=self._go_template)
 
         return await self._disk.run(reply)
 
-    def _find(self, sent: str, name: Name) -> Model | BackendModel:
-        """Return the model of this name, in any case; on a disk thread.
+    def _find(self, reference: ModelReference) -> Model | BackendModel:
+        """Return the model, compared without case; on a disk thread.
 
         Raises 404 for a missing model and for a stub that is asked for as a local model, and 403 for a
         stub while the cloud is turned off.
         """
-        name = self._store.resolve(name)
+        name = self._store.resolve(reference.name)
         try:
             model = self._store.load(name)
         except ModelNotFound as error:
@@ -108,8 +116,8 @@ class ModelService:
                 raise OllamaError(404, f"model '{name.short}' not found") from error
             return listed
         if model.is_remote:
-            if split_source(sent)[1] is Source.LOCAL:
-                raise OllamaError(404, f"model '{sent}' not found")
+            if reference.source is Source.LOCAL:
+                raise OllamaError(404, f"model '{reference.sent}' not found")
             self._policy.require(Operation.DETAILS)
         return model
 
@@ -129,14 +137,6 @@ class ModelService:
             await self._disk.run(self._store.delete, name)
         except ModelNotFound as error:
             raise OllamaError(404, f"model '{sent}' not found") from error
-
-
-def reference_name(sent: str) -> Name:
-    """Return the name in a model reference, without its source suffix.
-
-    Raises OllamaError 400 for a blank reference, one with two suffixes and an invalid name.
-    """
-    return _parsed(split_source(sent)[0], "invalid model name")
 
 
 def _parsed(text: str, message: str) -> Name:

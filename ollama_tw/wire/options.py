@@ -148,7 +148,8 @@ class Options:
     num_predict: int = option(
         -1,
         Kind.INTEGER,
-        "Maximum number of tokens to generate. Negative: as many as the context holds.",
+        "Maximum number of tokens to generate. Negative, and 0 for a model whose Go template is in use: as "
+        "many as the context holds.",
         (-_INT32, _INT32),
     )
     top_k: int = option(

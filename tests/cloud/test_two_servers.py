@@ -184,7 +184,7 @@ def test_hosts_that_are_not_allowed(near: Application) -> None:
 
 def test_what_only_models_of_this_server_can_do(near: Application) -> None:
     for name, text in (
-        ("m:cloud", '"m:cloud" runs in the cloud, which does not offer this'),
+        ("m:cloud", '"m:cloud" is a cloud model, which this endpoint does not support'),
         ("far-m", "this server cannot run this remote model"),
     ):
         reply = near.post("/api/tokenize", {"model": name, "text": "x"})
@@ -192,7 +192,7 @@ def test_what_only_models_of_this_server_can_do(near: Application) -> None:
     reply = near.post("/v1/completions", {"model": "far-m", "prompt": [1, 2]})
     assert (reply.status, reply.json["error"]["message"]) == (
         400,
-        "tokens are no prompt for a model that another server runs",
+        "token prompts are not supported for remote models",
     )
 
 

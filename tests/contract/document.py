@@ -101,9 +101,7 @@ def _faults(schema: Mapping[str, Any], value: Any) -> list[str]:
 def _absolute(value: Any) -> Any:
     """``value`` with references that do not depend on where they stand."""
     if isinstance(value, dict):
-        return {
-            key: _BASE + item if key == "$ref" else _absolute(item) for key, item in value.items()
-        }
+        return {key: _BASE + item if key == "$ref" else _absolute(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_absolute(item) for item in value]
     return value

@@ -280,4 +280,3 @@ def test_an_option_has_the_bounds_of_the_document(name: str) -> None:
 def test_an_option_of_null_is_left_as_it_is(name: str) -> None:
     assert "null" in OPTIONS[name]["type"]
     assert resolve({name: None}) == Options()
-

@@ -28,7 +28,7 @@ def test_a_ranker(start: StartServer, tmp_path: Path) -> None:
     long = server.post("/v1/rerank", BODY | {"documents": ["", "w01 " * 119]})
     assert (long.status, long.json["error"]["type"]) == (400, "invalid_request_error")
     assert long.json["error"]["message"] == (
-        '"documents[1]" and the query have 129 tokens together, and the context holds 128: '
+        '"documents[1]" and the query have 129 tokens together, more than the context of 128: '
         "split the document or ask for a larger num_ctx"
     )
     # It has no vectors, and must not be read as if it had.

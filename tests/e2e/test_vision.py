@@ -134,7 +134,7 @@ def test_refusals(server: Server) -> None:
     assert error(server, images=["aGVsbG8="]) == (400, "image 1 is not a PNG, JPEG, WebP, GIF or BMP file")
     assert error(server, images=DATA, raw=True) == (
         400,
-        "the prompt does not say where image 0 belongs: write [img-0] into it",
+        "the prompt has no [img-0] that marks the place of image 0",
     )
     assert error(server, images=DATA[:1], model="blind") == (
         400,

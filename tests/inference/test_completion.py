@@ -10,7 +10,7 @@ import pytest
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang import json as gojson
 from ollama_tw.inference.completion import CompletionTask, Prompt, complete
-from ollama_tw.inference.records import ChatShape, GenerateShape
+from ollama_tw.inference.records import ChatWriter, GenerateWriter
 from ollama_tw.interfaces import (
     Choice,
     DoneReason,
@@ -71,7 +71,7 @@ class ScriptedRunner:
 
 def task(**changes: Any) -> CompletionTask:
     values: dict[str, Any] = {
-        "shape": ChatShape("m"),
+        "writer": ChatWriter("m"),
         "build_prompt": lambda runner: Prompt("PROMPT "),
         "sampling": Sampling(),
         "stop": (),
@@ -119,7 +119,7 @@ def test_a_stream_has_a_record_a_piece_and_a_final_one_with_the_figures() -> Non
 
 
 def test_a_single_record_has_everything() -> None:
-    record = whole(task(shape=GenerateShape("m"), with_context=True), ScriptedRunner(["Hel", "lo"]))
+    record = whole(task(writer=GenerateWriter("m"), with_context=True), ScriptedRunner(["Hel", "lo"]))
     assert record["response"] == "Hello"
     assert record["done"] is True
     assert bytes(record["context"]).decode() == "PROMPT Hello"
@@ -248,7 +248,7 @@ def test_a_run_that_ends_without_a_last_piece_is_a_failure() -> None:
         whole(task(), Unfinished())
     assert (caught.value.status, caught.value.message) == (
         500,
-        "an error was encountered while running the model: it ended without a reason",
+        "an error was encountered while running the model: no done reason was given",
     )
 
 

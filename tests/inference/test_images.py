@@ -7,7 +7,7 @@ import pytest
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.completion import Prompt
 from ollama_tw.inference.images import place_images, without_tags
-from ollama_tw.inference.records import GenerateShape
+from ollama_tw.inference.records import GenerateWriter
 from ollama_tw.interfaces import IMAGE_MARKER, InvalidImages
 from tests.inference.test_completion import THINK, ScriptedRunner, streamed, task, whole
 
@@ -35,7 +35,7 @@ def test_an_image_without_a_place() -> None:
         place_images("[img-0] and [img]", [b"a", b"b"])
     assert (caught.value.status, caught.value.message) == (
         400,
-        "the prompt does not say where image 1 belongs: write [img-1] into it",
+        "the prompt has no [img-1] that marks the place of image 1",
     )
 
 
@@ -69,7 +69,7 @@ def test_without_images_a_tag_is_text() -> None:
 
 
 def test_a_look_at_the_prompt_shows_tags_and_counts_images() -> None:
-    record = whole(with_image(shape=GenerateShape("m"), debug_only=True), ScriptedRunner())
+    record = whole(with_image(writer=GenerateWriter("m"), debug_only=True), ScriptedRunner())
     assert record["_debug_info"] == {"rendered_template": "[img-0]what?", "image_count": 1}
 
 
@@ -84,5 +84,4 @@ def test_images_that_the_engine_cannot_read_are_the_clients_fault() -> None:
 def test_a_recording_is_refused(file: bytes) -> None:
     with pytest.raises(OllamaError) as raised:
         place_images("[img-0]", [file])
-    assert raised.value.status == 400
-    assert "cannot hear" in raised.value.message
+    assert (raised.value.status, raised.value.message) == (400, "audio input is not supported")

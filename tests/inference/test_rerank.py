@@ -109,9 +109,9 @@ class ReplyTests(RerankCase):
 
 class RefusalTests(RerankCase):
     def test_what_is_wrong_with_the_request(self) -> None:
-        a_text = '"documents" must be an array of texts that is not empty'
+        a_text = '"documents" must be an array that is not empty'
         for fields, text in (
-            ({"query": ""}, '"query" must be a text that is not empty'),
+            ({"query": ""}, '"query" must be a string that is not empty'),
             ({"documents": None}, a_text),
             ({"documents": []}, a_text),
             ({"documents": "text"}, a_text),
@@ -123,7 +123,7 @@ class RefusalTests(RerankCase):
                 )
                 for bad in (1, None, True, ["a"], {}, {"text": 1}, {"image": "http://x"})
             ),
-            ({"documents": ["a"] * 2049}, '"documents" has 2049 items, and at most 2048 are ranked'),
+            ({"documents": ["a"] * 2049}, '"documents" has 2049 items, more than the maximum of 2048'),
             ({"top_n": 0}, '"top_n" must be at least 1'),
             ({"top_n": -1}, '"top_n" must be at least 1'),
             ({"keep_alive": "soon"}, 'time: invalid duration "soon"'),
@@ -136,11 +136,11 @@ class RefusalTests(RerankCase):
         for model in ("m", "embedder"):
             self.assertEqual(
                 self.refused(model=model),
-                (400, f'"{model}" does not support reranking: it is no model with rank pooling'),
+                (400, f'"{model}" does not support reranking: its pooling type is not rank'),
             )
         self.assertEqual(
             self.refused(model="headless"),
-            (400, '"headless" does not support reranking: its file was made without the ranking head'),
+            (400, '"headless" does not support reranking: its file has no classification head'),
         )
         for model in ("missing", ""):
             self.assertEqual(
@@ -150,11 +150,11 @@ class RefusalTests(RerankCase):
 
     def test_a_backend_that_cannot(self) -> None:
         with patch("ollama_tw.testing.fake.FakeRunner", EmbeddingRunner):
-            self.assertEqual(self.refused(), (400, "the backend that runs this model cannot rank documents"))
+            self.assertEqual(self.refused(), (400, "the backend of this model does not support reranking"))
 
     def test_a_document_that_is_too_long(self) -> None:
         text = (
-            '"documents[1]" and the query have 21 tokens together, and the context holds 20: '
+            '"documents[1]" and the query have 21 tokens together, more than the context of 20: '
             "split the document or ask for a larger num_ctx"
         )
         self.assertEqual(
@@ -167,4 +167,4 @@ class RefusalTests(RerankCase):
             self.assertEqual(self.refused(), (500, "it broke"))
         for score in (float("nan"), float("inf")):
             with patch.object(FakeRunner, "rank", lambda *_, score=score: [Ranking(score, 1)]):
-                self.assertEqual(self.refused(), (500, "the model gave a score that is NaN or infinite"))
+                self.assertEqual(self.refused(), (500, "the model returned a score that is NaN or infinite"))

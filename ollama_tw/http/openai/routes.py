@@ -26,8 +26,8 @@ from ollama_tw.http.server.stream import FinalRecords, ReplyStream, answer_whole
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.model import Model
-from ollama_tw.library.names import Name
-from ollama_tw.management.models import ModelService, reference_name
+from ollama_tw.library.names import ModelReference, parse_reference
+from ollama_tw.management.models import ModelService
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.native import EmbedRequest, Emit, Record
 
@@ -194,11 +194,11 @@ class OpenAIModelRoutes:
     async def retrieve(self, request: Request, model: str) -> None:
         """Describe a model."""
         if not await self.cloud.relay_name(request, model, "/v1/models/", self.dialect.errors):
-            run = partial(self._retrieve, request, model)
-            await self.dialect.serve(request, lambda _: reference_name(model), run)
+            run = partial(self._retrieve, request)
+            await self.dialect.serve(request, lambda _: parse_reference(model), run)
 
-    async def _retrieve(self, request: Request, sent: str, name: Name) -> None:
-        send_json_line(request, _object(await self.models.find(sent, name), sent))
+    async def _retrieve(self, request: Request, reference: ModelReference) -> None:
+        send_json_line(request, _object(await self.models.find(reference), reference.sent))
 
 
 def _object(model: Model, name: str) -> dict[str, Any]:

@@ -20,13 +20,16 @@ from twisted.web.http_headers import Headers
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
-from ollama_tw.inference.records import ChatShape, GenerateShape, Shape
+from ollama_tw.inference.records import ChatWriter, GenerateWriter, RecordWriter
 from ollama_tw.wire.decode import decode
 
 Id = str | int
 
-_SHAPES: dict[str, Callable[[str], Shape]] = {"/api/generate": GenerateShape, "/api/chat": ChatShape}
-"""The endpoints whose last record of a cancelled request has a form of its own."""
+_WRITERS: dict[str, Callable[[str], RecordWriter]] = {
+    "/api/generate": GenerateWriter,
+    "/api/chat": ChatWriter,
+}
+"""Writers of the records of an endpoint, which are used for a cancelled request as well."""
 
 
 # The head of a frame, by the length of its payload.
@@ -175,10 +178,10 @@ class FrameRequest:
 
     def send_cancelled(self) -> None:
         """Write the last record of a request that its client cancelled."""
-        shape = _SHAPES.get(self.path.decode())
+        writer = _WRITERS.get(self.path.decode())
         record: Any = (
             {"done": True, "done_reason": "cancelled"}
-            if shape is None
-            else shape(self.model).bare("cancelled")
+            if writer is None
+            else writer(self.model).bare("cancelled")
         )
         self.write(gojson.encode(record))

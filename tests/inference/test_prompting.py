@@ -1,0 +1,79 @@
+"""How often building a prompt renders it, which is the costly part."""
+
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from ollama_tw.inference.catalogue import Entry
+from ollama_tw.inference.completion import Prompt
+from ollama_tw.inference.prompting import chat_prompt
+from ollama_tw.interfaces import RemoteModel
+from ollama_tw.library.backend_models import BackendModels
+from ollama_tw.library.show import model_rendering
+from ollama_tw.prompt.think import Think
+from ollama_tw.templates.jinja import ChatTemplate
+from ollama_tw.wire.native import ChatRequest, Message
+from ollama_tw.wire.options import Options
+from tests.inference.test_completion import ScriptedRunner
+
+TEMPLATE = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
+
+
+class OneModel:
+    def models(self) -> list[tuple[str, RemoteModel]]:
+        return [("m", RemoteModel("m", "m", "h", {"tokenizer.chat_template": TEMPLATE}))]
+
+
+@pytest.fixture
+def renderings() -> Iterator[list[str]]:
+    """The texts that the chat template has written."""
+    texts: list[str] = []
+    render = ChatTemplate.render
+
+    def record(template: ChatTemplate, *args: Any, **kwargs: Any) -> str:
+        texts.append(render(template, *args, **kwargs))
+        return texts[-1]
+
+    with patch.object(ChatTemplate, "render", record):
+        yield texts
+
+
+def build(*messages: Message, truncate: bool | None = None) -> Prompt:
+    (found,) = BackendModels(OneModel()).all()
+    rendering = model_rendering(found.model, found.header)
+    entry = Entry("m", found.model, found.header, rendering, frozenset({"completion"}))
+    request = ChatRequest(messages=list(messages), truncate=truncate)
+    return chat_prompt(entry, request, Options(), Think(), shift=True)(ScriptedRunner())  # type: ignore[arg-type]
+
+
+def test_a_prompt_that_fits_is_rendered_once(renderings: list[str]) -> None:
+    assert build(Message("user", "hi")) == Prompt("user:hi;")
+    assert renderings == ["user:hi;"]
+
+
+def test_a_prompt_with_images_that_fits_is_rendered_once(renderings: list[str]) -> None:
+    prompt = build(Message("user", "hi", images=[b"a", b"b"]))
+    assert prompt == Prompt("user:hi[img-0][img-1];", images=(b"a", b"b"))
+    assert renderings == [prompt.text]
+
+
+def test_a_prompt_that_must_not_be_cut_is_rendered_once(renderings: list[str]) -> None:
+    prompt = build(Message("user", "x" * 100, images=[b"a"]), truncate=False)
+    assert renderings == [prompt.text]
+    assert prompt.truncated == 0
+
+
+def test_a_prompt_with_images_is_measured_without_its_tags(renderings: list[str]) -> None:
+    """64 bytes without the tag are 64 tokens, which the context of 64 holds."""
+    prompt = build(Message("user", "x" * 58, images=[b"a"]))
+    assert renderings == [f"user:{'x' * 58}[img-0];", f"user:{'x' * 58};"]
+    assert prompt == Prompt(renderings[0], images=(b"a",))
+
+
+def test_images_of_dropped_messages_are_dropped(renderings: list[str]) -> None:
+    first, last = Message("user", "x" * 80, images=[b"a"]), Message("user", "hi", images=[b"b"])
+    prompt = build(first, last)
+    assert (prompt.text, prompt.images) == ("user:hi[img-0];", (b"b",))
+    assert prompt.truncated > 0
