@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ollama_tw.config.parsers import CLOUD
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.names import InvalidName, Source, parse_name, split_source
+from ollama_tw.library.names import InvalidName, ReferenceSource, parse_name, split_source
 from ollama_tw.net.origin import Origin, origin_of
 
 _CLOUD = origin_of(CLOUD)
@@ -81,4 +81,4 @@ def cloud_name(sent: str) -> str | None:
         parse_name(base)
     except (OllamaError, InvalidName):
         return None
-    return base if source is Source.CLOUD else None
+    return base if source is ReferenceSource.CLOUD else None

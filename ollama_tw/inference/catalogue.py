@@ -14,7 +14,7 @@ from ollama_tw.gguf.reader import GGUFError, Header
 from ollama_tw.gguf.validation import validate_header
 from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import Model
-from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
+from ollama_tw.library.names import InvalidName, Name, ReferenceSource, parse_name, split_source
 from ollama_tw.library.queries import capabilities
 from ollama_tw.library.rendering import Rendering
 from ollama_tw.library.show import model_capabilities, model_rendering
@@ -94,7 +94,7 @@ class Catalogue:
         if not sent.strip():
             raise missing(sent)
         base, source = split_source(sent)
-        if source is Source.CLOUD:
+        if source is ReferenceSource.CLOUD:
             # The doors forward what can be forwarded; this was asked for something else.
             self._cloud.require(Operation.MODEL)
             raise OllamaError(400, f'"{sent}" runs in the cloud, which does not offer this')
@@ -116,7 +116,7 @@ class Catalogue:
         self,
         sent: str,
         name: Name,
-        source: Source,
+        source: ReferenceSource,
         missing: Callable[[str], OllamaError],
         any_case: bool,
     ) -> Entry | Stub:
@@ -126,7 +126,7 @@ class Catalogue:
         """
         model = self._store.load(self._store.resolve(name) if any_case else name)
         if model.is_remote:
-            if source is Source.LOCAL:
+            if source is ReferenceSource.LOCAL:
                 raise missing(sent)
             return Stub(sent, model)
         if not model.is_gguf:

@@ -14,7 +14,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.golang.quoting import quote
 from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import Model
-from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source, stub_name
+from ollama_tw.library.names import InvalidName, Name, ReferenceSource, parse_name, split_source, stub_name
 from ollama_tw.library.queries import list_models, show_model
 from ollama_tw.library.show import show_reply, tags_entry
 from ollama_tw.library.store import ModelNotFound, Store
@@ -108,7 +108,7 @@ class ModelService:
                 raise OllamaError(404, f"model '{name.short}' not found") from error
             return listed
         if model.is_remote:
-            if split_source(sent)[1] is Source.LOCAL:
+            if split_source(sent)[1] is ReferenceSource.LOCAL:
                 raise OllamaError(404, f"model '{sent}' not found")
             self._policy.require(Operation.DETAILS)
         return model
