@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ollama_tw.config.parsers import CLOUD
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.names import Source, parse_reference
+from ollama_tw.library.names import ReferenceSource, parse_reference
 from ollama_tw.net.origin import Origin, origin_of
 
 _CLOUD = origin_of(CLOUD)
@@ -80,4 +80,4 @@ def cloud_name(sent: str) -> str | None:
         reference = parse_reference(sent)
     except OllamaError:
         return None
-    return reference.base if reference.source is Source.CLOUD else None
+    return reference.base if reference.source is ReferenceSource.CLOUD else None

@@ -12,7 +12,7 @@ from ollama_tw.gguf.reader import GGUFError, Header
 from ollama_tw.gguf.validation import validate_header
 from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import DEFAULT_TEMPLATE, Model
-from ollama_tw.library.names import ModelReference, Source, parse_reference
+from ollama_tw.library.names import ModelReference, ReferenceSource, parse_reference
 from ollama_tw.library.queries import capabilities
 from ollama_tw.library.rendering import PromptPath, Rendering
 from ollama_tw.library.show import model_capabilities, model_rendering
@@ -114,7 +114,7 @@ class Catalogue:
         if not sent.strip():
             raise missing(sent)
         reference = parse_reference(sent)
-        if reference.source is Source.CLOUD:
+        if reference.source is ReferenceSource.CLOUD:
             # Requests of endpoints that the cloud has are forwarded before they come here.
             self._cloud.require(Operation.MODEL)
             raise OllamaError(400, f'"{sent}" is a cloud model, which this endpoint does not support')
@@ -138,7 +138,7 @@ class Catalogue:
         sent, name = reference.sent, reference.name
         model = self._store.load(self._store.resolve(name) if any_case else name)
         if model.is_remote:
-            if reference.source is Source.LOCAL:
+            if reference.source is ReferenceSource.LOCAL:
                 raise missing(sent)
             return Stub(sent, model)
         if not model.is_gguf:

@@ -1,4 +1,4 @@
-"""The model store on disk: names, digests, blobs, manifests, GGUF headers.
+"""Model store on disk, in Ollama's format: names, digests, blobs, manifests, creation, Modelfiles.
 
-Blocking code without Twisted, run in the disk pool.
+Blocking code without Twisted, called on the disk pool.
 """

@@ -1,9 +1,9 @@
-"""Blobs: files named by the digest of what is in them.
+"""Blobs: files named by the SHA-256 digest of their content.
 
-A blob appears under its final name by a rename after its bytes are on the disk, so a process that
-is killed leaves at most a temporary file, which start-up maintenance removes once it is old.
+A blob gets its final name by a rename after its bytes have been flushed to disk, so a killed process
+leaves at most a temporary file, which start-up maintenance removes once it is an hour old.
 
-Source: ``spec/models-and-cli.md`` sections 2, 2.1 and 2.5.
+Source: ollama: manifest/layer.go, NewLayer; manifest/paths.go, BlobsPath.
 """
 
 import errno
@@ -20,20 +20,21 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.files import make_directory, open_regular, sync_directory
 from ollama_tw.library.digests import digest_of, parse_digest
 
-# Uploads arrive in pieces of about 64 KB; the disk sees them in pieces of this many bytes.
+# Uploads arrive in chunks of about 64 KB and are written in chunks of this many bytes.
 _BUFFER_SIZE = 1 << 20
 
-# Blobs that are read whole hold text or JSON; a larger one is not what its layer says.
+# Limit for blobs that are read whole, which hold text or JSON.
 MAX_TEXT_BYTES = 64 << 20
 
 
 class BlobWriter:
-    """One blob being written. Use from one thread at a time; ends by ``commit`` or ``abort``."""
+    """Writer of one blob, ended by ``commit`` or ``abort``. Use from one thread at a time."""
 
     def __init__(self, store: "BlobStore") -> None:
         self._store = store
         make_directory(store.directory)
-        descriptor, self._temporary = tempfile.mkstemp(prefix="sha256-", dir=store.directory)
+        descriptor, temporary = tempfile.mkstemp(prefix="sha256-", dir=store.directory)
+        self._temporary = Path(temporary)
         self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER_SIZE)
         self._hash = hashlib.sha256()
         self._finished = False
@@ -41,20 +42,20 @@ class BlobWriter:
 
     @property
     def digest(self) -> str:
-        """The digest of what was written so far."""
+        """The digest of the bytes written so far."""
         return f"sha256:{self._hash.hexdigest()}"
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add ``data``; raises OSError where the disk refuses it, after which only abort is left."""
+        """Append ``data``; raises OSError, after which only :meth:`abort` may be called."""
         self._hash.update(data)
         self._file.write(data)
         self.size += len(data)
 
     def commit(self) -> tuple[str, int]:
-        """Put the blob under its name and return ``(digest, size in bytes)``.
+        """Give the blob its final name and return ``(digest, size in bytes)``.
 
-        A whole blob of that digest that is already there is kept. On OSError the temporary file
-        is removed before it is raised.
+        An existing complete blob of that digest is kept. Raises OSError after removing the temporary
+        file.
         """
         digest = self.digest
         try:
@@ -68,68 +69,67 @@ class BlobWriter:
         return digest, self.size
 
     def abort(self) -> None:
-        """Forget what was written. May be called at any time; after commit it does nothing."""
+        """Discard the blob; no effect after :meth:`commit`. May be called at any time."""
         if self._finished:
             return
         self._finished = True
         try:
             self._file.close()
-        except OSError:  # a full disk refuses the buffered rest; it is thrown away anyhow
+        except OSError:  # on a full disk the buffered rest cannot be written; it is discarded anyway
             pass
-        try:
-            os.unlink(self._temporary)
-        except FileNotFoundError:
-            pass
+        self._temporary.unlink(missing_ok=True)
 
 
 class BlobStore:
-    """The ``blobs`` directory below ``root``."""
+    """Blobs in the directory ``blobs`` below ``root``."""
 
     def __init__(self, root: Path) -> None:
         self.directory = root / "blobs"
 
     def path(self, digest: str) -> Path:
-        """Where the blob of ``digest`` lies or would lie: the one place that builds such a path.
+        """Return the path of the blob ``digest``, which need not exist.
 
-        Raises OllamaError 400 where ``digest`` is not one.
+        All paths of blobs are built here. Raises OllamaError 400 for an invalid digest.
         """
         return self.directory / parse_digest(digest).replace(":", "-")
 
     def size(self, digest: str) -> int | None:
-        """The size of the blob in bytes; None where there is no regular file of that name."""
+        """Return the size of the blob in bytes, None if there is no regular file of that name."""
         try:
-            status = os.lstat(self.path(digest))
+            status = self.path(digest).lstat()
         except FileNotFoundError:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def exists(self, digest: str) -> bool:
-        """Whether the blob is there as a regular file; a symbolic link does not count."""
+        """Return whether the blob exists as a regular file, not as a symbolic link."""
         return self.size(digest) is not None
 
     def writer(self) -> BlobWriter:
-        """A writer for one new blob, whose digest is known when it commits."""
+        """Return a writer for one blob."""
         return BlobWriter(self)
 
-    def place(self, temporary: str | Path, descriptor: int, digest: str) -> None:
-        """Make the file ``temporary``, open as ``descriptor``, the blob ``digest``, which it must be.
+    def place(self, temporary: Path, descriptor: int, digest: str) -> None:
+        """Rename the file ``temporary``, open as ``descriptor``, to the blob ``digest``.
 
-        A whole blob of that digest that is already there is kept, and ``temporary`` is removed.
-        Raises OSError, which leaves ``temporary`` to the caller.
+        The content must have that digest. An existing complete blob is kept and ``temporary``
+        removed. Raises OSError, upon which the caller has to remove ``temporary``.
         """
         os.fchmod(descriptor, 0o644)
         os.fsync(descriptor)
         if self.size(digest) == os.fstat(descriptor).st_size:
-            os.unlink(temporary)
+            temporary.unlink()
             os.utime(self.path(digest))
         else:
-            os.replace(temporary, self.path(digest))
+            temporary.replace(self.path(digest))
             sync_directory(self.directory)
 
     @contextmanager
     def scratch(self, prefix: str) -> Iterator[Path]:
-        """A new file beside the blobs for another program to write, gone at the end of the block
-        unless it has become a blob. Where the process is killed, start-up maintenance removes it."""
+        """Create a temporary file in the directory of blobs and remove it at the end of the block.
+
+        Start-up maintenance removes it if the process is killed.
+        """
         descriptor, name = tempfile.mkstemp(prefix=prefix, dir=self.directory)
         os.close(descriptor)
         try:
@@ -138,7 +138,7 @@ class BlobStore:
             Path(name).unlink(missing_ok=True)
 
     def put(self, data: bytes) -> tuple[str, int, bool]:
-        """Store ``data``; returns digest, size and whether the blob is new."""
+        """Store ``data`` and return digest, size in bytes and whether the blob is new; raises OSError."""
         existed = self.exists(digest_of(data))
         writer = self.writer()
         try:
@@ -150,32 +150,31 @@ class BlobStore:
         return digest, size, not existed
 
     def touch(self, digest: str) -> None:
-        """Set the blob's times to now, which protects it from the next start's pruning."""
+        """Set the blob's times to now, which protects it from start-up maintenance for an hour."""
         os.utime(self.path(digest), follow_symlinks=False)
 
     def open(self, digest: str) -> BinaryIO:
-        """The blob's file for reading; raises FileNotFoundError where there is no regular file."""
-        path = self.path(digest)
-        return open_regular(path)
+        """Open the blob for reading; raises FileNotFoundError if it is absent or not a regular file."""
+        return open_regular(self.path(digest))
 
     def read(self, digest: str) -> bytes:
-        """The whole blob, which must be of the size of a text; raises OSError."""
+        """Read a whole blob of at most MAX_TEXT_BYTES; raises OSError, EFBIG for a larger one."""
         with self.open(digest) as file:
             data = file.read(MAX_TEXT_BYTES + 1)
         if len(data) > MAX_TEXT_BYTES:
-            raise OSError(errno.EFBIG, "blob is too large to be a text")
+            raise OSError(errno.EFBIG, "blob is too large for a text layer")
         return data
 
     def remove(self, digest: str) -> bool:
-        """Delete the blob; returns whether there was one."""
+        """Delete the blob and return whether it existed."""
         try:
-            os.unlink(self.path(digest))
+            self.path(digest).unlink()
         except FileNotFoundError:
             return False
         return True
 
     def require(self, digest: str) -> Path:
-        """The path of a blob that must be there; OllamaError 500 naming the digest where it is not."""
+        """Return the path of an existing blob; raises OllamaError 500 with the digest if it is absent."""
         canonical = parse_digest(digest)
         if not self.exists(canonical):
             raise OllamaError(500, f'blob "{canonical}" not found')

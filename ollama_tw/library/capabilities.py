@@ -1,6 +1,6 @@
-"""What a model can do, as its files tell.
+"""Capabilities of a model, from its config, GGUF files and templates.
 
-Pure. Source: ``spec/models-and-cli.md`` sections 5.1 and 5.2.
+Pure. Source: ollama: server/images.go, Model.Capabilities; types/model/capability.go.
 """
 
 from collections.abc import Iterable
@@ -26,9 +26,10 @@ PARSER_CAPABILITIES: dict[str, tuple[str, ...]] = {
     "olmo3-think": ("thinking",),
     "passthrough": (),
 }
-_DEAF = "nemotron_h_omni"
-# Beginnings of renderers, and what models of theirs have no part for in this form.
-_LOST_IN_SAFETENSORS = (
+# Family without audio input, which its file declares.
+_WITHOUT_AUDIO = "nemotron_h_omni"
+# Prefixes of renderers, and capabilities that their models do not have in safetensors format.
+_MISSING_IN_SAFETENSORS = (
     ("gemma4", ("vision", "audio")),
     ("glimmer", ("audio",)),
     ("nemotron-3-nano", ("vision", "audio")),
@@ -45,17 +46,17 @@ def show_capabilities(
     *,
     has_go_template: bool,
 ) -> list[str]:
-    """The capabilities in the order of ``/api/show``.
+    """Return the capabilities in the order of ``/api/show``.
 
-    ``header`` is that of the GGUF file, None where the model has none; ``traits`` are those of its
-    Go template, or of the default one.
+    ``header`` is that of the GGUF file, None if the model has none; ``traits`` are those of its Go
+    template, or of the default template.
     """
     found = list(config.capabilities or ())
     if header is not None:
         if rendering.path is PromptPath.NATIVE:
             found += _ordered(jinja_capabilities(header.chat_template))
         found.append(_purpose(header))
-        found += _senses(header)
+        found += _modalities(header)
     found += _projected(projectors)
     if rendering.go_template_in_use or not has_go_template:
         found += _ordered(go_capabilities(traits))
@@ -66,10 +67,10 @@ def show_capabilities(
 def listed_capabilities(
     config: ModelConfig, header: Header | None, *, has_projector: bool, traits: TemplateTraits
 ) -> list[str]:
-    """The capabilities in the order of ``/api/tags``, from a brief ``header``; Jinja is not looked at."""
+    """Return the capabilities in the order of ``/api/tags``; a brief ``header`` suffices."""
     found: list[str] = []
     if header is not None:
-        found += [*_senses(header), _purpose(header)]
+        found += [*_modalities(header), _purpose(header)]
     found += config.capabilities or ()
     found += _ordered(go_capabilities(traits))
     found += _of_parser_and_family(config)
@@ -82,8 +83,8 @@ def _purpose(header: Header) -> str:
     return "completion" if header.get("pooling_type") is None else "embedding"
 
 
-def _senses(header: Header) -> list[str]:
-    """``vision`` and ``audio`` in the order of the file's keys."""
+def _modalities(header: Header) -> list[str]:
+    """Return ``vision`` and ``audio`` in the order of the file's keys."""
     keys = {
         f"{header.architecture}.vision.block_count": "vision",
         f"{header.architecture}.audio.block_count": "audio",
@@ -95,10 +96,10 @@ def _projected(projectors: Iterable[Header]) -> list[str]:
     found = []
     for projector in projectors:
         found.append("vision")
-        hears = any(
+        has_audio = any(
             key.endswith("has_audio_encoder") and value is True for key, value in projector.metadata.items()
         )
-        if hears and projector.get("vision.projector_type") != "gemma3nv":
+        if has_audio and projector.get("vision.projector_type") != "gemma3nv":
             found.append("audio")
     return found
 
@@ -112,13 +113,13 @@ def _of_parser_and_family(config: ModelConfig) -> list[str]:
 
 def _without_removed(found: Iterable[str], config: ModelConfig, header: Header | None) -> list[str]:
     kept = dict.fromkeys(found)
-    if _DEAF in (config.model_family, header.architecture if header else ""):
+    if _WITHOUT_AUDIO in (config.model_family, header.architecture if header else ""):
         kept.pop("audio", None)
     if config.model_format == "safetensors":
-        for renderer, lost in _LOST_IN_SAFETENSORS:
+        for renderer, missing in _MISSING_IN_SAFETENSORS:
             if config.renderer.startswith(renderer):
-                for sense in lost:
-                    kept.pop(sense, None)
+                for modality in missing:
+                    kept.pop(modality, None)
     return list(kept)
 
 

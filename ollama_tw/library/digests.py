@@ -1,6 +1,6 @@
-"""The digests that name blobs.
+"""SHA-256 digests of blobs.
 
-Source: ``spec/models-and-cli.md`` section 2.1.
+Source: ollama: manifest/paths.go, BlobsPath.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ _DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})", re.ASCII)
 
 
 def parse_digest(text: str) -> str:
-    """``text`` as ``sha256:<64 lower-case hex digits>``; OllamaError 400 where it is no digest."""
+    """Return ``text`` as ``sha256:<64 lower-case hex digits>``; raises OllamaError 400 if it is invalid."""
     match = _DIGEST.fullmatch(text)
     if match is None:
         raise OllamaError(400, "invalid digest format")
@@ -20,10 +20,10 @@ def parse_digest(text: str) -> str:
 
 
 def is_digest(text: str) -> bool:
-    """Whether :func:`parse_digest` takes ``text``."""
+    """Return whether ``text`` is a digest as :func:`parse_digest` accepts it."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def digest_of(data: bytes) -> str:
-    """The digest of ``data``."""
+    """Return the digest of ``data``."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

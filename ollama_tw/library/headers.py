@@ -1,4 +1,4 @@
-"""GGUF headers kept in memory by the digest of their file, which never changes its content."""
+"""Cache of GGUF headers by the digest of their blob, whose content never changes."""
 
 import threading
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from ollama_tw.library.blobs import BlobStore
 
 
 class HeaderCache:
-    """The ``limit`` most recently used headers, whole or ``brief`` (see :func:`read_header`)."""
+    """LRU cache of at most ``limit`` headers, full or ``brief`` (see :func:`read_header`). Thread-safe."""
 
     def __init__(self, blobs: BlobStore, *, limit: int, brief: bool) -> None:
         self._blobs = blobs
@@ -19,7 +19,7 @@ class HeaderCache:
         self._kept: OrderedDict[str, Header] = OrderedDict()
 
     def get(self, digest: str) -> Header:
-        """The header of the GGUF blob ``digest``; OllamaError 500 where there is none to be had."""
+        """Return the header of the GGUF blob ``digest``; raises OllamaError 500 if it cannot be read."""
         with self._lock:
             header = self._kept.get(digest)
             if header is not None:

@@ -1,6 +1,6 @@
-"""The layers of a model that is being created: what is inherited, replaced, appended.
+"""Layers of a model during its creation, and the encoding of parameters, messages and licenses.
 
-Source: ``spec/models-and-cli.md`` sections 2.5, 4.4 and 4.6.
+Source: ollama: server/create.go, createModel; manifest/layer.go, NewLayer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,14 +16,14 @@ from ollama_tw.library.digests import digest_of
 from ollama_tw.library.manifests import Layer
 from ollama_tw.wire.native import Message
 
-# The fields that Go writes even if they are empty.
+# Fields that Go's encoder writes even if they are empty.
 _MESSAGE_ALWAYS = ("role", "content")
 
 
 class LayerList:
-    """Layers in manifest order, each with the status line that tells where its blob came from.
+    """Layers in manifest order, each with its status line.
 
-    Every blob is pinned before it is looked at, so that no other operation removes it.
+    Every blob is pinned before it is accessed, so that no other operation removes it.
     """
 
     def __init__(self, blobs: BlobStore, pin: Callable[[str], None]) -> None:
@@ -34,20 +34,23 @@ class LayerList:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
+        """The layers in manifest order."""
         return tuple(layer for layer, _ in self._entries)
 
     @property
     def created(self) -> frozenset[str]:
-        """The digests of all blobs that were not there before, also of layers that were dropped, but
-        for those that are to be kept."""
+        """The digests of blobs that this creation has added, without those in a committed manifest.
+
+        Includes the blobs of layers that were dropped.
+        """
         return frozenset(self._created)
 
     def keep(self, digests: Iterable[str]) -> None:
-        """These blobs belong to a model now."""
+        """Exclude ``digests`` from clean-up: a committed manifest refers to them."""
         self._created.difference_update(digests)
 
     def statuses(self) -> Iterator[str]:
-        """One line a layer, in manifest order."""
+        """Yield the status line of each layer, in manifest order."""
         for layer, status in self._entries:
             yield status or f"{self._verb(layer.digest)} layer {layer.digest}"
 
@@ -55,7 +58,7 @@ class LayerList:
         return "creating new" if digest in self._created else "using existing"
 
     def add_existing(self, media_type: str, digest: str, *, source: str = "", name: str = "") -> None:
-        """Append a layer for a blob that must be there; OllamaError 500 where it is not."""
+        """Append a layer for an existing blob; raises OllamaError 500 if it is absent."""
         self._pin(digest)
         size = self._blobs.size(digest)
         if size is None:
@@ -64,67 +67,67 @@ class LayerList:
         self._entries.append((Layer(media_type, digest, size, source, name), ""))
 
     def append(self, media_type: str, data: bytes, *, status: str = "") -> None:
-        """Store ``data`` and append a layer for it, with a ``status`` line of its own or the usual one."""
+        """Store ``data`` and append a layer for it, with a special ``status`` line if there is one."""
         digest, size = self.put(data)
         self._entries.append((Layer(media_type, digest, size), status))
 
     def put(self, data: bytes) -> tuple[str, int]:
-        """Store ``data``, which no layer has yet: its digest and size in bytes.
+        """Store ``data`` without a layer and return its digest and size in bytes.
 
-        Raises OllamaError 400 where it is more than is read of a layer when the model is loaded.
+        Raises OllamaError 400 if it is larger than MAX_TEXT_BYTES, the limit for reading a layer.
         """
         if len(data) > MAX_TEXT_BYTES:
-            raise OllamaError(400, f"a part of the model is larger than {MAX_TEXT_BYTES} bytes")
-        self.announce(digest_of(data))
+            raise OllamaError(400, f"a text of the model is larger than {MAX_TEXT_BYTES} bytes")
+        self.reserve(digest_of(data))
         digest, size, _ = self._blobs.put(data)
         return digest, size
 
     def pin(self, digest: str) -> None:
-        """Keep a blob that is here until the creation ends."""
+        """Protect an existing blob from removal until the creation ends."""
         self._pin(digest)
 
-    def announce(self, digest: str) -> None:
-        """To be called before this blob is put into the store, for a layer to come."""
+    def reserve(self, digest: str) -> None:
+        """Pin the blob ``digest`` and record whether it is new; call it before the blob is stored."""
         self._pin(digest)
         if not self._blobs.exists(digest):
             self._created.add(digest)
 
     def swap(self, old: Layer, digest: str) -> None:
-        """Put the blob ``digest``, which is here, in the place of a layer."""
+        """Replace the layer ``old`` by the existing blob ``digest``."""
         size = self._blobs.size(digest) or 0
         new = Layer(old.media_type, digest, size)
         self._entries = [(new, "") if entry[0] is old else entry for entry in self._entries]
 
     def replace(self, media_types: Sequence[str], data: bytes) -> None:
-        """Drop the layers of ``media_types`` and append ``data`` as the first of these types."""
+        """Drop the layers of ``media_types`` and append ``data`` with the first of these types."""
         self.drop(media_types)
         self.append(media_types[0], data)
 
     def drop(self, media_types: Iterable[str]) -> None:
-        """Drop the layers of ``media_types``; their blobs stay until they are collected."""
+        """Drop the layers of ``media_types``; their blobs remain until they are collected."""
         dropped = frozenset(media_types)
         self._entries = [entry for entry in self._entries if entry[0].media_type not in dropped]
 
     def last(self, media_type: str) -> bytes | None:
-        """The content of the last layer of this type."""
+        """Read the last layer of this type, None if there is none; raises OSError."""
         found = [layer for layer in self.layers if layer.media_type == media_type]
         return self._blobs.read(found[-1].digest) if found else None
 
 
 def encode_params(params: Mapping[str, Any]) -> bytes:
-    """The params blob: keys sorted, numbers as Go writes a float64, with a newline.
+    """Encode the params blob: keys sorted, numbers as Go writes a float64, with a newline.
 
-    Raises OllamaError 400 for a number that is no float64.
+    Raises OllamaError 400 for a number that does not fit a float64.
     """
     try:
         numbers = json_numbers(as_go_numbers(dict(params)))
     except OverflowError as error:
-        raise OllamaError(400, "a parameter is a number that is too large") from error
+        raise OllamaError(400, "a parameter does not fit a 64-bit float") from error
     return gojson.encode(numbers, sort_keys=True) + b"\n"
 
 
 def decode_params(data: bytes | None) -> dict[str, Any]:
-    """The parameters of a params blob; OllamaError 500 where it is no JSON object."""
+    """Decode a params blob, empty if None; raises OllamaError 500 if it is not a JSON object."""
     if data is None:
         return {}
     try:
@@ -134,7 +137,7 @@ def decode_params(data: bytes | None) -> dict[str, Any]:
 
 
 def encode_messages(messages: Iterable[Mapping[str, Any]]) -> bytes:
-    """The messages blob, roles in lower case, with a newline."""
+    """Encode the messages blob, roles in lower case, with a newline; raises OllamaError 400."""
     return gojson.encode([_message(message) for message in messages]) + b"\n"
 
 
@@ -149,11 +152,8 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     return {key: json_numbers(value) for key, value in fields.items() if value or key in _MESSAGE_ALWAYS}
 
 
-def licenses(value: Any) -> list[str]:
-    """The license texts of a request; OllamaError 500 where they are not texts.
-
-    Source of the status: ``spec/models-and-cli.md`` section 4.6.
-    """
+def license_texts(value: Any) -> list[str]:
+    """Return the license texts of a request; raises OllamaError 500, as Ollama does, for other types."""
     if value is None or value == "":
         return []
     texts = [value] if isinstance(value, str) else value

@@ -1,6 +1,6 @@
-"""What is put in order when the server starts.
+"""Start-up maintenance of the store: old blob names, unused blobs, empty directories.
 
-Source: ``spec/models-and-cli.md`` section 2.7.
+Source: ollama: server/images.go, PruneLayers; server/fixblobs.go, fixBlobs.
 """
 
 import logging
@@ -16,13 +16,13 @@ from ollama_tw.library.manifests import ManifestError
 
 _LOG = logging.getLogger("ollama_tw.library")
 
-# A younger file may belong to an upload or a pull of another process that is still under way.
+# In seconds. A younger file may belong to an upload or pull in progress in another process.
 _MINIMUM_AGE = 3600.0
 
 
 @dataclass(frozen=True)
-class Upkeep:
-    """Figures of the maintenance: blobs older than an hour, and how many of them were removed."""
+class MaintenanceReport:
+    """Numbers of blobs older than an hour and of those removed; ``skipped`` if none were examined."""
 
     total_blobs: int
     removed: int
@@ -30,18 +30,17 @@ class Upkeep:
 
 
 def rename_old_blobs(directory: Path) -> None:
-    """Give blobs named ``sha256:…`` by early versions the name that is used now; raises OSError."""
-    with os.scandir(directory) as entries:
-        old = [entry.name for entry in entries if entry.name.startswith("sha256:")]
-    for name in old:
-        os.rename(directory / name, directory / name.replace(":", "-", 1))
+    """Rename blobs ``sha256:…`` of early versions of Ollama to ``sha256-…``; raises OSError."""
+    for path in list(directory.iterdir()):
+        if path.name.startswith("sha256:"):
+            path.rename(path.with_name(path.name.replace(":", "-", 1)))
 
 
-def prune(root: Path, *, now: float) -> Upkeep:
-    """Remove blobs older than an hour that no manifest uses, and empty manifest directories.
+def prune(root: Path, *, now: float) -> MaintenanceReport:
+    """Remove blobs older than an hour that no manifest refers to, and empty manifest directories.
 
-    ``now`` is a Unix time. Nothing is removed where any manifest is damaged, since its blobs
-    would be taken for unused ones.
+    ``now`` is a Unix time in seconds. If any manifest is damaged nothing is removed, since its blobs
+    would count as unused. Raises OSError.
     """
     used: set[str] = set()
     for path, name in manifests.walk(root):
@@ -56,7 +55,7 @@ def prune(root: Path, *, now: float) -> Upkeep:
                 path,
                 error,
             )
-            return Upkeep(0, 0, skipped=True)
+            return MaintenanceReport(0, 0, skipped=True)
     total = removed = 0
     with os.scandir(root / "blobs") as entries:
         for entry in list(entries):
@@ -65,7 +64,7 @@ def prune(root: Path, *, now: float) -> Upkeep:
                 continue
             total += 1
             if not is_digest(entry.name) or parse_digest(entry.name) not in used:
-                os.unlink(entry.path)
+                Path(entry.path).unlink()
                 removed += 1
     manifests.prune_empty_directories(root)
-    return Upkeep(total, removed)
+    return MaintenanceReport(total, removed)

@@ -1,6 +1,6 @@
-"""Manifests: which blobs make up a model, and the files that hold them.
+"""Manifests and configs of models, and the manifest files of the store.
 
-Source: ``spec/models-and-cli.md`` sections 2.2, 2.3, 2.4 and 2.7.
+Source: ollama: manifest/manifest.go; manifest/paths.go; types/model/config.go.
 """
 
 import errno
@@ -46,15 +46,15 @@ _DIGEST_IN_TEXT = re.compile(rb"sha256[:-][0-9a-fA-F]{64}")
 
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""What a Go program reads as an int."""
+"""Range of Go's int."""
 
 
 class ManifestError(ValueError):
-    """The bytes are not a manifest that can be used; the text says why in one sentence."""
+    """Invalid manifest or config; the message is one sentence for the user."""
 
 
 class Layer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One blob of a model: its media type, canonical digest, size in bytes and where it came from."""
+    """Layer of a model: media type, canonical digest, size in bytes, source and name."""
 
     media_type: str = msgspec.field(name="mediaType")
     digest: str
@@ -64,7 +64,7 @@ class Layer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """A model's config and layers, in the order in which they are applied."""
+    """Config and layers of a model, in the order in which they are applied."""
 
     schema_version: int = msgspec.field(name="schemaVersion")
     media_type: str = msgspec.field(name="mediaType")
@@ -73,7 +73,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def digests(self) -> frozenset[str]:
-        """The digests of every blob of the model."""
+        """The digests of all blobs of the model."""
         return frozenset({self.config.digest, *(layer.digest for layer in self.layers)})
 
     @property
@@ -83,10 +83,10 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
-    """The content of the config blob.
+    """Content of the config blob.
 
-    The fields are those of Ollama in Ollama's order; :func:`encode_config` leaves out the empty
-    ones that Ollama leaves out.
+    The fields are Ollama's, in Ollama's order; :func:`encode_config` omits the empty fields that
+    Ollama omits.
     """
 
     model_format: str = ""
@@ -114,14 +114,14 @@ _ALWAYS_WRITTEN = frozenset(
 
 
 def encode_config(config: ModelConfig) -> bytes:
-    """The config blob: Go's Encoder form, with its newline."""
+    """Encode the config blob as Go's json.Encoder does, with its newline."""
     fields = msgspec.structs.asdict(config)
     kept = {key: value for key, value in fields.items() if value or key in _ALWAYS_WRITTEN}
     return gojson.encode(kept) + b"\n"
 
 
 def decode_config(data: bytes) -> ModelConfig:
-    """The config that ``data`` holds; unknown fields are ignored. Raises ManifestError."""
+    """Decode a config blob; unknown fields are ignored. Raises ManifestError."""
     try:
         return msgspec.json.decode(data, type=ModelConfig)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -129,7 +129,7 @@ def decode_config(data: bytes) -> ModelConfig:
 
 
 class _RawLayer(msgspec.Struct):
-    mediaType: str = ""
+    media_type: str = msgspec.field(name="mediaType", default="")
     digest: str = ""
     size: int = 0
     source: str = msgspec.field(name="from", default="")
@@ -138,8 +138,8 @@ class _RawLayer(msgspec.Struct):
 
 class _RawManifest(msgspec.Struct):
     config: _RawLayer
-    schemaVersion: int = 0
-    mediaType: str = ""
+    schema_version: int = msgspec.field(name="schemaVersion", default=0)
+    media_type: str = msgspec.field(name="mediaType", default="")
     layers: list[_RawLayer] | None = None
 
 
@@ -147,27 +147,30 @@ _DECODER = msgspec.json.Decoder(_RawManifest)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """The manifest file as written locally: Go's Encoder form, with its newline."""
+    """Encode a manifest file as Go's json.Encoder does, with its newline."""
     return gojson.encode(manifest) + b"\n"
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """The manifest that ``data`` holds, every field checked; raises ManifestError."""
+    """Decode a manifest file and check every field; raises ManifestError."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise ManifestError("the manifest is too large")
     try:
         raw = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(f"the manifest is not valid: {error}") from error
-    if raw.schemaVersion != 2:
-        raise ManifestError(f"the manifest has schema version {raw.schemaVersion}, not 2")
-    if raw.mediaType not in ("", MANIFEST_TYPE, _OCI_MANIFEST_TYPE):
+    if raw.schema_version != 2:
+        raise ManifestError(f"the manifest has schema version {raw.schema_version}, not 2")
+    if raw.media_type not in ("", MANIFEST_TYPE, _OCI_MANIFEST_TYPE):
         raise ManifestError("the manifest has an unknown media type")
     layers = raw.layers or []
     if len(layers) > MAX_LAYERS:
         raise ManifestError(f"the manifest has {len(layers)} layers, more than {MAX_LAYERS}")
     return Manifest(
-        raw.schemaVersion, raw.mediaType or MANIFEST_TYPE, _checked(raw.config), tuple(map(_checked, layers))
+        raw.schema_version,
+        raw.media_type or MANIFEST_TYPE,
+        _checked(raw.config),
+        tuple(map(_checked, layers)),
     )
 
 
@@ -175,19 +178,19 @@ def _checked(raw: _RawLayer) -> Layer:
     if not is_digest(raw.digest):
         raise ManifestError("a layer of the manifest has an invalid digest")
     if raw.size < 0 or raw.size >= 2**63:
-        raise ManifestError("a layer of the manifest has an impossible size")
-    if not raw.mediaType or max(len(raw.mediaType), len(raw.source), len(raw.name)) > MAX_TEXT:
+        raise ManifestError("a layer of the manifest has an invalid size")
+    if not raw.media_type or max(len(raw.media_type), len(raw.source), len(raw.name)) > MAX_TEXT:
         raise ManifestError("a layer of the manifest has an invalid media type or name")
-    return Layer(raw.mediaType, parse_digest(raw.digest), raw.size, raw.source, raw.name)
+    return Layer(raw.media_type, parse_digest(raw.digest), raw.size, raw.source, raw.name)
 
 
 def manifest_path(root: Path, name: Name) -> Path:
-    """Where the manifest of ``name`` lies or would lie."""
+    """Return the path of the manifest of ``name``, which need not exist."""
     return root.joinpath("manifests", *name.parts)
 
 
 def read_manifest_bytes(root: Path, name: Name) -> bytes:
-    """The manifest file of ``name``; raises FileNotFoundError where there is none inside the store."""
+    """Read the manifest file of ``name``; raises FileNotFoundError if there is none inside the store."""
     path = manifest_path(root, name)
     _stay_inside(root, path)
     with open_regular(path) as file:
@@ -195,26 +198,27 @@ def read_manifest_bytes(root: Path, name: Name) -> bytes:
 
 
 def remove_manifest(root: Path, name: Name) -> None:
-    """Delete the manifest file of ``name``; raises FileNotFoundError as :func:`read_manifest_bytes`."""
+    """Delete the manifest file of ``name``; raises FileNotFoundError as :func:`read_manifest_bytes` does."""
     path = manifest_path(root, name)
     _stay_inside(root, path)
     path.unlink()
 
 
 def _stay_inside(root: Path, path: Path) -> None:
-    """Refuse a path that symbolic links lead out of the store, as if nothing were there."""
+    """Raise FileNotFoundError if symbolic links lead ``path`` out of the store."""
     if not path.parent.resolve().is_relative_to((root / "manifests").resolve()):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def write_manifest_bytes(root: Path, name: Name, data: bytes) -> None:
-    """Put ``data`` in the place of the manifest of ``name``, whole or not at all; raises OSError."""
+    """Replace the manifest of ``name`` by ``data`` atomically and durably; raises OSError."""
     path = manifest_path(root, name)
     _stay_inside(root, path)
     top = root / "manifests"
     make_directory(top)
-    # A temporary file beside the target would look like a manifest with a bad name.
-    descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=top)
+    # A temporary file beside the target would look like a manifest with an invalid name.
+    descriptor, temporary_name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, dir=top)
+    temporary = Path(temporary_name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, 0o644)
@@ -222,25 +226,25 @@ def write_manifest_bytes(root: Path, name: Name, data: bytes) -> None:
             file.flush()
             os.fsync(descriptor)
         make_directory(path.parent)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError:
-        os.unlink(temporary)
+        temporary.unlink()
         prune_empty_directories(root)
         raise
     sync_directory(path.parent)
 
 
 def remove_temporary_manifests(root: Path) -> None:
-    """Remove what writers that were killed have left behind; only for start-up."""
+    """Remove the temporary files of killed processes; only for start-up."""
     for path in (root / "manifests").glob(f"{_TEMPORARY_PREFIX}*"):
         if stat.S_ISREG(path.lstat().st_mode):
             path.unlink()
 
 
 def walk(root: Path) -> Iterator[tuple[Path, Name | None]]:
-    """Every non-directory at ``manifests/*/*/*/*``, with its name or None where it has no valid one.
+    """Yield every file at ``manifests/*/*/*/*`` with its name, None if the name is invalid.
 
-    A directory that cannot be read is given as well, with None: what lies in it is not known.
+    A directory that cannot be read is yielded with None, since its manifests are unknown.
     """
     yield from _walk(root / "manifests", ())
 
@@ -270,16 +274,16 @@ def _name_of(parts: tuple[str, ...]) -> Name | None:
 
 
 def prune_empty_directories(root: Path) -> None:
-    """Remove the directories below ``manifests`` that hold nothing."""
+    """Remove empty directories below ``manifests``."""
     top = root / "manifests"
     for directory, _, _ in os.walk(top, topdown=False):
         if directory != str(top):
             try:
-                os.rmdir(directory)
-            except OSError:  # not empty, or filled in the meantime
+                Path(directory).rmdir()
+            except OSError:  # not empty, or no longer empty
                 pass
 
 
 def digests_in(data: bytes) -> frozenset[str]:
-    """Every digest that the bytes of an unreadable manifest mention, so that it keeps its blobs."""
+    """Return all digests in the text of an invalid manifest, whose blobs are then kept."""
     return frozenset(parse_digest(found.decode()) for found in _DIGEST_IN_TEXT.findall(data))

@@ -1,4 +1,7 @@
-"""One installed model as its manifest and blobs describe it."""
+"""Installed model, assembled from its manifest and blobs.
+
+Source: ollama: server/images.go, GetModel.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +23,11 @@ DEFAULT_TEMPLATE = "{{ .Prompt }}"
 
 @dataclass(frozen=True)
 class Model:
-    """A model and everything but its weights, read when its manifest was first seen.
+    """Installed model without its weights.
 
     ``digest`` is the SHA-256 of the manifest file in hex, ``size`` the sum of its layers in bytes,
-    ``modified_ns`` the manifest's time in nanoseconds. ``template`` is the Go template layer, None
-    where there is none. ``params`` and ``messages`` are plain decoded JSON.
+    ``modified_ns`` the manifest's modification time in ns. ``template`` is the Go template layer, None
+    if there is none. ``params`` and ``messages`` are decoded JSON.
     """
 
     name: Name
@@ -47,12 +50,12 @@ class Model:
 
     @property
     def is_gguf(self) -> bool:
-        """Whether the weights are GGUF; a config that names no format means that."""
+        """Whether the weights are GGUF, the default if the config has no format."""
         return self.config.model_format in ("", "gguf")
 
     @property
     def has_gguf(self) -> bool:
-        """Whether there is a GGUF file to read."""
+        """Whether the model has a GGUF file."""
         return self.is_gguf and self.model_path is not None
 
     @property
@@ -64,15 +67,15 @@ class Model:
 
     @property
     def is_remote(self) -> bool:
-        """Whether this is a stub for a model that another server runs."""
+        """Whether this is a stub of a model on another server."""
         return bool(self.config.remote_host and self.config.remote_model)
 
 
-def assemble(blobs: BlobStore, name: Name, manifest: Manifest, *, digest: str, modified_ns: int) -> Model:
-    """The model of ``manifest``; its text and JSON layers are read, its weights are not.
+def read_model(blobs: BlobStore, name: Name, manifest: Manifest, *, digest: str, modified_ns: int) -> Model:
+    """Read the model of ``manifest``: its text and JSON layers, not its weights.
 
-    Where several layers of a kind exist the last one counts, except for adapters, projectors and
-    licenses. Raises OllamaError 500 naming the model where a layer is absent or unreadable.
+    Of several layers of a type the last one counts, except for adapters, projectors and licenses.
+    Raises OllamaError 500 with the model's name if a layer is missing or invalid.
     """
     by_type: dict[str, list[manifests.Layer]] = {}
     for layer in manifest.layers:
@@ -126,5 +129,5 @@ def _decode(text: str | None, kind: Any, empty: Any) -> Any:
     value = msgspec.json.decode(text, type=kind | None)
     if value is None:
         return empty
-    as_go_numbers(value)  # raises for a number that is none in Ollama's eyes
+    as_go_numbers(value)  # raises OverflowError for a number that Go cannot represent
     return value

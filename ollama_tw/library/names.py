@@ -1,6 +1,6 @@
-"""Model names: their grammar, their two written forms, and the local/cloud suffix.
+"""Model names: grammar, full and short form, and the source suffix of references.
 
-Source: ``spec/models-and-cli.md`` sections 1.1, 1.2 and 1.4.
+Source: ollama: types/model/name.go; internal/modelref/modelref.go.
 """
 
 import enum
@@ -15,7 +15,7 @@ DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 DEFAULT_SCHEME = "https"
 
-# What stands for a side that a separator announced and that is not there; never valid.
+# Placeholder for a part that is missing beside its separator; never valid.
 _MISSING = "!MISSING!"
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-.:]{0,349}", re.ASCII)
@@ -25,12 +25,12 @@ _PATTERNS = (_HOST, _NAMESPACE, _MODEL, _MODEL)
 
 
 class InvalidName(ValueError):
-    """The text is no model name; its only argument is the text."""
+    """Invalid model name; the only argument is the text."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A complete model name; :func:`parse_name` and :func:`name_from_parts` make valid ones."""
+    """Complete model name, made by :func:`parse_name` or :func:`name_from_parts`, which validate it."""
 
     host: str
     namespace: str
@@ -45,7 +45,7 @@ class Name:
 
     @property
     def short(self) -> str:
-        """The form shown to people: default host and namespace left out, the tag always there."""
+        """The display form: without default host and namespace, always with the tag."""
         if self.host.lower() != DEFAULT_HOST:
             return self.full
         if self.namespace.lower() != DEFAULT_NAMESPACE:
@@ -59,9 +59,9 @@ class Name:
 
 
 def parse_name(text: str) -> Name:
-    """The name that ``[scheme://][host/][namespace/]model[:tag]`` stands for, defaults filled in.
+    """Parse ``[scheme://][host/][namespace/]model[:tag]`` and fill in defaults.
 
-    Raises InvalidName where a part is missing or has a byte or length that its grammar forbids.
+    Raises InvalidName if a part is missing or has an invalid character or length.
     """
     rest, tag = text, ""
     if (colon := rest.rfind(":")) > rest.rfind("/"):
@@ -84,14 +84,14 @@ def parse_name(text: str) -> Name:
 
 
 def name_from_parts(host: str, namespace: str, model: str, tag: str) -> Name:
-    """The name of a manifest found at this path; raises InvalidName where a part is not valid."""
+    """Return the name of a manifest at this path; raises InvalidName if a part is invalid."""
     if not _valid((host, namespace, model, tag)):
         raise InvalidName(f"{host}/{namespace}/{model}:{tag}")
     return Name(host, namespace, model, tag)
 
 
 def _cut_last(text: str) -> tuple[str, str]:
-    """``text`` around its last slash; without one, everything is the right side."""
+    """Split ``text`` at its last slash; without one, all of it is the right side."""
     left, slash, right = text.rpartition("/")
     if not slash:
         return "", right
@@ -102,16 +102,16 @@ def _valid(parts: tuple[str, str, str, str]) -> bool:
     return all(pattern.fullmatch(part) for pattern, part in zip(_PATTERNS, parts, strict=True))
 
 
-class Source(enum.Enum):
-    """Where a reference asks its model to run."""
+class ReferenceSource(enum.Enum):
+    """Source that the suffix of a model reference selects: this server or the cloud."""
 
     LOCAL = "local"
     CLOUD = "cloud"
     UNSPECIFIED = "unspecified"
 
 
-def split_source(raw: str) -> tuple[str, Source]:
-    """``raw`` without its ``:local``, ``:cloud`` or ``-cloud`` suffix, and what the suffix said.
+def split_source(raw: str) -> tuple[str, ReferenceSource]:
+    """Split a suffix ``:local``, ``:cloud`` or ``-cloud`` off ``raw``; return the rest and the source.
 
     Raises OllamaError 400 for a blank reference and for one with two such suffixes.
     """
@@ -119,7 +119,10 @@ def split_source(raw: str) -> tuple[str, Source]:
     if not text:
         raise OllamaError(400, "model is required")
     base, source = _strip_source(text)
-    if source is not Source.UNSPECIFIED and _strip_source(base)[1] is not Source.UNSPECIFIED:
+    if (
+        source is not ReferenceSource.UNSPECIFIED
+        and _strip_source(base)[1] is not ReferenceSource.UNSPECIFIED
+    ):
         raise OllamaError(400, f"use either :local or :cloud, not both: {quote(raw)}")
     return base, source
 
@@ -131,7 +134,7 @@ class ModelReference:
     sent: str
     base: str
     name: Name
-    source: Source
+    source: ReferenceSource
 
 
 def parse_reference(sent: str) -> ModelReference:
@@ -152,21 +155,21 @@ def stub_name(sent: str) -> str:
     Raises OllamaError 400 as :func:`split_source` does.
     """
     base, source = split_source(sent)
-    if source is Source.CLOUD:
+    if source is ReferenceSource.CLOUD:
         has_tag = ":" in base.rpartition("/")[2]
         base += "-cloud" if has_tag else ":cloud"
     return base
 
 
-def _strip_source(text: str) -> tuple[str, Source]:
+def _strip_source(text: str) -> tuple[str, ReferenceSource]:
     base, colon, suffix = text.rpartition(":")
     if not colon:
-        return text, Source.UNSPECIFIED
+        return text, ReferenceSource.UNSPECIFIED
     word = suffix.strip().lower()
     if word == "cloud":
-        return base, Source.CLOUD
+        return base, ReferenceSource.CLOUD
     if word == "local":
-        return base, Source.LOCAL
+        return base, ReferenceSource.LOCAL
     if word.endswith("-cloud") and "/" not in word:
-        return f"{base}:{suffix.strip()[: -len('-cloud')]}", Source.CLOUD
-    return text, Source.UNSPECIFIED
+        return f"{base}:{suffix.strip()[: -len('-cloud')]}", ReferenceSource.CLOUD
+    return text, ReferenceSource.UNSPECIFIED

@@ -1,9 +1,9 @@
-"""Blobs that are being downloaded: a sparse file, and one small state file for each part.
+"""Partially downloaded blobs: a sparse file, and one state file for each part.
 
-The names and the contents are Ollama's, so that a download begun by the one is resumed by the
-other. Blocking; each part is used by one thread at a time.
+Names and contents are Ollama's, so that either program resumes a download of the other. Blocking;
+each part is used by one thread at a time.
 
-Source: ``spec/models-and-cli.md`` sections 2 and 3.5.
+Source: ollama: server/download.go, blobDownload.
 """
 
 import errno
@@ -24,7 +24,7 @@ from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import parse_digest
 
 _READ_SIZE = 1 << 20
-# How much of what is here already may be hashed on the way of one write.
+# Limit in bytes for hashing earlier bytes of the file along with one write.
 _CATCH_UP = 8 << 20
 _MAX_STATE = 4096
 _STATE_NAME = re.compile(r"sha256-[0-9a-f]{64}-partial-[0-9]{1,9}", re.ASCII)
@@ -32,19 +32,19 @@ _STATE_NAME = re.compile(r"sha256-[0-9a-f]{64}-partial-[0-9]{1,9}", re.ASCII)
 
 @dataclass(frozen=True)
 class PartSizes:
-    """How a download is cut: ``1 / count`` of it, but within these bounds in bytes."""
+    """Sizing of parts in bytes: the total divided by ``count``, clamped to the bounds."""
 
     minimum: int = 100_000_000
     maximum: int = 1_000_000_000
     count: int = 16
 
     def of(self, total: int) -> int:
-        """The size of all parts but the last."""
+        """Return the size of all parts but the last, in bytes."""
         return max(self.minimum, min(self.maximum, total // self.count))
 
 
 class Part(msgspec.Struct):
-    """A piece of a blob; offset, size and how much of it is here, in bytes."""
+    """Part of a blob; offset, size and number of completed bytes."""
 
     number: int = msgspec.field(name="N")
     offset: int = msgspec.field(name="Offset")
@@ -53,29 +53,30 @@ class Part(msgspec.Struct):
 
     @property
     def position(self) -> int:
-        """Where in the blob its next byte goes."""
+        """The offset in the blob of the next byte to write."""
         return self.offset + self.completed
 
     @property
     def end(self) -> int:
-        """Where in the blob the next part begins."""
+        """The offset in the blob of the first byte after the part."""
         return self.offset + self.size
 
     @property
     def is_complete(self) -> bool:
+        """Whether all bytes of the part are written."""
         return self.completed == self.size
 
 
 def plan_parts(total: int, sizes: PartSizes) -> list[Part]:
-    """The parts of a blob of ``total`` bytes, in order; none for an empty one."""
+    """Return the parts of a blob of ``total`` bytes, in order; none for an empty blob."""
     size = sizes.of(total)
     return [
         Part(number, offset, min(size, total - offset)) for number, offset in enumerate(range(0, total, size))
     ]
 
 
-def covers(parts: Sequence[Part], total: int) -> bool:
-    """Whether ``parts`` lie end to end from 0 to ``total`` and none claims more than it has."""
+def are_contiguous(parts: Sequence[Part], total: int) -> bool:
+    """Return whether ``parts`` cover 0 to ``total`` without gaps and no part is over-complete."""
     position = 0
     for number, part in enumerate(parts):
         if part.number != number or part.offset != position or part.size <= 0:
@@ -86,19 +87,19 @@ def covers(parts: Sequence[Part], total: int) -> bool:
     return position == total
 
 
-class WrongDigest(Exception):
-    """What was downloaded is not what was asked for; ``found`` is its digest."""
+class DigestMismatch(Exception):
+    """Downloaded bytes have another digest, ``found``, than the requested one."""
 
     def __init__(self, found: str) -> None:
         super().__init__(found)
         self.found = found
 
 
-class Partial:
-    """The download of the blob ``digest``, which has ``total`` bytes.
+class PartialBlob:
+    """Download of the blob ``digest`` of ``total`` bytes.
 
-    What an earlier download of the same size has left is taken up. Raises OSError; ENOSPC where
-    the disk has no room for the rest.
+    An earlier download of the same size is resumed. Raises OSError, ENOSPC if the free space of the
+    disk does not suffice for the rest.
     """
 
     def __init__(self, blobs: BlobStore, digest: str, total: int, sizes: PartSizes) -> None:
@@ -108,10 +109,10 @@ class Partial:
         self.total = total
         self._hash = hashlib.sha256()
         self._hashed = 0
-        self.parts = self._left_parts()
-        resumed = covers(self.parts, total) and bool(self.parts)
+        self.parts = self._saved_parts()
+        resumed = are_contiguous(self.parts, total) and bool(self.parts)
         if not resumed:
-            self._forget()
+            self._remove()
         completed = self.completed if resumed else 0
         volume = os.statvfs(blobs.directory)
         if total - completed > volume.f_bavail * volume.f_frsize:
@@ -130,14 +131,14 @@ class Partial:
 
     @property
     def completed(self) -> int:
-        """Bytes that are here."""
+        """The number of bytes written."""
         return sum(part.completed for part in self.parts)
 
     def write(self, position: int, chunks: Sequence[bytes]) -> None:
-        """Put ``chunks`` at ``position``, at or before the next byte of the part that lies there.
+        """Write ``chunks`` at ``position``, at or before the position of the part there.
 
-        The bytes may reach into later parts. What is complete is noted, also where an OSError
-        ends it early.
+        The bytes may extend into later parts. The states of the parts are saved, also if an OSError
+        is raised after some bytes.
         """
         first = position
         try:
@@ -154,25 +155,25 @@ class Partial:
                     self._save(part)
 
     def flush(self) -> None:
-        """Bring what was written so far to the disk, so that less is left for the end."""
+        """Flush the written bytes to disk, so that less is left for :meth:`commit`."""
         os.fsync(self._descriptor)
 
-    def hash_along(self, first: int, chunks: Iterable[bytes]) -> None:
-        """Hash ``chunks``, which belong at ``first``, if all before them is hashed or can be now.
+    def update_hash(self, first: int, chunks: Iterable[bytes]) -> None:
+        """Hash ``chunks`` at offset ``first`` if all bytes before them are hashed or can be now.
 
-        May run beside the :meth:`write` of the same chunks.
+        May run concurrently with the :meth:`write` of the same chunks.
         """
         if first < self._hashed:
             self._hash, self._hashed = hashlib.sha256(), 0
-        here = next((part.position for part in self.parts if not part.is_complete), self.total)
-        self._hash_up_to(min(first, here, self._hashed + _CATCH_UP))
+        complete = next((part.position for part in self.parts if not part.is_complete), self.total)
+        self._hash_up_to(min(first, complete, self._hashed + _CATCH_UP))
         if first == self._hashed:
             for chunk in chunks:
                 self._hash.update(chunk)
                 self._hashed += len(chunk)
 
     def _hash_up_to(self, end: int) -> bool:
-        """Hash what is in the file before ``end``; whether it was there."""
+        """Hash the file up to ``end``; return False if the file is shorter."""
         while self._hashed < end:
             data = os.pread(self._descriptor, min(_READ_SIZE, end - self._hashed), self._hashed)
             if not data:
@@ -182,28 +183,28 @@ class Partial:
         return True
 
     def commit(self, cancel: threading.Event) -> None:
-        """Check the digest and give the blob its final name; all parts must be complete.
+        """Verify the digest and give the blob its final name; all parts must be complete.
 
-        Raises WrongDigest, after which nothing of the download is left, and Cancelled within a
-        moment of ``cancel`` being set, after which all of it is.
+        Raises DigestMismatch after removing the download, Cancelled soon after ``cancel`` is set,
+        which keeps the download, and OSError.
         """
-        here = True
-        while here and self._hashed < self.total:
+        available = True
+        while available and self._hashed < self.total:
             if cancel.is_set():
                 raise Cancelled
-            here = self._hash_up_to(min(self.total, self._hashed + _CATCH_UP))
+            available = self._hash_up_to(min(self.total, self._hashed + _CATCH_UP))
         found = f"sha256:{self._hash.hexdigest()}"
         if found != self._digest:
-            self._forget()
-            raise WrongDigest(found)
+            self._remove()
+            raise DigestMismatch(found)
         os.fchmod(self._descriptor, 0o644)
         os.fsync(self._descriptor)
-        os.replace(self._path, self._blobs.path(self._digest))
+        self._path.replace(self._blobs.path(self._digest))
         sync_directory(self._blobs.directory)
-        self._forget_states()
+        self._remove_states()
 
     def close(self) -> None:
-        """Close the file; what is complete stays for the next time."""
+        """Close the file; the download can be resumed. May be called repeatedly."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
@@ -212,10 +213,10 @@ class Partial:
         return self._path.with_name(f"{self._path.name}-{number}")
 
     def _save(self, part: Part) -> None:
-        """Note the state of a part.
+        """Save the state of a part.
 
-        The old state is overwritten, not truncated: a process killed in between leaves the old
-        state or the new one, perhaps with a rest behind it, which reading ignores.
+        The file is overwritten before it is truncated: a killed process leaves the old state or the
+        new one, which may be followed by a rest of the old one that reading ignores.
         """
         data = gojson.encode(part) + b"\n"
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -226,8 +227,8 @@ class Partial:
         finally:
             os.close(descriptor)
 
-    def _left_parts(self) -> list[Part]:
-        """The parts of an earlier download; none where a state or the file itself is unusable."""
+    def _saved_parts(self) -> list[Part]:
+        """Return the parts of an earlier download, none if a state or the file itself is invalid."""
         if not self._path.is_file() or self._path.is_symlink():
             return []
         parts = []
@@ -248,11 +249,11 @@ class Partial:
                 if entry.name.startswith(prefix) and _STATE_NAME.fullmatch(entry.name)
             ]
 
-    def _forget_states(self) -> None:
+    def _remove_states(self) -> None:
         for path in self._state_files():
             path.unlink(missing_ok=True)
 
-    def _forget(self) -> None:
-        """Remove the download, states first, so that no state ever speaks of another file."""
-        self._forget_states()
+    def _remove(self) -> None:
+        """Remove the download, states first, so that no state can refer to another file."""
+        self._remove_states()
         self._path.unlink(missing_ok=True)

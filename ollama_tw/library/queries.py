@@ -1,4 +1,4 @@
-"""Whole answers about installed models, for the doors: one call each, on a disk thread."""
+"""Replies about installed models, each computed in one blocking call on the disk pool."""
 
 import logging
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def show_model(
     *,
     go_template_setting: bool | None = None,
 ) -> dict[str, Any]:
-    """The reply to ``/api/show``; OllamaError 500 where the model's files cannot be read."""
+    """Return the reply to ``/api/show``; raises OllamaError 500 if the model's files cannot be read."""
     try:
         return show_reply(
             model,
@@ -49,7 +49,7 @@ def capabilities(
     *,
     go_template_setting: bool | None = None,
 ) -> list[str]:
-    """What the model can do, as ``/api/show`` says; OllamaError 500 where its files cannot be read."""
+    """Return the capabilities as in ``/api/show``; raises OllamaError 500 if a file cannot be read."""
     return model_capabilities(
         model,
         model_header(store, model),
@@ -59,12 +59,12 @@ def capabilities(
 
 
 def model_header(store: Store, model: Model) -> Header | None:
-    """The header of the model's GGUF file; None where it is made of something else."""
+    """Return the header of the model's GGUF file, None if it has none; raises OllamaError 500."""
     return store.header(model) if model.has_gguf else None
 
 
 def projector_headers(store: Store, model: Model) -> list[Header]:
-    """The headers of the model's projector files."""
+    """Return the headers of the model's projector files; raises OllamaError 500."""
     return [store.header_of(digest) for digest in model.projector_digests]
 
 

@@ -1,6 +1,6 @@
-"""Who writes a model's prompt: this server from a Go template, or the engine from a Jinja one.
+"""Choice of a model's prompt path: rendered by a Go template, or by the Jinja template of its file.
 
-Pure. Source: ``spec/models-and-cli.md`` sections 5.2 and 7.7, ``spec/inference-api.md`` section 0.6.
+Pure. Source: ollama: server/images.go; server/prompt.go; envconfig/config.go (OLLAMA_GO_TEMPLATE).
 """
 
 import enum
@@ -21,7 +21,7 @@ _JINJA_TOOL_RESULTS = (
 
 
 class PromptPath(enum.Enum):
-    """RENDERED: this server writes the prompt text; NATIVE: the file's Jinja template does."""
+    """Path to a prompt: RENDERED by Go template or built-in format, NATIVE by the file's Jinja template."""
 
     RENDERED = "rendered"
     NATIVE = "native"
@@ -29,7 +29,7 @@ class PromptPath(enum.Enum):
 
 @dataclass(frozen=True)
 class Rendering:
-    """How a model's chats become prompts. ``harmony``: by the harmony format of gpt-oss."""
+    """Prompt rendering of a model; ``harmony`` is True for the format of gpt-oss."""
 
     path: PromptPath
     go_template_in_use: bool
@@ -37,7 +37,7 @@ class Rendering:
 
 
 def jinja_capabilities(template: str | None) -> frozenset[str]:
-    """Which of ``tools`` and ``thinking`` a Jinja chat template offers."""
+    """Return which of ``tools`` and ``thinking`` a Jinja chat template supports."""
     if not template:
         return frozenset()
     found = set()
@@ -51,7 +51,7 @@ def jinja_capabilities(template: str | None) -> frozenset[str]:
 
 
 def go_capabilities(traits: TemplateTraits) -> frozenset[str]:
-    """Which of ``tools``, ``insert`` and ``thinking`` a Go template offers."""
+    """Return which of ``tools``, ``insert`` and ``thinking`` a Go template supports."""
     found = set()
     if "tools" in traits.identifiers:
         found.add("tools")
@@ -63,12 +63,12 @@ def go_capabilities(traits: TemplateTraits) -> frozenset[str]:
 
 
 def go_has_tool_round_trip(template: str, traits: TemplateTraits) -> bool:
-    """Whether a Go template writes both tool calls and their results."""
+    """Return whether a Go template renders both tool calls and their results."""
     return {"tools", "toolcalls"} <= traits.identifiers and any(mark in template for mark in _GO_TOOL_RESULTS)
 
 
 def jinja_has_tool_round_trip(template: str) -> bool:
-    """Whether a Jinja template writes both tool calls and their results."""
+    """Return whether a Jinja template renders both tool calls and their results."""
     return (
         "tools" in jinja_capabilities(template)
         and any(mark in template for mark in _JINJA_TOOL_CALLS)
@@ -77,7 +77,7 @@ def jinja_has_tool_round_trip(template: str) -> bool:
 
 
 def prefers_chat_template(go_template: str, traits: TemplateTraits, chat_template: str) -> bool:
-    """Whether the Jinja ``chat_template`` is the better one of two templates of a model."""
+    """Return whether the Jinja ``chat_template`` supports more than the Go template of a model."""
     jinja, go = jinja_capabilities(chat_template), go_capabilities(traits)
     jinja_trip = jinja_has_tool_round_trip(chat_template)
     go_trip = go_has_tool_round_trip(go_template, traits)
@@ -87,7 +87,7 @@ def prefers_chat_template(go_template: str, traits: TemplateTraits, chat_templat
 
 
 def is_harmony(config: ModelConfig, go_template: str | None) -> bool:
-    """Whether the model speaks gpt-oss's harmony format."""
+    """Return whether the model uses gpt-oss's harmony format."""
     text = go_template or ""
     return config.model_family in _HARMONY_FAMILIES and "<|start|>" in text and "<|end|>" in text
 
@@ -100,10 +100,10 @@ def choose_rendering(
     chat_template: str | None,
     go_template_setting: bool | None,
 ) -> Rendering:
-    """The rendering of a model with these templates.
+    """Return the rendering of a model with these templates.
 
-    ``traits`` are those of ``go_template`` (of the default template where it is None);
-    ``go_template_setting`` is OLLAMA_GO_TEMPLATE, None where it is unset.
+    ``traits`` are those of ``go_template``, or of the default template if it is None;
+    ``go_template_setting`` is OLLAMA_GO_TEMPLATE, None if it is unset.
     """
     harmony = is_harmony(config, go_template)
     special = bool(config.renderer or config.parser or harmony)

@@ -1,7 +1,8 @@
-"""The replies of ``/api/show`` and ``/api/tags`` for one model.
+"""Replies of ``/api/show`` and ``/api/tags`` for one model.
 
-Source: ``spec/models-and-cli.md`` sections 5.1 and 5.2. Keys are in Ollama's order; the replies are
-plain data for :func:`ollama_tw.golang.json.encode`.
+Keys are in Ollama's order; the replies are plain data for :func:`ollama_tw.golang.json.encode`.
+
+Source: ollama: server/routes.go, ListHandler and GetModelInfo.
 """
 
 import base64
@@ -19,10 +20,10 @@ from ollama_tw.library.tensor_models import TensorModel
 from ollama_tw.templates.gotemplate import template_traits
 from ollama_tw.wire.timestamps import rfc3339
 
-# Not shown with the rest of the metadata: the one is private, the other has a field of its own.
+# Omitted from the metadata, as by Ollama; the chat template has a field of its own.
 _HIDDEN_KEYS = frozenset({"general.name", "tokenizer.chat_template"})
 
-# The largest vocabularies with their merges have a third of this; what is more is left null.
+# Items of all arrays together, three times the largest known vocabulary with merges; others are null.
 _MAX_SHOWN_ITEMS = 4 << 20
 
 
@@ -32,7 +33,7 @@ def model_rendering(
     *,
     go_template_setting: bool | None = None,
 ) -> Rendering:
-    """How ``model`` renders its chats; ``go_template_setting`` is OLLAMA_GO_TEMPLATE."""
+    """Return the prompt rendering of ``model``; ``go_template_setting`` is OLLAMA_GO_TEMPLATE."""
     return choose_rendering(
         model.config,
         go_template=model.template,
@@ -49,7 +50,7 @@ def model_capabilities(
     *,
     go_template_setting: bool | None = None,
 ) -> list[str]:
-    """What ``model`` can do, in the order of ``/api/show``; requests are checked against this."""
+    """Return the capabilities in the order of ``/api/show``; requests are checked against these."""
     return show_capabilities(
         model.config,
         header,
@@ -61,7 +62,7 @@ def model_capabilities(
 
 
 def details(model: Model, header: Header | None) -> dict[str, Any]:
-    """The ``details`` object of show; an unknown quantization is taken from the file where it knows."""
+    """Return the ``details`` of a model; an unknown quantization is replaced by that of its file."""
     config = model.config
     quantization = config.file_type
     if quantization in ("", UNKNOWN_FILE_TYPE) and header is not None:
@@ -77,7 +78,7 @@ def details(model: Model, header: Header | None) -> dict[str, Any]:
 
 
 def tags_entry(model: Model, header: Header | None) -> dict[str, Any]:
-    """One model of ``/api/tags``; ``header`` may be brief, and is None where there is no GGUF file."""
+    """Return the entry of ``/api/tags``; ``header`` may be brief, None if there is no GGUF file."""
     config = model.config
     entry: dict[str, Any] = {"name": model.name.short, "model": model.name.short}
     if config.remote_model:
@@ -116,11 +117,11 @@ def show_reply(
     tensor_model: TensorModel | None = None,
     go_template_setting: bool | None = None,
 ) -> dict[str, Any]:
-    """The reply to ``/api/show``; ``system`` and ``options`` are the request's overlays.
+    """Return the reply to ``/api/show``.
 
-    A model without a GGUF file is described by ``header`` None, or by ``tensor_model``.
-
-    ``verbose`` reads the metadata's arrays from the file: OSError or GGUFError where that fails.
+    ``header`` is None for a model without a GGUF file, which ``tensor_model`` may describe.
+    ``system`` and ``options`` override those of the model. ``verbose`` reads the metadata's arrays
+    from the file and raises OSError or GGUFError if that fails.
     """
     rendering = model_rendering(model, header, go_template_setting=go_template_setting)
     native = rendering.path is PromptPath.NATIVE and header is not None and header.chat_template
@@ -183,8 +184,8 @@ def _model_info(model: Model, header: Header | None, verbose: bool) -> dict[str,
 
 
 def _metadata(header: Header, verbose: bool, *, hidden: frozenset[str]) -> dict[str, Any]:
-    """The file's keys, sorted as Go sorts a map; arrays are None unless they are empty or wanted."""
-    room = _MAX_SHOWN_ITEMS
+    """Return the file's keys in Go's map order; non-empty arrays are None unless ``verbose``."""
+    remaining = _MAX_SHOWN_ITEMS
     info: dict[str, Any] = {"general.parameter_count": header.parameter_count}
     for key, value in header.metadata.items():
         if key in hidden or key == "general.parameter_count":
@@ -193,10 +194,10 @@ def _metadata(header: Header, verbose: bool, *, hidden: frozenset[str]) -> dict[
             info[key] = json_numbers(value)
         elif value.count == 0:
             info[key] = []
-        elif not verbose or value.count > room:
+        elif not verbose or value.count > remaining:
             info[key] = None
         else:
-            room -= value.count
+            remaining -= value.count
             info[key] = _items(header, key, value)
     return dict(sorted(info.items()))
 

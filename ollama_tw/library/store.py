@@ -1,10 +1,9 @@
-"""The store: every installed model below one directory, byte-compatible with Ollama's own.
+"""Store of installed models below one directory, byte-compatible with Ollama's.
 
-Blocking; called from the threads of the disk pool. One lock orders what changes manifests or
-removes blobs, so that two operations on a model end as if one had come after the other; reading
-takes no lock.
+Blocking; called on the threads of the disk pool. One lock serialises changes of manifests and
+removals of blobs; reading takes no lock.
 
-Source: ``spec/models-and-cli.md`` sections 1.3, 2.6, 2.7 and 5.1 to 5.4.
+Source: ollama: server/images.go; server/routes.go, getExistingName; manifest/manifest.go.
 """
 
 import errno
@@ -26,21 +25,21 @@ from ollama_tw.gguf.reader import Header
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.headers import HeaderCache
-from ollama_tw.library.maintenance import Upkeep, prune, rename_old_blobs
+from ollama_tw.library.maintenance import MaintenanceReport, prune, rename_old_blobs
 from ollama_tw.library.manifests import Manifest, ManifestError
-from ollama_tw.library.model import Model, assemble
+from ollama_tw.library.model import Model, read_model
 from ollama_tw.library.names import Name
 from ollama_tw.templates.gotemplate import template_traits
 
 _LOG = logging.getLogger("ollama_tw.library")
 
-# A full header holds a chat template and a few hundred tensors; this many are a few megabytes.
+# A full header has a chat template and a few hundred tensors; this many take a few megabytes.
 _FULL_HEADERS_KEPT = 32
 _BRIEF_HEADERS_KEPT = 4096
 
 
 class ModelNotFound(LookupError):
-    """No such model is installed; ``name`` is what was looked for."""
+    """Model ``name`` is not installed."""
 
     def __init__(self, name: Name) -> None:
         super().__init__(name.short)
@@ -48,7 +47,7 @@ class ModelNotFound(LookupError):
 
 
 class StoreUnusable(OSError):
-    """The store's directories cannot be made; the text is fit for the person who starts the server."""
+    """Directories of the store cannot be created; the message is for the operator."""
 
 
 class _Signature(NamedTuple):
@@ -65,7 +64,7 @@ class _Cached:
 
 
 class Store:
-    """The models below ``root``. ``may_prune`` is False where OLLAMA_NOPRUNE is set."""
+    """Installed models below ``root``. ``may_prune`` is False if OLLAMA_NOPRUNE is set."""
 
     def __init__(
         self,
@@ -86,11 +85,11 @@ class Store:
         self._full_headers = HeaderCache(self.blobs, limit=_FULL_HEADERS_KEPT, brief=False)
         self._brief_headers = HeaderCache(self.blobs, limit=_BRIEF_HEADERS_KEPT, brief=True)
 
-    def open(self) -> Upkeep:
-        """Make the directories, do the start-up maintenance and return what it found and removed.
+    def open(self) -> MaintenanceReport:
+        """Create the directories, perform the start-up maintenance and return its report.
 
-        Raises StoreUnusable, whose text is ``failed to create directory: REASON: PATH``, and
-        OSError where an old blob cannot be renamed. A store that can only be read is left as it is.
+        Raises StoreUnusable with the message ``failed to create directory: REASON: PATH``, and
+        OSError if an old blob cannot be renamed. Other errors, as for a read-only store, are logged.
         """
         for directory in (self.blobs.directory, self.root / "manifests"):
             try:
@@ -105,17 +104,20 @@ class Store:
                 if self.may_prune:
                     return prune(self.root, now=self._now())
             except OSError as error:
-                _LOG.warning("the model store could not be tidied: %s", error)
-            return Upkeep(0, 0, skipped=True)
+                _LOG.warning("maintenance of the model store failed: %s", error)
+            return MaintenanceReport(0, 0, skipped=True)
 
     def resolve(self, name: Name) -> Name:
-        """``name`` in the spelling of what is installed; else ``name`` itself.
+        """Return ``name`` in the spelling of an installed name that equals it without case.
 
-        Where no installed name is the same but for upper and lower case, each part is taken for
-        itself, so that a new model joins the namespace that is there.
+        If there is none, each part is spelled as in installed names where it equals without case,
+        so that a new model is placed in an existing namespace.
         """
-        if os.path.isfile(os.path.join(self.root, "manifests", *name.parts)):
-            return name
+        try:
+            if manifests.manifest_path(self.root, name).is_file():
+                return name
+        except OSError:  # the name is longer than the file system allows, for example
+            pass
         wanted = _folded(name.parts)
         spellings = list(name.parts)
         settled = [False] * len(spellings)
@@ -133,10 +135,10 @@ class Store:
         return Name(host, namespace, model, tag, name.scheme)
 
     def load(self, name: Name) -> Model:
-        """The installed model of exactly this name; a cached one costs one ``stat``.
+        """Return the installed model of exactly this name; a cached model costs one ``stat``.
 
-        Raises ModelNotFound, and OllamaError 500 where its manifest or a layer cannot be used or its
-        Go template does not parse.
+        Raises ModelNotFound, and OllamaError 500 if its manifest or a layer is invalid or its Go
+        template does not parse.
         """
         signature = self._signature(name)
         cached = self._models.get(name)
@@ -147,14 +149,16 @@ class Store:
         except OllamaError:
             if self._signature(name) == signature:
                 raise
-            # Replaced while it was read: the layers that are missing are those of its predecessor.
+            # The model was replaced meanwhile: the missing layers are those of its predecessor.
             return self.load(name)
         self._models[name] = _Cached(signature, model)
         return model
 
     def load_pinned(self, name: Name, pin: Callable[[str], None]) -> Model:
-        """As :meth:`load`; all blobs of the model are given to ``pin`` (of :meth:`pinning`) before
-        anybody can remove one."""
+        """Return the model as :meth:`load` does, with all its blobs pinned.
+
+        ``pin`` is the function yielded by :meth:`pinning`.
+        """
         with self._lock:
             model = self.load(name)
             for digest in model.manifest.digests:
@@ -162,9 +166,9 @@ class Store:
             return model
 
     def _signature(self, name: Name) -> _Signature:
-        """What changes with the manifest; raises ModelNotFound, OllamaError 500."""
+        """Return the file attributes that change with the manifest; raises ModelNotFound, OllamaError 500."""
         try:
-            status = os.lstat(os.path.join(self.root, "manifests", *name.parts))
+            status = manifests.manifest_path(self.root, name).lstat()
         except (FileNotFoundError, NotADirectoryError) as error:
             self._models.pop(name, None)
             raise ModelNotFound(name) from error
@@ -174,7 +178,7 @@ class Store:
 
     def _read(self, name: Name, modified_ns: int) -> Model:
         data = self.manifest_bytes(name)
-        model = assemble(
+        model = read_model(
             self.blobs,
             name,
             _decoded(name, data),
@@ -186,40 +190,41 @@ class Store:
         return model
 
     def list(self) -> list[Model]:
-        """Every usable model, the latest changed second first; unusable ones are logged and left out."""
-        # One reads what is new, and those who ask meanwhile find it in the cache.
+        """Return all valid models, latest modification (in seconds) first; invalid ones are logged."""
+        # One caller reads new models, concurrent callers then find them in the cache.
         with self._listing:
             return sorted(
-                self._usable(), key=lambda model: (-(model.modified_ns // 1_000_000_000), model.name.parts)
+                self._load_valid(),
+                key=lambda model: (-(model.modified_ns // 1_000_000_000), model.name.parts),
             )
 
-    def _usable(self) -> Iterator[Model]:
+    def _load_valid(self) -> Iterator[Model]:
         for path, name in manifests.walk(self.root):
             if name is None:
-                _LOG.warning("no manifest that can be read, skipped: %s", path)
+                _LOG.warning("invalid manifest path skipped: %s", path)
                 continue
             try:
                 yield self.load(name)
             except ModelNotFound:
                 continue
             except OllamaError as error:
-                _LOG.warning("model left out of the list: %s", error.message)
+                _LOG.warning("model omitted from the list: %s", error.message)
 
     def header(self, model: Model, *, brief: bool = False) -> Header:
-        """The header of the model's GGUF file, cached by digest; see :func:`gguf.read_header`.
+        """Return the header of the model's GGUF file, cached by digest; see :func:`read_header`.
 
-        Raises OllamaError 500 where the model has no such file or it cannot be used.
+        Raises OllamaError 500 if the model has no such file or it is invalid.
         """
         if not model.has_gguf:
             raise OllamaError(500, f"model '{model.name.short}' has no GGUF file")
         return self.header_of(model.model_digest, brief=brief)
 
     def header_of(self, digest: str, *, brief: bool = False) -> Header:
-        """The header of the GGUF blob ``digest``, cached; raises OllamaError 500."""
+        """Return the header of the GGUF blob ``digest``, cached; raises OllamaError 500."""
         return (self._brief_headers if brief else self._full_headers).get(digest)
 
     def manifest_bytes(self, name: Name) -> bytes:
-        """The manifest file of exactly this name, verbatim; raises ModelNotFound."""
+        """Read the manifest file of exactly this name; raises ModelNotFound, OllamaError 500."""
         try:
             return manifests.read_manifest_bytes(self.root, name)
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -228,15 +233,15 @@ class Store:
             raise OllamaError(500, f"the manifest of '{name.short}' cannot be read") from error
 
     def manifest(self, name: Name) -> Manifest:
-        """The manifest of exactly this name; raises ModelNotFound, OllamaError 500."""
+        """Read the manifest of exactly this name; raises ModelNotFound, OllamaError 500."""
         return _decoded(name, self.manifest_bytes(name))
 
     def commit(self, name: Name, data: bytes) -> frozenset[str]:
         """Install ``data`` as the manifest of ``name``.
 
-        Returns the digests that its predecessor had and it has not, for :meth:`collect`. ``data``
-        must be a valid manifest whose blobs are all here, else ManifestError or OllamaError 500 is
-        raised and nothing changes.
+        Returns the digests of the previous manifest that the new one does not have, for
+        :meth:`collect`. Raises ManifestError for an invalid manifest, OllamaError 500 if one of its
+        blobs is missing, and OSError; then nothing changes.
         """
         new = manifests.decode_manifest(data)
         with self._lock:
@@ -247,21 +252,23 @@ class Store:
             return old - new.digests
 
     def collect(self, digests: Iterable[str]) -> None:
-        """Remove those of ``digests`` that no model uses and nobody has pinned, if pruning is on."""
+        """Remove the blobs ``digests`` that no model uses, unless pruning is off; pinned ones later."""
         if self.may_prune:
             with self._lock:
                 self._collect(digests)
 
     def discard(self, digests: Iterable[str]) -> None:
-        """Remove those of ``digests``, which the caller has made for nothing, that no model uses and
-        nobody has pinned: also where blobs are to be kept that no model uses any more."""
+        """Remove the blobs ``digests``, created for an operation that failed, that no model uses.
+
+        Unlike :meth:`collect` it does so even if pruning is off.
+        """
         with self._lock:
             self._collect(digests)
 
     def copy(self, source: Name, destination: Name) -> None:
-        """Give the model ``source`` the second name ``destination``; both are resolved first.
+        """Copy the manifest of ``source`` to ``destination``; both names are resolved first.
 
-        Raises ModelNotFound, unless both are the same name, and OllamaError 500 where the disk refuses.
+        Raises ModelNotFound, unless both are the same name, and OllamaError 500 for disk errors.
         """
         with self._lock, translate_disk_errors():
             source, destination = self.resolve(source), self.resolve(destination)
@@ -271,8 +278,8 @@ class Store:
     def delete(self, name: Name) -> None:
         """Remove the model and the blobs that no other model uses; ``name`` is resolved first.
 
-        A model whose manifest is damaged goes too. Raises ModelNotFound, and OllamaError 500 where the
-        disk refuses.
+        A model with a damaged manifest can be removed too. Raises ModelNotFound, and OllamaError 500
+        for disk errors.
         """
         with self._lock, translate_disk_errors():
             name = self.resolve(name)
@@ -287,9 +294,9 @@ class Store:
 
     @contextmanager
     def pinning(self) -> Iterator[Callable[[str], None]]:
-        """Within the block, blobs given to the yielded function survive every removal.
+        """Yield a function that protects a blob from removal until the end of the block.
 
-        Those that would have been removed meanwhile are removed after it, unless a model uses them.
+        Removals requested meanwhile happen at its end, unless a model uses the blob by then.
         """
         held: list[str] = []
 
@@ -312,14 +319,14 @@ class Store:
                     _LOG.warning("unused blobs are kept: %s", error.strerror)
 
     def _digests_of(self, name: Name) -> frozenset[str]:
-        """The blobs of the installed model ``name``; none where there is no such model."""
+        """Return the digests of the installed model ``name``, none if it is absent or invalid."""
         try:
             return self.manifest(name).digests
         except (ModelNotFound, OllamaError):
             return frozenset()
 
     def _collect(self, digests: Iterable[str]) -> None:
-        """Remove those of ``digests`` that no manifest mentions, now or when nobody has them pinned."""
+        """Remove the blobs ``digests`` that no manifest refers to; pinned ones when they are unpinned."""
         unused = set(digests)
         held = {digest for digest in unused if self._pinned[digest]}
         self._postponed |= held
@@ -328,31 +335,31 @@ class Store:
             return
         for path, name in manifests.walk(self.root):
             try:
-                unused -= _mentioned(path) if name is None else self._mentioned_by(name)
+                unused -= _digests_in_file(path) if name is None else self._digests_used_by(name)
             except OSError as error:
                 _LOG.warning("unused blobs are kept: %s cannot be read: %s", path, error.strerror)
                 return
         for digest in unused:
             self.blobs.remove(digest)
 
-    def _mentioned_by(self, name: Name) -> frozenset[str]:
+    def _digests_used_by(self, name: Name) -> frozenset[str]:
         cached = self._models.get(name)
         if cached is not None:
             try:
                 return self.load(name).manifest.digests
             except (ModelNotFound, OllamaError):
                 pass
-        return _mentioned(manifests.manifest_path(self.root, name))
+        return _digests_in_file(manifests.manifest_path(self.root, name))
 
 
 def _folded(parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(str.lower, parts))
 
 
-def _mentioned(path: Path) -> frozenset[str]:
-    """The digests in a manifest file, also in one that cannot be used: its blobs are not ours to judge.
+def _digests_in_file(path: Path) -> frozenset[str]:
+    """Return the digests in a manifest file, also in an invalid one, whose blobs must be kept.
 
-    Raises OSError where something is there that cannot be read.
+    Raises OSError if the file exists and cannot be read.
     """
     try:
         with open_regular(path) as file:

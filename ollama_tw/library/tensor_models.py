@@ -1,7 +1,9 @@
-"""Models that are kept as one safetensors file a tensor, as Ollama has them for MLX: what they say of
-themselves. This server does not run them.
+"""Metadata of models stored as one safetensors file per tensor, Ollama's format for MLX.
 
-Source: ``spec/models-and-cli.md`` sections 2.3 and 5.2; the header of the safetensors format.
+Such models are listed, shown and copied, but this server does not run them.
+
+Source: ollama: x/server/show.go; the description of the format in the README of the safetensors
+project.
 """
 
 import math
@@ -17,11 +19,11 @@ from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.model import Model
 
 _CONFIG_NAME = "config.json"
-# A file has one tensor, or three where it is quantized.
+# In bytes. A file has one tensor, or three if it is quantized.
 _MAX_HEADER = 1 << 20
 _LENGTH = struct.Struct("<Q")
 _ENDINGS = ("forcausallm", "forconditionalgeneration")
-# What is shown, and the key of config.json that has it.
+# Keys of the reply and of config.json.
 _LENGTHS = (
     ("context_length", "max_position_embeddings"),
     ("embedding_length", "hidden_size"),
@@ -35,14 +37,14 @@ _COUNTS = (
 )
 
 
-class _Entry(msgspec.Struct):
+class _TensorEntry(msgspec.Struct):
     dtype: str
     shape: list[int]
 
 
 @dataclass(frozen=True)
 class TensorModel:
-    """``info`` is the ``model_info`` of show, ``tensors`` its list of tensors."""
+    """Description of a model: ``model_info`` and ``tensors`` of the reply to ``/api/show``."""
 
     architecture: str
     info: dict[str, Any]
@@ -50,7 +52,7 @@ class TensorModel:
 
 
 def describe(blobs: BlobStore, model: Model) -> TensorModel:
-    """What the files of ``model`` tell; raises OSError, and OllamaError 500 where one is damaged."""
+    """Read the description of ``model`` from its files; raises OSError, OllamaError 500 for invalid ones."""
     try:
         entries = [
             (name, entry)
@@ -83,13 +85,13 @@ def _config(blobs: BlobStore, model: Model) -> dict[str, Any]:
     return {}
 
 
-def _entries(blobs: BlobStore, digest: str) -> dict[str, _Entry]:
-    """The tensors of one file; nothing but its header is read."""
+def _entries(blobs: BlobStore, digest: str) -> dict[str, _TensorEntry]:
+    """Read the tensors of one file from its header."""
     with blobs.open(digest) as file:
         (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
         header: dict[str, Any] = msgspec.json.decode(file.read(min(length, _MAX_HEADER)), type=dict[str, Any])
     header.pop("__metadata__", None)
-    return msgspec.convert(header, type=dict[str, _Entry])
+    return msgspec.convert(header, type=dict[str, _TensorEntry])
 
 
 def _architecture(config: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from ollama_tw.concurrency.threads import WorkerPool, detached
 from ollama_tw.errors import Cancelled
-from ollama_tw.library.create import Makers, create, missing_base
+from ollama_tw.library.create import CreateDependencies, create, missing_base
 from ollama_tw.library.store import Store
 from ollama_tw.registry.progress import Report
 from ollama_tw.registry.pull import Pulls
@@ -34,13 +34,13 @@ class CreationService:
         store: Store,
         in_disk: Callable[..., Deferred[Any]],
         pulls: Pulls,
-        makers: Makers,
+        dependencies: CreateDependencies,
     ) -> None:
         self._reactor = reactor
         self._store = store
         self._in_disk = in_disk
         self._pulls = pulls
-        self._makers = makers
+        self._dependencies = dependencies
         self._pool = WorkerPool(reactor, _THREADS, "create")
         self._closing = threading.Event()
 
@@ -56,12 +56,14 @@ class CreationService:
         return await detached(self._pool.run(self._work, request, report, cancel), cancel.set)
 
     def _work(self, request: CreateRequest, report: Report, cancel: threading.Event) -> dict[str, Any]:
-        def alive() -> None:
+        def check_cancelled() -> None:
             if cancel.is_set() or self._closing.is_set():
                 raise Cancelled
 
         last: dict[str, Any] = {}
-        with closing(create(self._store, request, makers=self._makers, alive=alive)) as records:
+        with closing(
+            create(self._store, request, dependencies=self._dependencies, check_cancelled=check_cancelled)
+        ) as records:
             for last in records:
                 self._reactor.callFromThread(report, last)
         return last

@@ -18,7 +18,7 @@ from ollama_tw.library.names import (
     InvalidName,
     ModelReference,
     Name,
-    Source,
+    ReferenceSource,
     parse_name,
     parse_reference,
     stub_name,
@@ -116,7 +116,7 @@ class ModelService:
                 raise OllamaError(404, f"model '{name.short}' not found") from error
             return listed
         if model.is_remote:
-            if reference.source is Source.LOCAL:
+            if reference.source is ReferenceSource.LOCAL:
                 raise OllamaError(404, f"model '{reference.sent}' not found")
             self._policy.require(Operation.DETAILS)
         return model

@@ -3,7 +3,7 @@
 from twisted.internet.defer import DeferredLock
 
 from ollama_tw.concurrency.deferreds import InDisk, Outcome, Turns, settled
-from ollama_tw.library.partials import Partial
+from ollama_tw.library.partials import PartialBlob
 from ollama_tw.net.body import BodyReader
 
 FLUSH_EVERY = 128 << 20
@@ -22,7 +22,9 @@ class DiskWriter:
     other things to do than to wait for a slow disk on all its threads.
     """
 
-    def __init__(self, partial: Partial, in_disk: InDisk, flushes: DeferredLock, connections: int) -> None:
+    def __init__(
+        self, partial: PartialBlob, in_disk: InDisk, flushes: DeferredLock, connections: int
+    ) -> None:
         self.partial = partial
         self._in_disk = in_disk
         self._flushes = flushes
@@ -57,7 +59,7 @@ class DiskWriter:
         # Hashing takes longer than writing: it may go on while the next piece is written.
         await self._hashing.wait()
         self._hashing = Outcome()
-        self._in_disk(self.partial.hash_along, position, chunks).addBoth(self._hashing.fire)
+        self._in_disk(self.partial.update_hash, position, chunks).addBoth(self._hashing.fire)
         await settled(self._in_disk(self.partial.write, position, chunks))
 
     async def _flush_after(self, size: int) -> None:

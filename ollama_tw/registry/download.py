@@ -21,7 +21,7 @@ from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.files import translate_disk_errors
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import parse_digest
-from ollama_tw.library.partials import Part, Partial, PartSizes, WrongDigest
+from ollama_tw.library.partials import DigestMismatch, Part, PartialBlob, PartSizes
 from ollama_tw.net.body import BodyReader
 from ollama_tw.net.explain import TransportError
 from ollama_tw.net.user_agent import PATIENCE
@@ -156,12 +156,12 @@ class _Fetcher:
             finally:
                 await landing.close()
 
-    async def _open(self) -> Partial:
+    async def _open(self) -> PartialBlob:
         """The partial download; closed again where nobody wants it when it is open."""
-        opened: list[Partial] = []
+        opened: list[PartialBlob] = []
 
         def open_partial() -> None:
-            opened.append(Partial(self._blobs, self._download.digest, self._download.total, self._sizes))
+            opened.append(PartialBlob(self._blobs, self._download.digest, self._download.total, self._sizes))
 
         try:
             await settled(self._in_disk(open_partial))
@@ -171,7 +171,7 @@ class _Fetcher:
             raise
         return opened[0]
 
-    async def _commit(self, partial: Partial) -> None:
+    async def _commit(self, partial: PartialBlob) -> None:
         cancel = threading.Event()
         committing = self._in_disk(partial.commit, cancel)
         # The thread looks at the event; its own end is what is waited for.
@@ -184,7 +184,7 @@ class _Fetcher:
         except CancelledError:
             await outcome.wait()
             raise
-        except WrongDigest as error:
+        except DigestMismatch as error:
             raise OllamaError(
                 500,
                 "digest mismatch, file must be downloaded again: "

@@ -32,7 +32,7 @@ from ollama_tw.inference.rerank import Reranking
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.backend_models import BackendModels
-from ollama_tw.library.create import Makers
+from ollama_tw.library.create import CreateDependencies
 from ollama_tw.library.store import Store
 from ollama_tw.llama.quantizer import quantize
 from ollama_tw.management.creation import CreationService
@@ -77,8 +77,8 @@ class Components:
         self._network = Network(reactor, os.environ)
         self.pulls = Pulls(self._network, self._signer, store, self.disk.run)
         self.pushes = Pushes(self._network, self._signer, store, self.disk.run)
-        makers = Makers(quantize, convert_model, convert_adapter)
-        self.creation = CreationService(reactor, store, self.disk.run, self.pulls, makers)
+        dependencies = CreateDependencies(quantize, convert_model, convert_adapter)
+        self.creation = CreationService(reactor, store, self.disk.run, self.pulls, dependencies)
         self.account = Account(self._network, self._signer, socket.gethostname(), settings.cloud_base_url)
         self.cloud_status = cloud_status(settings.home, settings.no_cloud)
         disabled = self.cloud_status["cloud"]["disabled"]

@@ -14,7 +14,7 @@ import numpy
 import pytest
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.create import Makers, Write, create
+from ollama_tw.library.create import CreateDependencies, Write, create
 from ollama_tw.library.digests import is_digest
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
@@ -94,8 +94,8 @@ def convert(store: Store, digest: str) -> None:
         write(data[50:])
 
     files = {"m.safetensors": digest}
-    makers = Makers(convert_model=converted, quantize=FakeQuantizer())
-    list(create(store, CreateRequest(model="new", files=files, quantize="q8_0"), makers=makers))
+    dependencies = CreateDependencies(convert_model=converted, quantize=FakeQuantizer())
+    list(create(store, CreateRequest(model="new", files=files, quantize="q8_0"), dependencies=dependencies))
 
 
 def merge(store: Store, digest: str) -> None:

@@ -327,7 +327,7 @@ def test_refused_files(store: Store, tiny: str, tmp_path: Path) -> None:
         ({"info": {"context_length": 1.5}}, 'info field "context_length" must be a non-negative integer'),
         ({"info": {"context_length": 1e300}}, 'info field "context_length" must be a non-negative integer'),
         ({"messages": [{"role": 1}]}, "role and content of a message must be strings"),
-        ({"parameters": {"seed": 10**400}}, "a parameter is a number that is too large"),
+        ({"parameters": {"seed": 10**400}}, "a parameter does not fit a 64-bit float"),
     ],
 )
 def test_fields_of_the_wrong_kind(store: Store, tiny: str, fields: dict[str, Any], message: str) -> None:
@@ -352,7 +352,7 @@ def test_a_text_too_long_to_be_read_again_is_refused(store: Store, tiny: str) ->
     for fields in ({"system": "x" * 67108865}, {"renderer": "x" * 67108865}):
         with pytest.raises(OllamaError) as caught:
             run(store, model="m", **{"from": "m"}, **fields)
-        expected = (400, "a part of the model is larger than 67108864 bytes")
+        expected = (400, "a text of the model is larger than 67108864 bytes")
         assert (caught.value.status, caught.value.message) == expected
     assert manifest_path(store.root, parse_name("m")).read_bytes() == before
 
@@ -378,7 +378,7 @@ def test_nobody_waits_for_the_templates_of_further_files(
     }
     seen: list[str | None] = []
 
-    def alive() -> None:
+    def check_cancelled() -> None:
         if seen:
             raise Cancelled
 
@@ -387,5 +387,5 @@ def test_nobody_waits_for_the_templates_of_further_files(
 
     monkeypatch.setattr("ollama_tw.library.create.sources.detect_template", detect_template)
     with pytest.raises(Cancelled):
-        list(create(store, CreateRequest(model="m", files=files), alive=alive))
+        list(create(store, CreateRequest(model="m", files=files), check_cancelled=check_cancelled))
     assert seen == ["a"]

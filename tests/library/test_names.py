@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
+from ollama_tw.library.names import InvalidName, Name, ReferenceSource, parse_name, split_source
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def test_a_name_that_parses_stays_inside_its_directory_and_reads_back(text: str)
 @pytest.mark.parametrize(
     ("raw", "base", "source"),
     [
-        ("llama3", "llama3", Source.UNSPECIFIED),
-        (" llama3:8b ", "llama3:8b", Source.UNSPECIFIED),
-        ("llama3:local", "llama3", Source.LOCAL),
-        ("m:8b:CLOUD", "m:8b", Source.CLOUD),
-        ("gpt-oss:20b-cloud", "gpt-oss:20b", Source.CLOUD),
-        ("gpt-oss-cloud", "gpt-oss-cloud", Source.UNSPECIFIED),
-        ("h:5000/a-cloud", "h:5000/a-cloud", Source.UNSPECIFIED),
+        ("llama3", "llama3", ReferenceSource.UNSPECIFIED),
+        (" llama3:8b ", "llama3:8b", ReferenceSource.UNSPECIFIED),
+        ("llama3:local", "llama3", ReferenceSource.LOCAL),
+        ("m:8b:CLOUD", "m:8b", ReferenceSource.CLOUD),
+        ("gpt-oss:20b-cloud", "gpt-oss:20b", ReferenceSource.CLOUD),
+        ("gpt-oss-cloud", "gpt-oss-cloud", ReferenceSource.UNSPECIFIED),
+        ("h:5000/a-cloud", "h:5000/a-cloud", ReferenceSource.UNSPECIFIED),
     ],
 )
-def test_source_suffix(raw: str, base: str, source: Source) -> None:
+def test_source_suffix(raw: str, base: str, source: ReferenceSource) -> None:
     assert split_source(raw) == (base, source)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_tw.errors import Cancelled
-from ollama_tw.library.partials import Partial, PartSizes, covers, plan_parts
+from ollama_tw.library.partials import PartialBlob, PartSizes, are_contiguous, plan_parts
 from ollama_tw.library.store import Store
 from tests.library import test_crash
 from tests.library.test_crash import dies_at
@@ -39,16 +39,16 @@ def test_parts(total: int, count: int, first: int | None, last: int | None) -> N
 
 @given(st.integers(0, 10**14))
 def test_parts_lie_end_to_end(total: int) -> None:
-    assert covers(plan_parts(total, PartSizes()), total)
+    assert are_contiguous(plan_parts(total, PartSizes()), total)
 
 
 def download(store: Store) -> None:
-    partial = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    partial = PartialBlob(store.blobs, DIGEST, len(DATA), SIZES)
     for part in partial.parts:
         while not part.is_complete:
             end = min(part.end, part.position + 70)
             chunks = [DATA[part.position : end]]
-            partial.hash_along(part.position, chunks)
+            partial.update_hash(part.position, chunks)
             partial.write(part.position, chunks)
     partial.flush()
     partial.commit(threading.Event())
@@ -75,14 +75,14 @@ def test_dying_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_check_that_is_cancelled_keeps_everything(tmp_path: Path) -> None:
     store = Store(tmp_path, prune=True)
     store.open()
-    partial = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    partial = PartialBlob(store.blobs, DIGEST, len(DATA), SIZES)
     partial.write(0, [DATA])
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(Cancelled):
         partial.commit(cancel)
     partial.close()
-    again = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    again = PartialBlob(store.blobs, DIGEST, len(DATA), SIZES)
     assert again.completed == 500
     again.commit(threading.Event())
     again.close()
@@ -93,14 +93,14 @@ def test_what_is_written_again_is_hashed_again(tmp_path: Path) -> None:
     """A server without ranges sends everything, over what was there and was wrong."""
     store = Store(tmp_path, prune=True)
     store.open()
-    partial = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    partial = PartialBlob(store.blobs, DIGEST, len(DATA), SIZES)
     wrong = bytes(300)
     partial.write(0, [wrong])
-    partial.hash_along(0, [wrong])
+    partial.update_hash(0, [wrong])
     for position in range(0, 500, 125):
         chunks = [DATA[position : position + 100], DATA[position + 100 : position + 125]]
         partial.write(position, chunks)
-        partial.hash_along(position, chunks)
+        partial.update_hash(position, chunks)
     partial.commit(threading.Event())
     partial.close()
     assert store.blobs.path(DIGEST).read_bytes() == DATA
@@ -110,11 +110,11 @@ def test_little_is_read_again_at_the_end(tmp_path: Path, monkeypatch: pytest.Mon
     """Parts that arrive in order, or whose predecessors have arrived, are hashed on the way."""
     store = Store(tmp_path, prune=True)
     store.open()
-    partial = Partial(store.blobs, DIGEST, len(DATA), SIZES)
+    partial = PartialBlob(store.blobs, DIGEST, len(DATA), SIZES)
     for position, size in ((0, 150), (200, 50), (150, 50), (250, 150), (400, 100)):
         chunks = [DATA[position : position + size]]
         partial.write(position, chunks)
-        partial.hash_along(position, chunks)
+        partial.update_hash(position, chunks)
 
     def refuse(*_: object) -> bytes:
         raise AssertionError("the file is read")

@@ -153,7 +153,7 @@ class PullTests(RegistryCase):
             (manifest_of({**good, "digest": "sha256:../../x"}, config=config), "invalid digest format"),
             (
                 manifest_of({**good, "size": -1}, config=config),
-                "a layer of the manifest has an impossible size",
+                "a layer of the manifest has an invalid size",
             ),
             (manifest_of({**good, "size": 1e30}, config=config), "the manifest is not valid: "),
             (

@@ -14,7 +14,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.partials import Partial
+from ollama_tw.library.partials import PartialBlob
 from ollama_tw.library.store import ModelNotFound
 from ollama_tw.registry import disk_writer as landing
 from tests.registry.fakes import WEIGHTS, RegistryCase, serve, sha256
@@ -62,17 +62,17 @@ class Gate:
 
 
 class SlowDisk:
-    """Partial downloads of which one step waits for ``gate``; ``calls`` has what came to its end."""
+    """PartialBlob downloads of which one step waits for ``gate``; ``calls`` has what came to its end."""
 
     def __init__(self, case: RegistryCase, step: str) -> None:
         self.gate, self.reached = threading.Event(), threading.Event()
         self.calls: list[str] = []
         case.addCleanup(self.gate.set)
         for name in ("__init__", "write", "close"):
-            case.patch(Partial, name, self._noting(name, getattr(Partial, name), name == step))
+            case.patch(PartialBlob, name, self._noting(name, getattr(PartialBlob, name), name == step))
 
     def _noting(self, name: str, real: Any, slow: bool) -> Any:
-        def call(partial: Partial, *args: Any) -> Any:
+        def call(partial: PartialBlob, *args: Any) -> Any:
             if slow:
                 self.reached.set()
                 self.gate.wait(20)

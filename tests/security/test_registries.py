@@ -23,7 +23,7 @@ import ollama_tw
 from ollama_tw.errors import OllamaError
 from ollama_tw.identity.auth import check_realm
 from ollama_tw.library.blobs import BlobStore
-from ollama_tw.library.partials import Partial, PartSizes, WrongDigest
+from ollama_tw.library.partials import DigestMismatch, PartialBlob, PartSizes
 from ollama_tw.net.addresses import Zone, may_lead_to, zone_of
 from ollama_tw.net.origin import Origin
 from tests.registry.fakes import (
@@ -386,20 +386,20 @@ def test_wrong_content_never_gets_a_final_name(
     blobs.directory.mkdir()
     sent = data.draw(st.one_of(st.just(wanted), st.binary(min_size=len(wanted), max_size=len(wanted))))
     sizes = PartSizes(minimum=data.draw(st.integers(1, 60)), maximum=100, count=4)
-    partial = Partial(blobs, sha256(wanted), len(wanted), sizes)
+    partial = PartialBlob(blobs, sha256(wanted), len(wanted), sizes)
     while unfinished := [part for part in partial.parts if not part.is_complete]:
         part = data.draw(st.sampled_from(unfinished))
         size = data.draw(st.integers(1, part.end - part.position))
         chunks = [sent[part.position : part.position + size]]
         if data.draw(st.booleans()):
-            partial.hash_along(part.position, chunks)
+            partial.update_hash(part.position, chunks)
         partial.write(part.position, chunks)
         if data.draw(st.booleans()):
             partial.close()
-            partial = Partial(blobs, sha256(wanted), len(wanted), sizes)
+            partial = PartialBlob(blobs, sha256(wanted), len(wanted), sizes)
     try:
         partial.commit(threading.Event())
-    except WrongDigest:
+    except DigestMismatch:
         assert sent != wanted
         assert list(blobs.directory.iterdir()) == []
     else:

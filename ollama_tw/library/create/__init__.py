@@ -1,12 +1,12 @@
-"""Creating a model: from an installed one, from uploaded files, or as a stub of one that runs elsewhere.
+"""Creation of models: from installed ones, from uploaded files, or as stubs of remote models.
 
-Source: ``spec/models-and-cli.md`` sections 4.1 to 4.9.
+Source: ollama: server/create.go, CreateHandler.
 """
 
 from ollama_tw.library.create.dependencies import (
     ConvertAdapter,
     ConvertModel,
-    Makers,
+    CreateDependencies,
     Quantize,
     Write,
 )
@@ -16,7 +16,7 @@ from ollama_tw.library.create.request import base_name, missing_base, target_nam
 __all__ = [
     "ConvertAdapter",
     "ConvertModel",
-    "Makers",
+    "CreateDependencies",
     "Quantize",
     "Write",
     "base_name",

@@ -1,13 +1,13 @@
-"""Detection of the Go template that stands for a file's chat template."""
+"""Detection of the named Go template that is equivalent to a file's chat template."""
 
 from ollama_tw.gguf.reader import Header
 from ollama_tw.templates.known_formats import NamedTemplate, detect
 
 
 def detect_template(header: Header) -> NamedTemplate | None:
-    """Return the Go template that renders as the chat template of a file does, in the file's own tokens.
+    """Return the named Go template that renders like the file's chat template, with the file's tokens.
 
-    None if no named template does.
+    Returns None if there is none. Blocking: reads the vocabulary; raises OSError, GGUFError.
     """
     chat_template = header.chat_template or ""
     if header.metadata.get("tokenizer.ggml.add_bos_token") is False and "bos_token" in chat_template:

@@ -1,4 +1,4 @@
-"""What creating a model needs and this room does not have: given by who wires the server."""
+"""Protocols of the converters and the quantizer that ``create`` uses; injected at start-up."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -9,31 +9,38 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import Header
 
 Write = Callable[[bytes | memoryview], object]
-"""Takes the next bytes of a file. May raise to give the work up."""
+"""Writes the next bytes of a file; may raise to cancel the work."""
 
 
 class Quantize(Protocol):
-    """Writes the GGUF model ``source`` to ``target``, its weights in ``file_type`` (``Q4_K_M``).
+    """Quantizer of GGUF models."""
 
-    Yields the name of each tensor when its turn comes, and "" several times a second meanwhile;
-    closing it gives the work up at once. Blocking. Raises OllamaError.
-    """
+    def __call__(self, source: Path, target: Path, file_type: str) -> Generator[str, None, None]:
+        """Write the model ``source`` to ``target`` with weights in ``file_type`` (``Q4_K_M``).
 
-    def __call__(self, source: Path, target: Path, file_type: str) -> Generator[str, None, None]: ...
+        Yields the name of each tensor before it is quantized, and "" several times a second
+        meanwhile; closing the generator cancels the work at once. Blocking. Raises OllamaError.
+        """
 
 
 class ConvertModel(Protocol):
-    """Passes the GGUF file of the safetensors model ``files`` (by relative path) to ``write``, its
-    weights in ``file_type``: F32, F16 or BF16. Blocking. Raises OllamaError, and what ``write`` raises."""
+    """Converter of safetensors models to GGUF."""
 
-    def __call__(self, files: Mapping[str, Path], write: Write, *, file_type: str = "F16") -> None: ...
+    def __call__(self, files: Mapping[str, Path], write: Write, *, file_type: str = "F16") -> None:
+        """Convert ``files`` (by relative path) with weights in ``file_type`` F32, F16 or BF16.
+
+        Passes the GGUF file to ``write``. Blocking. Raises OllamaError, and what ``write`` raises.
+        """
 
 
 class ConvertAdapter(Protocol):
-    """Passes the GGUF file of the safetensors adapter ``files`` for the model ``base`` to ``write``.
-    Blocking. Raises OllamaError, and what ``write`` raises."""
+    """Converter of safetensors adapters to GGUF."""
 
-    def __call__(self, files: Mapping[str, Path], base: Header, write: Write) -> None: ...
+    def __call__(self, files: Mapping[str, Path], base: Header, write: Write) -> None:
+        """Convert ``files`` (by relative path), an adapter of the model with the header ``base``.
+
+        Passes the GGUF file to ``write``. Blocking. Raises OllamaError, and what ``write`` raises.
+        """
 
 
 def _no_quantizer(source: Path, target: Path, file_type: str) -> Generator[str, None, None]:
@@ -50,8 +57,8 @@ def _no_adapter_converter(files: Mapping[str, Path], base: Header, write: Write)
 
 
 @dataclass(frozen=True)
-class Makers:
-    """The parts; those that are left out raise OllamaError by their name."""
+class CreateDependencies:
+    """Dependencies of ``create``; the defaults raise OllamaError (not supported)."""
 
     quantize: Quantize = _no_quantizer
     convert_model: ConvertModel = _no_model_converter

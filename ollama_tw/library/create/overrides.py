@@ -1,18 +1,18 @@
-"""The request's texts and parameters, applied to the layers.
+"""Template, system text, licenses, parameters and messages of the request, applied to the layers.
 
-Source: ``spec/models-and-cli.md`` sections 4.6 and 4.7.
+Source: ollama: server/create.go, createModel.
 """
 
 from typing import Any
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
-from ollama_tw.library.create.job import Making
-from ollama_tw.library.layers import decode_params, encode_messages, encode_params, licenses
+from ollama_tw.library.create.job import CreationJob
+from ollama_tw.library.layers import decode_params, encode_messages, encode_params, license_texts
 from ollama_tw.templates.gotemplate import TemplateError, parse
 from ollama_tw.wire.models import CreateRequest
 
-# Architectures whose prompts Ollama writes by a built-in renderer: renderer, parser.
+# Renderer and parser of architectures for which Ollama has built-in ones.
 _NEMOTRON = ("nemotron-3-nano", "nemotron-3-nano")
 _BUILT_IN = {
     "gemma4": ("gemma4", "gemma4"),
@@ -24,16 +24,16 @@ _BUILT_IN = {
 _GEMMA4_STOP = "<turn|>"
 
 
-def edit(making: Making, request: CreateRequest) -> None:
-    """Apply the request's texts and parameters, in Ollama's order; raises OllamaError."""
-    layers = making.layers
-    defaults = _built_in_defaults(making)
+def apply_overrides(job: CreationJob, request: CreateRequest) -> None:
+    """Apply the request's texts and parameters in Ollama's order; raises OllamaError."""
+    layers = job.layers
+    defaults = _built_in_defaults(job)
     if request.template:
         _check_template(request.template)
         layers.replace((manifests.TEMPLATE, manifests.PROMPT), request.template.encode())
     if request.system:
         layers.replace((manifests.SYSTEM,), request.system.encode())
-    for text in licenses(request.license):
+    for text in license_texts(request.license):
         layers.append(manifests.LICENSE, text.encode())
     params = {**defaults, **decode_params(layers.last(manifests.PARAMS)), **(request.parameters or {})}
     if params:
@@ -50,11 +50,11 @@ def _check_template(text: str) -> None:
         raise OllamaError(400, f"template error: {error.message}") from error
 
 
-def _built_in_defaults(making: Making) -> dict[str, Any]:
-    """Set renderer and parser where the architecture has its own; returns its parameters."""
-    built_in = _BUILT_IN.get(making.families[0]) if making.families else None
+def _built_in_defaults(job: CreationJob) -> dict[str, Any]:
+    """Set the built-in renderer and parser of the architecture and return its default parameters."""
+    built_in = _BUILT_IN.get(job.families[0]) if job.families else None
     if built_in is None:
         return {}
     for key, value in zip(("renderer", "parser"), built_in, strict=True):
-        making.config[key] = making.config.get(key) or value
+        job.config[key] = job.config.get(key) or value
     return {"stop": [_GEMMA4_STOP]} if built_in[0] == "gemma4" else {}

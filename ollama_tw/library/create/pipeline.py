@@ -1,6 +1,6 @@
-"""The course of a creation, from the request to the manifest.
+"""Steps of a creation, from the request to the manifest.
 
-Source: ``spec/models-and-cli.md`` sections 4.2 to 4.6.
+Source: ollama: server/create.go, CreateHandler and createModel.
 """
 
 from collections.abc import Generator, Iterator
@@ -11,10 +11,10 @@ import msgspec
 from ollama_tw.errors import OllamaError
 from ollama_tw.files import translate_disk_errors
 from ollama_tw.library import manifests
-from ollama_tw.library.create.dependencies import Makers
-from ollama_tw.library.create.job import Alive, Making, Record
-from ollama_tw.library.create.overrides import edit
-from ollama_tw.library.create.quantize import refine
+from ollama_tw.library.create.dependencies import CreateDependencies
+from ollama_tw.library.create.job import CheckCancelled, CreationJob, Record
+from ollama_tw.library.create.overrides import apply_overrides
+from ollama_tw.library.create.quantize import process_weights
 from ollama_tw.library.create.request import (
     base_name,
     file_type,
@@ -36,37 +36,41 @@ from ollama_tw.library.manifests import (
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
 
-_NO_MAKERS = Makers()
+_DEFAULT_DEPENDENCIES = CreateDependencies()
 
 
-def _always() -> None:
-    """An :data:`Alive` for work that nobody can give up."""
+def _never_cancelled() -> None:
+    """Check for cancellation of a creation that cannot be cancelled."""
 
 
 def create(
-    store: Store, request: CreateRequest, *, makers: Makers = _NO_MAKERS, alive: Alive = _always
+    store: Store,
+    request: CreateRequest,
+    *,
+    dependencies: CreateDependencies = _DEFAULT_DEPENDENCIES,
+    check_cancelled: CheckCancelled = _never_cancelled,
 ) -> Generator[Record, None, None]:
-    """Create the model and yield the records of its progress, ``{"status": …}``, to ``success``.
+    """Create the model and yield progress records ``{"status": …}``, the last one ``success``.
 
-    ``alive`` is called between the records too, and gives the creation up by raising; so does closing
-    the generator. Blocking. Raises OllamaError at any step. What is installed changes in the step
-    after ``writing manifest``; whatever else was made until a creation ends early is removed.
+    ``check_cancelled`` cancels the creation by raising; so does closing the generator. Blocking.
+    Raises OllamaError at any step. Installed models change in the step after ``writing manifest``;
+    if the creation fails or is cancelled, the blobs that it has added are removed.
     """
     validate(request)
     config = info_config(request.info or {})
     for key in ("renderer", "parser", "requires"):
         config[key] = getattr(request, key)
-    alive()
+    check_cancelled()
     target = store.resolve(target_name(request))
     with translate_disk_errors():
         with _new_layers(store) as layers:
-            making = Making(store, makers, alive, layers, config)
-            yield from _fill(making, request)
-            config_layer = Layer(manifests.CONFIG, *layers.put(encode_config(_config(making))))
+            job = CreationJob(store, dependencies, check_cancelled, layers, config)
+            yield from _fill(job, request)
+            config_layer = Layer(manifests.CONFIG, *layers.put(encode_config(_config(job))))
             for status in layers.statuses():
                 yield {"status": status}
             yield {"status": "writing manifest"}
-            alive()
+            check_cancelled()
             manifest = Manifest(2, manifests.MANIFEST_TYPE, config_layer, layers.layers)
             try:
                 replaced = store.commit(target, encode_manifest(manifest))
@@ -79,8 +83,7 @@ def create(
 
 @contextmanager
 def _new_layers(store: Store) -> Iterator[LayerList]:
-    """Layers whose blobs nobody else removes within the block. After it, those that were made for
-    nothing are removed."""
+    """Yield layers whose blobs are pinned within the block; unused new ones are removed after it."""
     with ExitStack() as stack:
         pin = stack.enter_context(store.pinning())
         layers = LayerList(store.blobs, pin)
@@ -91,30 +94,30 @@ def _new_layers(store: Store) -> Iterator[LayerList]:
             store.discard(layers.created)
 
 
-def _fill(making: Making, request: CreateRequest) -> Generator[Record, None, None]:
-    """Gather the layers and the config."""
+def _fill(job: CreationJob, request: CreateRequest) -> Generator[Record, None, None]:
+    """Fill the layers and the config from the request."""
     wanted = (request.quantize or request.quantization).upper()
     stub = stub_of(request)
     base = base_name(request)
     if stub is not None:
-        making.config.update(remote_host=stub.host, remote_model=stub.model)
+        job.config.update(remote_host=stub.host, remote_model=stub.model)
     elif base is not None:
-        inherit(making, base)
+        inherit(job, base)
     elif request.files is not None:
-        yield from add_files(making, request.files, wanted)
+        yield from add_files(job, request.files, wanted)
     else:
         raise OllamaError(400, "neither 'from' or 'files' was specified")
-    if making.config.get("remote_host"):
+    if job.config.get("remote_host"):
         if request.draft_files:
             raise OllamaError(400, "DRAFT cannot be used with remote models")
     else:
         if request.draft_files:
-            yield from add_draft(making, request.draft_files, request.draft_quantize.upper())
+            yield from add_draft(job, request.draft_files, request.draft_quantize.upper())
         if request.adapters:
-            yield from add_adapter(making, request.adapters)
-        yield from refine(making, file_type(wanted), file_type(request.draft_quantize))
-    edit(making, request)
+            yield from add_adapter(job, request.adapters)
+        yield from process_weights(job, file_type(wanted), file_type(request.draft_quantize))
+    apply_overrides(job, request)
 
 
-def _config(making: Making) -> ModelConfig:
-    return msgspec.convert({**making.config, "model_families": making.families or None}, type=ModelConfig)
+def _config(job: CreationJob) -> ModelConfig:
+    return msgspec.convert({**job.config, "model_families": job.families or None}, type=ModelConfig)

@@ -1,15 +1,15 @@
-"""What a request asks for, checked before anything is done.
+"""Validation and interpretation of create requests.
 
-Source: ``spec/models-and-cli.md`` sections 4.1, 4.2, 4.3 and 4.9.
+Source: ollama: server/create.go, CreateHandler; server/quantization.go.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.create.stubs import Stub, normal_host
+from ollama_tw.library.create.stubs import StubTarget, normal_host
 from ollama_tw.library.digests import parse_digest
-from ollama_tw.library.names import InvalidName, Name, Source, parse_name, split_source
+from ollama_tw.library.names import InvalidName, Name, ReferenceSource, parse_name, split_source
 from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.wire.models import CreateRequest
 
@@ -26,7 +26,7 @@ _INFO_NUMBERS = ("context_length", "embedding_length")
 
 
 def validate(request: CreateRequest) -> None:
-    """What is refused before anything is done or streamed; raises OllamaError 400."""
+    """Raise OllamaError 400 for a request that is rejected before the first record."""
     target_name(request)
     for files in (request.files, request.draft_files):
         for path in files or ():
@@ -40,34 +40,33 @@ def validate(request: CreateRequest) -> None:
 
 
 def target_name(request: CreateRequest) -> Name:
-    """The name under which the model is to be created; OllamaError 400 where it is not valid."""
+    """Return the name of the model to create; raises OllamaError 400 if it is invalid."""
     return _name(request.model or request.name)
 
 
 def base_name(request: CreateRequest) -> Name | None:
-    """The installed model after ``from``, None where there is none; OllamaError 400 where the name is
-    not valid."""
+    """Return the model in ``from``, None without one or for a stub; raises OllamaError 400."""
     if not request.from_ or stub_of(request) is not None:
         return None
     return _name(_split(request.from_)[0])
 
 
-def stub_of(request: CreateRequest) -> Stub | None:
-    """The model of another server that the request makes a stub of; None where it does not.
+def stub_of(request: CreateRequest) -> StubTarget | None:
+    """Return the remote model for which the request creates a stub, None if it creates none.
 
-    Raises OllamaError 400 for a name or a host that is none.
+    Raises OllamaError 400 for an invalid name or host.
     """
     if not request.from_:
         return None
     base, source = _split(request.from_)
-    if not request.remote_host and source is not Source.CLOUD:
+    if not request.remote_host and source is not ReferenceSource.CLOUD:
         return None
     _name(base)
-    return Stub(normal_host(request.remote_host) if request.remote_host else _CLOUD, base)
+    return StubTarget(normal_host(request.remote_host) if request.remote_host else _CLOUD, base)
 
 
 def missing_base(store: Store, request: CreateRequest) -> Name | None:
-    """The model after ``from`` if it is not installed, so that the caller can pull it first."""
+    """Return the model in ``from`` if it is not installed and has to be pulled, else None."""
     name = base_name(request)
     if name is None:
         return None
@@ -79,12 +78,12 @@ def missing_base(store: Store, request: CreateRequest) -> Name | None:
 
 
 def file_type(text: str) -> str:
-    """The file type that ``text`` names in upper or lower case, "" for no text; OllamaError 500."""
+    """Return the canonical file type for ``text``, "" for ""; raises OllamaError 500 for others."""
     wanted = text.upper()
     if wanted == "Q4_K":
         return "Q4_K_M"
     if wanted and wanted not in _FILE_TYPES:
-        # BF16 is taken and not named, as by Ollama.
+        # As in Ollama, BF16 is supported but not in the list.
         raise OllamaError(
             500,
             f"unsupported quantization type {wanted} - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0",
@@ -93,7 +92,7 @@ def file_type(text: str) -> str:
 
 
 def info_config(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The config fields that the request's ``info`` sets; OllamaError 400 for one of the wrong kind."""
+    """Return the config fields that ``info`` sets; raises OllamaError 400 for a value of another type."""
     config: dict[str, Any] = {}
     if (capabilities := info.get("capabilities")) is not None:
         if not isinstance(capabilities, list) or not all(isinstance(item, str) for item in capabilities):
@@ -114,7 +113,7 @@ def info_config(info: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _split(reference: str) -> tuple[str, Source]:
+def _split(reference: str) -> tuple[str, ReferenceSource]:
     try:
         return split_source(reference)
     except OllamaError as error:

@@ -1,6 +1,6 @@
-"""Where a new model's layers come from: an installed model, uploaded files, adapters, a draft model.
+"""Sources of layers: an installed model, uploaded files, adapters and a draft model.
 
-Source: ``spec/models-and-cli.md`` sections 4.3, 4.5, 4.7 and 4.8.
+Source: ollama: server/create.go, parseFromModel, convertModelFromFiles and detectChatTemplate.
 """
 
 from collections.abc import Generator, Mapping
@@ -13,7 +13,7 @@ from ollama_tw.gguf.reader import GGUFError, Header, is_gguf
 from ollama_tw.gguf.validation import validate_header
 from ollama_tw.library import manifests
 from ollama_tw.library.create.chat_templates import detect_template
-from ollama_tw.library.create.job import Making, Record
+from ollama_tw.library.create.job import CreationJob, Record
 from ollama_tw.library.create.request import file_type
 from ollama_tw.library.create.shards import is_shard, merge, ordered_shards
 from ollama_tw.library.digests import parse_digest
@@ -31,67 +31,68 @@ _CONVERTED_TO = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
-class _File:
-    """A GGUF file: uploaded as ``source``, or made here of several files, and then without one."""
+class _GGUFFile:
+    """GGUF file, uploaded under the path ``source`` or, with an empty one, converted or merged here."""
 
     digest: str
     header: Header
     source: str = ""
 
 
-def inherit(making: Making, name: Name) -> None:
-    """Take over every layer of an installed model, and what its config has and the request has not.
+def inherit(job: CreationJob, name: Name) -> None:
+    """Add all layers of an installed model and the config fields that the request does not set.
 
-    A stub hands down where its model runs, for without that nothing would be left of it; Ollama
-    makes a model that cannot run.
+    Unlike in Ollama, the remote host and model of a stub are inherited too: without them the new
+    model could not run. Raises OllamaError.
     """
-    store = making.store
+    store = job.store
     try:
-        base = store.load_pinned(name, making.layers.pin)
+        base = store.load_pinned(name, job.layers.pin)
     except ModelNotFound as error:
         raise OllamaError(400, f"model '{name.short}' is not installed; pull it first") from error
     for key in (*_INHERITED, *(("remote_host", "remote_model") if base.is_remote else ())):
-        if not making.config.get(key):
-            making.config[key] = getattr(base.config, key)
+        if not job.config.get(key):
+            job.config[key] = getattr(base.config, key)
     for layer in base.manifest.layers:
-        making.layers.add_existing(layer.media_type, layer.digest, source=name.short, name=layer.name)
+        job.layers.add_existing(layer.media_type, layer.digest, source=name.short, name=layer.name)
         if layer.media_type == manifests.DRAFT and is_gguf(store.blobs.require(layer.digest)):
-            _describe_draft(making, store.header_of(layer.digest))
+            _describe_draft(job, store.header_of(layer.digest))
 
 
-def add_files(making: Making, files: Mapping[str, str], wanted: str) -> Generator[Record, None, None]:
-    """Add the layers of uploaded files, and of the templates that stand for their chat templates.
+def add_files(job: CreationJob, files: Mapping[str, str], wanted: str) -> Generator[Record, None, None]:
+    """Add the layers of uploaded files and of the named templates equivalent to their chat templates.
 
-    ``wanted`` is the file type that the model is to have in the end, "" for that of the files.
+    ``wanted`` is the file type of the finished model, "" for that of the files. Yields progress
+    records. Raises OllamaError.
     """
-    found = yield from _read(making, files, wanted)
+    found = yield from _read(job, files, wanted)
     for file in found:
-        making.layers.add_existing(_KIND_TYPES[file.header.kind], file.digest, source=file.source)
+        job.layers.add_existing(_KIND_TYPES[file.header.kind], file.digest, source=file.source)
         if file.source:
-            making.imported.add(file.digest)
+            job.imported.add(file.digest)
     for file in found:
-        making.alive()
+        job.check_cancelled()
         if file.header.chat_template is not None:
-            _add_template(making, file.header)
+            _add_template(job, file.header)
 
 
-def _add_template(making: Making, header: Header) -> None:
-    """Add the Go template that stands for the chat template of a file, where there is one, and its stops."""
+def _add_template(job: CreationJob, header: Header) -> None:
+    """Add the named Go template equivalent to the file's chat template, if any, and its stop texts."""
     known = detect_template(header)
     if known is not None:
         status = f"using autodetected template {known.name}"
-        making.layers.append(manifests.TEMPLATE, known.template.encode(), status=status)
+        job.layers.append(manifests.TEMPLATE, known.template.encode(), status=status)
         if known.stop:
-            making.layers.append(manifests.PARAMS, encode_params({"stop": list(known.stop)}))
+            job.layers.append(manifests.PARAMS, encode_params({"stop": list(known.stop)}))
 
 
-def add_draft(making: Making, files: Mapping[str, str], wanted: str) -> Generator[Record, None, None]:
-    """Add the layer of a draft model, in the place of an inherited one.
+def add_draft(job: CreationJob, files: Mapping[str, str], wanted: str) -> Generator[Record, None, None]:
+    """Add the layer of a draft model in place of an inherited one; raises OllamaError 400.
 
-    It is stored, shown and handed down; this server generates without it.
+    The draft is stored, shown and inherited; this server does not use it for generation.
     """
     try:
-        found = yield from _read(making, files, wanted)
+        found = yield from _read(job, files, wanted)
     except OllamaError as error:
         raise OllamaError(400, error.message) from error
     if len(found) > 1:
@@ -99,77 +100,79 @@ def add_draft(making: Making, files: Mapping[str, str], wanted: str) -> Generato
     draft = found[0]
     if draft.header.kind != "model":
         raise OllamaError(400, "the draft is not a GGUF model file")
-    making.layers.drop((manifests.DRAFT,))
-    making.layers.add_existing(manifests.DRAFT, draft.digest, source=draft.source)
-    _describe_draft(making, draft.header)
+    job.layers.drop((manifests.DRAFT,))
+    job.layers.add_existing(manifests.DRAFT, draft.digest, source=draft.source)
+    _describe_draft(job, draft.header)
 
 
-def add_adapter(making: Making, files: Mapping[str, str]) -> Generator[Record, None, None]:
-    """Add the layer of the adapter in ``files``; whatever is wrong with it is OllamaError 400."""
+def add_adapter(job: CreationJob, files: Mapping[str, str]) -> Generator[Record, None, None]:
+    """Add the layer of the adapter in ``files``; raises OllamaError 400 for any fault."""
     try:
-        yield from _add_adapter(making, files)
+        yield from _add_adapter(job, files)
     except OllamaError as error:
         raise OllamaError(400, error.message) from error
 
 
-def _add_adapter(making: Making, files: Mapping[str, str]) -> Generator[Record, None, None]:
+def _add_adapter(job: CreationJob, files: Mapping[str, str]) -> Generator[Record, None, None]:
     digests = _digests(files)
-    ggufs = _gguf_files(making, digests)
+    ggufs = _gguf_files(job, digests)
     if len(ggufs) > 1:
         raise OllamaError(400, "only one adapter is currently supported")
     if ggufs:
         (source, digest), *_ = ggufs.items()
         yield {"status": "parsing GGUF"}
-        if _uploaded_header(making, digest).kind != "adapter":
+        if _uploaded_header(job, digest).kind != "adapter":
             raise OllamaError(400, "the adapter is not a GGUF adapter file")
-        making.layers.add_existing(manifests.ADAPTER, digest, source=source)
+        job.layers.add_existing(manifests.ADAPTER, digest, source=source)
     elif any(path.endswith(".safetensors") for path in digests):
-        bases = [layer for layer in making.layers.layers if layer.media_type == manifests.MODEL]
+        bases = [layer for layer in job.layers.layers if layer.media_type == manifests.MODEL]
         if not bases:
             raise OllamaError(400, "no base model was found")
         yield {"status": "converting adapter"}
-        paths = _paths(making, digests)
-        base = making.store.header_of(bases[-1].digest)
-        converted = making.written(lambda write: making.makers.convert_adapter(paths, base, write))
-        making.layers.add_existing(manifests.ADAPTER, converted)
+        paths = _paths(job, digests)
+        base = job.store.header_of(bases[-1].digest)
+        converted = job.write_blob(lambda write: job.dependencies.convert_adapter(paths, base, write))
+        job.layers.add_existing(manifests.ADAPTER, converted)
     else:
         raise OllamaError(400, "unknown type")
 
 
-def _read(making: Making, files: Mapping[str, str], wanted: str) -> Generator[Record, None, list[_File]]:
-    """The GGUF files among ``files``, or the one to which they were converted.
+def _read(
+    job: CreationJob, files: Mapping[str, str], wanted: str
+) -> Generator[Record, None, list[_GGUFFile]]:
+    """Return the GGUF files among ``files``, or the one file converted from safetensors files.
 
-    Files of other kinds beside GGUF files are left aside: a list of licenses does no harm.
+    Other files beside GGUF files are ignored. Yields progress records; raises OllamaError.
     """
     digests = _digests(files)
-    ggufs = _gguf_files(making, digests)
+    ggufs = _gguf_files(job, digests)
     if ggufs:
-        return (yield from _read_ggufs(making, ggufs))
+        return (yield from _read_ggufs(job, ggufs))
     if not any(path.endswith(".safetensors") for path in digests):
         raise OllamaError(400, "unknown type")
     yield {"status": "converting model"}
-    paths = _paths(making, digests)
-    made_as = wanted if file_type(wanted) in _CONVERTED_TO else "F16"
-    digest = making.written(
-        lambda write: making.makers.convert_model(paths, write, file_type=made_as),
+    paths = _paths(job, digests)
+    target_type = wanted if file_type(wanted) in _CONVERTED_TO else "F16"
+    digest = job.write_blob(
+        lambda write: job.dependencies.convert_model(paths, write, file_type=target_type),
     )
-    making.made_as[digest] = made_as
-    return [_File(digest, _sound_header(making, digest))]
+    job.converted_types[digest] = target_type
+    return [_GGUFFile(digest, _validated_header(job, digest))]
 
 
-def _read_ggufs(making: Making, ggufs: Mapping[str, str]) -> Generator[Record, None, list[_File]]:
+def _read_ggufs(job: CreationJob, ggufs: Mapping[str, str]) -> Generator[Record, None, list[_GGUFFile]]:
     found, shards = [], {}
     for path, digest in ggufs.items():
         yield {"status": "parsing GGUF"}
-        making.alive()
-        header = _uploaded_header(making, digest)
+        job.check_cancelled()
+        header = _uploaded_header(job, digest)
         if is_shard(header):
             shards[path] = header
         else:
-            found.append(_File(digest, header, path))
+            found.append(_GGUFFile(digest, header, path))
     for parts in ordered_shards(shards):
-        digest = making.written(partial(merge, parts))
-        found.append(_File(digest, _sound_header(making, digest)))
+        digest = job.write_blob(partial(merge, parts))
+        found.append(_GGUFFile(digest, _validated_header(job, digest)))
     return found
 
 
@@ -177,33 +180,33 @@ def _digests(files: Mapping[str, str]) -> dict[str, str]:
     return {path: parse_digest(digest) for path, digest in sorted(files.items())}
 
 
-def _gguf_files(making: Making, digests: Mapping[str, str]) -> dict[str, str]:
-    """Those named or beginning like GGUF files."""
+def _gguf_files(job: CreationJob, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the files with the suffix or the magic of GGUF files."""
     return {
         path: digest
         for path, digest in digests.items()
-        if path.endswith(".gguf") or is_gguf(making.store.blobs.require(digest))
+        if path.endswith(".gguf") or is_gguf(job.store.blobs.require(digest))
     }
 
 
-def _paths(making: Making, digests: Mapping[str, str]) -> dict[str, Path]:
-    """Where the files lie, which nobody removes until the creation ends."""
+def _paths(job: CreationJob, digests: Mapping[str, str]) -> dict[str, Path]:
+    """Return the paths of the files, which are pinned until the creation ends."""
     for digest in digests.values():
-        making.layers.pin(digest)
-    return {path: making.store.blobs.require(digest) for path, digest in digests.items()}
+        job.layers.pin(digest)
+    return {path: job.store.blobs.require(digest) for path, digest in digests.items()}
 
 
-def _uploaded_header(making: Making, digest: str) -> Header:
-    """The header of a file that a client has sent; its faults are the client's: OllamaError 400."""
-    making.layers.pin(digest)
-    if not is_gguf(making.store.blobs.require(digest)):
+def _uploaded_header(job: CreationJob, digest: str) -> Header:
+    """Return the header of an uploaded file; raises OllamaError 400 if the file is invalid."""
+    job.layers.pin(digest)
+    if not is_gguf(job.store.blobs.require(digest)):
         raise OllamaError(400, "supplied file was not in GGUF format")
-    return _sound_header(making, digest)
+    return _validated_header(job, digest)
 
 
-def _sound_header(making: Making, digest: str) -> Header:
+def _validated_header(job: CreationJob, digest: str) -> Header:
     try:
-        header = making.store.header_of(digest)
+        header = job.store.header_of(digest)
         validate_header(header)
     except OllamaError as error:
         raise OllamaError(400, error.message) from error
@@ -212,5 +215,5 @@ def _sound_header(making: Making, digest: str) -> Header:
     return header
 
 
-def _describe_draft(making: Making, header: Header) -> None:
-    making.config["draft"] = {"model_format": "gguf", "architecture": header.architecture}
+def _describe_draft(job: CreationJob, header: Header) -> None:
+    job.config["draft"] = {"model_format": "gguf", "architecture": header.architecture}

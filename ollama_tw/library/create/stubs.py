@@ -1,9 +1,9 @@
-"""Stubs: models that another server runs, of which only its address and name are stored.
+"""Stubs: references to models on other servers, stored as host and model name.
 
-Whether the server may be asked is decided when it is, not here: a stub can be made with the cloud
-turned off, as in Ollama.
+Access to the other server is checked when the stub is used: as in Ollama, stubs can be created while
+the cloud is disabled.
 
-Source: ``spec/models-and-cli.md`` section 4.5.
+Source: ollama: server/create.go, remoteURL.
 """
 
 import posixpath
@@ -19,16 +19,17 @@ _FORBIDDEN = re.compile(r"[\s\x00-\x20\x7f\\]")
 
 
 @dataclass(frozen=True)
-class Stub:
-    """The model ``model`` as the server at the URL ``host`` calls it."""
+class StubTarget:
+    """Model ``model`` of the server at the URL ``host``."""
 
     host: str
     model: str
 
 
 def normal_host(text: str) -> str:
-    """The URL that ``text``, a host, a path or a URL, stands for: with scheme and port, without a
-    slash at its end. OllamaError 400 where it is none that could be asked.
+    """Normalise a host, path or URL to a URL with scheme and port and without a trailing slash.
+
+    Raises OllamaError 400 if it is not an HTTP URL, or has credentials, a query or a fragment.
     """
     if text.startswith("/"):
         return f"http://localhost:{_PORT}{_path(text)}"
@@ -43,7 +44,7 @@ def normal_host(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _bad_remote()
     if "@" in parts.netloc or "?" in url or "#" in url:
-        # It is shown in lists and copied between servers: no place for secrets.
+        # The URL is shown in lists and copied between servers, so it must not contain secrets.
         raise _bad_remote()
     if parts.hostname == _CLOUD and port is None:
         return f"https://{_CLOUD}:443{_path(parts.path)}"

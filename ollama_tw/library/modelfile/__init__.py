@@ -1,9 +1,9 @@
-"""Modelfiles, from text to the request that creates a model, and back.
+"""Modelfiles: parsing, writing, and conversion to create requests.
 
-``parser`` reads text into commands and ``writer`` writes commands as text; ``values`` knows how one
-value is quoted. ``recipe`` gives commands their meaning, with ``parameters`` for the types of
-parameters, and ``local`` looks on the disk for the files that a recipe names. ``description`` is the
-Modelfile of an installed model, as ``/api/show`` tells it. Only ``local`` does any I/O.
+``parser`` parses text to instructions and ``writer`` formats instructions as text; ``values`` quotes
+and unquotes values. ``recipe`` interprets instructions, with ``parameters`` for the types of
+parameters, and ``local`` finds the files of a recipe on disk. ``description`` formats the Modelfile
+of an installed model for ``/api/show``. Only ``local`` does I/O.
 
-Source: ``spec/models-and-cli.md`` sections 5.2 and 6.
+Source: ollama: parser/parser.go; server/images.go, Model.String; docs/modelfile.mdx.
 """

@@ -1,12 +1,11 @@
-"""The Modelfile that ``/api/show`` writes, and the text of a model's parameters.
+"""Modelfile and parameter text of an installed model, as in ``/api/show``.
 
-The Modelfile is read back as the same model, with these exceptions. The form has no place for
-characters that cannot be printed, for some texts with triple quotes (see ``values``), for the fields of
-messages other than role and text, and for parameters that Ollama's options do not have. The text says
-nothing of ``requires``, ``info`` and licences without text; and a model without a template of its own is
-given the default one, as in Ollama.
+The Modelfile parses to the same model, except for what the format cannot represent: unprintable
+characters, some texts with triple quotes (see ``values``), fields of messages other than role and
+content, and parameters that are not options of Ollama. ``requires``, ``info`` and empty licenses are
+omitted, and a model without a template gets the default template, as in Ollama.
 
-Pure. Source: ``spec/models-and-cli.md`` section 5.2.
+Pure. Source: ollama: server/images.go, Model.String; server/routes.go, GetModelInfo.
 """
 
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ _KEY_WIDTH = 30
 
 
 def parameters_text(params: Mapping[str, Any]) -> str:
-    """One line for each value, keys sorted and padded to 30 columns, no newline at the end."""
+    """Format one line for each value, keys sorted and padded to 30 columns, without a final newline."""
     return "\n".join(
         f"{key:<{_KEY_WIDTH}} {format_literal(value)}"
         for key in sorted(params)
@@ -31,7 +30,7 @@ def parameters_text(params: Mapping[str, Any]) -> str:
 def modelfile_text(
     model: Model, *, system: str | None = None, options: Mapping[str, Any] | None = None
 ) -> str:
-    """The Modelfile from which ``model`` could be built again.
+    """Format a Modelfile that describes ``model``.
 
     ``system`` replaces the model's system text, ``options`` its parameters key by key.
     """

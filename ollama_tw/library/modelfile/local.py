@@ -1,6 +1,6 @@
-"""The files on this machine that a Modelfile names. Blocking.
+"""Local files that a Modelfile refers to. Blocking.
 
-Source: ``spec/models-and-cli.md`` section 6.3.
+Source: ollama: parser/parser.go, Modelfile.CreateRequest and filesForModel.
 """
 
 import errno
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ollama_tw.library.modelfile.parser import Command, ModelfileError, parse_modelfile
+from ollama_tw.library.modelfile.parser import Instruction, ModelfileError, parse_modelfile
 from ollama_tw.library.modelfile.recipe import Recipe
 
 _ZIP: Final = "application/zip"
@@ -20,7 +20,7 @@ _SNIFFED_BYTES = 512
 _ZIP_MAGIC = b"PK\x03\x04"
 _BINARY_BYTES = bytes({*range(0x20)} - {*b"\t\n\x0c\r\x1b"})
 
-# The first group that a directory has files of is its weights; the type is None where it is not looked at.
+# The first group with files in a directory is its weights; the content type is None if it is not checked.
 _WEIGHTS: tuple[tuple[tuple[str, ...], str | None], ...] = (
     (("model*.safetensors", "*/model*.safetensors"), None),
     (("consolidated*.safetensors",), None),
@@ -37,11 +37,10 @@ _TOKENIZERS = ("tokenizer.model", "*/tokenizer.model")
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """What a recipe's paths have come to.
+    """Files of a recipe.
 
-    ``base`` is the name of a model to build on, "" where there is none. The files are named as the
-    create request names them: by their paths, with slashes, from the deepest directory that all have
-    in common.
+    ``base`` is the name of the base model, "" if there is none. The keys are the file names of the
+    create request: paths with slashes, relative to the deepest common directory.
     """
 
     base: str
@@ -50,12 +49,12 @@ class LocalFiles:
     adapters: Mapping[str, Path]
 
     def paths(self) -> tuple[Path, ...]:
-        """Every file that the server must have, once."""
+        """Return all files, without duplicates."""
         groups = (self.files, self.draft_files, self.adapters)
         return tuple(dict.fromkeys(path for group in groups for path in group.values()))
 
     def fields(self, digests: Mapping[Path, str]) -> dict[str, Any]:
-        """The fields of the create request; ``digests`` has those of :meth:`paths`."""
+        """Return the fields of the create request; ``digests`` has the digests of :meth:`paths`."""
         fields: dict[str, Any] = {"from": self.base} if self.base else {}
         for key in ("files", "draft_files", "adapters"):
             if group := getattr(self, key):
@@ -63,10 +62,10 @@ class LocalFiles:
         return fields
 
 
-def load_modelfile(path: Path, *, working_directory: Path) -> tuple[tuple[Command, ...], Path]:
-    """The commands of the Modelfile at ``path``, and the directory that its paths start from.
+def load_modelfile(path: Path, *, working_directory: Path) -> tuple[tuple[Instruction, ...], Path]:
+    """Read the Modelfile at ``path``; return its instructions and the directory of its paths.
 
-    No such file means ``FROM .`` in the working directory. Raises ModelfileError, OSError.
+    An absent file means ``FROM .`` in the working directory. Raises ModelfileError, OSError.
     """
     try:
         data = path.read_bytes()
@@ -76,9 +75,9 @@ def load_modelfile(path: Path, *, working_directory: Path) -> tuple[tuple[Comman
 
 
 def find_files(recipe: Recipe, directory: Path) -> LocalFiles:
-    """The files of ``recipe``, whose relative paths start from ``directory``.
+    """Find the files of ``recipe``, whose paths are relative to ``directory``.
 
-    Raises ModelfileError, also for a file that cannot be looked at.
+    Raises ModelfileError, also for a file that cannot be accessed.
     """
     base, files, sources = "", list[Path](), set[Path]()
     for value in recipe.bases:
@@ -101,20 +100,20 @@ def find_files(recipe: Recipe, directory: Path) -> LocalFiles:
 
 
 def expand(value: str, directory: Path) -> Path:
-    """The path that ``value`` means in a Modelfile of ``directory``; ModelfileError for a user unknown."""
+    """Expand ``~`` and make ``value`` relative to ``directory``; ModelfileError for an unknown user."""
     if value.startswith("~"):
         user = value[1:].partition("/")[0]
-        expanded = os.path.expanduser(value)
-        if expanded == value:
-            raise ModelfileError(f"failed to find user '{user}': user: unknown user {user}")
-        return Path(expanded)
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:
+            raise ModelfileError(f"failed to find user '{user}': user: unknown user {user}") from error
     if value.startswith(("/", "\\")):
         return Path(value)
     return directory / value
 
 
 def files_of(path: Path) -> list[Path]:
-    """``path`` itself, or the files of a model that the directory ``path`` holds, without symbolic links.
+    """Return ``path`` itself, or the files of the model in the directory ``path``, symbolic links resolved.
 
     Raises ModelfileError for a directory without weights, or with links that lead out of it.
     """
@@ -137,9 +136,9 @@ def files_of(path: Path) -> list[Path]:
 
 
 def content_type(path: Path) -> str:
-    """What the first bytes of a file look like: a ZIP archive, plain text, or anything else.
+    """Return the content type by the first bytes of a file: a ZIP archive, plain text, or binary.
 
-    Raises ModelfileError where it cannot be read.
+    Raises ModelfileError if it cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -170,7 +169,7 @@ def _exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        # What is longer than any path can be, or that cannot be one, is no path.
+        # A value that is longer than any path is a model name.
         if error.errno == errno.ENAMETOOLONG:
             return False
         raise _failure("stat", path, error) from error

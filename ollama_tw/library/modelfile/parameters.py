@@ -21,16 +21,15 @@ _FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _MAX_DIGITS = 400
-# Above this not every whole number is a float, so that a float does not tell which one was meant.
+# Larger integers are not all representable as floats, so a float does not identify the integer.
 _EXACT = 2**53
 
 
 def parse_parameter(key: str, text: str) -> int | float | bool | str:
     """Return the value of the parameter ``key``; for a list, one of its texts.
 
-    A whole number may be written with an exponent (``1.048576e+06``): ``show`` writes large ones so,
-    and Ollama then cannot read its own Modelfile. Floats have the precision of 32 bits. Raises
-    ModelfileError.
+    Unlike in Ollama, integers may have an exponent (``1.048576e+06``), as ``show`` formats large ones.
+    Floats have 32-bit precision. Raises ModelfileError.
     """
     kind = KINDS.get(key)
     if kind is None:
@@ -68,7 +67,7 @@ def _float(text: str) -> float:
 
 
 def _as_float32(value: float) -> float:
-    """The nearest float of 32 bits; raises OverflowError beyond their range."""
+    """Return the nearest 32-bit float; raises OverflowError beyond its range."""
     if math.isinf(value):
         raise OverflowError
     result: float = struct.unpack("<f", struct.pack("<f", value))[0]

@@ -1,6 +1,6 @@
-"""The text of a Modelfile, read into commands.
+"""Parser of Modelfiles.
 
-Pure. Source: ``spec/models-and-cli.md`` sections 6.1 and 6.2.
+Pure. Source: ollama: parser/parser.go, ParseFile.
 """
 
 import codecs
@@ -12,7 +12,7 @@ from typing import Final
 from ollama_tw.library.modelfile.values import BLANKS, ValueReader, printable, split_lines
 
 FROM: Final = "model"
-"""The name under which a FROM command is kept; ``PARAMETER model x`` is the same command."""
+"""The name of FROM instructions; ``PARAMETER model x`` is equivalent to FROM."""
 MESSAGE: Final = "message"
 PARAMETER: Final = "parameter"
 ROLES: Final = ("system", "user", "assistant")
@@ -21,15 +21,15 @@ _WORDS = (
     "from", "license", "template", "system", "adapter", "draft", "renderer", "parser", PARAMETER, MESSAGE,
     "requires",
 )  # fmt: skip
-COMMANDS: Final = frozenset({FROM, *_WORDS} - {"from", PARAMETER})
-"""The names of all commands but those that set a parameter."""
+INSTRUCTIONS: Final = frozenset({FROM, *_WORDS} - {"from", PARAMETER})
+"""The names of all instructions except those that set a parameter."""
 
 _ENCODINGS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# A command's first character may be anything that does not begin a comment; it is judged with the word.
+# Any first character that does not begin a comment is part of the word and validated with it.
 _WORD = re.compile(r".[A-Za-z]*")
 _KEY = re.compile(r"[A-Za-z0-9_]*")
 _ROLE = re.compile(r"[A-Za-z]*")
@@ -37,9 +37,9 @@ _END_OF_FILE = "unexpected EOF"
 
 
 class ModelfileError(ValueError):
-    """A Modelfile that cannot be read or followed; the text is for the user.
+    """Invalid Modelfile; the message is for the user.
 
-    ``line`` counts from 1, and is None where the fault has no place in the file.
+    ``line`` counts from 1 and is None if the error has no position in the file.
     """
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -48,11 +48,11 @@ class ModelfileError(ValueError):
 
 
 @dataclass(frozen=True)
-class Command:
-    """One command.
+class Instruction:
+    """Instruction of a Modelfile.
 
-    ``name`` is one of :data:`COMMANDS`, else the key of a parameter, of which none but letters, digits
-    and ``_`` is sure. The value of a message is ``role: text``.
+    ``name`` is one of :data:`INSTRUCTIONS`, else the key of a parameter, which consists of letters,
+    digits and ``_`` if it was parsed. The value of a message is ``role: text``.
     """
 
     name: str
@@ -61,24 +61,24 @@ class Command:
 
 @dataclass(frozen=True)
 class _Line:
-    """A line, its number, and the ``\\r`` or ``\\n`` after it, "" at the end of the file."""
+    """Line with its number from 1 and the newline character after it, "" at the end of the file."""
 
     number: int
     text: str
     newline: str
 
 
-def parse_modelfile(source: str | bytes) -> tuple[Command, ...]:
-    """The commands of a Modelfile, in order.
+def parse_modelfile(source: str | bytes) -> tuple[Instruction, ...]:
+    """Parse a Modelfile to its instructions, in order.
 
-    Bytes are UTF-8, or UTF-16 if they begin with its byte order mark. Raises ModelfileError; one of the
-    commands must be FROM.
+    Bytes are UTF-8, or UTF-16 if they begin with its byte order mark. Raises ModelfileError, also if
+    there is no FROM.
     """
     text = _decode(source) if isinstance(source, bytes) else source.removeprefix("\ufeff")
-    commands = tuple(_commands(text))
-    if not any(command.name == FROM for command in commands):
+    instructions = tuple(_instructions(text))
+    if not any(instruction.name == FROM for instruction in instructions):
         raise ModelfileError("no FROM line")
-    return commands
+    return instructions
 
 
 def _decode(data: bytes) -> str:
@@ -88,7 +88,7 @@ def _decode(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _commands(text: str) -> Iterator[Command]:
+def _instructions(text: str) -> Iterator[Instruction]:
     lines = (_Line(number, *line) for number, line in enumerate(split_lines(text), 1))
     for line in lines:
         begin = len(line.text) - len(line.text.lstrip(BLANKS))
@@ -107,17 +107,17 @@ def _commands(text: str) -> Iterator[Command]:
                     'message role must be one of "system", "user", or "assistant"', line.number
                 )
         value = _value(line.text[position:], line, lines)
-        yield Command(name, f"{role}: {value}" if role else value)
+        yield Instruction(name, f"{role}: {value}" if role else value)
 
 
 def _word(line: _Line, begin: int) -> tuple[str, int]:
-    """The command's word in lower case, and where what follows the blank after it begins."""
+    """Return the word of an instruction in lower case and the position after the blank that follows."""
     match = _WORD.match(line.text, begin)
     end = match.end() if match else begin
     if end == len(line.text):
         if not line.newline:
             raise ModelfileError(_END_OF_FILE)
-        # The newline after the word is the fault, and it counts as read.
+        # The newline after the word is the error, and Ollama has counted it by then.
         raise _invalid_command(line.number + 1)
     word = printable(line.text[begin:end]).lower()
     if line.text[end] not in BLANKS or word not in _WORDS:
@@ -131,7 +131,7 @@ def _invalid_command(line: int) -> ModelfileError:
 
 
 def _argument(line: _Line, begin: int, form: re.Pattern[str]) -> tuple[str, int]:
-    """What stands between a command and its value, and where the value begins."""
+    """Return the argument between an instruction and its value, and the position of the value."""
     match = form.match(line.text, begin)
     end = match.end() if match else begin
     argument = line.text[begin:end]
@@ -143,7 +143,7 @@ def _argument(line: _Line, begin: int, form: re.Pattern[str]) -> tuple[str, int]
 
 
 def _value(first: str, line: _Line, following: Iterator[_Line]) -> str:
-    """The value that begins with ``first``, the rest of ``line``."""
+    """Read the value that begins with ``first``, the rest of ``line``."""
     reader = ValueReader()
     complete = reader.add(first)
     while not complete:

@@ -1,6 +1,6 @@
-"""What the commands of a Modelfile ask for, before any file has been looked for.
+"""Interpretation of the instructions of a Modelfile, without access to files.
 
-Pure. Source: ``spec/models-and-cli.md`` section 6.3.
+Pure. Source: ollama: parser/parser.go, Modelfile.CreateRequest.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tw.library.modelfile.parameters import DEPRECATED, KINDS, parse_parameter
-from ollama_tw.library.modelfile.parser import COMMANDS, FROM, MESSAGE, Command, ModelfileError
+from ollama_tw.library.modelfile.parser import FROM, INSTRUCTIONS, MESSAGE, Instruction, ModelfileError
 from ollama_tw.wire.options import Kind
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
@@ -22,24 +22,24 @@ _VERSION = re.compile(
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model as a Modelfile describes it.
+    """Model described by a Modelfile.
 
-    ``bases``, ``adapters`` and ``drafts`` are the values of FROM, ADAPTER and DRAFT as they were written:
-    paths, and for FROM also names of models. ``warnings`` are lines for the user.
+    ``bases``, ``adapters`` and ``drafts`` are the values of FROM, ADAPTER and DRAFT: paths, and for
+    FROM also model names. ``warnings`` are lines for the user.
     """
 
     bases: tuple[str, ...]
     adapters: tuple[str, ...]
     drafts: tuple[str, ...]
     texts: Mapping[str, str]
-    """``template``, ``system``, ``renderer``, ``parser`` and ``requires``, as far as they are given."""
+    """Those of ``template``, ``system``, ``renderer``, ``parser`` and ``requires`` that are given."""
     licenses: tuple[str, ...]
     messages: tuple[Mapping[str, str], ...]
     parameters: Mapping[str, Any]
     warnings: tuple[str, ...]
 
     def fields(self) -> dict[str, Any]:
-        """The fields of the create request that need no files; what is empty is left out."""
+        """Return the fields of the create request except files; empty ones are omitted."""
         fields: dict[str, Any] = {
             **self.texts,
             "license": list(self.licenses),
@@ -49,23 +49,25 @@ class Recipe:
         return {key: value for key, value in fields.items() if value}
 
 
-def read_recipe(commands: Iterable[Command]) -> Recipe:
-    """The recipe that ``commands`` give; raises ModelfileError.
+def read_recipe(instructions: Iterable[Instruction]) -> Recipe:
+    """Interpret ``instructions``; raises ModelfileError.
 
-    Of a text or a parameter that is given twice the last one counts; stop texts add up.
+    Of several values of a text or parameter the last one counts; stop texts accumulate.
     """
-    values: dict[str, list[str]] = {name: [] for name in COMMANDS}
+    values: dict[str, list[str]] = {name: [] for name in INSTRUCTIONS}
     parameters: dict[str, Any] = {}
     warnings: list[str] = []
-    for command in commands:
-        if command.name in COMMANDS:
-            values[command.name].append(command.value)
-        elif command.name in DEPRECATED:
-            warnings.append(f"warning: parameter {command.name} is deprecated")
-        elif KINDS.get(command.name) is Kind.STRINGS:
-            parameters.setdefault(command.name, []).append(parse_parameter(command.name, command.value))
+    for instruction in instructions:
+        if instruction.name in INSTRUCTIONS:
+            values[instruction.name].append(instruction.value)
+        elif instruction.name in DEPRECATED:
+            warnings.append(f"warning: parameter {instruction.name} is deprecated")
+        elif KINDS.get(instruction.name) is Kind.STRINGS:
+            parameters.setdefault(instruction.name, []).append(
+                parse_parameter(instruction.name, instruction.value)
+            )
         else:
-            parameters[command.name] = parse_parameter(command.name, command.value)
+            parameters[instruction.name] = parse_parameter(instruction.name, instruction.value)
     texts = {name: values[name][-1] for name in ("template", "system", "renderer", "parser") if values[name]}
     if versions := [_version(text) for text in values["requires"]]:
         texts["requires"] = versions[-1]
@@ -82,7 +84,7 @@ def read_recipe(commands: Iterable[Command]) -> Recipe:
 
 
 def _version(text: str) -> str:
-    """A semantic version of one to three numbers, without the ``v`` before it."""
+    """Return a semantic version of one to three numbers without its ``v``; raises ModelfileError."""
     version = text.removeprefix("v")
     if not _VERSION.fullmatch(version):
         raise ModelfileError("requires must be a valid semver (e.g. 0.14.0)")

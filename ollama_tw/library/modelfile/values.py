@@ -1,10 +1,10 @@
-"""The value of a command: one line, or several within quotes.
+"""Quoting of the values of instructions: one line, or several lines in quotes.
 
 There are no escapes: a quoted value ends with the first line that ends in its quotation mark, and
-characters that cannot be printed are dropped. So some texts have no written form: those with such
-characters, and those of several lines where a line before the last ends in triple quotes.
+unprintable characters are dropped. So some texts cannot be represented: those with such characters,
+and those of several lines of which one before the last ends in triple quotes.
 
-Pure. Source: ``spec/models-and-cli.md`` section 6.2.
+Pure. Source: ollama: parser/parser.go, ParseFile, quote and unquote.
 """
 
 import re
@@ -17,7 +17,7 @@ _MARKS = ('"""', '"')
 
 
 def split_lines(text: str) -> Iterator[tuple[str, str]]:
-    """Each line with the ``\\r`` or ``\\n`` that ends it, the last one with ``""``."""
+    """Yield each line with the newline character that ends it, the last one with ``""``."""
     for match in _LINE.finditer(text):
         yield match[1], match[2]
         if not match[2]:
@@ -25,21 +25,21 @@ def split_lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def printable(text: str) -> str:
-    """``text`` without the characters that Modelfiles cannot carry; tabs stay."""
+    """Return ``text`` without unprintable characters except tabs."""
     if text.isprintable():
         return text
     return "".join(char for char in text if char.isprintable() or char == "\t")
 
 
 class ValueReader:
-    """Collects the lines of one value until it is complete."""
+    """Reader of one value, line by line."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
         self._mark = ""
 
     def add(self, line: str) -> bool:
-        """Take the next line; returns whether the value ends with it."""
+        """Add the next line and return whether the value is complete."""
         line = printable(line)
         edges = line.strip(BLANKS)
         if self._pieces:
@@ -51,29 +51,29 @@ class ValueReader:
         return complete
 
     def add_newline(self, newline: str) -> None:
-        """Take what stands between two lines of a value that is not complete."""
+        """Add the newline character between two lines of an incomplete value."""
         self._pieces.append(newline)
 
     def value(self) -> str:
-        """The value without its quotation marks; only a value without them is trimmed within."""
+        """Return the value without quotation marks; blanks within the marks are kept."""
         text = "".join(self._pieces).strip(f"{BLANKS}\r\n")
         return text[len(self._mark) : len(text) - len(self._mark)]
 
 
 def quote(text: str) -> str:
-    """``text`` as it stands after a command's name.
+    """Format ``text`` as the value of an instruction.
 
-    Quotation marks are set where Ollama sets them, and where without them the text would not be read
-    back. ValueError for a text that has no form which is.
+    It is quoted where Ollama quotes it, and where it would not parse to the same text otherwise.
+    Raises ValueError for a text that cannot be represented.
     """
     for form in (quote_loosely(text), _enclosed(text)):
-        if _reads_as(form, text):
+        if _parses_to(form, text):
             return form
-    raise ValueError("a Modelfile cannot carry this text")
+    raise ValueError("the text cannot be represented in a Modelfile")
 
 
 def quote_loosely(text: str) -> str:
-    """``text`` with the quotation marks that Ollama sets, whether or not it is read back from them."""
+    """Quote ``text`` as Ollama does, even if the result does not parse to the same text."""
     if "\n" in text or text.startswith(" ") or text.endswith(" "):
         return _enclosed(text)
     return text
@@ -84,7 +84,7 @@ def _enclosed(text: str) -> str:
     return f"{mark}{text}{mark}"
 
 
-def _reads_as(form: str, text: str) -> bool:
+def _parses_to(form: str, text: str) -> bool:
     reader = ValueReader()
     for line, newline in split_lines(form):
         if reader.add(line):

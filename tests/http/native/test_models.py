@@ -225,7 +225,7 @@ def test_the_library_is_read_when_the_server_starts(
     disk.put("bad", ("model", weights), config=b"{")
     with caplog.at_level(logging.WARNING, "ollama_tw.library"):
         Application(tmp_path).close()
-    assert "model left out of the list: model 'bad:latest' has a layer that cannot be read" in caplog.text
+    assert "model omitted from the list: model 'bad:latest' has a layer that cannot be read" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------- show

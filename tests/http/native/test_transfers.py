@@ -9,7 +9,7 @@ from ollama_tw.http.native.transfers import TransferRoutes, pulled_name
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import make_site
-from ollama_tw.library.create import Makers
+from ollama_tw.library.create import CreateDependencies
 from ollama_tw.management.creation import CreationService
 from tests.gguf.files import write_gguf
 from tests.http.fakes import RawClient, connect
@@ -57,7 +57,7 @@ class TransferTests(RegistryCase):
         pushes = self.new_pushes(self.store)
         TransferRoutes(reactor, self.store, self.disk.run, pulls, pushes).register(routes)
         nobody: Any = None
-        creation = CreationService(reactor, self.store, self.disk.run, pulls, Makers())
+        creation = CreationService(reactor, self.store, self.disk.run, pulls, CreateDependencies())
         self.addCleanup(creation.close)
         ModelRoutes(reactor, nobody, creation, nobody).register(routes)
         guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))

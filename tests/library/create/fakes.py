@@ -1,4 +1,4 @@
-"""Makers that do their work in a moment, and note what they were asked."""
+"""CreateDependencies that do their work in a moment, and note what they were asked."""
 
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``quantize``: what is asked for, what is refused, what is told meanwhile."""
+"""``quantize``: what is asked for, what is refused, what is record meanwhile."""
 
 import errno
 import os
@@ -12,32 +12,32 @@ from ollama_tw.library.create import create
 from ollama_tw.wire.models import CreateRequest
 from tests.gguf.files import write_gguf
 from tests.library.create.fakes import FakeConverter, FakeQuantizer
-from tests.library.create.making import Workshop
+from tests.library.create.harness import CreationHarness
 
 ONLY = (500, "quantization is only supported for F16, BF16 and F32 models")
 
 
 @pytest.fixture
-def quantizer(shop: Workshop) -> FakeQuantizer:
+def quantizer(harness: CreationHarness) -> FakeQuantizer:
     quantizer = FakeQuantizer()
-    shop.makers = replace(shop.makers, quantize=quantizer)
+    harness.dependencies = replace(harness.dependencies, quantize=quantizer)
     return quantizer
 
 
-def test_the_progress_and_the_layer(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
-    records = shop.records(files={"tiny.gguf": tiny}, quantize="q4_k_m", system="Hi.")
-    size = shop.store.blobs.size(tiny)
-    model, system = shop.layers()
-    told = {
+def test_the_progress_and_the_layer(harness: CreationHarness, quantizer: FakeQuantizer, tiny: str) -> None:
+    records = harness.records(files={"tiny.gguf": tiny}, quantize="q4_k_m", system="Hi.")
+    size = harness.store.blobs.size(tiny)
+    model, system = harness.layers()
+    record = {
         "status": "quantizing F16 model to Q4_K_M",
         "digest": "0000000000000000000",
         "total": size,
     }
     assert records == [
         {"status": "parsing GGUF"},
-        told,
-        {**told, "completed": 256},
-        {**told, "completed": size},
+        record,
+        {**record, "completed": 256},
+        {**record, "completed": size},
         {"status": "verifying conversion"},
         {"status": f"creating new layer {model['digest']}"},
         {"status": f"creating new layer {system['digest']}"},
@@ -46,9 +46,9 @@ def test_the_progress_and_the_layer(shop: Workshop, quantizer: FakeQuantizer, ti
     ]
     assert model["digest"] != tiny
     assert "from" not in model
-    assert shop.config()["file_type"] == "Q4_K_M"
+    assert harness.config()["file_type"] == "Q4_K_M"
     assert quantizer.asked == ["Q4_K_M"]
-    assert all(len(name) == 71 for name in shop.blobs())
+    assert all(len(name) == 71 for name in harness.blobs())
 
 
 @pytest.mark.parametrize(
@@ -62,23 +62,25 @@ def test_the_progress_and_the_layer(shop: Workshop, quantizer: FakeQuantizer, ti
     ],
 )
 def test_the_types(
-    shop: Workshop, quantizer: FakeQuantizer, tiny: str, field: str, text: str, wanted: str
+    harness: CreationHarness, quantizer: FakeQuantizer, tiny: str, field: str, text: str, wanted: str
 ) -> None:
-    shop.statuses(files={"tiny.gguf": tiny}, **{field: text})
+    harness.statuses(files={"tiny.gguf": tiny}, **{field: text})
     assert quantizer.asked == [wanted]
 
 
-def test_an_installed_model_is_quantized(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
-    shop.statuses(model="base", files={"tiny.gguf": tiny}, system="Hi.")
-    statuses = shop.statuses(model="small", from_="base", quantize="q8_0")
+def test_an_installed_model_is_quantized(
+    harness: CreationHarness, quantizer: FakeQuantizer, tiny: str
+) -> None:
+    harness.statuses(model="base", files={"tiny.gguf": tiny}, system="Hi.")
+    statuses = harness.statuses(model="small", from_="base", quantize="q8_0")
     assert statuses[0] == "quantizing F16 model to Q8_0"
-    assert shop.kinds("small") == ["model", "system"]
-    assert shop.config("small")["file_type"] == "Q8_0"
-    assert shop.layers("base")[0]["digest"] == tiny
+    assert harness.kinds("small") == ["model", "system"]
+    assert harness.config("small")["file_type"] == "Q8_0"
+    assert harness.layers("base")[0]["digest"] == tiny
 
 
-def test_the_same_type_is_no_work(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
-    statuses = shop.statuses(files={"tiny.gguf": tiny}, quantize="f16")
+def test_the_same_type_is_no_work(harness: CreationHarness, quantizer: FakeQuantizer, tiny: str) -> None:
+    statuses = harness.statuses(files={"tiny.gguf": tiny}, quantize="f16")
     assert statuses == [
         "parsing GGUF",
         "validating GGUF model",
@@ -89,114 +91,116 @@ def test_the_same_type_is_no_work(shop: Workshop, quantizer: FakeQuantizer, tiny
     assert quantizer.asked == []
 
 
-def test_what_cannot_be_quantized(shop: Workshop, quantizer: FakeQuantizer, tmp_path: Path) -> None:
+def test_what_cannot_be_quantized(harness: CreationHarness, quantizer: FakeQuantizer, tmp_path: Path) -> None:
     for file_type in (0, 7, 15, 99):
-        digest = shop.upload(write_gguf(tmp_path / "m", file_type=file_type))
-        assert shop.refusal(files={"m.gguf": digest}, quantize="f16") == ONLY
+        digest = harness.upload(write_gguf(tmp_path / "m", file_type=file_type))
+        assert harness.failure(files={"m.gguf": digest}, quantize="f16") == ONLY
     for text, named in (("q5_k_m", "Q5_K_M"), ("4", "4")):
-        assert shop.refusal(files={"m.gguf": digest}, quantize=text) == (
+        assert harness.failure(files={"m.gguf": digest}, quantize=text) == (
             500,
             f"unsupported quantization type {named} - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0",
         )
     assert quantizer.asked == []
 
 
-def test_without_a_quantizer(shop: Workshop, tiny: str) -> None:
+def test_without_a_quantizer(harness: CreationHarness, tiny: str) -> None:
     fault = (500, "llama-quantize unavailable: this server has no quantizer")
-    assert shop.refusal(files={"m.gguf": tiny}, quantize="q8_0") == fault
+    assert harness.failure(files={"m.gguf": tiny}, quantize="q8_0") == fault
 
 
-def test_a_quantizer_that_fails(shop: Workshop, tiny: str) -> None:
+def test_a_quantizer_that_fails(harness: CreationHarness, tiny: str) -> None:
     def fail() -> None:
         raise OllamaError(500, "llama-quantize failed: so")
 
-    shop.makers = replace(shop.makers, quantize=FakeQuantizer(fail))
-    assert shop.refusal(files={"m.gguf": tiny}, quantize="q8_0") == (500, "llama-quantize failed: so")
+    harness.dependencies = replace(harness.dependencies, quantize=FakeQuantizer(fail))
+    assert harness.failure(files={"m.gguf": tiny}, quantize="q8_0") == (500, "llama-quantize failed: so")
 
 
-def test_a_quantizer_that_finds_no_space(shop: Workshop, tiny: str) -> None:
+def test_a_quantizer_that_finds_no_space(harness: CreationHarness, tiny: str) -> None:
     def fail() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    shop.makers = replace(shop.makers, quantize=FakeQuantizer(fail))
-    assert shop.refusal(files={"m.gguf": tiny}, quantize="q8_0") == (
+    harness.dependencies = replace(harness.dependencies, quantize=FakeQuantizer(fail))
+    assert harness.failure(files={"m.gguf": tiny}, quantize="q8_0") == (
         500,
         "the model store cannot be used: no space left on device",
     )
 
 
-def test_a_result_that_is_another_model(shop: Workshop, tiny: str) -> None:
+def test_a_result_that_is_another_model(harness: CreationHarness, tiny: str) -> None:
     class Cheat(FakeQuantizer):
         def __call__(self, source, target, file_type):  # type: ignore[no-untyped-def]
             yield "x"
             if file_type == "Q8_0":
                 target.write_bytes(b"GGUF\3\0\0\0" + bytes(16))
 
-    shop.makers = replace(shop.makers, quantize=Cheat())
-    assert shop.refusal(files={"m.gguf": tiny}, quantize="q8_0") == (
+    harness.dependencies = replace(harness.dependencies, quantize=Cheat())
+    assert harness.failure(files={"m.gguf": tiny}, quantize="q8_0") == (
         500,
-        "llama-quantize failed: the result has other tensors than the model",
+        "llama-quantize failed: the tensors of the result differ from those of the model",
     )
-    assert shop.refusal(files={"m.gguf": tiny}, quantize="q4_k") == (
+    assert harness.failure(files={"m.gguf": tiny}, quantize="q4_k") == (
         500,
         "llama-quantize failed: the file is empty",
     )
 
 
-def test_a_client_that_leaves(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
-    before = shop.files()
+def test_a_client_that_leaves(harness: CreationHarness, quantizer: FakeQuantizer, tiny: str) -> None:
+    before = harness.files()
     request = CreateRequest(model="m", files={"m.gguf": tiny}, quantize="q8_0", system="x")
-    records = create(shop.store, request, makers=shop.makers)
+    records = create(harness.store, request, dependencies=harness.dependencies)
     while next(records)["status"] != "quantizing F16 model to Q8_0":
         pass
-    assert len(shop.files()) == len(before) + 1
+    assert len(harness.files()) == len(before) + 1
     records.close()
-    assert (quantizer.closed, shop.files()) == (1, before)
+    assert (quantizer.closed, harness.files()) == (1, before)
 
 
-def test_work_that_nobody_waits_for_any_more(shop: Workshop, quantizer: FakeQuantizer, tiny: str) -> None:
-    before = shop.files()
+def test_work_that_nobody_waits_for_any_more(
+    harness: CreationHarness, quantizer: FakeQuantizer, tiny: str
+) -> None:
+    before = harness.files()
 
-    def alive() -> None:
+    def check_cancelled() -> None:
         if quantizer.asked:
             raise Cancelled
 
-    shop.alive = alive
+    harness.check_cancelled = check_cancelled
     with pytest.raises(Cancelled):
-        shop.records(files={"m.gguf": tiny}, quantize="q8_0", system="x")
-    assert (quantizer.closed, shop.files()) == (1, before)
+        harness.records(files={"m.gguf": tiny}, quantize="q8_0", system="x")
+    assert (quantizer.closed, harness.files()) == (1, before)
 
 
 def test_a_draft_is_quantized_by_its_own_field(
-    shop: Workshop, quantizer: FakeQuantizer, tiny: str, tmp_path: Path
+    harness: CreationHarness, quantizer: FakeQuantizer, tiny: str, tmp_path: Path
 ) -> None:
-    draft = shop.upload(write_gguf(tmp_path / "d", architecture="gemma"))
+    draft = harness.upload(write_gguf(tmp_path / "d", architecture="gemma"))
     files = {"files": {"m.gguf": tiny}, "draft_files": {"d.gguf": draft}}
-    statuses = shop.statuses(**files, draft_quantize="q8_0")
+    statuses = harness.statuses(**files, draft_quantize="q8_0")
     assert statuses.count("quantizing F16 model to Q8_0") == 3
-    assert [layer["digest"] in (tiny, draft) for layer in shop.layers()] == [True, False]
-    assert shop.config()["file_type"] == "F16"
-    shop.statuses(model="n", **files, quantize="q8_0")
-    assert [layer["digest"] in (tiny, draft) for layer in shop.layers("n")] == [False, True]
-    small = shop.upload(write_gguf(tmp_path / "d", file_type=15))
-    assert shop.refusal(files={"m.gguf": tiny}, draft_files={"d": small}, draft_quantize="Q8_0") == (
+    assert [layer["digest"] in (tiny, draft) for layer in harness.layers()] == [True, False]
+    assert harness.config()["file_type"] == "F16"
+    harness.statuses(model="n", **files, quantize="q8_0")
+    assert [layer["digest"] in (tiny, draft) for layer in harness.layers("n")] == [False, True]
+    small = harness.upload(write_gguf(tmp_path / "d", file_type=15))
+    assert harness.failure(files={"m.gguf": tiny}, draft_files={"d": small}, draft_quantize="Q8_0") == (
         500,
         "draft quantization requires an unquantized draft model, got Q4_K_M",
     )
 
 
 def test_a_model_is_converted_to_the_type_that_is_wanted(
-    shop: Workshop, quantizer: FakeQuantizer, tmp_path: Path
+    harness: CreationHarness, quantizer: FakeQuantizer, tmp_path: Path
 ) -> None:
-    shop.makers = replace(shop.makers, convert_model=FakeConverter(tmp_path).model)
-    files = {"model.safetensors": shop.upload(b"weights")}
+    harness.dependencies = replace(harness.dependencies, convert_model=FakeConverter(tmp_path).model)
+    files = {"model.safetensors": harness.upload(b"weights")}
     for wanted, label in (("F32", "unknown"), ("bf16", "BF16"), ("f16", "F16")):
-        assert shop.statuses(files=files, quantize=wanted)[0] == "converting model"
-        assert shop.config()["file_type"] == label
+        assert harness.statuses(files=files, quantize=wanted)[0] == "converting model"
+        assert harness.config()["file_type"] == label
     assert quantizer.asked == []
-    statuses = shop.statuses(files=files, quantize="q8_0")
+    statuses = harness.statuses(files=files, quantize="q8_0")
     assert statuses[:2] == ["converting model", "quantizing F16 model to Q8_0"]
-    assert shop.config()["file_type"] == "Q8_0"
+    assert harness.config()["file_type"] == "Q8_0"
     # Neither the file between nor those of the models that were replaced.
-    assert len(shop.blobs()) == 3
-    assert shop.refusal(files=files, quantize="x")[1].startswith("unsupported quantization type X - ")
+    assert len(harness.blobs()) == 3
+    assert harness.failure(files=files, quantize="x")[1].startswith("unsupported quantization type X - ")

@@ -10,7 +10,7 @@ import pytest
 from ollama_tw.errors import Cancelled
 from ollama_tw.gguf.reader import read_header
 from tests.gguf.files import write_gguf
-from tests.library.create.making import Workshop
+from tests.library.create.harness import CreationHarness
 
 NAMES = ("m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf")
 
@@ -45,16 +45,16 @@ def write(path: Path, split: int = 0, *, big_endian: bool = False) -> list[Path]
 
 
 @pytest.fixture
-def shards(shop: Workshop, tmp_path: Path) -> dict[str, str]:
+def shards(harness: CreationHarness, tmp_path: Path) -> dict[str, str]:
     """Digests of the three uploaded shards by their names."""
-    return {path.name: shop.upload(path) for path in write(tmp_path / "m.gguf", 2)}
+    return {path.name: harness.upload(path) for path in write(tmp_path / "m.gguf", 2)}
 
 
-def test_shards_become_one_file(shop: Workshop, shards: dict[str, str], tmp_path: Path) -> None:
+def test_shards_become_one_file(harness: CreationHarness, shards: dict[str, str], tmp_path: Path) -> None:
     # An upload has no order, and may lie in a directory.
     files = {f"dir/{name}": shards[name] for name in reversed(NAMES)}
-    records = shop.records(files=files)
-    (layer,) = shop.layers()
+    records = harness.records(files=files)
+    (layer,) = harness.layers()
     assert [record["status"] for record in records] == [
         "parsing GGUF",
         "parsing GGUF",
@@ -63,14 +63,14 @@ def test_shards_become_one_file(shop: Workshop, shards: dict[str, str], tmp_path
         "writing manifest",
         "success",
     ]
-    merged = shop.store.blobs.path(layer["digest"])
+    merged = harness.store.blobs.path(layer["digest"])
     assert layer["size"] == merged.stat().st_size
     (whole,) = write(tmp_path / "whole.gguf")
     assert merged.read_bytes() == whole.read_bytes()
-    assert shop.config()["model_type"] == "4K"
+    assert harness.config()["model_type"] == "4K"
 
 
-def test_tensors_are_aligned_as_the_first_shard_says(shop: Workshop, tmp_path: Path) -> None:
+def test_tensors_are_aligned_as_the_first_shard_says(harness: CreationHarness, tmp_path: Path) -> None:
     # As llama.cpp does, only the first shard has the key.
     files = {}
     for number, alignment in ((1, 256), (2, 32)):
@@ -87,9 +87,9 @@ def test_tensors_are_aligned_as_the_first_shard_says(shop: Workshop, tmp_path: P
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        files[f"m-0000{number}-of-00002.gguf"] = shop.upload(tmp_path / "s")
-    shop.statuses(files=files)
-    merged = shop.store.blobs.path(shop.layers()[0]["digest"])
+        files[f"m-0000{number}-of-00002.gguf"] = harness.upload(tmp_path / "s")
+    harness.statuses(files=files)
+    merged = harness.store.blobs.path(harness.layers()[0]["digest"])
     reader = gguf.GGUFReader(merged)
     assert "split.count" not in reader.fields
     assert [(tensor.name, tensor.data.tolist()) for tensor in reader.tensors] == [
@@ -101,16 +101,16 @@ def test_tensors_are_aligned_as_the_first_shard_says(shop: Workshop, tmp_path: P
     assert [tensor.offset for tensor in read_header(merged).tensors] == [0, 256, 512, 768]
 
 
-def test_a_model_of_one_shard_is_no_split_model(shop: Workshop, tmp_path: Path) -> None:
+def test_a_model_of_one_shard_is_no_split_model(harness: CreationHarness, tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", metadata={"llama.block_count": 1, "split.count": 1})
-    digest = shop.upload(path)
-    shop.statuses(files={"any.gguf": digest})
-    assert shop.layers()[0]["digest"] == digest
+    digest = harness.upload(path)
+    harness.statuses(files={"any.gguf": digest})
+    assert harness.layers()[0]["digest"] == digest
 
 
-def one(shop: Workshop, path: Path, **split: int) -> str:
+def one(harness: CreationHarness, path: Path, **split: int) -> str:
     metadata = {"llama.block_count": 1, **{f"split.{key}": value for key, value in split.items()}}
-    return shop.upload(write_gguf(path, metadata=metadata))
+    return harness.upload(write_gguf(path, metadata=metadata))
 
 
 @pytest.mark.parametrize(
@@ -141,66 +141,68 @@ def one(shop: Workshop, path: Path, **split: int) -> str:
     ],
 )
 def test_a_shard_that_lies(
-    shop: Workshop, tmp_path: Path, name: str, split: dict[str, int], fault: str
+    harness: CreationHarness, tmp_path: Path, name: str, split: dict[str, int], fault: str
 ) -> None:
-    digest = one(shop, tmp_path / "s", **split)
-    assert shop.refusal(files={name: digest}) == (400, fault)
+    digest = one(harness, tmp_path / "s", **split)
+    assert harness.failure(files={name: digest}) == (400, fault)
 
 
-def test_shards_that_do_not_fit(shop: Workshop, shards: dict[str, str], tmp_path: Path) -> None:
+def test_shards_that_do_not_fit(harness: CreationHarness, shards: dict[str, str], tmp_path: Path) -> None:
     first, second, third = (shards[name] for name in NAMES)
     files = {NAMES[0]: first, f"a/{NAMES[1]}": second, f"b/{NAMES[1]}": second}
-    assert shop.refusal(files=files) == (400, "split GGUF has duplicate shard index 2")
-    assert shop.refusal(files={NAMES[0]: first, NAMES[2]: third}) == (
+    assert harness.failure(files=files) == (400, "split GGUF has duplicate shard index 2")
+    assert harness.failure(files={NAMES[0]: first, NAMES[2]: third}) == (
         400,
         'split GGUF "m" has 2 shards, expected 3',
     )
     pair = ("p-00001-of-00002.gguf", "p-00002-of-00002.gguf")
     twice = {
-        pair[0]: one(shop, tmp_path / "1", count=2, no=0),
-        pair[1]: one(shop, tmp_path / "2", count=2, no=1),
+        pair[0]: one(harness, tmp_path / "1", count=2, no=0),
+        pair[1]: one(harness, tmp_path / "2", count=2, no=1),
     }
-    assert shop.refusal(files=twice) == (400, 'tensor "token_embd.weight" appears twice')
+    assert harness.failure(files=twice) == (400, 'tensor "token_embd.weight" appears twice')
     counted = {
-        pair[0]: one(shop, tmp_path / "1", **{"count": 2, "no": 0, "tensors.count": 5}),
-        pair[1]: one(shop, tmp_path / "2", count=2, no=1),
+        pair[0]: one(harness, tmp_path / "1", **{"count": 2, "no": 0, "tensors.count": 5}),
+        pair[1]: one(harness, tmp_path / "2", count=2, no=1),
     }
-    assert shop.refusal(files=counted) == (400, "the split GGUF declares 5 tensors and has 4")
+    assert harness.failure(files=counted) == (400, "split GGUF declares 5 tensors, but has 4")
 
 
-def test_big_endian_shards_are_refused_by_name(shop: Workshop, tmp_path: Path) -> None:
+def test_big_endian_shards_are_refused_by_name(harness: CreationHarness, tmp_path: Path) -> None:
     paths = write(tmp_path / "m.gguf", 2, big_endian=True)
-    assert shop.refusal(files={path.name: shop.upload(path) for path in paths}) == (
+    assert harness.failure(files={path.name: harness.upload(path) for path in paths}) == (
         400,
         "big-endian GGUF files cannot be rewritten; convert the file to little-endian first",
     )
 
 
 def test_tensors_that_share_bytes_do_not_fill_the_disk(
-    shop: Workshop, shards: dict[str, str], tmp_path: Path
+    harness: CreationHarness, shards: dict[str, str], tmp_path: Path
 ) -> None:
     path = tmp_path / NAMES[1]
     data = bytearray(path.read_bytes())
     tensor = read_header(path).tensors[1]
     at = data.index(tensor.offset.to_bytes(8, "little"), data.index(tensor.name.encode()))
     data[at : at + 8] = bytes(8)
-    files = {**shards, NAMES[1]: shop.upload(bytes(data))}
-    status, fault = shop.refusal(files=files)
+    files = {**shards, NAMES[1]: harness.upload(bytes(data))}
+    status, fault = harness.failure(files=files)
     assert (status, fault) == (400, f'tensor "{read_header(path).tensors[0].name}" overlaps another one')
 
 
-def test_a_merge_that_nobody_waits_for_leaves_nothing(shop: Workshop, shards: dict[str, str]) -> None:
-    before = shop.files()
+def test_a_merge_that_nobody_waits_for_leaves_nothing(
+    harness: CreationHarness, shards: dict[str, str]
+) -> None:
+    before = harness.files()
     calls = 0
 
-    def alive() -> None:
+    def check_cancelled() -> None:
         nonlocal calls
         calls += 1
         # The start, three headers, the merged header, and two tensors.
         if calls == 7:
             raise Cancelled
 
-    shop.alive = alive
+    harness.check_cancelled = check_cancelled
     with pytest.raises(Cancelled):
-        shop.records(files=shards)
-    assert shop.files() == before
+        harness.records(files=shards)
+    assert harness.files() == before

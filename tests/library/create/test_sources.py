@@ -15,26 +15,28 @@ from ollama_tw.library.names import parse_name
 from ollama_tw.templates.known_formats import NamedTemplate
 from tests.gguf.files import METADATA, write_gguf
 from tests.library.create.fakes import FakeConverter
-from tests.library.create.making import Workshop
+from tests.library.create.harness import CreationHarness
 
 CLIP = {"clip.has_vision_encoder": True}
 
 
 @pytest.fixture
-def converter(shop: Workshop, tmp_path: Path) -> FakeConverter:
+def converter(harness: CreationHarness, tmp_path: Path) -> FakeConverter:
     converter = FakeConverter(tmp_path)
-    shop.makers = replace(shop.makers, convert_model=converter.model, convert_adapter=converter.adapter)
+    harness.dependencies = replace(
+        harness.dependencies, convert_model=converter.model, convert_adapter=converter.adapter
+    )
     return converter
 
 
 # ---------------------------------------------------------------------------------- safetensors
 
 
-def test_safetensors_are_converted(shop: Workshop, converter: FakeConverter) -> None:
-    weights, config = shop.upload(b"weights"), shop.upload(b"{}")
+def test_safetensors_are_converted(harness: CreationHarness, converter: FakeConverter) -> None:
+    weights, config = harness.upload(b"weights"), harness.upload(b"{}")
     files = {"model.safetensors": weights, "sub/config.json": config.replace(":", "-")}
-    statuses = shop.statuses(files=files)
-    (layer,) = shop.layers()
+    statuses = harness.statuses(files=files)
+    (layer,) = harness.layers()
     assert statuses == [
         "converting model",
         f"creating new layer {layer['digest']}",
@@ -43,21 +45,21 @@ def test_safetensors_are_converted(shop: Workshop, converter: FakeConverter) -> 
     ]
     assert converter.files == {"model.safetensors": b"weights", "sub/config.json": b"{}"}
     assert "from" not in layer
-    assert (shop.config()["model_family"], shop.config()["file_type"]) == ("llama", "F16")
+    assert (harness.config()["model_family"], harness.config()["file_type"]) == ("llama", "F16")
 
 
-def test_safetensors_without_a_converter(shop: Workshop) -> None:
-    files = {"model.safetensors": shop.upload(b"weights")}
+def test_safetensors_without_a_converter(harness: CreationHarness) -> None:
+    files = {"model.safetensors": harness.upload(b"weights")}
     fault = (400, "converting safetensors files is not supported; upload a GGUF file")
-    assert shop.refusal(files=files) == fault
+    assert harness.failure(files=files) == fault
     missing = "sha256:" + "0" * 64
-    assert shop.refusal(files={"model.safetensors": missing}) == (500, f'blob "{missing}" not found')
+    assert harness.failure(files={"model.safetensors": missing}) == (500, f'blob "{missing}" not found')
 
 
-def test_a_conversion_that_nobody_waits_for_leaves_nothing(shop: Workshop, tmp_path: Path) -> None:
+def test_a_conversion_that_nobody_waits_for_leaves_nothing(harness: CreationHarness, tmp_path: Path) -> None:
     gone = False
 
-    def alive() -> None:
+    def check_cancelled() -> None:
         if gone:
             raise Cancelled
 
@@ -67,34 +69,37 @@ def test_a_conversion_that_nobody_waits_for_leaves_nothing(shop: Workshop, tmp_p
         gone = True
         write(b"more")
 
-    shop.makers = replace(shop.makers, convert_model=convert)
-    shop.alive = alive
-    files = {"model.safetensors": shop.upload(b"weights")}
-    before = shop.files()
+    harness.dependencies = replace(harness.dependencies, convert_model=convert)
+    harness.check_cancelled = check_cancelled
+    files = {"model.safetensors": harness.upload(b"weights")}
+    before = harness.files()
     with pytest.raises(Cancelled):
-        shop.records(files=files)
-    assert shop.files() == before
+        harness.records(files=files)
+    assert harness.files() == before
 
 
 # ------------------------------------------------------------------------------------- adapters
 
 
-def test_a_safetensors_adapter(shop: Workshop, converter: FakeConverter, tiny: str) -> None:
-    files = {"adapter_config.json": shop.upload(b"{}"), "adapter_model.safetensors": shop.upload(b"lora")}
-    statuses = shop.statuses(files={"m.gguf": tiny}, adapters=files)
+def test_a_safetensors_adapter(harness: CreationHarness, converter: FakeConverter, tiny: str) -> None:
+    files = {
+        "adapter_config.json": harness.upload(b"{}"),
+        "adapter_model.safetensors": harness.upload(b"lora"),
+    }
+    statuses = harness.statuses(files={"m.gguf": tiny}, adapters=files)
     assert statuses[:3] == ["parsing GGUF", "converting adapter", "validating GGUF model"]
-    assert shop.kinds() == ["model", "adapter"]
+    assert harness.kinds() == ["model", "adapter"]
     assert converter.base == "llama"
     assert converter.files["adapter_model.safetensors"] == b"lora"
-    shop.statuses(model="child", from_="m")
-    assert shop.kinds("child") == ["model", "adapter"]
+    harness.statuses(model="child", from_="m")
+    assert harness.kinds("child") == ["model", "adapter"]
 
 
-def test_faults_of_adapters_are_all_the_clients(shop: Workshop, tiny: str, tmp_path: Path) -> None:
+def test_faults_of_adapters_are_all_the_clients(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
     files = {"files": {"m.gguf": tiny}}
-    lora = shop.upload(write_gguf(tmp_path / "a", metadata={"general.type": "adapter"}))
+    lora = harness.upload(write_gguf(tmp_path / "a", metadata={"general.type": "adapter"}))
     missing = "sha256:" + "0" * 64
-    text = shop.upload(b"text")
+    text = harness.upload(b"text")
     for adapters, fault in (
         ({"a.gguf": lora, "b.gguf": lora}, "only one adapter is currently supported"),
         ({"a.gguf": tiny}, "the adapter is not a GGUF adapter file"),
@@ -106,40 +111,40 @@ def test_faults_of_adapters_are_all_the_clients(shop: Workshop, tiny: str, tmp_p
             "converting safetensors adapters is not supported; upload a GGUF file",
         ),
     ):
-        assert shop.refusal(**files, adapters=adapters) == (400, fault)
-    only = {"p.gguf": shop.upload(write_gguf(tmp_path / "p", architecture="clip", metadata=CLIP))}
-    assert shop.refusal(files=only, adapters={"a.safetensors": text}) == (400, "no base model was found")
+        assert harness.failure(**files, adapters=adapters) == (400, fault)
+    only = {"p.gguf": harness.upload(write_gguf(tmp_path / "p", architecture="clip", metadata=CLIP))}
+    assert harness.failure(files=only, adapters={"a.safetensors": text}) == (400, "no base model was found")
 
 
 # --------------------------------------------------------------------------------------- drafts
 
 
-def test_a_draft_is_stored_and_handed_down(shop: Workshop, tiny: str, tmp_path: Path) -> None:
-    draft = shop.upload(write_gguf(tmp_path / "d", architecture="gemma"))
-    statuses = shop.statuses(files={"m.gguf": tiny}, draft_files={"sub/d.gguf": draft})
+def test_a_draft_is_stored_and_handed_down(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
+    draft = harness.upload(write_gguf(tmp_path / "d", architecture="gemma"))
+    statuses = harness.statuses(files={"m.gguf": tiny}, draft_files={"sub/d.gguf": draft})
     assert statuses[:3] == ["parsing GGUF", "parsing GGUF", "validating GGUF model"]
-    assert [(layer["digest"], layer["from"]) for layer in shop.layers()] == [
+    assert [(layer["digest"], layer["from"]) for layer in harness.layers()] == [
         (tiny, "m.gguf"),
         (draft, "sub/d.gguf"),
     ]
-    assert shop.kinds() == ["model", "draft"]
+    assert harness.kinds() == ["model", "draft"]
     described = {"model_format": "gguf", "architecture": "gemma"}
-    assert shop.config()["draft"] == described
-    assert shop.config()["model_families"] == ["llama"]
-    shop.statuses(model="child", from_="m")
-    assert shop.kinds("child") == ["model", "draft"]
-    assert shop.config("child")["draft"] == described
-    shop.statuses(model="child", from_="m", draft_files={"t.gguf": tiny})
-    assert [(layer["digest"], layer["from"]) for layer in shop.layers("child")] == [
+    assert harness.config()["draft"] == described
+    assert harness.config()["model_families"] == ["llama"]
+    harness.statuses(model="child", from_="m")
+    assert harness.kinds("child") == ["model", "draft"]
+    assert harness.config("child")["draft"] == described
+    harness.statuses(model="child", from_="m", draft_files={"t.gguf": tiny})
+    assert [(layer["digest"], layer["from"]) for layer in harness.layers("child")] == [
         (tiny, "m:latest"),
         (tiny, "t.gguf"),
     ]
-    assert shop.config("child")["draft"]["architecture"] == "llama"
+    assert harness.config("child")["draft"]["architecture"] == "llama"
 
 
-def test_faults_of_drafts(shop: Workshop, tiny: str, tmp_path: Path) -> None:
-    projector = shop.upload(write_gguf(tmp_path / "p", architecture="clip", metadata=CLIP))
-    text = shop.upload(b"text")
+def test_faults_of_drafts(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
+    projector = harness.upload(write_gguf(tmp_path / "p", architecture="clip", metadata=CLIP))
+    text = harness.upload(b"text")
     missing = "sha256:" + "0" * 64
     for files, fault in (
         ({"a.gguf": tiny, "b.gguf": tiny}, "only one draft model is currently supported"),
@@ -148,22 +153,22 @@ def test_faults_of_drafts(shop: Workshop, tiny: str, tmp_path: Path) -> None:
         ({"t": text}, "unknown type"),
         ({"t.gguf": missing}, f'blob "{missing}" not found'),
     ):
-        assert shop.refusal(files={"m.gguf": tiny}, draft_files=files) == (400, fault)
-    assert shop.refusal(files={"m.gguf": tiny}, draft_files={"../d": tiny}) == (
+        assert harness.failure(files={"m.gguf": tiny}, draft_files=files) == (400, fault)
+    assert harness.failure(files={"m.gguf": tiny}, draft_files={"../d": tiny}) == (
         400,
         "file path must be relative",
     )
-    assert shop.refusal(files={"m.gguf": tiny}, draft_files={"d": ""}) == (400, "invalid digest format")
+    assert harness.failure(files={"m.gguf": tiny}, draft_files={"d": ""}) == (400, "invalid digest format")
 
 
 # ----------------------------------------------------------------------------------- projectors
 
 
-def test_an_old_projector_gets_its_type(shop: Workshop, tiny: str, tmp_path: Path) -> None:
+def test_an_old_projector_gets_its_type(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
     old = write_gguf(tmp_path / "p.gguf", architecture="clip", metadata=CLIP)
-    digest = shop.upload(old)
-    statuses = shop.statuses(files={"m.gguf": tiny, "p.gguf": digest})
-    _, projector = shop.layers()
+    digest = harness.upload(old)
+    statuses = harness.statuses(files={"m.gguf": tiny, "p.gguf": digest})
+    _, projector = harness.layers()
     assert statuses == [
         "parsing GGUF",
         "parsing GGUF",
@@ -174,8 +179,8 @@ def test_an_old_projector_gets_its_type(shop: Workshop, tiny: str, tmp_path: Pat
         "writing manifest",
         "success",
     ]
-    assert shop.kinds() == ["model", "projector"]
-    new = gguf.GGUFReader(shop.store.blobs.path(projector["digest"]))
+    assert harness.kinds() == ["model", "projector"]
+    new = gguf.GGUFReader(harness.store.blobs.path(projector["digest"]))
     was = gguf.GGUFReader(old)
     assert new.fields["clip.projector_type"].contents() == "mlp"
     for key in was.fields.keys() - {"GGUF.kv_count"}:
@@ -186,13 +191,17 @@ def test_an_old_projector_gets_its_type(shop: Workshop, tiny: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("key", ["clip.projector_type", "clip.vision.projector_type"])
-def test_a_projector_with_a_type_stays_as_it_is(shop: Workshop, tmp_path: Path, key: str) -> None:
-    digest = shop.upload(write_gguf(tmp_path / "p", architecture="clip", metadata={**CLIP, key: "pixtral"}))
-    shop.statuses(files={"p.gguf": digest})
-    assert shop.layers()[0]["digest"] == digest
+def test_a_projector_with_a_type_stays_as_it_is(harness: CreationHarness, tmp_path: Path, key: str) -> None:
+    digest = harness.upload(
+        write_gguf(tmp_path / "p", architecture="clip", metadata={**CLIP, key: "pixtral"})
+    )
+    harness.statuses(files={"p.gguf": digest})
+    assert harness.layers()[0]["digest"] == digest
 
 
-def test_a_model_with_eyes_of_its_own_is_not_said_to_be_validated(shop: Workshop, tmp_path: Path) -> None:
+def test_a_model_with_eyes_of_its_own_is_not_said_to_be_validated(
+    harness: CreationHarness, tmp_path: Path
+) -> None:
     writer = gguf.GGUFWriter(tmp_path / "v.gguf", "gemma3")
     writer.add_block_count(1)
     writer.add_tensor("v.patch_embd.weight", numpy.zeros(32, dtype=numpy.float32))
@@ -200,22 +209,22 @@ def test_a_model_with_eyes_of_its_own_is_not_said_to_be_validated(shop: Workshop
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    statuses = shop.statuses(files={"v.gguf": shop.upload(tmp_path / "v.gguf")})
-    assert statuses[:2] == ["parsing GGUF", f"using existing layer {shop.layers()[0]['digest']}"]
+    statuses = harness.statuses(files={"v.gguf": harness.upload(tmp_path / "v.gguf")})
+    assert statuses[:2] == ["parsing GGUF", f"using existing layer {harness.layers()[0]['digest']}"]
 
 
 # ------------------------------------------------------------------------------------ templates
 
 
 @pytest.fixture
-def chatty(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def chatty(harness: CreationHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A model whose chat template is detected as ``known``."""
     known = {
         "{{ chat }}": NamedTemplate("known", "{{ .Prompt }}", ("<b>", "<e>")),
         "x": NamedTemplate("bare", "bare", ()),
     }
     detect_as(monkeypatch, known.get)
-    return shop.upload(write_gguf(tmp_path / "c", chat_template="{{ chat }}"))
+    return harness.upload(write_gguf(tmp_path / "c", chat_template="{{ chat }}"))
 
 
 def detect_as(monkeypatch: pytest.MonkeyPatch, detect: Callable[[str], NamedTemplate | None]) -> None:
@@ -225,10 +234,10 @@ def detect_as(monkeypatch: pytest.MonkeyPatch, detect: Callable[[str], NamedTemp
     )
 
 
-def test_a_known_chat_template_is_replaced(shop: Workshop, chatty: str) -> None:
-    statuses = shop.statuses(files={"c.gguf": chatty}, parameters={"seed": 1})
-    assert shop.kinds() == ["model", "template", "params"]
-    model, template, params = shop.layers()
+def test_a_known_chat_template_is_replaced(harness: CreationHarness, chatty: str) -> None:
+    statuses = harness.statuses(files={"c.gguf": chatty}, parameters={"seed": 1})
+    assert harness.kinds() == ["model", "template", "params"]
+    model, template, params = harness.layers()
     assert statuses[2:] == [
         f"using existing layer {model['digest']}",
         "using autodetected template known",
@@ -236,52 +245,52 @@ def test_a_known_chat_template_is_replaced(shop: Workshop, chatty: str) -> None:
         "writing manifest",
         "success",
     ]
-    assert shop.read(template["digest"]) == b"{{ .Prompt }}"
-    assert shop.read(params["digest"]) == b'{"seed":1,"stop":["\\u003cb\\u003e","\\u003ce\\u003e"]}\n'
+    assert harness.read(template["digest"]) == b"{{ .Prompt }}"
+    assert harness.read(params["digest"]) == b'{"seed":1,"stop":["\\u003cb\\u003e","\\u003ce\\u003e"]}\n'
 
 
-def test_the_clients_template_wins_and_the_stops_stay(shop: Workshop, chatty: str) -> None:
-    statuses = shop.statuses(files={"c.gguf": chatty}, template="mine")
+def test_the_clients_template_wins_and_the_stops_stay(harness: CreationHarness, chatty: str) -> None:
+    statuses = harness.statuses(files={"c.gguf": chatty}, template="mine")
     assert "using autodetected template known" not in statuses
-    assert shop.kinds() == ["model", "template", "params"]
-    assert [shop.read(layer["digest"]) for layer in shop.layers()[1:]] == [
+    assert harness.kinds() == ["model", "template", "params"]
+    assert [harness.read(layer["digest"]) for layer in harness.layers()[1:]] == [
         b"mine",
         b'{"stop":["\\u003cb\\u003e","\\u003ce\\u003e"]}\n',
     ]
     # Nor does the blob of the one that nobody uses stay.
-    assert len(shop.blobs()) == 4
+    assert len(harness.blobs()) == 4
 
 
 def test_what_is_not_looked_at(
-    shop: Workshop, chatty: str, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: CreationHarness, chatty: str, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare = shop.upload(write_gguf(tmp_path / "b", chat_template="x"))
-    shop.statuses(model="bare", files={"c.gguf": bare})
-    assert shop.kinds("bare") == ["model", "template"]
+    bare = harness.upload(write_gguf(tmp_path / "b", chat_template="x"))
+    harness.statuses(model="bare", files={"c.gguf": bare})
+    assert harness.kinds("bare") == ["model", "template"]
     detect_as(monkeypatch, lambda template: None)
-    shop.statuses(model="base", files={"c.gguf": chatty})
-    assert shop.kinds("base") == ["model"]
+    harness.statuses(model="base", files={"c.gguf": chatty})
+    assert harness.kinds("base") == ["model"]
     detect_as(monkeypatch, lambda template: NamedTemplate("never", "never", ()))
-    shop.statuses(model="child", from_="base")
-    assert shop.kinds("child") == ["model"]
-    shop.statuses(model="mute", files={"m.gguf": tiny})
-    assert shop.kinds("mute") == ["model"]
+    harness.statuses(model="child", from_="base")
+    assert harness.kinds("child") == ["model"]
+    harness.statuses(model="mute", files={"m.gguf": tiny})
+    assert harness.kinds("mute") == ["model"]
 
 
 # ----------------------------------------------------------------------- from, and other matters
 
 
-def test_from_wins_over_files(shop: Workshop, tiny: str, tmp_path: Path) -> None:
-    shop.statuses(model="base", files={"m.gguf": tiny})
-    other = shop.upload(write_gguf(tmp_path / "o", architecture="gemma", metadata=METADATA))
-    shop.statuses(from_="base", files={"o.gguf": other})
-    assert [layer["digest"] for layer in shop.layers()] == [tiny]
+def test_from_wins_over_files(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
+    harness.statuses(model="base", files={"m.gguf": tiny})
+    other = harness.upload(write_gguf(tmp_path / "o", architecture="gemma", metadata=METADATA))
+    harness.statuses(from_="base", files={"o.gguf": other})
+    assert [layer["digest"] for layer in harness.layers()] == [tiny]
 
 
-def test_a_model_of_tensors_is_handed_down_as_it_is(shop: Workshop) -> None:
+def test_a_model_of_tensors_is_handed_down_as_it_is(harness: CreationHarness) -> None:
     kind = "application/vnd.ollama.image."
-    blobs = {name: shop.store.blobs.put(name.encode()) for name in ("config.json", "a.weight")}
-    config, size, _ = shop.store.blobs.put(b'{"model_format":"safetensors","capabilities":["completion"]}')
+    blobs = {name: harness.store.blobs.put(name.encode()) for name in ("config.json", "a.weight")}
+    config, size, _ = harness.store.blobs.put(b'{"model_format":"safetensors","capabilities":["completion"]}')
     layers = [
         {"mediaType": kind + last, "digest": blobs[name][0], "size": blobs[name][1], "name": name}
         for last, name in (("json", "config.json"), ("tensor", "a.weight"))
@@ -295,34 +304,34 @@ def test_a_model_of_tensors_is_handed_down_as_it_is(shop: Workshop) -> None:
         },
         "layers": layers,
     }
-    shop.store.commit(parse_name("mlx"), json.dumps(manifest).encode())
-    shop.statuses(from_="mlx", system="Hi.")
-    assert [(layer.get("name"), layer.get("from")) for layer in shop.layers()] == [
+    harness.store.commit(parse_name("mlx"), json.dumps(manifest).encode())
+    harness.statuses(from_="mlx", system="Hi.")
+    assert [(layer.get("name"), layer.get("from")) for layer in harness.layers()] == [
         ("config.json", "mlx:latest"),
         ("a.weight", "mlx:latest"),
         (None, None),
     ]
-    assert shop.config()["model_format"] == "safetensors"
-    assert shop.config()["capabilities"] == ["completion"]
+    assert harness.config()["model_format"] == "safetensors"
+    assert harness.config()["capabilities"] == ["completion"]
 
 
 # ------------------------------------------------------------------------------------------ bases
 
 
 def test_a_base_that_is_deleted_meanwhile_is_taken_over_whole(
-    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: CreationHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = shop.upload(write_gguf(tmp_path / "m.gguf"))
-    shop.records(model="base", files={"m.gguf": weights}, system="one", license="MIT")
-    touch = shop.store.blobs.touch
+    weights = harness.upload(write_gguf(tmp_path / "m.gguf"))
+    harness.records(model="base", files={"m.gguf": weights}, system="one", license="MIT")
+    touch = harness.store.blobs.touch
 
     def touch_late(digest: str) -> None:
         monkeypatch.undo()
-        shop.store.delete(parse_name("base"))
+        harness.store.delete(parse_name("base"))
         touch(digest)
 
-    monkeypatch.setattr(shop.store.blobs, "touch", touch_late)
-    assert shop.statuses(from_="base", system="two")[-1] == "success"
-    assert shop.kinds() == ["model", "license", "system"]
-    assert {shop.read(layer["digest"]) for layer in shop.layers()} >= {b"MIT", b"two"}
-    assert len(shop.blobs()) == 4
+    monkeypatch.setattr(harness.store.blobs, "touch", touch_late)
+    assert harness.statuses(from_="base", system="two")[-1] == "success"
+    assert harness.kinds() == ["model", "license", "system"]
+    assert {harness.read(layer["digest"]) for layer in harness.layers()} >= {b"MIT", b"two"}
+    assert len(harness.blobs()) == 4

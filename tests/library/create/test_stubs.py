@@ -7,7 +7,7 @@ import pytest
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.create.stubs import normal_host
 from tests.gguf.files import write_gguf
-from tests.library.create.making import Workshop
+from tests.library.create.harness import CreationHarness
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_hosts(text: str, url: str) -> None:
         "h\r\nX: 1",
     ],
 )
-def test_hosts_that_are_none(shop: Workshop, text: str) -> None:
+def test_hosts_that_are_none(harness: CreationHarness, text: str) -> None:
     with pytest.raises(OllamaError, match="bad remote"):
         normal_host(text)
-    assert shop.refusal(from_="llama3", remote_host=text) == (400, "bad remote")
+    assert harness.failure(from_="llama3", remote_host=text) == (400, "bad remote")
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_hosts_that_are_none(shop: Workshop, text: str) -> None:
     ],
 )
 def test_a_stub_has_an_address_and_no_weights(
-    shop: Workshop, tiny: str, fields: dict[str, str], host: str, model: str
+    harness: CreationHarness, tiny: str, fields: dict[str, str], host: str, model: str
 ) -> None:
-    statuses = shop.statuses(
+    statuses = harness.statuses(
         **fields,
         system="Be brief.",
         files={"tiny.gguf": tiny},
@@ -75,8 +75,8 @@ def test_a_stub_has_an_address_and_no_weights(
         info={"capabilities": ["completion"], "context_length": 131072},
     )
     assert statuses[1:] == ["writing manifest", "success"]
-    assert shop.kinds() == ["system"]
-    assert shop.config() == {
+    assert harness.kinds() == ["system"]
+    assert harness.config() == {
         "model_format": "",
         "model_family": "",
         "model_families": None,
@@ -91,24 +91,24 @@ def test_a_stub_has_an_address_and_no_weights(
     }
 
 
-def test_a_stub_has_no_draft(shop: Workshop, tiny: str) -> None:
+def test_a_stub_has_no_draft(harness: CreationHarness, tiny: str) -> None:
     fault = (400, "DRAFT cannot be used with remote models")
-    assert shop.refusal(from_="x:cloud", draft_files={"d.gguf": tiny}) == fault
-    shop.statuses(model="stub", from_="x:cloud")
-    assert shop.refusal(from_="stub", draft_files={"d.gguf": tiny}) == fault
+    assert harness.failure(from_="x:cloud", draft_files={"d.gguf": tiny}) == fault
+    harness.statuses(model="stub", from_="x:cloud")
+    assert harness.failure(from_="stub", draft_files={"d.gguf": tiny}) == fault
 
 
-def test_a_model_made_from_a_stub_runs_where_that_runs(shop: Workshop) -> None:
-    shop.statuses(model="stub", from_="big", remote_host="box", system="One.", parameters={"seed": 1})
-    shop.statuses(model="child", from_="stub", system="Two.")
-    config = shop.config("child")
+def test_a_model_made_from_a_stub_runs_where_that_runs(harness: CreationHarness) -> None:
+    harness.statuses(model="stub", from_="big", remote_host="box", system="One.", parameters={"seed": 1})
+    harness.statuses(model="child", from_="stub", system="Two.")
+    config = harness.config("child")
     assert (config["remote_host"], config["remote_model"]) == ("http://box:11434", "big")
-    assert shop.kinds("child") == ["system", "params"]
-    assert shop.read(shop.layers("child")[0]["digest"]) == b"Two."
+    assert harness.kinds("child") == ["system", "params"]
+    assert harness.read(harness.layers("child")[0]["digest"]) == b"Two."
 
 
-def test_a_real_model_is_not_taken_for_a_stub(shop: Workshop, tmp_path: Path) -> None:
-    shop.statuses(model="base", files={"m.gguf": shop.upload(write_gguf(tmp_path / "b.gguf"))})
-    shop.statuses(from_="base:local")
-    assert "remote_host" not in shop.config()
-    assert shop.refusal(from_="a/b/c/d:cloud") == (400, "invalid model name")
+def test_a_real_model_is_not_taken_for_a_stub(harness: CreationHarness, tmp_path: Path) -> None:
+    harness.statuses(model="base", files={"m.gguf": harness.upload(write_gguf(tmp_path / "b.gguf"))})
+    harness.statuses(from_="base:local")
+    assert "remote_host" not in harness.config()
+    assert harness.failure(from_="a/b/c/d:cloud") == (400, "invalid model name")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ollama_tw.library.modelfile.local import LocalFiles, expand, find_files, load_modelfile
-from ollama_tw.library.modelfile.parser import Command, ModelfileError, parse_modelfile
+from ollama_tw.library.modelfile.parser import Instruction, ModelfileError, parse_modelfile
 from ollama_tw.library.modelfile.recipe import read_recipe
 
 BINARY = b"GGUF\x03\0\0\0"
@@ -163,8 +163,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_load(tmp_path: Path) -> None:
     path = put(tmp_path / "sub" / "Modelfile", b"\xef\xbb\xbfFROM x\n")
     assert load_modelfile(path, working_directory=tmp_path) == (
-        (Command("model", "x"),),
+        (Instruction("model", "x"),),
         tmp_path / "sub",
     )
     missing = tmp_path / "no" / "such"
-    assert load_modelfile(missing, working_directory=tmp_path) == ((Command("model", "."),), tmp_path)
+    assert load_modelfile(missing, working_directory=tmp_path) == ((Instruction("model", "."),), tmp_path)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.library.modelfile.parser import Command, ModelfileError, parse_modelfile
+from ollama_tw.library.modelfile.parser import Instruction, ModelfileError, parse_modelfile
 
 INVALID = (
     'command must be one of "from", "license", "template", "system", "adapter", "draft", "renderer", '
@@ -187,7 +187,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         commands = parse_modelfile(f"FROM x\n{text}")
     except ModelfileError:
         return
-    assert commands[0] == Command("model", "x")
+    assert commands[0] == Instruction("model", "x")
 
 
 @settings(max_examples=50)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.library.modelfile.parser import Command, ModelfileError, parse_modelfile
+from ollama_tw.library.modelfile.parser import Instruction, ModelfileError, parse_modelfile
 from ollama_tw.library.modelfile.recipe import Recipe, read_recipe
 
 
@@ -134,13 +134,13 @@ def test_commands_given_as_parameters() -> None:
 @given(
     st.lists(
         st.builds(
-            Command,
+            Instruction,
             st.sampled_from(("model", "num_ctx", "top_p", "use_mmap", "stop", "requires", "message", "x")),
             st.text() | st.floats().map(str) | st.integers().map(str),
         )
     )
 )
-def test_any_commands_are_followed_or_refused(commands: list[Command]) -> None:
+def test_any_commands_are_followed_or_refused(commands: list[Instruction]) -> None:
     try:
         read_recipe(commands)
     except ModelfileError:

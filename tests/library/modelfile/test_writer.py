@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.library.modelfile.parser import Command, ModelfileError, parse_modelfile
+from ollama_tw.library.modelfile.parser import Instruction, ModelfileError, parse_modelfile
 from ollama_tw.library.modelfile.writer import format_modelfile
 
 
 def written(*commands: tuple[str, str]) -> str:
-    return format_modelfile(Command(name, value) for name, value in commands)
+    return format_modelfile(Instruction(name, value) for name, value in commands)
 
 
 def test_the_names_of_commands() -> None:
@@ -70,21 +70,21 @@ def printable(char: str) -> bool:
 
 
 VALUES = st.text(st.sampled_from('ab "\n\r\t:é') | st.characters().filter(printable), max_size=12)
-COMMANDS = st.builds(
-    Command,
+INSTRUCTIONS = st.builds(
+    Instruction,
     st.sampled_from(("model", "system", "template", "license", "requires", "stop", "A_1", "", "from")),
     VALUES,
 ) | st.builds(
-    lambda role, text: Command("message", f"{role}: {text}"),
+    lambda role, text: Instruction("message", f"{role}: {text}"),
     st.sampled_from(("user", "system", "assistant")),
     VALUES,
 )
 
 
 @settings(max_examples=100)
-@given(st.lists(COMMANDS, max_size=5))
-def test_what_is_written_is_read_again(commands: list[Command]) -> None:
-    commands = [Command("model", "x"), *commands]
+@given(st.lists(INSTRUCTIONS, max_size=5))
+def test_what_is_written_is_read_again(commands: list[Instruction]) -> None:
+    commands = [Instruction("model", "x"), *commands]
     try:
         text = format_modelfile(commands)
     except ModelfileError:

@@ -10,22 +10,22 @@ import msgspec
 import pytest
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.create import Makers, create
+from ollama_tw.library.create import CreateDependencies, create
 from ollama_tw.library.manifests import manifest_path
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
 
 
-class Workshop:
-    """One store; ``makers`` are those of its creations, ``alive`` is called as they go on."""
+class CreationHarness:
+    """One store; ``dependencies`` are those of its creations, ``check_cancelled`` is called as they go on."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.store = Store(root / "models", prune=True)
         self.store.open()
-        self.makers = Makers()
-        self.alive: Callable[[], None] = lambda: None
+        self.dependencies = CreateDependencies()
+        self.check_cancelled: Callable[[], None] = lambda: None
 
     def upload(self, data: bytes | Path) -> str:
         return self.store.blobs.put(data if isinstance(data, bytes) else data.read_bytes())[0]
@@ -35,12 +35,19 @@ class Workshop:
         if "from_" in fields:
             fields["from"] = fields.pop("from_")
         request = msgspec.convert({"model": "m", **fields}, type=CreateRequest)
-        return list(create(self.store, request, makers=self.makers, alive=lambda: self.alive()))
+        return list(
+            create(
+                self.store,
+                request,
+                dependencies=self.dependencies,
+                check_cancelled=lambda: self.check_cancelled(),
+            )
+        )
 
     def statuses(self, **fields: Any) -> list[str]:
         return [record["status"] for record in self.records(**fields)]
 
-    def refusal(self, **fields: Any) -> tuple[int, str]:
+    def failure(self, **fields: Any) -> tuple[int, str]:
         """Status and text with which a creation fails; it leaves nothing behind."""
         before = self.files()
         with pytest.raises(OllamaError) as caught:
