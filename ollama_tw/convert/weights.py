@@ -62,7 +62,7 @@ def new_tensor(
 
 
 def interleave(array: Array, heads: int) -> Array:
-    """Interleave the halves of the rows of each of ``heads`` heads: 0, n/2, 1, n/2 + 1, …
+    """Interleave the halves of the rows of each of ``heads`` heads (0, n/2, 1, n/2 + 1 and so on).
 
     The rotary embedding of transformers pairs element i of a head with element i + n/2, that of
     llama.cpp's LLaMA pairs neighbours.

@@ -82,7 +82,7 @@ def _child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     # The child imports the same code as this process. GGML_NO_BACKTRACE: ggml would start a debugger
     # when it aborts.
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    child = subprocess.Popen(
+    child = subprocess.Popen(  # noqa: S603 - a fixed module of this package
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
