@@ -1,3 +1,5 @@
+"""Packaging of ollama-tw-upstream."""
+
 from setuptools import setup
 
 setup(
@@ -6,7 +8,7 @@ setup(
     description="Models of any OpenAI-compatible engine, served by ollama_tw",
     license="MIT",
     python_requires=">=3.11",
-    # ollama_tw.plugins belongs to ollama_tw: one module of ours goes into it, and no __init__.py.
+    # ollama_tw.plugins is a namespace package of ollama_tw: this adds one module and no __init__.py.
     packages=["ollama_tw_upstream", "ollama_tw.plugins"],
     install_requires=["ollama-tw>=0.5"],
     extras_require={"test": ["pytest>=8"]},

@@ -85,7 +85,7 @@ class Backend:
 
 
 def turn() -> Deferred[None]:
-    """Fires in the reactor's next turn."""
+    """Return a Deferred that fires in the reactor's next iteration."""
     deferred: Deferred[None] = Deferred()
     reactor.callLater(0, deferred.callback, None)
     return deferred

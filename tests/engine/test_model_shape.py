@@ -25,7 +25,7 @@ def _value(value: Any) -> bytes:
 
 
 def write_gguf(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[int, ...]]) -> Path:
-    """A GGUF file of F32 tensors, all zero, each of a multiple of eight elements."""
+    """Write a GGUF file of F32 tensors, all zero, each of a multiple of eight elements."""
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata))
     for key, value in metadata.items():
         head += _string(key) + _value(value)

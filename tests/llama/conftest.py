@@ -1,4 +1,4 @@
-"""Real models, loaded once a module where nothing but their output matters."""
+"""Fixtures of real models; those without side effects are loaded once for a module."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,14 +14,14 @@ Load = Callable[..., LlamaRunner]
 
 
 def load(path: str, **plan: Any) -> LlamaRunner:
-    # One thread: several would wait for each other spinning wherever the machine is busy.
+    # One thread: several would spin on a busy machine.
     fields = {"context_length": 512, "threads": 1} | plan
     return LlamaRunner(LoadPlan(path, **fields), [], lambda done: True)
 
 
 @pytest.fixture
 def smol() -> Iterator[Load]:
-    """Loads SmolLM2 with the given fields of the plan; what it loaded is closed after the test."""
+    """Return a function that loads SmolLM2 with fields of the plan; models are closed after the test."""
     with ExitStack() as stack:
 
         def load_one(**plan: Any) -> LlamaRunner:
@@ -34,7 +34,7 @@ def smol() -> Iterator[Load]:
 
 @pytest.fixture(scope="module")
 def shared_smol() -> Iterator[LlamaRunner]:
-    """SmolLM2 with one slot of 512 tokens."""
+    """Load SmolLM2 with one slot of 512 tokens."""
     runner = load(smollm2())
     yield runner
     runner.close()

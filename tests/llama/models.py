@@ -1,4 +1,4 @@
-"""The real models of these tests, and where they are looked for."""
+"""Paths of the real models of these tests."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ SHARED = Path(os.environ.get("OLLAMA_TW_SHARED", ROOT.parent / "shared"))
 
 
 def smollm2() -> str:
-    """SmolLM2-135M-Instruct; the test is skipped where it is not."""
+    """Return the path of SmolLM2-135M-Instruct, or skip the test."""
     named = os.environ.get("OLLAMA_TW_SMOLLM2")
     found = [Path(named)] if named else sorted((ROOT / ".cache").glob("*mol*m2*.gguf"))
     if not found or not found[0].is_file():
@@ -19,7 +19,7 @@ def smollm2() -> str:
 
 
 def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2 and its reference vectors; the test is skipped where it is not."""
+    """Return the folder of all-MiniLM-L6-v2 and its reference vectors, or skip the test."""
     data = SHARED / "data"
     if not (data / "all-minilm-l6-v2-f16.gguf").is_file():
         pytest.skip("no all-MiniLM-L6-v2: set OLLAMA_TW_SHARED")

@@ -1,4 +1,4 @@
-"""LoRA adapters of a plan change what the model says."""
+"""LoRA adapters of a plan change the output of a model."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ RANK = 2
 
 
 def write_adapter(path: Path, scale: float) -> None:
-    """An adapter of rank 2 for one matrix of the model; with the scale 0 it changes nothing."""
+    """Write an adapter of rank 2 for one matrix of the model; with the scale 0 it has no effect."""
     rows, columns = SHAPES[TARGET]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type("adapter")
@@ -31,7 +31,7 @@ def write_adapter(path: Path, scale: float) -> None:
 
 
 def logprobs(tmp_path: Path, *adapters: Path) -> list[float]:
-    """How likely the model finds its first words after a prompt."""
+    """Return the log probabilities of the first tokens after a prompt."""
     model = tmp_path / "model.gguf"
     write_llama(model)
     plan = LoadPlan(str(model), context_length=64, threads=1, adapter_paths=tuple(map(str, adapters)))
@@ -43,7 +43,7 @@ def logprobs(tmp_path: Path, *adapters: Path) -> list[float]:
         runner.close()
 
 
-def test_an_adapter_changes_what_the_model_says(tmp_path: Path) -> None:
+def test_an_adapter_changes_the_output(tmp_path: Path) -> None:
     strong, empty = tmp_path / "strong.gguf", tmp_path / "empty.gguf"
     write_adapter(strong, 1.0)
     write_adapter(empty, 0.0)
@@ -53,7 +53,7 @@ def test_an_adapter_changes_what_the_model_says(tmp_path: Path) -> None:
     assert logprobs(tmp_path, empty, strong) == pytest.approx(logprobs(tmp_path, strong), abs=1e-4)
 
 
-def test_a_file_that_is_no_adapter(tmp_path: Path) -> None:
+def test_an_invalid_adapter_file(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF")
     with pytest.raises(LoadError, match=r"broken\.gguf"):

@@ -1,4 +1,4 @@
-"""Which devices of llama.cpp each of the built-in backends takes."""
+"""Devices of llama.cpp that each of the built-in backends uses."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ BLAS = native("blas", "BLAS", "accel")
 
 
 def probes(monkeypatch: pytest.MonkeyPatch, *devices: NativeDevice) -> dict[str, tuple[str, ...]]:
-    """The names of the devices of each backend that can run where llama.cpp lists ``devices``."""
+    """Return the device names of each available backend when llama.cpp lists ``devices``."""
     monkeypatch.setattr(shared, "devices", lambda: list(devices))
     found = {one.name: one.probe() for one in ALL}
     return {
@@ -51,7 +51,7 @@ def test_a_gpu_belongs_to_the_backend_of_its_library_and_to_gpu(
     assert set(found.values()) == {("GPU0", "CPU")}
 
 
-def test_without_a_gpu_the_processor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_only_the_cpu_backend_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probes(monkeypatch, BLAS, CPU) == {"cpu": ("CPU",)}
     assert metal.backend.probe().reason == (
         "the installed llama-cpp-python was built without metal (it has: blas, cpu), or found no such device"
@@ -72,11 +72,11 @@ def test_the_library_of_the_device_has_priority(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("backend", "taken"),
+    ("backend", "used"),
     [(cuda.backend, ["C"]), (gpu.backend, ["V", "C"]), (cpu.backend, []), (rocm.backend, [])],
 )
 def test_a_model_is_loaded_onto_the_gpus_of_the_backend(
-    monkeypatch: pytest.MonkeyPatch, backend: IBackend, taken: list[str]
+    monkeypatch: pytest.MonkeyPatch, backend: IBackend, used: list[str]
 ) -> None:
     def runner(plan: LoadPlan, devices: list[NativeDevice], progress: Any) -> Any:
         return [one.device.name for one in devices]
@@ -85,4 +85,5 @@ def test_a_model_is_loaded_onto_the_gpus_of_the_backend(
         shared, "devices", lambda: [native("vulkan", "V", "gpu"), BLAS, native("cuda", "C", "gpu"), CPU]
     )
     monkeypatch.setattr(shared, "LlamaRunner", runner)
-    assert backend.load(LoadPlan(""), lambda done: True) == taken
+    loaded: Any = backend.load(LoadPlan(""), lambda done: True)
+    assert loaded == used

@@ -1,4 +1,4 @@
-"""Runs that join and leave the batch of a real model."""
+"""Sequences that join and leave the batch of a real model."""
 
 import threading
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def text(runner: LlamaRunner, prompt: str, count: int = 8) -> str:
 
 
 class Gate:
-    """Halts the decode thread before its steps, and keeps what they evaluate."""
+    """Stops the decode thread before each batch, and records the batches."""
 
     def __init__(self, runner: LlamaRunner) -> None:
         assert runner._batcher is not None
@@ -36,21 +36,21 @@ class Gate:
         self.reached = threading.Semaphore(0)
         self._open = threading.Semaphore(0)
         self._always = False
-        self._context.decode = self._halt  # type: ignore[method-assign]
+        self._context.decode = self._stop_at_gate  # type: ignore[method-assign]
 
-    def _halt(self, work: Sequence[Rows]) -> list[int]:
-        self.steps.append(list(work))
+    def _stop_at_gate(self, parts: Sequence[Rows]) -> list[int]:
+        self.steps.append(list(parts))
         self.reached.release()
         if not self._always:
             assert self._open.acquire(timeout=60)
-        return self._decode(work)
+        return self._decode(parts)
 
     def wait(self) -> None:
-        """Until the decode thread stands before its next step."""
+        """Wait until the decode thread has stopped before its next batch."""
         assert self.reached.acquire(timeout=60)
 
     def step(self) -> None:
-        """Let one step go, and wait for the next."""
+        """Let one batch be decoded, and wait for the next."""
         self._open.release()
         self.wait()
 
@@ -60,11 +60,11 @@ class Gate:
 
 
 def submitted(runner: LlamaRunner, count: int) -> None:
-    """Return when ``count`` runs wait to be seen by the decode thread."""
+    """Wait until ``count`` sequences are submitted that the decode thread has not taken."""
     assert runner._batcher is not None
     batcher = runner._batcher
     with batcher._wake:
-        # The decode thread stands at a gate, so that it is us whom a notify wakes.
+        # The decode thread is stopped at a gate, so that a notify wakes this thread.
         assert batcher._wake.wait_for(lambda: len(batcher._incoming) >= count, 60)
 
 
@@ -77,19 +77,19 @@ def test_one_text_alone_and_beside_others(smol: Load) -> None:
     assert alone[0] == " 7, 8, 9, "
 
 
-def test_a_conversation_that_goes_on_is_cached_in_place(smol: Load) -> None:
+def test_a_continued_conversation_is_cached_in_place(smol: Load) -> None:
     runner = smol(slots=1)
     first = start(runner, BEGINNING).ended()
     longer = BEGINNING + first.text + " And"
     again = start(runner, longer).ended()
     known = first.usage.prompt_tokens + first.usage.output_tokens - 1
     assert first.usage.cached_tokens == 0
-    # The tokens that were generated need not be those that their text is split into again.
+    # Tokenizing generated text may give other tokens than were generated.
     assert first.usage.prompt_tokens - 2 <= again.usage.cached_tokens <= known
     assert start(runner, longer).ended().usage.cached_tokens == again.usage.prompt_tokens - 1
 
 
-def test_the_beginning_of_a_busy_slot_is_copied(smol: Load) -> None:
+def test_the_prefix_of_a_busy_slot_is_copied(smol: Load) -> None:
     runner = smol(slots=2)
     expected = text(runner, BEGINNING + " Which one is")
     fresh = smol(slots=2)
@@ -101,7 +101,7 @@ def test_the_beginning_of_a_busy_slot_is_copied(smol: Load) -> None:
     busy.close()  # type: ignore[attr-defined]
 
 
-def test_of_a_burst_with_one_beginning_only_the_first_pays(smol: Load) -> None:
+def test_a_burst_with_one_prefix_evaluates_it_once(smol: Load) -> None:
     runner = smol(slots=4)
     gate = Gate(runner)
     blocker = start(runner, "x", 1)
@@ -110,9 +110,9 @@ def test_of_a_burst_with_one_beginning_only_the_first_pays(smol: Load) -> None:
     submitted(runner, 4)
     gate.open()
     blocker.ended()
-    paid = sorted(run.ended().usage.prompt_tokens - run.usage.cached_tokens for run in burst)
-    assert paid[-1] > 300
-    assert sum(paid[:-1]) <= 3 * 8
+    evaluated = sorted(run.ended().usage.prompt_tokens - run.usage.cached_tokens for run in burst)
+    assert evaluated[-1] > 300
+    assert sum(evaluated[:-1]) <= 3 * 8
 
 
 def test_a_slow_consumer_is_left_out_of_the_batch(smol: Load) -> None:
@@ -127,14 +127,14 @@ def test_a_slow_consumer_is_left_out_of_the_batch(smol: Load) -> None:
     assert max(positions) >= 17 + 50
     sequences = [[rows.sequence_id for rows in step] for step in gate.steps]
     assert all(sequence == sorted(set(sequence)) for sequence in sequences)
-    # In its window and no further, while the other one had many more steps.
+    # Its window was filled, while the other sequence had many more batches.
     assert sum(0 in sequence for sequence in sequences) <= 20
     rest = Consumer(slow).ended()
     assert rest.usage.output_tokens == 100
     assert rest.reason is DoneReason.LENGTH
 
 
-def test_a_cancelled_run_takes_no_further_step(smol: Load) -> None:
+def test_a_cancelled_job_is_in_no_further_batch(smol: Load) -> None:
     runner = smol(slots=2)
     gate = Gate(runner)
     cancel = threading.Event()
@@ -147,7 +147,7 @@ def test_a_cancelled_run_takes_no_further_step(smol: Load) -> None:
     assert run.usage.output_tokens <= 1
 
 
-def test_a_run_cancelled_between_two_pieces_of_its_prompt(smol: Load) -> None:
+def test_a_job_cancelled_between_two_chunks_of_its_prompt(smol: Load) -> None:
     runner = smol(slots=1, batch=64)
     gate = Gate(runner)
     cancel = threading.Event()
@@ -159,11 +159,11 @@ def test_a_run_cancelled_between_two_pieces_of_its_prompt(smol: Load) -> None:
     assert run.ended().reason is DoneReason.CANCELLED
     assert run.usage.output_tokens == 0
     assert len(gate.steps) == 2
-    # What was read before is kept, and not more than that.
+    # The chunks that were evaluated stay cached.
     assert start(runner, BEGINNING, 2).ended().usage.cached_tokens == 128
 
 
-def test_a_run_cancelled_before_it_had_a_slot(smol: Load) -> None:
+def test_a_job_cancelled_before_it_has_a_slot(smol: Load) -> None:
     runner = smol(slots=1)
     gate = Gate(runner)
     first = start(runner, COUNT, 3)
@@ -173,14 +173,14 @@ def test_a_run_cancelled_before_it_had_a_slot(smol: Load) -> None:
     submitted(runner, 1)
     cancel.set()
     gate.step()
-    # While the first still holds the only slot.
+    # The first still holds the only slot.
     assert second.ended().reason is DoneReason.CANCELLED
     assert first.is_alive()
     gate.open()
     assert first.ended().usage.output_tokens == 3
 
 
-def test_a_long_prompt_lets_the_others_go_on(smol: Load) -> None:
+def test_other_sequences_decode_during_a_long_prefill(smol: Load) -> None:
     runner = smol(slots=2, batch=64)
     gate = Gate(runner)
     running = start(runner, COUNT, 40)
@@ -190,14 +190,14 @@ def test_a_long_prompt_lets_the_others_go_on(smol: Load) -> None:
     gate.open()
     running.ended()
     long.ended()
-    pieces = [step for step in gate.steps if any(len(rows.tokens) > 1 for rows in step)][1:]
-    assert len(pieces) >= 5
-    # Every step that reads a piece of the prompt also generates a token for the other run.
-    assert all(len(step[0].tokens) == 1 for step in pieces)
-    assert all(sum(len(rows.tokens) for rows in step) <= 64 for step in pieces)
+    chunks = [step for step in gate.steps if any(len(rows.tokens) > 1 for rows in step)][1:]
+    assert len(chunks) >= 5
+    # Every batch with a chunk of the prompt also has a token of the other sequence.
+    assert all(len(step[0].tokens) == 1 for step in chunks)
+    assert all(sum(len(rows.tokens) for rows in step) <= 64 for step in chunks)
 
 
-def test_runs_that_come_while_the_model_is_closed_are_told(smol: Load) -> None:
+def test_jobs_submitted_while_the_model_is_closed_are_ended(smol: Load) -> None:
     runner = smol(slots=1)
     gate = Gate(runner)
     running = start(runner, COUNT)
@@ -218,11 +218,11 @@ def test_runs_that_come_while_the_model_is_closed_are_told(smol: Load) -> None:
 
 
 @pytest.mark.parametrize("error", [RunnerError("no room"), ValueError("a mistake")])
-def test_nobody_waits_for_a_step_that_failed(smol: Load, error: Exception) -> None:
+def test_a_batch_that_fails_ends_its_jobs(smol: Load, error: Exception) -> None:
     runner = smol(slots=2)
     assert runner._batcher is not None
 
-    def fail(work: Sequence[Rows]) -> list[int]:
+    def fail(parts: Sequence[Rows]) -> list[int]:
         raise error
 
     runner._batcher._context.decode = fail  # type: ignore[method-assign]
@@ -230,14 +230,14 @@ def test_nobody_waits_for_a_step_that_failed(smol: Load, error: Exception) -> No
     assert isinstance(start(runner, COUNT).ended().error, RunnerError)
 
 
-def test_a_failed_step_leaves_nothing_in_the_cache(smol: Load) -> None:
+def test_a_failed_batch_clears_its_cache(smol: Load) -> None:
     runner = smol(slots=1)
     assert runner._batcher is not None
     context = runner._batcher._context
     expected = text(runner, COUNT)
     good = context.decode
 
-    def fail(work: Sequence[Rows]) -> list[int]:
+    def fail(parts: Sequence[Rows]) -> list[int]:
         context.decode = good  # type: ignore[method-assign]
         raise RunnerError("no room")
 
@@ -248,7 +248,7 @@ def test_a_failed_step_leaves_nothing_in_the_cache(smol: Load) -> None:
     assert again.usage.cached_tokens == 0
 
 
-def test_a_full_context_ends_a_run(smol: Load) -> None:
+def test_a_full_context_ends_a_job(smol: Load) -> None:
     runner = smol(slots=1, context_length=256)
     prompt = COUNT * 14
     run = Consumer(runner.generate(Job(prompt, GREEDY))).ended()

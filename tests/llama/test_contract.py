@@ -1,4 +1,4 @@
-"""The llama.cpp backend keeps the contract, with a real model."""
+"""The contract suite for the llama.cpp backend with a real model."""
 
 from ollama_tw.interfaces import IRunner, LoadPlan
 from ollama_tw.plugins.cpu import backend
@@ -8,6 +8,6 @@ from tests.llama.models import smollm2
 
 class TestSmolLM2(BackendContract):
     def make_runner(self, slots: int) -> IRunner:
-        # One thread: several would wait for each other spinning wherever the machine is busy.
+        # One thread: several would spin on a busy machine.
         plan = LoadPlan(smollm2(), slots=slots, context_length=512, threads=1)
         return backend.load(plan, lambda done: True)

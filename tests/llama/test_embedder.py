@@ -1,4 +1,4 @@
-"""Embeddings of the real embedding model, against vectors that its own library computed."""
+"""Embeddings of the real embedding model, against vectors of its reference implementation."""
 
 import json
 import math
@@ -78,7 +78,7 @@ def test_it_generates_no_text(encoder: LlamaRunner) -> None:
 
 
 @pytest.mark.parametrize("error", [RunnerError("no room"), ValueError("a mistake")])
-def test_nobody_waits_for_a_batch_that_failed(
+def test_a_batch_that_fails_ends_its_requests(
     smol: Load, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = smol()

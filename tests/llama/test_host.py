@@ -1,3 +1,5 @@
+"""Available main memory, and freed memory that is returned to the system."""
+
 import ctypes
 import platform
 from pathlib import Path
@@ -32,13 +34,13 @@ def test_no_limit_is_the_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves"
+    platform.libc_ver()[0] != "glibc", reason="other C libraries return memory without malloc_trim"
 )
-def test_what_was_freed_goes_back_to_the_system() -> None:
+def test_freed_memory_is_returned_to_the_system() -> None:
     library = ctypes.CDLL(None)
     library.malloc.restype = ctypes.c_void_p
     process = psutil.Process()
-    # Small enough not to be mapped each by itself; the last one keeps the heap from shrinking by itself.
+    # Small enough not to be mapped one by one; the last one prevents the heap from shrinking.
     blocks = [ctypes.c_void_p(library.malloc(ctypes.c_size_t(65536))) for _ in range(1000)]
     for block in blocks:
         ctypes.memset(block, 1, 65536)

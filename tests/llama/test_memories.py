@@ -1,4 +1,4 @@
-"""Memories that cannot share every beginning: what is reused there never shows in the output."""
+"""Recurrent and sliding-window memories: reused prefixes do not change the output."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def fresh(model: str, prompt: str) -> str:
         runner.close()
 
 
-def test_the_outputs_depend_on_what_was_said_long_ago(model: str) -> None:
+def test_the_outputs_depend_on_the_whole_prompt(model: str) -> None:
     assert len({fresh(model, prompt) for prompt in PROMPTS}) == len(PROMPTS)
 
 
@@ -62,7 +62,7 @@ def test_one_slot_used_again_and_again(model: str) -> None:
         runner.close()
 
 
-def test_beside_a_busy_slot_with_the_same_beginning(model: str) -> None:
+def test_beside_a_busy_slot_with_the_same_prefix(model: str) -> None:
     runner = load(model, context_length=4096, batch=64, slots=3)
     try:
         busy = runner.generate(Job(LONG, GREEDY, max_tokens=200))
@@ -76,7 +76,7 @@ def test_beside_a_busy_slot_with_the_same_beginning(model: str) -> None:
         runner.close()
 
 
-def test_a_burst_with_one_beginning(model: str) -> None:
+def test_a_burst_with_one_prefix(model: str) -> None:
     runner = load(model, context_length=4096, batch=64, slots=4)
     try:
         runs = [Consumer(runner.generate(Job(prompt, GREEDY, max_tokens=24))) for prompt in PROMPTS]
@@ -85,13 +85,13 @@ def test_a_burst_with_one_beginning(model: str) -> None:
         runner.close()
 
 
-def test_a_state_is_gone_on_with_but_never_cut(folder: Path) -> None:
+def test_a_recurrent_state_is_continued_but_never_cut(folder: Path) -> None:
     runner = load(str(folder / "mamba.gguf"), context_length=4096)
     try:
         first = complete(runner, LONG)
         tokens = runner.tokenize(LONG)
         assert first.usage.cached_tokens == 0
-        # The prompt without its end would be a state that is no more.
+        # The state after the prompt without its end no longer exists.
         assert complete(runner, LONG[:-1]).usage.cached_tokens == 0
         assert complete(runner, LONG).usage.cached_tokens == 0
         assert len(tokens) == first.usage.prompt_tokens
@@ -99,7 +99,7 @@ def test_a_state_is_gone_on_with_but_never_cut(folder: Path) -> None:
         runner.close()
 
 
-def test_a_window_that_has_moved_on_is_read_again(folder: Path) -> None:
+def test_a_prefix_outside_the_window_is_evaluated_again(folder: Path) -> None:
     runner = load(str(folder / "gemma2.gguf"), context_length=4096, batch=64)
     try:
         complete(runner, LONG)

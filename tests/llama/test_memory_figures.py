@@ -1,4 +1,4 @@
-"""The estimates against what llama.cpp says that it took, for real models."""
+"""Estimates of memory against the buffer sizes in llama.cpp's log, for real models."""
 
 import os
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_within_15_percent_of_the_engine(variable: str, fields: dict[str, Any]) 
     assert _whole(estimate(shape, plan), shape) == pytest.approx(taken, rel=0.15)
 
 
-def test_the_steps_are_counted() -> None:
+def test_batches_are_counted() -> None:
     from ollama_tw.llama.runner import LlamaRunner
 
     runner = LlamaRunner(LoadPlan(_model("OLLAMA_TW_SMOLLM2")), [], lambda fraction: True)
@@ -53,7 +53,7 @@ def test_the_steps_are_counted() -> None:
         assert (runner.steps, runner.step_runs, runner.step_began) == (0, 0, 0.0)
         pieces = runner.generate(Job("1, 2, 3,", Sampling(temperature=0), max_tokens=4))
         assert [piece.done for piece in pieces][-1] is DoneReason.LENGTH
-        # One step reads the prompt and gives the first token.
+        # The first batch evaluates the prompt and gives the first token.
         assert (runner.steps, runner.step_runs, runner.step_began) == (4, 4, 0.0)
     finally:
         runner.close()

@@ -1,4 +1,4 @@
-"""Loading: what is read off a model, what a plan changes, and what is no model."""
+"""Loads: properties of a model, effects of a plan, and invalid files."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.llama.conftest import Load, load
 from tests.llama.models import smollm2
 
 
-def test_what_is_read_off_a_model(shared_smol: LlamaRunner) -> None:
+def test_properties_of_a_model(shared_smol: LlamaRunner) -> None:
     assert shared_smol.metadata["general.architecture"] == "llama"
     assert shared_smol.metadata["llama.context_length"] == "8192"
     assert (shared_smol.bos_text, shared_smol.eos_text) == ("<|im_start|>", "<|im_end|>")
@@ -62,7 +62,7 @@ def test_a_quantised_cache_needs_flash_attention() -> None:
         )
 
 
-def test_a_load_that_is_not_wanted_any_more() -> None:
+def test_a_cancelled_load() -> None:
     seen: list[float] = []
 
     def progress(done: float) -> bool:
@@ -75,7 +75,7 @@ def test_a_load_that_is_not_wanted_any_more() -> None:
     assert seen[-1] < 1
 
 
-def test_progress_goes_from_nothing_to_all(smol: Load) -> None:
+def test_progress_goes_from_zero_to_one(smol: Load) -> None:
     seen: list[float] = []
 
     def progress(done: float) -> bool:
@@ -87,15 +87,15 @@ def test_progress_goes_from_nothing_to_all(smol: Load) -> None:
     assert (seen[0], seen[-1]) == (0.0, 1.0)
 
 
-NO_MODELS: list[tuple[str, Any]] = [
+INVALID_FILES: list[tuple[str, Any]] = [
     ("empty.gguf", b""),
     ("text.gguf", b"this is no model, whatever its name says" * 10),
     ("cut.gguf", b"GGUF\x03\x00\x00\x00\x02\x00\x00\x00"),
 ]
 
 
-@pytest.mark.parametrize(("name", "data"), NO_MODELS)
-def test_what_is_no_model(tmp_path: Path, name: str, data: bytes) -> None:
+@pytest.mark.parametrize(("name", "data"), INVALID_FILES)
+def test_an_invalid_file(tmp_path: Path, name: str, data: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(LoadError) as caught:
@@ -107,7 +107,7 @@ def test_what_is_no_model(tmp_path: Path, name: str, data: bytes) -> None:
     assert str(tmp_path) not in message
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(LoadError) as caught:
         backend.load(LoadPlan(str(tmp_path / "none.gguf")), lambda done: True)
     assert str(caught.value).startswith("unable to load model none.gguf: ")
@@ -116,7 +116,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_real_model_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "short.gguf"
-    with open(smollm2(), "rb") as whole:
+    with Path(smollm2()).open("rb") as whole:
         path.write_bytes(whole.read(20 << 20))
     with pytest.raises(LoadError) as caught:
         backend.load(LoadPlan(str(path)), lambda done: True)

@@ -1,4 +1,4 @@
-"""What of an image file is looked at, and what is refused before it is decoded."""
+"""Decoding of image files, and the limits that are checked before."""
 
 import io
 import struct
@@ -29,7 +29,7 @@ def two_pixels() -> Any:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG file that says how large it is, and nothing else."""
+    """Return a PNG file that has a header but no pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = b"IDAT" + zlib.compress(b"")
     chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data))
@@ -55,7 +55,7 @@ def test_jpeg() -> None:
     assert (picture.width, picture.height, set(picture.pixels)) == (8, 8, {128})
 
 
-def test_what_is_transparent_keeps_its_colour() -> None:
+def test_transparent_pixels_keep_their_colour() -> None:
     [picture] = decode([file(Image.new("RGBA", (1, 1), (1, 2, 3, 0)), "PNG")])
     assert picture.pixels == b"\x01\x02\x03"
 
@@ -65,7 +65,7 @@ def test_sixteen_bits_of_grey_become_eight() -> None:
     assert picture.pixels == b"\x12\x12\x12\xff\xff\xff"
 
 
-def test_of_what_moves_the_first_picture() -> None:
+def test_the_first_frame_of_an_animation() -> None:
     data = file(Image.new("RGB", (1, 1), RED), "GIF", save_all=True, append_images=[two_pixels()])
     assert decode([data])[0].pixels == bytes(RED)
 

@@ -1,4 +1,4 @@
-"""llama.cpp's quantizer in its child process, on the smallest model that llama.cpp runs."""
+"""llama.cpp's quantizer in its child process, on a tiny model."""
 
 import os
 import select
@@ -14,7 +14,6 @@ import gguf
 import pytest
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.llama import quantizer
 from ollama_tw.llama.quantizer import quantize
 from tests.security.llamas import SHAPES, write_llama
 
@@ -27,7 +26,7 @@ WIDE = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with rows of 256, which every type can hold."""
+    """Write a model with rows of 256 elements, which every type supports."""
     path = tmp_path_factory.mktemp("quantizer") / "m.gguf"
     metadata = {
         "llama.embedding_length": 256,
@@ -61,7 +60,7 @@ def test_every_type(model: Path, tmp_path: Path, file_type: str, number: int, we
     assert types["output_norm.weight"] == "F32"
 
 
-def test_what_llama_cpp_refuses(tmp_path: Path) -> None:
+def test_a_file_that_llama_cpp_rejects(tmp_path: Path) -> None:
     source = tmp_path / "secret" / "bad.gguf"
     source.parent.mkdir()
     source.write_bytes(b"GGUF\3\0\0\0")
@@ -74,13 +73,13 @@ def test_what_llama_cpp_refuses(tmp_path: Path) -> None:
 
 @contextmanager
 def instead(code: str) -> Iterator[None]:
-    """Let another program be the child."""
+    """Run another program as the child."""
     real = subprocess.Popen
 
     def start(command: list[str], **options: object) -> object:
         return real([sys.executable, "-c", code], **options)  # type: ignore[call-overload]
 
-    with patch.object(quantizer.subprocess, "Popen", start):
+    with patch("ollama_tw.llama.quantizer.subprocess.Popen", start):
         yield
 
 
@@ -133,7 +132,7 @@ def test_closing_kills_the_child(tmp_path: Path) -> None:
     with instead(HANGING):
         names = quantize(tmp_path / "s", tmp_path / "t", "Q8_0")
         child = int(next(name for name in names if name))
-        # While nothing comes from it, the caller is asked all the same.
+        # Without output of the child, control returns to the caller.
         assert next(names) == ""
         second = quantize(tmp_path / "s", tmp_path / "u", "Q8_0")
         assert next(second) == ""
@@ -146,18 +145,18 @@ def test_closing_kills_the_child(tmp_path: Path) -> None:
         third.close()
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of the end of any process")
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has process descriptors")
 def test_the_child_ends_with_its_parent(model: Path, tmp_path: Path) -> None:
     target = tmp_path / "q.gguf"
     os.mkfifo(target)
-    # Who opens the pipe for writing waits for a reader: the child stands still, however fast it is.
+    # Opening a pipe for writing blocks until there is a reader: the child is stopped there.
     code = (
         "import sys; from pathlib import Path; from ollama_tw.llama.quantizer import quantize\n"
         f"names = quantize(Path({str(model)!r}), Path({str(target)!r}), 'Q8_0')\n"
         "print(next(names), flush=True)\nnext(names); print('still', flush=True)\n"
         "for _ in names: pass"
     )
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
     )

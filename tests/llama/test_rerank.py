@@ -1,4 +1,4 @@
-"""Tiny models that rank, against the scores that llama.cpp's own server gave for the same files."""
+"""Tiny rerankers, against the scores of llama-server for the same files."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ REFERENCES = {
     "template": ([-3.13137, -4.45154, -2.97191, -0.78614, -3.20804], 97),
     "decoder": ([0.90086, 0.98569, 0.43757, 0.97439, 0.90904], 361),
 }
-# Sums come out in another order when other texts are in the batch.
+# The order of additions depends on the other texts in the batch.
 TOLERANCE = 0.01
 
 
@@ -64,7 +64,7 @@ def test_the_scores_of_llama_server(ranker: LlamaRunner, name: str) -> None:
     assert sum(one.tokens for one in found) == tokens
 
 
-def test_one_by_one_as_all_together(ranker: LlamaRunner) -> None:
+def test_one_by_one_and_together(ranker: LlamaRunner) -> None:
     alone = [scores(ranker, [document])[0] for document in DOCUMENTS]
     assert alone == pytest.approx(scores(ranker, DOCUMENTS), abs=TOLERANCE)
 
@@ -75,10 +75,10 @@ def test_more_documents_than_a_batch_holds(pairs: LlamaRunner) -> None:
         assert found[start : start + 5] == pytest.approx(REFERENCES["pairs"][0], abs=TOLERANCE)
 
 
-def test_placeholders_in_texts_are_texts(folder: Path) -> None:
+def test_placeholders_in_texts_are_not_replaced(folder: Path) -> None:
     runner = load(str(folder / "template.gguf"))
     try:
-        # Each text comes once, letter by letter: nothing was put in the place of another's words.
+        # Each text occurs once, letter by letter: placeholders in texts were not replaced.
         (marked,) = runner.rank("{document}", ["{query}"], threading.Event())
         (plain,) = runner.rank("(document)", ["(query)"], threading.Event())
         assert marked.tokens == plain.tokens

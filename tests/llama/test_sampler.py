@@ -1,4 +1,4 @@
-"""What the sampling options do to a real model's choice."""
+"""Effects of the sampling options on the output of a real model."""
 
 from typing import Any
 
@@ -37,23 +37,23 @@ def test_without_a_seed_every_run_differs(shared_smol: LlamaRunner) -> None:
 
 
 @pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"temperature": 1e-4}])
-def test_a_choice_of_one_is_greedy(shared_smol: LlamaRunner, narrow: dict[str, Any]) -> None:
+def test_a_single_candidate_is_greedy(shared_smol: LlamaRunner, narrow: dict[str, Any]) -> None:
     assert text(shared_smol, **(HOT | narrow), seed=3) == text(shared_smol, temperature=0)
 
 
-def test_typical_p_narrows_the_choice(shared_smol: LlamaRunner) -> None:
+def test_typical_p_reduces_the_candidates(shared_smol: LlamaRunner) -> None:
     assert text(shared_smol, **HOT, seed=3, typical_p=0.1) != text(shared_smol, **HOT, seed=3)
 
 
 @pytest.mark.parametrize(
     "penalty", [{"repeat_penalty": 1.8}, {"presence_penalty": 8.0}, {"frequency_penalty": 4.0}]
 )
-def test_penalties_end_a_repetition_that_the_prompt_began(
+def test_penalties_end_a_repetition_of_the_prompt(
     shared_smol: LlamaRunner, penalty: dict[str, float]
 ) -> None:
     assert text(shared_smol, LAUGH, 4, temperature=0) == " ha ha ha ha"
     assert text(shared_smol, LAUGH, 4, temperature=0, **penalty) != " ha ha ha ha"
-    # They look nowhere.
+    # They apply to no token.
     assert text(shared_smol, LAUGH, 4, temperature=0, **penalty, repeat_last_n=0) == " ha ha ha ha"
-    # They look at everything.
+    # They apply to the whole context.
     assert text(shared_smol, LAUGH, 4, temperature=0, **penalty, repeat_last_n=-1) != " ha ha ha ha"

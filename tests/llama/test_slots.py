@@ -1,3 +1,5 @@
+"""Choice of a slot by its cached prefix, in examples and by properties."""
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,51 +34,51 @@ A = [1] * 10
 B = [2] * 10
 
 
-def placed(prompt: list[int], *slots: Slot, worth: int = 4) -> tuple[int, int, int] | None:
-    """Slot, source and cached tokens."""
+def chosen(prompt: list[int], *slots: Slot, worth: int = 4) -> tuple[int, int, int] | None:
+    """Return the ids of slot and source, and the number of cached tokens."""
     found = choose_slot(prompt, slots, worth)
-    return found and (found.slot.sequence_id, found.source.sequence_id, found.cached)
+    return None if found is None else (found.slot.sequence_id, found.source.sequence_id, found.cached)
 
 
-def test_no_place_while_all_are_busy() -> None:
-    assert placed([*A, 5], Slot(0, A, busy=True), Slot(1, busy=True)) is None
+def test_no_slot_while_all_are_busy() -> None:
+    assert chosen([*A, 5], Slot(0, A, busy=True), Slot(1, busy=True)) is None
 
 
-def test_an_empty_slot_goes_first() -> None:
-    assert placed([3, 4], Slot(0, A, last_used=1), Slot(1)) == (1, 1, 0)
+def test_an_empty_slot_is_preferred() -> None:
+    assert chosen([3, 4], Slot(0, A, last_used=1), Slot(1)) == (1, 1, 0)
 
 
-def test_the_slot_that_was_used_longest_ago_is_given_away() -> None:
-    assert placed([3, 4], Slot(0, A, last_used=5), Slot(1, B, last_used=2), Slot(2, A, last_used=9)) == (
+def test_the_least_recently_used_slot_is_reassigned() -> None:
+    assert chosen([3, 4], Slot(0, A, last_used=5), Slot(1, B, last_used=2), Slot(2, A, last_used=9)) == (
         1,
         1,
         0,
     )
 
 
-def test_a_conversation_goes_on_where_it_is() -> None:
-    assert placed([*A, 5, 6], Slot(0), Slot(1, A, last_used=1)) == (1, 1, 10)
+def test_a_conversation_continues_in_its_slot() -> None:
+    assert chosen([*A, 5, 6], Slot(0), Slot(1, A, last_used=1)) == (1, 1, 10)
 
 
 def test_the_last_token_is_always_evaluated() -> None:
-    assert placed(A, Slot(0, A)) == (0, 0, 9)
+    assert chosen(A, Slot(0, A)) == (0, 0, 9)
 
 
 def test_a_slot_that_would_lose_more_than_half_is_copied_and_kept() -> None:
-    assert placed([*A[:4], 7, 8], Slot(0, A, last_used=1), Slot(1)) == (1, 0, 4)
+    assert chosen([*A[:4], 7, 8], Slot(0, A, last_used=1), Slot(1)) == (1, 0, 4)
 
 
 def test_a_busy_slot_is_a_source() -> None:
-    assert placed([*A, 5], Slot(0, A, busy=True), Slot(1, B)) == (1, 0, 10)
+    assert chosen([*A, 5], Slot(0, A, busy=True), Slot(1, B)) == (1, 0, 10)
 
 
 def test_a_copy_that_saves_little_is_not_made() -> None:
-    assert placed([1, 1, 1, 7], Slot(0, A, busy=True), Slot(1, B), worth=4) == (1, 1, 0)
-    assert placed([1, 1, 1, 1, 7], Slot(0, A, busy=True), Slot(1, B), worth=4) == (1, 0, 4)
+    assert chosen([1, 1, 1, 7], Slot(0, A, busy=True), Slot(1, B), worth=4) == (1, 1, 0)
+    assert chosen([1, 1, 1, 1, 7], Slot(0, A, busy=True), Slot(1, B), worth=4) == (1, 0, 4)
 
 
-def test_an_idle_slot_goes_before_a_busy_one_with_the_same_beginning() -> None:
-    assert placed([*A, 5], Slot(0, A, busy=True), Slot(1, A)) == (1, 1, 10)
+def test_an_idle_slot_is_preferred_to_a_busy_one_with_the_same_prefix() -> None:
+    assert chosen([*A, 5], Slot(0, A, busy=True), Slot(1, A)) == (1, 1, 10)
 
 
 SLOTS = st.lists(st.tuples(TOKENS, st.booleans()), min_size=1, max_size=4)
@@ -84,7 +86,7 @@ SLOTS = st.lists(st.tuples(TOKENS, st.booleans()), min_size=1, max_size=4)
 
 @settings(max_examples=100)
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=12), SLOTS, st.integers(1, 5))
-def test_what_is_promised_is_there_and_little_is_missed(
+def test_the_prefix_is_cached_and_nearly_the_longest(
     prompt: list[int], held: list[tuple[list[int], bool]], worth: int
 ) -> None:
     slots = [Slot(number, tokens, busy, number) for number, (tokens, busy) in enumerate(held)]

@@ -1,6 +1,6 @@
-"""A model that sees: where its images stand, what it makes of them, and what the cache keeps.
+"""Vision models: spans of images in prompts, outputs, and caching.
 
-The literal answers were recorded from llama.cpp's own server with the same two files and images.
+The literal outputs were recorded from llama-server with the same two files and images.
 """
 
 import io
@@ -34,7 +34,7 @@ X = IMAGE_MARKER
 
 
 def image(seed: int, kind: str = "PNG", size: tuple[int, int] = (28, 28), **options: Any) -> bytes:
-    """Noise of width x height pixels, at first as many as the model looks at."""
+    """Return an image of noise, by default of the size that the model encodes."""
     width, height = size
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -65,7 +65,7 @@ def start(runner: LlamaRunner, prompt: str, *images: bytes, **job: Any) -> Consu
     return Consumer(runner.generate(Job(prompt, GREEDY, images=images, **{"max_tokens": 12, **job})))
 
 
-def said(runner: LlamaRunner, prompt: str, *images: bytes) -> str:
+def output(runner: LlamaRunner, prompt: str, *images: bytes) -> str:
     return start(runner, prompt, *images).ended().text
 
 
@@ -73,16 +73,16 @@ def usage(runner: LlamaRunner, prompt: str, *images: bytes) -> Usage:
     return start(runner, prompt, *images).ended().usage
 
 
-class Looks:
-    """Notes the images that are evaluated."""
+class EvaluatedImages:
+    """Records the images that are evaluated."""
 
     def __init__(self, runner: LlamaRunner) -> None:
         assert runner._projector is not None
         self._evaluate = runner._projector.evaluate
         self.spans: list[ImageSpan] = []
-        runner._projector.evaluate = self._look  # type: ignore[method-assign,assignment]
+        runner._projector.evaluate = self._record  # type: ignore[method-assign,assignment]
 
-    def _look(self, span: ImageSpan, *rest: Any) -> None:
+    def _record(self, span: ImageSpan, *rest: Any) -> None:
         self.spans.append(span)
         self._evaluate(span, *rest)
 
@@ -99,7 +99,7 @@ class Looks:
     ],
 )
 def test_answers(runner: LlamaRunner, prompt: str, images: tuple[bytes, ...], answer: str) -> None:
-    assert said(runner, prompt, *images) == answer
+    assert output(runner, prompt, *images) == answer
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +122,11 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaRunner]:
         (f"{X}{X}x", (WIDE_A, WIDE_A), "EXoSLwhBqObw"),
     ],
 )
-def test_answers_where_images_take_up_few_positions(
+def test_answers_with_fewer_positions_than_tokens(
     qwen: LlamaRunner, prompt: str, images: tuple[bytes, ...], answer: str
 ) -> None:
-    assert said(qwen, prompt, *images) == answer
-    # And once more from the cache, in which the positions go on where they did.
+    assert output(qwen, prompt, *images) == answer
+    # Again from the cache, in which the positions continue in the same way.
     again = start(qwen, prompt, *images).ended()
     assert again.text == answer
     assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
@@ -140,7 +140,7 @@ def test_positions_of_an_image_in_lines_and_columns(qwen: LlamaRunner) -> None:
 
 def test_the_format_of_an_image_does_not_matter(runner: LlamaRunner) -> None:
     for other in (image(1, "BMP"), image(1, "WEBP", lossless=True)):
-        assert said(runner, f"{X}hello", other) == "SJeKzEBfffff"
+        assert output(runner, f"{X}hello", other) == "SJeKzEBfffff"
 
 
 def test_answers_of_many_at_once(files: dict[str, Any]) -> None:
@@ -153,40 +153,40 @@ def test_answers_of_many_at_once(files: dict[str, Any]) -> None:
 
 
 def test_an_image_counts_as_its_tokens(runner: LlamaRunner) -> None:
-    # The beginning of the sequence, four tokens of the image, five letters.
+    # The beginning-of-sequence token, four tokens of the image, five letters.
     assert usage(runner, f"{X}hello", A).prompt_tokens == 10
 
 
-def test_what_was_seen_is_remembered(runner: LlamaRunner) -> None:
-    looks = Looks(runner)
+def test_an_evaluated_image_is_cached(runner: LlamaRunner) -> None:
+    images_seen = EvaluatedImages(runner)
     assert usage(runner, f"{X}hello", A).cached_tokens == 0
     assert usage(runner, f"{X}hello", A).cached_tokens == 9
     assert usage(runner, f"{X}hey{X}you", A, B).cached_tokens == 7
-    assert len(looks.spans) == 2
+    assert len(images_seen.spans) == 2
 
 
-def test_another_image_is_not_taken_for_one_that_was_seen(runner: LlamaRunner) -> None:
-    looks = Looks(runner)
+def test_different_images_do_not_share_the_cache(runner: LlamaRunner) -> None:
+    images_seen = EvaluatedImages(runner)
     assert usage(runner, f"{X}and{X}hello", A, B).cached_tokens == 0
     assert usage(runner, f"{X}and{X}hello", B, A).cached_tokens == 1
     assert usage(runner, f"{X}and{X}hello", B, B).cached_tokens == 8
-    assert len(looks.spans) == 5
+    assert len(images_seen.spans) == 5
 
 
-def test_what_two_are_shown_at_once_is_seen_once(files: dict[str, Any]) -> None:
+def test_an_image_of_two_jobs_is_evaluated_once(files: dict[str, Any]) -> None:
     runner = load(**files, slots=2)
-    looks = Looks(runner)
+    images_seen = EvaluatedImages(runner)
     prompt = f"{'a' * 40}{X}hello"
     runs = [start(runner, prompt, A) for _ in range(2)]
     first, second = (run.ended().text for run in runs)
     assert first == second
-    assert len(looks.spans) == 1
+    assert len(images_seen.spans) == 1
     runner.close()
 
 
 def test_a_prompt_may_end_with_an_image(runner: LlamaRunner) -> None:
-    assert said(runner, f"x{X}", A) == said(runner, f"x{X}\n", A)
-    # All of it but the line end, which the answer is to follow.
+    assert output(runner, f"x{X}", A) == output(runner, f"x{X}\n", A)
+    # All but the last token, the line feed, is cached.
     assert usage(runner, f"x{X}", A).cached_tokens == 6
 
 
@@ -203,7 +203,7 @@ def test_a_context_that_is_full_of_images_is_not_shifted(files: dict[str, Any]) 
     runner.close()
 
 
-def test_a_failed_look_ends_its_own_run_only(files: dict[str, Any]) -> None:
+def test_an_image_that_fails_ends_its_own_job_only(files: dict[str, Any]) -> None:
     runner = load(**files, slots=2)
     assert runner._projector is not None
     working = runner._projector.evaluate
@@ -215,7 +215,7 @@ def test_a_failed_look_ends_its_own_run_only(files: dict[str, Any]) -> None:
     with pytest.raises(RunnerError, match="no memory"):
         list(runner.generate(Job(f"{X}hello", GREEDY, max_tokens=2, images=(A,))))
     runner._projector.evaluate = working  # type: ignore[method-assign]
-    assert said(runner, f"{X}hello", A) == "SJeKzEBfffff"
+    assert output(runner, f"{X}hello", A) == "SJeKzEBfffff"
     runner.close()
 
 
@@ -251,7 +251,7 @@ def test_a_model_without_a_projector(files: dict[str, Any]) -> None:
     runner.close()
 
 
-def test_a_file_that_is_no_projector(files: dict[str, Any], tmp_path: Path) -> None:
+def test_an_invalid_projector_file(files: dict[str, Any], tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF, but only in name")
     with pytest.raises(LoadError, match=r"^unable to load projector broken.gguf: llama.cpp cannot read it"):

@@ -1,3 +1,5 @@
+"""Vocabularies of files without their weights."""
+
 import os
 from pathlib import Path
 
@@ -21,12 +23,12 @@ def test_text_and_tokens(vocabulary: FileVocabulary) -> None:
     assert vocabulary.detokenize(vocabulary.tokenize("<|im_start|>é")) == "<|im_start|>é"
 
 
-def test_a_token_that_there_is_not(vocabulary: FileVocabulary) -> None:
+def test_a_token_outside_the_vocabulary(vocabulary: FileVocabulary) -> None:
     with pytest.raises(RunnerError, match="token 49152 is not in this model's vocabulary of 49152 tokens"):
         vocabulary.detokenize([49152])
 
 
-def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+def test_an_invalid_file(tmp_path: Path) -> None:
     path = tmp_path / "odd.gguf"
     path.write_bytes(b"no model")
     with pytest.raises(LoadError, match=r"unable to load model odd\.gguf"):

@@ -1,4 +1,4 @@
-"""GGUF files of models with random weights, for what depends on an architecture's memory only.
+"""GGUF files of models with random weights, for tests of an architecture's memory.
 
 Their vocabulary: three special tokens, the 256 bytes, and 256 short words.
 """
@@ -55,7 +55,7 @@ class _Writer:
 
 
 def write_mamba(path: Path) -> None:
-    """A recurrent model: its memory is one state, with no way back."""
+    """Write a recurrent model, whose memory is one state."""
     inner, state, rank, kernel = 128, 16, 4, 4
     writer = _Writer(path, "mamba", context=4096)
     writer.gguf.add_feed_forward_length(0)
@@ -73,7 +73,7 @@ def write_mamba(path: Path) -> None:
         writer.add(block + "ssm_x.weight", rank + 2 * state, inner)
         writer.add(block + "ssm_dt.weight", inner, rank)
         writer.add(block + "ssm_dt.bias", inner)
-        # Small: what was said long ago still counts.
+        # Small, so that early tokens have an effect.
         writer.ones(block + "ssm_a", inner, state, value=-0.05)
         writer.ones(block + "ssm_d", inner)
         writer.add(block + "ssm_out.weight", EMBEDDING, inner)
@@ -81,7 +81,7 @@ def write_mamba(path: Path) -> None:
 
 
 def write_gemma2(path: Path, window: int) -> None:
-    """A model every other layer of which sees the last ``window`` tokens only."""
+    """Write a model of which every other layer attends to the last ``window`` tokens only."""
     heads, head, feed_forward = 4, 16, 128
     writer = _Writer(path, "gemma2", context=8192)
     writer.gguf.add_feed_forward_length(feed_forward)
@@ -106,8 +106,11 @@ def write_gemma2(path: Path, window: int) -> None:
 
 
 def write_qwen3_ranker(path: Path) -> None:
-    """A decoder that ranks: a query and a document are one text, and of its two classes, whose
-    probabilities it gives, the first means "relevant"."""
+    """Write a decoder that ranks.
+
+    A query and a document are one text; of the probabilities of its two classes the first one is
+    "relevant".
+    """
     heads, head, feed_forward = 4, 16, 128
     writer = _Writer(path, "qwen3", context=512)
     writer.gguf.add_feed_forward_length(feed_forward)

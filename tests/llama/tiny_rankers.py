@@ -26,7 +26,7 @@ _PAD, _UNKNOWN, _BEGIN, _SEPARATOR, _MASK = range(len(_SPECIAL))
 
 
 def write_ranker(path: Path, *, template: str = "") -> None:
-    """With a ``template`` a query and a document are one text to the model, else two."""
+    """Write a reranker; with a ``template`` a query and a document are one text, else a pair."""
     writer = gguf.GGUFWriter(path, "bert")
     writer.add_context_length(_CONTEXT)
     writer.add_embedding_length(_EMBEDDING)

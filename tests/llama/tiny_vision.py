@@ -1,5 +1,8 @@
-"""Models that see, with random weights and two layers: one like LLaVA, to which an image is four tokens,
-and one like Qwen2-VL, to which it has lines and columns (M-RoPE), so that it takes up few positions."""
+"""GGUF files of vision models with random weights and two layers.
+
+One is like LLaVA, with four tokens for an image; the other like Qwen2-VL, whose image positions have
+two dimensions (M-RoPE), so that an image occupies fewer positions than it has tokens.
+"""
 
 from pathlib import Path
 
@@ -67,7 +70,7 @@ def write_text_model(path: Path, *, qwen: bool = False, chat_template: str = "")
 
 
 def write_projector(path: Path, *, qwen: bool = False) -> Path:
-    """The projector for one of the text models."""
+    """Write the projector for one of the text models."""
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_string("general.type", "mmproj")
     writer.add_bool("clip.has_vision_encoder", True)

@@ -1,4 +1,4 @@
-"""An engine behind HTTP is asked, streams, refuses, dies, and is hung up on."""
+"""HTTP client for engines: responses, event streams, errors and cancellation."""
 
 import json
 import threading
@@ -13,11 +13,11 @@ from ollama_tw.interfaces import RunnerError
 from ollama_tw.support.http import HTTPEngine
 from ollama_tw.support.runs import Runs
 
-PATIENCE = 30
+TIMEOUT = 30
 
 
 class Script(ThreadingHTTPServer):
-    """Answers as its paths say, and tells when a client hung up on it."""
+    """An engine whose responses depend on the path; ``left`` is set when a client disconnects."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def wait(self) -> None:
-        """Until the client has gone."""
+        """Wait until the client has disconnected."""
         if not self.connection.recv(1):
             self.server.left.set()
 
@@ -80,11 +80,21 @@ def server() -> Iterator[Script]:
         thread.join()
 
 
+def cancel_when_reached(server: Script, cancel: threading.Event) -> None:
+    """Set ``cancel`` when the server has received a request."""
+
+    def run() -> None:
+        server.reached.wait(TIMEOUT)
+        cancel.set()
+
+    threading.Thread(target=run).start()
+
+
 def connect(server: Script, runs: Runs | None = None, **options: Any) -> HTTPEngine:
     return HTTPEngine(f"http://127.0.0.1:{server.server_port}/base/", runs or Runs(1), **options)
 
 
-def test_it_asks_with_its_headers(server: Script) -> None:
+def test_requests_have_the_headers(server: Script) -> None:
     engine = connect(server, headers={"Authorization": "Bearer key"})
     assert engine.ask("/x") == {"fine": True}
     assert engine.ask("/y", {"text": "grün"}) == {"fine": True}
@@ -102,13 +112,13 @@ def test_it_asks_with_its_headers(server: Script) -> None:
         ("/junk", "the response of the engine at 127.0.0.1:PORT is not JSON"),
     ],
 )
-def test_errors_are_told_in_the_words_of_the_engine(server: Script, path: str, text: str) -> None:
+def test_errors_have_the_text_of_the_engine(server: Script, path: str, text: str) -> None:
     with pytest.raises(RunnerError) as caught:
         connect(server).ask(path)
     assert str(caught.value) == text.replace("PORT", str(server.server_port))
 
 
-def test_an_engine_that_is_away_or_slow(server: Script) -> None:
+def test_an_unreachable_or_slow_engine(server: Script) -> None:
     with pytest.raises(RunnerError) as caught:
         HTTPEngine("http://127.0.0.1:9", Runs(1)).ask("/x")
     assert str(caught.value) == "the engine at 127.0.0.1:9 does not respond: Connection refused"
@@ -128,27 +138,27 @@ def test_an_error_within_the_events(server: Script) -> None:
 
 
 @pytest.mark.parametrize("end", ["cancel", "close", "leave"])
-def test_it_hangs_up_while_events_come(server: Script, end: str) -> None:
+def test_the_connection_is_closed_during_events(server: Script, end: str) -> None:
     runs, cancel = Runs(1), threading.Event()
     events: Any = connect(server, runs).events("/endless", {}, cancel)
     assert next(events) == {"n": 1}
     {"cancel": cancel.set, "close": runs.close, "leave": events.close}[end]()
-    # Nobody asks for the next event meanwhile.
-    assert server.left.wait(PATIENCE)
+    # No event is read meanwhile.
+    assert server.left.wait(TIMEOUT)
     assert list(events) == []
 
 
-def test_it_hangs_up_before_the_first_event(server: Script) -> None:
+def test_the_connection_is_closed_before_the_first_event(server: Script) -> None:
     cancel = threading.Event()
     with closing(connect(server).events("/silent", {}, cancel)) as events:
-        threading.Thread(target=lambda: (server.reached.wait(PATIENCE), cancel.set())).start()
+        cancel_when_reached(server, cancel)
         assert list(events) == []
-    assert server.left.wait(PATIENCE)
+    assert server.left.wait(TIMEOUT)
 
 
-def test_a_question_that_can_be_cancelled(server: Script) -> None:
+def test_a_request_that_is_cancelled(server: Script) -> None:
     cancel = threading.Event()
-    threading.Thread(target=lambda: (server.reached.wait(PATIENCE), cancel.set())).start()
+    cancel_when_reached(server, cancel)
     with pytest.raises(RunnerError):
         connect(server, timeout=60).ask("/silent", {}, cancel)
-    assert server.left.wait(PATIENCE)
+    assert server.left.wait(TIMEOUT)

@@ -1,4 +1,4 @@
-"""A runner made of the parts keeps the contract."""
+"""The contract suite for a runner made with the kit."""
 
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
@@ -11,7 +11,7 @@ from ollama_tw.testing.contract import BackendContract
 
 
 class Repeating(SlotRunner):
-    """Says its prompt again and again, a byte a token."""
+    """Repeats its prompt; a token is a byte."""
 
     vocabulary_size = 256
 
@@ -51,7 +51,7 @@ class TestRepeating(BackendContract):
         return Repeating(LoadPlan("", slots=slots, context_length=512), "repeating")
 
 
-def test_what_it_is_unless_it_says_otherwise() -> None:
+def test_default_attributes() -> None:
     runner = Repeating(LoadPlan("", slots=3, context_length=128), "repeating")
     assert (runner.slots, runner.context_length, runner.metadata) == (
         3,

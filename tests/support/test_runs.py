@@ -1,18 +1,18 @@
-"""Slots are given back, and a run that is to end is interrupted."""
+"""Slots, and interruption of jobs that are to end."""
 
 import threading
 from contextlib import ExitStack
 
 from ollama_tw.support.runs import Runs
 
-PATIENCE = 30
+TIMEOUT = 30
 
 
 def never() -> threading.Event:
     return threading.Event()
 
 
-def test_a_slot_is_waited_for_and_given_back() -> None:
+def test_a_slot_is_acquired_and_released() -> None:
     runs = Runs(1)
     got = threading.Event()
 
@@ -26,11 +26,11 @@ def test_a_slot_is_waited_for_and_given_back() -> None:
         waiting = threading.Thread(target=wait)
         waiting.start()
         assert not got.is_set()
-    waiting.join(PATIENCE)
+    waiting.join(TIMEOUT)
     assert got.is_set()
 
 
-def test_a_run_that_is_cancelled_or_closed_gets_none() -> None:
+def test_a_cancelled_or_closed_job_gets_no_slot() -> None:
     cancelled = never()
     cancelled.set()
     runs = Runs(1)
@@ -42,7 +42,7 @@ def test_a_run_that_is_cancelled_or_closed_gets_none() -> None:
         assert not stack.enter_context(runs.slot(never()))
 
 
-def test_what_was_not_taken_is_not_given_back() -> None:
+def test_a_slot_that_was_not_acquired_is_not_released() -> None:
     runs = Runs(1)
     cancelled = never()
     cancelled.set()
@@ -54,12 +54,12 @@ def test_what_was_not_taken_is_not_given_back() -> None:
             assert (first, second) == (True, False)
 
 
-def test_a_wait_is_interrupted_when_the_run_is_cancelled() -> None:
+def test_a_block_is_interrupted_when_the_job_is_cancelled() -> None:
     runs, cancel, woken = Runs(1), never(), threading.Event()
     with runs.interrupting(cancel, woken.set):
         assert not woken.is_set()
         cancel.set()
-        assert woken.wait(PATIENCE)
+        assert woken.wait(TIMEOUT)
 
 
 def test_closing_interrupts_all_and_leaves_no_thread() -> None:
@@ -74,7 +74,7 @@ def test_closing_interrupts_all_and_leaves_no_thread() -> None:
         assert set(threading.enumerate()) <= before
 
 
-def test_nobody_is_interrupted_afterwards() -> None:
+def test_no_interruption_after_the_block() -> None:
     runs, cancel, woken = Runs(1), never(), threading.Event()
     before = set(threading.enumerate())
     with runs.interrupting(cancel, woken.set):

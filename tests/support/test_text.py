@@ -1,3 +1,5 @@
+"""Assembly of text from the bytes of tokens, in examples and by properties."""
+
 from itertools import pairwise
 
 import pytest
@@ -28,7 +30,7 @@ def test_text_is_the_same_however_its_bytes_are_cut(text: str, cuts: list[int]) 
 
 @settings(max_examples=100)
 @given(st.binary(max_size=20), CUTS)
-def test_bytes_that_are_no_text_are_replaced_the_same_way(data: bytes, cuts: list[int]) -> None:
+def test_invalid_bytes_are_replaced_independently_of_the_cuts(data: bytes, cuts: list[int]) -> None:
     assert assemble(cut(data, cuts)) == data.decode("utf-8", "replace")
 
 
@@ -61,7 +63,7 @@ def test_the_beginning_of_a_stop_string_is_held_back() -> None:
     assert assembler.finish() == ""
 
 
-def test_what_was_held_back_comes_at_the_end() -> None:
+def test_held_back_text_is_returned_at_the_end() -> None:
     assembler = TextAssembler(("END",))
     assert assembler.feed(b"the EN") == "the "
     assert assembler.finish() == "EN"

@@ -1,4 +1,4 @@
-"""The fake backend keeps the contract that it stands in for."""
+"""The contract suite for the fake backend, and its controls."""
 
 import threading
 
@@ -12,6 +12,7 @@ from ollama_tw.interfaces import (
     LoadCancelled,
     LoadError,
     LoadPlan,
+    Piece,
     RunnerError,
     Usage,
 )
@@ -68,7 +69,7 @@ def test_a_load_is_cancelled_or_fails() -> None:
 def test_a_clear_gate_halts_a_run() -> None:
     runner = FakeRunner(PLAN)
     runner.gate.clear()
-    pieces = []
+    pieces: list[Piece] = []
     thread = threading.Thread(target=lambda: pieces.extend(runner.generate(Job("ab", max_tokens=1))))
     thread.start()
     runner.wait_for(lambda: runner.running == 1)

@@ -1,4 +1,4 @@
-"""A model that needs no model: it answers with its prompt, again and again. A token is a character."""
+"""Echo model: the output is the prompt, repeated without end. A token is a character."""
 
 import threading
 import time
@@ -22,14 +22,14 @@ from ollama_tw.support.text import TextAssembler
 
 
 def load(plan: LoadPlan, progress: Progress) -> "EchoRunner":
-    """A real backend reads ``plan.model_path`` here, and calls ``progress`` every now and then."""
+    """Return a runner. A real backend reads ``plan.model_path`` here, and calls ``progress`` regularly."""
     if not progress(1.0):
         raise LoadCancelled("the load was cancelled")
     return EchoRunner(plan)
 
 
 class EchoRunner(SlotRunner):
-    """IRunner says what each of these is. Slots, limits and closing are SlotRunner's."""
+    """The echo model. Slots, limits and closing are implemented by SlotRunner."""
 
     vocabulary_size = 0x110000
 
@@ -37,15 +37,18 @@ class EchoRunner(SlotRunner):
         super().__init__(plan, "echo")
 
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
+        """Return the code points of ``text``."""
         return [ord(character) for character in text]
 
     def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the characters of ``tokens``."""
         self.check(tokens)
         return "".join(map(chr, tokens))
 
     def run(self, job: Job, prompt: Sequence[int], limit: int) -> Iterator[Piece]:
+        """Yield one piece for each token."""
         if job.grammar:
-            raise RunnerError("this backend cannot keep to a grammar")
+            raise RunnerError("this backend does not support grammars")
         started = time.monotonic_ns()
         text = TextAssembler(job.stop)
         count = 0
@@ -63,12 +66,12 @@ class EchoRunner(SlotRunner):
         yield Piece(text.finish(), done=done, usage=usage)
 
     def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
-        """How often each of 16 kinds of characters occurs."""
+        """Return the frequencies of 16 classes of characters."""
         for index, text in enumerate(inputs):
             if len(text) > self.context_length:
                 raise PromptTooLong(len(text), self.context_length, index)
-        return [Embedding(_kinds(text), len(text)) for text in inputs]
+        return [Embedding(_frequencies(text), len(text)) for text in inputs]
 
 
-def _kinds(text: str) -> tuple[float, ...]:
+def _frequencies(text: str) -> tuple[float, ...]:
     return tuple(float(sum(ord(one) % 16 == kind for one in text)) for kind in range(16))

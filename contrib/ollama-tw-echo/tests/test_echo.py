@@ -1,3 +1,5 @@
+"""The contract suite for the echo backend, and its discovery."""
+
 from ollama_tw.engine.backends import discover
 from ollama_tw.interfaces import IRunner, Job, LoadPlan
 from ollama_tw.plugins.echo import backend

@@ -1,4 +1,4 @@
-"""Serve the models of an OpenAI-compatible engine (llama-server, vLLM, SGLang) as if they were here."""
+"""Backend for the models of OpenAI-compatible engines (llama-server, vLLM, SGLang)."""
 
 import os
 from collections.abc import Sequence
@@ -15,28 +15,33 @@ from ollama_tw_upstream.runner import UpstreamRunner, context_length, properties
 
 @implementer(IPlugin, tw.IBackend, tw.IModelSource)
 class UpstreamBackend:
+    """Lists and loads the models of the servers in OLLAMA_TW_UPSTREAM."""
+
     name = "upstream"
     version = "1.1.0"
-    priority = -1000  # It cannot load files: it serves what it lists itself, beside the chosen backend.
+    priority = -1000  # It cannot load files, only the models that it lists.
 
     def probe(self) -> tw.Probe:
+        """Return one device for each server."""
         devices = tuple(tw.Device(server, "another engine", "accel", 0, 0) for server in _servers())
-        return tw.Probe(devices, "" if devices else "OLLAMA_TW_UPSTREAM names no server")
+        return tw.Probe(devices, "" if devices else "OLLAMA_TW_UPSTREAM is not set")
 
     def models(self) -> Sequence[tw.RemoteModel]:
+        """Return the models of all servers that can be reached."""
         return [model for server in _servers() for model in _models(server)]
 
     def load(self, plan: tw.LoadPlan, progress: tw.Progress) -> tw.IRunner:
+        """Connect to the server of the model. Raises LoadError."""
         server, _, model = plan.model_path.partition("#")
         if not model:
-            raise tw.LoadError("the backend upstream runs no files: it serves what another engine has")
+            raise tw.LoadError("the backend upstream does not load files, only models of other engines")
         try:
             for entry in _connect(server).ask("/v1/models")["data"]:
                 if entry["id"] == model:
                     return UpstreamRunner(plan, entry, lambda runs: _connect(server, runs))
         except tw.RunnerError as error:
             raise tw.LoadError(str(error)) from error
-        raise tw.LoadError(f"the engine at {server} has no model {model} any more")
+        raise tw.LoadError(f"the engine at {server} no longer has the model {model}")
 
 
 def _servers() -> Sequence[str]:
@@ -50,7 +55,7 @@ def _connect(server: str, runs: Runs | None = None, timeout: float = 60) -> HTTP
 
 
 def _models(server: str) -> list[tw.RemoteModel]:
-    """What ``server`` serves; nothing while it cannot be reached."""
+    """Return the models of ``server``, none if it cannot be reached."""
     engine = _connect(server, timeout=1)
     try:
         entries = engine.ask("/v1/models")["data"]
@@ -61,7 +66,7 @@ def _models(server: str) -> list[tw.RemoteModel]:
 
 
 def _model(server: str, entry: dict[str, Any], template: str) -> tw.RemoteModel:
-    # Where llama-server was given no name it is the path of its file.
+    # llama-server's default for the name is the path of its file.
     name = entry["id"].rpartition("/")[2] if entry["id"].startswith("/") else entry["id"]
     metadata: dict[str, str | int] = {
         "general.architecture": "remote",

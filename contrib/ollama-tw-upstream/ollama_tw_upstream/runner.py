@@ -1,4 +1,7 @@
-"""A model in another process: its prompts go there as tokens, its output comes back as text."""
+"""Runner of a model in another engine: prompts are sent as tokens, the output is text.
+
+Source: the HTTP APIs of ``llama.cpp: tools/server/README.md`` and vLLM's OpenAI-compatible server.
+"""
 
 import threading
 import time
@@ -15,7 +18,7 @@ from ollama_tw.support.text import TextAssembler
 
 
 def properties(engine: HTTPEngine) -> dict[str, Any]:
-    """What llama-server, and no other engine, tells of its model."""
+    """Return the properties of the model, which only llama-server has; {} for other engines."""
     try:
         return dict(engine.ask("/props"))
     except tw.RunnerError:
@@ -23,12 +26,12 @@ def properties(engine: HTTPEngine) -> dict[str, Any]:
 
 
 def context_length(entry: dict[str, Any]) -> int:
-    """Of an entry of ``/v1/models``, in the words of llama-server or vLLM; 0 where it is not told."""
+    """Return the context length in an entry of ``/v1/models`` of llama-server or vLLM, 0 if unknown."""
     return int((entry.get("meta") or {}).get("n_ctx") or entry.get("max_model_len") or 0)
 
 
 class UpstreamRunner(SlotRunner):
-    """The engine has slots of its own; ours bound what it is asked for at once."""
+    """A model in another engine, whose own slots are independent of the runner's."""
 
     def __init__(
         self, plan: tw.LoadPlan, entry: dict[str, Any], connect: Callable[[Runs], HTTPEngine]
@@ -37,7 +40,7 @@ class UpstreamRunner(SlotRunner):
         self._engine = connect(self.runs)
         self._model = entry["id"]
         self.context_length = min(plan.context_length, context_length(entry) or plan.context_length)
-        # llama-server makes something up for tokens that are none.
+        # llama-server does not reject tokens outside the vocabulary.
         self.vocabulary_size = (entry.get("meta") or {}).get("n_vocab") or self.vocabulary_size
         about = properties(self._engine)
         self.bos_text = about.get("bos_token", "")
@@ -45,18 +48,21 @@ class UpstreamRunner(SlotRunner):
         self.adds_bos = bool(self.tokenize(""))
 
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
-        # The first two are llama-server's words, the others vLLM's.
+        """Return the tokens of ``text``, from the engine."""
+        # The first fields are llama-server's, the others vLLM's.
         body = {"content": text, "add_special": add_special}
         other = {"model": self._model, "prompt": text, "add_special_tokens": add_special}
         return list(self._engine.ask("/tokenize", body | other)["tokens"])
 
     def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of ``tokens``, from the engine."""
         self.check(tokens)
-        answer = self._engine.ask("/detokenize", {"model": self._model, "tokens": list(tokens)})
-        return str(answer.get("content", answer.get("prompt", "")))
+        response = self._engine.ask("/detokenize", {"model": self._model, "tokens": list(tokens)})
+        return str(response.get("content", response.get("prompt", "")))
 
     def run(self, job: tw.Job, prompt: Sequence[int], limit: int) -> Iterator[tw.Piece]:
-        text = TextAssembler(job.stop)  # Engines cut in ways of their own.
+        """Yield a piece for each event of the engine's stream."""
+        text = TextAssembler(job.stop)  # Engines differ in where they end the text.
         usage: dict[str, Any] = {}
         reason, count = "", 0
         started = first = time.monotonic_ns()
@@ -78,7 +84,7 @@ class UpstreamRunner(SlotRunner):
         elif reason:
             done = tw.DoneReason.LENGTH
         else:
-            raise tw.RunnerError("the engine broke off its answer")
+            raise tw.RunnerError("the response of the engine ended early")
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
         output = usage.get("completion_tokens", count)
         figures = tw.Usage(len(prompt), cached, first - started, output, time.monotonic_ns() - first)
@@ -100,6 +106,7 @@ class UpstreamRunner(SlotRunner):
         return {name: value for name, value in body.items() if value is not None}
 
     def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[tw.Embedding]:
+        """Return one embedding for each input, from the engine."""
         counts = [len(self.tokenize(text)) for text in inputs]
         for index, count in enumerate(counts):
             if count > self.context_length:
@@ -111,10 +118,10 @@ class UpstreamRunner(SlotRunner):
 
 
 def _logprobs(choice: dict[str, Any], count: int | None) -> tuple[tw.TokenLogprob, ...]:
-    """In llama-server's form."""
-    told = (choice.get("logprobs") or {}).get("content") or ()
+    """Convert log probabilities from llama-server's form."""
+    logprobs = (choice.get("logprobs") or {}).get("content") or ()
     return tuple(
-        tw.TokenLogprob(_choice(one), tuple(map(_choice, one["top_logprobs"][:count]))) for one in told
+        tw.TokenLogprob(_choice(one), tuple(map(_choice, one["top_logprobs"][:count]))) for one in logprobs
     )
 
 

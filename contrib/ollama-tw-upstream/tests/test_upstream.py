@@ -1,4 +1,6 @@
-"""Most of this needs engines with a small model and slots of 512 tokens or more; the variables name them.
+"""The upstream backend, against engines with a small model and slots of at least 512 tokens.
+
+The tests that need an engine are skipped unless its variable has an address:
 
 UPSTREAM_TEST: llama-server -m smollm2.gguf --port 8081 -c 2048 -np 2
 UPSTREAM_TEST_EMBEDDINGS: llama-server -m smollm2.gguf --port 8082 -c 2048 -np 2 --embeddings --pooling mean
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable
 from http.client import HTTPConnection
 from json import load
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,6 +23,7 @@ from ollama_tw.interfaces import (
     Job,
     LoadError,
     LoadPlan,
+    Piece,
     PromptTooLong,
     Sampling,
 )
@@ -28,8 +32,8 @@ from ollama_tw.testing.contract import GREEDY, BackendContract
 
 SERVER = os.environ.get("UPSTREAM_TEST", "")
 EMBEDDER = os.environ.get("UPSTREAM_TEST_EMBEDDINGS", "")
-needs_server = pytest.mark.skipif(not SERVER, reason="UPSTREAM_TEST names no server")
-needs_embedder = pytest.mark.skipif(not EMBEDDER, reason="UPSTREAM_TEST_EMBEDDINGS names no server")
+needs_server = pytest.mark.skipif(not SERVER, reason="UPSTREAM_TEST is not set")
+needs_embedder = pytest.mark.skipif(not EMBEDDER, reason="UPSTREAM_TEST_EMBEDDINGS is not set")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +47,7 @@ def make_runner(slots: int = 1, context_length: int = 512) -> IRunner:
     return backend.load(plan, lambda done: True)
 
 
-def ask(path: str) -> object:
+def ask(path: str) -> Any:
     connection = HTTPConnection(urlsplit(SERVER).netloc)
     connection.request("GET", path)
     return load(connection.getresponse())
@@ -75,7 +79,7 @@ class TestUpstream(BackendContract):
 def test_the_engine_stops_at_once(end: str) -> None:
     runner = make_runner()
     job = Job("1, 2, 3, 4,", GREEDY)
-    pieces = runner.generate(job)
+    pieces: Any = runner.generate(job)
     next(pieces)
     assert not engine_is_idle()
     if end == "cancel":
@@ -84,17 +88,17 @@ def test_the_engine_stops_at_once(end: str) -> None:
         runner.close()
     else:
         pieces.close()
-    # Nobody takes the rest of the pieces meanwhile.
+    # No piece is taken meanwhile.
     assert comes_true(engine_is_idle)
     if end != "leave":
         assert list(pieces)[-1].done is DoneReason.CANCELLED
 
 
 @needs_server
-def test_it_stops_while_it_reads_the_prompt() -> None:
+def test_the_engine_stops_during_prefill() -> None:
     runner = make_runner(context_length=2048)
     job = Job(tuple(range(1000, 2900)), GREEDY)
-    taken: list[object] = []
+    taken: list[Piece] = []
     thread = threading.Thread(target=lambda: taken.extend(runner.generate(job)))
     thread.start()
     assert comes_true(lambda: not engine_is_idle())
@@ -105,7 +109,7 @@ def test_it_stops_while_it_reads_the_prompt() -> None:
 
 
 @needs_server
-def test_figures() -> None:
+def test_usage() -> None:
     runner = make_runner()
     prompt = "Some words that no other test here uses, in a row."
     usage = [list(runner.generate(Job(prompt, GREEDY, max_tokens=5)))[-1].usage for _ in range(2)]
@@ -145,27 +149,27 @@ def test_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_server
-def test_a_model_that_is_gone() -> None:
-    with pytest.raises(LoadError, match="has no model gone any more"):
+def test_a_model_that_was_removed() -> None:
+    with pytest.raises(LoadError, match="no longer has the model gone"):
         backend.load(LoadPlan(f"{SERVER}#gone"), lambda done: True)
 
 
-def test_an_engine_that_is_away() -> None:
+def test_an_unreachable_engine() -> None:
     with pytest.raises(LoadError, match=r"the engine at 127\.0\.0\.1:9 does not respond: Connection refused"):
         backend.load(LoadPlan("http://127.0.0.1:9#m"), lambda done: True)
 
 
-def test_files_are_not_for_it() -> None:
-    with pytest.raises(LoadError, match="runs no files"):
+def test_a_file_is_not_loaded() -> None:
+    with pytest.raises(LoadError, match="does not load files"):
         backend.load(LoadPlan("/models/some.gguf"), lambda done: True)
 
 
-def test_a_server_that_does_not_answer_has_no_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_has_no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_TW_UPSTREAM", "http://127.0.0.1:9")
     assert backend.probe().available
     assert list(backend.models()) == []
 
 
-def test_without_a_server_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_TW_UPSTREAM", "")
-    assert backend.probe().reason == "OLLAMA_TW_UPSTREAM names no server"
+    assert backend.probe().reason == "OLLAMA_TW_UPSTREAM is not set"

@@ -1,4 +1,4 @@
-"""What the server finds."""
+"""Plugin of the upstream backend."""
 
 from ollama_tw_upstream import UpstreamBackend
 
