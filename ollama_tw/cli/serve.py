@@ -20,7 +20,11 @@ def command(ctx: click.Context) -> None:
     """
     # Before Twisted is imported: see there.
     sockets = inherited(os.environ, os.getpid())
-    # The server and Twisted are imported here, for the other commands have no need of them.
+    # The server and Twisted are imported here, for the other commands have no need of them. Meanwhile
+    # a child process lists the devices of llama.cpp.
+    from ollama_tw.server.early import begin
+
+    begin()
     from twisted.logger import Logger
 
     from ollama_tw.process import logs

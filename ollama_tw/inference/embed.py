@@ -8,8 +8,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
-
 from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
@@ -25,9 +23,6 @@ _TOO_LONG = "the input length exceeds the context length"
 
 # Tokens of the context that are reserved for BOS and EOS, also for models without them.
 _RESERVED = 2
-
-# Vectors with a smaller norm are not normalised: they are zero but for rounding.
-_MIN_NORM = 1e-12
 
 
 class Embeddings:
@@ -68,9 +63,11 @@ class Embeddings:
             )
             found = await lease.run(partial(work, cancel=cancel), cancel)
         self._count(found)
+        from ollama_tw.inference.vectors import unit_vector
+
         return EmbedRecord(
             model=request.model,
-            embeddings=[_unit(one.vector, request.dimensions) for one in found],
+            embeddings=[unit_vector(one.vector, request.dimensions) for one in found],
             total_duration=time.monotonic_ns() - started,
             load_duration=load_duration,
             prompt_eval_count=sum(one.tokens for one in found),
@@ -122,6 +119,8 @@ def _embed_within_context(
     runner: IRunner, inputs: Sequence[str], options: Options, truncate: bool, cancel: threading.Event
 ) -> Sequence[Embedding]:
     """Return the embeddings of ``inputs``, each cut to the context; 400 if ``truncate`` is False."""
+    from ollama_tw.inference.vectors import all_finite
+
     limit = min(options.num_ctx or runner.context_length, runner.context_length) - _RESERVED
     if limit <= 0:
         raise OllamaError(400, "input after truncation exceeds maximum context length")
@@ -132,7 +131,7 @@ def _embed_within_context(
         raise OllamaError(400, _TOO_LONG) from error
     except RunnerError as error:
         raise OllamaError(400, str(error)) from error
-    if not all(np.isfinite(one.vector).all() for one in embeddings):
+    if not all_finite(one.vector for one in embeddings):
         raise OllamaError(400, "embedding contains NaN or Inf values")
     return embeddings
 
@@ -147,19 +146,3 @@ def _fitted(runner: IRunner, text: str, limit: int, truncate: bool) -> str:
     if not truncate:
         raise OllamaError(400, _TOO_LONG)
     return runner.detokenize(tokens[:limit])
-
-
-def _unit(vector: Sequence[float], dimensions: int) -> list[float]:
-    """Return ``vector`` cut to ``dimensions``, if it has more, and normalised, in float32."""
-    values = _normalised(np.asarray(vector, dtype=np.float32))
-    if 0 < dimensions < len(values):
-        values = _normalised(values[:dimensions])
-    # The shortest decimal that is this float32, as Go prints it.
-    return [float(str(value)) for value in values]
-
-
-def _normalised(
-    values: "np.ndarray[tuple[int], np.dtype[np.float32]]",
-) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
-    norm = max(float(np.sqrt(np.square(values, dtype=np.float64).sum())), _MIN_NORM)
-    return (values / norm).astype(np.float32)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
@@ -128,6 +127,8 @@ def _rank(
 
 
 def _reply(request: RerankRequest, documents: Sequence[str], rankings: Sequence[Ranking]) -> dict[str, Any]:
+    from ollama_tw.inference.vectors import shortest
+
     # The sort is stable: documents of equal score keep their order.
     best = sorted(range(len(rankings)), key=lambda index: -rankings[index].score)[: request.top_n]
     results: list[dict[str, Any]] = []
@@ -135,7 +136,7 @@ def _reply(request: RerankRequest, documents: Sequence[str], rankings: Sequence[
         # The shortest decimal that is this float32.
         result: dict[str, Any] = {
             "index": index,
-            "relevance_score": float(str(np.float32(rankings[index].score))),
+            "relevance_score": shortest(rankings[index].score),
         }
         if request.return_documents:
             result["document"] = {"text": documents[index]}

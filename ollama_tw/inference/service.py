@@ -15,7 +15,6 @@ from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
-from ollama_tw.grammar import grammar_for, limit_grammar
 from ollama_tw.inference.catalogue import Catalogue, Entry
 from ollama_tw.inference.completion import PLAIN, CompletionTask, complete
 from ollama_tw.inference.planning import checked_keep_alive, model_requirements, sampling
@@ -238,6 +237,11 @@ def _syntax(entry: Entry, think: Think, extras: RequestExtras) -> Syntax:
 
 def _grammar(request: Request, options: Options) -> str:
     """Return the grammar of ``format`` or the one among the options; "" for unconstrained output."""
+    if request.format is UNSET and "grammar" not in options.given:
+        return ""
+    # Most requests have no grammar: its compiler is imported by the first that does.
+    from ollama_tw.grammar import grammar_for, limit_grammar
+
     from_format = None if request.format is UNSET else grammar_for(request.format)
     if "grammar" not in options.given:
         return from_format or ""

@@ -15,6 +15,7 @@ from ollama_tw.interfaces import (
     Probe,
     Progress,
 )
+from ollama_tw.llama import discovery
 
 
 @implementer(IPlugin, IBackend, IVocabularyReader)
@@ -24,16 +25,25 @@ class LlamaBackend:
     ``libraries`` are names of ggml backends in lower case; None for all, empty for no GPU.
     """
 
-    def __init__(self, name: str, priority: int, libraries: tuple[str, ...] | None) -> None:
+    def __init__(self, name: str, priority: int, libraries: discovery.Libraries) -> None:
         self.name = name
         self.priority = priority
         self._libraries = libraries
+        self._probed = False
 
     def probe(self) -> Probe:
-        """Return the devices, or why the backend is unavailable."""
-        from ollama_tw.llama.backend import probe
+        """Return the devices, or why the backend is unavailable.
 
-        return probe(self.name, self._libraries)
+        The first probe takes the result of the child process, if one was started; later ones need the
+        memory that is free at their time.
+        """
+        enumeration = discovery.under_way()
+        if enumeration is not None and not self._probed:
+            self._probed = True
+            return enumeration.result().probe(self.name, self._libraries)
+        from ollama_tw.llama.backend import discover
+
+        return discover().probe(self.name, self._libraries)
 
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
         """Load a model."""

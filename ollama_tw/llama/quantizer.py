@@ -13,13 +13,13 @@ import selectors
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.llama.child import child_command, child_environment
 from ollama_tw.llama.quantize import UNAVAILABLE
 
 _log = logging.getLogger("ollama_tw.llama")
@@ -51,7 +51,7 @@ def quantize(source: Path, target: Path, file_type: str) -> Generator[str, None,
 
 
 def _quantize(source: Path, target: Path, file_type: str) -> Generator[str, None, None]:
-    command = [sys.executable, "-P", "-m", "ollama_tw.llama.quantize", str(source), str(target), file_type]
+    command = child_command("ollama_tw.llama.quantize", str(source), str(target), file_type)
     message = ""
     with _child(command) as child:
         for line in _lines(child):
@@ -79,15 +79,12 @@ def _quantize(source: Path, target: Path, file_type: str) -> Generator[str, None
 @contextmanager
 def _child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the child; it is killed at the end of the block."""
-    # The child imports the same code as this process. GGML_NO_BACKTRACE: ggml would start a debugger
-    # when it aborts.
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     child = subprocess.Popen(  # noqa: S603 - a fixed module of this package
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"},
+        env=child_environment(),
         # A Ctrl-C on the terminal is for the server, which completes what is running.
         start_new_session=True,
     )

@@ -28,7 +28,7 @@ from ollama_tw.http.openai.transcriptions import TranscriptionRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import ApiSite, make_site
-from ollama_tw.http.websocket.connection import WebSocketEndpoint
+from ollama_tw.http.websocket.endpoint import WebSocketEndpoint
 from ollama_tw.metrics import Metrics
 from ollama_tw.server.components import Components
 

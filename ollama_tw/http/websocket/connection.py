@@ -10,14 +10,14 @@ Source: docs/websocket.md; RFC 6455.
 # (Autobahn is not typed for strict checking)
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -27,17 +27,12 @@ from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.channel import ApiRequest
 from ollama_tw.http.server.errors import send_failure
 from ollama_tw.http.server.replies import send_error
-from ollama_tw.http.server.site import MAX_BODY, SERVER
+from ollama_tw.http.server.site import SERVER
 from ollama_tw.http.websocket.deflate import Deflate, accept, is_offer
+from ollama_tw.http.websocket.endpoint import EndpointOptions
 from ollama_tw.http.websocket.frames import Frame, FrameRequest, Id, error_record, read_frame, text_frame
 
-Handler = Callable[[Any], Awaitable[None] | None]
-"""The handler of a POST to the path over HTTP; called with a :class:`FrameRequest`."""
-
 SUBPROTOCOL = "ollama.v1"
-
-PING_INTERVAL = 30.0
-"""Seconds without data after which a client is pinged, and after that, disconnected."""
 
 CLOSE_WAIT = 5.0
 """Seconds within which a client must answer a close frame."""
@@ -57,8 +52,11 @@ class WebSocketConnection(WebSocketServerProtocol):
 
     transport: Any
 
-    def __init__(self, endpoint: "WebSocketEndpoint", request: ApiRequest) -> None:
+    def __init__(
+        self, endpoint: EndpointOptions, factory: WebSocketServerFactory, request: ApiRequest
+    ) -> None:
         super().__init__()
+        self.factory = factory
         self.full = False
         """Whether the socket's send buffer is full."""
         self._endpoint = endpoint
@@ -352,52 +350,19 @@ def _shutdown_error() -> OllamaError:
     return OllamaError(503, "the server is shutting down")
 
 
-class WebSocketEndpoint:
-    """Takes over the connections of WebSocket handshakes at the paths of ``handlers``.
-
-    ``max_message`` is in bytes, ``ping_interval`` in seconds of ``clock``.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        handlers: Mapping[str, Handler],
-        *,
-        max_message: int = MAX_BODY,
-        ping_interval: float = PING_INTERVAL,
-    ) -> None:
-        self.clock = clock
-        self.handlers = handlers
-        self.max_message = max_message
-        self.ping_interval = ping_interval
-        self._factory = WebSocketServerFactory(server=SERVER, reactor=clock)
-        self._factory.setProtocolOptions(
-            webStatus=False,
-            maxFramePayloadSize=max_message,
-            maxMessagePayloadSize=max_message,
-            # Failures send a close frame with the reason; this module has its own time-outs.
-            failByDrop=False,
-            openHandshakeTimeout=0,
-            closeHandshakeTimeout=0,
-            perMessageCompressionAccept=lambda offers: accept(offers, max_message),
-            # The guard has already checked the origin.
-            allowNullOrigin=True,
-        )
-
-    def __call__(self, request: Any) -> bool:
-        """Take over the connection of ``request`` and return True if it is a handshake."""
-        if not self._is_handshake(request):
-            return False
-        connection = WebSocketConnection(self, request)
-        connection.factory = self._factory
-        connection.take_over(request)
-        return True
-
-    def _is_handshake(self, request: Any) -> bool:
-        upgrade = ",".join(request.requestHeaders.getRawHeaders("upgrade", ()))
-        return (
-            isinstance(request, ApiRequest)
-            and request.method == b"GET"
-            and "websocket" in (token.strip() for token in upgrade.lower().split(","))
-            and request.path.decode("latin-1") in self.handlers
-        )
+def connection_factory(options: EndpointOptions) -> WebSocketServerFactory:
+    """Return the Autobahn factory whose options the connections of an endpoint share."""
+    factory = WebSocketServerFactory(server=SERVER, reactor=options.clock)
+    factory.setProtocolOptions(
+        webStatus=False,
+        maxFramePayloadSize=options.max_message,
+        maxMessagePayloadSize=options.max_message,
+        # Failures send a close frame with the reason; this module has its own time-outs.
+        failByDrop=False,
+        openHandshakeTimeout=0,
+        closeHandshakeTimeout=0,
+        perMessageCompressionAccept=lambda offers: accept(offers, options.max_message),
+        # The guard has already checked the origin.
+        allowNullOrigin=True,
+    )
+    return factory

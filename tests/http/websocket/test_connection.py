@@ -6,7 +6,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 
 from ollama_tw.http.server.site import make_site
-from ollama_tw.http.websocket.connection import WebSocketEndpoint
+from ollama_tw.http.websocket.endpoint import WebSocketEndpoint
 from tests.http.fakes import RawClient, connect, tick
 from tests.http.sample import build
 from tests.http.websocket.frames import (

@@ -1,0 +1,37 @@
+"""Arithmetic on embeddings in float32, as Ollama's. Pure.
+
+Imports numpy: import it in the functions that embed, so that the server starts without.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+# Vectors with a smaller norm are not normalised: they are zero but for rounding.
+_MIN_NORM = 1e-12
+
+
+def all_finite(vectors: Iterable[Sequence[float]]) -> bool:
+    """Return whether no component is infinite or not a number."""
+    return all(bool(np.isfinite(vector).all()) for vector in vectors)
+
+
+def shortest(value: float) -> float:
+    """Return the float whose text is the shortest decimal of the float32 ``value``."""
+    return float(str(np.float32(value)))
+
+
+def unit_vector(vector: Sequence[float], dimensions: int) -> list[float]:
+    """Return ``vector`` cut to ``dimensions``, if it has more, and normalised, in float32."""
+    values = _normalised(np.asarray(vector, dtype=np.float32))
+    if 0 < dimensions < len(values):
+        values = _normalised(values[:dimensions])
+    # The shortest decimal that is this float32, as Go prints it.
+    return [float(str(value)) for value in values]
+
+
+def _normalised(
+    values: "np.ndarray[tuple[int], np.dtype[np.float32]]",
+) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+    norm = max(float(np.sqrt(np.square(values, dtype=np.float64).sum())), _MIN_NORM)
+    return (values / norm).astype(np.float32)
