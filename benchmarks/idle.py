@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import resource
 import ssl
 import sys
 import zlib
@@ -11,6 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+if sys.platform != "win32":
+    import resource
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -119,8 +121,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 1 when a request failed."""
     given = parser().parse_args(argv)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if sys.platform != "win32":
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         opened, used = asyncio.run(measure(given, deflate=not given.no_deflate))
     except (OSError, EOFError, ValueError, Unusable) as error:

@@ -35,6 +35,12 @@ CAREFUL = "curl, openssl, sync"
 _CONFIG = b'{"model_format":"gguf"}'
 
 
+def flush_disks() -> None:
+    """Write all cached file data to the disks, so that no tool is measured with the data of another."""
+    if sys.platform != "win32":
+        os.sync()
+
+
 @dataclass
 class Figures:
     """Seconds of every repeat, by operation and tool; bytes of resident memory of the server."""
@@ -207,12 +213,12 @@ def measure(directory: Path, program: str, size: int, repeats: int) -> Figures:
         # machine has given out before: the first use of a page costs more than all that is measured.
         def pull() -> float:
             delete()
-            os.sync()
+            flush_disks()
             return watched.run("pull", lambda: _ask(server, "/api/pull", model))
 
         def fetch(*, careful: bool) -> float:
             copy.unlink(missing_ok=True)
-            os.sync()
+            flush_disks()
             start = time.perf_counter()
             curl("-o", str(copy), blob)
             if careful:
@@ -232,9 +238,9 @@ def measure(directory: Path, program: str, size: int, repeats: int) -> Figures:
         for repeat in range(-1, repeats):
             name = f"{host}/library/push{repeat + 1}"
             call(server.url, "POST", "/api/copy", {"source": model, "destination": name})
-            os.sync()
+            flush_disks()
             mine = watched.run("push", lambda name=name: _ask(server, "/api/push", name))  # type: ignore[misc]
-            os.sync()
+            flush_disks()
             began = time.perf_counter()
             curl_push(url, f"library/curl{repeat + 1}", weights, digest)
             seconds = time.perf_counter() - began

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.files import make_directory, open_regular, sync_directory
+from ollama_tw.files import make_directory, make_readable, open_regular, sync_directory
 from ollama_tw.library.digests import digest_of, parse_digest
 
 # Uploads arrive in chunks of about 64 KB and are written in chunks of this many bytes.
@@ -115,7 +115,7 @@ class BlobStore:
         The content must have that digest. An existing complete blob is kept and ``temporary``
         removed. Raises OSError, upon which the caller has to remove ``temporary``.
         """
-        os.fchmod(descriptor, 0o644)
+        make_readable(descriptor)
         os.fsync(descriptor)
         if self.size(digest) == os.fstat(descriptor).st_size:
             temporary.unlink()

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ollama_tw.files import make_directory, open_regular, sync_directory
+from ollama_tw.files import make_directory, make_readable, open_regular, sync_directory
 from ollama_tw.golang import json as gojson
 from ollama_tw.library.digests import is_digest, parse_digest
 from ollama_tw.library.names import InvalidName, Name, name_from_parts
@@ -221,7 +221,7 @@ def write_manifest_bytes(root: Path, name: Name, data: bytes) -> None:
     temporary = Path(temporary_name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o644)
+            make_readable(descriptor)
             file.write(data)
             file.flush()
             os.fsync(descriptor)

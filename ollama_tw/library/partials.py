@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from ollama_tw.errors import Cancelled
-from ollama_tw.files import open_regular, sync_directory
+from ollama_tw.files import NO_FOLLOW, make_readable, open_regular, pread, pwrite, sync_directory
 from ollama_tw.golang import json as gojson
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import parse_digest
@@ -114,10 +115,9 @@ class PartialBlob:
         if not resumed:
             self._remove()
         completed = self.completed if resumed else 0
-        volume = os.statvfs(blobs.directory)
-        if total - completed > volume.f_bavail * volume.f_frsize:
+        if total - completed > shutil.disk_usage(blobs.directory).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | NO_FOLLOW
         self._descriptor = os.open(self._path, flags, 0o644)
         try:
             os.ftruncate(self._descriptor, total)
@@ -145,7 +145,7 @@ class PartialBlob:
             for chunk in chunks:
                 rest = memoryview(chunk)
                 while rest:
-                    written = os.pwrite(self._descriptor, rest, position)
+                    written = pwrite(self._descriptor, rest, position)
                     position += written
                     rest = rest[written:]
         finally:
@@ -175,7 +175,7 @@ class PartialBlob:
     def _hash_up_to(self, end: int) -> bool:
         """Hash the file up to ``end``; return False if the file is shorter."""
         while self._hashed < end:
-            data = os.pread(self._descriptor, min(_READ_SIZE, end - self._hashed), self._hashed)
+            data = pread(self._descriptor, min(_READ_SIZE, end - self._hashed), self._hashed)
             if not data:
                 return False
             self._hash.update(data)
@@ -197,7 +197,7 @@ class PartialBlob:
         if found != self._digest:
             self._remove()
             raise DigestMismatch(found)
-        os.fchmod(self._descriptor, 0o644)
+        make_readable(self._descriptor)
         os.fsync(self._descriptor)
         self._path.replace(self._blobs.path(self._digest))
         sync_directory(self._blobs.directory)
@@ -219,10 +219,10 @@ class PartialBlob:
         new one, which may be followed by a rest of the old one that reading ignores.
         """
         data = gojson.encode(part) + b"\n"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | NO_FOLLOW
         descriptor = os.open(self._state_path(part.number), flags, 0o644)
         try:
-            os.pwrite(descriptor, data, 0)
+            pwrite(descriptor, data, 0)
             os.ftruncate(descriptor, len(data))
         finally:
             os.close(descriptor)

@@ -11,10 +11,12 @@ import ctypes
 import json
 import os
 import re
-import resource
 import sys
 import threading
 from collections.abc import Sequence
+
+if sys.platform != "win32":
+    import resource
 
 UNAVAILABLE = 3
 
@@ -37,8 +39,9 @@ def main(arguments: Sequence[str]) -> int:
     """Quantize the file and return the exit status."""
     source, target, file_type = arguments
     threading.Thread(target=_end_with_input, daemon=True).start()
-    os.nice(_NICENESS)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "win32":
+        os.nice(_NICENESS)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         import llama_cpp
 

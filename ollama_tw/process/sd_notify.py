@@ -4,6 +4,7 @@ Source: sd_notify(3), sd_watchdog_enabled(3).
 """
 
 import socket
+import sys
 from collections.abc import Callable, MutableMapping
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -33,12 +34,12 @@ class Notifier:
 
     def tell(self, *lines: str) -> None:
         """Send ``lines`` (``READY=1``, ``STATUS=…``) in one message."""
-        if not self._address:
+        if not self._address or sys.platform == "win32":
             return
         # A leading @ stands for the zero byte of an abstract address.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 sock.setblocking(False)
                 sock.sendto("\n".join(lines).encode(), address)
         except OSError as error:
