@@ -1,1 +1,1 @@
-"""Foreign APIs as pure translation to and from the native requests and records."""
+"""Pure translation of the OpenAI and Anthropic APIs to and from the native requests and records."""

@@ -30,8 +30,8 @@ from ollama_tw.metrics import Metrics
 from ollama_tw.output.model_syntax import Syntax, from_chat_template, from_template
 from ollama_tw.output.tool_choice import CALL_SYNTAX, call_schema
 from ollama_tw.prompt.think import Think, parse_think, resolve_think
-from ollama_tw.wire.dialect_extras import FREE, RequestExtras
-from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Record, Request
+from ollama_tw.wire.dialect_extras import NO_EXTRAS, RequestExtras
+from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Record, RunRequest
 from ollama_tw.wire.options import Options, resolve
 
 _MAX_TOP_LOGPROBS = 20
@@ -80,7 +80,7 @@ class Completions:
         request: GenerateRequest,
         emit: Emit | None,
         cancel: threading.Event,
-        extras: RequestExtras = FREE,
+        extras: RequestExtras = NO_EXTRAS,
     ) -> Record | None:
         """Run a request of ``/api/generate``."""
         started = time.monotonic_ns()
@@ -114,7 +114,7 @@ class Completions:
         request: ChatRequest,
         emit: Emit | None,
         cancel: threading.Event,
-        extras: RequestExtras = FREE,
+        extras: RequestExtras = NO_EXTRAS,
     ) -> Record | None:
         """Run a request of ``/api/chat``."""
         started = time.monotonic_ns()
@@ -147,7 +147,7 @@ class Completions:
 
     async def _run(
         self,
-        request: Request,
+        request: RunRequest,
         admitted: _Admitted,
         writer: RecordWriter,
         build_prompt: PromptBuilder | None,
@@ -188,7 +188,7 @@ class Completions:
             )
 
 
-def _check(request: Request) -> tuple[int | None, Think]:
+def _check(request: RunRequest) -> tuple[int | None, Think]:
     """Do the checks that need no model; return keep_alive in nanoseconds, and think."""
     keep_alive = checked_keep_alive(request.keep_alive)
     think = parse_think(request.think)
@@ -197,7 +197,7 @@ def _check(request: Request) -> tuple[int | None, Think]:
     return keep_alive, think
 
 
-def _settled(think: Think, entry: Entry, request: Request) -> Think:
+def _settled(think: Think, entry: Entry, request: RunRequest) -> Think:
     return resolve_think(
         think,
         model=request.model,
@@ -207,7 +207,7 @@ def _settled(think: Think, entry: Entry, request: Request) -> Think:
 
 
 def _admitted(
-    request: Request, entry: Entry, think: Think, keep_alive: int | None, started: int
+    request: RunRequest, entry: Entry, think: Think, keep_alive: int | None, started: int
 ) -> _Admitted:
     shift = request.shift
     if shift is None:
@@ -235,7 +235,7 @@ def _syntax(entry: Entry, think: Think, extras: RequestExtras) -> Syntax:
     return found if think.enabled else Syntax(None, found.calls, found.trim)
 
 
-def _grammar(request: Request, options: Options) -> str:
+def _grammar(request: RunRequest, options: Options) -> str:
     """Return the grammar of ``format`` or the one among the options; "" for unconstrained output."""
     if request.format is UNSET and "grammar" not in options.given:
         return ""

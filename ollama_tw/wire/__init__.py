@@ -1,1 +1,1 @@
-"""Request and reply types of the native API, and the JSON they travel in."""
+"""Request and reply types of the native API, and the decoding of request bodies."""

@@ -1,7 +1,8 @@
-"""Request bodies read as leniently as Go's ``encoding/json`` reads them.
+"""Decoding of request bodies with the leniency of Go's ``encoding/json``.
 
-Source: ``spec/inference-api.md`` section 0.1; the texts of refusals are our own where
-``spec/better.md`` row 16 allows it.
+Syntax errors and wrong types have this server's own messages, with Ollama's status.
+
+Source: Go: encoding/json, decode.go; encoding/base64, base64.go.
 """
 
 import binascii
@@ -20,21 +21,21 @@ from ollama_tw.errors import OllamaError
 T = TypeVar("T")
 
 MAX_NESTING = 256
-"""How deep arrays and objects may nest. Go stops at 10,000; no schema or tool comes near this."""
+"""Limit of the nesting of arrays and objects, far above that of schemas and tools. Go's is 10,000."""
 
 _WHITESPACE = b" \t\r\n"
 
 
 def decode(body: bytes, type_: type[T], *, go_type: str, empty: str = "missing request body") -> T:
-    """``body`` as the msgspec struct ``type_``.
+    """Decode ``body`` to the msgspec struct ``type_``.
 
-    Keys match whatever their case, in nested structs too, and unknown ones are ignored; a ``null``
-    counts as absent, except in fields typed ``Any``, which keep ``None``. A body of ``null`` is
-    an empty object, and what follows the first JSON value is not looked at. The contents of plain
-    dictionaries come through untouched. Fields of type ``bytes`` take base64 text or an array of
-    byte values. ``go_type`` is the name that Ollama gives the request (``api.ChatRequest``).
+    Keys match in any case, in nested structs too; unknown ones are ignored. ``null`` is the same as
+    absent, except in fields of type ``Any``, which are set to None. A body of ``null`` is an empty
+    object, and data after the first JSON value is ignored. The contents of plain dictionaries are not
+    changed. Fields of type ``bytes`` accept base64 text or an array of byte values. ``go_type`` is
+    Ollama's name of the request (``api.ChatRequest``).
 
-    Raises OllamaError(400): ``empty`` for a body without content, otherwise what is wrong and where.
+    Raises OllamaError 400, with the message ``empty`` for a body without content.
     """
     if not body.strip(_WHITESPACE):
         raise OllamaError(400, empty)
@@ -51,7 +52,7 @@ def decode(body: bytes, type_: type[T], *, go_type: str, empty: str = "missing r
 
 
 def decode_value(text: str) -> Any:
-    """The JSON value that ``text`` spells, within the limits of a request. Raises OllamaError(400)."""
+    """Decode JSON text within the limits of a request. Raises OllamaError 400."""
     return _parse(text.encode("utf-8", "replace"))
 
 
@@ -67,7 +68,7 @@ _ESCAPE = re.compile(
 
 
 def _parse(body: bytes) -> Any:
-    """The first JSON value of ``body``, with what Go mends mended: odd UTF-8 and lone surrogates."""
+    """Decode the first JSON value of ``body``; invalid UTF-8 and lone surrogates are replaced, as in Go."""
     try:
         value = msgspec.json.decode(body)
     except RecursionError:
@@ -77,12 +78,12 @@ def _parse(body: bytes) -> Any:
     except msgspec.ValidationError:
         raise OllamaError(400, "the request body has a number that is out of range") from None
     except msgspec.DecodeError as error:
-        if _SURROGATE.search(body) and (mended := _ESCAPE.sub(_without_lone_surrogate, body)) != body:
-            return _parse(mended)
+        if _SURROGATE.search(body) and (repaired := _ESCAPE.sub(_without_lone_surrogate, body)) != body:
+            return _parse(repaired)
         if trailing := _TRAILING.search(str(error)):
             return _parse(body[: int(trailing[1]) - 1])
         raise OllamaError(400, _syntax_error(str(error))) from None
-    # Counting brackets costs nothing and clears nearly every body; only the rest is walked.
+    # Counting brackets is cheap and sufficient for nearly all bodies; only the others are walked.
     if body.count(b"[") + body.count(b"{") > MAX_NESTING and _nesting(value) > MAX_NESTING:
         raise OllamaError(400, _too_deep())
     return value
@@ -93,7 +94,7 @@ def _without_lone_surrogate(escape: re.Match[bytes]) -> bytes:
 
 
 def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
-    """A codec error handler: one U+FFFD for every bad byte, where Python gives one a sequence."""
+    """Codec error handler: one U+FFFD for each invalid byte, where Python's gives one a sequence."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "\ufffd" * (error.end - error.start), error.end
@@ -129,7 +130,6 @@ def _go_kind(value: Any) -> str:
 # ------------------------------------------------------------------------------------- wrong types
 
 _EXPECTED = re.compile(r"Expected `([^`]*)`, got `([^`]*)`(?: - at `\$\.?(.*)`)?")
-_PLACE = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
 _NAMES = {
     "array": "an array",
     "bool": "a boolean",
@@ -139,7 +139,7 @@ _NAMES = {
     "object": "an object",
     "str": "a string",
 }
-# A given number is never "an integer": that word is kept for what was wanted.
+# For values that were sent, where "an integer" could be mistaken for the expected type.
 _GIVEN = {**_NAMES, "float": "a decimal number", "int": "a number", "bytes": "a string"}
 
 
@@ -148,9 +148,8 @@ def _wrong_type(text: str) -> str:
         wanted = [_NAMES.get(name, name) for name in found[1].split(" | ") if name != "null"]
         expected = f"{', '.join(wanted[:-1])} or {wanted[-1]}" if len(wanted) > 1 else wanted[0]
         return f'"{found[3]}" must be {expected}, not {_GIVEN.get(found[2], found[2])}'
-    place = _PLACE.fullmatch(text)
-    assert place is not None
-    return f'"{place[2]}" is not valid: {place[1].replace("`", "")}'
+    problem, _, path = text.partition(" - at `$")
+    return f'"{path.removeprefix(".").removesuffix("`")}" is not valid: {problem.replace("`", "")}'
 
 
 # -------------------------------------------------------------------------------- Go's leniency
@@ -167,7 +166,7 @@ class _Field:
 
 @cache
 def _for_struct(cls: type) -> _Normaliser:
-    """What turns a decoded object into one whose keys and nulls ``msgspec.convert`` understands."""
+    """Return a function that normalises the keys and nulls of a decoded object for ``msgspec.convert``."""
     exact: dict[str, _Field] = {}
     folded: dict[str, _Field] = {}
 
@@ -176,11 +175,10 @@ def _for_struct(cls: type) -> _Normaliser:
             return value
         if not exact:
             # Filled at the first use, so that a struct may contain itself.
-            info = inspect.type_info(cls)
-            assert isinstance(info, inspect.StructType)
-            for field in info.fields:
+            for field in msgspec.structs.fields(cls):
                 name = field.encode_name
-                entry = _Field(name, _for_type(field.type), isinstance(field.type, inspect.AnyType))
+                info = inspect.type_info(field.type)
+                entry = _Field(name, _for_type(info), isinstance(info, inspect.AnyType))
                 exact[name] = entry
                 folded[name.casefold()] = entry
         found = {}
@@ -195,7 +193,7 @@ def _for_struct(cls: type) -> _Normaliser:
 
 
 def _for_type(info: inspect.Type) -> _Normaliser | None:
-    """The normaliser of one type; None where values are left as they are."""
+    """Return the normaliser of a type; None if values need no change."""
     match info:
         case inspect.StructType():
             return _for_struct(info.cls)
@@ -244,7 +242,7 @@ def _for_union(types: tuple[inspect.Type, ...]) -> _Normaliser | None:
         return None
 
     def normalise(value: Any) -> Any:
-        # Each step leaves values of another kind alone, so at most one has an effect.
+        # Each step returns values of other kinds unchanged, so at most one has an effect.
         for step in steps:
             value = step(value)
         return value
@@ -253,7 +251,7 @@ def _for_union(types: tuple[inspect.Type, ...]) -> _Normaliser | None:
 
 
 def _zero(info: inspect.Type) -> Callable[[], Any] | None:
-    """What a ``null`` in an array stands for: Go leaves the zero value of the element there."""
+    """Return the constructor of the value for ``null`` in an array: Go's zero value of the element."""
     kinds: dict[type, Callable[[], Any]] = {
         inspect.BoolType: bool,
         inspect.BytesType: str,
@@ -270,13 +268,12 @@ def _zero(info: inspect.Type) -> Callable[[], Any] | None:
 # ------------------------------------------------------------------------------------------ base64
 
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/\r\n]")
-_NEWLINES = re.compile(rb"[\r\n]*")
 
 
 def decode_base64(text: str) -> bytes:
-    """Standard padded base64; line ends inside are skipped.
+    """Decode standard padded base64; line ends are ignored.
 
-    Raises OllamaError(400) with Go's text and offset, ``illegal base64 data at input byte N``.
+    Raises OllamaError 400 with Go's message and offset, ``illegal base64 data at input byte N``.
     """
     data = text.encode("utf-8", "surrogatepass")
     try:
@@ -286,7 +283,7 @@ def decode_base64(text: str) -> bytes:
 
 
 def _base64_fault(data: bytes) -> int:
-    """Where Go's decoder, which reads four characters at a time, reports that ``data`` is wrong."""
+    """Return the offset that Go's decoder, which reads four characters at a time, reports for ``data``."""
     found = _NOT_BASE64.search(data)
     end = found.start() if found else len(data)
     held = (end - data.count(b"\r", 0, end) - data.count(b"\n", 0, end)) % 4
@@ -305,9 +302,7 @@ def _base64_fault(data: bytes) -> int:
 
 
 def _after_newlines(data: bytes, start: int) -> int:
-    skipped = _NEWLINES.match(data, start)
-    assert skipped is not None
-    return skipped.end()
+    return len(data) - len(data[start:].lstrip(b"\r\n"))
 
 
 def _to_bytes(value: Any) -> Any:

@@ -1,20 +1,20 @@
-"""What the foreign APIs can ask of a run and the native API cannot."""
+"""Options of a run that only the OpenAI and Anthropic APIs can set."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class RequestExtras:
-    """Goes beside a native request, never in its body."""
+    """Options that accompany a native request, outside its body."""
 
     must_call: tuple[str, ...] = ()
-    """The reply has to be a call of one of these tools; empty leaves the model free."""
+    """The reply must be a call of one of these tools; empty allows any reply."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """What is added to the logits of tokens before any of them is chosen."""
+    """Token ids with the values that are added to their logits before sampling."""
     prompt_tokens: tuple[int, ...] = ()
-    """The prompt of a generate request as tokens, which the model sees as they are."""
+    """The prompt of a generate request as tokens, which are evaluated unchanged."""
     drops_thinking: bool = False
-    """Whether a model that cannot think answers without, where it is asked to think."""
+    """Whether a request to think is ignored for models that cannot, instead of refused."""
 
 
-FREE = RequestExtras()
+NO_EXTRAS = RequestExtras()

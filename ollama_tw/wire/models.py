@@ -1,6 +1,7 @@
-"""Requests about models: create, show, copy, delete, pull, push.
+"""Requests that manage models, and the record of a loaded one.
 
-Source: ``spec/models-and-cli.md`` sections 3.1, 4.1, 5.2, 5.3 and 5.4. Unknown fields are ignored.
+Source: ollama: api/types.go, CreateRequest, ShowRequest, ProcessModelResponse, CopyRequest, DeleteRequest,
+PullRequest, PushRequest.
 """
 
 from typing import Any

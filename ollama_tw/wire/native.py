@@ -1,6 +1,6 @@
-"""Requests and records of generate, chat and embed, in the order of their fields on the wire.
+"""Requests and records of generate, chat and embed. The fields are in their order on the wire.
 
-Source: ``spec/inference-api.md`` sections 1, 2 and 4.
+Source: ollama: api/types.go.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 
-class Request(msgspec.Struct, kw_only=True):
-    """What generate and chat have in common. ``Any`` stands where Ollama gives errors of its own."""
+class RunRequest(msgspec.Struct, kw_only=True):
+    """The common fields of generate and chat. Fields of type ``Any`` have error messages of their own."""
 
     model: str = ""
     stream: bool | None = None
     format: Any = UNSET
-    """``"json"``, a JSON schema, ``""`` or None; unset when absent, which differs from None."""
+    """``"json"``, a JSON schema, ``""`` or None; unset if absent, which differs from None."""
     keep_alive: Any = None
     options: dict[str, Any] = {}
     think: Any = None
@@ -27,7 +27,7 @@ class Request(msgspec.Struct, kw_only=True):
     top_logprobs: int = 0
 
 
-class GenerateRequest(Request, kw_only=True):
+class GenerateRequest(RunRequest, kw_only=True):
     """``POST /api/generate``."""
 
     prompt: str = ""
@@ -40,7 +40,7 @@ class GenerateRequest(Request, kw_only=True):
 
 
 class ToolCallFunction(msgspec.Struct):
-    """What is called; all three fields are always on the wire, ``arguments`` in the model's order."""
+    """The function of a call; all fields are always sent, ``arguments`` in the model's order."""
 
     index: int = 0
     name: str = ""
@@ -55,7 +55,7 @@ class ToolCall(msgspec.Struct, omit_defaults=True):
 
 
 class Message(msgspec.Struct):
-    """One message of a chat; on the wire only role and content are always there."""
+    """One message of a chat; only role and content are always sent."""
 
     role: str = ""
     content: str = ""
@@ -69,7 +69,7 @@ class Message(msgspec.Struct):
         self.role = self.role.lower()
 
 
-class ChatRequest(Request, kw_only=True):
+class ChatRequest(RunRequest, kw_only=True):
     """``POST /api/chat``."""
 
     messages: list[Message] = []
@@ -88,7 +88,7 @@ class EmbedRequest(msgspec.Struct, kw_only=True):
 
 
 class EmbeddingsRequest(msgspec.Struct, kw_only=True):
-    """``POST /api/embeddings``, the older form."""
+    """``POST /api/embeddings``, the older endpoint."""
 
     model: str = ""
     prompt: str = ""
@@ -97,7 +97,7 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
 
 
 class EmbedRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The reply of ``/api/embed``; durations in nanoseconds, zeros do not travel."""
+    """The reply of ``/api/embed``. Durations are in nanoseconds; zeros are not sent."""
 
     model: str
     remote_model: str = ""
@@ -115,7 +115,7 @@ class EmbeddingsRecord(msgspec.Struct):
 
 
 class TokenLogprob(msgspec.Struct, omit_defaults=True):
-    """A token that might have come, and its log probability."""
+    """An alternative token and its log probability."""
 
     token: str
     logprob: float
@@ -123,7 +123,7 @@ class TokenLogprob(msgspec.Struct, omit_defaults=True):
 
 
 class Logprob(msgspec.Struct, omit_defaults=True):
-    """One generated token with its alternatives."""
+    """A generated token with its alternatives."""
 
     token: str
     logprob: float
@@ -132,6 +132,8 @@ class Logprob(msgspec.Struct, omit_defaults=True):
 
 
 class DebugInfo(msgspec.Struct):
+    """The reply to ``_debug_render_only``."""
+
     rendered_template: str
     image_count: int | UnsetType = UNSET
 
@@ -139,7 +141,8 @@ class DebugInfo(msgspec.Struct):
 class RunRecord(msgspec.Struct, kw_only=True):
     """The first fields of the records of generate and chat.
 
-    The other fields that both have are declared by each: their order, which is that on the wire, differs.
+    Each declares the other common fields itself: their order on the wire differs, and the fields of a
+    base class come first.
     """
 
     model: str
@@ -149,10 +152,10 @@ class RunRecord(msgspec.Struct, kw_only=True):
 
 
 class GenerateRecord(RunRecord, kw_only=True):
-    """One line of a generate reply, or the whole of it. Durations in nanoseconds.
+    """One record of a generate stream, or the whole reply. Durations are in nanoseconds.
 
-    Beyond Ollama's fields: ``prompt_cached_count``, how many of the prompt's tokens the KV cache held
-    already; ``prompt_truncated``, how many were cut away to fit the context.
+    Fields that Ollama does not have: ``prompt_cached_count``, the tokens of the prompt that the KV cache
+    held; ``prompt_truncated``, the tokens that were removed to fit the context.
     """
 
     response: str = ""
@@ -174,7 +177,7 @@ class GenerateRecord(RunRecord, kw_only=True):
 
 
 class ChatRecord(RunRecord, kw_only=True):
-    """One line of a chat reply, or the whole of it; see :class:`GenerateRecord`."""
+    """One record of a chat stream, or the whole reply; see :class:`GenerateRecord`."""
 
     message: Message
     done: bool = False
@@ -196,8 +199,7 @@ Record = GenerateRecord | ChatRecord
 Emit = Callable[[Any], None]
 """Record sink of a streamed reply, called on a worker thread.
 
-Blocks while the client reads slowly; raises Cancelled after the client has disconnected.
-"""
+Blocks while the client reads slowly; raises Cancelled after the client has disconnected."""
 
 
 def error_object(message: str) -> dict[str, str]:

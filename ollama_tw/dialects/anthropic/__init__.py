@@ -1,1 +1,4 @@
-"""The Anthropic API. Source: ``spec/inference-api.md`` section 7."""
+"""The Anthropic API.
+
+Source: ollama: anthropic/anthropic.go.
+"""

@@ -1,4 +1,7 @@
-"""The blocks of messages as native messages. Source: ``spec/inference-api.md`` section 7.2."""
+"""Translation of content blocks to native messages.
+
+Source: ollama: anthropic/anthropic.go, convertMessage.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +16,7 @@ from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 
 @dataclass
 class _Turn:
-    """What the blocks of one message come to."""
+    """The collected content of the blocks of one message."""
 
     texts: list[str] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
@@ -23,7 +26,7 @@ class _Turn:
 
 
 def native_messages(role: str, content: Any) -> list[Message]:
-    """The native messages for one message; none for one without a block of use.
+    """Translate one message; one without a supported block gives no messages.
 
     Raises :class:`OllamaError` 400 with Ollama's texts.
     """
@@ -118,7 +121,7 @@ def _result(block: dict[str, Any]) -> Message:
 
 
 def system_text(system: Any) -> str:
-    """The system prompt: a string, or blocks whose texts are joined."""
+    """Return the system prompt: a string, or the joined texts of blocks."""
     if system is None:
         return ""
     if isinstance(system, str):

@@ -1,6 +1,6 @@
-"""``/v1/messages``: the whole reply, and the events of a streamed one.
+"""Replies of ``/v1/messages``, whole and streamed.
 
-Source: ``spec/inference-api.md`` sections 7.3 and 7.4.
+Source: ollama: anthropic/anthropic.go, ToMessagesResponse, StreamConverter.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
 
 @dataclass(frozen=True)
 class MessageIdentity:
-    """What the message says of itself."""
+    """The fields that identify a message."""
 
     id: str
     model: str
 
 
 def whole_reply(identity: MessageIdentity, record: ChatRecord) -> dict[str, Any]:
-    """The reply to a request that is not streamed."""
+    """Return the reply to a request without a stream."""
     message = record.message
     content: list[dict[str, Any]] = []
     if message.thinking:
@@ -44,7 +44,7 @@ def whole_reply(identity: MessageIdentity, record: ChatRecord) -> dict[str, Any]
 
 
 def _thinking(text: str) -> dict[str, Any]:
-    # Anthropic's own clients take a block without the key for a broken one.
+    # Anthropic's clients reject a block without a signature.
     return {"type": "thinking", "thinking": text, "signature": ""}
 
 
@@ -64,7 +64,7 @@ def _tool_use(call: ToolCall) -> dict[str, Any]:
 
 
 class MessageStream:
-    """The events of a reply, from the records of its run."""
+    """Translates the records of a chat to the events of a message."""
 
     def __init__(self, identity: MessageIdentity, estimated_tokens: int) -> None:
         self._identity = identity
@@ -73,11 +73,11 @@ class MessageStream:
         self._pinged = False
         self._index = 0
         self._open: str | None = None
-        """The type of the block that is open."""
+        """The type of the open block."""
         self._calls: set[str] = set()
 
     def feed(self, record: ChatRecord) -> list[dict[str, Any]]:
-        """The events that ``record`` brings."""
+        """Return the events for ``record``."""
         events: list[dict[str, Any]] = []
         if not self._started:
             self._started = True

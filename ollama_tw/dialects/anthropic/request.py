@@ -1,6 +1,6 @@
-"""``/v1/messages`` and ``/v1/messages/count_tokens``: the request.
+"""Requests of ``/v1/messages`` and ``/v1/messages/count_tokens``.
 
-Source: ``spec/inference-api.md`` sections 7.1 and 7.2.
+Source: ollama: anthropic/anthropic.go, FromMessagesRequest.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,15 @@ _BYTES_PER_TOKEN = 4
 
 
 class TurnParam(msgspec.Struct):
+    """A message of the conversation: a string, or content blocks."""
+
     role: str = ""
     content: Any = None
 
 
 class ToolParam(msgspec.Struct):
+    """A tool that the model may call."""
+
     type: str = ""
     name: str = ""
     description: str = ""
@@ -34,20 +38,26 @@ class ToolParam(msgspec.Struct):
 
 
 class ToolChoice(msgspec.Struct):
+    """Which tools may or must be called."""
+
     type: str = ""
     name: str = ""
 
 
 class ThinkingParam(msgspec.Struct):
+    """Whether the model thinks."""
+
     type: str = ""
 
 
 class OutputConfig(msgspec.Struct):
+    """How much the model thinks."""
+
     effort: str = ""
 
 
 class MessagesRequest(msgspec.Struct, kw_only=True):
-    """The body; ``options`` are the native ones, which Ollama does not take here."""
+    """The body; ``options`` are native options, which Ollama does not read here."""
 
     model: str = ""
     max_tokens: int = 0
@@ -66,7 +76,7 @@ class MessagesRequest(msgspec.Struct, kw_only=True):
 
 
 def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple[ChatRequest, RequestExtras]:
-    """The native request, and what steers it. ``counting``: no answer is wanted, nor a length for it.
+    """Return the native request and its extras. ``counting`` omits the check of ``max_tokens``.
 
     Raises :class:`OllamaError` 400.
     """
@@ -113,19 +123,17 @@ def _think(request: MessagesRequest) -> bool | str | None:
 
 
 def _tools(request: MessagesRequest) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """The tools that the model is shown, and the names of those of which it must call one."""
+    """Return the tools in the prompt, and the names of those of which the model must call one."""
     tools = [_tool(tool) for tool in request.tools]
-    choice = request.tool_choice.type if request.tool_choice is not None else "auto"
+    choice = ToolChoice("auto") if request.tool_choice is None else request.tool_choice
     names = tuple(tool.name for tool in request.tools)
-    if choice == "none":
+    if choice.type == "none":
         return [], ()
-    if choice == "tool":
-        assert request.tool_choice is not None
-        wanted = request.tool_choice.name
-        if wanted not in names:
-            raise OllamaError(400, f'tool_choice asks for "{wanted}", which is not among the tools')
-        return tools, (wanted,)
-    if choice == "any":
+    if choice.type == "tool":
+        if choice.name not in names:
+            raise OllamaError(400, f'tool_choice asks for "{choice.name}", which is not among the tools')
+        return tools, (choice.name,)
+    if choice.type == "any":
         if not names:
             raise OllamaError(400, "tool_choice asks for a tool call, and there are no tools")
         return tools, names
@@ -147,7 +155,7 @@ def _tool(tool: ToolParam) -> dict[str, Any]:
 
 
 def estimated_tokens(request: MessagesRequest) -> int:
-    """What ``message_start`` tells of the prompt before anything has counted it."""
+    """Estimate the tokens of the prompt, for ``message_start``, from its length in bytes."""
     total = len(system_text(request.system).encode())
     for turn in request.messages:
         total += len(turn.role.encode())

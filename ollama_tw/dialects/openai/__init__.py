@@ -1,1 +1,4 @@
-"""The OpenAI API. Source: ``spec/inference-api.md`` section 6, ``spec/better.md`` rows 7, 8 and 17."""
+"""The OpenAI API.
+
+Source: ollama: openai/openai.go; https://platform.openai.com/docs/api-reference.
+"""

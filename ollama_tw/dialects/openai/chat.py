@@ -1,6 +1,6 @@
-"""``/v1/chat/completions``: the request, the whole reply, and the chunks of a streamed one.
+"""Requests and replies of ``/v1/chat/completions``, whole and streamed.
 
-Source: ``spec/inference-api.md`` sections 6.1 to 6.3.
+Source: ollama: openai/openai.go, FromChatRequest, ToChatCompletion, ToChunk.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from ollama_tw.dialects.openai.parameters import (
     CompletionParameters,
     Reasoning,
     ResponseFormat,
-    choices,
-    given,
+    choice_count,
     logit_bias,
     native_format,
     seeded,
     think_value,
+    without_none,
 )
 from ollama_tw.dialects.openai.tools import call_object, checked_tools, chosen_tools
 from ollama_tw.dialects.openai.usage import usage
@@ -47,7 +47,7 @@ class ChatCompletionRequest(CompletionParameters, kw_only=True):
 
 
 def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], RequestExtras]:
-    """One native request for each answer that is wanted, and what steers them all.
+    """Return one native request for each choice, and the extras of all.
 
     Raises :class:`OllamaError` 400.
     """
@@ -59,7 +59,7 @@ def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], 
         "temperature": 1.0,
         "top_p": 1.0,
         **request.options,
-        **given(
+        **without_none(
             temperature=request.temperature,
             top_p=request.top_p,
             num_predict=_limit(request),
@@ -82,7 +82,7 @@ def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], 
             top_logprobs=request.top_logprobs,
             debug_render_only=request.debug_render_only,
         )
-        for number in range(choices(request.n))
+        for number in range(choice_count(request.n))
     ]
     return requests, RequestExtras(must_call=must_call, logit_bias=logit_bias(request.logit_bias))
 
@@ -101,7 +101,7 @@ def _stop(value: Any) -> list[str] | None:
 
 @dataclass(frozen=True)
 class CompletionIdentity:
-    """What the reply says of itself in every object. ``created``: Unix seconds."""
+    """The fields that identify a completion, in every chunk. ``created`` is in Unix seconds."""
 
     id: str
     created: int
@@ -109,7 +109,7 @@ class CompletionIdentity:
 
 
 def whole_reply(identity: CompletionIdentity, records: Sequence[ChatRecord]) -> dict[str, Any]:
-    """The reply to a request that is not streamed, one choice for each of ``records``."""
+    """Return the reply to a request without a stream, with one choice for each of ``records``."""
     reply = {
         "id": identity.id,
         "object": "chat.completion",
@@ -146,7 +146,7 @@ def _finish_reason(record: ChatRecord, *, called: bool) -> str | None:
 
 
 def logprobs_object(logprobs: Sequence[Logprob]) -> dict[str, Any]:
-    """``logprobs`` of a choice. OpenAI's clients want every field to be there."""
+    """Return the ``logprobs`` of a choice. OpenAI's clients require all fields."""
     return {"content": [_logprob(one) for one in logprobs]}
 
 
@@ -163,7 +163,7 @@ def _logprob(one: Logprob) -> dict[str, Any]:
 
 
 class ChoiceStream:
-    """The chunks of one choice, from the records of its run. Used by one thread at a time."""
+    """Translates the records of one choice to chunks. Used by one thread at a time."""
 
     def __init__(self, identity: CompletionIdentity, index: int) -> None:
         self._identity = identity
@@ -172,7 +172,7 @@ class ChoiceStream:
         self._called = False
 
     def feed(self, record: ChatRecord) -> list[dict[str, Any]]:
-        """The chunks that ``record`` brings."""
+        """Return the chunks for ``record``."""
         chunks = self._deltas(record)
         if record.done:
             reason = _finish_reason(record, called=self._called) or "stop"
@@ -219,7 +219,7 @@ class ChoiceStream:
 
 
 def usage_chunk(identity: CompletionIdentity, finals: Sequence[ChatRecord]) -> dict[str, Any]:
-    """The chunk after the last choice, where ``include_usage`` asked for it."""
+    """Return the chunk after the last choice, for ``include_usage``."""
     return {**_chunk(identity, []), "usage": usage([finals])}
 
 

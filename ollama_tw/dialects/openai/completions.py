@@ -1,6 +1,6 @@
-"""``/v1/completions``: the request, the whole reply, and the chunks of a streamed one.
+"""Requests and replies of ``/v1/completions``, whole and streamed.
 
-Source: ``spec/inference-api.md`` section 6.4.
+Source: ollama: openai/openai.go, FromCompleteRequest, ToCompletion, ToCompleteChunk.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,13 +9,13 @@ from typing import Any
 
 from ollama_tw.dialects.openai.chat import FINGERPRINT, CompletionIdentity
 from ollama_tw.dialects.openai.parameters import (
-    MOST_CHOICES,
+    MAX_CHOICES,
     CompletionParameters,
-    choices,
-    given,
+    choice_count,
     go_type_of,
     logit_bias,
     seeded,
+    without_none,
 )
 from ollama_tw.dialects.openai.usage import NO_USAGE, usage
 from ollama_tw.errors import OllamaError
@@ -35,7 +35,7 @@ class CompletionRequest(CompletionParameters, kw_only=True):
 
 
 def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateRequest, RequestExtras]]]:
-    """For each prompt the native request of every answer that is wanted, with what steers it.
+    """Return the native requests of each prompt, one for each choice, with their extras.
 
     Raises :class:`OllamaError` 400.
     """
@@ -45,7 +45,7 @@ def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateReque
         "frequency_penalty": 0.0,
         "presence_penalty": 0.0,
         **request.options,
-        **given(
+        **without_none(
             temperature=request.temperature,
             top_p=request.top_p or None,
             frequency_penalty=request.frequency_penalty,
@@ -56,9 +56,9 @@ def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateReque
         ),
     }
     bias = logit_bias(request.logit_bias)
-    prompts, wanted = _prompts(request.prompt), choices(request.n)
-    if len(prompts) * wanted > MOST_CHOICES:
-        raise OllamaError(400, f'"n" answers to each "prompt" must not be more than {MOST_CHOICES} in all')
+    prompts, wanted = _prompts(request.prompt), choice_count(request.n)
+    if len(prompts) * wanted > MAX_CHOICES:
+        raise OllamaError(400, f'"n" answers to each "prompt" must not be more than {MAX_CHOICES} in all')
 
     def native(prompt: str | tuple[int, ...], number: int) -> tuple[GenerateRequest, RequestExtras]:
         generate = GenerateRequest(
@@ -94,7 +94,7 @@ def _prompts(value: Any) -> list[str | tuple[int, ...]]:
 
 
 def token_ids(value: Any) -> tuple[int, ...] | None:
-    """``value`` as tokens, None where it is no list of them or is empty."""
+    """Return ``value`` as tokens; None if it is empty or not a list of tokens."""
     if isinstance(value, list) and value and all(type(item) is int and 0 <= item < 2**31 for item in value):
         return tuple(value)
     return None
@@ -112,7 +112,7 @@ def _stop(value: Any) -> list[str] | None:
 
 
 def whole_reply(identity: CompletionIdentity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
-    """The reply to a request that is not streamed, from the records of every prompt's answers."""
+    """Return the reply to a request without a stream, from the records of each prompt's choices."""
     records = [record for answers in prompts for record in answers]
     return {
         **_object(identity, [_choice(index, record, 0) for index, record in enumerate(records)]),
@@ -121,7 +121,7 @@ def whole_reply(identity: CompletionIdentity, prompts: Sequence[Sequence[Generat
 
 
 class ChoiceStream:
-    """The chunks of one choice, from the records of its run. ``now`` gives Unix seconds."""
+    """Translates the records of one choice to chunks. ``now`` returns Unix seconds."""
 
     def __init__(
         self, identity: CompletionIdentity, index: int, *, with_usage: bool, now: Callable[[], int]
@@ -133,7 +133,7 @@ class ChoiceStream:
         self._offset = 0
 
     def feed(self, record: GenerateRecord) -> list[dict[str, Any]]:
-        """The chunks that ``record`` brings."""
+        """Return the chunks for ``record``."""
         identity = replace(self._identity, created=self._now())
         chunk = _object(identity, [_choice(self._index, record, self._offset)])
         self._offset += len(record.response)
@@ -141,7 +141,7 @@ class ChoiceStream:
 
 
 def usage_chunk(identity: CompletionIdentity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
-    """The chunk after the last choice, where ``include_usage`` asked for it."""
+    """Return the chunk after the last choice, for ``include_usage``."""
     return {**_object(identity, []), "usage": usage(prompts)}
 
 
@@ -168,7 +168,7 @@ def _choice(index: int, record: GenerateRecord, offset: int) -> dict[str, Any]:
 
 
 def _logprobs(logprobs: Sequence[Logprob], offset: int) -> dict[str, Any]:
-    """The older API's form: a list for each property. Ollama leaves it out."""
+    """Return the older form of log probabilities, a list for each property. Ollama omits it."""
     offsets = []
     for one in logprobs:
         offsets.append(offset)

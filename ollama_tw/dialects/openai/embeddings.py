@@ -1,4 +1,7 @@
-"""``/v1/embeddings``. Source: ``spec/inference-api.md`` section 6.5."""
+"""Requests and replies of ``/v1/embeddings``.
+
+Source: ollama: middleware/openai.go, EmbeddingsMiddleware; openai/openai.go, ToEmbeddingList.
+"""
 
 import base64
 import struct
@@ -15,7 +18,7 @@ GO_TYPE = "openai.EmbedRequest"
 
 
 class EmbeddingRequest(msgspec.Struct, kw_only=True):
-    """The body; ``options`` are the native ones, which Ollama does not take here."""
+    """The body; ``options`` are native options, which Ollama does not read here."""
 
     model: str = ""
     input: Any = None
@@ -25,7 +28,7 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
 
 
 def check(request: EmbeddingRequest) -> None:
-    """Raises :class:`OllamaError` 400 for an encoding that there is not, and for no input."""
+    """Raise :class:`OllamaError` 400 for an unknown encoding and for a missing input."""
     if request.encoding_format.lower() not in ("", "float", "base64"):
         raise OllamaError(
             400,
@@ -37,7 +40,7 @@ def check(request: EmbeddingRequest) -> None:
 
 
 def tokens_in(request: EmbeddingRequest) -> list[tuple[int, ...]] | None:
-    """The inputs, where they came as tokens; Ollama takes texts only."""
+    """Return the inputs if they are tokens, which Ollama refuses; otherwise None."""
     if not isinstance(request.input, list):
         return None
     if one := token_ids(request.input):
@@ -47,11 +50,11 @@ def tokens_in(request: EmbeddingRequest) -> list[tuple[int, ...]] | None:
 
 
 def native_request(request: EmbeddingRequest, texts: Sequence[str] | None = None) -> EmbedRequest:
-    """The native request, for ``texts`` where they were made of tokens."""
+    """Return the native request; ``texts`` replace inputs that are tokens."""
     inputs = list(texts) if texts is not None else request.input
     return EmbedRequest(
         model=request.model,
-        # The native endpoint takes an empty text for no input at all.
+        # The native endpoint treats an empty text as a missing input.
         input=[inputs] if isinstance(inputs, str) else inputs,
         dimensions=request.dimensions,
         options=request.options,
@@ -59,7 +62,7 @@ def native_request(request: EmbeddingRequest, texts: Sequence[str] | None = None
 
 
 def reply(request: EmbeddingRequest, vectors: Sequence[Sequence[float]], tokens: int) -> dict[str, Any]:
-    """The reply; ``tokens`` is what all inputs have together."""
+    """Return the reply; ``tokens`` is the number of tokens of all inputs."""
     encoded = request.encoding_format.lower() == "base64"
     return {
         "object": "list",
@@ -73,5 +76,5 @@ def reply(request: EmbeddingRequest, vectors: Sequence[Sequence[float]], tokens:
 
 
 def _base64(vector: Sequence[float]) -> str:
-    """Little-endian float32."""
+    """Encode a vector as little-endian float32 in base64."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -1,6 +1,6 @@
-"""The messages of a chat: contents in parts, calls, results.
+"""Translation of chat messages to native messages.
 
-Source: ``spec/inference-api.md`` section 6.1.
+Source: ollama: openai/openai.go, FromChatRequest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,22 @@ _INVALID = "invalid message format"
 
 
 class FunctionParam(msgspec.Struct):
+    """The function of a tool call; ``arguments`` is a string of JSON."""
+
     name: str = ""
     arguments: Any = None
 
 
 class ToolCallParam(msgspec.Struct):
+    """A tool call in the history."""
+
     id: str = ""
     function: FunctionParam = msgspec.field(default_factory=FunctionParam)
 
 
 class ChatMessage(msgspec.Struct):
+    """A message of a chat; ``content`` is a string or a list of parts."""
+
     role: str = ""
     content: Any = None
     reasoning: str = ""
@@ -39,7 +45,7 @@ class ChatMessage(msgspec.Struct):
 
 
 def native_messages(messages: Sequence[ChatMessage]) -> list[Message]:
-    """``messages`` as the native API has them, one for each part of a content in parts.
+    """Translate ``messages``; a message in parts gives one native message for each part.
 
     Raises :class:`OllamaError` 400 with Ollama's texts.
     """
@@ -53,7 +59,7 @@ def native_messages(messages: Sequence[ChatMessage]) -> list[Message]:
 
 
 def native_role(role: str) -> str:
-    """``developer`` is OpenAI's newer word for ``system``; templates know the old one only."""
+    """Return ``system`` for ``developer``, OpenAI's newer name of the role; templates use the old one."""
     return "system" if role.strip().lower() == "developer" else role
 
 
@@ -85,7 +91,7 @@ def _calls(calls: Sequence[ToolCallParam]) -> list[ToolCall]:
 
 
 def parsed_arguments(text: Any) -> dict[str, Any]:
-    """The object that a call's arguments spell; 400 for anything else."""
+    """Parse the arguments of a call, a JSON object. Raises :class:`OllamaError` 400."""
     try:
         value = decode_value(text) if isinstance(text, str) else None
     except OllamaError:
@@ -107,7 +113,7 @@ def _part(role: str, part: Any) -> Message:
 
 
 def image_data(url: str) -> bytes:
-    """The image that comes as a data URI."""
+    """Decode an image from a data URI. Raises :class:`OllamaError` 400."""
     if url.startswith(("http://", "https://")):
         raise OllamaError(
             400, "image URLs are not currently supported, please use base64 encoded data instead"

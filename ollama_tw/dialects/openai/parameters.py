@@ -1,6 +1,6 @@
-"""What the requests of several endpoints have in common: sampling, reasoning, format, log probabilities.
+"""Request fields that several endpoints share: sampling, reasoning, format, choices.
 
-Source: ``spec/inference-api.md`` sections 6.1 and 6.4.
+Source: ollama: openai/openai.go, FromChatRequest, FromCompleteRequest.
 """
 
 import re
@@ -12,11 +12,11 @@ from msgspec import UNSET
 
 from ollama_tw.errors import OllamaError
 
-MOST_CHOICES = 128
-"""The largest ``n``, as OpenAI has it."""
+MAX_CHOICES = 128
+"""The largest ``n``, as in OpenAI's API."""
 
-_MOST_BIAS = 100.0
-_MOST_BIASED_TOKENS = 1024
+_MAX_BIAS = 100.0
+_MAX_BIASED_TOKENS = 1024
 _TOKEN_ID = re.compile(r"[0-9]{1,9}")
 _EFFORTS: Mapping[str, bool | str | None] = {
     "": None,
@@ -32,6 +32,8 @@ _EFFORTS: Mapping[str, bool | str | None] = {
 
 
 class StreamOptions(msgspec.Struct):
+    """Options of a stream."""
+
     include_usage: bool = False
 
 
@@ -58,21 +60,27 @@ class CompletionParameters(msgspec.Struct, kw_only=True):
 
 
 class Reasoning(msgspec.Struct):
+    """Options of reasoning."""
+
     effort: str = ""
     summary: Any = None
 
 
 class JSONSchema(msgspec.Struct):
+    """The schema of a response format."""
+
     schema: Any = None
 
 
 class ResponseFormat(msgspec.Struct):
+    """The format of the content."""
+
     type: str = ""
     json_schema: JSONSchema | None = None
 
 
 def think_value(effort: str) -> bool | str | None:
-    """The native ``think`` for a reasoning effort; None where nothing is asked."""
+    """Return the native ``think`` for a reasoning effort. Raises :class:`OllamaError` 400."""
     try:
         return _EFFORTS[effort]
     except KeyError:
@@ -84,7 +92,7 @@ def think_value(effort: str) -> bool | str | None:
 
 
 def native_format(response_format: ResponseFormat | None) -> Any:
-    """The native ``format``, unset where any text will do."""
+    """Return the native ``format``; unset for plain text."""
     if response_format is None:
         return UNSET
     kind = response_format.type.strip().lower()
@@ -95,25 +103,25 @@ def native_format(response_format: ResponseFormat | None) -> Any:
     return UNSET
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """The ``options`` that are not None."""
+def without_none(**options: Any) -> dict[str, Any]:
+    """Return ``options`` without those that are None."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def logit_bias(value: Any) -> tuple[tuple[int, float], ...]:
-    """Tokens with their bias, from an object of token ids and numbers between -100 and 100."""
+    """Parse the biases of tokens: an object of token ids and numbers between -100 and 100."""
     if value is None:
         return ()
-    if not isinstance(value, dict) or len(value) > _MOST_BIASED_TOKENS:
+    if not isinstance(value, dict) or len(value) > _MAX_BIASED_TOKENS:
         raise OllamaError(
-            400, f'"logit_bias" must be an object of at most {_MOST_BIASED_TOKENS} token ids with biases'
+            400, f'"logit_bias" must be an object of at most {_MAX_BIASED_TOKENS} token ids with biases'
         )
     found = []
     for token, bias in value.items():
         number = isinstance(bias, int | float) and not isinstance(bias, bool)
-        if not _TOKEN_ID.fullmatch(token) or not number or not -_MOST_BIAS <= bias <= _MOST_BIAS:
+        if not _TOKEN_ID.fullmatch(token) or not number or not -_MAX_BIAS <= bias <= _MAX_BIAS:
             raise OllamaError(
-                400, f'"logit_bias" must map token ids to numbers between {-_MOST_BIAS:g} and {_MOST_BIAS:g}'
+                400, f'"logit_bias" must map token ids to numbers between {-_MAX_BIAS:g} and {_MAX_BIAS:g}'
             )
         found.append((int(token), float(bias)))
     return tuple(found)
@@ -129,22 +137,24 @@ _GO_TYPES = {
 
 
 def go_type_of(value: Any) -> str:
-    """What Go calls the type of a decoded JSON ``value``, for Ollama's texts."""
+    """Return Go's name of the type of a decoded JSON value, for Ollama's messages."""
     return _GO_TYPES.get(type(value), "float64")
 
 
-def choices(n: int | None) -> int:
-    """How many answers to one prompt are wanted."""
+def choice_count(n: int | None) -> int:
+    """Return the number of choices for one prompt. Raises :class:`OllamaError` 400."""
     if n is None:
         return 1
-    if not 1 <= n <= MOST_CHOICES:
-        raise OllamaError(400, f'"n" must be between 1 and {MOST_CHOICES}')
+    if not 1 <= n <= MAX_CHOICES:
+        raise OllamaError(400, f'"n" must be between 1 and {MAX_CHOICES}')
     return n
 
 
 def seeded(options: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """The options of answer ``number``: a seed that was given is another one for each, so that the
-    answers differ, and the same again next time."""
+    """Return the options of choice ``number``.
+
+    A given seed is increased for each choice, so that the choices differ but are reproducible.
+    """
     seed = options.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool) or not number or seed == -1:
         return dict(options)

@@ -1,4 +1,8 @@
-"""Tools, which of them may or must be called, and calls. ``spec/better.md`` row 8."""
+"""Tools, tool choice and tool calls.
+
+Source: ollama: openai/openai.go, ToToolCalls; https://platform.openai.com/docs/guides/function-calling for
+``tool_choice``, which Ollama ignores.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,13 +11,13 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
 from ollama_tw.wire.native import ToolCall
 
-_MOST_TOOLS = 1024
+_MAX_TOOLS = 1024
 
 
 def checked_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
-    """``tools``, each with a function that has a name; 400 for any other."""
-    if len(tools) > _MOST_TOOLS:
-        raise OllamaError(400, f'"tools" must not be more than {_MOST_TOOLS}')
+    """Return ``tools``, each of which must have a named function. Raises :class:`OllamaError` 400."""
+    if len(tools) > _MAX_TOOLS:
+        raise OllamaError(400, f'"tools" must not be more than {_MAX_TOOLS}')
     for index, tool in enumerate(tools):
         function = tool.get("function") if isinstance(tool, dict) else None
         name = function.get("name") if isinstance(function, dict) else None
@@ -27,7 +31,7 @@ def checked_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def chosen_tools(tools: list[dict[str, Any]], choice: Any) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """The tools that the model is shown, and the names of those of which it must call one.
+    """Return the tools in the prompt, and the names of those of which the model must call one.
 
     ``choice`` is ``tool_choice``: ``auto``, ``none``, ``required``, ``{"type":"function",…}`` with a name,
     or ``{"type":"allowed_tools",…}``. Raises :class:`OllamaError` 400.
@@ -39,9 +43,9 @@ def chosen_tools(tools: list[dict[str, Any]], choice: Any) -> tuple[list[dict[st
         case "none":
             return [], ()
         case "required":
-            return tools, _some(names)
+            return tools, _required(names)
         case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
-            return tools, _some([one for one in names if one == name], name)
+            return tools, _required([one for one in names if one == name], name)
         case {"type": "allowed_tools", "allowed_tools": dict(allowed)} | (
             {"type": "allowed_tools", "tools": list()} as allowed
         ):
@@ -60,10 +64,10 @@ def _allowed(
                 wanted.add(name)
     left = [tool for tool in tools if tool["function"]["name"] in wanted]
     names = [tool["function"]["name"] for tool in left]
-    return left, _some(names) if allowed.get("mode") == "required" else ()
+    return left, _required(names) if allowed.get("mode") == "required" else ()
 
 
-def _some(names: list[str], wanted: str = "") -> tuple[str, ...]:
+def _required(names: list[str], wanted: str = "") -> tuple[str, ...]:
     if not names:
         what = f'the function "{wanted}"' if wanted else "a tool call"
         raise OllamaError(400, f'"tool_choice" asks for {what}, which "tools" does not have')
@@ -71,7 +75,7 @@ def _some(names: list[str], wanted: str = "") -> tuple[str, ...]:
 
 
 def call_object(call: ToolCall) -> dict[str, Any]:
-    """A call as OpenAI writes it, the arguments as a string."""
+    """Return a call in OpenAI's form, with the arguments as a string."""
     return {
         "id": call.id,
         "index": call.function.index,
@@ -81,5 +85,5 @@ def call_object(call: ToolCall) -> dict[str, Any]:
 
 
 def arguments_text(call: ToolCall) -> str:
-    """The arguments of ``call`` as JSON, in the model's order."""
+    """Return the arguments of ``call`` as JSON, in the order of the model's output."""
     return gojson.encode(call.function.arguments).decode()

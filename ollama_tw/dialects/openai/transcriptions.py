@@ -1,6 +1,6 @@
-"""``/v1/audio/transcriptions`` as a chat with a model that hears.
+"""Translation of ``/v1/audio/transcriptions`` to a chat with audio input.
 
-Source: ``spec/inference-api.md`` section 6.8.
+Source: ollama: openai/openai.go, FromTranscriptionRequest.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _TASK = "Write down the speech in the recording word for word. Answer with the t
 
 @dataclass(frozen=True)
 class Transcription:
-    """The fields of the form; ``file`` is None where there was none."""
+    """The fields of the form; ``file`` is None if it is missing."""
 
     model: str = ""
     file: bytes | None = None
@@ -23,7 +23,7 @@ class Transcription:
 
 
 def native_request(form: Transcription) -> ChatRequest:
-    """The native request. Raises :class:`OllamaError` 400."""
+    """Return the native request. Raises :class:`OllamaError` 400."""
     if not form.model:
         raise OllamaError(400, "model is required")
     if form.file is None:

@@ -9,12 +9,12 @@ NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
 def usage(prompts: Iterable[Iterable[Record]]) -> dict[str, Any]:
-    """What the final records of the answers to each prompt say together; a prompt counts once."""
+    """Return the token counts of the final records of each prompt's choices; a prompt counts once."""
     prompt_tokens = cached = completion_tokens = 0
     for answers in prompts:
         finals = list(answers)
         prompt_tokens += max((record.prompt_eval_count or 0 for record in finals), default=0)
-        # Of several answers to one prompt all but the first find it in the cache.
+        # All choices of a prompt but the first find it in the cache.
         cached += min((record.prompt_cached_count or 0 for record in finals), default=0)
         completion_tokens += sum(record.eval_count or 0 for record in finals)
     return {

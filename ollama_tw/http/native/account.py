@@ -1,6 +1,6 @@
-"""The account and the state of the cloud: status, me, signout.
+"""Routes of the account and the state of the cloud.
 
-Source: ``spec/models-and-cli.md`` sections 5.7 and 5.8.
+Source: ollama: server/routes.go, StatusHandler, WhoamiHandler, SignoutHandler.
 """
 
 from typing import Any
@@ -14,22 +14,28 @@ from ollama_tw.http.server.routing import Routes
 
 
 class AccountRoutes:
-    """The routes. ``status`` is :func:`~ollama_tw.cloud.account.cloud_status`'s, read at start."""
+    """``/api/status``, ``/api/me`` and ``/api/signout``.
+
+    ``status`` is the result of :func:`~ollama_tw.cloud.account.cloud_status` at start-up.
+    """
 
     def __init__(self, account: Account, status: dict[str, Any]) -> None:
         self._account = account
         self._status = status
 
     def register(self, routes: Routes) -> None:
+        """Add the routes to ``routes``."""
         routes.add("GET", "/api/status", self.status)
         routes.add("POST", "/api/me", self.me)
         routes.add("POST", "/api/signout", self.sign_out)
         routes.add("DELETE", "/api/user/keys/<key>", self.sign_out)
 
     def status(self, request: Request) -> None:
+        """Send whether the cloud is turned off, and by which setting."""
         send_json(request, self._status)
 
     async def me(self, request: Request) -> None:
+        """Describe the user that the server's key is registered for."""
         if self._status["cloud"]["disabled"]:
             raise OllamaError(503, "account unavailable")
         try:
@@ -39,7 +45,7 @@ class AccountRoutes:
             send_json(request, {"error": "unauthorized", "signin_url": url}, 401)
 
     async def sign_out(self, request: Request, key: str = "") -> None:
-        """The key in the path is not looked at: it is always the server's own that goes."""
+        """Remove the server's key from the account; the key in the path is ignored."""
         if self._status["cloud"]["disabled"]:
             raise OllamaError(500, "there was an error signing out")
         try:

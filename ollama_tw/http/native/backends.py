@@ -1,4 +1,4 @@
-"""``/api/backends``: which backends are installed, and which of them runs the models."""
+"""Route of the installed backends, which Ollama does not have."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from ollama_tw.http.server.routing import Routes
 
 
 class BackendRoutes:
-    """Tells of ``found``, of which ``chosen`` runs the models."""
+    """``/api/backends``: describes ``found``, of which ``chosen`` runs the models."""
 
     def __init__(
         self, found: Sequence[DiscoveredBackend], chosen: DiscoveredBackend, disk: WorkerPool
@@ -23,9 +23,11 @@ class BackendRoutes:
         self._disk = disk
 
     def register(self, routes: Routes) -> None:
+        """Add the route to ``routes``."""
         routes.add("GET", "/api/backends", self.backends)
 
     async def backends(self, request: Request) -> None:
+        """List the backends, probed again."""
         entries = [self._entry(one, await self._disk.run(refresh, one)) for one in self._found]
         send_json(request, {"backends": entries})
 

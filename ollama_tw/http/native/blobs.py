@@ -1,6 +1,6 @@
-"""``/api/blobs/:digest``: uploads of any size in constant memory, written by the disk pool.
+"""Routes of blobs: uploads of any size in constant memory, written by the disk pool.
 
-Source: ``spec/models-and-cli.md`` section 4.10.
+Source: ollama: server/routes.go, CreateBlobHandler, HeadBlobHandler.
 """
 
 import errno
@@ -18,7 +18,7 @@ from ollama_tw.http.server.replies import send_empty
 from ollama_tw.http.server.routing import Routes
 
 MAX_BUFFERED = 4 * 1024 * 1024
-"""Bytes of one upload that may wait for the disk before its socket is paused."""
+"""Bytes of one upload that are buffered for the disk before its socket is paused."""
 
 _PATH = b"/api/blobs/"
 
@@ -26,30 +26,33 @@ _log = Logger()
 
 
 class UploadWriter(Protocol):
-    """A blob being written; used by one thread at a time."""
+    """A blob that is being written; used by one thread at a time."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Append ``data``."""
 
     def commit(self) -> tuple[str, int]:
-        """UploadStore what was written; its digest (``sha256:…``) and size in bytes."""
+        """Store the blob; return its digest (``sha256:…``) and size in bytes."""
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        """Discard the blob."""
 
 
 class UploadStore(Protocol):
-    """The part of the blob store that the routes use. All of it may touch the disk."""
+    """The part of the blob store that the routes call. The methods access the disk."""
 
     def exists(self, digest: str) -> bool:
-        """Raises OllamaError 400 where ``digest`` is none."""
+        """Return whether the blob exists. Raises OllamaError 400 for an invalid digest."""
 
-    def writer(self) -> UploadWriter: ...
+    def writer(self) -> UploadWriter:
+        """Start a blob."""
 
 
 class BlobUpload:
-    """The sink of one upload: collects what arrives while the disk pool writes what arrived before.
+    """The sink of one upload: buffers chunks while the disk pool writes the chunks before them.
 
-    At most one hand-off to the pool is under way, and memory holds at most two times ``MAX_BUFFERED``
-    bytes and what the socket delivers at once.
+    At most one call to the pool is running. Memory holds at most two times ``MAX_BUFFERED`` bytes and
+    one read of the socket.
     """
 
     def __init__(self, channel: ApiChannel, store: UploadStore, in_disk: InDisk) -> None:
@@ -58,8 +61,8 @@ class BlobUpload:
         self._in_disk = in_disk
         self._chunks: list[bytes] = []
         self._buffered = 0
-        self._over = False
-        self._lost = False
+        self._complete = False
+        self._discarded = False
         self._wake: Deferred[None] | None = None
         self._stored = Deferred.fromCoroutine(self._store_all())
         self._result: Deferred[tuple[str, int]] = Deferred()
@@ -68,40 +71,42 @@ class BlobUpload:
     # ------------------------------------------------------------------- called by the connection
 
     def write(self, data: bytes) -> None:
-        if self._lost:
+        """Buffer a chunk; pause the socket if too much is buffered."""
+        if self._discarded:
             return
         self._chunks.append(data)
         self._buffered += len(data)
         if self._buffered > MAX_BUFFERED:
             self._channel.pause_body()
-        self._stir()
+        self._notify()
 
     def lost(self) -> None:
-        self._lost = True
+        """Discard the upload: the client has disconnected."""
+        self._discarded = True
         self._chunks = []
-        self._stir()
+        self._notify()
 
     # ----------------------------------------------------------------------- called by the route
 
     def finish(self) -> Deferred[tuple[str, int]]:
-        """The body is complete: fires with its digest and size once it is stored."""
-        self._over = True
-        self._stir()
+        """End the upload; return a Deferred of its digest and size that fires when it is stored."""
+        self._complete = True
+        self._notify()
         return self._result
 
     # ------------------------------------------------------------------------------------ inside
 
-    def _stir(self) -> None:
+    def _notify(self) -> None:
         wake, self._wake = self._wake, None
         if wake is not None:
             wake.callback(None)
 
     async def _next(self) -> list[bytes]:
-        """What has arrived; empty at the end of the body. Raises Cancelled once the client is gone."""
-        while not (self._chunks or self._over or self._lost):
+        """Return the buffered chunks; none at the end of the body. Raises Cancelled after a disconnect."""
+        while not (self._chunks or self._complete or self._discarded):
             self._wake = Deferred()
             await self._wake
-        if self._lost:
+        if self._discarded:
             raise Cancelled
         chunks, self._chunks, self._buffered = self._chunks, [], 0
         self._channel.resume_body()
@@ -119,13 +124,13 @@ class BlobUpload:
         return stored
 
     def _failed(self, failure: Failure) -> None:
-        # From here on the body is read and dropped, so that the client gets to see the reply.
-        abandoned, self._lost = self._lost, True
+        # The rest of the body is read and dropped, so that the client receives the reply.
+        aborted, self._discarded = self._discarded, True
         self._chunks = []
         self._channel.resume_body()
-        if abandoned:
+        if aborted:
             if not isinstance(failure.value, Cancelled):
-                _log.failure("an abandoned upload could not be cleaned up", failure)
+                _log.failure("an aborted upload could not be cleaned up", failure)
             return
         self._result.errback(failure)
 
@@ -136,38 +141,40 @@ def _write(writer: UploadWriter, chunks: list[bytes]) -> None:
 
 
 class BlobRoutes:
-    """The routes. Hand :meth:`upload` to the site as well, which asks it for a sink."""
+    """``/api/blobs/<digest>``. The site calls :meth:`upload` for the sink of a body."""
 
     def __init__(self, store: UploadStore, in_disk: InDisk) -> None:
         self._store = store
         self._in_disk = in_disk
 
     def register(self, routes: Routes) -> None:
+        """Add the routes to ``routes``."""
         routes.add("HEAD", "/api/blobs/<digest>", self.head)
         routes.add("POST", "/api/blobs/<digest>", self.create)
 
     def upload(self, request: ApiRequest) -> BodySink | None:
-        """The sink for a new blob; nothing is stored for a bad digest or a blob that is there."""
+        """Return the sink for a new blob; the body is dropped for an invalid digest or an existing blob."""
         if request.method != b"POST" or not request.path.startswith(_PATH):
             return None
         digest = unquote_to_bytes(request.path[len(_PATH) :]).decode("utf-8", "replace")
         try:
-            # One look at a directory entry, in the reactor thread: the client must know before
-            # it sends gigabytes.
+            # One directory lookup in the reactor thread, before the client sends gigabytes.
             wanted = not self._store.exists(digest)
         except OllamaError:
             wanted = False
         return BlobUpload(request.channel, self._store, self._in_disk) if wanted else DISCARD
 
     async def head(self, request: ApiRequest, digest: str) -> None:
+        """Answer whether a blob exists."""
         if not await self._in_disk(self._store.exists, digest):
             raise OllamaError(404, f'blob "{digest}" not found')
         send_empty(request)
 
     async def create(self, request: ApiRequest, digest: str) -> None:
+        """Store a blob, whose digest must match."""
         upload = request.sink
         if not isinstance(upload, BlobUpload):
-            # The body was dropped because the blob was there, or because this raises again.
+            # The body was dropped: the blob existed, or the digest is invalid, which this raises.
             if not await self._in_disk(self._store.exists, digest):
                 raise OllamaError(409, f'blob "{digest}" was removed during the upload, try again')
             send_empty(request)

@@ -1,7 +1,4 @@
-"""What those who watch over the server ask: does it live, does it accept, and its figures.
-
-Not part of Ollama's API. ``/healthz`` and ``/readyz`` answer text, ``/metrics`` Prometheus's format.
-"""
+"""Liveness, readiness and Prometheus routes, which Ollama does not have."""
 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
@@ -16,21 +13,27 @@ from ollama_tw.metrics import CONTENT_TYPE, Metrics
 
 
 class HealthRoutes:
-    """``ready`` tells whether new work is accepted: not any more when the server drains."""
+    """``/healthz``, ``/readyz`` and ``/metrics``.
+
+    ``ready`` returns whether requests are admitted, which ends when the server drains.
+    """
 
     def __init__(self, metrics: Metrics, ready: Callable[[], bool]) -> None:
         self._metrics = metrics
         self._ready = ready
 
     def register(self, routes: Routes) -> None:
+        """Add the routes to ``routes``."""
         routes.add("HEAD GET", "/healthz", self.healthz)
         routes.add("HEAD GET", "/readyz", self.readyz)
         routes.add("GET", "/metrics", self.metrics)
 
     def healthz(self, request: Request) -> None:
+        """Answer 200 while the reactor runs."""
         send_text(request, "ok\n")
 
     def readyz(self, request: Request) -> None:
+        """Answer 200 while requests are admitted, 503 while the server drains."""
         if self._ready():
             send_text(request, "ready\n")
         else:
@@ -38,4 +41,5 @@ class HealthRoutes:
             send_text(request, "draining\n", 503)
 
     def metrics(self, request: Request) -> None:
+        """Send the metrics in Prometheus's text format."""
         send_text(request, self._metrics.render().decode(), content_type=CONTENT_TYPE)

@@ -1,4 +1,8 @@
-"""Routes of the installed models and the loaded ones: tags, show, create, copy, delete, ps."""
+"""Routes of the installed and the loaded models: tags, ps, show, create, copy, delete.
+
+Source: ollama: server/routes.go, ListHandler, PsHandler, ShowHandler, CreateHandler, CopyHandler,
+DeleteHandler.
+"""
 
 import threading
 from typing import Any
@@ -18,7 +22,7 @@ from ollama_tw.management.models import ModelService
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.models import CopyRequest, CreateRequest, DeleteRequest, ShowRequest
 
-# This client takes the base name for the model's name.
+# This client displays the base name as the name of the model.
 _COPILOT = "GitHubCopilotChat/"
 
 

@@ -1,6 +1,6 @@
-"""Models that come from registries and go there: pull, push.
+"""Routes that pull models from registries and push them there.
 
-Source: ``spec/models-and-cli.md`` sections 1.4, 1.5 and 3.
+Source: ollama: server/routes.go, PullHandler, PushHandler.
 """
 
 import threading
@@ -27,7 +27,7 @@ _SUCCESS = {"status": "success"}
 
 
 class TransferRoutes:
-    """The routes. ``in_disk`` calls a function with its arguments on the disk pool."""
+    """``/api/pull`` and ``/api/push``."""
 
     def __init__(
         self,
@@ -44,21 +44,24 @@ class TransferRoutes:
         self._pushes = pushes
 
     def register(self, routes: Routes) -> None:
+        """Add the routes to ``routes``."""
         routes.add("POST", "/api/pull", self.pull)
         routes.add("POST", "/api/push", self.push)
 
     async def pull(self, request: Request) -> None:
+        """Pull a model, with a stream of progress records unless the body turns it off."""
         body = decode(read_body(request), TransferRequest, go_type="api.PullRequest")
         name = pulled_name(body.model or body.name)
 
         async def work(report: Report) -> None:
-            # Another spelling of a model that is here brings that one up to date.
+            # Another spelling of an installed model updates that one.
             resolved = await self._in_disk(self._store.resolve, name)
             await self._pulls.pull(resolved, body.insecure, report)
 
         await self._transfer(request, body, work)
 
     async def push(self, request: Request) -> None:
+        """Push a model, with a stream of progress records unless the body turns it off."""
         body = decode(read_body(request), TransferRequest, go_type="api.PushRequest")
         sent = body.model or body.name
         if not sent:
@@ -76,7 +79,7 @@ class TransferRoutes:
 
 
 def reporter(stream: ReplyStream | None) -> Report:
-    """Puts the records of a transfer on ``stream``; without one, nobody reads them."""
+    """Return a function that sends progress records to ``stream``, or drops them without one."""
 
     def report(record: dict[str, Any]) -> None:
         if stream is not None:
@@ -86,7 +89,7 @@ def reporter(stream: ReplyStream | None) -> Report:
 
 
 def pulled_name(sent: str) -> Name:
-    """The name under which a request's model is pulled; a cloud model's is that of its stub.
+    """Return the name under which a model is pulled; a cloud model's is that of its stub.
 
     Raises OllamaError 400.
     """

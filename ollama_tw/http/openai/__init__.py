@@ -1,1 +1,1 @@
-"""Routes of OpenAI's API."""
+"""Routes of the OpenAI API."""

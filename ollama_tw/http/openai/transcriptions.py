@@ -1,4 +1,7 @@
-"""``/v1/audio/transcriptions``."""
+"""Route of ``/v1/audio/transcriptions``.
+
+Source: ollama: middleware/openai.go, TranscriptionMiddleware.
+"""
 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
@@ -23,8 +26,8 @@ from ollama_tw.http.server.stream import answer_whole
 from ollama_tw.inference.service import Completions
 from ollama_tw.wire.native import ChatRequest
 
-_MOST_PARTS = 64
-_MOST_TEXT = 1 << 20
+_MAX_PARTS = 64
+_MAX_FIELD_BYTES = 1 << 20
 _NOT_A_FORM = "failed to parse multipart form: "
 
 _Call = tuple[Transcription, ChatRequest]
@@ -73,8 +76,8 @@ def _form(content_type: str, body: bytes) -> Transcription:
         raise OllamaError(400, f"{_NOT_A_FORM}request Content-Type isn't multipart/form-data")
     parser = FormDataParser(
         stream_factory=_in_memory,
-        max_form_memory_size=_MOST_TEXT,
-        max_form_parts=_MOST_PARTS,
+        max_form_memory_size=_MAX_FIELD_BYTES,
+        max_form_parts=_MAX_PARTS,
         silent=False,
     )
     try:

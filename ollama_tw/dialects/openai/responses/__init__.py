@@ -1,1 +1,4 @@
-"""``/v1/responses``, of which nothing is kept. Source: ``spec/inference-api.md`` section 6.7."""
+"""The Responses API. Responses are not stored.
+
+Source: ollama: openai/responses.go.
+"""

@@ -1,4 +1,4 @@
-"""The ``input`` of a response as native messages."""
+"""Translation of the ``input`` of a response to native messages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 
 
 def native_messages(value: Any) -> list[Message]:
-    """The messages of ``input``. Raises :class:`OllamaError` 400 with Ollama's texts."""
+    """Translate ``input``. Raises :class:`OllamaError` 400 with Ollama's texts."""
     if value is None or value == "":
         return []
     if isinstance(value, str):
@@ -31,15 +31,16 @@ def _kind(value: Any) -> str:
 
 
 class _Conversation:
-    """The messages so far, and the reasoning that waits for the message it belongs to."""
+    """Collects messages; reasoning is held until the message that it belongs to."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._thinking = ""
         self._calls: set[str] = set()
-        """Calls whose outputs are still to come."""
+        """Calls without outputs so far."""
 
     def add(self, where: str, item: Any) -> None:
+        """Add an item; ``where`` is its path in error messages."""
         if not isinstance(item, dict):
             raise OllamaError(400, f"{where}: an input item must be an object: {_kind(item)} given")
         kind = item.get("type") or ("message" if item.get("role") else None)
@@ -61,6 +62,7 @@ class _Conversation:
                 raise OllamaError(400, f'{where}: unknown input item type: "{shown}"')
 
     def finish(self) -> list[Message]:
+        """Return the messages."""
         if self._thinking:
             self._assistant()
         return self._messages
@@ -71,7 +73,7 @@ class _Conversation:
         if role == "assistant":
             last = self._messages[-1] if self._messages else None
             if last is not None and last.tool_calls and self._calls and not self._thinking:
-                # Some clients put what was said beside a call between the call and its output.
+                # Some clients place the text beside a call between the call and its output.
                 last.content = "\n".join(filter(None, (last.content, text)))
                 return
             message = self._assistant()
@@ -82,7 +84,7 @@ class _Conversation:
         message.images = images or UNSET
 
     def _assistant(self) -> Message:
-        """A new message of the assistant, with the reasoning before it."""
+        """Add a message of the assistant with the held reasoning."""
         message = Message("assistant", "", thinking=self._thinking or UNSET)
         self._thinking = ""
         self._messages.append(message)
@@ -123,7 +125,7 @@ def _arguments(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(where: str, content: Any) -> tuple[str, list[bytes]]:
-    """The texts joined, and the images."""
+    """Return the joined texts, and the images."""
     if isinstance(content, str):
         return content, []
     if not isinstance(content, list):

@@ -10,13 +10,14 @@ from ollama_tw.wire.native import ChatRecord, ToolCall
 
 @dataclass(frozen=True)
 class ResponseIdentity:
-    """What tells this response from others. ``created``: Unix seconds."""
+    """The fields that identify a response. ``created`` is in Unix seconds."""
 
     number: int
     created: int
 
     @property
     def id(self) -> str:
+        """The id of the response."""
         return f"resp_{self.number}"
 
 
@@ -30,7 +31,7 @@ def response(
     usage: dict[str, Any] | None = None,
     error: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A response in one of its states; every key is always there. ``completed``: Unix seconds."""
+    """Return a response in one of its states, with all keys. ``completed`` is in Unix seconds."""
     reasoning = None
     if request.reasoning is not None:
         given = {"effort": request.reasoning.effort, "summary": request.reasoning.summary}
@@ -71,7 +72,7 @@ def response(
 
 
 def usage(record: ChatRecord) -> dict[str, Any]:
-    """What the final record says of the run."""
+    """Return the token counts of the final record."""
     prompt, output = record.prompt_eval_count or 0, record.eval_count or 0
     return {
         "input_tokens": prompt,
@@ -83,20 +84,23 @@ def usage(record: ChatRecord) -> dict[str, Any]:
 
 
 def reasoning_item(item_id: str, text: str) -> dict[str, Any]:
-    """Thinking; ``encrypted_content`` is what a client sends back with the next request."""
+    """Return an item of thinking; clients send ``encrypted_content`` back in the next request."""
     summary = [{"type": "summary_text", "text": text}] if text else []
     return {"id": item_id, "type": "reasoning", "summary": summary, "encrypted_content": text}
 
 
 def message_item(item_id: str, content: list[dict[str, Any]], status: str = "completed") -> dict[str, Any]:
+    """Return an item of text."""
     return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
 def text_part(text: str) -> dict[str, Any]:
+    """Return a part of a message item."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def call_item(item_id: str, call: ToolCall, arguments: str, status: str = "completed") -> dict[str, Any]:
+    """Return an item of a tool call."""
     return {
         "id": item_id,
         "type": "function_call",
@@ -110,7 +114,7 @@ def call_item(item_id: str, call: ToolCall, arguments: str, status: str = "compl
 def whole_reply(
     request: ResponsesRequest, identity: ResponseIdentity, record: ChatRecord, *, completed: int
 ) -> dict[str, Any]:
-    """The reply to a request that is not streamed. ``completed``: Unix seconds."""
+    """Return the reply to a request without a stream. ``completed`` is in Unix seconds."""
     output: list[dict[str, Any]] = []
     if record.message.thinking:
         output.append(reasoning_item(f"rs_{identity.id}", record.message.thinking))

@@ -1,11 +1,11 @@
-"""The request for a response."""
+"""Requests of ``/v1/responses``."""
 
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from ollama_tw.dialects.openai.parameters import Reasoning, given, think_value
+from ollama_tw.dialects.openai.parameters import Reasoning, think_value, without_none
 from ollama_tw.dialects.openai.responses.input import native_messages
 from ollama_tw.dialects.openai.tools import checked_tools, chosen_tools
 from ollama_tw.errors import OllamaError
@@ -16,7 +16,7 @@ GO_TYPE = "openai.ResponsesRequest"
 
 
 class ResponsesRequest(msgspec.Struct, kw_only=True):
-    """The body; ``options`` are the native ones, which Ollama does not take here."""
+    """The body; ``options`` are native options, which Ollama does not read here."""
 
     model: str = ""
     input: Any = None
@@ -35,13 +35,13 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
 
 
 def native_request(request: ResponsesRequest) -> tuple[ChatRequest, RequestExtras]:
-    """The native request, and what steers it. Raises :class:`OllamaError` 400."""
+    """Return the native request and its extras. Raises :class:`OllamaError` 400."""
     system = [Message("system", request.instructions)] if request.instructions else []
     tools, must_call = chosen_tools(checked_tools(_flat_tools(request.tools)), request.tool_choice)
     options = {
         "temperature": 1.0,
         **request.options,
-        **given(
+        **without_none(
             temperature=request.temperature,
             top_p=request.top_p,
             num_predict=request.max_output_tokens,
@@ -69,8 +69,10 @@ def _format(request: ResponsesRequest) -> Any:
 
 
 def _flat_tools(tools: list[Any], prefix: str = "") -> list[dict[str, Any]]:
-    """The function tools with their function in an object of its own; those of a namespace under
-    its name. Tools that only OpenAI runs (web search and others) are left out."""
+    """Return the function tools in the form of chat completions; those of a namespace get its prefix.
+
+    Tools that only OpenAI runs, such as web search, are omitted.
+    """
     found: list[dict[str, Any]] = []
     for index, tool in enumerate(tools):
         match tool:

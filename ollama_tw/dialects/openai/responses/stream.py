@@ -1,4 +1,4 @@
-"""The events of a streamed response."""
+"""Events of a streamed response."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +20,10 @@ Event = dict[str, Any]
 
 
 class ResponseStream:
-    """The events of a response, from the records of its run. Every item that is opened is closed before
-    the next one. ``now`` gives Unix seconds."""
+    """Translates the records of a chat to the events of a response.
+
+    An open item is closed before the next one is opened. ``now`` returns Unix seconds.
+    """
 
     def __init__(self, request: ResponsesRequest, identity: ResponseIdentity, now: Callable[[], int]) -> None:
         self._request = request
@@ -29,15 +31,15 @@ class ResponseStream:
         self._now = now
         self._sequence = 0
         self._output: list[dict[str, Any]] = []
-        """The items that are complete."""
+        """The complete items."""
         self._kind = ""
-        """Of the item that is open: ``text``, ``thinking`` or nothing."""
+        """The kind of the open item: ``text``, ``thinking`` or empty."""
         self._texts: list[str] = []
-        """What is in it."""
+        """The texts of the open item."""
         self._calls = 0
 
     def feed(self, record: ChatRecord) -> list[Event]:
-        """The events that ``record`` brings."""
+        """Return the events for ``record``."""
         events = self.start()
         message = record.message
         if message.thinking:
@@ -51,7 +53,7 @@ class ResponseStream:
         return events
 
     def start(self) -> list[Event]:
-        """The first two events, once."""
+        """Return the first two events, once."""
         if self._sequence:
             return []
         begun = response(self._request, self._identity, [], status="in_progress")
@@ -61,7 +63,7 @@ class ResponseStream:
         ]
 
     def failure(self, status: int, message: str) -> Event:
-        """The last event of a stream that broke off."""
+        """Return the last event of a stream that fails."""
         code = "invalid_prompt" if status == 400 else "server_error"
         return self._end("failed", error={"code": code, "message": message})
 
@@ -129,7 +131,7 @@ class ResponseStream:
         ]
 
     def _close(self) -> list[Event]:
-        """The events that end the item that is open, if one is."""
+        """Return the events that close the open item, if any."""
         kind, self._kind = self._kind, ""
         text = "".join(self._texts)
         self._texts.clear()
