@@ -1,4 +1,6 @@
-from ollama_tw.metrics import LoadedFigures, Metrics, State
+"""Metrics in the text format of Prometheus."""
+
+from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
 
 
 def figures(metrics: Metrics) -> dict[str, float]:
@@ -6,7 +8,7 @@ def figures(metrics: Metrics) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
-def test_what_was_counted() -> None:
+def test_counters_and_histograms() -> None:
     metrics = Metrics()
     metrics.request("/api/chat", 200, 0.3)
     metrics.request("", 404, 0.001)
@@ -31,10 +33,10 @@ def test_what_was_counted() -> None:
     assert found["ollama_load_failures_total"] == 1
 
 
-def test_what_is_asked_for() -> None:
+def test_the_state_of_the_engine() -> None:
     metrics = Metrics()
-    models = (LoadedFigures(100, 80, 4, 3), LoadedFigures(50, 0, 1, 0))
-    metrics.watch(lambda: State(waiting=5, models=models, steps=10, runs=25))
+    models = (LoadedModelState(100, 80, 4, 3), LoadedModelState(50, 0, 1, 0))
+    metrics.watch(lambda: EngineState(waiting=5, models=models, steps=10, runs=25))
     found = figures(metrics)
     assert found["ollama_queue_length"] == 5
     assert found["ollama_loaded_models"] == 2
@@ -46,7 +48,7 @@ def test_what_is_asked_for() -> None:
     assert found["ollama_decode_runs_total"] == 25
 
 
-def test_two_servers_do_not_mix() -> None:
+def test_two_servers_have_separate_metrics() -> None:
     one, other = Metrics(), Metrics()
     one.load_failed()
     assert figures(other)["ollama_load_failures_total"] == 0

@@ -63,6 +63,15 @@ class StillPool:
         self.stopped = True
 
 
+def use_still_pools(case: SynchronousTestCase) -> None:
+    """Replace the worker pools of the engine until the end of the test."""
+    StillPool.all = []
+    for module in ("scheduler", "loader"):
+        patcher = patch(f"ollama_tw.engine.{module}.WorkerPool", StillPool)
+        patcher.start()
+        case.addCleanup(patcher.stop)
+
+
 def begin(coroutine: Awaitable[T]) -> Deferred[T]:
     return Deferred.fromCoroutine(coroutine)  # type: ignore[arg-type]
 
@@ -116,11 +125,7 @@ class SchedulerCase(SynchronousTestCase):
     max_queue = 512
 
     def setUp(self) -> None:
-        StillPool.all = []
-        for module in ("scheduler", "loader"):
-            patcher = patch(f"ollama_tw.engine.{module}.WorkerPool", StillPool)
-            patcher.start()
-            self.addCleanup(patcher.stop)
+        use_still_pools(self)
         self.reactor = FakeReactor()
         self.backend = FakeBackend()
         self.scheduler = Scheduler(

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, execute
@@ -23,7 +22,7 @@ from ollama_tw.library.store import Store
 from ollama_tw.testing.fake import FakeBackend, words
 from ollama_tw.wire.models import CreateRequest
 from ollama_tw.wire.native import ChatRequest, GenerateRequest
-from tests.engine.harness import SECOND, FakeReactor, StillPool, begin
+from tests.engine.harness import SECOND, FakeReactor, StillPool, begin, use_still_pools
 from tests.gguf.files import METADATA, write_gguf
 
 
@@ -36,11 +35,7 @@ class DiskPool:
 
 class ServiceCase(SynchronousTestCase):
     def setUp(self) -> None:
-        StillPool.all = []
-        for module in ("scheduler", "loader"):
-            patcher = patch(f"ollama_tw.engine.{module}.WorkerPool", StillPool)
-            patcher.start()
-            self.addCleanup(patcher.stop)
+        use_still_pools(self)
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.store = Store(Path(folder.name) / "models", prune=False)

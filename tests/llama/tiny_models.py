@@ -47,6 +47,14 @@ class _Writer:
     def ones(self, name: str, *shape: int, value: float = 1.0) -> None:
         self.gguf.add_tensor(name, np.full(shape, value, dtype=np.float32))
 
+    def add_transformer_block(self, block: str, attention: int, feed_forward: int) -> None:
+        for name in ("attn_q", "attn_k", "attn_v"):
+            self.add(f"{block}{name}.weight", attention, EMBEDDING)
+        self.add(block + "attn_output.weight", EMBEDDING, attention)
+        self.add(block + "ffn_gate.weight", feed_forward, EMBEDDING)
+        self.add(block + "ffn_up.weight", feed_forward, EMBEDDING)
+        self.add(block + "ffn_down.weight", EMBEDDING, feed_forward)
+
     def finish(self) -> None:
         self.gguf.write_header_to_file()
         self.gguf.write_kv_data_to_file()
@@ -96,12 +104,7 @@ def write_gemma2(path: Path, window: int) -> None:
         block = f"blk.{layer}."
         for norm in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
             writer.ones(f"{block}{norm}.weight", EMBEDDING)
-        for name in ("attn_q", "attn_k", "attn_v"):
-            writer.add(f"{block}{name}.weight", heads * head, EMBEDDING)
-        writer.add(block + "attn_output.weight", EMBEDDING, heads * head)
-        writer.add(block + "ffn_gate.weight", feed_forward, EMBEDDING)
-        writer.add(block + "ffn_up.weight", feed_forward, EMBEDDING)
-        writer.add(block + "ffn_down.weight", EMBEDDING, feed_forward)
+        writer.add_transformer_block(block, heads * head, feed_forward)
     writer.finish()
 
 
@@ -127,11 +130,6 @@ def write_qwen3_ranker(path: Path) -> None:
             writer.ones(f"{block}{norm}.weight", EMBEDDING)
         for norm in ("attn_q_norm", "attn_k_norm"):
             writer.ones(f"{block}{norm}.weight", head)
-        for name in ("attn_q", "attn_k", "attn_v"):
-            writer.add(f"{block}{name}.weight", heads * head, EMBEDDING)
-        writer.add(block + "attn_output.weight", EMBEDDING, heads * head)
-        writer.add(block + "ffn_gate.weight", feed_forward, EMBEDDING)
-        writer.add(block + "ffn_up.weight", feed_forward, EMBEDDING)
-        writer.add(block + "ffn_down.weight", EMBEDDING, feed_forward)
+        writer.add_transformer_block(block, heads * head, feed_forward)
     writer.add("cls.output.weight", 2, EMBEDDING)
     writer.finish()
