@@ -2,37 +2,66 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IStreamServerEndpoint
-
-    from ollama_tw.server.daemon import Daemon
 
 __version__ = "0.5.0"
 
-__all__ = ["__version__", "make_service"]
+__all__ = ["ServerService", "__version__", "make_service"]
+
+
+class ServerService(Protocol):
+    """The service that :func:`make_service` returns: a ``twisted.application.service.Service``."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """Addresses on which the server listens (``127.0.0.1:11434``), after the service has started."""
+
+    @property
+    def site(self) -> Any:
+        """The protocol factory of the server's connections, after the service has started."""
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Add the service to a parent, which starts and stops it."""
+
+    def disownServiceParent(self) -> Any:
+        """Remove the service from its parent."""
+
+    def privilegedStartService(self) -> None:
+        """Bind the addresses and open the library. Raises OSError if an address is in use."""
+
+    def startService(self) -> None:
+        """Choose a backend and accept connections."""
+
+    def stopService(self) -> "Deferred[None]":
+        """Finish the running requests and unload the models."""
 
 
 def make_service(
     reactor: Any,
     settings: Mapping[str, str] = MappingProxyType({}),
     listen: "Sequence[str | IStreamServerEndpoint] | None" = None,
-) -> "Daemon":
-    """The server as a service of somebody's Twisted application (docs/in-your-application.md).
+) -> ServerService:
+    """Return the server as a service for a Twisted application (docs/in-your-application.md).
 
-    It runs on ``reactor``. ``settings`` have the names of the environment variables of ``ollama
-    serve`` and go over those of the process's environment. It listens at each of the endpoints in
-    ``listen``, of which texts are descriptions (``unix:/run/models.sock``), else at ``OLLAMA_HOST``.
-    The service leaves the process alone: its signals, its logging, its end.
+    It runs on ``reactor``. ``settings`` have the names of the environment variables of ``ollama serve``
+    and override those of the process's environment. It listens on the endpoints in ``listen``, whose
+    strings are descriptions of endpoints (``unix:/run/models.sock``), by default on ``OLLAMA_HOST``. The
+    service does not change signal handlers and logging, and does not end the process.
 
-    Once it has started, its ``addresses`` are where it listens, and its ``site`` is the protocol
-    factory that answers.
-
-    Raises :class:`ollama_tw.settings.SettingsError`. Starting the service (its privileged part) raises
-    OSError where an address is taken.
+    Raises :class:`ollama_tw.settings.SettingsError`.
     """
-    # Importing the package installs no reactor, and costs nothing.
-    from ollama_tw.server.embedded import make
+    # Imported here, so that importing the package neither installs a reactor nor takes long.
+    import os
 
-    return make(reactor, settings, listen)
+    from twisted.logger import Logger
+
+    from ollama_tw.config.settings import Settings
+    from ollama_tw.server.daemon import Daemon
+
+    log = Logger()
+    read = Settings.read({**os.environ, **settings}, lambda text: log.warn("{text}", text=text))
+    return Daemon(reactor, read, listen, owns_process=False)

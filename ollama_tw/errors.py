@@ -1,15 +1,15 @@
-"""The one exception that carries an answer for the user."""
+"""Exceptions that end a request."""
 
 from collections.abc import Mapping
 
 
 class OllamaError(Exception):
-    """A failure with a text for the user and the HTTP status that goes with it.
+    """A failure with a message for the client and an HTTP status.
 
-    Raised in any room, on any thread; the doors turn it into ``{"error": message}`` with
-    ``status``, or into the last record of a stream that has already begun. Everything else that
-    is raised is a mistake of ours: the doors log it and answer 500 without its text. ``details`` are
-    further members that the native API's object has beside ``error``.
+    Raised by any package, on any thread. The endpoints send it as ``{"error": message}`` with ``status``,
+    or as the last record of a stream that has begun. Any other exception is a defect: it is logged and
+    answered with status 500 without its text. ``details`` are further members of the native API's object
+    beside ``error``.
     """
 
     def __init__(self, status: int, message: str, details: Mapping[str, str] | None = None) -> None:
@@ -20,4 +20,4 @@ class OllamaError(Exception):
 
 
 class Cancelled(Exception):
-    """The request's owner has gone or withdrew it; nobody waits for an answer."""
+    """The client has disconnected or has cancelled the request: there is no reply."""

@@ -1,4 +1,4 @@
-"""``twistd ollama`` and ``twist ollama``."""
+"""Plugin module of ``twistd ollama`` and ``twist ollama``."""
 
 import os
 
@@ -17,7 +17,10 @@ _log = Logger()
 
 
 def makeService(options: Options) -> IService:
-    """The server as a service, for twistd: its settings are the options over the environment."""
+    """Return the server as a service; its settings are the environment, overridden by the options.
+
+    Raises UsageError for an invalid setting.
+    """
     from twisted.internet import reactor
 
     from ollama_tw.server.daemon import Daemon

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
-from ollama_tw.concurrency.threads import Reactor, WorkerPool
+from ollama_tw.concurrency.threads import Reactor, WorkerPool, detached
 from ollama_tw.engine.lease import Lease
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.loader import Devices, Loader, is_out_of_memory
@@ -33,6 +33,9 @@ _MIB = 1 << 20
 
 # Seconds for a load under way to react to its cancellation.
 _LOAD_CANCEL_TIMEOUT = 10.0
+
+UNLOAD_TIMEOUT = 30.0
+"""Seconds for the models to stop when the server does."""
 
 _log = Logger()
 
@@ -66,6 +69,8 @@ class Scheduler:
         self._loader = Loader(reactor, backend, devices=devices, timeout=load_timeout)
         self._idle_waiters: list[Deferred[None]] = []
         self._unloading: set[Deferred[None]] = set()
+        self._closing: list[str] = []
+        """Names of the models whose runners are being closed."""
         # Totals of the models that were unloaded.
         self._steps = self._step_runs = 0
         self._metrics.watch(self._state)
@@ -271,11 +276,13 @@ class Scheduler:
         del self._loaded[loaded.key]
         self._steps += getattr(loaded.runner, "steps", 0)
         self._step_runs += getattr(loaded.runner, "step_runs", 0)
+        self._closing.append(loaded.name)
         try:
             await self._loader.run(loaded.close)
         except Exception:
             # Third-party code: its error must not fail the next load.
             _log.failure("unloading {name} failed", name=loaded.name)
+        self._closing.remove(loaded.name)
         loaded.stop_threads()
         _log.info("unloaded {name}", name=loaded.name)
 
@@ -292,15 +299,22 @@ class Scheduler:
         """
         return self._queue.drain()
 
-    async def close(self) -> None:
-        """Unload all models. Called when no request is running; a load under way is waited for 10 s."""
+    async def close(self) -> list[str]:
+        """Unload all models. Called when no request is running; a load under way is waited for 10 s.
+
+        Returns the names of the models that did not stop within :data:`UNLOAD_TIMEOUT` seconds.
+        """
         self.drain()
         try:
             await self._load_lock.acquire().addTimeout(_LOAD_CANCEL_TIMEOUT, self._reactor)
         except TimedOut:
             _log.warn("a model load did not end within 10 s; closing without it")
-        for loaded in list(self._loaded.values()):
-            await self._evict(loaded)
-        for unloading in list(self._unloading):
-            await unloading
+        evictions = [Deferred.fromCoroutine(self._evict(loaded)) for loaded in list(self._loaded.values())]
+        all_unloaded = DeferredList([*evictions, *self._unloading], consumeErrors=True)
+        try:
+            await detached(all_unloaded, lambda: None).addTimeout(UNLOAD_TIMEOUT, self._reactor)
+        except TimedOut:
+            # Native code cannot be interrupted: the load thread is not joined.
+            return [*(loaded.name for loaded in self._loaded.values()), *self._closing]
         self._loader.stop()
+        return []

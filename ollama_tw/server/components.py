@@ -1,4 +1,4 @@
-"""The rooms behind the doors, each made once and given what it needs."""
+"""Composition root: builds every service once and injects its dependencies."""
 
 import os
 import random
@@ -6,8 +6,6 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
 from ollama_tw.cloud.account import Account, cloud_status
@@ -44,18 +42,17 @@ from ollama_tw.registry.push import Pushes
 
 _DISK_THREADS = 4
 
-# Seconds that the models have to end when nothing runs on them any more.
-_UNLOADING = 30.0
-
 _log = Logger()
 
 
 class Components:
-    """All that answers requests, from the disk up. Made on the reactor thread; finding the backends
-    blocks. Raises :class:`OllamaError` where none can run."""
+    """The services of one server.
+
+    Created on the reactor thread; the discovery of backends blocks. Raises :class:`OllamaError` if none is
+    available.
+    """
 
     def __init__(self, reactor: Any, settings: Settings, store: Store, metrics: Metrics) -> None:
-        self._reactor = reactor
         self._home = settings.home
         self.store = store
         self.disk = WorkerPool(reactor, _DISK_THREADS, "disk")
@@ -103,24 +100,23 @@ class Components:
         signer: Signer = await self.disk.run(Signer.load, self._home / KEY_NAME)
         return signer
 
-    async def close(self) -> bool:
-        """Stop transfers, unload, end the threads; nothing may be under way any more. False where a
-        model does not end: the process is then to be left without it."""
+    async def close(self) -> list[str]:
+        """Stop transfers, unload the models and end the threads. Called when no request is running.
+
+        Returns the names of the models that did not stop in time, which are still loaded.
+        """
         self.recommendations.close()
         await self.pulls.close()
         await self._network.close()
-        try:
-            await Deferred.fromCoroutine(self.scheduler.close()).addTimeout(_UNLOADING, self._reactor)
-        except TimedOut:
-            return False
+        running = await self.scheduler.close()
         self.creation.close()
         self.disk.stop()
         self._readers.stop()
-        return True
+        return running
 
 
 def _choose_backend(found: Sequence[DiscoveredBackend], wanted: str) -> DiscoveredBackend:
-    """The backend to use; what each of them found is logged."""
+    """Log the result of each backend's probe and return the backend to use."""
     for one in found:
         _log.info(
             "backend {name} ({file}): {what}",

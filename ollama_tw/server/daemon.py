@@ -1,4 +1,4 @@
-"""The server as a service: the order of its start, and its drain."""
+"""The server as a Twisted service: start order, drain and stop."""
 
 import os
 import signal
@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from ollama_tw import __version__
 from ollama_tw.config.settings import Settings
+from ollama_tw.engine.scheduler import UNLOAD_TIMEOUT
 from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
 from ollama_tw.http.server.site import ApiSite
 from ollama_tw.identity.keys import ensure_key
@@ -28,19 +29,24 @@ from ollama_tw.process.sd_notify import Notifier, Watchdog
 from ollama_tw.server.components import Components
 from ollama_tw.server.routes import make_api_site
 
-# A thread that has the interpreter gives it up after this many seconds when another wants it. The
-# decode thread needs it for a moment between two steps, and must not wait five milliseconds for it.
+# Seconds after which a running thread releases the interpreter lock on request. The decode thread needs
+# the lock briefly between two steps; Python's default of 5 ms would delay each step by that.
 _SWITCH_INTERVAL = 0.0005
 
-# Seconds after which a model that is still in one and the same step is taken to hang. The largest
-# models read a piece of a prompt in minutes on a processor.
-_LONGEST_STEP = 900.0
+# Seconds after which a step that has not ended is taken for a hang. On a CPU, the largest models take
+# minutes for one chunk of a prompt.
+_STEP_TIMEOUT = 900.0
 
 _log = Logger()
 
 
 class Daemon(Service):
-    """One server. It starts in the order key, socket, library, backend, and only then accepts."""
+    """One server. Starts key pair, socket, library and backend in this order, then accepts connections.
+
+    ``listen`` (Twisted endpoints or their descriptions) and ``sockets`` (listening sockets) replace the
+    address of the settings. With ``owns_process`` the service sets signal handlers, notifies systemd and
+    may end the process.
+    """
 
     name = "ollama_tw"
 
@@ -53,9 +59,6 @@ class Daemon(Service):
         *,
         owns_process: bool = True,
     ) -> None:
-        """``listen``, Twisted endpoints or their descriptions, and ``sockets``, which listen already, take
-        the place of the settings' address. ``owns_process``: whether the process is there for this service
-        alone, and its signals, its threads and its end are too."""
         self._reactor = reactor
         self._owns_process = owns_process
         self._settings = settings
@@ -70,8 +73,10 @@ class Daemon(Service):
         self._store = Store(settings.models, prune=not settings.noprune)
 
     def privilegedStartService(self) -> None:
-        """Everything that may fail because of how the server was called. Raises OSError, whose text is
-        for the user, and :class:`OllamaError` where no backend can run."""
+        """Create the key pair, bind the addresses and open the library.
+
+        Raises OSError, whose text is for the user.
+        """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._prepare()
 
@@ -88,17 +93,20 @@ class Daemon(Service):
             self._listener.release()
             raise
         _log.info(
-            "model library {path}: {total} blobs, {removed} unused ones removed",
+            "model library {path}: {total} blobs, {removed} unused blobs removed",
             path=str(self._settings.models),
             total=figures.total_blobs,
             removed=figures.removed,
         )
 
     def startService(self) -> None:
-        """Find a backend, wire the parts, and begin to accept."""
+        """Choose a backend, build the components and accept connections.
+
+        Raises :class:`OllamaError` if no backend is available.
+        """
         super().startService()  # type: ignore[no-untyped-call]
         if not self._prepared:
-            # ``twist``, unlike ``twistd``, does not ask a service for its privileged part.
+            # ``twist``, unlike ``twistd``, does not call ``privilegedStartService``.
             self._prepare()
         if self._owns_process:
             sys.setswitchinterval(_SWITCH_INTERVAL)
@@ -112,23 +120,23 @@ class Daemon(Service):
         addresses = ", ".join(self._listener.addresses)
         if exposed:
             _log.warn(
-                "{address} can be reached from other machines, and nobody is asked who he is: "
+                "{address} can be reached from other machines without authentication: "
                 "expose it only to a network whose users you trust",
                 address=", ".join(exposed),
             )
         if self._owns_process and (self._listener.reloadable or self._notifier.active):
-            # Else a hangup means that the terminal has gone, and the server with it.
+            # Otherwise SIGHUP keeps its default action: the process ends with its terminal.
             self._on_hangup(self._listener.reload)
-        # Said once the reactor runs: before, a signal would end the process without a drain.
+        # Reported once the reactor runs: until then a signal ends the process without a drain.
         self._reactor.callWhenRunning(self._ready, addresses)
 
     def _build_site(self, bound_host: str) -> ApiSite:
         settings = self._settings
         self._components = Components(self._reactor, settings, self._store, self._metrics)
-        # With many models the first reading takes its time, and nobody should wait for it.
+        # With many models the first listing takes long; it is done before a client requests it.
         self._components.disk.run(_read_models, self._store).addErrback(_log_unread)
         scheduler = self._components.scheduler
-        self._watchdog = Watchdog(self._reactor, self._notifier, lambda: scheduler.stuck(_LONGEST_STEP))
+        self._watchdog = Watchdog(self._reactor, self._notifier, lambda: scheduler.stuck(_STEP_TIMEOUT))
         return make_api_site(
             self._reactor,
             settings,
@@ -140,13 +148,14 @@ class Daemon(Service):
 
     @property
     def addresses(self) -> list[str]:
-        """Where the server listens, once it does: ``127.0.0.1:11434``."""
+        """Addresses on which the server listens, e.g. ``127.0.0.1:11434``."""
         return self._listener.addresses
 
     @property
     def site(self) -> ApiSite:
-        """What answers the connections, a protocol factory; there is one once the service has started."""
-        assert self._site is not None
+        """The protocol factory of the server's connections. Raises RuntimeError unless it is running."""
+        if self._site is None:
+            raise RuntimeError("the service is not running")
         return self._site
 
     def _ready(self, addresses: str) -> None:
@@ -160,7 +169,7 @@ class Daemon(Service):
             signal.signal(number, lambda *_: self._reactor.callFromThread(call))
 
     async def _drain(self) -> None:
-        """Accept no more, let what runs come to its end, unload."""
+        """Close the listening sockets, finish the running requests, unload the models."""
         self._draining = True
         self._prepared = False
         await self._listener.close()
@@ -170,8 +179,8 @@ class Daemon(Service):
         refused = self._components.scheduler.drain()
         count = site.inflight.count
         _log.info(
-            "stopping: {count} requests are under way and have {limit} to finish; {refused} that waited "
-            "are refused",
+            "stopping: {count} running requests have {limit} to finish, "
+            "{refused} queued requests are refused",
             refused=refused,
             count=count,
             limit=format_duration(self._settings.drain_timeout),
@@ -187,43 +196,49 @@ class Daemon(Service):
         except Exception:
             _log.failure("draining failed")
         if site.connections:
-            _log.warn("{count} connections were cut off", count=len(site.connections))
+            _log.warn("closed {count} connections that did not finish in time", count=len(site.connections))
             site.abort()
-        if not await self._components.close():
-            _log.error("a model does not end: it is left to itself")
-            if self._owns_process:
-                _leave_at_once(0, None)
+        running = await self._components.close()
+        for name in running:
+            _log.error(
+                "model {name} did not stop within {seconds:g} s; {consequence}",
+                name=name,
+                seconds=UNLOAD_TIMEOUT,
+                consequence="exiting without unloading it" if self._owns_process else "it is left loaded",
+            )
+        if running and self._owns_process:
+            _exit_now(0, None)
         self._watchdog.stop()
         _log.info("stopped")
 
     def stopService(self) -> Deferred[None]:
-        """Drain; a second signal meanwhile ends the process at once."""
+        """Drain and stop. A second signal during the drain ends the process at once."""
         super().stopService()  # type: ignore[no-untyped-call]
         if self._owns_process:
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, _leave_at_once)
+                signal.signal(number, _exit_now)
         return Deferred.fromCoroutine(self._drain())
 
 
 def _read_models(store: Store) -> None:
-    """Read all models once, so that the store has them in its caches."""
+    """Read all models once, which fills the caches of the store."""
     list_models(store, store.list())
 
 
 def _log_unread(failure: Failure) -> None:
-    # Whoever asks for the list will be told; without it the models still run.
+    # Requests for the list get the error; models can be run without it.
     _log.warn("the model library could not be read: {error}", error=failure.getErrorMessage())
 
 
-def _leave_at_once(number: int, _frame: Any) -> None:
+def _exit_now(number: int, _frame: Any) -> None:
     os._exit(128 + number if number else 1)
 
 
 def run(settings: Settings, sockets: Sequence[socket.socket] = ()) -> int:
-    """Serve until a signal comes and the drain is done; the process's exit status is returned.
-    ``sockets`` were inherited, and take the place of the settings' address.
+    """Run the server until a signal stops it; return the exit status of the process.
 
-    Raises what :meth:`Daemon.privilegedStartService` raises.
+    Inherited ``sockets`` replace the address of the settings. Raises as
+    :meth:`Daemon.privilegedStartService` and :meth:`Daemon.startService` do.
     """
     from twisted.internet import reactor
 

@@ -1,4 +1,4 @@
-"""The doors of the server: the routes of all subjects on one site, behind one guard."""
+"""Registers all routes on one site, behind the CORS and Host checks."""
 
 import socket
 from collections.abc import Callable
@@ -42,8 +42,11 @@ def make_api_site(
     bound_host: str,
     ready: Callable[[], bool],
 ) -> ApiSite:
-    """The site that serves ``components``. ``bound_host``: an address that tells whether the server can be
-    reached from elsewhere; ``ready``: whether new requests are still welcome."""
+    """Return the site with the routes of ``components``.
+
+    Requests are checked against their ``Host`` header if ``bound_host`` is a loopback address. ``ready``
+    returns False while the server drains.
+    """
     routes = Routes()
     VersionRoutes().register(routes)
     HealthRoutes(metrics, ready).register(routes)
@@ -101,7 +104,7 @@ def make_api_site(
 
 
 def _local_addresses() -> set[str]:
-    """The addresses of this machine's interfaces."""
+    """Return the addresses of this machine's interfaces."""
     return {
         address.address.partition("%")[0]
         for addresses in psutil.net_if_addrs().values()

@@ -23,7 +23,7 @@ from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.rerank import RerankRequest
 from ollama_tw.interfaces import Device
 from ollama_tw.wire import models, native
-from ollama_tw.wire.options import LEAST_CONTEXT, Options, resolve
+from ollama_tw.wire.options import MIN_CONTEXT, Options, resolve
 from tests.application import Application
 from tests.contract.document import DOCUMENT, FOLDER, SCHEMAS, operations, resolved
 
@@ -45,8 +45,8 @@ REQUESTS: dict[str, type[msgspec.Struct]] = {
     "TransferRequest": models.TransferRequest,
     "OpenAIChatRequest": chat.ChatCompletionRequest,
     "OpenAIMessage": messages.ChatMessage,
-    "OpenAICall": messages.Call,
-    "OpenAICallFunction": messages.CallFunction,
+    "OpenAICall": messages.ToolCallParam,
+    "OpenAICallFunction": messages.FunctionParam,
     "OpenAICompletionRequest": completions.CompletionRequest,
     "OpenAIEmbeddingRequest": embeddings.EmbeddingRequest,
     "StreamOptions": parameters.StreamOptions,
@@ -252,13 +252,11 @@ def _types(schema: Mapping[str, Any]) -> set[str]:
 # ------------------------------------------------------------------------------------------- the options
 
 OPTIONS: dict[str, Any] = SCHEMAS["Options"]["properties"]
-READ_BY_SERVICE = {"grammar"}
-"""Options that are not resolved with the others."""
 
 
 def test_the_options_are_those_of_the_server() -> None:
-    assert set(OPTIONS) - READ_BY_SERVICE == {field.name for field in fields(Options)} - {"given"}
-    for name in set(OPTIONS) - READ_BY_SERVICE:
+    assert set(OPTIONS) == {field.name for field in fields(Options)} - {"given"}
+    for name in OPTIONS:
         default = getattr(Options(), name)
         assert OPTIONS[name].get("default") == (list(default) if isinstance(default, tuple) else default)
 
@@ -268,15 +266,15 @@ def test_an_option_has_the_bounds_of_the_document(name: str) -> None:
     described = OPTIONS[name]
     least, most = described["minimum"], described["maximum"]
     for value in (least, most):
-        expected = max(value, LEAST_CONTEXT) if name == "num_ctx" else value
-        assert getattr(resolve({name: value}), name) == expected
+        expected = max(value, MIN_CONTEXT) if name == "num_ctx" else value
+        assert getattr(resolve({}, {name: value}), name) == expected
     for value in (least - 1, most + 1, "1", True):
         with pytest.raises(OllamaError, match=name) as caught:
-            resolve({name: value})
+            resolve({}, {name: value})
         assert caught.value.status == 400
 
 
-@pytest.mark.parametrize("name", sorted(set(OPTIONS) - READ_BY_SERVICE))
+@pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_an_option_of_null_is_left_as_it_is(name: str) -> None:
     assert "null" in OPTIONS[name]["type"]
-    assert resolve({name: None}) == Options()
+    assert resolve({}, {name: None}) == Options()

@@ -168,7 +168,7 @@ def test_a_second_signal_ends_it_at_once(
     with server.counting(-1) as stream:
         assert stream.record() is not None
         server.process.send_signal(number)
-        server.wait_for("stopping: 1 request")
+        server.wait_for("stopping: 1 running request")
         assert server.end(number) == status
     assert "msg=stopped" not in server.log
 
@@ -180,7 +180,7 @@ def test_a_drain_has_a_limit(start: StartServer, models: str) -> None:
         assert server.end() == 0
         with contextlib.suppress(ConnectionError):
             assert not any(record["done"] for record in stream.rest())
-    assert "1 connections were cut off" in server.log
+    assert "closed 1 connections that did not finish in time" in server.log
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -154,10 +154,21 @@ class CloseTests(SchedulerCase):
         closed = begin(self.scheduler.close())
         self.loads.step()
         self.loads.step()
-        self.successResultOf(closed)
+        self.assertEqual(self.successResultOf(closed), [])
         self.assertTrue(all(runner.closed for runner in self.backend.runners))
         self.assertTrue(all(pool.stopped for pool in StillPool.all))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_models_that_do_not_stop_in_time_are_named(self) -> None:
+        self.served("a")
+        self.served("b").end()
+        closed = begin(self.scheduler.close())
+        self.reactor.advance(29.9)
+        self.assertNoResult(closed)
+        self.reactor.advance(0.2)
+        # One still runs, the runner of the other is being closed.
+        self.assertEqual(self.successResultOf(closed), ["a", "b"])
+        self.assertFalse(self.loads.stopped)
 
     def test_it_waits_for_an_unload_under_way(self) -> None:
         self.served("a", keep_alive=0).end()

@@ -182,7 +182,7 @@ def test_the_server_runs_in_any_directory(
     assert server.get("/api/tags").body == b'{"models":[]}'
     assert (server.home / ".ollama/id_ed25519").exists()
     assert server.end() in statuses
-    assert "stopping: 0 requests" in server.log
+    assert "stopping: 0 running requests" in server.log
     assert "Traceback" not in server.log
 
 
@@ -208,7 +208,7 @@ def test_twistd_goes_into_the_background(installed: Path, tmp_path: Path) -> Non
             assert reply.read() == b'{"version":"0.5.0"}'
         daemon.terminate()
         daemon.wait(PATIENCE)
-        assert "stopping: 0 requests" in log.read_text()
+        assert "stopping: 0 running requests" in log.read_text()
         assert not (tmp_path / "twistd.pid").exists()
     finally:
         if daemon.is_running():

@@ -24,6 +24,7 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
 )
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, FileBodyProducer, readBody
 from zope.interface import implementer
@@ -165,6 +166,27 @@ class EmbeddingTests(TestCase):
             self.assertEqual(os.environ["NOTIFY_SOCKET"], "/nowhere")
         after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
         self.assertEqual(before, after)
+
+    async def test_a_model_that_does_not_stop_is_named(self) -> None:
+        service = self.serve(TCP4ServerEndpoint(NET, 0, interface="127.0.0.1"))
+        self.create(service)
+        await ask(tcp(service), "/api/generate", {"model": "m", "stream": False})
+        stopped = threading.Event()
+        self.addCleanup(stopped.set)
+        runner = self.backend.runners[0]
+        lines: list[str] = []
+
+        def observe(event: Any) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        with (
+            patch.object(runner, "close", stopped.wait),
+            patch("ollama_tw.engine.scheduler.UNLOAD_TIMEOUT", 0),
+        ):
+            await service.stopService()
+        self.assertIn("model m:latest did not stop within 30 s; it is left loaded", lines)
 
     async def test_an_address_that_is_taken_leaves_nothing_behind(self) -> None:
         taken = NET.listenTCP(0, _Nobody(), interface="127.0.0.1")
