@@ -1,4 +1,4 @@
-"""Blobs on a real disk."""
+"""Blob store on a real disk."""
 
 import os
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_an_aborted_blob_leaves_nothing(blobs: BlobStore) -> None:
     assert os.listdir(blobs.directory) == []
 
 
-def test_a_blob_under_way_has_no_valid_name(blobs: BlobStore) -> None:
+def test_an_unfinished_blob_has_a_temporary_name(blobs: BlobStore) -> None:
     writer = blobs.writer()
     (name,) = os.listdir(blobs.directory)
     assert name.startswith("sha256-")
@@ -90,7 +90,7 @@ def test_links_and_devices_are_not_blobs(blobs: BlobStore, tmp_path: Path) -> No
         "SHA256:" + "0" * 64, "sha256:" + "٣" * 64,
     ],
 )  # fmt: skip
-def test_what_is_no_digest_has_no_path(blobs: BlobStore, text: str) -> None:
+def test_invalid_digests_have_no_path(blobs: BlobStore, text: str) -> None:
     with pytest.raises(OllamaError) as caught:
         blobs.path(text)
     assert (caught.value.status, caught.value.message) == (400, "invalid digest format")
@@ -98,7 +98,7 @@ def test_what_is_no_digest_has_no_path(blobs: BlobStore, text: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet="sha256:-/.0123456789abcdefABCDEF\0", max_size=80))
-def test_no_text_leads_out_of_the_directory(text: str) -> None:
+def test_no_text_gives_a_path_outside_the_directory(text: str) -> None:
     store = BlobStore(Path("/store"))
     try:
         path = store.path(text)
