@@ -89,8 +89,8 @@ def convert(store: Store, digest: str) -> None:
     def converted(files: Mapping[str, Path], write: Write, *, file_type: str = "F16") -> None:
         data = files["m.safetensors"].read_bytes()
         write(data[:50])
-        os.mkdir(store.root / "step")  # a step between two writes
-        os.rmdir(store.root / "step")
+        (store.root / "step").mkdir()  # a step between two writes
+        (store.root / "step").rmdir()
         write(data[50:])
 
     files = {"m.safetensors": digest}

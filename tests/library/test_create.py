@@ -241,7 +241,7 @@ def test_a_concurrent_delete_keeps_the_blobs_of_a_creation(store: Store, tiny: s
 def test_a_full_disk_is_reported_and_leaves_nothing(
     store: Store, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = sorted(os.listdir(store.root / "blobs"))
+    before = sorted((store.root / "blobs").iterdir())
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(store.root))
@@ -251,8 +251,8 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
         500,
         "the model store cannot be used: no space left on device",
     )
-    assert sorted(os.listdir(store.root / "blobs")) == before
-    assert os.listdir(store.root / "manifests") == []
+    assert sorted((store.root / "blobs").iterdir()) == before
+    assert list((store.root / "manifests").iterdir()) == []
     monkeypatch.undo()
     assert run(store, model="m", files={"tiny.gguf": tiny}, system="x")[-1] == "success"
 
@@ -265,10 +265,10 @@ def test_a_base_that_has_to_be_pulled(store: Store, tiny: str) -> None:
 
 
 def raised(store: Store, **fields: Any) -> tuple[int, str]:
-    before = sorted(os.listdir(store.root / "manifests"))
+    before = sorted((store.root / "manifests").iterdir())
     with pytest.raises(OllamaError) as caught:
         run(store, **fields)
-    assert sorted(os.listdir(store.root / "manifests")) == before
+    assert sorted((store.root / "manifests").iterdir()) == before
     return caught.value.status, caught.value.message
 
 

@@ -1,7 +1,6 @@
 """Store, uploads and creations for tests."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ class CreationHarness:
         return sorted(str(path.relative_to(self.store.root)) for path in found)
 
     def blobs(self) -> list[str]:
-        return sorted(os.listdir(self.store.blobs.directory))
+        return sorted(path.name for path in self.store.blobs.directory.iterdir())
 
     def layers(self, name: str = "m") -> list[dict[str, Any]]:
         data = manifest_path(self.store.root, parse_name(name)).read_bytes()

@@ -216,7 +216,7 @@ def test_a_multimodal_file_is_not_reported_as_validated(harness: CreationHarness
 
 @pytest.fixture
 def chatty(harness: CreationHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model whose chat template is detected as ``known``."""
+    """Digest of a model whose chat template is detected as ``known``."""
     known = {
         "{{ chat }}": NamedTemplate("known", "{{ .Prompt }}", ("<b>", "<e>")),
         "x": NamedTemplate("bare", "bare", ()),
