@@ -117,18 +117,18 @@ class Store:
                 return name
         except OSError:  # the name is longer than the file system allows, for example
             pass
-        wanted = _folded(name.parts)
+        folded = _folded(name.parts)
         spellings = list(name.parts)
         settled = [False] * len(spellings)
         for _, other in manifests.walk(self.root):
             if other is None:
                 continue
-            if _folded(other.parts) == wanted:
+            if _folded(other.parts) == folded:
                 return replace(other, scheme=name.scheme)
             for place, part in enumerate(other.parts):
                 if part == name.parts[place]:
                     spellings[place], settled[place] = part, True
-                elif part.lower() == wanted[place] and not settled[place]:
+                elif part.lower() == folded[place] and not settled[place]:
                     spellings[place] = part
         host, namespace, model, tag = spellings
         return Name(host, namespace, model, tag, name.scheme)
