@@ -1,4 +1,4 @@
-"""Adapts the models that a backend lists itself to the library's ``Model`` and ``Header``.
+"""Models that a backend lists itself, as the library's ``Model`` and ``Header``.
 
 Such a model has no file in the store (``ollama_tw.interfaces.IModelSource``, docs/backends.md).
 """
@@ -21,7 +21,7 @@ _MAX_AGE = 5.0
 
 
 class Lister(Protocol):
-    """Lists the models of all backends."""
+    """Listing of the models of all backends."""
 
     def models(self) -> Sequence[tuple[str, RemoteModel]]:
         """Return each model with the ``model_path`` of its load plan. Blocking."""
@@ -29,14 +29,14 @@ class Lister(Protocol):
 
 @dataclass(frozen=True)
 class BackendModel:
-    """A model without a file; ``header`` holds the metadata that its backend gives."""
+    """Model without a file; ``header`` has the metadata from its backend."""
 
     model: Model
     header: Header
 
 
 class BackendModels:
-    """The models of all backends that list their own. Methods block; call them on a worker thread."""
+    """Models of all backends that list their own. Blocking; called on worker threads."""
 
     def __init__(self, lister: Lister, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` returns seconds."""

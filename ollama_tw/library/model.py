@@ -50,12 +50,12 @@ class Model:
 
     @property
     def is_gguf(self) -> bool:
-        """Whether the weights are GGUF, the default if the config has no format."""
+        """True if the weights are GGUF, the default if the config has no format."""
         return self.config.model_format in ("", "gguf")
 
     @property
     def has_gguf(self) -> bool:
-        """Whether the model has a GGUF file."""
+        """True if the model has a GGUF file."""
         return self.is_gguf and self.model_path is not None
 
     @property
@@ -67,7 +67,7 @@ class Model:
 
     @property
     def is_remote(self) -> bool:
-        """Whether this is a stub of a model on another server."""
+        """True for a stub of a model on another server."""
         return bool(self.config.remote_host and self.config.remote_model)
 
 

@@ -64,7 +64,7 @@ class Part(msgspec.Struct):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all bytes of the part are written."""
+        """True if all bytes of the part are written."""
         return self.completed == self.size
 
 

@@ -12,18 +12,18 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.files import open_regular, translate_disk_errors
+from ollama_tw.files import translate_disk_errors
 from ollama_tw.gguf.reader import Header
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
+from ollama_tw.library.collector import BlobCollector
 from ollama_tw.library.headers import HeaderCache
 from ollama_tw.library.maintenance import MaintenanceReport, prune, rename_old_blobs
 from ollama_tw.library.manifests import Manifest, ManifestError
@@ -79,9 +79,8 @@ class Store:
         self._now = now
         self._lock = threading.RLock()
         self._listing = threading.Lock()
-        self._pinned: Counter[str] = Counter()
-        self._postponed: set[str] = set()
         self._models: dict[Name, _Cached] = {}
+        self._collector = BlobCollector(root, self.blobs, self._lock, self._cached_digests)
         self._full_headers = HeaderCache(self.blobs, limit=_FULL_HEADERS_KEPT, brief=False)
         self._brief_headers = HeaderCache(self.blobs, limit=_BRIEF_HEADERS_KEPT, brief=True)
 
@@ -118,18 +117,18 @@ class Store:
                 return name
         except OSError:  # the name is longer than the file system allows, for example
             pass
-        wanted = _folded(name.parts)
+        folded = _folded(name.parts)
         spellings = list(name.parts)
         settled = [False] * len(spellings)
         for _, other in manifests.walk(self.root):
             if other is None:
                 continue
-            if _folded(other.parts) == wanted:
+            if _folded(other.parts) == folded:
                 return replace(other, scheme=name.scheme)
             for place, part in enumerate(other.parts):
                 if part == name.parts[place]:
                     spellings[place], settled[place] = part, True
-                elif part.lower() == wanted[place] and not settled[place]:
+                elif part.lower() == folded[place] and not settled[place]:
                     spellings[place] = part
         host, namespace, model, tag = spellings
         return Name(host, namespace, model, tag, name.scheme)
@@ -254,16 +253,14 @@ class Store:
     def collect(self, digests: Iterable[str]) -> None:
         """Remove the blobs ``digests`` that no model uses, unless pruning is off; pinned ones later."""
         if self.may_prune:
-            with self._lock:
-                self._collect(digests)
+            self._collector.collect(digests)
 
     def discard(self, digests: Iterable[str]) -> None:
         """Remove the blobs ``digests``, created for an operation that failed, that no model uses.
 
         Unlike :meth:`collect` it does so even if pruning is off.
         """
-        with self._lock:
-            self._collect(digests)
+        self._collector.collect(digests)
 
     def copy(self, source: Name, destination: Name) -> None:
         """Copy the manifest of ``source`` to ``destination``; both names are resolved first.
@@ -290,33 +287,14 @@ class Store:
                 raise ModelNotFound(name) from error
             self._models.pop(name, None)
             manifests.prune_empty_directories(self.root)
-            self._collect(old)
+            self._collector.collect(old)
 
-    @contextmanager
-    def pinning(self) -> Iterator[Callable[[str], None]]:
-        """Yield a function that protects a blob from removal until the end of the block.
+    def pinning(self) -> AbstractContextManager[Callable[[str], None]]:
+        """Return a context whose value is a function that protects a blob from removal within it.
 
         Removals requested meanwhile happen at its end, unless a model uses the blob by then.
         """
-        held: list[str] = []
-
-        def pin(digest: str) -> None:
-            with self._lock:
-                self._pinned[digest] += 1
-                held.append(digest)
-
-        try:
-            yield pin
-        finally:
-            with self._lock:
-                self._pinned.subtract(held)
-                self._pinned += Counter()
-                due = {digest for digest in self._postponed if not self._pinned[digest]}
-                self._postponed -= due
-                try:
-                    self._collect(due)
-                except OSError as error:
-                    _LOG.warning("unused blobs are kept: %s", error.strerror)
+        return self._collector.pinning()
 
     def _digests_of(self, name: Name) -> frozenset[str]:
         """Return the digests of the installed model ``name``, none if it is absent or invalid."""
@@ -325,49 +303,17 @@ class Store:
         except (ModelNotFound, OllamaError):
             return frozenset()
 
-    def _collect(self, digests: Iterable[str]) -> None:
-        """Remove the blobs ``digests`` that no manifest refers to; pinned ones when they are unpinned."""
-        unused = set(digests)
-        held = {digest for digest in unused if self._pinned[digest]}
-        self._postponed |= held
-        unused -= held
-        if not unused:
-            return
-        for path, name in manifests.walk(self.root):
-            try:
-                unused -= _digests_in_file(path) if name is None else self._digests_used_by(name)
-            except OSError as error:
-                _LOG.warning("unused blobs are kept: %s cannot be read: %s", path, error.strerror)
-                return
-        for digest in unused:
-            self.blobs.remove(digest)
-
-    def _digests_used_by(self, name: Name) -> frozenset[str]:
-        cached = self._models.get(name)
-        if cached is not None:
+    def _cached_digests(self, name: Name) -> frozenset[str] | None:
+        if name in self._models:
             try:
                 return self.load(name).manifest.digests
             except (ModelNotFound, OllamaError):
                 pass
-        return _digests_in_file(manifests.manifest_path(self.root, name))
+        return None
 
 
 def _folded(parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(str.lower, parts))
-
-
-def _digests_in_file(path: Path) -> frozenset[str]:
-    """Return the digests in a manifest file, also in an invalid one, whose blobs must be kept.
-
-    Raises OSError if the file exists and cannot be read.
-    """
-    try:
-        with open_regular(path) as file:
-            return manifests.digests_in(file.read(manifests.MAX_MANIFEST_BYTES))
-    except FileNotFoundError:
-        if os.path.lexists(path):
-            raise
-        return frozenset()
 
 
 def _decoded(name: Name, data: bytes) -> Manifest:

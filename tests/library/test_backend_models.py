@@ -1,4 +1,4 @@
-"""Models that a backend has itself are found, listed and loaded beside those of the library."""
+"""Models that a backend lists itself: name lookup, listing and loading."""
 
 import threading
 from collections.abc import Iterator
@@ -36,8 +36,8 @@ class Backend:
 
 
 @implementer(IModelSource)
-class Source(Backend):
-    """Tells of ``models``, or gives or raises ``answer``; waits for ``gate``."""
+class ListingBackend(Backend):
+    """Backend that lists ``models``, or returns or raises ``answer``, after waiting for ``gate``."""
 
     def __init__(
         self, name: str, *models: RemoteModel, answer: Any = (), gate: threading.Event | None = None
@@ -70,8 +70,8 @@ def found(backend: Any, reason: str = "") -> DiscoveredBackend:
     return DiscoveredBackend(backend, Probe(reason=reason), f"/x/{backend.name}.py")
 
 
-def test_each_model_is_loaded_by_the_backend_whose_it_is() -> None:
-    chosen, source = Backend("cpu"), Source("far", FAR)
+def test_models_are_loaded_by_the_backend_that_lists_them() -> None:
+    chosen, source = Backend("cpu"), ListingBackend("far", FAR)
     sources = BackendRouter(found(chosen), [found(chosen), found(source)])
     (remote,) = BackendModels(sources).all()
     assert sources.load(LoadPlan(str(remote.model.model_path)), lambda done: True) is source.runner
@@ -79,14 +79,14 @@ def test_each_model_is_loaded_by_the_backend_whose_it_is() -> None:
     assert (source.loaded, chosen.loaded) == (["http://h:1#x"], ["/blobs/sha256-1"])
 
 
-def test_a_model_is_found_whatever_the_case_of_its_name() -> None:
-    remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(Source("far", FAR))]))
+def test_names_are_compared_without_case() -> None:
+    remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(ListingBackend("far", FAR))]))
     assert remotes.find(parse_name("ORG/far:BIG")) is not None
     assert remotes.find(parse_name("org/far")) is None
 
 
-def test_it_is_listed_with_what_is_known_of_it() -> None:
-    (remote,) = BackendModels(BackendRouter(found(Backend("cpu")), [found(Source("far", FAR))])).all()
+def test_entry_and_capabilities() -> None:
+    (remote,) = BackendModels(BackendRouter(found(Backend("cpu")), [found(ListingBackend("far", FAR))])).all()
     entry = tags_entry(remote.model, remote.header)
     assert (entry["name"], entry["remote_model"], entry["remote_host"], entry["size"]) == (
         "org/Far:big",
@@ -99,8 +99,8 @@ def test_it_is_listed_with_what_is_known_of_it() -> None:
 
 
 @pytest.fixture
-def told() -> Iterator[list[str]]:
-    """What is logged of sources."""
+def logged() -> Iterator[list[str]]:
+    """Log lines of the router."""
     lines: list[str] = []
 
     def observe(event: Any) -> None:
@@ -116,19 +116,19 @@ def names(remotes: BackendModels) -> list[str]:
     return [one.model.name.short for one in remotes.all()]
 
 
-def test_sources_that_cannot_run_or_have_no_proper_names_harm_nobody() -> None:
+def test_unavailable_backends_and_invalid_names_are_skipped() -> None:
     odd = RemoteModel("no name!", "x", "h")
     backends = [
-        found(Source("absent", FAR), reason="it is not configured"),
-        found(Source("far", odd, FAR)),
+        found(ListingBackend("absent", FAR), reason="it is not configured"),
+        found(ListingBackend("far", odd, FAR)),
     ]
     assert names(BackendModels(BackendRouter(found(Backend("cpu")), backends))) == ["org/Far:big"]
 
 
-def test_of_one_name_the_first_counts() -> None:
+def test_duplicate_names_are_listed_once() -> None:
     again = RemoteModel("org/far:big", "http://h:2#x", "http://h:2")
     sources = BackendRouter(
-        found(Backend("cpu")), [found(Source("one", FAR, FAR)), found(Source("two", again))]
+        found(Backend("cpu")), [found(ListingBackend("one", FAR, FAR)), found(ListingBackend("two", again))]
     )
     (remote,) = BackendModels(sources).all()
     assert remote.model.config.remote_host == "http://h:1"
@@ -144,37 +144,43 @@ def test_of_one_name_the_first_counts() -> None:
         (None, "TypeError: 'NoneType' object is not iterable"),
     ],
 )
-def test_a_source_that_fails_is_told_once_by_name_and_file(told: list[str], wrong: Any, reason: str) -> None:
-    broken = Source("broken", answer=wrong)
-    remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(broken), found(Source("far", FAR))]))
+def test_a_failing_backend_is_logged_once_with_its_name_and_file(
+    logged: list[str], wrong: Any, reason: str
+) -> None:
+    broken = ListingBackend("broken", answer=wrong)
+    remotes = BackendModels(
+        BackendRouter(found(Backend("cpu")), [found(broken), found(ListingBackend("far", FAR))])
+    )
     line = f"backend broken (/x/broken.py) failed to list its models: {reason}"
     for _ in range(3):
         assert names(remotes) == ["org/Far:big"]
-    assert told == [line]
+    assert logged == [line]
     broken.answer = []
     assert names(remotes) == ["org/Far:big"]
     broken.answer = wrong
     assert names(remotes) == ["org/Far:big"]
-    assert told == [line, line]
+    assert logged == [line, line]
 
 
-def test_a_source_that_hangs_is_not_asked_again_until_it_comes_back(told: list[str]) -> None:
+def test_a_hanging_backend_is_not_called_again_until_it_returns(logged: list[str]) -> None:
     gate = threading.Event()
-    slow = Source("slow", RemoteModel("late", "x", "h"), gate=gate)
-    sources = BackendRouter(found(Backend("cpu")), [found(slow), found(Source("far", FAR))], timeout=0.5)
+    slow = ListingBackend("slow", RemoteModel("late", "x", "h"), gate=gate)
+    sources = BackendRouter(
+        found(Backend("cpu")), [found(slow), found(ListingBackend("far", FAR))], timeout=0.5
+    )
     remotes = BackendModels(sources)
     for _ in range(3):
         assert names(remotes) == ["org/Far:big"]
     assert slow.asked == 1
-    assert told == ["backend slow (/x/slow.py) failed to list its models: no result within 0.5 seconds"]
+    assert logged == ["backend slow (/x/slow.py) failed to list its models: no result within 0.5 seconds"]
     gate.set()
     slow.asked_on.join(30)
     assert names(remotes) == ["late:latest", "org/Far:big"]
 
 
-def test_what_was_found_a_moment_ago_is_not_asked_for_again() -> None:
+def test_recent_listings_are_reused() -> None:
     clock = Clock()
-    source = Source("far", FAR)
+    source = ListingBackend("far", FAR)
     remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(source)]), clock.seconds)
     name = parse_name("org/far:big")
     assert remotes.recent(name) is not None
@@ -194,9 +200,9 @@ class Broken(Backend):
 
 
 @pytest.mark.parametrize("backend", [Broken("odd"), Backend("odd")], ids=["raises", "gives nothing"])
-def test_a_load_that_breaks_the_contract_names_the_backend(told: list[str], backend: Backend) -> None:
+def test_a_load_that_breaks_the_contract_names_the_backend(logged: list[str], backend: Backend) -> None:
     backend.runner = None
     with pytest.raises(LoadError) as caught:
         BackendRouter(found(backend), []).load(LoadPlan("m"), lambda done: True)
     assert str(caught.value) == "backend odd failed to load the model; see the server's log"
-    assert told == ["backend odd (/x/odd.py) failed to load a model"]
+    assert logged == ["backend odd (/x/odd.py) failed to load a model"]

@@ -1,4 +1,4 @@
-"""Blobs on a real disk."""
+"""Blob store on a real disk."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_committed_blob_is_found_by_its_digest(blobs: BlobStore) -> None:
     path = blobs.directory / HELLO.replace(":", "-")
     assert path.read_bytes() == b"hello"
     assert path.stat().st_mode & 0o777 == 0o644
-    assert os.listdir(blobs.directory) == [path.name]
+    assert list(blobs.directory.iterdir()) == [path]
     assert blobs.read(HELLO.replace(":", "-").replace("abc", "ABC")) == b"hello"
 
 
@@ -39,12 +39,12 @@ def test_an_aborted_blob_leaves_nothing(blobs: BlobStore) -> None:
     writer.write(b"x" * 3_000_000)
     writer.abort()
     writer.abort()
-    assert os.listdir(blobs.directory) == []
+    assert list(blobs.directory.iterdir()) == []
 
 
-def test_a_blob_under_way_has_no_valid_name(blobs: BlobStore) -> None:
+def test_an_unfinished_blob_has_a_temporary_name(blobs: BlobStore) -> None:
     writer = blobs.writer()
-    (name,) = os.listdir(blobs.directory)
+    (name,) = (path.name for path in blobs.directory.iterdir())
     assert name.startswith("sha256-")
     with pytest.raises(OllamaError):
         parse_digest(name)
@@ -59,7 +59,7 @@ def test_an_existing_blob_is_kept_and_touched(blobs: BlobStore) -> None:
     assert blobs.put(b"hello") == (HELLO, 5, False)
     assert path.stat().st_ino == inode
     assert path.stat().st_mtime > 1
-    assert len(os.listdir(blobs.directory)) == 1
+    assert len(list(blobs.directory.iterdir())) == 1
 
 
 def test_a_damaged_blob_is_replaced(blobs: BlobStore) -> None:
@@ -90,7 +90,7 @@ def test_links_and_devices_are_not_blobs(blobs: BlobStore, tmp_path: Path) -> No
         "SHA256:" + "0" * 64, "sha256:" + "٣" * 64,
     ],
 )  # fmt: skip
-def test_what_is_no_digest_has_no_path(blobs: BlobStore, text: str) -> None:
+def test_invalid_digests_have_no_path(blobs: BlobStore, text: str) -> None:
     with pytest.raises(OllamaError) as caught:
         blobs.path(text)
     assert (caught.value.status, caught.value.message) == (400, "invalid digest format")
@@ -98,7 +98,7 @@ def test_what_is_no_digest_has_no_path(blobs: BlobStore, text: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet="sha256:-/.0123456789abcdefABCDEF\0", max_size=80))
-def test_no_text_leads_out_of_the_directory(text: str) -> None:
+def test_no_text_gives_a_path_outside_the_directory(text: str) -> None:
     store = BlobStore(Path("/store"))
     try:
         path = store.path(text)

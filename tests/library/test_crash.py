@@ -1,4 +1,4 @@
-"""A process that dies, or a disk that is full, at any step of a change leaves a whole store."""
+"""Consistency of the store after a crash or a full disk at any step of a change."""
 
 import errno
 import hashlib
@@ -25,8 +25,8 @@ from tests.library.create.fakes import FakeQuantizer
 STEPS = ("replace", "fsync", "unlink", "utime", "fchmod", "mkdir", "rmdir")
 
 
-def dies_at(step: int, change: Callable[[], Any]) -> bool:
-    """Run ``change`` in a child that ends, as if killed, before its ``step``-th call to the disk."""
+def crashes_at(step: int, change: Callable[[], Any]) -> bool:
+    """Run ``change`` in a child process that exits before its ``step``-th file system call."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
@@ -52,7 +52,7 @@ def dies_at(step: int, change: Callable[[], Any]) -> bool:
 
 
 def check(root: Path, names: set[str]) -> None:
-    """Every model is whole, and every file under a final name is what its name says."""
+    """Assert that every model is complete and every blob has the digest in its name."""
     store = Store(root, prune=True)
     assert not store.open().skipped
     for model in store.list():
@@ -61,7 +61,7 @@ def check(root: Path, names: set[str]) -> None:
         assert all(store.blobs.exists(digest) for digest in model.manifest.digests)
     for path in store.blobs.directory.iterdir():
         os.utime(path, (1, 1))
-    # What was half made is gone once it is an hour old.
+    # Temporary files are removed once they are an hour old.
     Store(root, prune=True).open()
     assert all(is_digest(path.name) for path in store.blobs.directory.iterdir())
     for path in store.blobs.directory.iterdir():
@@ -89,8 +89,8 @@ def convert(store: Store, digest: str) -> None:
     def converted(files: Mapping[str, Path], write: Write, *, file_type: str = "F16") -> None:
         data = files["m.safetensors"].read_bytes()
         write(data[:50])
-        os.mkdir(store.root / "step")  # a step between two writes
-        os.rmdir(store.root / "step")
+        (store.root / "step").mkdir()  # a step between two writes
+        (store.root / "step").rmdir()
         write(data[50:])
 
     files = {"m.safetensors": digest}
@@ -122,12 +122,12 @@ def delete(store: Store, digest: str) -> None:
 
 
 @pytest.mark.parametrize("change", [make, remake, convert, merge, copy, delete])
-def test_dying_at_every_step(tmp_path: Path, change: Callable[[Store, str], None]) -> None:
+def test_crash_at_every_step(tmp_path: Path, change: Callable[[Store, str], None]) -> None:
     steps = 0
-    died = True
-    while died:
+    crashed = True
+    while crashed:
         root = tmp_path / str(steps)
-        died = dies_at(steps, partial(change, *prepare(root, tmp_path)))
+        crashed = crashes_at(steps, partial(change, *prepare(root, tmp_path)))
         check(root, {"old:latest", "new:latest", "ns/new:latest"})
         if change is not delete:
             assert Store(root, prune=True).load(parse_name("old")).system in ("one", "two")
@@ -136,7 +136,7 @@ def test_dying_at_every_step(tmp_path: Path, change: Callable[[Store, str], None
 
 
 class Disk:
-    """Has room for ``steps`` calls that need it, and then is full until :meth:`empty`."""
+    """Disk that fails writing calls with ENOSPC after ``steps`` of them, until :meth:`empty`."""
 
     def __init__(self, patch: pytest.MonkeyPatch, steps: int) -> None:
         self._left = steps
@@ -166,13 +166,13 @@ class Disk:
         return call
 
     def empty(self) -> bool:
-        """Make room; whether the disk was full."""
+        """Undo the patches and return whether a call has failed."""
         self._patch.undo()
         return self._left < 0
 
 
 @pytest.mark.parametrize("change", [make, remake, copy])
-def test_a_disk_that_is_full_at_every_step(tmp_path: Path, change: Callable[[Store, str], None]) -> None:
+def test_full_disk_at_every_step(tmp_path: Path, change: Callable[[Store, str], None]) -> None:
     steps = 0
     full = True
     while full:
@@ -180,15 +180,15 @@ def test_a_disk_that_is_full_at_every_step(tmp_path: Path, change: Callable[[Sto
         store, digest = prepare(root, tmp_path)
         before = {path for path in root.rglob("*") if path.is_file()}
         disk = Disk(pytest.MonkeyPatch(), steps)
-        told = None
+        error_seen = None
         try:
             change(store, digest)
         except OllamaError as error:
-            told = (error.status, error.message)
+            error_seen = (error.status, error.message)
         finally:
             full = disk.empty()
         if full:
-            assert told == (500, "the model store cannot be used: no space left on device")
+            assert error_seen == (500, "the model store cannot be used: no space left on device")
             left = {path for path in root.rglob("*") if path.is_file()} - before
             assert all(is_digest(path.name) or path.name == "latest" for path in left)
         check(root, {"old:latest", "new:latest", "ns/new:latest"})
@@ -199,7 +199,7 @@ def test_a_disk_that_is_full_at_every_step(tmp_path: Path, change: Callable[[Sto
     assert steps > 4
 
 
-def test_deleting_needs_no_room(tmp_path: Path) -> None:
+def test_deleting_works_on_a_full_disk(tmp_path: Path) -> None:
     store, digest = prepare(tmp_path / "models", tmp_path)
     disk = Disk(pytest.MonkeyPatch(), 0)
     try:

@@ -1,4 +1,4 @@
-"""Creating models: the progress, the manifest and the blobs, byte for byte."""
+"""Creation of models: progress records, manifests and blobs, byte for byte."""
 
 import errno
 import json
@@ -147,7 +147,7 @@ def test_from_an_installed_model(store: Store, tiny: str) -> None:
     assert child.config.model_family == "llama"
 
 
-def test_inherited_parameters_are_written_anew(store: Store, tiny: str) -> None:
+def test_inherited_parameters_are_encoded_again(store: Store, tiny: str) -> None:
     run(store, model="base", files={"tiny.gguf": tiny})
     old = b'{ "top_k": 5.0, "stop": ["<s>"] }'
     digest, size, _ = store.blobs.put(old)
@@ -163,7 +163,7 @@ def test_inherited_parameters_are_written_anew(store: Store, tiny: str) -> None:
     )
 
 
-def test_info_has_the_first_word(store: Store, tiny: str) -> None:
+def test_info_takes_precedence(store: Store, tiny: str) -> None:
     info = {
         "model_family": "fam", "base_name": "b", "quantization_level": "Q9", "parameter_size": "9B",
         "context_length": 12, "embedding_length": 3.0, "capabilities": ["vision"],
@@ -219,7 +219,7 @@ def test_replacing_a_model_collects_its_old_layers(store: Store, tiny: str) -> N
     assert [model.name.short for model in store.list()] == ["m:latest"]
 
 
-def test_an_abandoned_creation_changes_nothing(store: Store, tiny: str) -> None:
+def test_a_cancelled_creation_changes_nothing(store: Store, tiny: str) -> None:
     request = CreateRequest(model="m", files={"tiny.gguf": tiny}, system="x")
     progress = create(store, request)
     assert next(progress) == {"status": "parsing GGUF"}
@@ -227,7 +227,7 @@ def test_an_abandoned_creation_changes_nothing(store: Store, tiny: str) -> None:
     assert store.list() == []
 
 
-def test_a_delete_in_the_middle_takes_nothing_from_a_creation(store: Store, tiny: str) -> None:
+def test_a_concurrent_delete_keeps_the_blobs_of_a_creation(store: Store, tiny: str) -> None:
     run(store, model="base", files={"tiny.gguf": tiny}, system="shared")
     request = CreateRequest(model="m", from_="base", license="MIT")
     progress = create(store, request)
@@ -238,10 +238,10 @@ def test_a_delete_in_the_middle_takes_nothing_from_a_creation(store: Store, tiny
     assert store.header(store.load(parse_name("m"))).architecture == "llama"
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     store: Store, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = sorted(os.listdir(store.root / "blobs"))
+    before = sorted((store.root / "blobs").iterdir())
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(store.root))
@@ -251,8 +251,8 @@ def test_a_full_disk_is_told_and_leaves_nothing(
         500,
         "the model store cannot be used: no space left on device",
     )
-    assert sorted(os.listdir(store.root / "blobs")) == before
-    assert os.listdir(store.root / "manifests") == []
+    assert sorted((store.root / "blobs").iterdir()) == before
+    assert list((store.root / "manifests").iterdir()) == []
     monkeypatch.undo()
     assert run(store, model="m", files={"tiny.gguf": tiny}, system="x")[-1] == "success"
 
@@ -265,10 +265,10 @@ def test_a_base_that_has_to_be_pulled(store: Store, tiny: str) -> None:
 
 
 def raised(store: Store, **fields: Any) -> tuple[int, str]:
-    before = sorted(os.listdir(store.root / "manifests"))
+    before = sorted((store.root / "manifests").iterdir())
     with pytest.raises(OllamaError) as caught:
         run(store, **fields)
-    assert sorted(os.listdir(store.root / "manifests")) == before
+    assert sorted((store.root / "manifests").iterdir()) == before
     return caught.value.status, caught.value.message
 
 
@@ -293,11 +293,11 @@ def raised(store: Store, **fields: Any) -> tuple[int, str]:
         ({"model": "m", "draft_quantize": "q8_0"}, 400, "--draft-quantize requires a DRAFT model"),
     ],
 )
-def test_refusals(store: Store, fields: dict[str, Any], status: int, message: str) -> None:
+def test_rejected_requests(store: Store, fields: dict[str, Any], status: int, message: str) -> None:
     assert raised(store, **fields) == (status, message)
 
 
-def test_refused_files(store: Store, tiny: str, tmp_path: Path) -> None:
+def test_rejected_files(store: Store, tiny: str, tmp_path: Path) -> None:
     other = store.blobs.put(b"ggml and more")[0]
     assert raised(store, model="m", files={"a.bin": other}) == (400, "unknown type")
     assert raised(store, model="m", files={"a.gguf": other}) == (
@@ -330,12 +330,12 @@ def test_refused_files(store: Store, tiny: str, tmp_path: Path) -> None:
         ({"parameters": {"seed": 10**400}}, "a parameter does not fit a 64-bit float"),
     ],
 )
-def test_fields_of_the_wrong_kind(store: Store, tiny: str, fields: dict[str, Any], message: str) -> None:
+def test_fields_of_the_wrong_type(store: Store, tiny: str, fields: dict[str, Any], message: str) -> None:
     assert raised(store, model="m", files={"a.gguf": tiny}, **fields) == (400, message)
 
 
 @pytest.mark.parametrize("license", [1, True, {"a": 1}, ["a", 1]])
-def test_a_license_that_is_no_text(store: Store, tiny: str, license: Any) -> None:
+def test_a_license_that_is_not_text(store: Store, tiny: str, license: Any) -> None:
     fault = (500, "license must be a string or an array of strings")
     assert raised(store, model="m", files={"a.gguf": tiny}, license=license) == fault
 
@@ -346,7 +346,7 @@ def test_the_template_is_checked_before_anything_is_installed(store: Store, tiny
     assert store.list() == []
 
 
-def test_a_text_too_long_to_be_read_again_is_refused(store: Store, tiny: str) -> None:
+def test_a_text_that_is_too_large_is_rejected(store: Store, tiny: str) -> None:
     run(store, model="m", files={"t.gguf": tiny}, system="before")
     before = manifest_path(store.root, parse_name("m")).read_bytes()
     for fields in ({"system": "x" * 67108865}, {"renderer": "x" * 67108865}):
@@ -357,9 +357,7 @@ def test_a_text_too_long_to_be_read_again_is_refused(store: Store, tiny: str) ->
     assert manifest_path(store.root, parse_name("m")).read_bytes() == before
 
 
-def test_too_many_layers_are_the_clients_fault(
-    store: Store, tiny: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_layers_give_status_400(store: Store, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ollama_tw.library.manifests.MAX_LAYERS", 3)
     blobs = set((store.root / "blobs").iterdir())
     with pytest.raises(OllamaError) as caught:
@@ -369,7 +367,7 @@ def test_too_many_layers_are_the_clients_fault(
     assert set((store.root / "blobs").iterdir()) == blobs
 
 
-def test_nobody_waits_for_the_templates_of_further_files(
+def test_template_detection_stops_when_cancelled(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {

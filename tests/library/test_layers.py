@@ -1,4 +1,4 @@
-"""The blobs of a model's texts, byte for byte as Go's encoder writes them."""
+"""Text blobs of a model, byte for byte as Go's encoder writes them."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def test_messages_have_their_fields_in_the_order_of_gos_structs() -> None:
 @pytest.mark.parametrize(
     "message", [{"role": 1}, {"images": ["!"]}, {"tool_calls": [{"function": {"arguments": "x"}}]}]
 )
-def test_messages_of_the_wrong_kind_are_refused(message: dict[str, Any]) -> None:
+def test_messages_of_the_wrong_type_are_rejected(message: dict[str, Any]) -> None:
     with pytest.raises(OllamaError) as caught:
         encode_messages([message])
     assert caught.value.status == 400

@@ -42,7 +42,7 @@ def test_a_manifest_is_written_as_go_writes_it() -> None:
     assert encode_manifest(MANIFEST) == TEXT
 
 
-def test_a_manifest_reads_back() -> None:
+def test_a_manifest_round_trip() -> None:
     assert decode_manifest(TEXT) == MANIFEST
     assert MANIFEST.size == 12
     assert MANIFEST.digests == {A, B}
@@ -83,7 +83,7 @@ def good(**changes: Any) -> dict[str, Any]:
     ],
     ids=range(23),
 )  # fmt: skip
-def test_odd_manifests_are_refused(data: Any) -> None:
+def test_invalid_manifests_are_rejected(data: Any) -> None:
     with pytest.raises(ManifestError):
         decode_manifest(data if isinstance(data, bytes) else json.dumps(data).encode())
 

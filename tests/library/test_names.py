@@ -1,4 +1,4 @@
-"""Names as users type them."""
+"""Model names and references."""
 
 import string
 
@@ -29,7 +29,7 @@ def test_valid_names(text: str, full: str, short: str) -> None:
     assert (name.full, name.short) == (full, short)
 
 
-def test_a_scheme_is_kept_apart() -> None:
+def test_a_scheme_is_not_part_of_the_name() -> None:
     assert parse_name("http://localhost:5000/a/b").scheme == "http"
     assert parse_name("a").scheme == "https"
 
@@ -54,7 +54,7 @@ def test_the_longest_names() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet=string.ascii_letters + "._-:/!é\0 ", max_size=30))
-def test_a_name_that_parses_stays_inside_its_directory_and_reads_back(text: str) -> None:
+def test_a_valid_name_stays_inside_its_directory_and_round_trips(text: str) -> None:
     try:
         name = parse_name(text)
     except InvalidName:
@@ -94,5 +94,5 @@ def test_source_errors(raw: str, text: str) -> None:
     assert (caught.value.status, caught.value.message) == (400, text)
 
 
-def test_names_are_values() -> None:
+def test_names_are_hashable_values() -> None:
     assert parse_name("llama3") == Name("registry.ollama.ai", "library", "llama3", "latest")

@@ -1,4 +1,4 @@
-"""Downloads on the disk: how they are cut, taken up again, and what a death in between leaves."""
+"""Partial downloads: parts, resuming, and crashes."""
 
 import hashlib
 import threading
@@ -12,7 +12,7 @@ from ollama_tw.errors import Cancelled
 from ollama_tw.library.partials import PartialBlob, PartSizes, are_contiguous, plan_parts
 from ollama_tw.library.store import Store
 from tests.library import test_crash
-from tests.library.test_crash import dies_at
+from tests.library.test_crash import crashes_at
 
 DATA = bytes(range(250)) * 2
 DIGEST = "sha256:" + hashlib.sha256(DATA).hexdigest()
@@ -38,7 +38,7 @@ def test_parts(total: int, count: int, first: int | None, last: int | None) -> N
 
 
 @given(st.integers(0, 10**14))
-def test_parts_lie_end_to_end(total: int) -> None:
+def test_parts_are_contiguous(total: int) -> None:
     assert are_contiguous(plan_parts(total, PartSizes()), total)
 
 
@@ -55,14 +55,14 @@ def download(store: Store) -> None:
     partial.close()
 
 
-def test_dying_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(test_crash, "STEPS", (*test_crash.STEPS, "pwrite", "ftruncate", "open"))
     steps = 0
     died = True
     while died:
         store = Store(tmp_path / str(steps), prune=True)
         store.open()
-        died = dies_at(steps, lambda store=store: download(store))  # type: ignore[misc]
+        died = crashes_at(steps, lambda store=store: download(store))  # type: ignore[misc]
         path = store.blobs.path(DIGEST)
         assert not path.exists() or path.read_bytes() == DATA
         download(store)
@@ -72,7 +72,7 @@ def test_dying_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert steps > 30
 
 
-def test_a_check_that_is_cancelled_keeps_everything(tmp_path: Path) -> None:
+def test_a_cancelled_verification_keeps_the_download(tmp_path: Path) -> None:
     store = Store(tmp_path, prune=True)
     store.open()
     partial = PartialBlob(store.blobs, DIGEST, len(DATA), SIZES)
@@ -89,8 +89,8 @@ def test_a_check_that_is_cancelled_keeps_everything(tmp_path: Path) -> None:
     assert store.blobs.path(DIGEST).read_bytes() == DATA
 
 
-def test_what_is_written_again_is_hashed_again(tmp_path: Path) -> None:
-    """A server without ranges sends everything, over what was there and was wrong."""
+def test_rewritten_bytes_are_hashed_again(tmp_path: Path) -> None:
+    """A server without range requests sends everything again, over wrong earlier bytes."""
     store = Store(tmp_path, prune=True)
     store.open()
     partial = PartialBlob(store.blobs, DIGEST, len(DATA), SIZES)
@@ -106,8 +106,8 @@ def test_what_is_written_again_is_hashed_again(tmp_path: Path) -> None:
     assert store.blobs.path(DIGEST).read_bytes() == DATA
 
 
-def test_little_is_read_again_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts that arrive in order, or whose predecessors have arrived, are hashed on the way."""
+def test_little_is_read_back_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts whose predecessors are complete are hashed while they are written."""
     store = Store(tmp_path, prune=True)
     store.open()
     partial = PartialBlob(store.blobs, DIGEST, len(DATA), SIZES)

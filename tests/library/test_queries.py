@@ -1,4 +1,4 @@
-"""The answers that the doors ask for."""
+"""Replies about installed models."""
 
 from pathlib import Path
 

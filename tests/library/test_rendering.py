@@ -1,4 +1,4 @@
-"""Which template writes the prompt."""
+"""Choice between Go and Jinja templates."""
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_the_better_template_is_used(go: str | None, jinja: str | None, in_use: 
     assert choose(go, jinja) == Rendering(path, in_use, harmony=False)
 
 
-def test_the_setting_decides_where_it_is_set() -> None:
+def test_the_setting_takes_precedence() -> None:
     assert choose(PLAIN, JINJA_TOOLS, True).go_template_in_use
     assert choose(PLAIN, None, False) == Rendering(PromptPath.NATIVE, False, False)
     assert not choose(None, None, True).go_template_in_use

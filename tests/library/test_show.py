@@ -1,4 +1,4 @@
-"""Show and tags for a model made of a small file."""
+"""Replies of show and tags for a model with a small file."""
 
 import json
 import os
@@ -23,8 +23,8 @@ JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools }}<think></t
 MODIFIED = 1_700_000_000_120_000_000
 
 
-class Maker:
-    """Makes the model ``m`` and asks about it."""
+class ShowHarness:
+    """Store with one model ``m``, and its replies."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -54,12 +54,12 @@ class Maker:
 
 
 @pytest.fixture
-def maker(tmp_path: Path) -> Maker:
-    return Maker(tmp_path)
+def harness(tmp_path: Path) -> ShowHarness:
+    return ShowHarness(tmp_path)
 
 
-def test_show_of_a_full_model(maker: Maker) -> None:
-    path = maker.make(
+def test_show_of_a_full_model(harness: ShowHarness) -> None:
+    path = harness.make(
         template='{{ .Prompt }} "x"\n',
         system="Be kind.",
         license=["MIT", "two\nlines"],
@@ -68,7 +68,7 @@ def test_show_of_a_full_model(maker: Maker) -> None:
         renderer="r",
         requires="0.14.0",
     )
-    reply = maker.show()
+    reply = harness.show()
     assert list(reply) == [
         "license", "modelfile", "parameters", "template", "system", "details", "messages", "model_info",
         "tensors", "capabilities", "modified_at", "requires",
@@ -114,9 +114,9 @@ def test_show_of_a_full_model(maker: Maker) -> None:
     }
 
 
-def test_show_of_a_bare_model(maker: Maker) -> None:
-    maker.make()
-    reply = maker.show()
+def test_show_of_a_minimal_model(harness: ShowHarness) -> None:
+    harness.make()
+    reply = harness.show()
     assert list(reply) == [
         "modelfile", "template", "details", "model_info", "tensors", "capabilities", "modified_at",
     ]  # fmt: skip
@@ -124,22 +124,22 @@ def test_show_of_a_bare_model(maker: Maker) -> None:
     assert "\nTEMPLATE {{ .Prompt }}\n" in reply["modelfile"]
 
 
-def test_overlays_of_the_request(maker: Maker) -> None:
-    maker.make(system="one", parameters={"seed": 1, "top_k": 2})
-    reply = maker.show(system="two", options={"seed": 7, "stop": ["x"]})
+def test_overlays_of_the_request(harness: ShowHarness) -> None:
+    harness.make(system="one", parameters={"seed": 1, "top_k": 2})
+    reply = harness.show(system="two", options={"seed": 7, "stop": ["x"]})
     assert reply["system"] == "two"
     assert "SYSTEM two\nPARAMETER seed 7\nPARAMETER stop x\nPARAMETER top_k 2\n" in reply["modelfile"]
     assert reply["parameters"].split() == ["seed", "1", "top_k", "2"]
 
 
-def test_model_info(maker: Maker) -> None:
+def test_model_info(harness: ShowHarness) -> None:
     metadata = {
         **METADATA,
         "llama.rope.freq_base": 10000.0,
         "llama.attention.layer_norm_rms_epsilon": 1e-6,
         "general.tags": ["a"],
     }
-    maker.make(gguf={"metadata": metadata, "chat_template": JINJA})
+    harness.make(gguf={"metadata": metadata, "chat_template": JINJA})
     info = {
         "general.architecture": "llama",
         "general.file_type": 1,
@@ -153,71 +153,71 @@ def test_model_info(maker: Maker) -> None:
         "tokenizer.ggml.scores": None,
         "tokenizer.ggml.tokens": None,
     }
-    reply = maker.show()
+    reply = harness.show()
     assert list(reply["model_info"].items()) == list(info.items())
     assert reply["tensors"] == [
         {"name": "token_embd.weight", "type": "F16", "shape": [64, 2]},
         {"name": "output_norm.weight", "type": "F32", "shape": [32]},
     ]
-    model = maker.store.load(parse_name("m"))
-    encoded = gojson.encode(show_reply(model, maker.store.header(model)))
+    model = harness.store.load(parse_name("m"))
+    encoded = gojson.encode(show_reply(model, harness.store.header(model)))
     assert b'"llama.attention.layer_norm_rms_epsilon":0.000001,' in encoded
     assert b'"llama.rope.freq_base":10000,' in encoded
-    verbose = maker.show(verbose=True)["model_info"]
+    verbose = harness.show(verbose=True)["model_info"]
     assert verbose["tokenizer.ggml.tokens"] == ["<s>", "</s>", "hello"]
     assert verbose["tokenizer.ggml.scores"] == [0.1, 0.1, 0.1]
     assert verbose["general.tags"] == ["a"]
 
 
-def test_empty_arrays_and_arrays_of_bytes(maker: Maker) -> None:
+def test_empty_arrays_and_arrays_of_bytes(harness: ShowHarness) -> None:
     body = text("a") + struct.pack("<IIQ", 9, 5, 0) + text("b") + struct.pack("<IIQ3B", 9, 0, 3, 1, 2, 255)
-    digest = maker.store.blobs.put(raw_gguf(keys=2, body=body))[0]
-    list(create(maker.store, CreateRequest(model="m", files={"m.gguf": digest})))
-    assert maker.show()["model_info"] == {"a": [], "b": None, "general.parameter_count": 0}
-    assert maker.show(verbose=True)["model_info"]["b"] == "AQL/"
+    digest = harness.store.blobs.put(raw_gguf(keys=2, body=body))[0]
+    list(create(harness.store, CreateRequest(model="m", files={"m.gguf": digest})))
+    assert harness.show()["model_info"] == {"a": [], "b": None, "general.parameter_count": 0}
+    assert harness.show(verbose=True)["model_info"]["b"] == "AQL/"
 
 
-def test_arrays_beyond_all_measure_stay_unread(maker: Maker) -> None:
+def test_arrays_beyond_the_limit_are_not_read(harness: ShowHarness) -> None:
     big = text("big") + struct.pack("<IIQ", 9, 0, (4 << 20) + 1) + bytes((4 << 20) + 1)
     half = struct.pack("<IIQ", 9, 0, 3 << 20) + bytes(3 << 20)
     body = big + text("one") + half + text("two") + half + text("z") + struct.pack("<IIQB", 9, 1, 1, 255)
-    digest = maker.store.blobs.put(raw_gguf(keys=4, body=body))[0]
-    list(create(maker.store, CreateRequest(model="m", files={"m.gguf": digest})))
-    info = maker.show(verbose=True)["model_info"]
+    digest = harness.store.blobs.put(raw_gguf(keys=4, body=body))[0]
+    list(create(harness.store, CreateRequest(model="m", files={"m.gguf": digest})))
+    info = harness.show(verbose=True)["model_info"]
     assert (info["big"], info["two"], info["z"]) == (None, None, [-1])
     assert info["one"] == "AAAA" * (1 << 20)
 
 
-def test_the_files_own_template_is_shown_and_asked(maker: Maker) -> None:
-    maker.make(gguf={"chat_template": JINJA})
-    reply = maker.show()
+def test_the_jinja_template_is_shown_and_gives_the_capabilities(harness: ShowHarness) -> None:
+    harness.make(gguf={"chat_template": JINJA})
+    reply = harness.show()
     assert reply["template"] == JINJA
     assert "\nTEMPLATE {{ .Prompt }}\n" in reply["modelfile"]
     assert reply["capabilities"] == ["tools", "thinking", "completion"]
-    assert maker.tags()["capabilities"] == ["completion"]
+    assert harness.tags()["capabilities"] == ["completion"]
 
 
-def test_the_go_template_is_asked_when_it_is_in_use(maker: Maker) -> None:
+def test_the_go_template_gives_the_capabilities_if_it_is_used(harness: ShowHarness) -> None:
     template = "{{ range .Messages }}{{ .Content }}{{ end }}{{ .Tools }}{{ .Suffix }}"
-    maker.make(gguf={"chat_template": "{{ messages }}"}, template=template)
-    assert maker.show()["template"] == template
-    assert maker.show()["capabilities"] == ["completion", "tools", "insert"]
-    assert maker.show(go_template_setting=False)["template"] == "{{ messages }}"
-    assert maker.show(go_template_setting=False)["capabilities"] == ["completion"]
+    harness.make(gguf={"chat_template": "{{ messages }}"}, template=template)
+    assert harness.show()["template"] == template
+    assert harness.show()["capabilities"] == ["completion", "tools", "insert"]
+    assert harness.show(go_template_setting=False)["template"] == "{{ messages }}"
+    assert harness.show(go_template_setting=False)["capabilities"] == ["completion"]
 
 
-def test_senses_and_embeddings(maker: Maker) -> None:
+def test_modalities_and_embeddings(harness: ShowHarness) -> None:
     metadata = {
         **METADATA, "llama.audio.block_count": 1, "llama.vision.block_count": 1, "llama.pooling_type": 1,
     }  # fmt: skip
-    maker.make(gguf={"metadata": metadata}, info={"capabilities": ["thinking"]}, parser="qwen3")
-    assert maker.show()["capabilities"] == ["thinking", "embedding", "audio", "vision", "tools"]
-    assert maker.tags()["capabilities"] == ["audio", "vision", "embedding", "thinking", "tools"]
+    harness.make(gguf={"metadata": metadata}, info={"capabilities": ["thinking"]}, parser="qwen3")
+    assert harness.show()["capabilities"] == ["thinking", "embedding", "audio", "vision", "tools"]
+    assert harness.tags()["capabilities"] == ["audio", "vision", "embedding", "thinking", "tools"]
 
 
-def test_projectors(maker: Maker) -> None:
+def test_projectors(harness: ShowHarness) -> None:
     projector = write_gguf(
-        maker.root / "p",
+        harness.root / "p",
         architecture="clip",
         metadata={
             "clip.has_vision_encoder": True,
@@ -225,26 +225,26 @@ def test_projectors(maker: Maker) -> None:
             "clip.projector_type": "mlp",
         },
     )
-    digest = maker.store.blobs.put(projector.read_bytes())[0]
-    maker.make()
+    digest = harness.store.blobs.put(projector.read_bytes())[0]
+    harness.make()
     base = {
         "model": "m",
-        "files": {"m.gguf": maker.store.load(parse_name("m")).model_digest, "p.gguf": digest},
+        "files": {"m.gguf": harness.store.load(parse_name("m")).model_digest, "p.gguf": digest},
     }
-    list(create(maker.store, msgspec.convert(base, type=CreateRequest)))
-    reply = maker.show(projectors=[maker.store.header_of(digest)])
+    list(create(harness.store, msgspec.convert(base, type=CreateRequest)))
+    reply = harness.show(projectors=[harness.store.header_of(digest)])
     assert reply["capabilities"] == ["completion", "vision", "audio"]
     assert reply["projector_info"]["general.name"] == "tiny"
     assert reply["projector_info"]["clip.has_audio_encoder"] is True
-    assert f"\nFROM {maker.store.blobs.path(digest)}\n" in reply["modelfile"]
-    assert maker.tags()["capabilities"] == ["completion", "vision"]
+    assert f"\nFROM {harness.store.blobs.path(digest)}\n" in reply["modelfile"]
+    assert harness.tags()["capabilities"] == ["completion", "vision"]
 
 
-def test_tags_entry(maker: Maker) -> None:
-    path = Path(maker.make(gguf={"file_type": 2}, info={"quantization_level": "unknown"}))
-    manifest = manifest_path(maker.store.root, parse_name("m")).read_bytes()
+def test_tags_entry(harness: ShowHarness) -> None:
+    path = Path(harness.make(gguf={"file_type": 2}, info={"quantization_level": "unknown"}))
+    manifest = manifest_path(harness.store.root, parse_name("m")).read_bytes()
     layers = json.loads(manifest)
-    entry = maker.tags()
+    entry = harness.tags()
     digest = entry.pop("digest")
     assert list(entry.items()) == [
         ("name", "m:latest"),
@@ -266,18 +266,18 @@ def test_tags_entry(maker: Maker) -> None:
         ),
         ("capabilities", ["completion"]),
     ]
-    assert maker.store.blobs.put(manifest)[0] == f"sha256:{digest}"
+    assert harness.store.blobs.put(manifest)[0] == f"sha256:{digest}"
 
 
-def test_a_stub_for_another_servers_model(maker: Maker) -> None:
+def test_a_stub_of_a_remote_model(harness: ShowHarness) -> None:
     config = {
         "model_family": "gptoss", "remote_host": "https://ollama.com:443", "remote_model": "gpt-oss:20b",
         "context_length": 131072, "capabilities": ["completion"],
     }  # fmt: skip
-    digest, size, _ = maker.store.blobs.put(json.dumps(config).encode())
+    digest, size, _ = harness.store.blobs.put(json.dumps(config).encode())
     layer = {"mediaType": "application/vnd.docker.container.image.v1+json", "digest": digest, "size": size}
-    maker.store.commit(parse_name("m"), json.dumps({"schemaVersion": 2, "config": layer}).encode())
-    model = maker.store.load(parse_name("m"))
+    harness.store.commit(parse_name("m"), json.dumps({"schemaVersion": 2, "config": layer}).encode())
+    model = harness.store.load(parse_name("m"))
     entry = tags_entry(model, None)
     assert (entry["remote_model"], entry["remote_host"]) == ("gpt-oss:20b", "https://ollama.com:443")
     assert entry["details"]["context_length"] == 131072

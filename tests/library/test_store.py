@@ -1,4 +1,4 @@
-"""The store as a user of its methods sees it."""
+"""Model store: loading, listing, copying, deleting, pinning and start-up."""
 
 import json
 import logging
@@ -48,7 +48,7 @@ def blob_names(store: Store) -> set[bytes]:
     return {path.read_bytes() for path in store.blobs.directory.iterdir()}
 
 
-def test_a_model_is_what_its_layers_say(store: Store, install: Install) -> None:
+def test_a_model_has_the_content_of_its_layers(store: Store, install: Install) -> None:
     install(
         "m",
         ("model", b"weights"),
@@ -79,7 +79,7 @@ def test_a_model_is_what_its_layers_say(store: Store, install: Install) -> None:
     assert len(model.digest) == 64
 
 
-def test_the_old_name_of_the_template_layer_is_understood(store: Store, install: Install) -> None:
+def test_the_old_media_type_of_templates_is_supported(store: Store, install: Install) -> None:
     install("m", ("prompt", b"{{ .Prompt }}?"))
     assert store.load(parse_name("m")).template == "{{ .Prompt }}?"
 
@@ -113,7 +113,7 @@ def test_a_model_that_changes_while_it_is_read_is_read_again(
         read_while(lambda: store.delete(parse_name("m")))
 
 
-def test_a_model_without_its_layer_is_damaged_not_absent(store: Store, install: Install) -> None:
+def test_a_model_with_a_missing_layer_is_an_error_500(store: Store, install: Install) -> None:
     install("m", ("system", b"one"))
     store.blobs.remove("sha256:7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed")
     with pytest.raises(OllamaError) as caught:
@@ -133,7 +133,7 @@ def test_names_are_found_in_any_case(store: Store, install: Install) -> None:
         store.load(parse_name("me/llama3:8b"))
 
 
-def test_of_several_spellings_the_one_that_was_sent_wins(store: Store, install: Install) -> None:
+def test_the_exact_spelling_is_preferred(store: Store, install: Install) -> None:
     for name in ("Alpha/foo:latest", "alpha/Foo:latest", "Other/Foo:LATEST"):
         install(name)
     assert store.resolve(parse_name("ALPHA/FOO:LATEST")).short in ("Alpha/foo:latest", "alpha/Foo:latest")
@@ -175,7 +175,7 @@ def test_a_store_behind_links_is_used(tmp_path: Path, store: Store, install: Ins
     assert [(model.name.short, model.system) for model in linked.list()] == [("b:latest", "text")]
 
 
-def test_directories_that_went_away_are_made_again(store: Store, install: Install) -> None:
+def test_removed_directories_are_created_again(store: Store, install: Install) -> None:
     for name in ("blobs", "manifests"):
         (store.root / name).rmdir()
     install("ns/m", ("system", b"text"))
@@ -183,10 +183,10 @@ def test_directories_that_went_away_are_made_again(store: Store, install: Instal
     assert (store.root / "manifests").stat().st_mode & 0o777 == 0o755
 
 
-def test_what_cannot_be_read_is_left_out_and_keeps_all_blobs(
+def test_unreadable_manifests_are_omitted_and_keep_all_blobs(
     store: Store, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A link to itself stands for every directory that the system refuses to read."""
+    """A link to itself is an example of a directory that cannot be read."""
     install("m", ("system", b"text"))
     loop = store.root / "manifests" / "loop.example"
     loop.symlink_to(loop)
@@ -213,7 +213,7 @@ def test_a_manifest_behind_a_link_keeps_its_blobs(tmp_path: Path, store: Store, 
     assert b"text" in blob_names(store)
 
 
-def test_the_list_is_sorted_by_second_and_leaves_out_what_is_broken(
+def test_the_list_is_sorted_by_second_and_omits_invalid_models(
     store: Store, install: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, seconds in (("old", 100), ("b", 200), ("a", 200), ("new", 300)):
@@ -230,7 +230,7 @@ def test_the_list_is_sorted_by_second_and_leaves_out_what_is_broken(
     assert len(caplog.records) == 2
 
 
-def test_deleting_removes_what_only_this_model_used(store: Store, install: Install) -> None:
+def test_deleting_removes_unshared_blobs(store: Store, install: Install) -> None:
     install("a", ("system", b"shared"), ("license", b"only a"))
     install("ns/b", ("system", b"shared"))
     store.delete(parse_name("A"))
@@ -298,7 +298,7 @@ def test_pinned_blobs_survive(store: Store, install: Install) -> None:
     assert blob_names(store) == set()
 
 
-def test_only_whole_models_are_committed(store: Store) -> None:
+def test_incomplete_models_are_not_committed(store: Store) -> None:
     layer = {"mediaType": DOCKER, "digest": "sha256:" + "0" * 64, "size": 1}
     with pytest.raises(OllamaError):
         store.commit(parse_name("m"), json.dumps({"schemaVersion": 2, "config": layer}).encode())
@@ -347,7 +347,7 @@ def test_start_up_removes_nothing_beside_a_corrupt_manifest(
     assert Store(store.root, prune=True).open().removed == 1
 
 
-def test_start_up_renames_old_blobs_and_forgets_half_written_manifests(store: Store) -> None:
+def test_start_up_renames_old_blobs_and_removes_temporary_manifests(store: Store) -> None:
     (store.blobs.directory / ("sha256:" + "1" * 64)).write_bytes(b"x")
     (store.root / "manifests" / ".manifest-abc").write_bytes(b"{")
     Store(store.root, prune=False).open()
@@ -355,7 +355,7 @@ def test_start_up_renames_old_blobs_and_forgets_half_written_manifests(store: St
     assert not (store.root / "manifests" / ".manifest-abc").exists()
 
 
-def test_a_store_that_cannot_be_made_says_where(tmp_path: Path) -> None:
+def test_the_error_of_an_unusable_store_has_the_path(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreUnusable) as caught:
         Store(tmp_path / "file" / "models", prune=True).open()
@@ -364,7 +364,7 @@ def test_a_store_that_cannot_be_made_says_where(tmp_path: Path) -> None:
     )
 
 
-def test_paths_that_are_no_models_are_not_found(store: Store) -> None:
+def test_paths_that_are_not_models_are_not_found(store: Store) -> None:
     path = manifest_path(store.root, parse_name("m"))
     path.mkdir(parents=True)
     with pytest.raises(ModelNotFound):

@@ -17,7 +17,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]
 
 @pytest.fixture
 def app(installed: Application) -> Iterator[Application]:
-    """A server with the models of :func:`tests.tiny.install`. After each test it still answers."""
+    """Server with the models of :func:`tests.tiny.install`, which must still answer after each test."""
     installed.says("Hel", "lo")
     yield installed
     installed.says("Hel", "lo")

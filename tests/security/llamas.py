@@ -1,4 +1,4 @@
-"""The smallest model that llama.cpp runs, and how to spoil it: random weights, 38 KB."""
+"""Smallest model that llama.cpp runs (random weights, 38 KB), and invalid variants of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,8 +55,10 @@ def write_llama(
     architecture: str = "llama",
     types: Mapping[str, str] = {},
 ) -> bytes:
-    """A model with ``metadata`` and ``shapes`` in place of the right ones; None leaves one out.
-    ``types`` of tensors are F32 where nothing else is said."""
+    """Write a model with changed ``metadata``, ``shapes`` and ``types`` of tensors.
+
+    None omits a key or tensor; the default type is F32.
+    """
     writer = gguf.GGUFWriter(path, architecture)
     for key, value in {**METADATA, **metadata}.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""llama.cpp #26600, #25308: what is nested 60,000 levels deep crashed the process.
+"""llama.cpp #26600, #25308: input that is nested 60,000 levels deep crashed the process.
 
 Schemas and patterns one by one: ``tests/grammar/test_hostile.py``.
 """
@@ -41,7 +41,7 @@ def test_schemas(app: Application, path: str, name: str) -> None:
     assert "deep" in refused(app, path, body)
 
 
-def test_schemas_that_json_can_carry(app: Application) -> None:
+def test_schemas_within_the_depth_of_json(app: Application) -> None:
     for levels in (60, 100, 120):
         schema = json.loads(nested(levels, '{"type":"array","items":', '{"type":"null"}', "}"))
         reply = app.generate(format=schema)
@@ -83,7 +83,7 @@ def test_brackets_that_never_close(app: Application, tail: str) -> None:
 )
 def test_grammars(app: Application, grammar: str) -> None:
     reply = app.generate(options={"grammar": grammar})
-    # What a backend parses itself it refuses itself: tests/security/test_ggufs.py asks the real one.
+    # Grammars are parsed by the backend: tests/security/test_ggufs.py uses the real one.
     assert reply.status in (200, 400)
     if len(grammar) > 1000:
         assert reply.status == 400

@@ -1,7 +1,7 @@
 """Hostile model files: CVE-2024-39720, -12055, -8063, CVE-2025-0312, -0315, -0317, CVE-2026-7482.
 
-Files that cannot be read: ``tests/gguf/test_reader.py`` has the corpus; here it comes over HTTP. Files
-that can be read meet the real llama.cpp, in a process of its own.
+The corpus of invalid files is in ``tests/gguf/test_reader.py``, here it is uploaded over HTTP. Valid
+files are loaded by the real llama.cpp in a separate process.
 """
 
 import hashlib
@@ -35,18 +35,18 @@ def refusal(app: Application, data: bytes) -> str:
 
 
 @pytest.mark.parametrize(("data", "message"), HOSTILE, ids=range(len(HOSTILE)))
-def test_headers_that_lie(app: Application, data: bytes, message: str) -> None:
+def test_hostile_headers(app: Application, data: bytes, message: str) -> None:
     assert refusal(app, data) in (message, "supplied file was not in GGUF format", "unknown type")
 
 
-def test_files_that_end_too_early(app: Application, tmp_path: Path) -> None:
+def test_truncated_files(app: Application, tmp_path: Path) -> None:
     whole = write_gguf(tmp_path / "whole").read_bytes()
     for end in [*range(40), *range(40, len(whole), 29), len(whole) - 1]:
         assert refusal(app, whole[:end])
 
 
 def test_tensors_outside_the_file(app: Application) -> None:
-    """CVE-2026-7482: what lay behind the file in memory became part of a model."""
+    """CVE-2026-7482: memory beyond the file became part of a model."""
     for offset in (32, 2**31 & ~31, 2**63, 2**64 - 32):
         data = raw_gguf(tensors=1, body=raw_tensor("t", (8,), offset=offset) + bytes(64))
         assert "exceeds file size" in refusal(app, data)
@@ -61,16 +61,14 @@ def test_counts(app: Application) -> None:
 
 
 @pytest.mark.parametrize("name", ABORTING)
-def test_models_that_would_end_the_process_are_not_created(
-    app: Application, tmp_path: Path, name: str
-) -> None:
+def test_models_that_abort_llama_cpp_are_not_created(app: Application, tmp_path: Path, name: str) -> None:
     metadata, message = ABORTING[name]
     digest = app.upload(write_llama(tmp_path / "m.gguf", metadata))
     reply = app.post("/api/create", {"model": "bad", "files": {"m.gguf": digest}, "stream": False})
     assert (reply.status, reply.json) == (400, {"error": message})
 
 
-def test_a_model_that_came_by_another_way_is_not_loaded_either(app: Application, tmp_path: Path) -> None:
+def test_models_that_were_not_created_are_validated_before_loading(app: Application, tmp_path: Path) -> None:
     app.create("swapped", write_llama(tmp_path / "good.gguf"))
     bad = app.upload(write_llama(tmp_path / "bad.gguf", {"llama.block_count": 0})).partition(":")[2]
     manifests = app.home / ".ollama/models/manifests/registry.ollama.ai/library/swapped"
@@ -98,7 +96,7 @@ def layers_of(manifest: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A process with the real llama.cpp and the model ``good``."""
+    """Server process with the real llama.cpp and the model ``good``."""
     home = tmp_path_factory.mktemp("real")
     server = Server(home, OLLAMA_LLM_LIBRARY="cpu").ready()
     assert create(server, "good", write_llama(home / "good.gguf")).status == 200
@@ -124,7 +122,7 @@ def ask(server: Server, model: str) -> Reply:
 
 
 _TOKENS = METADATA["tokenizer.ggml.tokens"]
-REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+REJECTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     **{
         f"no {key}": ({key: None}, {})
         for key in METADATA
@@ -147,7 +145,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"tokenizer.ggml.model": "t5", "tokenizer.ggml.precompiled_charsmap": [255, 255, 255, 255, 1]},
         {},
     ),
-    # The tokens that llama.cpp supposes where none are named lie outside so small a vocabulary.
+    # llama.cpp's default special tokens are outside of so small a vocabulary.
     **{
         f"{kind} adds a token": (
             {
@@ -173,9 +171,9 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_models_that_llama_cpp_refuses(real: Server, tmp_path: Path, name: str) -> None:
-    metadata, shapes = REFUSED[name]
+@pytest.mark.parametrize("name", REJECTED)
+def test_models_that_llama_cpp_rejects(real: Server, tmp_path: Path, name: str) -> None:
+    metadata, shapes = REJECTED[name]
     created = create(real, "bad", write_llama(tmp_path / "m.gguf", metadata, shapes))
     if created.status == 200:
         reply = ask(real, "bad")
@@ -200,7 +198,7 @@ def test_tensors_that_overlap_are_not_loaded(real: Server, tmp_path: Path) -> No
     assert ask(real, "good").status == 200
 
 
-def test_odd_models_that_run_or_not_leave_the_server_alive(real: Server, tmp_path: Path) -> None:
+def test_unusual_models_do_not_stop_the_server(real: Server, tmp_path: Path) -> None:
     for metadata in (
         {"llama.context_length": 0},
         {"llama.context_length": 1},
@@ -218,8 +216,8 @@ def test_odd_models_that_run_or_not_leave_the_server_alive(real: Server, tmp_pat
         assert ask(real, "good").status == 200
 
 
-def test_a_ranking_model_gives_no_memory_away(tmp_path: Path) -> None:
-    """CVE-2026-7482 once more: a score was followed by whatever lay behind it."""
+def test_a_reranker_leaks_no_memory(tmp_path: Path) -> None:
+    """CVE-2026-7482: memory beyond a score was returned with it."""
     path = tmp_path / "m.gguf"
     write_llama(path, {"llama.pooling_type": 4})
     runner = LlamaRunner(LoadPlan(str(path), context_length=64, threads=1), [], lambda done: True)
@@ -233,7 +231,7 @@ def test_a_ranking_model_gives_no_memory_away(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "grammar", ["root ::= root", "root ::= nowhere", 'root ::= "a', "", "x ::= 5", "root ::= [^", "\x00"]
 )
-def test_grammars_that_llama_cpp_refuses(real: Server, grammar: str) -> None:
+def test_grammars_that_llama_cpp_rejects(real: Server, grammar: str) -> None:
     body = {"model": "good", "prompt": "hi", "raw": True, "stream": False}
     options = {"num_predict": 2, "num_thread": 1, "num_ctx": 64, "grammar": grammar}
     reply = real.post("/api/generate", {**body, "options": options})

@@ -1,8 +1,7 @@
-"""Who may speak to the server at all.
+"""Host check and warning about reachability.
 
-Request smuggling, slow-loris, the order of pipelined requests and floods of headers:
-``tests/http/server/test_channel.py`` has the corpus; every host and origin:
-``tests/http/server/test_guard.py``.
+Request smuggling, slow-loris, pipelining and floods of headers are tested in
+``tests/http/server/test_channel.py``, hosts and origins in ``tests/http/server/test_guard.py``.
 """
 
 from pathlib import Path
@@ -33,15 +32,15 @@ ROUTES = [
     "host",
     ["evil.example", "evil.example:11434", "127.0.0.1.evil.example", "localhost.", "169.254.0.1.nip.io"],
 )
-def test_a_rebound_name_gets_nothing(app: Application, method: str, path: str, host: str) -> None:
-    """CVE-2024-28224: a page whose name was made to point here reads and deletes models."""
+def test_rebound_host_names_are_rejected(app: Application, method: str, path: str, host: str) -> None:
+    """CVE-2024-28224: by DNS rebinding a web page could read and delete models."""
     reply = app.request(method, path, b"{}" if method != "GET" else None, {"Host": host})
     assert (reply.status, reply.body) == (403, b"")
 
 
 @pytest.mark.parametrize("bound", ["0.0.0.0:0", "[::]:0"])
-def test_a_server_that_others_can_reach_says_so(tmp_path: Path, bound: str) -> None:
-    """CVE-2025-63389: management without authentication, where nobody expects others to reach it."""
+def test_a_server_on_all_addresses_warns(tmp_path: Path, bound: str) -> None:
+    """CVE-2025-63389: management without authentication on an address that others can reach."""
     server = Server(tmp_path / "home", OLLAMA_HOST=bound).ready()
     try:
         assert "can be reached from other machines without authentication" in server.log
@@ -49,7 +48,7 @@ def test_a_server_that_others_can_reach_says_so(tmp_path: Path, bound: str) -> N
         server.discard()
 
 
-def test_a_server_on_loopback_does_not_cry_wolf(tmp_path: Path) -> None:
+def test_a_server_on_loopback_does_not_warn(tmp_path: Path) -> None:
     server = Server(tmp_path / "home").ready()
     try:
         assert "other machines" not in server.log

@@ -1,4 +1,4 @@
-"""CVE-2026-21869 and its kind: numbers from JSON that reach C unchecked."""
+"""CVE-2026-21869 and similar ones: numbers from JSON that reach C code unchecked."""
 
 from typing import Any
 

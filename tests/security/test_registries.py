@@ -1,6 +1,6 @@
-"""What a registry, or someone who speaks for it, must not get from us.
+"""Hostile registries and man-in-the-middle attackers.
 
-Source: ``spec/security.md``.
+The CVE numbers name the vulnerabilities of Ollama and other servers that each test covers.
 """
 
 import ipaddress
@@ -60,13 +60,13 @@ REGISTRY = Origin("https", "registry.ollama.ai", 443)
     ],
 )
 def test_realms_elsewhere(realm: str) -> None:
-    """CVE-2025-51471: the signed request for a token goes to the registry, or nowhere."""
+    """CVE-2025-51471: signed token requests are sent only to the registry."""
     with pytest.raises(OllamaError):
         check_realm(realm, REGISTRY)
 
 
 def test_the_text_about_a_realm_elsewhere() -> None:
-    """CVE-2025-51471: the user reads both hosts."""
+    """CVE-2025-51471: the error names both hosts."""
     with pytest.raises(OllamaError) as raised:
         check_realm("https://evil.example:1/token", REGISTRY)
     assert raised.value.message == (
@@ -102,13 +102,13 @@ def test_the_text_about_a_realm_elsewhere() -> None:
     ],
 )
 def test_zones(address: str, zone: Zone) -> None:
-    """CVE-2026-5530: every way to write an inner address is known for one."""
+    """CVE-2026-5530: every notation of an internal address is recognised."""
     assert zone_of(address) is zone
 
 
 @given(st.ip_addresses())
-def test_no_inner_address_counts_as_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    """CVE-2026-5530: a public registry leads to no address that is not globally reachable."""
+def test_no_internal_address_counts_as_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """CVE-2026-5530: a public registry cannot redirect to addresses that are not global."""
     if may_lead_to({Zone.PUBLIC}, zone_of(str(address))):
         inner = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         special = address in ipaddress.ip_network("2002::/16") or address in ipaddress.ip_network(
@@ -136,14 +136,14 @@ def test_no_inner_address_counts_as_public(address: ipaddress.IPv4Address | ipad
         (set(), Zone.PUBLIC, True),
     ],
 )
-def test_where_a_registry_may_lead(registry: set[Zone], target: Zone, allowed: bool) -> None:
-    """CVE-2026-5530: inner addresses only for a registry that lies there itself."""
+def test_allowed_redirects_by_zone(registry: set[Zone], target: Zone, allowed: bool) -> None:
+    """CVE-2026-5530: redirects to internal addresses only from registries in the same zone."""
     assert may_lead_to(registry, target) is allowed
 
 
 @implementer(IHostnameResolver)
 class FixedResolver:
-    """Names that are addresses of this machine."""
+    """Resolver of names to addresses of this machine."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self.names = names
@@ -158,7 +158,7 @@ class FixedResolver:
 
 
 def _zones(address: str) -> Zone:
-    """127.0.0.1 plays the internet, 127.0.0.2 the inner network."""
+    """Treat 127.0.0.1 as the internet and 127.0.0.2 as the internal network."""
     return Zone.PUBLIC if address == "127.0.0.1" else Zone.PRIVATE
 
 
@@ -197,7 +197,7 @@ class RedirectTests(RegistryCase):
         self.assertEqual(self.finals(), {})
 
     async def test_credentials_stay_with_the_registry(self) -> None:
-        """CVE-2026-5530: no token and no signature goes to the host that has the blobs."""
+        """CVE-2026-5530: tokens and signatures are not sent to the host of the blobs."""
         for code in (301, 302, 303, 307, 308):
             self.lead_to(self.listen(self.storage, "127.0.0.2"), code)
             await self.pull()
@@ -208,7 +208,7 @@ class RedirectTests(RegistryCase):
         tokens = [headers for _, path, headers in self.registry.seen if path.startswith("/token")]
         self.assertRegex(tokens[0]["authorization"], r"^AAAAC3NzaC1lZDI1NTE5[\w+/=]*:[\w+/=]{88}$")
 
-    async def test_a_public_registry_leads_to_public_hosts(self) -> None:
+    async def test_redirects_to_public_hosts_are_followed(self) -> None:
         """CVE-2026-5530: ordinary redirects work under the strictest rule."""
         port = self.listen(self.storage).rpartition(":")[2]
         self.lead_to(f"cdn.example:{port}")
@@ -216,15 +216,15 @@ class RedirectTests(RegistryCase):
         await self.pull(pulls=self.new_pulls(self.store, network))
         self.assertIn(WEIGHTS, self.finals().values())
 
-    async def test_a_public_registry_does_not_lead_inside(self) -> None:
-        """CVE-2026-5530: neither by address nor by a name that resolves to one."""
+    async def test_redirects_to_internal_hosts_are_rejected(self) -> None:
+        """CVE-2026-5530: by address and by a name that resolves to one."""
         port = self.listen(self.storage, "127.0.0.2").rpartition(":")[2]
         for host in ("127.0.0.2", "inner.example"):
             self.lead_to(f"{host}:{port}")
             await self.refused(f"the registry may not redirect to {host}:{port}, which is at 127.0.0.2")
 
-    async def test_manifests_do_not_lead_inside_either(self) -> None:
-        """CVE-2026-5530: the rule holds for every request."""
+    async def test_redirects_of_manifests_are_checked(self) -> None:
+        """CVE-2026-5530: the check applies to every request."""
         inner = self.listen(self.storage, "127.0.0.2")
 
         def hook(request: Any) -> bytes | None:
@@ -237,8 +237,8 @@ class RedirectTests(RegistryCase):
         self.registry.hook = hook
         await self.refused("the registry may not redirect to")
 
-    async def test_other_places(self) -> None:
-        """CVE-2026-5530: only HTTP URLs are followed, and not for ever."""
+    async def test_other_redirects(self) -> None:
+        """CVE-2026-5530: only HTTP URLs are followed, and a bounded number of times."""
         for location, text in (
             ("file:///etc/passwd", "redirects to something that is no URL"),
             ("http://a:b@127.0.0.2/", "redirects to something that is no URL"),
@@ -256,8 +256,8 @@ class RedirectTests(RegistryCase):
             self.registry.hook = hook
             await self.refused(text)
 
-    async def test_evil_realm_gets_no_signature(self) -> None:
-        """CVE-2025-51471: over the wire, too."""
+    async def test_a_foreign_realm_gets_no_signature(self) -> None:
+        """CVE-2025-51471: checked on the requests that are sent."""
         evil = self.listen(self.storage, "127.0.0.2")
         self.registry.challenge = f'Bearer realm="http://{evil}/token",service="s",scope="x"'
         await self.refused(
@@ -265,7 +265,7 @@ class RedirectTests(RegistryCase):
         )
 
     async def test_a_token_that_is_not_accepted(self) -> None:
-        """A registry that asks again and again is asked twice."""
+        """A registry that challenges every request gets two requests."""
 
         def hook(request: Any) -> bytes | None:
             if b"/token" in request.path:
@@ -288,7 +288,7 @@ class BodyTests(RegistryCase):
         return message
 
     async def test_a_compressed_manifest(self) -> None:
-        """CVE-2024-12886: nothing is decompressed, so nothing can swell."""
+        """CVE-2024-12886: nothing is decompressed."""
         self.registry.add_model("library/m", "latest", WEIGHTS)
 
         def hook(request: Any) -> bytes:
@@ -300,7 +300,7 @@ class BodyTests(RegistryCase):
         self.assertIn("compressed", await self.failure())
 
     async def test_an_endless_manifest(self) -> None:
-        """CVE-2024-12886: reading ends at a bound."""
+        """CVE-2024-12886: reading stops at a limit."""
 
         class Endless:
             def __init__(self, request: Any) -> None:
@@ -336,8 +336,8 @@ class BodyTests(RegistryCase):
             await self.failure(), "pull model manifest: the registry sent more than 262144 bytes"
         )
 
-    async def test_odd_manifests(self) -> None:
-        """CVE-2025-1975, CVE-2024-37032: a manifest is checked before anything of it is used."""
+    async def test_invalid_manifests(self) -> None:
+        """CVE-2025-1975, CVE-2024-37032: a manifest is validated before it is used."""
         good, config = layer(OLLAMA + "model", WEIGHTS), layer(CONFIG, b"{}")
         for document in (
             {},
@@ -363,7 +363,7 @@ class BodyTests(RegistryCase):
             self.assertTrue((await self.failure()).startswith("pull model manifest: "))
 
     async def test_a_blob_that_is_a_link(self) -> None:
-        """CVE-2025-44779, CVE-2024-37032: a link in the store is neither followed nor written through."""
+        """CVE-2025-44779, CVE-2024-37032: links in the store are not followed."""
         outside = self.root / "outside"
         outside.write_bytes(b"untouched")
         self.registry.add_model("library/m", "latest", WEIGHTS)
@@ -380,7 +380,7 @@ class BodyTests(RegistryCase):
 def test_wrong_content_never_gets_a_final_name(
     tmp_path_factory: pytest.TempPathFactory, wanted: bytes, data: st.DataObject
 ) -> None:
-    """Whatever arrives, in whatever pieces and order, a blob is what its name says."""
+    """A blob has the digest in its name for any data, chunks and order."""
     root = tmp_path_factory.mktemp("store")
     blobs = BlobStore(root)
     blobs.directory.mkdir()
@@ -409,20 +409,20 @@ def test_wrong_content_never_gets_a_final_name(
 
 
 def test_one_place_builds_the_paths_of_blobs() -> None:
-    """CVE-2026-7020, CVE-2024-37032: a digest becomes a path in one function, which checks it."""
+    """CVE-2026-7020, CVE-2024-37032: only one function, which validates them, makes digests paths."""
     package = Path(ollama_tw.__file__).parent
     builders = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
         if '"blobs"' in (text := path.read_text()) or 'f"sha256-' in text or "'sha256-" in text
     }
-    # Start-up maintenance walks the directory by the names that it finds there.
+    # Start-up maintenance lists the directory.
     assert builders == {"library/blobs.py", "library/maintenance.py"}
 
 
 @given(st.text(max_size=80))
 def test_no_other_text_is_a_digest(text: str) -> None:
-    """CVE-2024-37032: whatever is no digest is refused before it could be a path."""
+    """CVE-2024-37032: invalid digests are rejected before they become paths."""
     if re.fullmatch("sha256[:-][0-9a-fA-F]{64}", text, re.ASCII):
         return
     with pytest.raises(OllamaError) as raised:
@@ -431,8 +431,8 @@ def test_no_other_text_is_a_digest(text: str) -> None:
 
 
 class ForeignFileTests(RegistryCase):
-    async def test_files_of_others_stay(self) -> None:
-        """CVE-2025-44779: a pull removes nothing but what pulls have made."""
+    async def test_other_files_are_kept(self) -> None:
+        """CVE-2025-44779: a pull removes only files of pulls."""
         self.registry.add_model("library/m", "latest", WEIGHTS)
         blob = sha256(WEIGHTS).replace(":", "-")
         directory = self.store.blobs.directory

@@ -1,4 +1,4 @@
-"""Nothing outside the store is opened, whatever names and digests say."""
+"""Path traversal: names and digests never open files outside of the store."""
 
 import os
 import sys
@@ -35,10 +35,10 @@ sys.addaudithook(_watch)
 
 @pytest.fixture
 def touched(app: Application) -> Iterator[list[str]]:
-    """Every path that the server touches during the test."""
+    """Paths that the server accesses during the test."""
     global _watching
     for path in ("generate", "chat", "embed", "show", "create", "copy"):
-        # What is imported at the first use is not meant here.
+        # Modules imported on first use are excluded.
         app.post(f"/api/{path}", {"model": "../warm", "files": {"a": "b"}, "source": "m", "destination": "w"})
     app.request("DELETE", "/api/delete", {"model": "w"})
     _touched.clear()
@@ -89,8 +89,8 @@ def all_requests(app: Application, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_never_lead_out(app: Application, touched: list[str], name: str) -> None:
-    """CVE-2024-37032: a path where a name should be."""
+def test_names_stay_inside_the_store(app: Application, touched: list[str], name: str) -> None:
+    """CVE-2024-37032: a path in place of a name."""
     all_requests(app, name)
     assert outside(app, touched) == []
 
@@ -101,8 +101,8 @@ def test_names_never_lead_out(app: Application, touched: list[str], name: str) -
         lambda name: name.strip() != "m"
     )
 )
-def test_fuzzed_names_never_lead_out(app: Application, touched: list[str], name: str) -> None:
-    """CVE-2024-37032, the same from chance."""
+def test_fuzzed_names_stay_inside_the_store(app: Application, touched: list[str], name: str) -> None:
+    """CVE-2024-37032: random names."""
     for path in ("generate", "embed", "show"):
         app.post(f"/api/{path}", {"model": name, "prompt": "", "stream": False})
     app.request("DELETE", "/api/delete", {"model": f"x{name}"})
@@ -128,8 +128,8 @@ DIGESTS = [
 
 
 @pytest.mark.parametrize("digest", DIGESTS)
-def test_digests_never_lead_out(app: Application, touched: list[str], digest: str) -> None:
-    """CVE-2024-37032: a path where a digest should be, in create and in the path of a blob."""
+def test_digests_stay_inside_the_store(app: Application, touched: list[str], digest: str) -> None:
+    """CVE-2024-37032: a path in place of a digest, in create and in the path of a blob."""
     for fields in ({"files": {"m.gguf": digest}}, {"from": "m", "adapters": {"a.gguf": digest}}):
         reply = app.post("/api/create", {"model": "bad", "stream": False, **fields})
         assert (reply.status, reply.json) == (400, {"error": "invalid digest format"})
@@ -147,15 +147,15 @@ def test_digests_never_lead_out(app: Application, touched: list[str], digest: st
 def test_file_names_of_create_are_relative_and_never_opened(
     app: Application, touched: list[str], path: str
 ) -> None:
-    """CVE-2024-39719: errors of create told which files the server has."""
+    """CVE-2024-39719: errors of create revealed which files the server has."""
     for digest in ("sha256:" + "0" * 64, "sha256:" + "1" * 64):
         reply = app.post("/api/create", {"model": "bad", "files": {path: digest}, "stream": False})
         assert (reply.status, reply.json) == (400, {"error": "file path must be relative"})
     assert outside(app, touched) == []
 
 
-def test_missing_and_forbidden_and_foreign_look_the_same(app: Application, tmp_path: Path) -> None:
-    """CVE-2024-39719 and CVE-2024-39721: a link, a directory, a device and nothing are all not there."""
+def test_missing_and_forbidden_files_are_indistinguishable(app: Application, tmp_path: Path) -> None:
+    """CVE-2024-39719, CVE-2024-39721: a link, a directory and a device count as missing."""
     blobs = app.home / ".ollama/models/blobs"
     real = tmp_path / "real.gguf"
     real.write_bytes(tiny(tmp_path, "real"))
@@ -177,13 +177,13 @@ def test_missing_and_forbidden_and_foreign_look_the_same(app: Application, tmp_p
         (blobs / f"sha256-{digests[2]}").rmdir()
 
 
-def test_only_one_place_makes_paths_of_blobs() -> None:
-    """CVE-2026-7020: the same hole again in a second transfer path."""
+def test_only_one_module_builds_paths_of_blobs() -> None:
+    """CVE-2026-7020: the vulnerability occurred again in a second transfer path."""
     package = Path(__file__).parents[2] / "ollama_tw"
-    makers = {
+    modules = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
         if '"blobs"' in path.read_text()
     }
-    # The second only lists what lies there when the server starts.
-    assert makers == {"library/blobs.py", "library/maintenance.py"}
+    # The second only lists the directory at start-up.
+    assert modules == {"library/blobs.py", "library/maintenance.py"}

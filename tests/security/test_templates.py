@@ -1,6 +1,6 @@
-"""CVE-2024-34359, CVE-2026-5760: templates of a model file that reach out of the renderer.
+"""CVE-2024-34359, CVE-2026-5760: templates of a model file that escape the sandbox.
 
-The whole corpus of gadgets: ``tests/templates/test_jinja.py``; here they come with a model.
+The corpus of gadgets is in ``tests/templates/test_jinja.py``, here they are part of a model.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CVE-2026-22778: an error text leaked addresses. Ours have no path, no repr, no traceback."""
+"""CVE-2026-22778: an error text leaked addresses. Error texts have no path, repr or traceback."""
 
 import re
 from typing import Any
@@ -40,17 +40,17 @@ ODD: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("path", "body"), ODD, ids=range(len(ODD)))
-def test_no_text_tells_of_the_inside(app: Application, path: str, body: dict[str, Any]) -> None:
+def test_error_texts_leak_nothing(app: Application, path: str, body: dict[str, Any]) -> None:
     reply = app.post(f"/api/{path}", {"stream": False, **body})
     text = reply.body.decode()
     assert not LEAKS.search(text)
     assert str(app.home) not in text
-    # A mistake of ours has a number and no more; there should be none.
+    # Internal errors are reported with an incident number only; none may occur here.
     assert "internal server error" not in text
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_our_own_mistakes_have_a_number_and_no_more(app: Application, stream: bool) -> None:
+def test_internal_errors_have_an_incident_number_only(app: Application, stream: bool) -> None:
     for pieces in ((KeyError("/secret/place"),), ("a", KeyError("/secret/place"))):
         app.says(*pieces)
         reply = app.generate(stream=stream)
@@ -60,7 +60,7 @@ def test_our_own_mistakes_have_a_number_and_no_more(app: Application, stream: bo
         assert re.search(r"[0-9a-f]{8}", text.splitlines()[-1])
 
 
-def test_the_engines_own_words_are_all_that_is_told(app: Application) -> None:
+def test_errors_of_the_engine_are_passed_on_verbatim(app: Application) -> None:
     app.says(RunnerError("the batch could not be decoded"))
     assert app.generate().json == {
         "error": "an error was encountered while running the model: the batch could not be decoded"

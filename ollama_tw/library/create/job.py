@@ -61,18 +61,18 @@ class CreationJob:
         self.layers.reserve(writer.digest)
         return writer.commit()[0]
 
-    def quantize_blob(self, digest: str, source: str, wanted: str) -> Generator[Record, None, str]:
-        """Quantize the blob ``digest``, whose file type is ``source``, to the file type ``wanted``.
+    def quantize_blob(self, digest: str, source: str, requested_type: str) -> Generator[Record, None, str]:
+        """Quantize the blob ``digest``, whose file type is ``source``, to the file type ``requested_type``.
 
         Yields progress records and returns the digest of the new blob. Raises OllamaError 500,
         Cancelled, OSError.
         """
         header = self.store.header_of(digest)
-        status = f"quantizing {source} model to {wanted}"
+        status = f"quantizing {source} model to {requested_type}"
         sizes = {tensor.name: tensor.size for tensor in header.tensors}
         total, completed = self.store.blobs.size(digest) or 0, 0
-        with self.store.blobs.scratch(wanted) as target:
-            with closing(self.dependencies.quantize(header.path, target, wanted)) as names:
+        with self.store.blobs.scratch(requested_type) as target:
+            with closing(self.dependencies.quantize(header.path, target, requested_type)) as names:
                 for name in names:
                     self.check_cancelled()
                     if name:

@@ -96,7 +96,7 @@ def _new_layers(store: Store) -> Iterator[LayerList]:
 
 def _fill(job: CreationJob, request: CreateRequest) -> Generator[Record, None, None]:
     """Fill the layers and the config from the request."""
-    wanted = (request.quantize or request.quantization).upper()
+    requested_type = (request.quantize or request.quantization).upper()
     stub = stub_of(request)
     base = base_name(request)
     if stub is not None:
@@ -104,7 +104,7 @@ def _fill(job: CreationJob, request: CreateRequest) -> Generator[Record, None, N
     elif base is not None:
         inherit(job, base)
     elif request.files is not None:
-        yield from add_files(job, request.files, wanted)
+        yield from add_files(job, request.files, requested_type)
     else:
         raise OllamaError(400, "neither 'from' or 'files' was specified")
     if job.config.get("remote_host"):
@@ -115,7 +115,7 @@ def _fill(job: CreationJob, request: CreateRequest) -> Generator[Record, None, N
             yield from add_draft(job, request.draft_files, request.draft_quantize.upper())
         if request.adapters:
             yield from add_adapter(job, request.adapters)
-        yield from process_weights(job, file_type(wanted), file_type(request.draft_quantize))
+        yield from process_weights(job, file_type(requested_type), file_type(request.draft_quantize))
     apply_overrides(job, request)
 
 

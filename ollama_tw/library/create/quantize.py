@@ -23,29 +23,32 @@ _UNQUANTIZED = ("F16", "BF16", "F32")
 _MULTIMODAL = ("a.", "mm.", "mtp.", "s.", "v.")
 
 
-def process_weights(job: CreationJob, wanted: str, draft_wanted: str) -> Generator[Record, None, None]:
+def process_weights(
+    job: CreationJob, requested_type: str, requested_draft_type: str
+) -> Generator[Record, None, None]:
     """Quantize model and draft, complete projectors, and describe the model in the config.
 
-    ``wanted`` and ``draft_wanted`` are file types, "" for no quantization. Raises OllamaError.
+    ``requested_type`` and ``requested_draft_type`` are file types, "" for no quantization. Raises
+    OllamaError.
     """
     for layer in job.layers.layers:
         job.check_cancelled()
         if layer.media_type == manifests.MODEL:
-            yield from _model(job, layer, wanted)
-        elif layer.media_type == manifests.DRAFT and draft_wanted:
-            yield from _draft(job, layer, draft_wanted)
+            yield from _model(job, layer, requested_type)
+        elif layer.media_type == manifests.DRAFT and requested_draft_type:
+            yield from _draft(job, layer, requested_draft_type)
         elif layer.media_type == manifests.PROJECTOR and layer.digest in job.imported:
             yield from _projector(job, layer)
 
 
-def _model(job: CreationJob, layer: Layer, wanted: str) -> Generator[Record, None, None]:
+def _model(job: CreationJob, layer: Layer, requested_type: str) -> Generator[Record, None, None]:
     header = job.store.header_of(layer.digest)
     digest = layer.digest
     label = job.converted_types.get(digest, header.file_type)
-    if wanted and label not in _UNQUANTIZED:
+    if requested_type and label not in _UNQUANTIZED:
         raise OllamaError(500, "quantization is only supported for F16, BF16 and F32 models")
-    if wanted and label != wanted:
-        digest = yield from job.quantize_blob(digest, label, wanted)
+    if requested_type and label != requested_type:
+        digest = yield from job.quantize_blob(digest, label, requested_type)
         job.layers.swap(layer, digest)
         header = job.store.header_of(digest)
     elif digest in job.imported and not _is_multimodal(header):
@@ -53,12 +56,12 @@ def _model(job: CreationJob, layer: Layer, wanted: str) -> Generator[Record, Non
     _describe(job, header)
 
 
-def _draft(job: CreationJob, layer: Layer, wanted: str) -> Generator[Record, None, None]:
+def _draft(job: CreationJob, layer: Layer, requested_type: str) -> Generator[Record, None, None]:
     label = job.converted_types.get(layer.digest, job.store.header_of(layer.digest).file_type)
     if label not in _UNQUANTIZED:
         raise OllamaError(500, f"draft quantization requires an unquantized draft model, got {label}")
-    if label != wanted:
-        digest = yield from job.quantize_blob(layer.digest, label, wanted)
+    if label != requested_type:
+        digest = yield from job.quantize_blob(layer.digest, label, requested_type)
         job.layers.swap(layer, digest)
 
 

@@ -59,13 +59,15 @@ def inherit(job: CreationJob, name: Name) -> None:
             _describe_draft(job, store.header_of(layer.digest))
 
 
-def add_files(job: CreationJob, files: Mapping[str, str], wanted: str) -> Generator[Record, None, None]:
+def add_files(
+    job: CreationJob, files: Mapping[str, str], requested_type: str
+) -> Generator[Record, None, None]:
     """Add the layers of uploaded files and of the named templates equivalent to their chat templates.
 
-    ``wanted`` is the file type of the finished model, "" for that of the files. Yields progress
+    ``requested_type`` is the file type of the finished model, "" for that of the files. Yields progress
     records. Raises OllamaError.
     """
-    found = yield from _read(job, files, wanted)
+    found = yield from _read(job, files, requested_type)
     for file in found:
         job.layers.add_existing(_KIND_TYPES[file.header.kind], file.digest, source=file.source)
         if file.source:
@@ -86,13 +88,15 @@ def _add_template(job: CreationJob, header: Header) -> None:
             job.layers.append(manifests.PARAMS, encode_params({"stop": list(known.stop)}))
 
 
-def add_draft(job: CreationJob, files: Mapping[str, str], wanted: str) -> Generator[Record, None, None]:
+def add_draft(
+    job: CreationJob, files: Mapping[str, str], requested_type: str
+) -> Generator[Record, None, None]:
     """Add the layer of a draft model in place of an inherited one; raises OllamaError 400.
 
     The draft is stored, shown and inherited; this server does not use it for generation.
     """
     try:
-        found = yield from _read(job, files, wanted)
+        found = yield from _read(job, files, requested_type)
     except OllamaError as error:
         raise OllamaError(400, error.message) from error
     if len(found) > 1:
@@ -138,7 +142,7 @@ def _add_adapter(job: CreationJob, files: Mapping[str, str]) -> Generator[Record
 
 
 def _read(
-    job: CreationJob, files: Mapping[str, str], wanted: str
+    job: CreationJob, files: Mapping[str, str], requested_type: str
 ) -> Generator[Record, None, list[_GGUFFile]]:
     """Return the GGUF files among ``files``, or the one file converted from safetensors files.
 
@@ -152,7 +156,7 @@ def _read(
         raise OllamaError(400, "unknown type")
     yield {"status": "converting model"}
     paths = _paths(job, digests)
-    target_type = wanted if file_type(wanted) in _CONVERTED_TO else "F16"
+    target_type = requested_type if file_type(requested_type) in _CONVERTED_TO else "F16"
     digest = job.write_blob(
         lambda write: job.dependencies.convert_model(paths, write, file_type=target_type),
     )

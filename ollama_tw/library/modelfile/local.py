@@ -120,9 +120,9 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found: list[Path] = []
-    for patterns, wanted in _WEIGHTS:
+    for patterns, required_type in _WEIGHTS:
         found = _matches(path, patterns)
-        if found and all(wanted in (None, content_type(file)) for file in found):
+        if found and all(required_type in (None, content_type(file)) for file in found):
             break
     else:
         raise ModelfileError("no Modelfile or safetensors files found")

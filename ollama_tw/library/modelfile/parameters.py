@@ -1,4 +1,7 @@
-"""Parses the values of a Modelfile's parameters (ollama: api/types.go, FormatParams)."""
+"""Parser for the values of a Modelfile's parameters.
+
+Pure. Source: ollama: api/types.go, FormatParams.
+"""
 
 import math
 import re

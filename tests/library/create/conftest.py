@@ -13,5 +13,5 @@ def harness(tmp_path: Path) -> CreationHarness:
 
 @pytest.fixture
 def tiny(harness: CreationHarness, tmp_path: Path) -> str:
-    """An uploaded model in F16."""
+    """Digest of an uploaded F16 model."""
     return harness.upload(write_gguf(tmp_path / "tiny.gguf"))

@@ -1,4 +1,4 @@
-"""CreateDependencies that do their work in a moment, and note what they were asked."""
+"""Fake converters and quantizer that record their calls."""
 
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path

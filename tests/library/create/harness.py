@@ -1,7 +1,6 @@
-"""A store, what clients upload into it, and what came of a creation."""
+"""Store, uploads and creations for tests."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ollama_tw.wire.models import CreateRequest
 
 
 class CreationHarness:
-    """One store; ``dependencies`` are those of its creations, ``check_cancelled`` is called as they go on."""
+    """One store; ``dependencies`` and ``check_cancelled`` are used by its creations."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -31,7 +30,7 @@ class CreationHarness:
         return self.store.blobs.put(data if isinstance(data, bytes) else data.read_bytes())[0]
 
     def records(self, **fields: Any) -> list[dict[str, Any]]:
-        """The records of a creation; ``from_`` stands for ``from``."""
+        """Create a model and return the records; ``from_`` is passed as ``from``."""
         if "from_" in fields:
             fields["from"] = fields.pop("from_")
         request = msgspec.convert({"model": "m", **fields}, type=CreateRequest)
@@ -48,7 +47,7 @@ class CreationHarness:
         return [record["status"] for record in self.records(**fields)]
 
     def failure(self, **fields: Any) -> tuple[int, str]:
-        """Status and text with which a creation fails; it leaves nothing behind."""
+        """Return status and message of a failing creation; assert that it leaves no files."""
         before = self.files()
         with pytest.raises(OllamaError) as caught:
             self.records(**fields)
@@ -56,12 +55,12 @@ class CreationHarness:
         return caught.value.status, caught.value.message
 
     def files(self) -> list[str]:
-        """Every file of the store."""
+        """Return all files of the store."""
         found = [path for path in self.store.root.rglob("*") if path.is_file()]
         return sorted(str(path.relative_to(self.store.root)) for path in found)
 
     def blobs(self) -> list[str]:
-        return sorted(os.listdir(self.store.blobs.directory))
+        return sorted(path.name for path in self.store.blobs.directory.iterdir())
 
     def layers(self, name: str = "m") -> list[dict[str, Any]]:
         data = manifest_path(self.store.root, parse_name(name)).read_bytes()
@@ -69,7 +68,7 @@ class CreationHarness:
         return layers
 
     def kinds(self, name: str = "m") -> list[str]:
-        """The last words of the layers' media types."""
+        """Return the last components of the layers' media types."""
         return [layer["mediaType"].rpartition(".")[2] for layer in self.layers(name)]
 
     def config(self, name: str = "m") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Go templates that stand for the chat templates of files."""
+"""Detection of named Go templates equivalent to chat templates."""
 
 from pathlib import Path
 from typing import Any
@@ -9,25 +9,25 @@ from tests.gguf.files import write_gguf
 from tests.templates.known_formats.published import ZEPHYR
 
 
-def a_file(path: Path, chat_template: str, **metadata: Any) -> Header:
+def header_with(path: Path, chat_template: str, **metadata: Any) -> Header:
     keys = {f"tokenizer.ggml.{name}": value for name, value in metadata.items()}
     return read_header(write_gguf(path, chat_template=chat_template, metadata=keys, tokens=("<a>", "<z>")))
 
 
-def test_a_detected_template_writes_the_files_own_tokens(tmp_path: Path) -> None:
-    found = detect_template(a_file(tmp_path / "m", ZEPHYR, bos_token_id=0, eos_token_id=1))
+def test_a_detected_template_has_the_files_own_tokens(tmp_path: Path) -> None:
+    found = detect_template(header_with(tmp_path / "m", ZEPHYR, bos_token_id=0, eos_token_id=1))
     assert found is not None
     assert found.name == "zephyr"
     assert "<z>" in found.template
     assert "</s>" not in found.template
-    # A number that is no token's: what models of the format usually have.
-    found = detect_template(a_file(tmp_path / "n", ZEPHYR, eos_token_id=2))
+    # The id is out of range: the usual token of the format is used.
+    found = detect_template(header_with(tmp_path / "n", ZEPHYR, eos_token_id=2))
     assert found is not None
     assert "</s>" in found.template
 
 
-def test_a_chat_template_keeps_the_first_token_that_only_it_writes(tmp_path: Path) -> None:
+def test_no_detection_if_only_the_chat_template_writes_bos(tmp_path: Path) -> None:
     chat_template = "{{ bos_token }}" + ZEPHYR
     keys = {"bos_token_id": 0, "eos_token_id": 1}
-    assert detect_template(a_file(tmp_path / "m", chat_template, **keys)) is not None
-    assert detect_template(a_file(tmp_path / "n", chat_template, **keys, add_bos_token=False)) is None
+    assert detect_template(header_with(tmp_path / "m", chat_template, **keys)) is not None
+    assert detect_template(header_with(tmp_path / "n", chat_template, **keys, add_bos_token=False)) is None

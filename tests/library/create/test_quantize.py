@@ -1,4 +1,4 @@
-"""``quantize``: what is asked for, what is refused, what is record meanwhile."""
+"""Quantization in creations: file types, errors and progress records."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def quantizer(harness: CreationHarness) -> FakeQuantizer:
     return quantizer
 
 
-def test_the_progress_and_the_layer(harness: CreationHarness, quantizer: FakeQuantizer, tiny: str) -> None:
+def test_progress_and_layer(harness: CreationHarness, quantizer: FakeQuantizer, tiny: str) -> None:
     records = harness.records(files={"tiny.gguf": tiny}, quantize="q4_k_m", system="Hi.")
     size = harness.store.blobs.size(tiny)
     model, system = harness.layers()
@@ -61,7 +61,7 @@ def test_the_progress_and_the_layer(harness: CreationHarness, quantizer: FakeQua
         ("quantize", "F32", "F32"),
     ],
 )
-def test_the_types(
+def test_file_types(
     harness: CreationHarness, quantizer: FakeQuantizer, tiny: str, field: str, text: str, wanted: str
 ) -> None:
     harness.statuses(files={"tiny.gguf": tiny}, **{field: text})
@@ -79,7 +79,9 @@ def test_an_installed_model_is_quantized(
     assert harness.layers("base")[0]["digest"] == tiny
 
 
-def test_the_same_type_is_no_work(harness: CreationHarness, quantizer: FakeQuantizer, tiny: str) -> None:
+def test_the_same_type_is_not_quantized(
+    harness: CreationHarness, quantizer: FakeQuantizer, tiny: str
+) -> None:
     statuses = harness.statuses(files={"tiny.gguf": tiny}, quantize="f16")
     assert statuses == [
         "parsing GGUF",
@@ -116,7 +118,7 @@ def test_a_quantizer_that_fails(harness: CreationHarness, tiny: str) -> None:
     assert harness.failure(files={"m.gguf": tiny}, quantize="q8_0") == (500, "llama-quantize failed: so")
 
 
-def test_a_quantizer_that_finds_no_space(harness: CreationHarness, tiny: str) -> None:
+def test_a_quantizer_without_disk_space(harness: CreationHarness, tiny: str) -> None:
     def fail() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -127,14 +129,14 @@ def test_a_quantizer_that_finds_no_space(harness: CreationHarness, tiny: str) ->
     )
 
 
-def test_a_result_that_is_another_model(harness: CreationHarness, tiny: str) -> None:
-    class Cheat(FakeQuantizer):
+def test_a_result_with_other_tensors(harness: CreationHarness, tiny: str) -> None:
+    class WrongQuantizer(FakeQuantizer):
         def __call__(self, source, target, file_type):  # type: ignore[no-untyped-def]
             yield "x"
             if file_type == "Q8_0":
                 target.write_bytes(b"GGUF\3\0\0\0" + bytes(16))
 
-    harness.dependencies = replace(harness.dependencies, quantize=Cheat())
+    harness.dependencies = replace(harness.dependencies, quantize=WrongQuantizer())
     assert harness.failure(files={"m.gguf": tiny}, quantize="q8_0") == (
         500,
         "llama-quantize failed: the tensors of the result differ from those of the model",
@@ -145,7 +147,7 @@ def test_a_result_that_is_another_model(harness: CreationHarness, tiny: str) -> 
     )
 
 
-def test_a_client_that_leaves(harness: CreationHarness, quantizer: FakeQuantizer, tiny: str) -> None:
+def test_closing_the_generator(harness: CreationHarness, quantizer: FakeQuantizer, tiny: str) -> None:
     before = harness.files()
     request = CreateRequest(model="m", files={"m.gguf": tiny}, quantize="q8_0", system="x")
     records = create(harness.store, request, dependencies=harness.dependencies)
@@ -156,9 +158,7 @@ def test_a_client_that_leaves(harness: CreationHarness, quantizer: FakeQuantizer
     assert (quantizer.closed, harness.files()) == (1, before)
 
 
-def test_work_that_nobody_waits_for_any_more(
-    harness: CreationHarness, quantizer: FakeQuantizer, tiny: str
-) -> None:
+def test_cancellation(harness: CreationHarness, quantizer: FakeQuantizer, tiny: str) -> None:
     before = harness.files()
 
     def check_cancelled() -> None:
@@ -189,7 +189,7 @@ def test_a_draft_is_quantized_by_its_own_field(
     )
 
 
-def test_a_model_is_converted_to_the_type_that_is_wanted(
+def test_a_model_is_converted_to_the_requested_type(
     harness: CreationHarness, quantizer: FakeQuantizer, tmp_path: Path
 ) -> None:
     harness.dependencies = replace(harness.dependencies, convert_model=FakeConverter(tmp_path).model)
@@ -201,6 +201,6 @@ def test_a_model_is_converted_to_the_type_that_is_wanted(
     statuses = harness.statuses(files=files, quantize="q8_0")
     assert statuses[:2] == ["converting model", "quantizing F16 model to Q8_0"]
     assert harness.config()["file_type"] == "Q8_0"
-    # Neither the file between nor those of the models that were replaced.
+    # Neither the intermediate file nor those of replaced models remain.
     assert len(harness.blobs()) == 3
     assert harness.failure(files=files, quantize="x")[1].startswith("unsupported quantization type X - ")

@@ -1,4 +1,4 @@
-"""Models in several files, written by the ``gguf`` package as llama.cpp's gguf-split does."""
+"""Merging of split models, written by the ``gguf`` package as llama.cpp's gguf-split does."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def tensors() -> dict[str, numpy.ndarray[Any, Any]]:
 
 
 def write(path: Path, split: int = 0, *, big_endian: bool = False) -> list[Path]:
-    """The model in one file, or with ``split`` tensors a file."""
+    """Write the model in one file, or with ``split`` tensors per file."""
     order = gguf.GGUFEndian.BIG if big_endian else gguf.GGUFEndian.LITTLE
     writer = gguf.GGUFWriter(path, "llama", split_max_tensors=split, endianess=order)
     writer.add_file_type(1)
@@ -51,7 +51,7 @@ def shards(harness: CreationHarness, tmp_path: Path) -> dict[str, str]:
 
 
 def test_shards_become_one_file(harness: CreationHarness, shards: dict[str, str], tmp_path: Path) -> None:
-    # An upload has no order, and may lie in a directory.
+    # The order of files is arbitrary, and they may be in a directory.
     files = {f"dir/{name}": shards[name] for name in reversed(NAMES)}
     records = harness.records(files=files)
     (layer,) = harness.layers()
@@ -70,7 +70,7 @@ def test_shards_become_one_file(harness: CreationHarness, shards: dict[str, str]
     assert harness.config()["model_type"] == "4K"
 
 
-def test_tensors_are_aligned_as_the_first_shard_says(harness: CreationHarness, tmp_path: Path) -> None:
+def test_the_alignment_is_that_of_the_first_shard(harness: CreationHarness, tmp_path: Path) -> None:
     # As llama.cpp does, only the first shard has the key.
     files = {}
     for number, alignment in ((1, 256), (2, 32)):
@@ -101,7 +101,7 @@ def test_tensors_are_aligned_as_the_first_shard_says(harness: CreationHarness, t
     assert [tensor.offset for tensor in read_header(merged).tensors] == [0, 256, 512, 768]
 
 
-def test_a_model_of_one_shard_is_no_split_model(harness: CreationHarness, tmp_path: Path) -> None:
+def test_a_model_of_one_shard_is_not_merged(harness: CreationHarness, tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", metadata={"llama.block_count": 1, "split.count": 1})
     digest = harness.upload(path)
     harness.statuses(files={"any.gguf": digest})
@@ -140,14 +140,16 @@ def one(harness: CreationHarness, path: Path, **split: int) -> str:
         ("a-00001-of-00002.gguf", {"count": 2, "no": 0}, 'split GGUF "a" has 1 shards, expected 2'),
     ],
 )
-def test_a_shard_that_lies(
+def test_shards_with_inconsistent_metadata(
     harness: CreationHarness, tmp_path: Path, name: str, split: dict[str, int], fault: str
 ) -> None:
     digest = one(harness, tmp_path / "s", **split)
     assert harness.failure(files={name: digest}) == (400, fault)
 
 
-def test_shards_that_do_not_fit(harness: CreationHarness, shards: dict[str, str], tmp_path: Path) -> None:
+def test_shards_that_do_not_belong_together(
+    harness: CreationHarness, shards: dict[str, str], tmp_path: Path
+) -> None:
     first, second, third = (shards[name] for name in NAMES)
     files = {NAMES[0]: first, f"a/{NAMES[1]}": second, f"b/{NAMES[1]}": second}
     assert harness.failure(files=files) == (400, "split GGUF has duplicate shard index 2")
@@ -168,7 +170,7 @@ def test_shards_that_do_not_fit(harness: CreationHarness, shards: dict[str, str]
     assert harness.failure(files=counted) == (400, "split GGUF declares 5 tensors, but has 4")
 
 
-def test_big_endian_shards_are_refused_by_name(harness: CreationHarness, tmp_path: Path) -> None:
+def test_big_endian_shards_are_rejected(harness: CreationHarness, tmp_path: Path) -> None:
     paths = write(tmp_path / "m.gguf", 2, big_endian=True)
     assert harness.failure(files={path.name: harness.upload(path) for path in paths}) == (
         400,
@@ -189,9 +191,7 @@ def test_tensors_that_share_bytes_do_not_fill_the_disk(
     assert (status, fault) == (400, f'tensor "{read_header(path).tensors[0].name}" overlaps another one')
 
 
-def test_a_merge_that_nobody_waits_for_leaves_nothing(
-    harness: CreationHarness, shards: dict[str, str]
-) -> None:
+def test_a_cancelled_merge_leaves_nothing(harness: CreationHarness, shards: dict[str, str]) -> None:
     before = harness.files()
     calls = 0
 

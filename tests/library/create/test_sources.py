@@ -56,7 +56,7 @@ def test_safetensors_without_a_converter(harness: CreationHarness) -> None:
     assert harness.failure(files={"model.safetensors": missing}) == (500, f'blob "{missing}" not found')
 
 
-def test_a_conversion_that_nobody_waits_for_leaves_nothing(harness: CreationHarness, tmp_path: Path) -> None:
+def test_a_cancelled_conversion_leaves_nothing(harness: CreationHarness, tmp_path: Path) -> None:
     gone = False
 
     def check_cancelled() -> None:
@@ -95,7 +95,7 @@ def test_a_safetensors_adapter(harness: CreationHarness, converter: FakeConverte
     assert harness.kinds("child") == ["model", "adapter"]
 
 
-def test_faults_of_adapters_are_all_the_clients(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
+def test_errors_of_adapters_have_status_400(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
     files = {"files": {"m.gguf": tiny}}
     lora = harness.upload(write_gguf(tmp_path / "a", metadata={"general.type": "adapter"}))
     missing = "sha256:" + "0" * 64
@@ -119,7 +119,7 @@ def test_faults_of_adapters_are_all_the_clients(harness: CreationHarness, tiny: 
 # --------------------------------------------------------------------------------------- drafts
 
 
-def test_a_draft_is_stored_and_handed_down(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
+def test_a_draft_is_stored_and_inherited(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
     draft = harness.upload(write_gguf(tmp_path / "d", architecture="gemma"))
     statuses = harness.statuses(files={"m.gguf": tiny}, draft_files={"sub/d.gguf": draft})
     assert statuses[:3] == ["parsing GGUF", "parsing GGUF", "validating GGUF model"]
@@ -142,7 +142,7 @@ def test_a_draft_is_stored_and_handed_down(harness: CreationHarness, tiny: str, 
     assert harness.config("child")["draft"]["architecture"] == "llama"
 
 
-def test_faults_of_drafts(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
+def test_errors_of_drafts(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
     projector = harness.upload(write_gguf(tmp_path / "p", architecture="clip", metadata=CLIP))
     text = harness.upload(b"text")
     missing = "sha256:" + "0" * 64
@@ -191,7 +191,7 @@ def test_an_old_projector_gets_its_type(harness: CreationHarness, tiny: str, tmp
 
 
 @pytest.mark.parametrize("key", ["clip.projector_type", "clip.vision.projector_type"])
-def test_a_projector_with_a_type_stays_as_it_is(harness: CreationHarness, tmp_path: Path, key: str) -> None:
+def test_a_projector_with_a_type_is_not_changed(harness: CreationHarness, tmp_path: Path, key: str) -> None:
     digest = harness.upload(
         write_gguf(tmp_path / "p", architecture="clip", metadata={**CLIP, key: "pixtral"})
     )
@@ -199,9 +199,7 @@ def test_a_projector_with_a_type_stays_as_it_is(harness: CreationHarness, tmp_pa
     assert harness.layers()[0]["digest"] == digest
 
 
-def test_a_model_with_eyes_of_its_own_is_not_said_to_be_validated(
-    harness: CreationHarness, tmp_path: Path
-) -> None:
+def test_a_multimodal_file_is_not_reported_as_validated(harness: CreationHarness, tmp_path: Path) -> None:
     writer = gguf.GGUFWriter(tmp_path / "v.gguf", "gemma3")
     writer.add_block_count(1)
     writer.add_tensor("v.patch_embd.weight", numpy.zeros(32, dtype=numpy.float32))
@@ -218,7 +216,7 @@ def test_a_model_with_eyes_of_its_own_is_not_said_to_be_validated(
 
 @pytest.fixture
 def chatty(harness: CreationHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model whose chat template is detected as ``known``."""
+    """Digest of a model whose chat template is detected as ``known``."""
     known = {
         "{{ chat }}": NamedTemplate("known", "{{ .Prompt }}", ("<b>", "<e>")),
         "x": NamedTemplate("bare", "bare", ()),
@@ -257,11 +255,11 @@ def test_the_clients_template_wins_and_the_stops_stay(harness: CreationHarness, 
         b"mine",
         b'{"stop":["\\u003cb\\u003e","\\u003ce\\u003e"]}\n',
     ]
-    # Nor does the blob of the one that nobody uses stay.
+    # The blob of the replaced template is removed too.
     assert len(harness.blobs()) == 4
 
 
-def test_what_is_not_looked_at(
+def test_chat_templates_that_are_not_detected(
     harness: CreationHarness, chatty: str, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = harness.upload(write_gguf(tmp_path / "b", chat_template="x"))
@@ -277,7 +275,7 @@ def test_what_is_not_looked_at(
     assert harness.kinds("mute") == ["model"]
 
 
-# ----------------------------------------------------------------------- from, and other matters
+# ----------------------------------------------------------------------- from, and others
 
 
 def test_from_wins_over_files(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
@@ -287,7 +285,7 @@ def test_from_wins_over_files(harness: CreationHarness, tiny: str, tmp_path: Pat
     assert [layer["digest"] for layer in harness.layers()] == [tiny]
 
 
-def test_a_model_of_tensors_is_handed_down_as_it_is(harness: CreationHarness) -> None:
+def test_a_tensor_model_is_inherited_unchanged(harness: CreationHarness) -> None:
     kind = "application/vnd.ollama.image."
     blobs = {name: harness.store.blobs.put(name.encode()) for name in ("config.json", "a.weight")}
     config, size, _ = harness.store.blobs.put(b'{"model_format":"safetensors","capabilities":["completion"]}')
@@ -318,7 +316,7 @@ def test_a_model_of_tensors_is_handed_down_as_it_is(harness: CreationHarness) ->
 # ------------------------------------------------------------------------------------------ bases
 
 
-def test_a_base_that_is_deleted_meanwhile_is_taken_over_whole(
+def test_a_base_that_is_deleted_meanwhile_is_inherited_completely(
     harness: CreationHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = harness.upload(write_gguf(tmp_path / "m.gguf"))

@@ -1,4 +1,4 @@
-"""Stubs of models that another server runs."""
+"""Stubs of remote models."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_hosts(text: str, url: str) -> None:
         "h\r\nX: 1",
     ],
 )
-def test_hosts_that_are_none(harness: CreationHarness, text: str) -> None:
+def test_invalid_hosts(harness: CreationHarness, text: str) -> None:
     with pytest.raises(OllamaError, match="bad remote"):
         normal_host(text)
     assert harness.failure(from_="llama3", remote_host=text) == (400, "bad remote")
@@ -63,7 +63,7 @@ def test_hosts_that_are_none(harness: CreationHarness, text: str) -> None:
         ({"from_": "me/x:cloud", "remote_host": "http://box:1/"}, "http://box:1", "me/x"),
     ],
 )
-def test_a_stub_has_an_address_and_no_weights(
+def test_a_stub_has_a_host_and_no_weights(
     harness: CreationHarness, tiny: str, fields: dict[str, str], host: str, model: str
 ) -> None:
     statuses = harness.statuses(
@@ -98,7 +98,7 @@ def test_a_stub_has_no_draft(harness: CreationHarness, tiny: str) -> None:
     assert harness.failure(from_="stub", draft_files={"d.gguf": tiny}) == fault
 
 
-def test_a_model_made_from_a_stub_runs_where_that_runs(harness: CreationHarness) -> None:
+def test_a_model_from_a_stub_inherits_its_host(harness: CreationHarness) -> None:
     harness.statuses(model="stub", from_="big", remote_host="box", system="One.", parameters={"seed": 1})
     harness.statuses(model="child", from_="stub", system="Two.")
     config = harness.config("child")
@@ -107,7 +107,7 @@ def test_a_model_made_from_a_stub_runs_where_that_runs(harness: CreationHarness)
     assert harness.read(harness.layers("child")[0]["digest"]) == b"Two."
 
 
-def test_a_real_model_is_not_taken_for_a_stub(harness: CreationHarness, tmp_path: Path) -> None:
+def test_a_model_with_weights_is_not_a_stub(harness: CreationHarness, tmp_path: Path) -> None:
     harness.statuses(model="base", files={"m.gguf": harness.upload(write_gguf(tmp_path / "b.gguf"))})
     harness.statuses(from_="base:local")
     assert "remote_host" not in harness.config()

@@ -1,4 +1,4 @@
-"""The Modelfile of an installed model, from which the same model can be made."""
+"""Round trip of models through the Modelfile that describes them."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,8 @@ from tests.gguf.files import write_gguf
 KINDS = ("model", "projector", "adapter", "template", "system", "license", "params", "messages")
 
 
-class Maker:
-    """Creates models of uploaded files, and models of Modelfiles."""
+class ModelfileHarness:
+    """Store with models from uploaded files and from Modelfiles."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -39,7 +39,7 @@ class Maker:
         list(create(self.store, msgspec.convert({"model": name, **fields}, type=CreateRequest)))
 
     def make_of(self, name: str, modelfile: str) -> None:
-        """What the command line does with a Modelfile; a blob's digest is in its name."""
+        """Create a model as the command line does; the digests are those in the names of the blobs."""
         recipe = read_recipe(parse_modelfile(modelfile))
         files = find_files(recipe, self._root)
         digests = {path: path.name.replace("-", ":") for path in files.paths()}
@@ -49,7 +49,7 @@ class Maker:
         return modelfile_text(self.store.load(parse_name(name)))
 
     def layers(self, name: str) -> dict[str, list[str]]:
-        """The digests of the model's layers by kind."""
+        """Return the digests of the model's layers by media type."""
         manifest = json.loads(manifest_path(self.store.root, parse_name(name)).read_bytes())
         found: dict[str, list[str]] = {}
         for layer in manifest["layers"]:
@@ -63,24 +63,24 @@ class Maker:
 
 
 @pytest.fixture
-def maker(tmp_path: Path) -> Maker:
-    return Maker(tmp_path)
+def harness(tmp_path: Path) -> ModelfileHarness:
+    return ModelfileHarness(tmp_path)
 
 
-def assert_made_again(maker: Maker, name: str) -> None:
-    text = maker.describe(name)
-    maker.make_of("again", text)
-    assert maker.layers("again") == maker.layers(name)
-    assert maker.config("again") == maker.config(name)
-    assert maker.describe("again").replace("FROM again:latest", f"FROM {name}:latest") == text
+def assert_made_again(harness: ModelfileHarness, name: str) -> None:
+    text = harness.describe(name)
+    harness.make_of("again", text)
+    assert harness.layers("again") == harness.layers(name)
+    assert harness.config("again") == harness.config(name)
+    assert harness.describe("again").replace("FROM again:latest", f"FROM {name}:latest") == text
 
 
-def test_a_model_with_everything(maker: Maker) -> None:
-    projector = maker.upload(architecture="clip", metadata={"clip.has_vision_encoder": True})
-    adapter = maker.upload(metadata={"general.type": "adapter"})
-    maker.make(
+def test_a_model_with_all_instructions(harness: ModelfileHarness) -> None:
+    projector = harness.upload(architecture="clip", metadata={"clip.has_vision_encoder": True})
+    adapter = harness.upload(metadata={"general.type": "adapter"})
+    harness.make(
         "m",
-        files={"m.gguf": maker.upload(), "p.gguf": projector},
+        files={"m.gguf": harness.upload(), "p.gguf": projector},
         adapters={"a.gguf": adapter},
         template='{{ range .Messages }}"""{{ .Role }}"{{ end }}\n"{{ .Prompt }}"',
         system='"Be kind", said she.',
@@ -97,9 +97,9 @@ def test_a_model_with_everything(maker: Maker) -> None:
             {"role": "assistant", "content": '"\r\n\t"'},
         ],
     )  # fmt: skip
-    assert sorted(maker.layers("m")) == sorted(KINDS)
-    assert len(maker.layers("m")["license"]) == 3
-    assert_made_again(maker, "m")
+    assert sorted(harness.layers("m")) == sorted(KINDS)
+    assert len(harness.layers("m")["license"]) == 3
+    assert_made_again(harness, "m")
 
 
 @pytest.mark.parametrize(
@@ -122,24 +122,26 @@ def test_a_model_with_everything(maker: Maker) -> None:
         "漢字 é 👍",
     ],
 )
-def test_texts(maker: Maker, text: str) -> None:
-    maker.make("m", template=text, system=text, license=[text], messages=[{"role": "user", "content": text}])
-    assert_made_again(maker, "m")
+def test_texts(harness: ModelfileHarness, text: str) -> None:
+    harness.make(
+        "m", template=text, system=text, license=[text], messages=[{"role": "user", "content": text}]
+    )
+    assert_made_again(harness, "m")
 
 
-def test_a_model_without_a_template_gets_the_default_one(maker: Maker) -> None:
-    maker.make("m", system="Be kind.")
-    maker.make_of("again", maker.describe("m"))
-    template = maker.layers("again").pop("template")
-    assert [maker.store.blobs.read(digest) for digest in template] == [b"{{ .Prompt }}"]
-    assert maker.layers("again") == {**maker.layers("m"), "template": template}
+def test_a_model_without_a_template_gets_the_default_one(harness: ModelfileHarness) -> None:
+    harness.make("m", system="Be kind.")
+    harness.make_of("again", harness.describe("m"))
+    template = harness.layers("again").pop("template")
+    assert [harness.store.blobs.read(digest) for digest in template] == [b"{{ .Prompt }}"]
+    assert harness.layers("again") == {**harness.layers("m"), "template": template}
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.text(st.sampled_from('ab "\n\r\t#é'), min_size=1, max_size=8).filter(lambda text: '"""' not in text)
 )
-def test_any_text_without_triple_quotes(maker: Maker, text: str) -> None:
-    maker.make("m", template="x", system=text, parameters={"stop": [text, text]})
-    maker.make_of("again", maker.describe("m"))
-    assert maker.layers("again") == maker.layers("m")
+def test_any_text_without_triple_quotes(harness: ModelfileHarness, text: str) -> None:
+    harness.make("m", template="x", system=text, parameters={"stop": [text, text]})
+    harness.make_of("again", harness.describe("m"))
+    assert harness.layers("again") == harness.layers("m")

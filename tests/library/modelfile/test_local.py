@@ -1,4 +1,4 @@
-"""The files that a Modelfile names."""
+"""Local files of a Modelfile."""
 
 import os
 import zipfile
@@ -35,21 +35,21 @@ def fault(directory: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_the_name_of_a_model(tmp_path: Path) -> None:
+def test_a_base_that_is_a_model_name(tmp_path: Path) -> None:
     found = find(tmp_path, "FROM llama3:8b\nFROM ./missing.gguf")
     assert found == LocalFiles("./missing.gguf", {}, {}, {})
     assert found.fields({}) == {"from": "./missing.gguf"}
     assert find(tmp_path, f"FROM {'x' * 5000}").base == "x" * 5000
 
 
-def test_a_file_is_known_by_its_own_name(tmp_path: Path) -> None:
+def test_one_file_is_named_by_its_base_name(tmp_path: Path) -> None:
     path = put(tmp_path / "sub" / "m.gguf")
     found = find(tmp_path, "FROM ./sub/m.gguf")
     assert found.files == {"m.gguf": path}
     assert found.base == ""
 
 
-def test_several_files_are_known_by_their_paths_below_what_they_share(tmp_path: Path) -> None:
+def test_several_files_are_named_relative_to_their_common_directory(tmp_path: Path) -> None:
     model, projector = put(tmp_path / "a" / "m.gguf"), put(tmp_path / "a" / "b" / "p.gguf")
     adapter, draft = put(tmp_path / "l.gguf"), put(tmp_path / "d.gguf")
     found = find(tmp_path, f"FROM a/m.gguf\nFROM {projector}\nADAPTER a/m.gguf\nADAPTER l.gguf\nDRAFT d.gguf")
@@ -101,7 +101,7 @@ def test_a_directory_of_safetensors(tmp_path: Path) -> None:
     assert list(find(tmp_path, "FROM .").files) == names
 
 
-def test_the_first_kind_of_weights_counts(tmp_path: Path) -> None:
+def test_the_first_group_of_weights_counts(tmp_path: Path) -> None:
     put(tmp_path / "b.bin")
     assert list(find(tmp_path, "FROM .").files) == ["b.bin"]
     put(tmp_path / "m.gguf")
@@ -134,7 +134,7 @@ def test_a_description_must_be_text(tmp_path: Path) -> None:
     assert fault(tmp_path, "FROM .") == f"invalid content type: expected text/plain for {path}"
 
 
-def test_links_out_of_a_directory_are_refused(tmp_path: Path) -> None:
+def test_links_out_of_a_directory_are_rejected(tmp_path: Path) -> None:
     put(tmp_path / "secret.json", b"{}")
     put(tmp_path / ".cache" / "blob")
     inside = put(tmp_path / "m" / "weights" / "1")

@@ -1,4 +1,4 @@
-"""The grammar of Modelfiles."""
+"""Parser of Modelfiles."""
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +17,7 @@ def parse(text: str | bytes) -> list[tuple[str, str]]:
 
 
 def value(text: str) -> str:
-    """The value of the one command after FROM."""
+    """Return the value of the one instruction after FROM."""
     (first, (_, found)) = parse(f"FROM x\n{text}")
     assert first == ("model", "x")
     return found
@@ -29,7 +29,7 @@ def fault(text: str | bytes) -> str:
     return str(caught.value)
 
 
-def test_every_command() -> None:
+def test_every_instruction() -> None:
     text = (
         "# a comment\n"
         "FROM ./m.gguf\n"
@@ -100,7 +100,7 @@ def test_no_comment_after_a_value() -> None:
     assert parse("FROM llama3 # base") == [("model", "llama3 # base")]
 
 
-def test_a_parameter_named_as_a_command_is_that_command() -> None:
+def test_a_parameter_named_like_an_instruction_is_that_instruction() -> None:
     assert parse("PARAMETER model x\nPARAMETER system hi\nPARAMETER from y") == [
         ("model", "x"),
         ("system", "hi"),
@@ -148,7 +148,7 @@ def test_two_blanks_after_parameter_give_an_empty_key() -> None:
         ('FROM x\nSYSTEM """"', "unexpected EOF", None),
     ],
 )
-def test_faults(text: str, expected: str, line: int | None) -> None:
+def test_errors(text: str, expected: str, line: int | None) -> None:
     with pytest.raises(ModelfileError) as caught:
         parse_modelfile(text)
     assert str(caught.value) == expected
@@ -168,11 +168,11 @@ def test_encodings(data: bytes) -> None:
     assert parse(data) == [("model", "é")]
 
 
-def test_bytes_that_are_no_text_are_replaced() -> None:
+def test_invalid_utf_8_is_replaced() -> None:
     assert parse(b"FROM a\xffb") == [("model", "a\ufffdb")]
 
 
-def test_a_text_of_many_lines_is_read_in_one_pass() -> None:
+def test_a_value_of_many_lines() -> None:
     text = "line\n" * 200_000
     assert value(f'LICENSE """{text}"""') == text
 
@@ -182,7 +182,7 @@ TEXTS = st.text(st.sampled_from('FROM system parameter message user stop\n\r\t "
 
 @settings(max_examples=100)
 @given(TEXTS)
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_parses_or_fails(text: str) -> None:
     try:
         commands = parse_modelfile(f"FROM x\n{text}")
     except ModelfileError:
@@ -192,7 +192,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 @settings(max_examples=50)
 @given(st.binary())
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+def test_any_bytes_parse_or_fail(data: bytes) -> None:
     try:
         parse_modelfile(data)
     except ModelfileError:

@@ -1,4 +1,4 @@
-"""From commands to the fields of a create request."""
+"""Interpretation of instructions as a create request."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def fault(text: str) -> str:
     return str(caught.value)
 
 
-def test_every_command() -> None:
+def test_every_instruction() -> None:
     found = recipe(
         "FROM y\nADAPTER a\nADAPTER b\nDRAFT d\n"
         "TEMPLATE one\nTEMPLATE two\nSYSTEM kind\nRENDERER r\nPARSER p\n"
@@ -95,11 +95,11 @@ def test_repeated_parameters() -> None:
         ("", "temperature 1", "unknown parameter ''"),
     ],
 )
-def test_faults_of_parameters(key: str, text: str, expected: str) -> None:
+def test_errors_of_parameters(key: str, text: str, expected: str) -> None:
     assert fault(f"PARAMETER {key} {text}") == expected
 
 
-def test_an_endless_number_is_refused_at_once() -> None:
+def test_a_very_long_number_is_rejected() -> None:
     assert fault(f"PARAMETER num_ctx {'9' * 1_000_000}").startswith("invalid int value [999")
 
 
@@ -120,11 +120,11 @@ def test_versions(version: str) -> None:
 @pytest.mark.parametrize(
     "version", ["", "latest", "01.2.3", "1.2.3.4", "1.2-rc", "1.2.3-", "1.2.3-01", "vv1", "1.2.3+", "1."]
 )
-def test_what_is_no_version(version: str) -> None:
+def test_invalid_versions(version: str) -> None:
     assert fault(f"REQUIRES {version}") == "requires must be a valid semver (e.g. 0.14.0)"
 
 
-def test_commands_given_as_parameters() -> None:
+def test_instructions_given_as_parameters() -> None:
     found = recipe("PARAMETER model y\nPARAMETER license MIT\nPARAMETER message user: hi\n")
     assert found.bases == ("x", "y")
     assert found.fields() == {"license": ["MIT"], "messages": [{"role": "user", "content": "hi"}]}
@@ -140,7 +140,7 @@ def test_commands_given_as_parameters() -> None:
         )
     )
 )
-def test_any_commands_are_followed_or_refused(commands: list[Instruction]) -> None:
+def test_any_instructions_give_a_recipe_or_an_error(commands: list[Instruction]) -> None:
     try:
         read_recipe(commands)
     except ModelfileError:

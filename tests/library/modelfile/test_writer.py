@@ -1,4 +1,4 @@
-"""Commands written and read again."""
+"""Formatting of instructions, checked by parsing."""
 
 import unicodedata
 
@@ -14,7 +14,7 @@ def written(*commands: tuple[str, str]) -> str:
     return format_modelfile(Instruction(name, value) for name, value in commands)
 
 
-def test_the_names_of_commands() -> None:
+def test_names_of_instructions() -> None:
     assert written(
         ("model", "x"),
         ("system", "be kind"),
@@ -60,7 +60,7 @@ def test_quotation_marks(value: str, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("top-k", "1"), ("système", "x"), ("system", "a\u200db")])
-def test_what_cannot_be_written_is_refused(name: str, value: str) -> None:
+def test_unrepresentable_instructions_are_errors(name: str, value: str) -> None:
     with pytest.raises(ModelfileError):
         written((name, value))
 
@@ -83,7 +83,7 @@ INSTRUCTIONS = st.builds(
 
 @settings(max_examples=100)
 @given(st.lists(INSTRUCTIONS, max_size=5))
-def test_what_is_written_is_read_again(commands: list[Instruction]) -> None:
+def test_round_trip(commands: list[Instruction]) -> None:
     commands = [Instruction("model", "x"), *commands]
     try:
         text = format_modelfile(commands)
