@@ -10,8 +10,7 @@ from tests.gguf.files import write_gguf
 
 @pytest.fixture(scope="session")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the models ``talker``, which thinks and calls tools, and ``plain``, which do as they
-    are told in ``scripted.py``."""
+    """Run a server with two scripted models: ``talker``, which thinks and calls tools, and ``plain``."""
     home = tmp_path_factory.mktemp("scripted")
     install_scripted_backend(home)
     gguf = write_gguf(home / "tiny.gguf")
@@ -24,7 +23,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with a real model: ``smollm2``, and ``smollm2-tools``, which is shown tools."""
+    """Run a server with a real model: ``smollm2``, and ``smollm2-tools`` with a template for tools."""
     named = os.environ.get("OLLAMA_TW_SMOLLM2")
     if not named:
         pytest.skip("no SmolLM2: set OLLAMA_TW_SMOLLM2 to its GGUF file")

@@ -1,7 +1,7 @@
-"""A backend whose models say what their prompt tells them to; installed as a plugin by ``servers.py``.
+"""A backend whose models are scripted by their prompts; installed as a plugin by ``servers.py``.
 
-What follows the last ``SAY `` in the prompt, up to the end of its line, is said word by word; under a
-grammar, what follows the last ``MUST ``. At the word ``BREAK`` the engine breaks. A token is a character.
+The output is the text after the last ``SAY `` in the prompt, up to the end of its line, word by word; with
+a grammar, the text after the last ``MUST ``. The word ``BREAK`` raises an error. A token is a character.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Real servers in processes of their own, for real clients."""
+"""Servers in child processes, for real clients."""
 
 import hashlib
 import os
@@ -25,14 +25,14 @@ TEMPLATE = (
     '{{ if .ToolCalls }}<tool_call>\n{{ range .ToolCalls }}{"name": "{{ .Function.Name }}", '
     '"arguments": {{ .Function.Arguments }}}\n{{ end }}</tool_call>{{ end }}\n{{ end }}assistant: '
 )
-"""Of a model that thinks and calls tools."""
+"""The template of a model that thinks and calls tools."""
 
 PLAIN_TEMPLATE = "{{ if .System }}system: {{ .System }}\n{{ end }}user: {{ .Prompt }}\nassistant: "
 
 
 @contextmanager
 def server(home: Path, **environment: str) -> Iterator[str]:
-    """A server whose files are in ``home``; its address comes out. The log's errors go to ours."""
+    """Run a server with its files in ``home`` and yield its address. Log errors go to stderr."""
     paths = [str(home / "path"), str(Path(ollama_tw.__file__).parents[1])]
     process = subprocess.Popen(
         [sys.executable, "-c", "from ollama_tw.cli.main import main; main()", "serve"],
@@ -69,14 +69,14 @@ def server(home: Path, **environment: str) -> Iterator[str]:
 
 
 def install_scripted_backend(home: Path) -> None:
-    """Put the scripted backend where the server of ``home`` finds its plugins."""
+    """Install the scripted backend as a plugin of the server of ``home``."""
     folder = home / "path" / "ollama_tw" / "plugins"
     folder.mkdir(parents=True)
     shutil.copy(HERE / "scripted.py", folder)
 
 
 def create(url: str, name: str, gguf: Path, **fields: str) -> None:
-    """Make model ``name`` from a file."""
+    """Create model ``name`` from a file."""
     data = gguf.read_bytes()
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     httpx.post(f"{url}/api/blobs/{digest}", content=data).raise_for_status()

@@ -1,4 +1,4 @@
-"""Anthropic's own Python client, which checks every reply against its types (``strict``)."""
+"""Anthropic's Python client, which validates every reply (``strict``)."""
 
 import asyncio
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_thinking(ask: Ask) -> None:
     assert text.text == "yes"
     off = ask("<think>hm</think>yes", thinking={"type": "disabled"})
     assert off.content[0].text == "<think>hm</think>yes"
-    # A model that cannot think answers all the same.
+    # A model that cannot think answers without thinking.
     asked = {"type": "enabled", "budget_tokens": 1024}
     assert ask("yes", model="plain", thinking=asked, max_tokens=2048).content[0].text == "yes"
 
@@ -139,7 +139,7 @@ def test_the_events_of_a_stream(ask: Ask) -> None:
     assert events[-2].usage.input_tokens > 10
 
 
-def test_the_stream_helper_puts_a_message_together(client: anthropic.Anthropic) -> None:
+def test_the_stream_helper_assembles_a_message(client: anthropic.Anthropic) -> None:
     with client.messages.stream(
         model="talker",
         max_tokens=100,
@@ -170,7 +170,7 @@ def test_tokens_are_counted(client: anthropic.Anthropic, ask: Ask) -> None:
     assert ask("hi", model="plain", system="Be brief.").usage.input_tokens == count.input_tokens
 
 
-def test_a_stream_that_breaks_off_ends_with_an_error(ask: Ask) -> None:
+def test_a_failed_stream_ends_with_an_error(ask: Ask) -> None:
     with pytest.raises(anthropic.APIStatusError) as error:
         list(ask("one BREAK", model="plain", stream=True))
     body: Any = error.value.body
@@ -180,7 +180,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error(ask: Ask) -> None:
     }
 
 
-def test_a_model_that_is_not_there(ask: Ask) -> None:
+def test_a_missing_model(ask: Ask) -> None:
     with pytest.raises(anthropic.NotFoundError) as error:
         ask("x", model="nope")
     body: Any = error.value.body

@@ -1,4 +1,7 @@
-"""Requests whose exact answers clients rely on. Source: ``spec/inference-api.md`` sections 6, 7 and 15."""
+"""Requests whose exact replies clients rely on.
+
+Source: ollama: middleware/openai.go, middleware/anthropic.go.
+"""
 
 import json
 from typing import Any
@@ -151,7 +154,7 @@ def test_errors_of_the_anthropic_api(scripted: str, body: Any, message: str) -> 
     assert found == {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
 
 
-def test_where_an_error_comes_from_shows_in_its_content_type(scripted: str) -> None:
+def test_the_content_type_of_an_error_depends_on_its_origin(scripted: str) -> None:
     translation = httpx.post(f"{scripted}/v1/chat/completions", content="")
     inner = httpx.post(f"{scripted}/v1/chat/completions", json={"model": "nope", "messages": USER})
     assert translation.headers["Content-Type"] == "application/json; charset=utf-8"
@@ -204,7 +207,7 @@ def test_the_frames_of_a_message_stream(scripted: str) -> None:
     assert "stop_reason" not in start["message"]
 
 
-def test_a_stream_that_breaks_off_has_no_done(scripted: str) -> None:
+def test_a_failed_stream_has_no_done_event(scripted: str) -> None:
     body = {"model": "plain", "messages": [{"role": "user", "content": "SAY a BREAK"}], "stream": True}
     reply = httpx.post(f"{scripted}/v1/chat/completions", json=body)
     *_, last, rest = reply.text.split("\n\n")
@@ -243,7 +246,7 @@ def test_models(scripted: str) -> None:
     assert httpx.get(f"{scripted}/v1/models/someone%2Fplain:1b").json()["owned_by"] == "someone"
 
 
-def test_what_is_not_there(scripted: str) -> None:
+def test_missing_models_and_paths(scripted: str) -> None:
     for method, path in (("GET", "responses/1"), ("POST", "images/generations"), ("POST", "audio/speech")):
         reply = httpx.request(method, f"{scripted}/v1/{path}")
         assert (reply.status_code, reply.text) == (404, "404 page not found")

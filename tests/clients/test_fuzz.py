@@ -1,4 +1,4 @@
-"""Whatever a body holds, the server answers, and never with a mistake of its own."""
+"""Arbitrary bodies never give an internal error."""
 
 import json
 from typing import Any
@@ -102,7 +102,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 def wounded(body: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """``body`` with a few of its fields replaced, or things put into its lists."""
+    """Return ``body`` with some fields replaced or values added to its lists."""
     fields = st.dictionaries(st.sampled_from(sorted(body)), VALUES, min_size=1, max_size=3)
     lists = [key for key, value in body.items() if isinstance(value, list)]
     inner = st.dictionaries(KEYS, VALUES, max_size=4)
@@ -125,9 +125,9 @@ def client(scripted: str) -> Any:
 @pytest.mark.parametrize("path", BODIES)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
-def test_no_body_is_a_mistake_of_the_server(client: httpx.Client, path: str, data: st.DataObject) -> None:
+def test_no_body_gives_an_internal_error(client: httpx.Client, path: str, data: st.DataObject) -> None:
     body = data.draw(wounded({"model": data.draw(st.sampled_from(["plain", "talker"])), **BODIES[path]}))
-    # json.dumps escapes lone surrogates, which a server gets to see as well.
+    # json.dumps escapes lone surrogates, so that they reach the server as well.
     reply = client.post(path, content=json.dumps(body))
     assert reply.status_code in (200, 400, 404, 501), reply.text
     assert "internal server error" not in reply.text
@@ -136,5 +136,5 @@ def test_no_body_is_a_mistake_of_the_server(client: httpx.Client, path: str, dat
 
 @settings(max_examples=60, deadline=None)
 @given(path=st.sampled_from(sorted(BODIES)), content=st.binary(max_size=40))
-def test_no_bytes_are_a_mistake_of_the_server(client: httpx.Client, path: str, content: bytes) -> None:
+def test_no_bytes_give_an_internal_error(client: httpx.Client, path: str, content: bytes) -> None:
     assert client.post(path, content=content).status_code in (400, 404)

@@ -1,4 +1,4 @@
-"""OpenAI's own Python client, which checks every reply against its types (``strict``)."""
+"""OpenAI's Python client, which validates every reply (``strict``)."""
 
 import asyncio
 import json
@@ -187,7 +187,7 @@ def test_a_tool_that_must_be_called(chat: Chat, choice: Any, name: str) -> None:
     assert (answer.finish_reason, answer.message.content) == ("tool_calls", "")
 
 
-def test_a_model_thinks_before_a_call_that_must_come(chat: Chat) -> None:
+def test_a_model_thinks_before_a_required_call(chat: Chat) -> None:
     forced = '<think>hm</think>no MUST {"name": "time", "arguments": {"city": "Rome"}}'
     [answer] = chat(forced, tools=TOOLS, tool_choice="required").choices
     assert answer.message.model_extra["reasoning"] == "hm"
@@ -225,7 +225,7 @@ def test_the_result_of_a_tool_is_shown_to_the_model(client: openai.OpenAI) -> No
     assert reply.choices[0].message.content == "rain in Oslo"
 
 
-def test_structured_output_is_held_by_a_grammar(chat: Chat) -> None:
+def test_structured_output_is_constrained_by_a_grammar(chat: Chat) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     for response_format in (
         {"type": "json_object"},
@@ -265,7 +265,7 @@ def test_native_options_under_options(chat: Chat) -> None:
         chat("x", extra_body={"options": {"num_ctx": "big"}})
 
 
-def test_a_stream_that_breaks_off_ends_with_an_error(chat: Chat) -> None:
+def test_a_failed_stream_ends_with_an_error(chat: Chat) -> None:
     stream = iter(chat("one BREAK", model="plain", stream=True))
     assert next(stream).choices[0].delta.content == "one "
     with pytest.raises(openai.APIError) as error:
@@ -278,18 +278,18 @@ def test_a_stream_that_breaks_off_ends_with_an_error(chat: Chat) -> None:
     }
 
 
-def test_a_break_before_the_first_chunk_has_a_status(chat: Chat) -> None:
+def test_a_failure_before_the_first_chunk_has_a_status(chat: Chat) -> None:
     for stream in (True, False):
         with pytest.raises(openai.InternalServerError):
             chat("BREAK", model="plain", stream=stream)
 
 
-def test_one_of_several_answers_breaking_ends_them_all(chat: Chat) -> None:
+def test_a_failed_choice_ends_all_choices(chat: Chat) -> None:
     with pytest.raises(openai.InternalServerError):
         chat("BREAK", model="plain", n=4)
 
 
-def test_a_model_that_is_not_there(chat: Chat) -> None:
+def test_a_missing_model(chat: Chat) -> None:
     with pytest.raises(openai.NotFoundError) as error:
         chat("x", model="nope")
     assert error.value.body == {
@@ -321,7 +321,7 @@ def test_prompts_in_a_list_and_as_tokens(client: openai.OpenAI) -> None:
     tokens = [ord(character) for character in "SAY three"]
     reply = client.completions.create(model="plain", prompt=tokens)
     assert reply.choices[0].text == "three"
-    # The tokens are the whole prompt: no template is around them.
+    # The tokens are the whole prompt, without a template.
     assert reply.usage is not None
     assert reply.usage.prompt_tokens == len("SAY three")
     assert [
@@ -333,7 +333,7 @@ def test_prompts_in_a_list_and_as_tokens(client: openai.OpenAI) -> None:
 
 
 def test_a_streamed_completion(scripted: str) -> None:
-    # OpenAI's own type of a chunk has no null for finish_reason, which OpenAI's own server sends.
+    # OpenAI's type of a chunk does not allow a null finish_reason, which OpenAI's server sends.
     client = openai.OpenAI(base_url=f"{scripted}/v1", api_key="x")
     *chunks, last = client.completions.create(
         model="plain", prompt="SAY one two", stream=True, stream_options={"include_usage": True}
@@ -409,7 +409,7 @@ def test_a_streamed_response(client: openai.OpenAI) -> None:
     assert last.response.output[2].arguments == '{"city":"Oslo","a":1}'
 
 
-def test_the_stream_helper_puts_a_response_together(client: openai.OpenAI) -> None:
+def test_the_stream_helper_assembles_a_response(client: openai.OpenAI) -> None:
     with client.responses.stream(model="talker", input=f"SAY day {CALL}", tools=FLAT_TOOLS) as stream:
         for _ in stream:
             pass
@@ -418,7 +418,7 @@ def test_the_stream_helper_puts_a_response_together(client: openai.OpenAI) -> No
     assert final.output[1].name == "weather"
 
 
-def test_a_conversation_goes_on_with_the_output_of_a_tool(client: openai.OpenAI) -> None:
+def test_a_conversation_continues_with_the_output_of_a_tool(client: openai.OpenAI) -> None:
     first = client.responses.create(model="talker", input=f"SAY {CALL}", tools=FLAT_TOOLS)
     [call] = first.output
     assert call.type == "function_call"
@@ -430,7 +430,7 @@ def test_a_conversation_goes_on_with_the_output_of_a_tool(client: openai.OpenAI)
     assert client.responses.create(model="talker", input=follow_up, tools=FLAT_TOOLS).output_text == "rain"
 
 
-def test_a_response_that_breaks_off(client: openai.OpenAI) -> None:
+def test_a_failed_response(client: openai.OpenAI) -> None:
     *_, last = client.responses.create(model="plain", input="SAY one BREAK", stream=True)
     assert last.type == "response.failed"
     assert last.response.error is not None
@@ -439,7 +439,7 @@ def test_a_response_that_breaks_off(client: openai.OpenAI) -> None:
     )
 
 
-def test_a_recording_without_a_model_that_hears(client: openai.OpenAI) -> None:
+def test_a_recording_for_a_model_without_audio(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError):
         client.audio.transcriptions.create(model="plain", file=("a.wav", b"RIFF"))
     with pytest.raises(openai.BadRequestError) as error:
@@ -447,7 +447,7 @@ def test_a_recording_without_a_model_that_hears(client: openai.OpenAI) -> None:
     assert error.value.body["message"] == "audio file is empty"  # type: ignore[index]
 
 
-def test_pictures_must_come_as_data(chat: Chat, client: openai.OpenAI) -> None:
+def test_images_must_be_data_uris(chat: Chat, client: openai.OpenAI) -> None:
     def ask(url: str) -> str:
         content: Any = [{"type": "image_url", "image_url": {"url": url}}]
         with pytest.raises(openai.BadRequestError) as error:
@@ -462,7 +462,7 @@ def test_pictures_must_come_as_data(chat: Chat, client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
-def test_a_body_packed_by_zstd(scripted: str, path: str) -> None:
+def test_a_body_compressed_with_zstd(scripted: str, path: str) -> None:
     text = {"messages": say("hi"), "prompt": "SAY hi", "input": "SAY hi", "model": "plain"}
     packed = zstandard.compress(json.dumps(text).encode())
     headers = {"Content-Encoding": "zstd"}

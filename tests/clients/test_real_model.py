@@ -42,7 +42,7 @@ def test_a_seed_repeats_an_answer_and_its_stream(client: openai.OpenAI) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == text
     usage = chunks[-1].usage
     assert usage.completion_tokens == 8
-    # All of the prompt but its last token was there already.
+    # All tokens of the prompt but the last were in the cache.
     assert usage.prompt_tokens_details.cached_tokens == usage.prompt_tokens - 1
 
 
@@ -75,7 +75,7 @@ def tokens(url: str, text: str) -> list[int]:
     return found
 
 
-def test_a_forced_call_has_the_arguments_of_its_schema(client: openai.OpenAI) -> None:
+def test_a_forced_call_has_arguments_of_its_schema(client: openai.OpenAI) -> None:
     reply = client.chat.completions.create(
         model="smollm2-tools", messages=ASK, tools=TOOLS, tool_choice="required", max_tokens=80
     )

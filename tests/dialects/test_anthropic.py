@@ -164,7 +164,7 @@ def test_stop_reasons(reason: str, stop_reason: str) -> None:
     assert "stop_reason" not in whole_reply(IDENTITY, record(Message()))
 
 
-def test_a_call_is_not_told_twice_and_thinking_may_come_again() -> None:
+def test_a_repeated_call_is_sent_once_and_thinking_may_follow_text() -> None:
     stream = MessageStream(IDENTITY, 3)
     events = [
         event

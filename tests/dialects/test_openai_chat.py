@@ -64,7 +64,7 @@ def test_options() -> None:
     assert "stop" not in request(stop=7).options
 
 
-def test_each_answer_has_a_seed_of_its_own() -> None:
+def test_each_choice_has_its_own_seed() -> None:
     assert [one.options["seed"] for one in requests(n=3, seed=5)] == [5, 6, 7]
     assert ["seed" in one.options for one in requests(n=2)] == [False, False]
     for n in (0, 129):
@@ -144,7 +144,7 @@ def test_a_whole_reply() -> None:
     }
 
 
-def test_what_was_cut_off_says_length_with_calls_too() -> None:
+def test_a_truncated_reply_finishes_with_length_even_with_calls() -> None:
     final = record(Message(tool_calls=[CALL]), done=True, done_reason="length")
     assert whole_reply(IDENTITY, [final])["choices"][0]["finish_reason"] == "length"
     nameless = record(Message(), done=True)
@@ -188,7 +188,7 @@ def test_the_chunks_of_a_choice() -> None:
     ]
 
 
-def test_a_final_record_that_says_something_is_two_chunks() -> None:
+def test_a_final_record_with_content_gives_two_chunks() -> None:
     assert choices(record(Message(content="x"), done=True, done_reason="stop")) == [
         {"index": 2, "delta": {"role": "assistant", "content": "x"}, "finish_reason": None},
         END,

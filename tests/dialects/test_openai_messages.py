@@ -23,7 +23,7 @@ def refusal(message: dict[str, Any]) -> str:
     return error.value.message
 
 
-def test_every_part_is_a_message_of_its_own() -> None:
+def test_every_part_becomes_a_message() -> None:
     found = read(
         {
             "role": "user",
@@ -65,7 +65,7 @@ def test_calls_and_their_results() -> None:
     assert found[2] == Message("tool", "done", tool_name="g", tool_call_id="c1")
 
 
-def test_contents_that_are_none() -> None:
+def test_invalid_contents() -> None:
     assert read({"role": "assistant", "content": None, "tool_calls": []}) == [Message("assistant", "")]
     assert read({"role": "user", "content": []}) == []
     assert refusal({"role": "assistant", "content": None}) == "invalid message content type: <nil>"
@@ -91,12 +91,12 @@ def test_developers_are_the_system() -> None:
         ),
     ],
 )
-def test_parts_that_are_none(part: Any, message: str) -> None:
+def test_invalid_parts(part: Any, message: str) -> None:
     assert refusal({"role": "user", "content": [part]}) == message
 
 
 @pytest.mark.parametrize("arguments", ["", "[]", "7", "{", None, {}])
-def test_arguments_that_are_no_object(arguments: Any) -> None:
+def test_arguments_that_are_not_an_object(arguments: Any) -> None:
     message = {"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": arguments}}]}
     assert refusal(message) == "invalid tool call arguments"
 
@@ -107,6 +107,6 @@ def test_kinds_of_images(kind: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["data:image/gif;base64,aGk=", "data:image/png;base64,a", "file:///x", ""])
-def test_what_is_no_image(url: str) -> None:
+def test_invalid_images(url: str) -> None:
     with pytest.raises(OllamaError, match="invalid image input"):
         image_data(url)

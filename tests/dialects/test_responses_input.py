@@ -104,7 +104,7 @@ def test_items_become_messages(given: Any, messages: list[Message]) -> None:
         ),
     ],
 )
-def test_items_that_are_none(given: Any, message: str) -> None:
+def test_invalid_items(given: Any, message: str) -> None:
     with pytest.raises(OllamaError) as error:
         native_messages(given)
     assert (error.value.status, error.value.message) == (400, message)

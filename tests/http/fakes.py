@@ -1,4 +1,4 @@
-"""What the tests of this folder share: a blob store in memory, a server on a real socket, a raw client."""
+"""Shared fakes: a blob store in memory, a server on a real socket, a raw client."""
 
 import hashlib
 import threading
@@ -40,7 +40,7 @@ class FakeWriter:
 
 
 class FakeStore:
-    """Digests and sizes only. ``gate`` closed makes the disk slow, ``failure`` makes it fail."""
+    """Stores digests and sizes only. A closed ``gate`` blocks writes; ``failure`` is raised by them."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, int] = {}
@@ -64,7 +64,7 @@ class FakeStore:
 
 
 class RawClient(Protocol):
-    """Sends bytes as they are; ``until`` and ``gone`` tell what came back."""
+    """Sends raw bytes; ``until`` and ``gone`` fire with the received bytes."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -88,7 +88,7 @@ class RawClient(Protocol):
         self.gone.callback(self.received)
 
     def until(self, mark: bytes) -> Deferred[bytes]:
-        """Fires with all that was received once ``mark`` is in it."""
+        """Return a Deferred that fires with all received bytes once they contain ``mark``."""
         deferred: Deferred[bytes] = Deferred()
         if mark in self.received:
             deferred.callback(self.received)
@@ -109,7 +109,7 @@ def started_pool() -> ThreadPool:
 
 
 def tick() -> Deferred[None]:
-    """Fires in the reactor's next turn."""
+    """Return a Deferred that fires in the reactor's next turn."""
     deferred: Deferred[None] = Deferred()
     reactor.callLater(0, deferred.callback, None)  # type: ignore[attr-defined]
     return deferred

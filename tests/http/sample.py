@@ -1,4 +1,4 @@
-"""A small API whose handlers do what real ones do: reply, fail, wait."""
+"""A small API whose handlers reply, fail and wait as real ones do."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class Body(msgspec.Struct):
 
 
 class Sample:
-    """Routes that do what handlers do."""
+    """Routes with one handler for each behaviour."""
 
     def __init__(self) -> None:
         self.held: list[Deferred[None]] = []

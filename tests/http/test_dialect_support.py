@@ -11,7 +11,7 @@ from ollama_tw.http.dialect_support import data_framing, event_framing, gather
 
 
 class Runs:
-    """Runs that end when the test says so."""
+    """Runs that the test ends."""
 
     def __init__(self, count: int) -> None:
         self.ends: list[Deferred[str]] = [Deferred() for _ in range(count)]
@@ -39,7 +39,7 @@ class TogetherTests(TestCase):
         self.assertEqual(self.successResultOf(self.all), ["r0", "r1", "r2"])
         self.assertFalse(self.cancel.is_set())
 
-    def test_sixteen_go_on_at_once(self) -> None:
+    def test_sixteen_run_concurrently(self) -> None:
         self.start(20)
         self.assertEqual(len(self.runs.started), 16)
         self.runs.ends[3].callback("")
@@ -60,10 +60,10 @@ class TogetherTests(TestCase):
         self.all.cancel()
         self.failureResultOf(self.all, CancelledError)
         self.assertTrue(self.cancel.is_set())
-        # The two that waited for their turn never began.
+        # The two queued runs did not start.
         self.assertEqual(len(self.runs.started), 16)
 
-    def test_nothing_begins_when_the_client_has_gone(self) -> None:
+    def test_nothing_starts_after_a_disconnect(self) -> None:
         runs = Runs(2)
         cancel = threading.Event()
         cancel.set()

@@ -91,7 +91,7 @@ def test_nulls_and_unknown_fields_count_as_absent(body: str) -> None:
     assert read(body) == Request()
 
 
-def test_null_stays_visible_in_a_field_of_any_type() -> None:
+def test_null_is_kept_in_a_field_of_any_type() -> None:
     assert read('{"keep_alive":null}').keep_alive is None
     assert read("{}").keep_alive == "unset"
 
@@ -103,7 +103,7 @@ def test_null_in_an_array_is_the_zero_value() -> None:
 
 
 @pytest.mark.parametrize("rest", ["x", " garbage", "{", "\n{}", "]", '"', "\x00"])
-def test_what_follows_the_first_value_is_ignored(rest: str) -> None:
+def test_data_after_the_first_value_is_ignored(rest: str) -> None:
     assert read('{"model":"m"}' + rest).model == "m"
 
 
@@ -120,7 +120,7 @@ def test_what_follows_the_first_value_is_ignored(rest: str) -> None:
         (b'{"model":"\\ud800\xff"} rest', "\ufffd\ufffd"),
     ],
 )
-def test_broken_text_becomes_replacement_characters(body: bytes, model: str) -> None:
+def test_invalid_text_becomes_replacement_characters(body: bytes, model: str) -> None:
     assert read(body).model == model
 
 
@@ -164,18 +164,18 @@ def test_truncated_body(body: str) -> None:
         ('{"options":[]}', '"options" must be an object, not an array'),
     ],
 )
-def test_refusals_say_what_and_where(body: str, text: str) -> None:
+def test_errors_name_the_field_and_the_expected_type(body: str, text: str) -> None:
     assert refusal(body) == text
 
 
 @pytest.mark.parametrize(
     "bomb", ["[" * 100_000, '{"a":' * 100_000, '{"options":{"a":' + "[" * 300 + "]" * 300 + "}}"]
 )
-def test_depth_bombs_are_refused(bomb: str) -> None:
+def test_deep_nesting_is_refused(bomb: str) -> None:
     assert refusal(bomb) == "the request body nests deeper than 256 levels"
 
 
-def test_many_brackets_side_by_side_are_fine() -> None:
+def test_many_brackets_without_nesting_are_accepted() -> None:
     request = read('{"options":{"a":[' + ",".join(["[]"] * 1000) + "]}}")
     assert request.options["a"] == [[]] * 1000
 
@@ -210,7 +210,7 @@ def test_images() -> None:
         ("aGkhé", 4),
     ],
 )
-def test_broken_base64_names_the_byte_that_go_names(text: str, offset: int) -> None:
+def test_invalid_base64_is_reported_at_gos_offset(text: str, offset: int) -> None:
     with pytest.raises(OllamaError) as caught:
         decode_base64(text)
     assert caught.value.status == 400
@@ -219,13 +219,13 @@ def test_broken_base64_names_the_byte_that_go_names(text: str, offset: int) -> N
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60))
-def test_base64_gives_back_what_was_encoded(data: bytes) -> None:
+def test_base64_round_trip(data: bytes) -> None:
     assert decode_base64(base64.encodebytes(data).decode()) == data
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.one_of(st.binary(max_size=60), st.text(alphabet='{}[]":,\\u d8model1.e-n', max_size=40)))
-def test_no_body_gives_anything_but_a_request_or_a_400(body: bytes | str) -> None:
+def test_any_body_gives_a_request_or_400(body: bytes | str) -> None:
     try:
         outcome: Request | OllamaError = read(body)
     except OllamaError as error:

@@ -79,7 +79,7 @@ class AccountTests(RegistryCase):
             await self.ask("GET", "/api/status"), (200, {"cloud": {"disabled": False, "source": "none"}})
         )
 
-    async def test_who_is_signed_in(self) -> None:
+    async def test_the_user_who_is_signed_in(self) -> None:
         self.cloud.answer = (200, b'{"id":"1","email":"a@b","name":"ada","plan":"","bio":"x","secret":1}')
         self.assertEqual(
             await self.ask("POST", "/api/me"),
@@ -92,7 +92,7 @@ class AccountTests(RegistryCase):
         assert isinstance(key, Ed25519PublicKey)
         key.verify(base64.b64decode(signature), b"POST,/api/me?ts=0")
 
-    async def test_nobody_is_signed_in(self) -> None:
+    async def test_no_user_is_signed_in(self) -> None:
         line = (await self.signer()).public_line
         encoded = base64.urlsafe_b64encode(line.encode()).rstrip(b"=").decode()
         for answer in ((401, b""), (200, b"{}")):
@@ -108,7 +108,7 @@ class AccountTests(RegistryCase):
                 ),
             )
 
-    async def test_the_cloud_has_trouble(self) -> None:
+    async def test_errors_of_the_cloud(self) -> None:
         for answer in ((500, b""), (200, b"<html>"), (200, b"[]")):
             self.cloud.answer = answer
             self.assertEqual(await self.ask("POST", "/api/me"), (503, {"error": "account unavailable"}))

@@ -37,7 +37,7 @@ class Disk:
 
 
 class BackendsTests(SynchronousTestCase):
-    def test_what_is_installed_and_what_is_chosen(self) -> None:
+    def test_installed_and_chosen_backends(self) -> None:
         routes = Routes()
         devices = (Device("D", "a device", "gpu", 1, 2),)
         broken = DiscoveredBackend(Quiet(), Probe(reason="it cannot be imported"), "/x/quiet.py")  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ def post(digest: str, *lines: str) -> bytes:
 
 
 def body(text: bytes) -> tuple[int, bytes]:
-    """Status and body of one whole reply."""
+    """Return the status and the body of one complete reply."""
     head, _, rest = text.partition(b"\r\n\r\n")
     return int(head.split()[1]), rest
 
@@ -84,7 +84,7 @@ class BlobTests(TestCase):
             self.assertEqual(answer, (400, error.encode()))
             self.assertEqual(self.store.blobs, {HELLO: 5})
 
-    async def test_a_blob_that_is_there_is_not_written_again(self) -> None:
+    async def test_an_existing_blob_is_not_written_again(self) -> None:
         self.store.blobs[HELLO] = 5
         client = await self.connect()
         client.send(post(HELLO, "Content-Length: 5000") + b"x" * 5000)
@@ -94,7 +94,7 @@ class BlobTests(TestCase):
         await client.until(b'{"version":"0.5.0"}')
         self.assertEqual(self.store.writers, 0)
 
-    async def test_who_asks_first_sends_only_what_is_wanted(self) -> None:
+    async def test_expect_100_continue_is_answered_for_missing_blobs_only(self) -> None:
         self.store.blobs[HELLO] = 5
         answer = await self.exchange(post(HELLO, "Content-Length: 5", "Expect: 100-continue"))
         self.assertEqual(answer, (200, b""))
@@ -136,7 +136,7 @@ class BlobTests(TestCase):
             data = post(digest, "Connection: close").replace(b"POST", b"HEAD")
             self.assertEqual(await self.exchange(data), (status, b""))
 
-    async def test_a_slow_disk_holds_the_socket_back(self) -> None:
+    async def test_a_slow_disk_pauses_the_socket(self) -> None:
         size = 16 * MAX_BUFFERED
         content = bytes(size)
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
@@ -149,7 +149,7 @@ class BlobTests(TestCase):
             ]
         ):
             await tick()
-        # Far more turns than the loopback needs to deliver everything to a socket that is read.
+        # Far more turns than the loopback interface needs to deliver all data to a socket that is read.
         for _ in range(2000):
             await tick()
         self.assertGreater(uploads[0]._buffered, MAX_BUFFERED)
@@ -159,7 +159,7 @@ class BlobTests(TestCase):
         self.assertEqual(body(await client.gone), (201, b""))
         self.assertEqual(self.store.blobs, {digest: size})
 
-    async def test_a_client_that_goes_leaves_nothing(self) -> None:
+    async def test_a_disconnect_leaves_nothing(self) -> None:
         aborted: Deferred[None] = Deferred()
         self.store.on_abort.append(aborted)
         client = await self.connect()
@@ -171,7 +171,7 @@ class BlobTests(TestCase):
         await aborted
         self.assertEqual((self.store.blobs, self.store.aborted), ({}, 1))
 
-    async def test_a_client_that_goes_while_the_disk_is_slow_leaves_nothing(self) -> None:
+    async def test_a_disconnect_while_the_disk_is_slow_leaves_nothing(self) -> None:
         aborted: Deferred[None] = Deferred()
         self.store.on_abort.append(aborted)
         self.store.gate.clear()
@@ -186,7 +186,7 @@ class BlobTests(TestCase):
         await aborted
         self.assertEqual(self.store.blobs, {})
 
-    async def test_a_full_disk_is_told_and_the_next_upload_succeeds(self) -> None:
+    async def test_a_full_disk_is_reported_and_the_next_upload_succeeds(self) -> None:
         self.store.failure = OSError(errno.ENOSPC, "No space left on device", "/secret/blobs/x")
         client = await self.connect()
         client.send(post(HELLO, "Content-Length: 50000") + b"x" * 50000)

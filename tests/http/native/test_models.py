@@ -1,4 +1,4 @@
-"""The routes of the installed models, on stores whose every byte is written here."""
+"""Routes of the installed models, with stores written by the tests."""
 
 import hashlib
 import http.client
@@ -32,7 +32,7 @@ def digest_of(data: bytes) -> str:
 
 
 class Disk:
-    """The store of a server that runs, as another program sees it."""
+    """The store of a running server, as another program accesses it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -137,7 +137,7 @@ def test_every_byte_of_an_entry(app: Application, disk: Disk, weights: bytes) ->
     )
 
 
-def test_what_another_program_puts_there_or_takes_away_is_seen_at_once(
+def test_changes_by_another_program_are_seen_immediately(
     app: Application, disk: Disk, weights: bytes
 ) -> None:
     disk.put("m", ("model", weights))
@@ -156,7 +156,6 @@ def test_what_another_program_puts_there_or_takes_away_is_seen_at_once(
 def test_a_damaged_model_is_not_listed_and_can_be_deleted(
     app: Application, disk: Disk, weights: bytes
 ) -> None:
-    """Edge cases 15 and 36."""
     disk.put("good", ("model", weights))
     disk.put("template", ("model", weights), ("template", b"{{ if }}"))
     disk.put("config", ("model", weights), config=b"{")
@@ -488,7 +487,7 @@ def test_copies_that_cannot_be_made(
 
 
 def test_deleting(app: Application, disk: Disk, weights: bytes) -> None:
-    """Edge case 44; ``model`` goes before ``name``; blobs of others stay."""
+    """``model`` has precedence over ``name``; blobs of other models are kept."""
     disk.put("a", ("model", weights), ("system", b"mine"))
     disk.put("b", ("model", weights))
     reply = app.request("DELETE", "/api/delete", {"model": "A", "name": "b"})
@@ -509,7 +508,7 @@ def test_deleting(app: Application, disk: Disk, weights: bytes) -> None:
     assert (reply.status, reply.json) == (400, {"error": 'name "a b" is invalid'})
 
 
-def test_without_pruning_only_what_is_deleted_goes(tmp_path: Path, weights: bytes) -> None:
+def test_without_pruning_only_the_deleted_model_is_removed(tmp_path: Path, weights: bytes) -> None:
     disk = Disk(tmp_path / ".ollama" / "models")
     (disk.root / "blobs").mkdir(parents=True)
     disk.put("m", ("model", weights), ("system", b"old"))
@@ -530,7 +529,7 @@ def test_without_pruning_only_what_is_deleted_goes(tmp_path: Path, weights: byte
         app.close()
 
 
-def test_a_deleted_model_that_is_loaded_still_shows_that_it_takes_memory(
+def test_a_deleted_model_that_is_loaded_is_still_listed_by_ps(
     app: Application, disk: Disk, weights: bytes
 ) -> None:
     disk.put("m", ("model", weights))
@@ -548,7 +547,6 @@ def test_a_deleted_model_that_is_loaded_still_shows_that_it_takes_memory(
 
 
 def test_blobs(app: Application, disk: Disk) -> None:
-    """Edge cases 17, 18 and 19."""
     data, digest = b"hello", digest_of(b"hello")
     path = disk.root / "blobs" / f"sha256-{digest}"
     wrong = "0" * 64
@@ -604,7 +602,7 @@ def test_many_uploads_of_one_blob_at_once(app: Application, disk: Disk) -> None:
     }
 
 
-def test_an_upload_that_is_broken_off_leaves_nothing(app: Application, disk: Disk) -> None:
+def test_an_aborted_upload_leaves_nothing(app: Application, disk: Disk) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", app.port, timeout=60)
     connection.putrequest("POST", f"/api/blobs/sha256:{'1' * 64}")
     connection.putheader("Content-Length", "3000000")

@@ -1,4 +1,4 @@
-"""Models that a backend has itself are served like those of the library."""
+"""Models that a backend lists are served like those of the library."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def app(tmp_path: Path) -> Iterator[Application]:
     app.close()
 
 
-def test_they_are_listed_beside_the_others_which_go_before(app: Application) -> None:
+def test_they_are_listed_after_the_installed_models(app: Application) -> None:
     tags = app.get("/api/tags").json["models"]
     assert [(one["name"], one.get("remote_host")) for one in tags] == [
         ("m:latest", None),
@@ -47,7 +47,7 @@ def test_one_is_retrieved_by_its_name(app: Application) -> None:
     assert [one["id"] for one in app.get("/v1/models").json["data"]] == ["m:latest"]
 
 
-def test_one_that_runs_is_shown_with_what_is_known_of_it(app: Application) -> None:
+def test_a_loaded_one_is_shown_by_ps(app: Application) -> None:
     app.says("hello")
     assert app.chat("hi", model="org/far:big").json["message"]["content"] == "hello"
     assert app.backend.plans[-1].model_path == "http://h:1#x"

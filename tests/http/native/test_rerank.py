@@ -43,7 +43,7 @@ class RerankRouteTests(TestCase):
         response = await self.client.post(f"http://x{path}", data=content)
         return response.code, json.loads(await treq.content(response))
 
-    async def test_every_path_takes_the_same_body(self) -> None:
+    async def test_every_path_accepts_the_same_body(self) -> None:
         body = {
             "model": "m",
             "query": "q",
@@ -69,13 +69,13 @@ class RerankRouteTests(TestCase):
                 ),
             )
 
-    async def test_all_results_come_with_their_texts_unless_the_body_says_otherwise(self) -> None:
+    async def test_results_contain_their_texts_by_default(self) -> None:
         for body in (b'{"model": "m"}', b'{"model": "m", "top_n": null, "return_documents": null}'):
             await self.post("/v1/rerank", body)
             self.assertIsNone(self.reranker.requests[-1].top_n)
             self.assertTrue(self.reranker.requests[-1].return_documents)
 
-    async def test_errors_have_the_shape_of_their_api(self) -> None:
+    async def test_errors_have_the_format_of_their_api(self) -> None:
         self.reranker.error = OllamaError(404, "no such model")
         self.assertEqual(await self.post("/api/rerank", b"{}"), (404, {"error": "no such model"}))
         for path in FOREIGN:

@@ -34,7 +34,7 @@ def unchunked(data: bytes) -> bytes:
 
 
 class Reply:
-    """A whole reply; ``records`` are its lines."""
+    """A complete reply; ``records`` are its lines."""
 
     def __init__(self, data: bytes) -> None:
         head, _, body = data.partition(b"\r\n\r\n")
@@ -74,7 +74,7 @@ class TransferTests(RegistryCase):
         client = await self.send(path, fields)
         return Reply(await client.gone)
 
-    async def test_a_pull_is_told_line_by_line(self) -> None:
+    async def test_a_pull_streams_its_progress(self) -> None:
         self.registry.add_model("library/m", "latest", WEIGHTS)
         reply = await self.ask("/api/pull", model=f"{self.host}/library/m", insecure=True)
         self.assertEqual(reply.status, 200)
@@ -93,7 +93,7 @@ class TransferTests(RegistryCase):
         reply = await self.ask("/api/pull", name=f"{self.host}/library/m", insecure=True, stream=False)
         self.assertEqual((reply.status, reply.body), (200, b'{"status":"success"}'))
 
-    async def test_a_model_that_nobody_has(self) -> None:
+    async def test_a_missing_model(self) -> None:
         text = "pull model manifest: file does not exist"
         reply = await self.ask("/api/pull", model=f"{self.host}/library/nosuch", insecure=True)
         self.assertEqual(reply.status, 200)
@@ -101,7 +101,7 @@ class TransferTests(RegistryCase):
         reply = await self.ask("/api/pull", model=f"{self.host}/library/nosuch", insecure=True, stream=False)
         self.assertEqual((reply.status, reply.body), (500, b'{"error":"%s"}' % text.encode()))
 
-    async def test_names_that_are_none(self) -> None:
+    async def test_invalid_names(self) -> None:
         for path, name, text in (
             ("/api/pull", "", "invalid model name"),
             ("/api/pull", "a b", "invalid model name"),
@@ -111,14 +111,14 @@ class TransferTests(RegistryCase):
             reply = await self.ask(path, model=name)
             self.assertEqual((reply.status, reply.body), (400, b'{"error":"%s"}' % text.encode()))
 
-    async def test_another_spelling_updates_what_is_here(self) -> None:
+    async def test_another_spelling_updates_the_installed_model(self) -> None:
         self.registry.add_model("library/m", "latest", WEIGHTS)
         await self.pull()
         reply = await self.ask("/api/pull", model=f"{self.host}/LIBRARY/M", insecure=True, stream=False)
         self.assertEqual(reply.status, 200)
         self.assertEqual([model.name.model for model in self.store.list()], ["m"])
 
-    async def test_a_client_that_goes_stops_its_pull(self) -> None:
+    async def test_a_disconnect_stops_the_pull(self) -> None:
         self.registry.add_model("library/m", "latest", WEIGHTS)
         arrived: Deferred[None] = Deferred()
         gone: Deferred[None] = Deferred()
@@ -153,7 +153,7 @@ class TransferTests(RegistryCase):
         self.assertEqual(reply.records[-2:], [{"status": "pushing manifest"}, {"status": "success"}])
         self.assertEqual(self.registry.blobs, blobs)
 
-    async def test_a_push_of_nothing(self) -> None:
+    async def test_a_push_without_a_name(self) -> None:
         error = {"error": "open manifests/registry.ollama.ai/library/x/latest: no such file or directory"}
         reply = await self.ask("/api/push", model="x")
         self.assertEqual(
@@ -175,7 +175,7 @@ class TransferTests(RegistryCase):
         self.assertEqual((statuses.count("success"), statuses[-1]), (2, "success"))
         self.assertEqual({model.name.model for model in self.store.list()}, {"base", "mine"})
 
-    async def test_create_from_a_model_that_nobody_has(self) -> None:
+    async def test_create_from_a_missing_model(self) -> None:
         fields = {"model": "mine", "from": "127.0.0.1:1/library/base", "stream": False}
         reply = await self.ask("/api/create", **fields)
         self.assertEqual(reply.status, 500)

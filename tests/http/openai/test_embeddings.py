@@ -76,7 +76,7 @@ class EmbeddingTests(TestCase):
         # 1.0 and -0.5 are 0000803f and 000000bf as little-endian float32.
         self.assertEqual(reply["data"][0]["embedding"], "AACAPwAAAL8=")
 
-    async def test_what_is_embedded(self) -> None:
+    async def test_the_inputs_that_are_embedded(self) -> None:
         for given, embedded in (
             ("", [""]),
             ("text", ["text"]),
@@ -87,7 +87,7 @@ class EmbeddingTests(TestCase):
             await self.post(input=given)
             self.assertEqual(self.embedder.requests[-1].input, embedded)
 
-    async def test_refusals(self) -> None:
+    async def test_invalid_requests(self) -> None:
         for body, message in (
             ({"input": []}, "invalid input"),
             ({}, "invalid input"),
@@ -116,7 +116,7 @@ class EmbeddingTests(TestCase):
             },
         )
 
-    async def test_a_mistake_of_ours_is_told_by_its_number_alone(self) -> None:
+    async def test_an_unexpected_exception_is_sent_as_its_number_only(self) -> None:
         self.embedder.error = RuntimeError("/secret/path")
         status, reply = await self.post(input="x")
         self.assertEqual((status, reply["error"]["type"]), (500, "api_error"))

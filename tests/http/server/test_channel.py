@@ -16,7 +16,7 @@ from tests.http.sample import build, head
 
 
 class SocketTests(TestCase):
-    """What only a connection shows."""
+    """Behaviour that needs a connection."""
 
     def setUp(self) -> None:
         routes, self.sample, guard = build()
@@ -36,7 +36,7 @@ class SocketTests(TestCase):
         return client
 
     async def exchange(self, data: bytes) -> bytes:
-        """All that the server says to ``data`` before it closes."""
+        """Send ``data`` and return all bytes until the server closes."""
         client = await self.connect()
         client.send(data)
         return await client.gone
@@ -101,13 +101,13 @@ class SocketTests(TestCase):
         answer = await self.exchange(head("POST", "/api/echo", *lines) + body)
         self.assertTrue(answer.endswith(b'\r\n\r\n{"model":"m"}'), answer)
 
-    async def test_body_is_read_whatever_its_type_is_called(self) -> None:
+    async def test_the_content_type_of_a_body_is_ignored(self) -> None:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
             lines = ("Content-Length: 15", "Connection: close", f"Content-Type: {kind}")
             answer = await self.exchange(head("POST", "/api/echo", *lines) + b'{"MODEL":"<m>"}')
             self.assertTrue(answer.endswith(b'\r\n\r\n{"model":"\\u003cm\\u003e"}'), answer)
 
-    async def test_hosts_must_be_one(self) -> None:
+    async def test_exactly_one_host_header_is_required(self) -> None:
         for data in (
             b"GET / HTTP/1.1\r\n\r\n",
             b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n",
@@ -120,12 +120,12 @@ class SocketTests(TestCase):
         answer = await self.exchange(b"GET / HTTP/1.0\r\n\r\n")
         self.assertTrue(answer.endswith(b"Ollama is running"), answer)
 
-    async def test_star_does_not_slip_past_the_guard(self) -> None:
+    async def test_the_asterisk_target_is_checked_by_the_guard(self) -> None:
         client = await self.connect()
         client.send(b"OPTIONS * HTTP/1.1\r\nHost: evil.example\r\n\r\n")
         self.assertTrue((await client.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 403 "))
 
-    async def test_large_heads_pass_and_floods_do_not(self) -> None:
+    async def test_the_size_of_a_head_is_limited(self) -> None:
         filler = [f"X-{n}: {'a' * 1000}" for n in range(50)]
         answer = await self.exchange(head("GET", "/", "Connection: close", *filler))
         self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
@@ -136,7 +136,7 @@ class SocketTests(TestCase):
         answer = await self.exchange(b"GET /" + b"a" * 70_000)
         self.assertTrue(answer.startswith(b"HTTP/1.1 431 "), answer)
 
-    async def test_too_large_a_body_is_refused_and_the_connection_goes_on(self) -> None:
+    async def test_a_too_large_body_is_refused_and_the_connection_stays_open(self) -> None:
         error = b'{"error":"the request body is larger than 1000 bytes"}'
         client = await self.connect()
         client.send(head("POST", "/api/echo", "Content-Length: 1001") + b" " * 1001)
@@ -149,7 +149,7 @@ class SocketTests(TestCase):
         client.send(head("GET", "/api/version"))
         await client.until(b'{"version":"0.5.0"}')
 
-    async def test_who_asks_first_need_not_send_a_refused_body(self) -> None:
+    async def test_a_refused_body_is_not_read_after_expect_100_continue(self) -> None:
         for lines in (("Content-Length: 1001",), ("Content-Length: 5", "Origin: http://evil.example")):
             answer = await self.exchange(head("POST", "/api/echo", "Expect: 100-continue", *lines))
             self.assertNotIn(b"100 Continue", answer)
@@ -160,13 +160,13 @@ class SocketTests(TestCase):
         client.send(b'{"model":"m"}')
         await client.until(b'\r\n\r\n{"model":"m"}')
 
-    async def test_a_reply_that_fails_midway_is_not_taken_for_a_whole_one(self) -> None:
+    async def test_a_reply_that_fails_midway_aborts_the_connection(self) -> None:
         answer = await self.exchange(head("GET", "/api/midway"))
         self.assertNotIn(b"0\r\n\r\n", answer)
         self.assertNotIn(b"secret", answer)
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
-    async def test_a_client_that_goes_cancels_its_handler(self) -> None:
+    async def test_a_disconnect_cancels_the_handler(self) -> None:
         client = await self.connect()
         client.send(head("GET", "/api/hold"))
         while not self.sample.held:
@@ -179,7 +179,7 @@ class SocketTests(TestCase):
         self.assertEqual(self.sample.cancelled, 1)
         self.assertEqual(self.site.inflight.count, 0)
 
-    async def test_drain_waits_for_replies_and_closes_what_is_idle(self) -> None:
+    async def test_drain_waits_for_replies_and_closes_idle_connections(self) -> None:
         quiet, half, busy = await self.connect(), await self.connect(), await self.connect()
         quiet.send(head("GET", "/"))
         await quiet.until(b"Ollama is running")
@@ -197,7 +197,7 @@ class SocketTests(TestCase):
         self.assertIn(b"\r\nConnection: close\r\n", answer)
         self.assertTrue(answer.endswith(b'{"held":true}'), answer)
 
-    async def test_a_connection_taken_over_is_not_http_any_more(self) -> None:
+    async def test_a_connection_that_was_taken_over_is_not_counted(self) -> None:
         client = await self.connect()
         client.send(head("GET", "/api/takeover"))
         await client.until(b"another protocol")
@@ -219,7 +219,7 @@ class SocketTests(TestCase):
         answer = await self.exchange(head("GET", "http://evil.example/api/version", "Connection: close"))
         self.assertTrue(answer.startswith(b"HTTP/1.1 403 "), answer)
 
-    async def test_one_line_of_log_a_request(self) -> None:
+    async def test_each_request_is_logged_once(self) -> None:
         lines: list[tuple[Any, ...]] = []
 
         def observe(event: Any) -> None:
@@ -249,7 +249,7 @@ class SocketTests(TestCase):
 
 
 class TimeLimitTests(TestCase):
-    """Silence and trickles, on a clock of our own."""
+    """Time-outs, with a fake clock."""
 
     def setUp(self) -> None:
         routes, self.sample, guard = build()
@@ -259,13 +259,13 @@ class TimeLimitTests(TestCase):
         self.channel: Any = site.buildProtocol(None)
         self.channel.makeConnection(self.transport)
 
-    def test_silence_closes(self) -> None:
+    def test_an_idle_connection_is_closed(self) -> None:
         self.clock.advance(59)
         self.assertFalse(self.transport.disconnecting)
         self.clock.advance(2)
         self.assertTrue(self.transport.disconnecting)
 
-    def test_a_head_that_trickles_in_is_cut(self) -> None:
+    def test_a_head_has_a_deadline(self) -> None:
         for byte in head("GET", "/", "X: " + "a" * 200):
             if not self.transport.disconnecting:
                 self.channel.dataReceived(bytes([byte]))
@@ -273,14 +273,14 @@ class TimeLimitTests(TestCase):
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.transport.value(), b"")
 
-    def test_a_body_may_trickle(self) -> None:
+    def test_each_chunk_of_a_body_restarts_the_timer(self) -> None:
         self.channel.dataReceived(head("POST", "/api/echo", "Content-Length: 13"))
         for byte in b'{"model":"m"}':
             self.clock.advance(50)
             self.channel.dataReceived(bytes([byte]))
         self.assertTrue(self.transport.value().endswith(b'{"model":"m"}'))
 
-    def test_a_slow_disk_is_not_the_clients_silence(self) -> None:
+    def test_a_paused_body_does_not_time_out(self) -> None:
         self.channel.dataReceived(head("POST", "/api/echo", "Content-Length: 13") + b"{")
         self.channel.pause_body()
         self.assertEqual(self.transport.producerState, "paused")
@@ -291,7 +291,7 @@ class TimeLimitTests(TestCase):
         self.clock.pump([50] * 2)
         self.assertTrue(self.transport.disconnecting)
 
-    def test_a_kept_connection_has_its_whole_time_for_each_head(self) -> None:
+    def test_each_head_of_a_connection_has_the_full_deadline(self) -> None:
         for _ in range(3):
             self.clock.advance(50)
             self.channel.dataReceived(head("GET", "/")[:10])
@@ -300,7 +300,7 @@ class TimeLimitTests(TestCase):
         self.assertEqual(self.transport.value().count(b"Ollama is running"), 3)
         self.assertFalse(self.transport.disconnecting)
 
-    def test_a_slow_reply_is_not_silence(self) -> None:
+    def test_a_slow_reply_does_not_time_out(self) -> None:
         self.channel.dataReceived(head("GET", "/api/hold"))
         self.clock.advance(10_000)
         self.sample.held[0].callback(None)
@@ -310,7 +310,7 @@ class TimeLimitTests(TestCase):
 
 
 class HostileBytesTests(SynchronousTestCase):
-    """Whatever comes in, nothing is raised, and nothing is logged as a mistake of ours."""
+    """Arbitrary input raises no exception and logs no error."""
 
     @settings(max_examples=80, deadline=None)
     @given(
@@ -339,7 +339,7 @@ class HostileBytesTests(SynchronousTestCase):
             max_size=12,
         )
     )
-    def test_nothing_breaks(self, pieces: list[bytes]) -> None:
+    def test_invalid_input_raises_and_logs_nothing(self, pieces: list[bytes]) -> None:
         routes, _, guard = build()
         site = make_site(routes.resource(), guard, reactor=Clock(), max_body=10)
         transport = StringTransport()

@@ -21,7 +21,7 @@ PREFLIGHT = (
 
 @pytest.mark.parametrize("origin", [None, "", "http://127.0.0.1:11434", "https://127.0.0.1:11434"])
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
-def test_no_origin_and_the_servers_own_are_no_business_of_cors(origin: str | None, method: str) -> None:
+def test_no_origin_and_the_servers_own_get_no_cors_headers(origin: str | None, method: str) -> None:
     assert OriginPolicy(LOCAL_ORIGINS).decide(method, origin, HOST) == ADMITTED
 
 
@@ -43,7 +43,7 @@ def test_no_origin_and_the_servers_own_are_no_business_of_cors(origin: str | Non
         "http://pre-x-post.example",
     ],
 )
-def test_welcome_origins(origin: str) -> None:
+def test_allowed_origins(origin: str) -> None:
     policy = OriginPolicy(
         [
             *LOCAL_ORIGINS,
@@ -72,12 +72,12 @@ def test_welcome_origins(origin: str) -> None:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS"])
-def test_foreign_origins_are_refused_whatever_the_method(origin: str, method: str) -> None:
+def test_foreign_origins_are_refused_for_each_method(origin: str, method: str) -> None:
     policy = OriginPolicy([*LOCAL_ORIGINS, "https://example.com", "https://*.wild.example"])
     assert policy.decide(method, origin, HOST) == Decision(403)
 
 
-def test_star_allows_all_and_varies_by_nothing() -> None:
+def test_an_asterisk_allows_all_origins_without_vary() -> None:
     policy = OriginPolicy(["*"])
     star = (("Access-Control-Allow-Origin", "*"),)
     assert policy.decide("GET", "http://evil.example", HOST) == Decision(None, star)
@@ -118,7 +118,7 @@ LOOPBACK = HostPolicy("127.0.0.1", ["203.0.113.7", "fe80::1"], "MyBox")
         "[fe80::1]:11434",
     ],
 )
-def test_addresses_that_are_ours_go_on_to_routing(host: str) -> None:
+def test_local_addresses_are_admitted(host: str) -> None:
     assert LOOPBACK.decide("GET", host) == ADMITTED
     assert LOOPBACK.decide("OPTIONS", host) == ADMITTED
 
@@ -137,7 +137,7 @@ def test_addresses_that_are_ours_go_on_to_routing(host: str) -> None:
         "x.internal:9",
     ],
 )
-def test_names_that_are_ours(host: str) -> None:
+def test_local_names_are_admitted(host: str) -> None:
     assert LOOPBACK.decide("POST", host) == ADMITTED
     assert LOOPBACK.decide("OPTIONS", host) == Decision(204)
 
@@ -171,10 +171,10 @@ def test_foreign_names_are_refused(host: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("bound", ["127.0.0.1", "127.0.0.2", "::1", "/run/ollama.sock", "localhost"])
-def test_loopback_binds_are_watched(bound: str) -> None:
+def test_loopback_binds_are_protected(bound: str) -> None:
     assert HostPolicy(bound, [], "box").decide("GET", "evil.example") == Decision(403)
 
 
 @pytest.mark.parametrize("bound", ["0.0.0.0", "::", "192.168.1.2", "203.0.113.7"])
-def test_binds_beyond_loopback_answer_to_every_name(bound: str) -> None:
+def test_other_binds_admit_every_name(bound: str) -> None:
     assert HostPolicy(bound, [], "box").decide("OPTIONS", "evil.example") == ADMITTED

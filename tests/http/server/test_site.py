@@ -48,11 +48,11 @@ class InMemoryTests(TestCase):
         self.assertEqual((status, body), (400, b'{"error":"missing request body"}'))
         self.assertEqual(self.header(headers, "retry-after"), [])
 
-    async def test_a_request_that_was_cancelled_by_us(self) -> None:
+    async def test_a_cancelled_request_is_499(self) -> None:
         status, _, body = await self.ask("GET", "/api/cancel")
         self.assertEqual((status, body), (499, b'{"error":"request canceled"}'))
 
-    async def test_our_own_mistakes_show_nothing_and_are_logged(self) -> None:
+    async def test_unexpected_exceptions_are_logged_and_answered_without_their_text(self) -> None:
         status, headers, body = await self.ask("GET", "/api/broken")
         self.assertEqual(status, 500)
         self.assertEqual(self.header(headers, "content-type"), ["application/json"])
@@ -102,13 +102,13 @@ class InMemoryTests(TestCase):
             self.assertEqual(self.header(headers, "location"), [location])
         self.assertEqual((await self.ask("GET", "/api/echo/"))[0], 404)
 
-    async def test_foreign_origins_and_hosts_meet_no_route(self) -> None:
+    async def test_foreign_origins_and_hosts_are_refused_before_routing(self) -> None:
         for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
             for method, path in (("GET", "/"), ("POST", "/api/echo"), ("GET", "/nope"), ("OPTIONS", "/")):
                 status, _, body = await self.ask(method, path, **headers)
                 self.assertEqual((status, body), (403, b""))
 
-    async def test_welcome_origin(self) -> None:
+    async def test_allowed_origin(self) -> None:
         status, headers, _ = await self.ask("GET", "/nope", Origin="http://localhost:5173")
         self.assertEqual(status, 404)
         self.assertEqual(self.header(headers, "vary"), ["Origin"])

@@ -1,4 +1,4 @@
-"""Records on their way from a worker thread to the socket."""
+"""Streamed replies, from a worker thread to the socket."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 class FakeRequest:
-    """What a stream uses of a request; ``wrote`` is what reached the socket, one entry a write."""
+    """The part of a request that a stream uses; ``wrote`` has one entry for each write to the socket."""
 
     def __init__(self) -> None:
         self.wrote: list[bytes] = []
@@ -38,8 +38,8 @@ class FakeRequest:
         self.producer = producer
 
     def unregisterProducer(self) -> None:
-        # As Twisted's, which has no channel any more.
-        assert not self.gone, "the client has gone"
+        # Twisted's has no channel after a disconnect.
+        assert not self.gone, "the client has disconnected"
         self.producer = None
 
     def notifyFinish(self) -> Deferred[None]:
@@ -57,14 +57,14 @@ class FakeRequest:
         self.wrote.append(data)
 
     def leave(self) -> None:
-        """The client goes."""
+        """Disconnect the client."""
         self.gone = True
         for one in self._gone:
             one.errback(ConnectionError("gone"))
 
 
 class FakeReactor(Clock):
-    """Keeps what is called from threads until :meth:`turn`."""
+    """Collects the calls from threads until :meth:`turn`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -94,7 +94,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.request.wrote, [b'{"a":1}\n'])
         self.assertEqual(self.request.headers, {"Content-Type": "application/x-ndjson"})
 
-    def test_what_is_put_waits_for_room(self) -> None:
+    def test_put_waits_while_the_socket_is_full(self) -> None:
         def put(data: bytes) -> Deferred[None]:
             return Deferred.fromCoroutine(self.stream.put(data))
 
@@ -118,7 +118,7 @@ class StreamTests(SynchronousTestCase):
         self.failureResultOf(put(b"5\n"), Cancelled)
         self.assertEqual(self.request.wrote, [b"1\n", b"2\n"])
 
-    def test_what_comes_meanwhile_goes_with_the_next_in_order(self) -> None:
+    def test_records_sent_before_the_next_turn_are_written_together_in_order(self) -> None:
         for number in range(5):
             self.stream.send(number)
         self.reactor.turn()
@@ -127,7 +127,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.request.wrote, [b"0\n1\n2\n3\n4\n", b"5\n"])
         self.assertEqual(self.reactor.most, 1)
 
-    def test_one_crossing_at_a_time_also_around_a_pause(self) -> None:
+    def test_at_most_one_call_into_the_reactor_is_pending_around_a_pause(self) -> None:
         self.stream.send(1)
         for number in range(2, 5):
             self.stream.pauseProducing()
@@ -145,7 +145,7 @@ class StreamTests(SynchronousTestCase):
         self.stream.resumeProducing()
         self.assertEqual(self.request.wrote, [b"1\n"])
 
-    def test_a_slow_reader_halts_the_worker(self) -> None:
+    def test_a_slow_reader_blocks_the_worker(self) -> None:
         self.stream.pauseProducing()
         record = "x" * 1022
         sent = []
@@ -167,7 +167,7 @@ class StreamTests(SynchronousTestCase):
         worker = threading.Thread(target=work)
         worker.start()
         self.assertTrue(halted.wait(30))
-        # A record is 1025 bytes with its quotes and newline, and 65536 may wait.
+        # A record is 1025 bytes with its quotes and newline, and 65536 bytes are buffered.
         self.assertEqual(len(sent), 64)
         while worker.is_alive():
             halted.clear()
@@ -179,7 +179,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(b"".join(self.request.wrote), (b'"' + record.encode() + b'"\n') * 200)
         self.assertTrue(all(len(data) <= 65 * 1025 for data in self.request.wrote))
 
-    def test_a_client_that_goes_frees_the_worker(self) -> None:
+    def test_a_disconnect_releases_the_worker(self) -> None:
         self.stream.pauseProducing()
         outcome: list[BaseException] = []
 
@@ -199,7 +199,7 @@ class StreamTests(SynchronousTestCase):
         self.stream.fail(500, "an error")
         self.assertEqual(self.request.wrote, [])
 
-    def test_closing_writes_what_is_left_and_the_error_last(self) -> None:
+    def test_a_failed_stream_ends_with_its_buffered_records_and_the_error(self) -> None:
         self.stream.send(1)
         self.stream.fail(500, "it broke")
         self.reactor.turn()
@@ -216,7 +216,7 @@ class AnswerTests(SynchronousTestCase):
         coroutine = answer(self.reactor, self.request, streaming, work)  # type: ignore[arg-type]
         return Deferred.fromCoroutine(coroutine)
 
-    def test_an_error_before_the_first_record_is_raised_for_its_status(self) -> None:
+    def test_an_error_before_the_first_record_is_raised(self) -> None:
         async def work(stream: Any, cancel: Any) -> None:
             raise OllamaError(404, "no such model")
 
@@ -224,7 +224,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.request.wrote, [])
         self.assertIsNone(self.request.producer)
 
-    def test_an_error_after_a_record_is_the_last_line(self) -> None:
+    def test_an_error_after_a_record_is_the_last_record(self) -> None:
         async def work(stream: Any, cancel: Any) -> None:
             stream.send({"n": 1})
             raise OllamaError(500, "it broke")
@@ -232,7 +232,7 @@ class AnswerTests(SynchronousTestCase):
         self.successResultOf(self.answer(work))
         self.assertEqual(b"".join(self.request.wrote), b'{"n":1}\n{"error":"it broke"}\n')
 
-    def test_a_mistake_of_ours_after_a_record_is_not_told(self) -> None:
+    def test_an_unexpected_exception_after_a_record_is_sent_without_its_text(self) -> None:
         async def work(stream: Any, cancel: Any) -> None:
             stream.send({"n": 1})
             raise KeyError("secret")
@@ -246,7 +246,7 @@ class AnswerTests(SynchronousTestCase):
             "^an error was encountered while running the model: see the server's log for [0-9a-f]{12}$",
         )
 
-    def test_a_mistake_of_ours_before_a_record_is_raised(self) -> None:
+    def test_an_unexpected_exception_before_a_record_is_raised(self) -> None:
         async def work(stream: Any, cancel: Any) -> None:
             raise KeyError("secret")
 
@@ -269,7 +269,7 @@ class AnswerTests(SynchronousTestCase):
         self.successResultOf(self.answer(work, streaming=False))
         self.assertEqual(b"".join(self.request.wrote), b'{"stream":false}')
 
-    def test_a_client_that_goes_sets_the_event(self) -> None:
+    def test_a_disconnect_sets_the_event(self) -> None:
         for streaming in (True, False):
             self.request = FakeRequest()
             seen: list[threading.Event] = []
@@ -285,7 +285,7 @@ class AnswerTests(SynchronousTestCase):
             result.cancel()
             self.failureResultOf(result, CancelledError)
 
-    def test_an_error_after_the_client_has_gone(self) -> None:
+    def test_an_error_after_a_disconnect_is_raised(self) -> None:
         gone: Deferred[None] = Deferred()
 
         async def work(stream: Any, cancel: Any) -> None:
@@ -297,7 +297,7 @@ class AnswerTests(SynchronousTestCase):
         gone.callback(None)
         self.failureResultOf(result, OllamaError)
 
-    def test_what_was_withdrawn_without_a_record_leaves_no_producer(self) -> None:
+    def test_a_cancelled_stream_without_records_leaves_no_producer(self) -> None:
         async def work(stream: Any, cancel: Any) -> None:
             raise Cancelled
 
@@ -306,7 +306,7 @@ class AnswerTests(SynchronousTestCase):
 
 
 class SocketTests(TestCase):
-    """A worker thread, a real socket, and a reader that stops."""
+    """A worker thread, a real socket, and a reader that stops reading."""
 
     def listen(self, work: Callable[..., Awaitable[Any]]) -> Any:
         class Root(Resource):
@@ -335,7 +335,7 @@ class SocketTests(TestCase):
         self.assertEqual([json.loads(line)["n"] for line in lines], list(range(20_000)))
 
     @inlineCallbacks
-    def test_a_reader_that_stops_and_goes(self) -> Any:
+    def test_a_disconnect_of_a_stopped_reader_cancels_the_worker(self) -> Any:
         sent: list[int] = []
         ended: Deferred[int] = Deferred()
 
@@ -354,7 +354,7 @@ class SocketTests(TestCase):
         client.send(REQUEST)
         yield client.until(b"xxx")
         client.transport.pauseProducing()
-        # Whatever the sockets of both sides hold, it is far from all that an endless worker sends.
+        # The buffers of both sockets hold far less than an endless worker sends.
         client.transport.abortConnection()
         count = yield ended
         self.assertLess(count * 10_000, 64 << 20)

@@ -8,7 +8,7 @@ from ollama_tw.http.server.stream import ReplyStream
 
 
 class Request(DummyRequest):
-    """A request whose producer is left alone."""
+    """A request that ignores its producer."""
 
     def __init__(self) -> None:
         super().__init__([b""])
@@ -30,14 +30,14 @@ class OfferTests(SynchronousTestCase):
     def written(self) -> bytes:
         return b"".join(self.request.written)
 
-    def test_records_go_out_at_once(self) -> None:
+    def test_records_are_sent_immediately(self) -> None:
         self.assertFalse(self.stream.began)
         self.stream.offer({"n": 1}, "a")
         self.stream.offer({"n": 2}, "a")
         self.assertEqual(self.written(), b'{"n":1}\n{"n":2}\n')
         self.assertTrue(self.stream.began)
 
-    def test_for_a_slow_reader_only_the_latest_of_a_kind_is_kept(self) -> None:
+    def test_only_the_newest_record_of_a_key_is_buffered(self) -> None:
         self.stream.pauseProducing()
         for number in range(100_000):
             self.stream.offer({"n": number}, number % 2)
@@ -49,13 +49,13 @@ class OfferTests(SynchronousTestCase):
         self.stream.resumeProducing()
         self.assertEqual(len(self.written().splitlines()), 3)
 
-    def test_what_waits_is_written_at_the_end(self) -> None:
+    def test_buffered_records_are_written_at_the_end(self) -> None:
         self.stream.pauseProducing()
         self.stream.offer({"n": 1}, "a")
         self.stream.fail(500, "broken")
         self.assertEqual(self.written(), b'{"n":1}\n{"error":"broken"}\n')
 
-    def test_a_reader_that_has_gone(self) -> None:
+    def test_nothing_is_sent_after_a_disconnect(self) -> None:
         self.stream.stopProducing()
         self.stream.offer({"n": 1}, "a")
         self.assertEqual(self.written(), b"")

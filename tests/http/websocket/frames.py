@@ -1,4 +1,4 @@
-"""WebSocket frames made and read by hand, and endpoints that answer without a model."""
+"""Encoding and decoding of WebSocket frames, and endpoints that answer without a model."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ _MASK = b"\x01\x02\x03\x04"
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
-    """One frame as a client sends it."""
+    """Return one frame of a client."""
     first = (0x80 if fin else 0) | (rsv << 4) | opcode
     size = len(payload)
     if size < 126:
@@ -58,7 +58,7 @@ class Received:
 
 
 def read_frames(data: bytes) -> tuple[list[Received], bytes]:
-    """The whole frames in what a server sent after the handshake, and what is left."""
+    """Return the complete frames of a server after the handshake, and the remaining bytes."""
     frames = []
     while len(data) >= 2:
         first, second = data[0], data[1]
@@ -103,7 +103,7 @@ class Body(msgspec.Struct):
 
 
 class Counter:
-    """An endpoint that sends ``count`` records, on a thread; ``wait`` halts it until it is cancelled."""
+    """An endpoint that sends ``count`` records from a thread; with ``wait``, until it is cancelled."""
 
     def __init__(self, reactor: Any, pool: Any) -> None:
         self._reactor = reactor

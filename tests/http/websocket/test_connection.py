@@ -27,7 +27,7 @@ LIMIT = 100_000
 
 
 class Client:
-    """A WebSocket client that sends any bytes it is told to."""
+    """A WebSocket client that sends arbitrary bytes."""
 
     def __init__(self, raw: RawClient) -> None:
         self.raw = raw
@@ -49,7 +49,7 @@ class Client:
         return head
 
     async def receive(self) -> Received:
-        """The next frame."""
+        """Return the next frame."""
         while True:
             self._parse()
             if self.frames:
@@ -65,7 +65,7 @@ class Client:
         return [await self.record() for _ in range(count)]
 
     async def closed(self) -> int:
-        """Read to the end; the code of the close frame, 0 without one."""
+        """Read to the end; return the code of the close frame, or 0 without one."""
         await self.raw.gone
         self._parse()
         return self.frames[-1].close_code if self.frames and self.frames[-1].opcode == CLOSE else 0
@@ -90,7 +90,7 @@ class WebSocketCase(TestCase):
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")  # type: ignore[attr-defined]
         self.addCleanup(self.port.stopListening)
         self.clients: list[RawClient] = []
-        # Cleanups run in the other order, and before tearDown: the pool stops last.
+        # Cleanups run in reverse order and before tearDown: the pool stops last.
         self.addCleanup(self.end)
 
     async def end(self) -> None:
@@ -139,7 +139,7 @@ class HandshakeTests(WebSocketCase):
         _, head = await self.client("/api/chat", "Origin: http://localhost:3000")
         self.assertTrue(head.startswith(b"HTTP/1.1 101 "), head)
 
-    async def test_elsewhere_an_upgrade_is_not_heard(self) -> None:
+    async def test_other_paths_ignore_an_upgrade(self) -> None:
         _, head = await self.client("/api/version")
         self.assertTrue(head.startswith(b"HTTP/1.1 200 "), head)
         _, head = await self.client("/api/nowhere")
@@ -187,20 +187,20 @@ class RequestTests(WebSocketCase):
             [1, 2, "a request must be a JSON object", "cancel needs the id of a request", 1],
         )
 
-    async def test_hundreds_that_fail_at_once_stand_in_line(self) -> None:
+    async def test_hundreds_of_immediate_failures_are_queued(self) -> None:
         client = await self.open()
         client.send(text(fail=1) * 500)
         statuses = {(await client.record())["status"] for _ in range(500)}
         self.assertEqual(statuses, {400})
 
-    async def test_requests_with_an_id_run_side_by_side(self) -> None:
+    async def test_requests_with_an_id_run_concurrently(self) -> None:
         client = await self.open()
         client.send(text(wait=True, id=1) + text(wait=True) + text(count=2, id=2))
         seen = [(record.get("id"), record["n"]) for record in await client.records(4)]
         self.assertEqual(sorted(seen, key=str), [(1, 1), (2, 1), (2, 2), (None, 1)])
         self.assertEqual(self.site.inflight.count, 2)
 
-    async def test_an_id_in_use_is_an_error_and_harms_nobody(self) -> None:
+    async def test_an_id_in_use_is_an_error_without_side_effects(self) -> None:
         client = await self.open()
         client.send(text(wait=True, id=1))
         await client.record()
@@ -211,7 +211,7 @@ class RequestTests(WebSocketCase):
         client.send(text(id="1"))
         self.assertEqual((await client.record())["id"], "1")
 
-    async def test_cancel_ends_with_a_record_in_the_shape_of_the_endpoint(self) -> None:
+    async def test_cancel_ends_with_a_record_in_the_form_of_the_endpoint(self) -> None:
         for path, shape in (
             ("/api/chat", {"model": "m", "message": {"role": "assistant", "content": ""}}),
             ("/api/generate", {"model": "m", "response": ""}),
@@ -224,18 +224,18 @@ class RequestTests(WebSocketCase):
             record = await client.record()
             record.pop("created_at", None)
             self.assertEqual(record, {**shape, "done": True, "done_reason": "cancelled", "id": "x"})
-            # The id is free at once.
+            # The id is released immediately.
             client.send(text(id="x"))
             self.assertEqual((await client.record())["done"], True)
         while self.counter.cancelled < 3:
             await tick()
 
-    async def test_cancel_of_what_has_ended_says_nothing_and_without_an_id_is_an_error(self) -> None:
+    async def test_cancel_of_an_ended_request_has_no_effect_and_without_an_id_is_an_error(self) -> None:
         client = await self.open()
         client.send(text(cancel=True, id="gone") + text(cancel=True))
         self.assertEqual(await client.record(), {"status": 400, "error": "cancel needs the id of a request"})
 
-    async def test_errors_are_records_and_the_connection_stays(self) -> None:
+    async def test_errors_are_records_and_the_connection_stays_open(self) -> None:
         client = await self.open()
         client.send(text(fail="model 'x' not found", id=3))
         self.assertEqual(await client.record(), {"id": 3, "status": 404, "error": "model 'x' not found"})
@@ -260,7 +260,7 @@ class RequestTests(WebSocketCase):
         records = await client.records(3)
         self.assertEqual(records[2], {"error": "it broke", "id": 1})
 
-    async def test_a_mistake_of_ours_is_told_without_its_text(self) -> None:
+    async def test_an_unexpected_exception_is_sent_without_its_text(self) -> None:
         client = await self.open()
         client.send(text(fail="broken", id=1))
         error = await client.record()
@@ -301,7 +301,7 @@ class RequestTests(WebSocketCase):
         error = await client.record()
         self.assertEqual(error["status"], 503)
 
-    async def test_what_waits_in_line_is_bounded_in_bytes(self) -> None:
+    async def test_the_queue_is_bounded_in_bytes(self) -> None:
         self.counter.gate.clear()
         client = await self.open()
         client.send(text(pad="x" * 60_000) * 3)
@@ -312,7 +312,7 @@ class RequestTests(WebSocketCase):
 
 
 class BackpressureTests(WebSocketCase):
-    async def test_a_slow_reader_holds_back_its_own_workers_only(self) -> None:
+    async def test_a_slow_reader_blocks_its_own_workers_only(self) -> None:
         slow, quick = await self.open(), await self.open()
         slow.raw.transport.pauseProducing()  # type: ignore[union-attr]
         slow.send(b"".join(text(count=20_000, size=1000, id=number) for number in (1, 2)))
@@ -321,7 +321,7 @@ class BackpressureTests(WebSocketCase):
             before = self.counter.emitted + 50
             quick.send(text(count=50))
             self.assertEqual(len(await quick.records(50)), 50)
-        # What fits into the kernel's buffers and the windows, of 40 MB.
+        # The kernel's buffers and the windows hold a part of the 40 MB.
         self.assertLess(self.counter.emitted, 20_000)
         slow.raw.transport.resumeProducing()  # type: ignore[union-attr]
         while self.counter.emitted < before + 2000:
@@ -338,10 +338,10 @@ class BackpressureTests(WebSocketCase):
         seen = dict.fromkeys(range(8), 0)
         for record in await client.records(8_000):
             seen[record["id"]] += 1
-        # All 8 MB would be the first one's, were it served before the others each time.
+        # If it always came first, all 8 MB would be those of the first request.
         self.assertGreater(min(seen.values()), 200, seen)
 
-    async def test_a_flood_that_nobody_reads_the_answers_of_is_not_read_on(self) -> None:
+    async def test_a_client_that_reads_no_replies_is_not_read_from(self) -> None:
         client = await self.open()
         client.raw.transport.pauseProducing()  # type: ignore[union-attr]
         (connection,) = self.site.connections
@@ -354,7 +354,7 @@ class BackpressureTests(WebSocketCase):
 
 
 class LifeTests(WebSocketCase):
-    async def test_an_idle_client_is_pinged_and_kept_while_it_answers(self) -> None:
+    async def test_an_idle_client_is_pinged_and_stays_connected_while_it_answers(self) -> None:
         client = await self.open()
         for _ in range(3):
             self.clock.advance(30)
@@ -366,7 +366,7 @@ class LifeTests(WebSocketCase):
         client.send(text())
         self.assertEqual((await client.record())["n"], 1)
 
-    async def test_one_that_does_not_answer_is_dropped_with_its_work(self) -> None:
+    async def test_a_client_that_does_not_answer_is_disconnected_and_its_requests_cancelled(self) -> None:
         client = await self.open()
         client.send(text(wait=True, id=1))
         await client.record()
@@ -377,14 +377,14 @@ class LifeTests(WebSocketCase):
         while not self.counter.cancelled:
             await tick()
 
-    async def test_one_that_talks_is_not_pinged(self) -> None:
+    async def test_an_active_client_is_not_pinged(self) -> None:
         client = await self.open()
         for _ in range(4):
             self.clock.advance(20)
             client.send(text())
             self.assertEqual((await client.record())["n"], 1)
 
-    async def test_drain_closes_the_idle_with_1001(self) -> None:
+    async def test_drain_closes_idle_connections_with_1001(self) -> None:
         client = await self.open()
         gone = self.site.drain()
         frame_ = await client.receive()
@@ -392,7 +392,7 @@ class LifeTests(WebSocketCase):
         client.send(frame(CLOSE, b"\x03\xe9"))
         await gone
 
-    async def test_drain_lets_what_runs_finish_and_refuses_the_rest(self) -> None:
+    async def test_drain_finishes_running_requests_and_refuses_others(self) -> None:
         self.counter.gate.clear()
         client = await self.open()
         client.send(text(count=2, id=1) + text(count=1) + text(count=1))
@@ -405,7 +405,7 @@ class LifeTests(WebSocketCase):
         self.counter.gate.set()
         records = await client.records(5)
         self.assertEqual([record["n"] for record in records if record.get("id") == 1], [1, 2])
-        # Of those without an id only the order tells whose record it is.
+        # Without ids, the order identifies the request of a record.
         unnamed = [record for record in records if "id" not in record]
         self.assertEqual([record.get("n") for record in unnamed], [1, None, None])
         self.assertEqual(unnamed[1:], [refused, refused])
@@ -413,7 +413,7 @@ class LifeTests(WebSocketCase):
         client.send(frame(CLOSE, b"\x03\xe9"))
         await gone
 
-    async def test_abort_cancels_and_says_1001(self) -> None:
+    async def test_abort_cancels_and_closes_with_1001(self) -> None:
         client = await self.open()
         client.send(text(wait=True, id=1))
         await client.record()
@@ -421,6 +421,6 @@ class LifeTests(WebSocketCase):
         self.assertEqual((await client.receive()).close_code, 1001)
         while not self.counter.cancelled:
             await tick()
-        # One that does not answer the close frame is cut off.
+        # A client that does not answer the close frame is disconnected.
         self.clock.advance(5)
         await client.raw.gone

@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692), with zlib as the client, and what a connection keeps of it."""
+"""permessage-deflate (RFC 7692) with zlib as the client, and its memory."""
 
 import gc
 import random
@@ -15,7 +15,7 @@ BODY = b'{"count":1,"size":300}'
 
 
 def deflated(message: bytes, *, bits: int = 15, level: int = 6) -> bytes:
-    """A message compressed by itself, as every message of a client has to be."""
+    """Compress a message without a common context, as clients must."""
     compress = zlib.compressobj(level, zlib.DEFLATED, -bits)
     return (compress.compress(message) + compress.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
@@ -32,7 +32,7 @@ class DeflateCase(WebSocketCase):
         return await self.open("/api/chat", f"Sec-WebSocket-Extensions: permessage-deflate{parameters}")
 
     async def rest(self) -> None:
-        """Until no request runs, and its connection knows."""
+        """Wait until no request is running."""
         while self.site.inflight.count:
             await tick()
 
@@ -53,14 +53,14 @@ class NegotiationTests(DeflateCase):
         await self.assert_answer("permessage-deflate; client_no_context_takeover", plain)
         await self.assert_answer("x-webkit-deflate-frame, permessage-deflate", plain)
 
-    async def test_what_the_client_asks_of_the_server_is_granted(self) -> None:
+    async def test_the_clients_parameters_for_the_server_are_accepted(self) -> None:
         await self.assert_answer(
             "permessage-deflate; server_no_context_takeover; server_max_window_bits=9",
             "permessage-deflate; server_no_context_takeover; server_max_window_bits=9; "
             "client_no_context_takeover",
         )
 
-    async def test_an_offer_that_cannot_be_granted_is_passed_over(self) -> None:
+    async def test_an_unacceptable_offer_is_ignored(self) -> None:
         for parameters in (
             "server_max_window_bits=8",  # zlib cannot
             "server_max_window_bits=16",
@@ -79,7 +79,7 @@ class NegotiationTests(DeflateCase):
                 "permessage-deflate; client_no_context_takeover",
             )
 
-    async def test_other_extensions_are_passed_over(self) -> None:
+    async def test_other_extensions_are_ignored(self) -> None:
         for name in ("permessage-bzip2", "permessage-snappy", "x-webkit-deflate-frame", "mux; a=1"):
             await self.assert_answer(name, None)
 
@@ -90,7 +90,7 @@ class NegotiationTests(DeflateCase):
 
 
 class MessageTests(DeflateCase):
-    async def test_records_are_the_same_and_share_a_context_while_there_is_work(self) -> None:
+    async def test_records_are_the_same_and_share_a_context_while_requests_run(self) -> None:
         client = await self.deflating()
         context = zlib.decompressobj(wbits=-15)
         client.send(text(wait=True, id=1))
@@ -103,7 +103,7 @@ class MessageTests(DeflateCase):
             sizes.append(len(answer.payload))
         self.assertLess(sizes[1], sizes[0])
 
-    async def test_after_a_rest_a_record_refers_to_nothing_before_it(self) -> None:
+    async def test_an_idle_connection_starts_a_new_context(self) -> None:
         client = await self.deflating()
         for body in (BODY, BODY, b"no object", b"no object"):
             client.send(frame(TEXT, deflated(body), rsv=4))
@@ -113,7 +113,7 @@ class MessageTests(DeflateCase):
             )
             await self.rest()
 
-    async def test_without_takeover_every_record_stands_by_itself(self) -> None:
+    async def test_without_takeover_every_record_has_its_own_context(self) -> None:
         client = await self.deflating("; server_no_context_takeover; server_max_window_bits=9")
         client.send(text(count=3, size=300, id=1))
         for number in (1, 2, 3):
@@ -160,7 +160,7 @@ class MessageTests(DeflateCase):
         self.assertEqual(inflated(await client.receive()), RECORD)
 
     async def test_a_message_that_ends_with_a_final_block(self) -> None:
-        # RFC 7692, section 7.2.3.4; what comes after it is another message.
+        # RFC 7692, section 7.2.3.4; the data after it is another message.
         client = await self.deflating()
         compress = zlib.compressobj(wbits=-15)
         data = compress.compress(BODY) + compress.flush(zlib.Z_FINISH) + b"\x00"
@@ -184,7 +184,7 @@ class ErrorTests(DeflateCase):
         await self.assert_closes(frame(TEXT, bomb, rsv=4), 1009)
         await self.assert_closes(frame(TEXT, bomb[:50], fin=False, rsv=4) + frame(0, bomb[50:]), 1009)
 
-    async def test_what_is_not_deflate(self) -> None:
+    async def test_invalid_deflate_data(self) -> None:
         await self.assert_closes(frame(TEXT, b"\xff" * 20, rsv=4), 1007)
 
     async def test_text_is_utf8_after_decompression(self) -> None:
@@ -199,7 +199,7 @@ class ErrorTests(DeflateCase):
 
 
 class MemoryTests(DeflateCase):
-    async def test_a_connection_that_rests_costs_what_it_cost_before_it_compressed(self) -> None:
+    async def test_an_idle_connection_keeps_no_compression_memory(self) -> None:
         number = 20
         clients = [await self.deflating("; client_max_window_bits") for _ in range(number)]
 
@@ -220,5 +220,5 @@ class MemoryTests(DeflateCase):
         await exchange()
         gc.collect()
         kept = (tracemalloc.get_traced_memory()[0] - before) / number
-        # The contexts of zlib alone would be 30,000; what the client here has received counts as well.
+        # The contexts of zlib alone would be 30,000; the data that this client received is included.
         self.assertLess(kept, 6_000)

@@ -1,4 +1,4 @@
-"""The frames of RFC 6455: what a client may send, and how one that breaks the rules is told so."""
+"""Frames of RFC 6455: valid ones, and the close codes of invalid ones."""
 
 from tests.http.websocket.frames import CLOSE, PING, PONG, TEXT, frame
 from tests.http.websocket.test_connection import LIMIT, WebSocketCase
@@ -105,7 +105,7 @@ class FrameTests(WebSocketCase):
         ):
             await self.assert_closes(frame(TEXT, b'{"pad":"' + bad), 1007)
         await self.assert_closes(frame(TEXT, b'"\xce', fin=False) + frame(0, b"\xce"), 1007)
-        # At once, not at the end of the message.
+        # Immediately, not at the end of the message.
         await self.assert_closes(frame(TEXT, b"\xf4\x90", fin=False), 1007)
 
     async def test_every_length_of_utf8_and_its_ends(self) -> None:
@@ -130,7 +130,7 @@ class FrameTests(WebSocketCase):
         await self.assert_closes(frame(CLOSE, b"\x03\xe8\xff"), 1007)
         await self.assert_closes(frame(CLOSE, b"\x03\xe8" + b"x" * 123), 1000)
 
-    async def test_nothing_is_heard_after_a_close_frame(self) -> None:
+    async def test_data_after_a_close_frame_is_ignored(self) -> None:
         client = await self.open()
         client.send(frame(CLOSE, b"\x03\xe8") + frame(TEXT, BODY) + frame(PING, b"x"))
         await client.raw.gone
@@ -139,7 +139,7 @@ class FrameTests(WebSocketCase):
 
     async def test_over_the_size_limit(self) -> None:
         await self.assert_closes(frame(TEXT, b" " * (LIMIT + 1)), 1009)
-        # The length alone will do.
+        # The length alone is refused.
         await self.assert_closes(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"\x00\x00\x00\x00", 1009)
         half = b" " * (LIMIT // 2 + 1)
         await self.assert_closes(frame(TEXT, half, fin=False) + frame(0, half), 1009)

@@ -8,11 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ollama_tw.client.aio import connect
@@ -27,7 +27,7 @@ VARYING = {"created_at", "total_duration", "load_duration", "prompt_eval_duratio
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that has the model as ``smol``."""
+    """Return the address of a server with the model ``smol``."""
     process = subprocess.Popen(
         [sys.executable, "-c", "from ollama_tw.cli.main import main; main()", "serve"],
         env={**os.environ, "HOME": str(tmp_path_factory.mktemp("home")), "OLLAMA_HOST": "127.0.0.1:0"},
@@ -53,8 +53,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def post(url: str, body: bytes) -> list[Any]:
-    with urllib.request.urlopen(url, body) as reply:
-        return [json.loads(line) for line in reply.read().splitlines()]
+    reply = httpx.post(url, content=body, timeout=60).raise_for_status()
+    return [json.loads(line) for line in reply.content.splitlines()]
 
 
 def constant(records: list[Any]) -> list[Any]:
@@ -77,12 +77,12 @@ def test_records_are_those_of_http(server: str, path: str, body: dict[str, Any])
         async with connect(server, path) as connection:
             return [record async for record in connection.stream(**request)]
 
-    # The first one warms up, so that both find the same tokens in the cache.
+    # The first request fills the cache, so that both others find the same tokens in it.
     expected = [post(server + path, json.dumps(request).encode()) for _ in range(2)][1]
     assert constant(asyncio.run(stream())) == constant(expected)
 
 
-def test_leaving_early_frees_the_slot(server: str) -> None:
+def test_a_disconnect_frees_the_slot(server: str) -> None:
     message = {"role": "user", "content": "Count to a thousand."}
 
     async def leave() -> str:

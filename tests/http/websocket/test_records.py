@@ -1,4 +1,4 @@
-"""The whole server: what WebSocket says byte for byte, and cancelling wherever a request stands."""
+"""The whole server: the bytes of WebSocket records, and cancelling in every state of a request."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def receive(connection: ClientConnection) -> bytes:
 
 
 def constant(line: bytes) -> bytes:
-    """Without what is another each time: the clock, and what the slot remembers."""
+    """Remove the values that differ each time: times, and the tokens found in the cache."""
     return CACHED.sub(b"", TIMES.sub(rb'"\1":0', line))
 
 
@@ -127,7 +127,7 @@ CHATTED = {
 
 
 def cancel(connection: ClientConnection, id_: int) -> dict[str, Any]:
-    """The record that ends it."""
+    """Return the last record."""
     connection.send(json.dumps({"id": id_, "cancel": True}))
     record: dict[str, Any] = json.loads(receive(connection))
     record.pop("created_at", None)
@@ -141,7 +141,7 @@ def cancel(connection: ClientConnection, id_: int) -> dict[str, Any]:
         ("/api/chat", {"model": "m", "messages": [{"role": "user", "content": "hi"}]}, CHATTED),
     ],
 )
-def test_cancel_while_it_runs_and_while_it_waits(
+def test_cancel_while_running_and_while_queued(
     server: Application, path: str, fields: dict[str, Any], record: dict[str, Any]
 ) -> None:
     server.generate()
@@ -151,13 +151,13 @@ def test_cancel_while_it_runs_and_while_it_waits(
     with open_at(server, path) as connection:
         connection.send(json.dumps({**fields, "id": 1}))
         runner.wait_for(lambda: runner.running == 1)
-        # There is one slot, so that this one waits.
+        # There is one slot, so this request is queued.
         connection.send(json.dumps({**fields, "id": 2}))
         assert cancel(connection, 2) == {**record, "id": 2}
         assert cancel(connection, 1) == {**record, "id": 1}
         runner.wait_for(lambda: runner.running == 0)
         assert len(runner.jobs) == before + 1
-        # What has ended, or never was, is not cancelled again, and the slot is free.
+        # Cancelling ended and unknown requests has no effect, and the slot is free.
         connection.send(json.dumps({"id": 1, "cancel": True}))
         connection.send(json.dumps({"id": "never", "cancel": True}))
         server.release()
@@ -192,7 +192,7 @@ def test_cancel_of_an_embedding_that_waits_for_its_model(server: Application) ->
         server.backend.gate.set()
 
 
-def test_every_door_but_those_that_stream_is_closed(server: Application) -> None:
+def test_only_streaming_endpoints_accept_upgrades(server: Application) -> None:
     for path in ("/api/tags", "/api/show", "/v1/chat/completions", "/api/embeddings"):
         with pytest.raises(InvalidStatus):
             open_at(server, path)
