@@ -1,1 +1,1 @@
-"""The ollama command."""
+"""The ``ollama`` command. Imports nothing of the server, except for ``ollama serve``."""

@@ -1,6 +1,6 @@
-"""What every command of ``ollama`` shares: how arguments are counted, help and errors worded.
+"""Base class of the commands of ``ollama``, with the texts of Cobra for usage errors.
 
-Source: spec/models-and-cli.md section 8.1.
+Cobra is the Go library of Ollama's command line (cobra: args.go; pflag: errors.go).
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 
 
 
 class UsageError(click.ClickException):
-    """What was typed is not a command line of ours; the text is the whole message."""
+    """An invalid command line; the text is the whole message."""
 
 
 class Command(click.Command):
-    """A command whose help lists, besides its options, the environment variables that it reads."""
+    """A command whose help lists the environment variables that it reads, after its options."""
 
     def __init__(self, *args: Any, variables: Sequence[Variable[object]] = (), **kwargs: Any) -> None:
         kwargs.setdefault("context_settings", CONTEXT_SETTINGS)
@@ -26,17 +26,19 @@ class Command(click.Command):
         self.variables = variables
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; raises UsageError for a wrong number of them."""
         self._count_arguments(ctx, args)
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the environment variables at the end of the help."""
         if self.variables:
             with formatter.section("Environment Variables"):
                 formatter.write_dl([(variable.name, variable.summary) for variable in self.variables])
         super().format_epilog(ctx, formatter)
 
     def _count_arguments(self, ctx: click.Context, args: list[str]) -> None:
-        """Raise UsageError where there are more or fewer arguments than the command takes."""
+        """Raise UsageError if there are more or fewer arguments than the command takes."""
         options = [param for param in self.params if isinstance(param, click.Option)]
         bare = click.Command(self.name, params=[*options], context_settings=self.context_settings)
         values, received, _ = bare.make_parser(ctx).parse_args(list(args))
@@ -59,7 +61,7 @@ class Command(click.Command):
 
 
 def error_text(error: click.ClickException) -> str:
-    """The text for the user, worded as Ollama's where Ollama has a text."""
+    """Return the message for the user: Ollama's text where it has one, else click's."""
     if isinstance(error, click.NoSuchOption):
         name = error.option_name
         if name.startswith("--"):

@@ -1,4 +1,4 @@
-"""The ``ollama`` command: finds the module of a command, runs it, words its errors."""
+"""Entry point of the ``ollama`` command: imports the module of a command, runs it, prints its errors."""
 
 import importlib
 import sys
@@ -10,8 +10,8 @@ import click
 from ollama_tw.cli.command import CONTEXT_SETTINGS, UsageError, error_text
 from ollama_tw.errors import OllamaError
 
-# In the order of the help. Each name is a module beside this one that holds a ``command``; it is
-# imported when the command is asked for, so that no command waits for what another one needs.
+# In the order of the help. Each name is a module of this package with a ``command``. It is imported when
+# the command is run, so that no command loads what another one needs.
 COMMANDS = ("serve",)
 ALIASES = {"start": "serve"}
 
@@ -71,10 +71,10 @@ def ollama(ctx: click.Context) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line (that of the process, by default) and exit.
+    """Run the command line, by default that of the process, and exit.
 
-    The exit code is 0, or 1 after an error, which is one line ``Error: TEXT`` on standard error,
-    or 130 after Ctrl-C, or what the command chose.
+    The exit status is 0, 1 after an error (one line ``Error: TEXT`` on standard error), 130 after Ctrl-C,
+    or the command's own.
     """
     sys.exit(_run(arguments))
 

@@ -1,4 +1,4 @@
-"""``ollama serve``: the server, in the foreground, until it is told to stop."""
+"""``ollama serve``: runs the server in the foreground until a signal stops it."""
 
 import os
 
@@ -15,13 +15,13 @@ from ollama_tw.process.activation import inherited
 def command(ctx: click.Context) -> None:
     """Start the Ollama server.
 
-    It is configured by environment variables alone. SIGINT and SIGTERM stop it once the requests
-    that run are answered; a second signal stops it at once.
+    It is configured by environment variables only. SIGINT and SIGTERM stop it after the running requests
+    are answered; a second signal stops it at once.
     """
-    # Before Twisted is imported: see there.
+    # Has to be called before Twisted is imported; see its docstring.
     sockets = inherited(os.environ, os.getpid())
-    # The server and Twisted are imported here, for the other commands have no need of them. Meanwhile
-    # a child process lists the devices of llama.cpp.
+    # The other commands need neither the server nor Twisted. While both are imported, a child process
+    # lists the devices of llama.cpp.
     from ollama_tw.server.early import begin
 
     begin()

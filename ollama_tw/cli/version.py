@@ -1,4 +1,4 @@
-"""``ollama --version``: the version of the running server, and ours where it is another one."""
+"""``ollama --version``: prints the version of the running server, and the client's if they differ."""
 
 import http.client
 import json
@@ -15,10 +15,7 @@ _TIMEOUT_SECONDS = 3.0
 
 
 def version_lines() -> Iterator[str]:
-    """The lines to print.
-
-    Source: spec/models-and-cli.md section 8.2.
-    """
+    """Return the lines to print (ollama: cmd/cmd.go, versionHandler)."""
     running = _server_version(HOST.read(os.environ, lambda text: None))
     if running is None:
         yield "Warning: could not connect to a running Ollama instance"
@@ -29,9 +26,9 @@ def version_lines() -> Iterator[str]:
 
 
 def _server_version(endpoint: Endpoint) -> str | None:
-    """What the server at ``endpoint`` says of itself; None where none answers as one should."""
-    # A proxy reaches other machines; it is not asked for what runs on this one.
-    local = is_loopback(endpoint.host) or endpoint.host in ("", "0.0.0.0", "::")
+    """Return the version of the server at ``endpoint``, None without a valid response."""
+    # Servers on this machine are not requested through a proxy.
+    local = is_loopback(endpoint.host) or endpoint.host in ("", "0.0.0.0", "::")  # noqa: S104 - not bound
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
     try:
         with opener.open(f"{endpoint.url}/api/version", timeout=_TIMEOUT_SECONDS) as response:

@@ -1,1 +1,1 @@
-"""Settings of the server: environment variables, twistd options, host parsing."""
+"""Settings of the server: environment variables, options of twistd, host parsing."""

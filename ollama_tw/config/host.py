@@ -1,4 +1,4 @@
-"""Where a server listens or is reached: the value of ``OLLAMA_HOST`` in all its forms."""
+"""Parses ``OLLAMA_HOST``: the address on which a server listens and a client reaches it."""
 
 import re
 from collections.abc import Callable
@@ -17,8 +17,11 @@ _CLOUD = "ollama.com"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """``host`` is a name or an IP address without brackets, "" for all interfaces; ``path`` is
-    the prefix under which a client finds the API, without slashes at its ends."""
+    """Address of a server.
+
+    ``host`` is a name or an IP address without brackets, "" for all interfaces. ``path`` is the prefix of
+    the API's paths for a client, without slashes at its ends.
+    """
 
     scheme: str
     host: str
@@ -27,12 +30,10 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str, note: Callable[[str], None]) -> "Endpoint":
-        """The endpoint that ``text`` names: ``[SCHEME://][HOST][:PORT][/PATH]``.
+        """Parse ``[SCHEME://][HOST][:PORT][/PATH]`` (ollama: envconfig/config.go, Host).
 
-        ``note`` is told, as the predicate of a sentence, of a port that is replaced by the
-        default one. Raises ValueError, with such a predicate too, where nothing can be kept.
-
-        Source: spec/models-and-cli.md section 9, OLLAMA_HOST.
+        An invalid port is replaced by the default one, and ``note`` is called with a remark, the predicate
+        of a sentence. Raises ValueError, with such a predicate, for any other error.
         """
         text = text.strip()
         if text == _CLOUD:
@@ -57,8 +58,7 @@ class Endpoint:
     def url(self) -> str:
         """The base URL for a client, without a slash at its end.
 
-        An address that stands for all interfaces is listened on but not connected to: there,
-        the URL names this machine's loopback address.
+        The address of all interfaces, to which no client can connect, is replaced by a loopback address.
         """
         host = self.host
         address = _address(host)
@@ -71,14 +71,14 @@ class Endpoint:
 
 
 def join_host_port(host: str, port: int) -> str:
-    """``127.0.0.1:11434``, ``[::1]:11434``, ``:11434``."""
+    """Return host and port as one text: ``127.0.0.1:11434``, ``[::1]:11434``, ``:11434``."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``: a loopback address, or the name localhost.
+    """Return whether ``host`` is a loopback address or the name localhost.
 
-    Other names are not looked up, and count as reachable from elsewhere.
+    Other names are not resolved, and are not loopback.
     """
     address = _address(host)
     if address is not None:
@@ -88,7 +88,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _split(netloc: str) -> tuple[str, str | None]:
-    """The host and the text after the colon, which is None where there is no colon."""
+    """Return the host, and the text after the colon, None if there is no colon."""
     if not netloc:
         return DEFAULT_HOST, None
     bare = _address(netloc)
@@ -107,7 +107,7 @@ def _split(netloc: str) -> tuple[str, str | None]:
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
-    """The IP address, an IPv4 one also where it is written inside IPv6; None for a name."""
+    """Return the IP address, IPv4 also for an IPv4-mapped one; None for a name."""
     try:
         address = ip_address(host)
     except ValueError:

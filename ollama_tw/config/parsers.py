@@ -30,7 +30,7 @@ _ORIGIN_SCHEMES = (
 LOCAL_ORIGINS = (
     *(
         f"{scheme}://{host}{port}"
-        for host in ("localhost", "127.0.0.1", "0.0.0.0")
+        for host in ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104 - compared, not bound
         for port in ("", ":*")
         for scheme in ("http", "https")
     ),

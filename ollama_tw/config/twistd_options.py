@@ -1,4 +1,4 @@
-"""The options of ``twistd ollama``: each environment variable of the server under another name."""
+"""Options of ``twistd ollama``: one for each environment variable of the server."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from ollama_tw.config.settings import VARIABLES
 
 
 class Options(usage.Options):
-    """``--num-parallel 4`` is ``OLLAMA_NUM_PARALLEL=4``, ``--debug`` is ``OLLAMA_DEBUG=1``."""
+    """Options: ``--num-parallel 4`` for ``OLLAMA_NUM_PARALLEL=4``, ``--debug`` for ``OLLAMA_DEBUG=1``."""
 
     optFlags = tuple((variable.option, None, variable.summary) for variable in VARIABLES if variable.switch)
     optParameters = tuple(
@@ -20,12 +20,11 @@ class Options(usage.Options):
         self["listen"] = ()
 
     def opt_listen(self, description: str) -> None:
-        """Listen at this Twisted endpoint (tcp:8080, unix:PATH, ssl:443:privateKey=FILE:certKey=FILE,
-        systemd:domain=INET:index=0) and not at --host; may be repeated"""
+        """Listen on this Twisted endpoint (tcp:8080, unix:PATH) instead of --host; may be repeated."""
         self["listen"] += (description,)
 
     def environ(self, base: Mapping[str, str]) -> dict[str, str]:
-        """``base`` with the given options in the place of the variables; for ``Settings.read``."""
+        """Return ``base`` with the variables of the given options replaced, for ``Settings.read``."""
         merged = dict(base)
         for variable in VARIABLES:
             given = self[variable.option]

@@ -1,1 +1,1 @@
-"""What a request means, and what comes back: one pipeline for every door."""
+"""Services that run models: completions, embeddings, reranking, tokenizing."""

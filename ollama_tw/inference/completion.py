@@ -91,8 +91,8 @@ def complete(
     """Run ``task``. Blocking, on a worker thread.
 
     With ``emit`` the records are passed to it and None is returned, else one record with everything.
-    Raises :class:`OllamaError`, and :class:`Cancelled` when ``cancel`` is set. Which record carries what
-    is Ollama's behaviour (ollama: server/routes.go, GenerateHandler and ChatHandler).
+    Raises :class:`OllamaError`, and :class:`Cancelled` when ``cancel`` is set. The order and the contents
+    of the records are Ollama's (ollama: server/routes.go, GenerateHandler and ChatHandler).
     """
     if cancel.is_set():
         raise Cancelled

@@ -1,7 +1,7 @@
 """Builds the prompt of a request: its messages, rendered with the model's template and cut to the context.
 
-The builders run on a worker thread, where they count tokens with the runner. What is rendered and cut is
-Ollama's behaviour (ollama: server/prompt.go, chatPrompt; server/routes.go, GenerateHandler).
+The builders run on a worker thread, where they count tokens with the runner. Rendering and
+cutting are Ollama's (ollama: server/prompt.go, chatPrompt; server/routes.go, GenerateHandler).
 """
 
 from collections.abc import Callable, Sequence

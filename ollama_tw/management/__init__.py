@@ -1,1 +1,1 @@
-"""Models as a service: list, show, copy, delete, create."""
+"""Services that manage models: list, show, copy, delete, create."""

@@ -1,6 +1,6 @@
-"""Creating models for clients: what is missing is pulled, the rest is done on threads of their own.
+"""Creation of models: pulls a missing base model, does the rest on threads of its own.
 
-Source: ``spec/models-and-cli.md`` sections 4.4 and 4.5.
+Statuses and their order are Ollama's (ollama: server/create.go, CreateHandler).
 """
 
 import threading
@@ -19,14 +19,15 @@ from ollama_tw.registry.progress import Report
 from ollama_tw.registry.pull import Pulls
 from ollama_tw.wire.models import CreateRequest
 
-# A creation may take minutes, and what is asked of the store meanwhile must not wait for it. More than
-# these wait for each other.
+# Creations take minutes, so they do not run on the disk pool. Further ones are queued.
 _THREADS = 8
 
 
 class CreationService:
-    """Creates models in ``store``. All methods: on the reactor thread. ``in_disk`` calls a function
-    with its arguments on the disk pool."""
+    """Creates models in ``store``. Methods are called on the reactor thread.
+
+    ``in_disk`` calls a function with its arguments on the disk pool.
+    """
 
     def __init__(
         self,
@@ -45,10 +46,10 @@ class CreationService:
         self._closing = threading.Event()
 
     async def create(self, request: CreateRequest, report: Report, cancel: threading.Event) -> dict[str, Any]:
-        """Create the model; the model it is made from is pulled where it is not installed.
+        """Create the model; pull its base model first if it is not installed.
 
-        ``report`` gets the records, the last of which is returned too. Once ``cancel`` is set the work
-        is given up and nothing is left of it. Raises OllamaError, Cancelled.
+        ``report`` is called with each record; the last one is returned as well. Setting ``cancel`` aborts
+        the creation and removes its files. Raises OllamaError, Cancelled.
         """
         missing = await self._in_disk(missing_base, self._store, request)
         if missing is not None:
@@ -69,6 +70,6 @@ class CreationService:
         return last
 
     def close(self) -> None:
-        """Give up what is under way and wait for its threads."""
+        """Abort the running creations and wait for their threads."""
         self._closing.set()
         self._pool.stop()

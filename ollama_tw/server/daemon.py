@@ -112,7 +112,7 @@ class Daemon(Service):
             sys.setswitchinterval(_SWITCH_INTERVAL)
         exposed = self._listener.exposed
         try:
-            self._site = self._build_site("0.0.0.0" if exposed else "127.0.0.1")
+            self._site = self._build_site("0.0.0.0" if exposed else "127.0.0.1")  # noqa: S104 - not bound
         except BaseException:
             self._listener.release()
             raise

@@ -26,7 +26,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command line: its exit code, standard output and standard error."""
+    """Return a function that runs a command line: exit status, standard output, standard error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as exit:
@@ -100,7 +100,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """The settings with which the daemon was run; it exits with 3."""
+    """Return the list of settings with which the daemon was run; the daemon exits with 3."""
     calls: list[Settings] = []
     daemon = types.ModuleType("ollama_tw.server.daemon")
 
@@ -135,7 +135,7 @@ def test_serve_does_not_start_with_a_malformed_origin(
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes], None]]:
-    """A real server at OLLAMA_HOST, told what to answer at /api/version."""
+    """Return a function that starts a server at OLLAMA_HOST with a given reply to /api/version."""
     answer = [200, b""]
 
     class Handler(BaseHTTPRequestHandler):
@@ -209,7 +209,7 @@ def test_version_where_nothing_listens(run: Run, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, click.Command], None]:
-    """Adds a command as a module of its own beside the others."""
+    """Return a function that adds a command as a module beside the others."""
 
     def install(name: str, command: click.Command) -> None:
         added = types.ModuleType(name)

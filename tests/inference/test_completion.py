@@ -1,4 +1,4 @@
-"""What a client gets of a run: content, thinking, calls, figures, whole or as a stream."""
+"""Records of a run: content, thinking, calls and figures, in one record or as a stream."""
 
 import json
 import threading
@@ -32,7 +32,7 @@ HERMES = Syntax(None, CallSyntax("<tool_call>", "</tool_call>"), trim=True)
 
 
 class ScriptedRunner:
-    """Says for each job what its script says next; notes the jobs."""
+    """Yields the next script for each job, and records the jobs."""
 
     size = size_gpu = 0
     context_length = 64

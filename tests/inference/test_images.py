@@ -1,4 +1,4 @@
-"""From the tags in a prompt to the places where the engine puts the images."""
+"""Image tags in a prompt are replaced by the markers of the engine."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How often building a prompt renders it, which is the costly part."""
+"""Number of renderings of a prompt while it is built."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ class OneModel:
 
 @pytest.fixture
 def renderings() -> Iterator[list[str]]:
-    """The texts that the chat template has written."""
+    """Return the list of the texts that the chat template has rendered."""
     texts: list[str] = []
     render = ChatTemplate.render
 
@@ -66,7 +66,7 @@ def test_a_prompt_that_must_not_be_cut_is_rendered_once(renderings: list[str]) -
 
 
 def test_a_prompt_with_images_is_measured_without_its_tags(renderings: list[str]) -> None:
-    """64 bytes without the tag are 64 tokens, which the context of 64 holds."""
+    """Its 64 bytes without the tag are 64 tokens, the length of the context."""
     prompt = build(Message("user", "x" * 58, images=[b"a"]))
     assert renderings == [f"user:{'x' * 58}[img-0];", f"user:{'x' * 58};"]
     assert prompt == Prompt(renderings[0], images=(b"a",))

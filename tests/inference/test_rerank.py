@@ -1,4 +1,4 @@
-"""Ranking over a real library and a fake backend, whose score is the length of a common beginning."""
+"""Reranking with a real library and a fake backend, whose score is the length of the common prefix."""
 
 import tempfile
 import threading
@@ -23,7 +23,7 @@ from tests.llama.tiny_rankers import write_ranker
 
 @implementer_only(IRunner)
 class EmbeddingRunner(FakeRunner):
-    """Of a backend that cannot rank."""
+    """A runner without ``rank``."""
 
 
 class RerankCase(ServiceCase):
@@ -72,7 +72,7 @@ class ReplyTests(RerankCase):
         self.assertEqual(
             reply["results"], [{"index": 1, "relevance_score": 4.0}, {"index": 3, "relevance_score": 3.0}]
         )
-        # Those that are not returned were read all the same.
+        # Documents that are not returned count as well.
         self.assertEqual(reply["usage"]["total_tokens"], 27)
 
     def test_more_wanted_than_there_are(self) -> None:

@@ -1,4 +1,4 @@
-"""Generate and chat over a real library and a fake backend: who is refused when, and what is said."""
+"""Generate and chat with a real library and a fake backend: the order of checks, and the replies."""
 
 import json
 import tempfile
@@ -27,7 +27,7 @@ from tests.gguf.files import METADATA, write_gguf
 
 
 class DiskPool:
-    """Does its work at once."""
+    """Runs work at once, on the calling thread."""
 
     def run(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return execute(work, *args)
@@ -70,7 +70,7 @@ class ServiceCase(SynchronousTestCase):
         list(create(self.store, msgspec.convert(body | fields, type=CreateRequest)))
 
     def work(self) -> None:
-        """Let all threads come to an end."""
+        """Run the work of all pools."""
         while busy := [pool for pool in StillPool.all if pool.work]:
             busy[0].step()
 
@@ -85,7 +85,7 @@ class ServiceCase(SynchronousTestCase):
         )
 
     def ask(self, **fields: Any) -> dict[str, Any]:
-        """The one record of a reply, without its time."""
+        """Return the only record of a reply, without its time."""
         result = self.start(**fields)
         self.work()
         return self._plain(self.successResultOf(result))
@@ -108,7 +108,7 @@ class ServiceCase(SynchronousTestCase):
 
 
 class CheckTests(ServiceCase):
-    """Each request is wrong in two ways at least; the first in order is answered."""
+    """Requests with at least two errors, of which the first in order is reported."""
 
     def test_top_logprobs_come_before_the_model(self) -> None:
         text = "top_logprobs must be between 0 and 20"

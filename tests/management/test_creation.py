@@ -1,4 +1,4 @@
-"""Creations over HTTP: what clients see while they work, and what else the server does meanwhile."""
+"""Creations over HTTP: their records, and other requests at the same time."""
 
 import asyncio
 import http.client
@@ -20,7 +20,7 @@ from tests.gguf.files import write_gguf
 
 
 class Standing:
-    """A quantizer that stands still in the middle of its work until it is let go or given up."""
+    """A quantizer that pauses in its work until it is released or cancelled."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -69,7 +69,7 @@ class Creation:
         self._response = self._connection.getresponse()
 
     def until(self, **fields: Any) -> list[dict[str, Any]]:
-        """The records up to one with these fields."""
+        """Return the records up to the first one with these fields."""
         records: list[dict[str, Any]] = []
         while not records or any(records[-1].get(key) != value for key, value in fields.items()):
             line = self._response.readline()

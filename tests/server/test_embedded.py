@@ -1,4 +1,4 @@
-"""The server in an application of others: on their reactor, at their endpoints."""
+"""The server as a service in a Twisted application: its endpoints, stop and restart."""
 
 # mypy: allow-untyped-calls
 
@@ -43,7 +43,7 @@ NET: Any = reactor
 
 
 class Through:
-    """An agent's way to one client endpoint, whatever the URL."""
+    """Connects an agent to one client endpoint, for any URL."""
 
     def __init__(self, endpoint: Any) -> None:
         self._endpoint = endpoint
@@ -53,7 +53,7 @@ class Through:
 
 
 async def ask(endpoint: Any, path: str, body: Any = None) -> bytes:
-    """What the server at ``endpoint`` answers."""
+    """Return the response of the server at ``endpoint``."""
     agent = Agent.usingEndpointFactory(NET, Through(endpoint))
     url = b"http://localhost" + path.encode()
     if body is None:
@@ -71,7 +71,7 @@ def tcp(service: Any) -> Any:
 
 class EmbeddingTests(TestCase):
     def setUp(self) -> None:
-        # Not trial's own, which lies in the working directory.
+        # Not in the temporary directory of trial, which is in the working directory.
         home = TemporaryDirectory()
         self.addCleanup(home.cleanup)
         self.home = Path(home.name)
@@ -89,7 +89,7 @@ class EmbeddingTests(TestCase):
         return service
 
     async def test_a_unix_socket(self) -> None:
-        # The path of a socket may have 100 characters.
+        # The path of a socket is limited to about 100 characters.
         path = os.path.relpath(self.home / "s")
         service = self.serve(UNIXServerEndpoint(NET, path))
         self.assertEqual(service.addresses, [path])
@@ -101,7 +101,7 @@ class EmbeddingTests(TestCase):
 
     async def test_tls(self) -> None:
         service = self.serve(SSL4ServerEndpoint(NET, 0, server_context(), interface="127.0.0.1"))
-        # Without roots to trust it takes any certificate.
+        # Without trust roots it accepts any certificate.
         client = wrapClientTLS(ssl.CertificateOptions(), tcp(service))
         self.assertEqual(await ask(client, "/api/version"), VERSION)
 

@@ -17,6 +17,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]
 
 @pytest.fixture
 def app(installed: Application) -> Application:
-    """A server with the models of :func:`tests.tiny.install`, which say ``Hello``."""
+    """A server with the models of :func:`tests.tiny.install`, whose output is ``Hello``."""
     installed.says("Hel", "lo")
     return installed

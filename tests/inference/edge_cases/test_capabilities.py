@@ -1,4 +1,4 @@
-"""What models are able to do, and what is said to who asks for more: section 0.5 and its edge cases."""
+"""Capabilities of models, and errors of requests that require others."""
 
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def test_row_36_and_69_calls(app: Application, model: str) -> None:
     assert len(call["id"]) == len("call_12345678")
     assert isinstance(app.job.prompt, str)
     assert '"name":"weather"' in app.job.prompt.replace(": ", ":")
-    # Nothing is lost: what was said before the call and what follows it is content.
+    # Text before and after the call is content.
     assert message["content"].replace(" ", "") == "Look:done"
 
 

@@ -1,5 +1,7 @@
-"""The two embedding endpoints: section 4 and its edge cases. The fake vector of a text is its length,
-the sum of its characters, and one."""
+"""Edge cases of the two embedding endpoints.
+
+The fake vector of a text is its length, the sum of its characters, and one.
+"""
 
 from typing import Any
 
@@ -37,7 +39,7 @@ def test_row_48_too_long_an_input(app: Application) -> None:
     assert (reply.status, reply.json) == (400, text)
     reply = app.post("/api/embeddings", {"model": "embedder", "prompt": long})
     assert (reply.status, reply.json) == (500, text)
-    # 2048 tokens of context, two of them for the tokens around a text.
+    # 2048 tokens of context, two of them reserved for BOS and EOS.
     reply = embed(app, input=long)
     assert (reply.status, reply.json["prompt_eval_count"]) == (200, 2046)
 

@@ -1,4 +1,4 @@
-"""Section 14: ``OLLAMA_GO_TEMPLATE`` says which of a model's two templates writes the prompt."""
+"""``OLLAMA_GO_TEMPLATE`` selects which of a model's two templates renders the prompt."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which model is meant, and what is said where there is none: section 0.4 and its edge cases."""
+"""Edge cases of model references, and the errors for missing models."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ def refusal(app: Application, path: str, body: Any) -> tuple[int, str]:
 @pytest.mark.parametrize("body", [{}, {"model": ""}, {"model": "  "}, {"model": None}, b"null"])
 def test_rows_1_to_4_no_model(app: Application, path: str, status: int, text: str, body: Any) -> None:
     found, error = refusal(app, path, body)
-    # What was sent is repeated as it was, blanks too.
+    # The reference is repeated as it was sent, including blanks.
     assert (found, error.replace("'  '", "''")) == (status, text)
 
 

@@ -1,4 +1,4 @@
-"""Shapes of replies, also of those that only load or fail on the way: sections 1.4, 1.9, 1.10, 1.13."""
+"""Edge cases of replies, including loads, unloads and failures of a run."""
 
 import re
 import socket
@@ -25,7 +25,7 @@ def test_row_14_unload(app: Application, stream: bool | None, keep_alive: Any) -
     body = {"model": "m", "prompt": "", "keep_alive": keep_alive, "stream": stream}
     generate = '{"model":"m","created_at":T,"response":"","done":true,"done_reason":"unload"}'
     app.generate()
-    # The second time it is not loaded.
+    # The second time the model is not loaded.
     assert timeless(app.post("/api/generate", body)) == generate
     assert app.get("/api/ps").body == b'{"models":[]}'
     assert timeless(app.post("/api/generate", body)) == generate
@@ -85,7 +85,7 @@ def test_row_34_a_failure_after_three_chunks(app: Application, path: str) -> Non
     assert last == error
     whole = app.post(f"/api/{path}", {**body, "stream": False})
     assert (whole.status, whole.json) == (500, error)
-    # The server goes on.
+    # The server still serves requests.
     app.says("fine")
     assert app.generate().json["response"] == "fine"
 
@@ -108,7 +108,7 @@ def test_section_1_13_a_prompt_that_is_too_long(app: Application) -> None:
     assert reply.json["error"].startswith(
         "the prompt is longer than the context length currently available to the model"
     )
-    # Cut in the middle: num_keep tokens, then what leaves half of the rest free.
+    # Cut in the middle: num_keep tokens, then half of the rest of the context.
     record = app.generate(prompt="abcd" + long, raw=True, options={"num_keep": 4}).json
     assert record["prompt_eval_count"] == 2048 - (2048 - 4) // 2
     assert record["prompt_truncated"] == 3004 - 1026
@@ -165,14 +165,14 @@ def test_row_67_a_model_that_is_stuck(app: Application, pieces: list[str]) -> No
     app.says(*pieces)
     records = app.generate(stream=True).records
     assert [record["done"] for record in records] == [False] * len(records)
-    # Thirty-one of the same.
+    # 31 identical pieces.
     text = "".join(pieces[:32])
     assert "".join(record["response"] for record in records) == text
     reply = app.generate()
     assert (reply.status, reply.json["response"], reply.json["done"]) == (200, text, False)
     assert list(reply.json) == ["model", "created_at", "response", "done"]
     assert app.chat("hi", model="go-tools", stream=True).records[-1]["done"] is False
-    # Where the engine renders a chat it is left alone.
+    # A chat that the engine renders is not ended.
     assert app.chat("hi").json["done"] is True
 
 

@@ -1,4 +1,4 @@
-"""Fields of generate and chat, and the prompts that come of them: sections 1, 2, 3 and their edge cases."""
+"""Edge cases of the fields of generate and chat, and the prompts that they result in."""
 
 from typing import Any
 
@@ -163,7 +163,7 @@ def test_row_64_system_messages_survive_a_cut_and_move_to_the_front(app: Applica
     ]
     record = app.chat(messages=messages, options={"num_ctx": 200}).json
     assert app.job.prompt == "<|system|>Rule.<|assistant|>kept<|user|>last<|assistant|>"
-    # What was dropped is told (better.md, row 9).
+    # The number of dropped tokens is reported.
     assert record["prompt_truncated"] > 1500
 
 

@@ -1,4 +1,4 @@
-"""Which models stay in memory, how long, and who waits: sections 5.2 and 8 and their edge cases."""
+"""Edge cases of loading, keep_alive and the queue."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def entries(app: Application) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def crowded(tmp_path: Path) -> Iterator[Application]:
-    """One slot, and room in the queue for one."""
+    """A server with one slot and a queue of one request."""
     application = Application(tmp_path / "home", OLLAMA_MAX_QUEUE="1")
     application.create("m", tiny(tmp_path, "m", chat_template=CHATML))
     application.says("Hello")
@@ -43,7 +43,7 @@ def test_row_50_one_waits_and_the_next_is_turned_away(crowded: Application) -> N
     for thread in threads:
         thread.start()
     with came:
-        # One runs and one waits, both held: only the one too many is answered.
+        # One request runs and one is queued, both held: only the third is answered.
         assert came.wait_for(lambda: len(replies) == 1, PATIENCE)
     crowded.release()
     for thread in threads:
@@ -51,7 +51,7 @@ def test_row_50_one_waits_and_the_next_is_turned_away(crowded: Application) -> N
     refused, *others = replies
     text = "server busy, please try again.  maximum pending requests exceeded"
     assert (refused.status, refused.json) == (503, {"error": text})
-    # Ollama gives no hint when to come again.
+    # Ollama sends no Retry-After.
     assert int(refused.headers["Retry-After"]) > 0
     assert [reply.status for reply in others] == [200, 200]
 

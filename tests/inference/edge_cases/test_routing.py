@@ -1,4 +1,4 @@
-"""Paths, methods, pages and hosts: sections 5.1, 5.3 to 5.5 and their edge cases."""
+"""Edge cases of paths, methods and hosts."""
 
 from collections.abc import Iterator
 from pathlib import Path
