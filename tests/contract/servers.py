@@ -1,0 +1,98 @@
+"""The server under contract, with a model for each thing that models can do, and the server that is its cloud."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from twisted.logger import LogEvent, globalLogPublisher
+from zope.interface import implementer
+
+from ollama_tw.interfaces import IVocabulary, IVocabularyReader, LoadPlan
+from ollama_tw.testing.fake import FakeBackend, FakeRunner
+from tests.application import Application
+from tests.cloud.conftest import add_stub
+from tests.llama.tiny_rankers import write_ranker
+from tests.clients.servers import TEMPLATE
+from tests.tiny import CHATML, GO_INSERT, install, tiny
+
+MODELS = (
+    *("all", "m", "system", "thinker", "tools", "go-thinker", "go-tools", "go-insert", "fim", "embedder", "ranker"),
+    *("smollm2:135m", "all-minilm", "reranker", "stub", "m:cloud"),
+)
+"""Models of the server; ``stub`` and ``m:cloud`` run on the other server."""
+
+NO_PROXY = "http://127.0.0.1:9"
+"""A proxy that refuses every connection: nothing that a request names is reached."""
+
+CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call>'
+
+
+@implementer(IVocabularyReader)
+class Backend(FakeBackend):
+    """The fake backend, which also reads vocabularies."""
+
+    def read_vocabulary(self, model_path: str) -> IVocabulary:
+        vocabulary: IVocabulary = FakeRunner(LoadPlan(model_path))
+        return vocabulary
+
+
+def reply(prompt: str) -> Iterable[str]:
+    """Thoughts and words; with tools, a call of one."""
+    words = ["<think>", "Hm", "</think>", "Bees", " make", " honey", "."]
+    return [*words, CALL] if "tools" in prompt else words
+
+
+@contextmanager
+def contract_server(home: Path, proxy: str = NO_PROXY, **variables: str) -> Iterator[Application]:
+    """A server with :data:`MODELS`, but for those of its cloud. Requests to registries go to ``proxy``."""
+    environment = pytest.MonkeyPatch()
+    environment.setenv("HTTP_PROXY", proxy)
+    environment.setenv("HTTPS_PROXY", proxy)
+    try:
+        with patch("tests.application.FakeBackend", Backend):
+            server = Application(home / "home", **variables)
+    finally:
+        environment.undo()
+    server.backend.reply = reply
+    try:
+        install(server, home)
+        server.create("all", tiny(home, "all"), template=TEMPLATE + GO_INSERT)
+        server.create("smollm2:135m", tiny(home, "smollm2", chat_template=CHATML))
+        server.create("all-minilm", tiny(home, "minilm", metadata={"llama.pooling_type": 1}))
+        write_ranker(home / "ranker.gguf")
+        for name in ("ranker", "reranker"):
+            server.create(name, (home / "ranker.gguf").read_bytes())
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def cloud_and_server(home: Path) -> Iterator[Application]:
+    """A server whose cloud is another one. The same one is its proxy, and refuses what it is asked."""
+    with contract_server(home / "far", OLLAMA_NO_CLOUD="1") as cloud:
+        address = f"http://127.0.0.1:{cloud.port}"
+        with contract_server(
+            home / "near", address, OLLAMA_CLOUD_BASE_URL=address, OLLAMA_REMOTES="127.0.0.1"
+        ) as server:
+            add_stub(server, "stub", address, "tools")
+            yield server
+
+
+@contextmanager
+def logged_failures() -> Iterator[list[str]]:
+    """The failures that are logged in the block, each with its traceback."""
+    found: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        failure = event.get("log_failure")
+        if failure is not None:
+            found.append(failure.getTraceback())
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield found
+    finally:
+        globalLogPublisher.removeObserver(observe)

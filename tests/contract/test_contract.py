@@ -1,0 +1,112 @@
+"""Whatever a client sends, the server answers as ``docs/api/openapi.yaml`` says, and logs no traceback.
+
+The requests are made from the document: valid ones, and ones that depart from it.
+"""
+
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import requests
+from schemathesis import Case, Config
+from schemathesis.openapi import from_dict
+
+from tests.application import Application
+from tests.contract.document import DOCUMENT, faults, operations
+from tests.contract.servers import MODELS, cloud_and_server, logged_failures
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = 15
+"""Requests that are drawn at random for each operation, beside those of the bounds of its schemas."""
+
+SIBLINGS = ("/v1/rerank", "/v1/reranking", "/v1/messages/count_tokens", "/api/experimental/web_fetch")
+"""Operations that read the bodies of others: for these the random requests are enough."""
+
+SCRATCH = ("scratch", "scratch:2", "nobody/nothing", "")
+"""Models that may be made and removed."""
+
+FAILURES = {
+    "/api/create": r'blob "|pull model manifest: |unsupported quantization type|license must be|quantization is',
+    "/api/embeddings": "the input length exceeds the context length",
+    "/api/pull": "pull model manifest: ",
+    "/api/push": 'unqualified name: |open manifests/|Head |"403"',
+    "/api/signout": "there was an error signing out",
+    "/api/user/keys/{key}": "there was an error signing out",
+}
+"""What the operations answer with status 500 where the request is at fault, or another server."""
+
+
+def fuzzed_document() -> dict[str, Any]:
+    """The document, with values that lead beyond the first checks in place of any text or object."""
+    document = deepcopy(DOCUMENT)
+    schemas = document["components"]["schemas"]
+    model = {"type": "string", "enum": [*MODELS, "missing", "no name", ""]}
+    ranker = {"type": "string", "enum": ["ranker", "reranker", "m", "stub"]}
+    scratch = {"type": "string", "enum": list(SCRATCH)}
+    arguments = {"type": "string", "enum": ["{}", '{"city": "Paris"}', "{"]}
+    schemas["ModelName"] = model
+    schemas["Base64"]["anyOf"][0] = {"type": "string", "enum": ["aGk=", "=", ""]}
+    schemas["ImageUrl"] = {"type": "string", "enum": ["data:image/png;base64,aGk=", "data:;base64,", "data:"]}
+    schemas["Format"]["anyOf"][1] = {"enum": [{"type": "object"}, {"enum": [1, 2]}, {"type": "no type"}]}
+    schemas["Options"]["properties"]["grammar"]["enum"] = ['root ::= "a"', "root", "", None]
+    for name, field, values in (
+        ("CreateRequest", "model", scratch),
+        ("CreateRequest", "from", model),
+        ("CopyRequest", "destination", scratch),
+        ("DeleteRequest", "model", scratch),
+        ("RerankRequest", "model", ranker),
+        ("TranscriptionForm", "model", model),
+        ("OpenAICallFunction", "arguments", arguments),
+    ):
+        schemas[name]["properties"][field] = values
+    call = next(one for one in schemas["InputItem"]["anyOf"] if "arguments" in one["required"])
+    call["properties"]["arguments"] = arguments
+    document["paths"]["/v1/models/{model}"]["get"]["parameters"][0]["schema"] = model
+    return document
+
+
+CONFIG = Config.from_dict(
+    {
+        "base-url": "http://127.0.0.1",
+        "generation": {"deterministic": True, "max-examples": EXAMPLES, "database": "none"},
+        "operations": [{"include-path": list(SIBLINGS), "phases": {"coverage": {"enabled": False}}}],
+    }
+)
+schema = from_dict(fuzzed_document(), config=CONFIG)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+    with cloud_and_server(tmp_path_factory.mktemp("contract")) as server:
+        yield server
+        # The other tests would have been of models that are not there.
+        names = {model["name"].removesuffix(":latest") for model in server.get("/api/tags").json["models"]}
+        assert set(MODELS) - {"m:cloud"} <= names
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+@schema.parametrize()
+def test_the_server_keeps_to_the_document(case: Case, server: Application, session: requests.Session) -> None:
+    if isinstance(case.body, dict) and isinstance(case.body.get("stream"), bool):
+        case.body["stream"] = len(repr(case.body)) % 2 == 0
+    with logged_failures() as logged:
+        response = case.call(f"http://127.0.0.1:{server.port}", session, allow_redirects=False)
+    assert logged == []
+    status, body = response.status_code, response.content
+    if (case.method, case.path) not in operations():
+        documented = {method for method, path in operations() if path == case.path}
+        assert (status, set(response.headers["allow"][0].split(", "))) == (405, documented)
+        return
+    if status == 500:
+        assert re.search(FAILURES.get(case.path, "$^"), body.decode()), body
+    kind = response.headers.get("content-type", [None])[0]
+    assert faults(case.method, case.path, status, kind, body) == []
