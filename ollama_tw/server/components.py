@@ -83,8 +83,8 @@ class Components:
         self.policy = CloudPolicy(disabled, settings.cloud_base_url, settings.remotes)
         self.cloud = Cloud(self._network, self._signer, self.account)
         self.recommendations = Recommendations(self.cloud, self.policy, reactor, random.random)
-        self._readers = WorkerPool(reactor, MOST_AT_ONCE, "forward")
-        forwarding = Forwarding(self.cloud, self.policy, self._readers.run)
+        self._forward_pool = WorkerPool(reactor, MOST_AT_ONCE, "forward")
+        forwarding = Forwarding(self.cloud, self.policy, self._forward_pool.run)
 
         backend_models = BackendModels(sources)
         self.models = ModelService(
@@ -111,7 +111,7 @@ class Components:
         running = await self.scheduler.close()
         self.creation.close()
         self.disk.stop()
-        self._readers.stop()
+        self._forward_pool.stop()
         return running
 
 
