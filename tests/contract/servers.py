@@ -12,13 +12,25 @@ from zope.interface import implementer
 from ollama_tw.interfaces import IVocabulary, IVocabularyReader, LoadPlan
 from ollama_tw.testing.fake import FakeBackend, FakeRunner
 from tests.application import Application
+from tests.clients.servers import TEMPLATE
 from tests.cloud.conftest import add_stub
 from tests.llama.tiny_rankers import write_ranker
-from tests.clients.servers import TEMPLATE
 from tests.tiny import CHATML, GO_INSERT, install, tiny
 
 MODELS = (
-    *("all", "m", "system", "thinker", "tools", "go-thinker", "go-tools", "go-insert", "fim", "embedder", "ranker"),
+    *(
+        "all",
+        "m",
+        "system",
+        "thinker",
+        "tools",
+        "go-thinker",
+        "go-tools",
+        "go-insert",
+        "fim",
+        "embedder",
+        "ranker",
+    ),
     *("smollm2:135m", "all-minilm", "reranker", "stub", "m:cloud"),
 )
 """Models of the server; ``stub`` and ``m:cloud`` run on the other server."""
