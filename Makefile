@@ -1,16 +1,21 @@
 # make run     build, fetch a small model, start the server, ask it a question
 # make test    everything that pytest finds
 # make lint    ruff, mypy and the import contracts
+# make docs    the documentation site, into site/
+# make dist    the source distribution and the wheel, checked, into dist/
 # make bench   this server under load (ARGS="…" goes to benchmarks/serve.py)
 # make clean   remove what the others made
+#
+# make test-lowest   the tests with the lowest versions of the direct dependencies
 
 SHELL := /bin/sh
 .SUFFIXES:
-.PHONY: run test lint bench clean
+.PHONY: run test test-lowest lint docs dist bench clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 MODEL := .cache/SmolLM2-135M-Instruct.Q4_1.gguf
 MINILM := .cache/all-MiniLM-L6-v2
 
@@ -34,7 +39,7 @@ NO_AMX := $(shell grep -qsw amx_tile /proc/cpuinfo && flags="-mno-amx-tile -mno-
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 PIP_INSTALL = CFLAGS="$(strip $(NO_AMX) $(CFLAGS))" CXXFLAGS="$(strip $(NO_AMX) $(CXXFLAGS))" \
 	CMAKE_BUILD_PARALLEL_LEVEL="$${CMAKE_BUILD_PARALLEL_LEVEL:-$(CORES)}" \
-	$(BIN)/python -m pip install --disable-pip-version-check
+	$(BIN)/python -m pip install --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 
 PACKAGE := setup.py pyproject.toml ollama_tw/__init__.py
 
@@ -45,17 +50,33 @@ test: $(VENV)/.tests-installed $(MODEL) | $(MINILM)
 	OLLAMA_TW_SMOLLM2="$(abspath $(MODEL))" OLLAMA_TW_MINILM="$(abspath $(MINILM))" \
 		$(BIN)/python -m pytest $(ARGS)
 
+# What differs between systems is checked for each; a cache of its own makes all but the first run quick.
 lint: $(VENV)/.tools-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --platform linux --cache-dir .mypy_cache/linux
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/lint-imports
+
+# In an environment of its own; the dependencies of the dependencies are the newest that fit.
+test-lowest: $(LOWEST)/constraints.txt
+	@$(MAKE) --no-print-directory test VENV=$(LOWEST) CONSTRAINTS=$(LOWEST)/constraints.txt
+
+docs: $(VENV)/.docs-installed
+	$(BIN)/mkdocs build --strict
+
+dist: $(VENV)/.tools-installed
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 bench: $(VENV)/.tests-installed $(MODEL)
 	$(BIN)/python contrib/demo/bench.py $(MODEL) $(ARGS)
 
 clean:
-	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis _trial_temp*
+	rm -rf $(VENV) $(LOWEST) .cache build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis _trial_temp*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find . -name dropin.cache -exec rm -f {} +
 
@@ -84,6 +105,17 @@ $(VENV)/.tools-installed: $(VENV)/.tests-installed
 	@echo "==> Installing the tools of development"
 	@$(PIP_INSTALL) --quiet -e '.[dev]'
 	@touch $@
+
+$(VENV)/.docs-installed: $(VENV)/.installed
+	@echo "==> Installing the generator of the documentation site"
+	@$(PIP_INSTALL) --quiet -e '.[docs]'
+	@touch $@
+
+$(LOWEST)/constraints.txt: setup.py
+	@$(MAKE) --no-print-directory VENV=$(LOWEST) $(LOWEST)/.made
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra test \
+		--python $(LOWEST)/bin/python --output-file $@ setup.py >/dev/null
 
 $(MODEL): | $(VENV)/.made
 	@$(BIN)/python contrib/demo/fetch_model.py $@

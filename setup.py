@@ -6,7 +6,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "([^"]+)"', (HERE / "ollama_tw/__init__.py").read_text(), re.M).group(1)
+INIT = (HERE / "ollama_tw/__init__.py").read_text("utf-8")
+VERSION = re.search(r'^__version__ = "([^"]+)"', INIT, re.M).group(1)
 
 BENCH = ["rich>=13"]
 TEST = [
@@ -20,18 +21,22 @@ TEST = [
     "ollama>=0.6",
     "pytest>=8.2",
     # The tests build the package's own wheel, without the network.
-    "setuptools>=70.1",
+    "setuptools>=77",
     "treq>=24.9",
     "websockets>=14",
 ]
+# MkDocs 2 supports neither themes nor plugins of MkDocs 1.
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1.0", "ruff>=0.6"]
 
 setup(
     name="ollama-tw",
     version=VERSION,
     description="An Ollama server on Twisted: continuous batching, shared prefixes, backends as plugins",
-    long_description=(HERE / "README.md").read_text(),
+    long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
-    license="MIT",
+    author="ollama_tw contributors",
+    keywords=["anthropic", "gguf", "inference", "llama.cpp", "llm", "ollama", "openai", "server", "twisted"],
+    license_expression="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
     # twisted.plugins is a namespace that Twisted owns: only our one module goes into it.
@@ -60,14 +65,39 @@ setup(
         "bench": BENCH,
         "client": ["websockets>=13"],
         "test": TEST,
-        "dev": [*TEST, "import-linter>=2.1", "mypy>=1.11", "mypy-zope>=1.0.8", "ruff>=0.6"],
+        "dev": [
+            *TEST,
+            "build>=1.2",
+            "check-wheel-contents>=0.6",
+            "import-linter>=2.1",
+            "mypy>=1.11",
+            "mypy-zope>=1.0.8",
+            "pre-commit>=4",
+            "ruff>=0.6",
+            "twine>=6.1",
+        ],
+        "docs": DOCS,
     },
     entry_points={"console_scripts": ["ollama = ollama_tw.cli.main:main"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: No Input/Output (Daemon)",
         "Framework :: Twisted",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Programming Language :: Python :: Implementation :: CPython",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
     # The other modes of `pip install -e` do not show twisted/plugins/ to Twisted.
     options={"editable_wheel": {"mode": "compat"}},

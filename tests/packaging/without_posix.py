@@ -1,4 +1,4 @@
-"""Run in a process of its own by test_portability: the package as Windows would import it.
+"""Run in a process of its own, by test_portability and on Windows itself: the package as Windows imports it.
 
 Third-party packages and the standard library are loaded first, as they are here; then the package is
 imported anew with ``sys.platform`` changed, and without the modules and functions that only POSIX has.
@@ -74,7 +74,8 @@ def main() -> None:
             if hasattr(module, name):
                 delattr(module, name)
     for name in WINDOWS_NAMES:
-        setattr(os, name, 0)
+        if not hasattr(os, name):
+            setattr(os, name, 0)
     builtins.__import__ = import_module
     modules = import_all()
     write_and_read_at_positions()
