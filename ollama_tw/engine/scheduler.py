@@ -18,6 +18,7 @@ from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
 from ollama_tw.concurrency.threads import Reactor, WorkerPool, detached
+from ollama_tw.engine.eviction import select_idle, select_victim
 from ollama_tw.engine.lease import Lease
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.loader import Devices, Loader, is_out_of_memory
@@ -168,7 +169,7 @@ class Scheduler:
             if "context_length" not in requirements.explicit:
                 plan = replace(plan, context_length=max(plan.context_length, old.plan.context_length))
         while len(self._loaded) >= self._max_loaded:
-            await self._evict(self._select_victim(), cancel)
+            await self._evict(select_victim(self._loaded.values()), cancel)
         started = self._reactor.seconds()
         _log.info("loading {name}", name=requirements.name)
         runner = await self._fit(requirements, plan, cancel)
@@ -215,9 +216,9 @@ class Scheduler:
             except DoesNotFit as error:
                 if not self._loaded:
                     raise self._load_failed(requirements, error) from error
-                await self._evict(self._select_victim(), cancel)
+                await self._evict(select_victim(self._loaded.values()), cancel)
             except LoadError as error:
-                idle = [loaded for loaded in self._loaded.values() if loaded.idle]
+                idle = select_idle(self._loaded.values())
                 if second_try or not idle or not is_out_of_memory(error):
                     raise self._load_failed(requirements, error) from error
                 second_try = True
@@ -231,10 +232,6 @@ class Scheduler:
         _log.error("loading {name} failed: {error}", name=requirements.name, error=str(error))
         self._metrics.load_failed()
         return OllamaError(500, str(error))
-
-    def _select_victim(self) -> LoadedModel:
-        """Select the model to evict: idle first, then shortest keep_alive, then earliest expiry."""
-        return min(self._loaded.values(), key=lambda one: (not one.idle, one.keep_alive, one.expires_at))
 
     async def _evict(self, loaded: LoadedModel, cancel: threading.Event | None = None) -> None:
         """Refuse new leases of ``loaded``, wait until it is idle, and unload it.

@@ -22,7 +22,7 @@ from ollama_tw.dialects.sse import data_event, named_event
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.errors import logged
 from ollama_tw.http.server.replies import read_body, send_json_line
-from ollama_tw.http.server.stream import FinalRecords, Framing, ReplyStream, answer
+from ollama_tw.http.server.stream import Framing, RemainingRecords, ReplyStream, answer
 from ollama_tw.wire.native import ChatRecord, Emit, Record
 
 RelayBody = Callable[[Request, bytes, ErrorFormat], Awaitable[bool]]
@@ -113,7 +113,7 @@ class Dialect:
         self,
         request: Request,
         streaming: bool,
-        work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | FinalRecords | None]],
+        work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | RemainingRecords | None]],
         framing: Framing,
     ) -> None:
         """Call ``work`` and answer ``request``: see :func:`ollama_tw.http.server.stream.answer`."""
@@ -134,7 +134,7 @@ class Dialect:
 
         async def work(
             stream: ReplyStream | None, cancel: threading.Event
-        ) -> dict[str, Any] | FinalRecords | None:
+        ) -> dict[str, Any] | RemainingRecords | None:
             if stream is None or feed is None:
                 return whole(chat_record(await chat(None, cancel)))
 
@@ -143,7 +143,7 @@ class Dialect:
                     stream.send(event)
 
             last = await chat(emit, cancel)
-            return None if last is None else FinalRecords(feed(chat_record(last)))
+            return None if last is None else RemainingRecords(feed(chat_record(last)))
 
         await self.answer(request, feed is not None, work, framing)
 

@@ -62,7 +62,7 @@ def not_found(sent: str) -> OllamaError:
     return OllamaError(404, f"model '{sent}' not found")
 
 
-def not_pulled(sent: str) -> OllamaError:
+def not_found_try_pulling(sent: str) -> OllamaError:
     """Return the error of the embedding endpoints for a missing model."""
     return OllamaError(404, f'model "{sent}" not found, try pulling it first')
 

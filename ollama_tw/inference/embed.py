@@ -12,7 +12,7 @@ from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
-from ollama_tw.inference.catalogue import Catalogue, not_found, not_pulled
+from ollama_tw.inference.catalogue import Catalogue, not_found, not_found_try_pulling
 from ollama_tw.inference.planning import checked_keep_alive, model_requirements
 from ollama_tw.interfaces import Embedding, IRunner, PromptTooLong, RunnerError
 from ollama_tw.metrics import Metrics
@@ -49,7 +49,7 @@ class Embeddings:
             raise not_found(request.model)
         inputs = _inputs(request.input)
         keep_alive = checked_keep_alive(request.keep_alive)
-        entry = await self._catalogue.find_or_stub(request.model, not_pulled)
+        entry = await self._catalogue.find_or_stub(request.model, not_found_try_pulling)
         if isinstance(entry, Stub):
             return await self._forwarding.embed(entry, request)
         options = resolve(entry.model.params, request.options)
@@ -78,7 +78,7 @@ class Embeddings:
         if not request.model.strip():
             raise OllamaError(400, "model is required")
         keep_alive = checked_keep_alive(request.keep_alive)
-        entry = await self._catalogue.find_or_stub(request.model, not_pulled, any_case=False)
+        entry = await self._catalogue.find_or_stub(request.model, not_found_try_pulling, any_case=False)
         if isinstance(entry, Stub):
             return await self._forwarding.embeddings(entry, request)
         options = resolve(entry.model.params, request.options)

@@ -15,7 +15,7 @@ import msgspec
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
-from ollama_tw.inference.catalogue import Catalogue, Entry, not_pulled
+from ollama_tw.inference.catalogue import Catalogue, Entry, not_found_try_pulling
 from ollama_tw.inference.planning import checked_keep_alive, model_requirements
 from ollama_tw.interfaces import IReranker, IRunner, PromptTooLong, Ranking, RunnerError
 from ollama_tw.wire.options import resolve
@@ -58,7 +58,7 @@ class Reranking:
         """
         documents = _documents(request)
         keep_alive = checked_keep_alive(request.keep_alive)
-        entry = await self._catalogue.find(request.model, not_pulled)
+        entry = await self._catalogue.find(request.model, not_found_try_pulling)
         _check(entry)
         options = resolve(entry.model.params, request.options)
         requirements = model_requirements(entry, options, self._settings, keep_alive)

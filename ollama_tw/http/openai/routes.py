@@ -22,7 +22,7 @@ from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, data_framing, gather
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
-from ollama_tw.http.server.stream import FinalRecords, ReplyStream, answer_whole
+from ollama_tw.http.server.stream import RemainingRecords, ReplyStream, answer_whole
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.model import Model
@@ -63,7 +63,9 @@ class OpenAIRoutes:
         identity = chat.CompletionIdentity(f"chatcmpl-{secrets.randbelow(_IDS)}", _now(), body.model)
         with_usage = body.stream_options is not None and body.stream_options.include_usage
 
-        async def work(stream: ReplyStream | None, cancel: threading.Event) -> dict[str, Any] | FinalRecords:
+        async def work(
+            stream: ReplyStream | None, cancel: threading.Event
+        ) -> dict[str, Any] | RemainingRecords:
             run = partial(self.completions.chat, cancel=cancel, extras=extras)
             choices = [chat.ChoiceStream(identity, index) for index in range(len(natives))]
             runs = [partial(run, native) for native in natives]
@@ -72,7 +74,7 @@ class OpenAIRoutes:
                 return chat.whole_reply(identity, finals)
             if with_usage:
                 rest.append(chat.usage_chunk(identity, finals))
-            return FinalRecords([*rest, DONE])
+            return RemainingRecords([*rest, DONE])
 
         await self.dialect.answer(request, body.stream, work, data_framing(self.dialect.errors.event))
 
@@ -86,7 +88,9 @@ class OpenAIRoutes:
         natives = [one for answers in prompts for one in answers]
         with_usage = body.stream_options is not None and body.stream_options.include_usage
 
-        async def work(stream: ReplyStream | None, cancel: threading.Event) -> dict[str, Any] | FinalRecords:
+        async def work(
+            stream: ReplyStream | None, cancel: threading.Event
+        ) -> dict[str, Any] | RemainingRecords:
             run = partial(self.completions.generate, cancel=cancel)
             choices = [
                 completions.ChoiceStream(identity, index, with_usage=with_usage, now=_now)
@@ -100,7 +104,7 @@ class OpenAIRoutes:
                 return completions.whole_reply(identity, by_prompt)
             if with_usage:
                 rest.append(completions.usage_chunk(identity, by_prompt))
-            return FinalRecords([*rest, DONE])
+            return RemainingRecords([*rest, DONE])
 
         await self.dialect.answer(request, body.stream, work, data_framing(self.dialect.errors.event))
 

@@ -41,7 +41,7 @@ class Framing:
 
 
 @dataclass(frozen=True)
-class FinalRecords:
+class RemainingRecords:
     """The records that are left to be sent when the work for a stream is done."""
 
     records: Iterable[Any] = ()
@@ -190,7 +190,7 @@ class ReplyStream:
             self._changed.notify_all()
         self._notify_drained()
 
-    def close(self, last: FinalRecords = FinalRecords()) -> None:
+    def close(self, last: RemainingRecords = RemainingRecords()) -> None:
         """Write the buffered records and ``last``, and end the stream."""
         self._end(b"".join(self._framing.encode(record) for record in last.records))
 
@@ -216,7 +216,7 @@ async def answer(
     reactor: IReactorFromThreads,
     request: Request,
     streaming: bool,
-    work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | FinalRecords | None]],
+    work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | RemainingRecords | None]],
     *,
     framing: Framing = NDJSON,
     send: Callable[[Request, Any], None] = send_json,
@@ -248,7 +248,7 @@ async def answer_whole(
 async def answer_stream(
     reactor: IReactorFromThreads,
     request: Request,
-    work: Callable[[ReplyStream, threading.Event], Awaitable[R | FinalRecords | None]],
+    work: Callable[[ReplyStream, threading.Event], Awaitable[R | RemainingRecords | None]],
     *,
     framing: Framing = NDJSON,
     send: Callable[[Request, Any], None] = send_json,
@@ -256,7 +256,7 @@ async def answer_stream(
     """Call ``work``, which writes the reply to a stream.
 
     ``work`` is called with the stream and an event that is set when the client disconnects. Its result
-    is None or the :class:`FinalRecords` of the stream; or a whole reply in place of the stream, which
+    is None or the :class:`RemainingRecords` of the stream; or a whole reply in place of the stream, which
     is sent with ``send``. Errors before the first record are raised; later ones become the last record.
     """
     cancel = threading.Event()
@@ -282,7 +282,7 @@ async def answer_stream(
     else:
         if result is None:
             stream.close()
-        elif isinstance(result, FinalRecords):
+        elif isinstance(result, RemainingRecords):
             stream.close(result)
         else:
             stream.release()

@@ -11,7 +11,7 @@ import pytest
 from twisted.python.reflect import namedAny
 
 import ollama_tw.http
-from ollama_tw.http.private_names import PRIVATE_NAMES
+from ollama_tw.http.third_party_internals import PRIVATE_NAMES
 
 LISTED = [(owner, name) for owner, names in PRIVATE_NAMES.items() for name in sorted(names)]
 # Variables in the endpoints that hold an object of another class than ``self``.

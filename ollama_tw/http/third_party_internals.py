@@ -1,7 +1,7 @@
 """Private names of Twisted and Autobahn that the HTTP and WebSocket endpoints use or override.
 
-Their releases may rename them without notice. ``tests/http/test_private_names.py`` fails if one of them is
-missing from the installed release, and if the endpoints use one that is not listed here.
+Their releases may rename them without notice. ``tests/http/test_third_party_internals.py`` fails if one
+of them is missing from the installed release, and if the endpoints use one that is not listed here.
 """
 
 from collections.abc import Mapping
