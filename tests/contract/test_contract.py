@@ -19,7 +19,7 @@ from tests.contract.servers import MODELS, cloud_and_server, logged_failures
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 15
+EXAMPLES = 10
 """Requests that are drawn at random for each operation, beside those of the bounds of its schemas."""
 
 SIBLINGS = ("/v1/rerank", "/v1/reranking", "/v1/messages/count_tokens", "/api/experimental/web_fetch")
@@ -62,6 +62,12 @@ def fuzzed_document() -> dict[str, Any]:
         ("OpenAICallFunction", "arguments", arguments),
     ):
         schemas[name]["properties"][field] = values
+    # All operations read the same options: one of them gets all, the others those that matter to replies.
+    options = schemas["Options"]["properties"]
+    few = {"type": "object", "properties": {key: options[key] for key in ("num_predict", "stop", "grammar")}}
+    for name in schemas.keys() - {"GenerateRequest"}:
+        if schemas[name].get("properties", {}).get("options", {}).get("$ref"):
+            schemas[name]["properties"]["options"] = few
     call = next(one for one in schemas["InputItem"]["anyOf"] if "arguments" in one["required"])
     call["properties"]["arguments"] = arguments
     document["paths"]["/v1/models/{model}"]["get"]["parameters"][0]["schema"] = model
