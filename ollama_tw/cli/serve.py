@@ -7,7 +7,7 @@ import click
 from ollama_tw.cli.command import Command
 from ollama_tw.config.settings import VARIABLES, Settings
 from ollama_tw.config.variables import SettingsError
-from ollama_tw.process.activation import inherited
+from ollama_tw.process.activation import inherited_sockets
 
 
 @click.command("serve", cls=Command, variables=VARIABLES, short_help="Start Ollama")
@@ -19,7 +19,7 @@ def command(ctx: click.Context) -> None:
     are answered; a second signal stops it at once.
     """
     # Has to be called before Twisted is imported; see its docstring.
-    sockets = inherited(os.environ, os.getpid())
+    sockets = inherited_sockets(os.environ, os.getpid())
     # The other commands need neither the server nor Twisted. While both are imported, a child process
     # lists the devices of llama.cpp.
     from ollama_tw.server.early import begin

@@ -1,4 +1,4 @@
-"""The client for asyncio, on the package ``websockets``."""
+"""Client for asyncio, based on the package ``websockets``."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,25 +9,25 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed as WebSocketClosed
 
-from ollama_tw.client.session import SUBPROTOCOL, ConnectionClosed, Record, Session, endpoint_url
+from ollama_tw.client.session import SUBPROTOCOL, ConnectionClosed, Record, RequestMultiplexer, endpoint_url
 
 
 class Connection:
-    """A connection to one endpoint. Made by :func:`connect`."""
+    """A connection to one endpoint, returned by :func:`connect`."""
 
     def __init__(self, websocket: ClientConnection, path: str) -> None:
         self._websocket = websocket
-        self._session = Session(path)
+        self._requests = RequestMultiplexer(path)
 
     async def stream(self, **body: Any) -> AsyncIterator[Record]:
-        """The records of one request, whose fields are ``body``. Leaving the loop early and closing
-        the iterator cancels the request.
+        """Send a request with the fields ``body`` and yield its records.
 
-        What is not taken yet is kept without limit, so that no request can block another's records.
-        Raises :class:`RequestError` and :class:`ConnectionClosed`.
+        Closing the iterator before its end cancels the request. Records that are not consumed are queued
+        without limit, so that a request does not block the others. Raises :class:`RequestError` and
+        :class:`ConnectionClosed`.
         """
         records: asyncio.Queue[tuple[Record | Exception, bool]] = asyncio.Queue()
-        number, frame = self._session.begin(body, lambda record, last: records.put_nowait((record, last)))
+        number, frame = self._requests.begin(body, lambda record, last: records.put_nowait((record, last)))
         last = False
         try:
             await self._send(frame)
@@ -37,12 +37,12 @@ class Connection:
                     raise record
                 yield record
         finally:
-            cancel = self._session.cancel(number)
+            cancel = self._requests.cancel(number)
             if cancel is not None:
                 await self._send(cancel)
 
     async def ask(self, **body: Any) -> Record:
-        """The one record of a request with ``stream`` False. Raises what :meth:`stream` raises."""
+        """Send a request with ``stream`` False and return its record. Raises as :meth:`stream`."""
         async for record in self.stream(**{**body, "stream": False}):
             return record
         raise ConnectionClosed("no answer")
@@ -57,19 +57,19 @@ class Connection:
         reason = "the client closed it"
         try:
             async for message in self._websocket:
-                self._session.receive(message)
+                self._requests.receive(message)
             reason = self._websocket.close_reason or "the server closed it"
         except WebSocketClosed as closed:
             reason = str(closed)
         finally:
-            self._session.close(reason)
+            self._requests.close(reason)
 
 
 @asynccontextmanager
 async def connect(server: str, path: str = "/api/chat", **options: Any) -> AsyncIterator[Connection]:
-    """A connection to the endpoint ``path`` of ``server`` (``http://127.0.0.1:11434``).
+    """Connect to the endpoint ``path`` of ``server`` (``http://127.0.0.1:11434``).
 
-    ``options`` are those of ``websockets.connect``. Raises what that raises: OSError,
+    ``options`` are passed to ``websockets.connect``. Raises as that does: OSError,
     ``websockets.InvalidStatus``.
     """
     url = endpoint_url(server, path)

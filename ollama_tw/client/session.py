@@ -1,6 +1,6 @@
-"""The requests of one connection, by their ids. Does no I/O: both clients are built on it.
+"""Multiplexing of requests over one connection, without I/O; the base of both clients.
 
-Source: ``spec/websocket.md``.
+Source: docs/websocket.md.
 """
 
 import json
@@ -17,8 +17,10 @@ _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
 class RequestError(Exception):
-    """The server's answer to a request was an error. ``status`` is HTTP's; None where the request
-    failed after its first record."""
+    """The server answered a request with an error.
+
+    ``status`` is the HTTP status; None if the request failed after its first record.
+    """
 
     def __init__(self, message: str, status: int | None) -> None:
         super().__init__(message)
@@ -27,26 +29,26 @@ class RequestError(Exception):
 
 
 class ConnectionClosed(Exception):
-    """The connection has ended, and with it every request on it."""
+    """The connection was closed, which ends all of its requests."""
 
 
 Sink = Callable[[Record | Exception, bool], None]
-"""Gets each record of a request, or the error that ended it, and whether that was the last."""
+"""Called with each record of a request, or its error, and True for the last."""
 
 
 def endpoint_url(server: str, path: str) -> str:
-    """Where to connect for the endpoint ``path`` of ``server``, which is an HTTP or WebSocket URL.
+    """Return the WebSocket URL of the endpoint ``path`` of ``server``, an HTTP or WebSocket URL.
 
     Raises ValueError for any other scheme.
     """
     parts = urlsplit(server)
     if parts.scheme not in _SCHEMES:
-        raise ValueError(f"{server!r} is no URL of a server: it begins with http:// or https://")
+        raise ValueError(f"{server!r} is not the URL of a server: expected http:// or https://")
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, parts.path.rstrip("/") + path, "", ""))
 
 
-class Session:
-    """What runs on a connection to the endpoint ``path``."""
+class RequestMultiplexer:
+    """The pending requests of a connection to the endpoint ``path``."""
 
     def __init__(self, path: str) -> None:
         self._single = path == "/api/embed"
@@ -54,19 +56,19 @@ class Session:
         self._running: dict[int, tuple[Sink, bool]] = {}
 
     def begin(self, body: Mapping[str, Any], sink: Sink) -> tuple[int, str]:
-        """A new request; its id, and the frame to send."""
+        """Add a request; return its id and the message to send."""
         number = next(self._ids)
         self._running[number] = sink, self._single or body.get("stream") is False
         return number, json.dumps({**body, "id": number})
 
     def cancel(self, number: int) -> str | None:
-        """Forget a request; the frame to send, None where it has ended already."""
+        """Remove a request; return the message to send, or None if it has ended."""
         if self._running.pop(number, None) is None:
             return None
         return json.dumps({"id": number, "cancel": True})
 
     def receive(self, text: str | bytes) -> None:
-        """Give a record to whom it belongs; those of cancelled requests to nobody."""
+        """Pass a received record to its request; records of cancelled requests are discarded."""
         record = json.loads(text)
         number = record.pop("id", None)
         if number not in self._running:
@@ -79,7 +81,7 @@ class Session:
         sink(RequestError(record["error"], record.get("status")) if failed else record, last)
 
     def close(self, reason: str) -> None:
-        """The connection is lost: so are all requests."""
+        """Fail all pending requests with ConnectionClosed(``reason``)."""
         running, self._running = self._running, {}
         for sink, _ in running.values():
             sink(ConnectionClosed(reason), True)

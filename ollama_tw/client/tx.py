@@ -1,4 +1,4 @@
-"""The client for Twisted, on Autobahn."""
+"""Client for Twisted, based on Autobahn."""
 
 # mypy: allow-untyped-calls, disallow-subclassing-any=False
 # (Autobahn is not typed for strict checking)
@@ -15,22 +15,22 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
-from ollama_tw.client.session import SUBPROTOCOL, ConnectionClosed, Record, Session, endpoint_url
+from ollama_tw.client.session import SUBPROTOCOL, ConnectionClosed, Record, RequestMultiplexer, endpoint_url
 
 
 class Connection(WebSocketClientProtocol):
-    """A connection to one endpoint. Made by :func:`connect`."""
+    """A connection to one endpoint, returned by :func:`connect`."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.opened: Deferred[Connection] = Deferred()
-        self._session = Session(path)
+        self._requests = RequestMultiplexer(path)
 
     def request(self, on_record: Callable[[Record], None] | None = None, **body: Any) -> Deferred[Record]:
-        """One request, whose fields are ``body``: ``on_record`` gets its records, the result is the
-        last of them. Cancelling the Deferred cancels the request.
+        """Send a request with the fields ``body``; return a Deferred that fires with its last record.
 
-        Fails with :class:`RequestError` and :class:`ConnectionClosed`.
+        ``on_record`` is called with each record. Cancelling the Deferred cancels the request. Fails with
+        :class:`RequestError` and :class:`ConnectionClosed`.
         """
 
         def sink(record: Record | Exception, last: bool) -> None:
@@ -43,34 +43,37 @@ class Connection(WebSocketClientProtocol):
                 finished.callback(record)
 
         def cancel(_: Deferred[Record]) -> None:
-            frame = self._session.cancel(number)
+            frame = self._requests.cancel(number)
             if frame is not None:
                 self.sendMessage(frame.encode())
 
         finished: Deferred[Record] = Deferred(cancel)
-        number, frame = self._session.begin(body, sink)
+        number, frame = self._requests.begin(body, sink)
         if self.state == self.STATE_OPEN:
             self.sendMessage(frame.encode())
         else:
-            self._session.close("it was closed before")
+            self._requests.close("it was closed before")
         return finished
 
     def close(self) -> Deferred[Any]:
-        """Close the connection; fires when it is closed."""
+        """Close the connection; the Deferred fires when it is closed."""
         if self.state == self.STATE_OPEN:
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
         closed: Deferred[Any] = self.is_closed
         return closed
 
     def onOpen(self) -> None:
+        """Fire ``opened``."""
         self.opened.callback(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self._session.receive(payload)
+        """Pass a record to its request."""
+        self._requests.receive(payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """Fail the pending requests."""
         text = reason or "the server closed it"
-        self._session.close(text)
+        self._requests.close(text)
         if not self.opened.called:
             self.opened.errback(Failure(ConnectionClosed(text)))
 
@@ -82,17 +85,17 @@ async def connect(
     *,
     endpoint: IStreamClientEndpoint | None = None,
 ) -> Connection:
-    """A connection to the endpoint ``path`` of ``server`` (``http://127.0.0.1:11434``).
+    """Connect to the endpoint ``path`` of ``server`` (``http://127.0.0.1:11434``).
 
-    ``endpoint`` takes the place of the address in ``server``, for UNIX sockets, proxies and other
-    trust. Raises what connecting raises, and :class:`ConnectionClosed` where the server refuses.
+    ``endpoint`` replaces the address in ``server``, for UNIX sockets, proxies and other trusted
+    certificates. Raises the error of the connection, and :class:`ConnectionClosed` if the server refuses.
     """
     factory = WebSocketClientFactory(endpoint_url(server, path), protocols=[SUBPROTOCOL], reactor=reactor)
     factory.setProtocolOptions(
         perMessageCompressionOffers=[PerMessageDeflateOffer()],
         perMessageCompressionAccept=PerMessageDeflateResponseAccept,
         failByDrop=False,
-        # No timers of Autobahn's: they run on the global reactor.
+        # Autobahn's timers are disabled: they run on the global reactor.
         openHandshakeTimeout=0,
         closeHandshakeTimeout=0,
         serverConnectionDropTimeout=0,

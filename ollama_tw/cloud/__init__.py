@@ -1,1 +1,1 @@
-"""Models that other servers run: what is asked of them, and how."""
+"""Requests for models that other servers run: cloud references and stubs."""

@@ -1,11 +1,15 @@
-"""Which servers may be asked, for what, and who is signed for; nothing here asks.
+"""Which other servers requests are sent to, and which of them are signed. Sends nothing.
 
-Source: ``spec/models-and-cli.md`` sections 3.7, 4.5 and 5.9.
+Source: ollama: internal/cloud; server/cloud_proxy.go.
 """
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from ollama_tw.config.parsers import CLOUD
 from ollama_tw.errors import OllamaError
@@ -16,7 +20,7 @@ _CLOUD = origin_of(CLOUD)
 
 
 class Operation(enum.Enum):
-    """What a turned off cloud is said to be unavailable for."""
+    """Operations of the cloud; the value ends the error text when it is disabled."""
 
     MODEL = "remote model is unavailable"
     DETAILS = "remote model details are unavailable"
@@ -25,8 +29,8 @@ class Operation(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Target:
-    """A server: ``base`` is a URL without a slash at its end, ``signed`` whether it gets signatures."""
+class RemoteServer:
+    """A server: ``base`` is its URL without a final slash, ``signed`` is True if requests are signed."""
 
     base: str
     signed: bool
@@ -34,24 +38,24 @@ class Target:
 
 @dataclass(frozen=True)
 class CloudPolicy:
-    """``base`` is the cloud's URL, ``remotes`` are the hosts in lower case that stubs may name."""
+    """``base`` is the cloud's URL; ``remotes`` are the permitted hosts of stubs, in lower case."""
 
     disabled: bool
     base: str
     remotes: tuple[str, ...]
 
     def require(self, operation: Operation) -> None:
-        """Raise 403 where all of this is turned off."""
+        """Raise OllamaError 403 if the cloud, stubs included, is disabled."""
         if self.disabled:
             raise OllamaError(403, f"ollama cloud is disabled: {operation.value}")
 
     @property
-    def cloud(self) -> Target:
-        """Where cloud references go."""
-        return Target(self.base, True)
+    def cloud(self) -> RemoteServer:
+        """The server of cloud references."""
+        return RemoteServer(self.base, True)
 
-    def target(self, remote_host: str) -> Target:
-        """The server that a stub names; 400 unless the operator has allowed its host."""
+    def server_at(self, remote_host: str) -> RemoteServer:
+        """Return the server of a stub; raises OllamaError 400 unless its host is in ``remotes``."""
         try:
             origin = origin_of(remote_host)
         except ValueError:
@@ -60,24 +64,41 @@ class CloudPolicy:
             raise cannot_run()
         if origin == _CLOUD:
             return self.cloud
-        return Target(str(origin) + urlsplit(remote_host).path.rstrip("/"), self._signs(origin))
+        return RemoteServer(str(origin) + urlsplit(remote_host).path.rstrip("/"), self._signs(origin))
 
     def _signs(self, origin: Origin) -> bool:
-        # Over plain HTTP a signature could be taken on the way.
+        # Over plain HTTP a signature could be intercepted.
         of_cloud = origin.scheme == "https" and origin.host == _CLOUD.host
         return of_cloud or origin == origin_of(self.base)
 
 
 def cannot_run() -> OllamaError:
-    """The refusal of a model whose server may not be asked, or not for this."""
+    """Return the error for a stub whose host is not permitted, or that does not support the operation."""
     return OllamaError(400, "this server cannot run this remote model")
 
 
 def cloud_name(sent: str) -> str | None:
-    """The model that a cloud reference means; None for other references, and for what is no name: its
-    endpoint has the words for that."""
+    """Return the model of a cloud reference; None for any other name, valid or not."""
     try:
         reference = parse_reference(sent)
     except OllamaError:
         return None
     return reference.base if reference.source is ReferenceSource.CLOUD else None
+
+
+class _ServerFile(msgspec.Struct):
+    disable_ollama_cloud: bool = False
+
+
+def cloud_status(home: Path, no_cloud: bool) -> dict[str, Any]:
+    """Return the reply of ``/api/status``: whether the cloud is disabled, and by what. Blocking.
+
+    ``home`` is ``~/.ollama``; ``no_cloud`` is ``OLLAMA_NO_CLOUD``.
+    """
+    try:
+        data = (home / "server.json").read_bytes()
+        in_file = msgspec.json.decode(data, type=_ServerFile).disable_ollama_cloud
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        in_file = False
+    source = {(False, False): "none", (True, False): "env", (False, True): "config", (True, True): "both"}
+    return {"cloud": {"disabled": no_cloud or in_file, "source": source[no_cloud, in_file]}}

@@ -1,6 +1,6 @@
-"""The models that are worth a try: a list of our own until the cloud has told a newer one.
+"""Recommended models: a built-in list that is replaced by the cloud's, fetched in the background.
 
-Source: ``spec/models-and-cli.md`` section 5.8.
+Source: ollama: server/model_recommendations.go.
 """
 
 # mypy: allow-untyped-calls
@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ollama_tw.cloud.client import Cloud
-from ollama_tw.cloud.policy import CloudPolicy, Target
+from ollama_tw.cloud.client import RemoteClient
+from ollama_tw.cloud.policy import CloudPolicy, RemoteServer
 from ollama_tw.errors import OllamaError
 
 PATH = "/api/experimental/model-recommendations"
@@ -24,27 +24,28 @@ _MINUTE = 60.0
 _HOUR = 3600.0
 
 REFRESH = 4 * _HOUR
-"""Seconds from one list to the next, give or take a fifth."""
+"""Seconds between two successful fetches, varied by ``SPREAD``."""
 
 SPREAD = 0.2
+"""Relative random variation of ``REFRESH``."""
 
 BACK_OFF = (5 * _MINUTE, 15 * _MINUTE, _HOUR, 4 * _HOUR)
-"""Seconds until the next try, after one, two, three and more failures."""
+"""Seconds until the next attempt after one, two, three, and four or more failures."""
 
-LEAST_PAUSE = 5.0
-"""Seconds between two tries, however often the list is read."""
+MIN_PAUSE = 5.0
+"""Minimum seconds between two attempts, however often the list is read."""
 
-PATIENCE = 3.0
-"""Seconds that a try may take."""
+TIMEOUT = 3.0
+"""Seconds after which an attempt fails."""
 
 _MAX_BYTES = 256 * 1024
-_MOST = 100
+_MAX_MODELS = 100
 
 _log = Logger()
 
 
 class Recommendation(msgspec.Struct, omit_defaults=True):
-    """One model; what is zero or empty is not known."""
+    """A recommended model; fields that are zero or empty are unknown."""
 
     model: str
     description: str
@@ -69,50 +70,50 @@ BUILT_IN = (
 
 
 class Recommendations:
-    """The list, and its renewal in the background.
+    """The list, and its updates in the background.
 
-    Nothing is asked of the cloud before somebody has read the list. ``random`` gives numbers from 0 to 1.
+    The first request is sent when the list is read. ``random`` returns numbers from 0 to 1.
     """
 
     def __init__(
-        self, cloud: Cloud, policy: CloudPolicy, clock: IReactorTime, random: Callable[[], float]
+        self, client: RemoteClient, policy: CloudPolicy, clock: IReactorTime, random: Callable[[], float]
     ) -> None:
-        self._cloud = cloud
+        self._client = client
         self._policy = policy
         self._clock = clock
         self._random = random
         self._list = list(BUILT_IN)
         self._failures = 0
-        self._tried: float | None = None
-        self._try: Deferred[list[Recommendation]] | None = None
-        self._alarm: IDelayedCall | None = None
+        self._attempted: float | None = None
+        self._attempt: Deferred[list[Recommendation]] | None = None
+        self._timer: IDelayedCall | None = None
         self._closed = False
 
     def read(self) -> list[Recommendation]:
-        """The list as it is known now; a newer one is asked for."""
+        """Return the current list, and start to fetch a newer one."""
         now = self._clock.seconds()
-        if self._tried is None or now - self._tried >= LEAST_PAUSE:
+        if self._attempted is None or now - self._attempted >= MIN_PAUSE:
             self._begin()
         return self._list
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop fetching."""
         self._closed = True
-        self._disarm()
-        if self._try is not None:
-            self._try.cancel()
+        self._cancel_timer()
+        if self._attempt is not None:
+            self._attempt.cancel()
 
-    def _disarm(self) -> None:
-        if self._alarm is not None and self._alarm.active():
-            self._alarm.cancel()
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
     def _begin(self) -> None:
-        if self._policy.disabled or self._closed or self._try is not None:
+        if self._policy.disabled or self._closed or self._attempt is not None:
             return
-        self._disarm()
-        self._tried = self._clock.seconds()
-        self._try = Deferred.fromCoroutine(self._refresh()).addTimeout(PATIENCE, self._clock)
-        self._try.addCallbacks(self._succeeded, self._failed)
+        self._cancel_timer()
+        self._attempted = self._clock.seconds()
+        self._attempt = Deferred.fromCoroutine(self._refresh()).addTimeout(TIMEOUT, self._clock)
+        self._attempt.addCallbacks(self._succeeded, self._failed)
 
     def _succeeded(self, found: list[Recommendation]) -> None:
         self._list = found
@@ -120,26 +121,26 @@ class Recommendations:
         self._end(REFRESH * (1 + SPREAD * (2 * self._random() - 1)))
 
     def _failed(self, failure: Failure) -> None:
-        _log.debug("no newer recommendations: {error}", error=failure.getErrorMessage())
+        _log.debug("recommendations not updated: {error}", error=failure.getErrorMessage())
         wait = BACK_OFF[min(self._failures, len(BACK_OFF) - 1)]
         self._failures += 1
         self._end(wait)
 
     def _end(self, wait: float) -> None:
-        self._try = None
+        self._attempt = None
         if not self._closed:
-            self._alarm = self._clock.callLater(wait, self._begin)
+            self._timer = self._clock.callLater(wait, self._begin)
 
     async def _refresh(self) -> list[Recommendation]:
-        # Who reads the list is nobody's business: the request is not signed.
-        answer = await self._cloud.ask(Target(self._policy.base, False), "GET", PATH)
+        # Not signed: readers of the list stay anonymous.
+        response = await self._client.send(RemoteServer(self._policy.base, False), "GET", PATH)
         try:
-            if answer.status != 200:
-                raise OllamaError(502, f"status {answer.status}")
-            body = await answer.whole(_MAX_BYTES)
+            if response.status != 200:
+                raise OllamaError(502, f"status {response.status}")
+            body = await response.whole(_MAX_BYTES)
         finally:
-            answer.stop()
-        found = msgspec.json.decode(body, type=_List).recommendations[:_MOST]
+            response.stop()
+        found = msgspec.json.decode(body, type=_List).recommendations[:_MAX_MODELS]
         if not found:
             raise OllamaError(502, "an empty list")
         return found

@@ -1,6 +1,6 @@
-"""What is changed in a request on its way to another server, and in what comes back. Pure.
+"""Changes to requests that are forwarded to another server, and to its responses. Pure functions.
 
-Source: ``spec/models-and-cli.md`` sections 3.7 and 5.9.
+Source: ollama: server/cloud_proxy.go.
 """
 
 import re
@@ -25,8 +25,8 @@ _HOP_BY_HOP = {
     "transfer-encoding",
     "upgrade",
 }
-# These are between the client and this server, or are told anew.
-_KEPT_HERE = {
+# Headers that concern the client and this server only, or are set anew.
+_WITHHELD = {
     "accept-encoding",
     "authorization",
     "content-encoding",
@@ -41,9 +41,9 @@ _KEPT_HERE = {
     "x-api-key",
     "x-real-ip",
 }
-_KEPT_HERE_BEGINNINGS = ("access-control-", "proxy-", "sec-", "x-forwarded-", "x-ollama-")
+_WITHHELD_PREFIXES = ("access-control-", "proxy-", "sec-", "x-forwarded-", "x-ollama-")
 
-_MOST_ERROR_TEXT = 500
+_MAX_ERROR_TEXT = 500
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -51,17 +51,17 @@ class _Reference(msgspec.Struct):
     model: Any = None
 
 
-class _Refusal(msgspec.Struct):
+class _ErrorReply(msgspec.Struct):
     error: Any = None
 
 
 def model_of(body: bytes) -> str:
-    """The ``model`` of a request's body; "" where it has none or cannot be read."""
+    """Return the ``model`` of a request's body; "" if it is missing or the body is invalid."""
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         model = msgspec.json.decode(body, type=_Reference).model
         if isinstance(model, str):
             return model
-    # A key in other case, or a body that Go's decoder reads and this one does not.
+    # The key in another case, or a body that only Go's lenient decoder accepts.
     with suppress(OllamaError):
         model = decode(body, _Reference, go_type="a request").model
         if isinstance(model, str):
@@ -70,7 +70,7 @@ def model_of(body: bytes) -> str:
 
 
 def with_model(body: bytes, model: str) -> bytes:
-    """The JSON object ``body`` with another ``model``; all else in it stays as it is."""
+    """Return the JSON object ``body`` with ``model`` replaced and all other members unchanged."""
     members: dict[str, Any]
     try:
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -81,30 +81,30 @@ def with_model(body: bytes, model: str) -> bytes:
 
 
 def signed_target(path: str, query: str, now: float) -> str:
-    """Path and query of a signed request: with the time, the query sorted by its keys."""
+    """Return path and query of a signed request: with the time ``ts``, sorted by key."""
     pairs = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != "ts"]
     pairs.append(("ts", str(int(now))))
     return f"{path}?{urlencode(sorted(pairs, key=lambda pair: pair[0]))}"
 
 
 def forwarded_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The client's headers that another server gets to see; its credentials are not among them."""
+    """Return the client's headers that are forwarded; credentials are not."""
     found: dict[str, list[str]] = {}
     for name, value in headers:
         found.setdefault(name.lower(), []).append(value)
     named = {one.strip().lower() for value in found.get("connection", ()) for one in value.split(",")}
-    withheld = _HOP_BY_HOP | _KEPT_HERE | named
+    withheld = _HOP_BY_HOP | _WITHHELD | named
     return {
         name: ", ".join(values)
         for name, values in found.items()
-        if name not in withheld and not name.startswith(_KEPT_HERE_BEGINNINGS)
+        if name not in withheld and not name.startswith(_WITHHELD_PREFIXES)
     }
 
 
 def compact(value: bytes) -> bytes | None:
-    """The JSON in ``value`` without the blanks around its parts; None where it is none."""
+    """Return the JSON ``value`` without insignificant white space; None if it is invalid."""
     try:
-        # The formatter looks at everything but the letters inside of strings.
+        # The formatter validates all except the UTF-8 of strings.
         value.decode()
         return msgspec.json.format(value, indent=-1)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -112,17 +112,17 @@ def compact(value: bytes) -> bytes | None:
 
 
 def compact_object(value: bytes) -> bytes | None:
-    """As :func:`compact`, for an object with at least one member."""
+    """Return :func:`compact` of an object with at least one member; None for any other value."""
     found = compact(value)
     return found if found is not None and found.startswith(b"{") and found != b"{}" else None
 
 
 def error_in(record: bytes) -> str | None:
-    """The text of a record that says that something failed; None for any other."""
+    """Return the text of an error record; None for any other record."""
     if b'"error"' not in record:
         return None
     try:
-        error = msgspec.json.decode(record, type=_Refusal).error
+        error = msgspec.json.decode(record, type=_ErrorReply).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if isinstance(error, Mapping):
@@ -130,46 +130,46 @@ def error_in(record: bytes) -> str | None:
     return error if isinstance(error, str) and error else None
 
 
-def refusal_object(status: int, body: bytes) -> bytes:
-    """What a client is told of a refusal: the other server's object, or one in its place."""
+def error_object(status: int, body: bytes) -> bytes:
+    """Return the error object for the client: the other server's, or a new one if that is invalid."""
     found = compact_object(body)
-    return found if found is not None else gojson.encode({"error": refusal_text(status, body)})
+    return found if found is not None else gojson.encode({"error": error_text(status, body)})
 
 
-def refusal_text(status: int, body: bytes) -> str:
-    """The reason in a refusal, in one line."""
-    said = error_in(body)
-    if said is None and not body.lstrip().startswith((b"<", b"{", b"[")):
-        said = body.decode("utf-8", "replace")
-    said = _CONTROL.sub(" ", said or "").strip()[:_MOST_ERROR_TEXT]
-    return said or f"the remote server answered with status {status}"
+def error_text(status: int, body: bytes) -> str:
+    """Return the reason of an error response in one line."""
+    text = error_in(body)
+    if text is None and not body.lstrip().startswith((b"<", b"{", b"[")):
+        text = body.decode("utf-8", "replace")
+    text = _CONTROL.sub(" ", text or "").strip()[:_MAX_ERROR_TEXT]
+    return text or f"the remote server answered with status {status}"
 
 
-class TooLong(Exception):
-    """A line, or the whole, is longer than what it is read for."""
+class LineTooLong(Exception):
+    """A line exceeds the limit."""
 
 
-class Lines:
-    """Cuts a body into its lines. ``limit`` is the most bytes that one may have."""
+class LineSplitter:
+    """Splits a body into lines of at most ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._begun = bytearray()
+        self._partial = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that ``data`` completes, without their ends. Raises TooLong."""
+        """Return the lines that ``data`` completes, without their line ends. Raises LineTooLong."""
         head, newline, rest = data.partition(b"\n")
-        if len(self._begun) + len(head) > self._limit:
-            raise TooLong
-        self._begun += head
+        if len(self._partial) + len(head) > self._limit:
+            raise LineTooLong
+        self._partial += head
         if not newline:
             return []
-        lines = [bytes(self._begun), *rest.split(b"\n")]
-        self._begun = bytearray(lines.pop())
-        if len(self._begun) > self._limit:
-            raise TooLong
+        lines = [bytes(self._partial), *rest.split(b"\n")]
+        self._partial = bytearray(lines.pop())
+        if len(self._partial) > self._limit:
+            raise LineTooLong
         return [line.removesuffix(b"\r") for line in lines]
 
     def end(self) -> bytes:
-        """What came after the last end of a line."""
-        return bytes(self._begun)
+        """Return the unterminated last line, or b""."""
+        return bytes(self._partial)

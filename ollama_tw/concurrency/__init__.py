@@ -1,1 +1,1 @@
-"""Thread pools and Deferred helpers."""
+"""Thread pools, helpers for Deferreds and a priority lock."""

@@ -1,21 +1,19 @@
-"""Waiting for work that several wait for, or that must not be left half-way."""
+"""Helpers for Deferreds: shared results, cancellation and concurrent coroutines."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError, gatherResults
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
-InDisk = Callable[..., Deferred[Any]]
-"""Calls a function with its arguments on the disk pool."""
+_log = Logger()
 
 
 class Outcome(Generic[T]):
-    """A result that comes once, for any number of waiters; each can be cancelled by itself."""
+    """A result that is set once and awaited any number of times, each wait cancellable by itself."""
 
     def __init__(self) -> None:
         self._result: T | Failure
@@ -23,7 +21,7 @@ class Outcome(Generic[T]):
         self._waiters: list[Deferred[T]] = []
 
     def fire(self, result: T | Failure) -> None:
-        """Give every waiter ``result``; a second call does nothing."""
+        """Set the result and fire all pending Deferreds. Further calls do nothing."""
         if self.fired:
             return
         self.fired = True
@@ -33,7 +31,7 @@ class Outcome(Generic[T]):
             waiter.callback(result)
 
     def wait(self) -> Deferred[T]:
-        """Fires with the result, now or later."""
+        """Return a new Deferred that fires with the result, at once if it is set."""
         waiter: Deferred[T] = Deferred(self._forget)
         if self.fired:
             waiter.callback(self._result)
@@ -45,67 +43,11 @@ class Outcome(Generic[T]):
         self._waiters.remove(waiter)
 
 
-_PATIENT = 128
-"""After how many turns of others whoever waits is next, whatever its rank."""
-
-
-@dataclass(eq=False)
-class _Waiter:
-    rank: int
-    since: int
-    turn: Outcome[None] = field(default_factory=Outcome)
-
-
-class Turns:
-    """One at a time. Of those that wait the lowest rank is next, but nobody waits for ever."""
-
-    def __init__(self) -> None:
-        self._waiters: list[_Waiter] = []
-        self._taken = False
-        self._given = 0
-
-    @asynccontextmanager
-    async def of(self, rank: int) -> AsyncIterator[None]:
-        """The block has the turn."""
-        if self._taken:
-            waiter = _Waiter(rank, self._given)
-            self._waiters.append(waiter)
-            try:
-                await waiter.turn.wait()
-            except CancelledError:
-                self._waiters.remove(waiter)
-                raise
-        self._taken = True
-        self._given += 1
-        try:
-            yield
-        finally:
-            if self._waiters:
-                waiter = self._next()
-                self._waiters.remove(waiter)
-                waiter.turn.fire(None)
-            else:
-                self._taken = False
-
-    def another(self, rank: int) -> bool:
-        """Whether the turn may be used once more, since nobody who waits should go before ``rank``."""
-        if self._waiters:
-            waiter = self._next()
-            if waiter.rank < rank or self._is_overdue(waiter):
-                return False
-        self._given += 1
-        return True
-
-    def _next(self) -> _Waiter:
-        longest = self._waiters[0]
-        return longest if self._is_overdue(longest) else min(self._waiters, key=lambda one: one.rank)
-
-    def _is_overdue(self, waiter: _Waiter) -> bool:
-        return self._given - waiter.since > _PATIENT
-
-
 async def settled(source: Deferred[T]) -> T:
-    """The result of ``source``; if cancelled meanwhile, CancelledError, but only once it has come."""
+    """Return the result of ``source``, which is completed even if the caller is cancelled.
+
+    CancelledError is then raised after ``source`` has fired.
+    """
     outcome: Outcome[T] = Outcome()
     source.addBoth(outcome.fire)
     try:
@@ -115,15 +57,15 @@ async def settled(source: Deferred[T]) -> T:
             try:
                 await DeferredList([outcome.wait()], consumeErrors=True)
             except CancelledError:
-                # Whoever cancels again changes nothing.
+                # Cancelling again has no effect.
                 continue
         raise
 
 
-async def all_of(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all coroutines at once; the first failure, or being cancelled, cancels the others.
+async def run_all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all coroutines concurrently; the first failure, or cancellation, cancels the others.
 
-    Returns or raises only after the last has come to its end.
+    Returns or raises after the last of them has ended.
     """
     tasks = [Deferred.fromCoroutine(one) for one in work]
     try:
@@ -132,8 +74,24 @@ async def all_of(work: Iterable[Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await DeferredList(tasks, consumeErrors=True)
-        if isinstance(error, FirstError):
-            cause = error.subFailure.value
-            assert cause is not None
-            raise cause from None
+        if isinstance(error, FirstError) and error.subFailure.value is not None:
+            raise error.subFailure.value from None
         raise
+
+
+def detached(source: Deferred[T], on_cancel: Callable[[], None]) -> Deferred[T]:
+    """Return a Deferred with the result of ``source`` that is cancelled independently of it.
+
+    Cancelling calls ``on_cancel`` and fails the returned Deferred at once. ``source`` runs to its end:
+    its result is then discarded, its error is logged.
+    """
+
+    def pass_on(result: T | Failure) -> None:
+        if not outer.called:
+            outer.callback(result)
+        elif isinstance(result, Failure):
+            _log.debug("failed after the request was cancelled: {error}", error=result.getErrorMessage())
+
+    outer: Deferred[T] = Deferred(lambda _: on_cancel())
+    source.addBoth(pass_on)
+    return outer

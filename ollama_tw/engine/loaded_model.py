@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from ollama_tw.concurrency.threads import WorkerPool, detached
+from ollama_tw.concurrency.deferreds import detached
+from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.golang.durations import FOREVER
 from ollama_tw.interfaces import IRunner, LoadPlan
 

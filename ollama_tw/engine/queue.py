@@ -9,7 +9,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from ollama_tw.concurrency.threads import detached
+from ollama_tw.concurrency.deferreds import detached
 from ollama_tw.errors import OllamaError
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
-from ollama_tw.cloud.client import Answer, Cloud
+from ollama_tw.cloud.client import RemoteClient, RemoteResponse
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cloud_name
 from ollama_tw.cloud.recommendations import Recommendations
 from ollama_tw.cloud.rewriting import compact_object, forwarded_headers, model_of, with_model
@@ -38,9 +38,9 @@ class CloudRelay:
     The methods return False for other models. They raise OllamaError.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, cloud: Cloud, policy: CloudPolicy) -> None:
+    def __init__(self, reactor: IReactorFromThreads, client: RemoteClient, policy: CloudPolicy) -> None:
         self._reactor = reactor
-        self._cloud = cloud
+        self._client = client
         self._policy = policy
 
     async def relay(self, request: Request, model: str, operation: Operation = Operation.MODEL) -> bool:
@@ -79,7 +79,7 @@ class CloudRelay:
         """Send ``request`` to the cloud with the client's headers, and relay the answer."""
         raw = request.requestHeaders.getAllRawHeaders()
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, of in raw for value in of]
-        answer = await self._cloud.ask(
+        reply = await self._client.send(
             self._policy.cloud,
             "GET" if body is None else "POST",
             path,
@@ -88,21 +88,21 @@ class CloudRelay:
             headers=forwarded_headers(headers),
         )
         try:
-            await self._relay_answer(request, answer, errors)
+            await self._relay_reply(request, reply, errors)
         finally:
-            answer.stop()
+            reply.stop()
 
-    async def _relay_answer(self, request: Request, answer: Answer, errors: ErrorFormat) -> None:
-        if answer.status >= 400:
-            if (wait := answer.header("Retry-After")).isdecimal():
+    async def _relay_reply(self, request: Request, reply: RemoteResponse, errors: ErrorFormat) -> None:
+        if reply.status >= 400:
+            if (wait := reply.header("Retry-After")).isdecimal():
                 request.setHeader("Retry-After", wait)
-            send_bytes(request, await answer.refusal(), answer.status, "application/json")
-        elif answer.content_type in (_NDJSON, _EVENTS):
-            is_ndjson = answer.content_type == _NDJSON
+            send_bytes(request, await reply.error_object(), reply.status, "application/json")
+        elif reply.content_type in (_NDJSON, _EVENTS):
+            is_ndjson = reply.content_type == _NDJSON
             framing = NDJSON if is_ndjson else _event_lines(errors)
 
             async def work(stream: ReplyStream, _: threading.Event) -> None:
-                while lines := await answer.lines():
+                while lines := await reply.lines():
                     if is_ndjson:
                         await _put_records(stream, lines)
                     else:
@@ -110,10 +110,10 @@ class CloudRelay:
 
             await answer_stream(self._reactor, request, work, framing=framing)
         else:
-            reply = compact_object(await answer.whole())
-            if reply is None:
-                raise OllamaError(502, "the remote server did not answer with a JSON object")
-            send_bytes(request, reply, answer.status, "application/json; charset=utf-8")
+            found = compact_object(await reply.whole())
+            if found is None:
+                raise OllamaError(502, "the remote server did not return a JSON object")
+            send_bytes(request, found, reply.status, "application/json; charset=utf-8")
 
 
 async def _put_records(stream: ReplyStream, lines: list[bytes]) -> None:
@@ -123,7 +123,7 @@ async def _put_records(stream: ReplyStream, lines: list[bytes]) -> None:
     if whole:
         await stream.put(_joined(filter(None, whole)))
     if len(whole) < len(records):
-        raise OllamaError(502, "the remote server sent something that is not a record of a reply")
+        raise OllamaError(502, "the remote server sent an invalid record")
 
 
 def _joined(lines: Iterable[bytes]) -> bytes:

@@ -1,1 +1,1 @@
-"""The ed25519 key of this server and the requests that it signs."""
+"""The server's ed25519 key and signatures made with it."""

@@ -1,6 +1,5 @@
-"""The server's ed25519 key pair, with which it signs in at registries."""
+"""Creation of the server's ed25519 key pair."""
 
-import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -12,16 +11,15 @@ KEY_NAME = "id_ed25519"
 
 
 def ensure_key(home: Path) -> tuple[Path, bool]:
-    """The path of the private key in ``home`` (``~/.ollama``), and whether it was made just now.
+    """Return the path of the private key in ``home`` (``~/.ollama``), and whether it was created now.
 
-    Where there is none, an unencrypted OpenSSH private key is written (mode 0600), and beside it
-    ``id_ed25519.pub`` with one authorized-keys line (mode 0644). An existing key is left as it
-    is, with or without its public half. Of servers that start at the same moment, one makes the
-    key and all use it.
+    A missing key is created as an unencrypted OpenSSH private key (mode 0600), with its public key in
+    ``id_ed25519.pub`` as a line of ``authorized_keys`` (mode 0644). An existing key is left unchanged, with
+    or without its public key. Servers that start at the same time share the pair that one of them creates.
 
-    Raises OSError naming the path of the key where it cannot be written.
+    Raises OSError with the path of the key if it cannot be written.
 
-    Source: spec/models-and-cli.md section 3.8.
+    Source: ollama: cmd/cmd.go, initializeKeypair.
     """
     private = home / KEY_NAME
     try:
@@ -40,33 +38,32 @@ def ensure_key(home: Path) -> tuple[Path, bool]:
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> bool:
-    """Make ``path`` whole in one step; False where it has appeared meanwhile."""
+    """Create ``path`` atomically; return False if it exists by now."""
     temporary = _write_temporary(path, data, mode)
     try:
         if os.name == "nt":
-            os.rename(temporary, path)  # refuses to replace a file, there
+            temporary.rename(path)  # does not replace an existing file on Windows
         else:
-            os.link(temporary, path)
+            path.hardlink_to(temporary)
     except FileExistsError:
         return False
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
     return True
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Make or replace ``path`` in one step."""
-    os.replace(_write_temporary(path, data, mode), path)
+    """Create or replace ``path`` atomically."""
+    _write_temporary(path, data, mode).replace(path)
 
 
 def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
-    """A file beside ``path`` that holds ``data`` on the disk; nobody else could open it before."""
+    """Write ``data`` to a new file beside ``path`` and sync it; only the owner can read it meanwhile."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
+    with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(descriptor)
-    os.chmod(temporary, mode)
+    temporary.chmod(mode)
     return temporary

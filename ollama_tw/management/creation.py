@@ -4,14 +4,13 @@ Statuses and their order are Ollama's (ollama: server/create.go, CreateHandler).
 """
 
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
-from ollama_tw.concurrency.threads import WorkerPool, detached
+from ollama_tw.concurrency.deferreds import detached
+from ollama_tw.concurrency.threads import InThread, WorkerPool
 from ollama_tw.errors import Cancelled
 from ollama_tw.library.create import CreateDependencies, create, missing_base
 from ollama_tw.library.store import Store
@@ -33,7 +32,7 @@ class CreationService:
         self,
         reactor: IReactorFromThreads,
         store: Store,
-        in_disk: Callable[..., Deferred[Any]],
+        in_disk: InThread,
         pulls: Pulls,
         dependencies: CreateDependencies,
     ) -> None:

@@ -1,1 +1,1 @@
-"""Outbound HTTP: connections, TLS, proxies, addresses, redirects."""
+"""Outbound HTTP: connections, TLS, proxies, address checks and response bodies."""

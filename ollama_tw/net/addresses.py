@@ -1,6 +1,7 @@
-"""Which addresses a registry may send us to.
+"""Address checks against server-side request forgery through redirects.
 
-Source: ``spec/security.md``, the row on redirects into the inner network.
+A server may redirect to public addresses, and to private ones only if it is itself at such an address.
+Names are resolved once: the addresses that are checked are the ones that are connected to.
 """
 
 import enum
@@ -22,13 +23,13 @@ from zope.interface import implementer
 
 _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Addresses of clouds' metadata services that lie in ranges which are otherwise harmless.
+# Addresses of cloud metadata services outside the link-local range.
 _METADATA = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "fd00:ec2::254")))
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Zone(enum.Enum):
-    """How far an address reaches."""
+    """Scope of an IP address."""
 
     PUBLIC = "public"
     PRIVATE = "private"
@@ -38,7 +39,10 @@ class Zone(enum.Enum):
 
 
 def zone_of(text: str) -> Zone:
-    """The zone of an IP address; those that it wraps (mapped, 6to4, NAT64) count for themselves."""
+    """Return the zone of an IP address; of an IPv6 address with an embedded IPv4 address, that of the latter.
+
+    IPv4-mapped, 6to4 and NAT64 addresses are recognised. Raises ValueError.
+    """
     address = _unwrapped(ipaddress.ip_address(text.partition("%")[0]))
     if address.is_loopback:
         return Zone.LOOPBACK
@@ -58,90 +62,99 @@ def _unwrapped(address: _IP) -> _IP:
     return address
 
 
-def may_lead_to(registry: Collection[Zone], target: Zone) -> bool:
-    """Whether a registry all of whose addresses lie in ``registry`` may redirect to ``target``."""
+def may_redirect(source: Collection[Zone], target: Zone) -> bool:
+    """Return whether a server whose addresses all lie in the zones ``source`` may redirect to ``target``."""
     if target is Zone.PUBLIC:
         return True
-    if not registry or Zone.PUBLIC in registry or target is Zone.OTHER:
+    if not source or Zone.PUBLIC in source or target is Zone.OTHER:
         return False
-    return target in registry or (target is Zone.PRIVATE and Zone.LOOPBACK in registry)
+    return target in source or (target is Zone.PRIVATE and Zone.LOOPBACK in source)
 
 
 class ForbiddenAddress(Exception):
-    """A redirect leads to a place that the registry has no business to send us to."""
+    """A redirect leads to an address that :func:`may_redirect` does not allow."""
 
 
-Allows = Callable[[str], bool]
-"""Whether a connection to this IP address may be made."""
+AddressCheck = Callable[[str], bool]
+"""Returns whether a connection to an IP address is allowed."""
+
+
+def _host(address: IAddress) -> str:
+    if not isinstance(address, IPv4Address | IPv6Address):
+        raise TypeError(f"not an IP address: {address}")
+    return address.host
 
 
 @implementer(IResolutionReceiver)
-class _Sieve:
-    """Passes on the addresses that are allowed."""
+class _FilteringReceiver:
+    """Passes on the allowed addresses, and adds the others to ``refused``."""
 
-    def __init__(self, receiver: IResolutionReceiver, allows: Allows, refused: list[str]) -> None:
+    def __init__(self, receiver: IResolutionReceiver, is_allowed: AddressCheck, refused: list[str]) -> None:
         self._receiver = receiver
-        self._allows = allows
+        self._is_allowed = is_allowed
         self._refused = refused
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
         self._receiver.resolutionBegan(resolutionInProgress)
 
     def addressResolved(self, address: IAddress) -> None:
-        assert isinstance(address, IPv4Address | IPv6Address)
-        if self._allows(address.host):
+        host = _host(address)
+        if self._is_allowed(host):
             self._receiver.addressResolved(address)
         else:
-            self._refused.append(address.host)
+            self._refused.append(host)
 
     def resolutionComplete(self) -> None:
         self._receiver.resolutionComplete()
 
 
 @implementer(IHostnameResolver)
-class _SievingResolver:
-    def __init__(self, resolver: IHostnameResolver, allows: Allows, refused: list[str]) -> None:
+class _FilteringResolver:
+    def __init__(self, resolver: IHostnameResolver, is_allowed: AddressCheck, refused: list[str]) -> None:
         self._resolver = resolver
-        self._allows = allows
+        self._is_allowed = is_allowed
         self._refused = refused
 
     def resolveHostName(
         self, resolutionReceiver: IResolutionReceiver, *args: Any, **kwargs: Any
     ) -> IHostResolution:
-        sieve = _Sieve(resolutionReceiver, self._allows, self._refused)
-        return self._resolver.resolveHostName(sieve, *args, **kwargs)
+        receiver = _FilteringReceiver(resolutionReceiver, self._is_allowed, self._refused)
+        return self._resolver.resolveHostName(receiver, *args, **kwargs)
 
 
 @implementer(IReactorPluggableNameResolver, IReactorTCP, IReactorTime)
 class CheckedReactor:
-    """The reactor for a ``HostnameEndpoint`` that connects only to addresses which are allowed.
+    """Reactor for a ``HostnameEndpoint`` that connects only to allowed addresses.
 
-    What is connected to is what was checked, so a name cannot change its address in between.
-    ``refused`` collects the addresses that were not.
+    The check is part of name resolution, so that a name cannot change its address between check and
+    connection. Other addresses are added to ``refused``.
     """
 
-    def __init__(self, reactor: Any, resolver: IHostnameResolver, allows: Allows, refused: list[str]) -> None:
+    def __init__(
+        self, reactor: Any, resolver: IHostnameResolver, is_allowed: AddressCheck, refused: list[str]
+    ) -> None:
         self._reactor = reactor
-        self.nameResolver = _SievingResolver(resolver, allows, refused)
+        self.nameResolver = _FilteringResolver(resolver, is_allowed, refused)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
 
 @implementer(IResolutionReceiver)
-class AddressList:
-    """Collects what a name resolves to; ``done`` is called with the addresses as texts."""
+class AddressCollector:
+    """Collects the addresses of a name; ``done`` is called with them as texts."""
 
     def __init__(self, done: Callable[[list[str]], None]) -> None:
         self._done = done
         self._found: list[str] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        pass
+        """Do nothing: the resolution is not cancelled."""
 
     def addressResolved(self, address: IAddress) -> None:
-        assert isinstance(address, IPv4Address | IPv6Address)
-        self._found.append(address.host)
+        """Add an address."""
+        self._found.append(_host(address))
 
     def resolutionComplete(self) -> None:
+        """Report the addresses."""
         self._done(self._found)

@@ -1,4 +1,4 @@
-"""The body of a response, read piece by piece at the reader's pace."""
+"""Response bodies, read with back pressure."""
 
 # mypy: allow-untyped-calls
 # (twisted has few annotations there)
@@ -14,96 +14,96 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 
-HELD = 1 << 20
-"""Bytes that may wait for the reader before the socket is paused, unless it says otherwise."""
+BUFFER_LIMIT = 1 << 20
+"""Unread bytes above which the socket is paused, by default."""
 
 
 class BodyTooLarge(Exception):
-    """The body is longer than what it is needed for."""
+    """The body exceeds the limit for its use."""
 
 
 class BodyReader(Protocol):
-    """Delivers a body to one coroutine, which calls :meth:`read` until it gets an empty list."""
+    """Delivers a body to one coroutine, which calls :meth:`read` until it returns an empty list."""
 
-    def __init__(self, response: IResponse, reactor: IReactorTime, held: int = HELD) -> None:
-        self._limit = held
+    transport: Any
+
+    def __init__(self, response: IResponse, reactor: IReactorTime, buffer_limit: int = BUFFER_LIMIT) -> None:
+        self._limit = buffer_limit
         self._reactor = reactor
         self._chunks: list[bytes] = []
-        self._held = 0
+        self._buffered = 0
         self._paused = False
         self._end: Failure | None = None
-        self._wake: Deferred[None] | None = None
+        self._changed: Deferred[None] | None = None
         response.deliverBody(self)
 
-    @property
-    def _wire(self) -> Any:
-        return self.transport
-
     def dataReceived(self, data: bytes) -> None:
+        """Buffer ``data``, and pause the socket above the limit."""
         self._chunks.append(data)
-        self._held += len(data)
-        if self._held > self._limit and not self._paused:
+        self._buffered += len(data)
+        if self._buffered > self._limit and not self._paused:
             self._paused = True
-            self._wire.pauseProducing()
-        self._stir()
+            self.transport.pauseProducing()
+        self._wake()
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+        """Record the end of the body."""
         self._end = reason
-        self._stir()
+        self._wake()
 
-    def _stir(self) -> None:
-        wake, self._wake = self._wake, None
-        if wake is not None:
-            wake.callback(None)
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.callback(None)
 
-    async def read(self, clock: IReactorTime, patience: float | None) -> list[bytes]:
-        """What has arrived; empty at the end.
+    async def read(self, clock: IReactorTime, timeout: float | None) -> list[bytes]:
+        """Return the chunks that have arrived, at least one; an empty list at the end of the body.
 
-        Raises ``TimeoutError`` of Twisted when no byte comes for ``patience`` seconds, which are without
-        end where it is None, and what broke the connection once all that came before is read.
+        Raises Twisted's ``TimeoutError`` if no byte arrives for ``timeout`` seconds (None: no limit), and
+        the error that broke the connection after the chunks received before.
         """
-        await self.ready(clock, patience)
+        await self.ready(clock, timeout)
         return self.take()
 
-    async def ready(self, clock: IReactorTime, patience: float | None) -> None:
-        """Wait until something has arrived, or the end; raises as :meth:`read`."""
+    async def ready(self, clock: IReactorTime, timeout: float | None) -> None:
+        """Wait for a chunk or the end of the body; raises as :meth:`read`."""
         if not self._chunks and self._end is None:
-            self._wake = Deferred()
+            self._changed = Deferred()
             try:
-                await (self._wake if patience is None else self._wake.addTimeout(patience, clock))
+                await (self._changed if timeout is None else self._changed.addTimeout(timeout, clock))
             finally:
-                self._wake = None
+                self._changed = None
         if self._chunks or self._end is None or self._end.check(ResponseDone, PotentialDataLoss):
             return
         self._end.raiseException()
 
     def take(self) -> list[bytes]:
-        """What has arrived since the last time, which may be nothing."""
-        chunks, self._chunks, self._held = self._chunks, [], 0
+        """Return the chunks that have arrived since the last call, if any, and resume the socket."""
+        chunks, self._chunks, self._buffered = self._chunks, [], 0
         if self._paused:
             self._paused = False
-            self._wire.resumeProducing()
+            self.transport.resumeProducing()
         return chunks
 
     def stop(self) -> None:
-        """Read no more; the connection is dropped unless the body is about to be complete.
+        """Discard the rest of the body; the connection is closed unless the body is complete.
 
-        That waits for the reactor's next turn: Twisted may be in the middle of handing the end of
-        the body to us, and would keep a connection for later that is on its way out.
+        It is closed in the reactor's next iteration: Twisted may be delivering the end of the body, and
+        would return a closing connection to its pool.
         """
         self._chunks = []
-        self._reactor.callLater(0, self._lose)
+        self._reactor.callLater(0, self._close)
 
-    def _lose(self) -> None:
+    def _close(self) -> None:
         if self._end is None:
-            self._wire.stopProducing()
+            self.transport.stopProducing()
 
 
-async def read_all(reader: BodyReader, clock: IReactorTime, limit: int, patience: float | None) -> bytes:
-    """The whole body; raises BodyTooLarge beyond ``limit`` bytes, else as :meth:`BodyReader.read`."""
+async def read_all(reader: BodyReader, clock: IReactorTime, limit: int, timeout: float | None) -> bytes:
+    """Return the whole body; raises BodyTooLarge above ``limit`` bytes, else as :meth:`BodyReader.read`."""
     body = bytearray()
     try:
-        while chunks := await reader.read(clock, patience):
+        while chunks := await reader.read(clock, timeout):
             for chunk in chunks:
                 body += chunk
             if len(body) > limit:

@@ -1,4 +1,4 @@
-"""Why a connection failed, in one sentence for the user."""
+"""Error texts of failed outbound requests."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,22 +18,22 @@ _log = Logger()
 
 
 class TransportError(OllamaError):
-    """The network or a server broke a request off; another try may succeed.
+    """A request failed because of the network or a temporary error of the server; it may be retried.
 
-    ``wait`` is how many seconds the server wants to be left alone before that.
+    ``retry_after`` is the delay in seconds that the server asked for, or 0.
     """
 
-    def __init__(self, message: str, wait: float = 0) -> None:
+    def __init__(self, message: str, retry_after: float = 0) -> None:
         super().__init__(500, message)
-        self.wait = wait
+        self.retry_after = retry_after
 
 
 class BadBundle(Exception):
-    """The user's own authorities cannot be used; the text says why in one sentence."""
+    """``SSL_CERT_FILE`` is unusable; the text is a sentence for the user."""
 
 
 def causes_of(exception: BaseException) -> Iterator[BaseException]:
-    """The exception and all that Twisted has packed into it."""
+    """Yield the exception and, recursively, those that Twisted has wrapped in it (``reasons``)."""
     yield exception
     reasons: Any = getattr(exception, "reasons", None)
     if isinstance(reasons, Iterable):
@@ -44,12 +44,12 @@ def causes_of(exception: BaseException) -> Iterator[BaseException]:
 
 
 def explain(exception: BaseException, host: str, refused: Iterable[str] = ()) -> str:
-    """One sentence about why ``host`` (``name:port``) could not be asked, or broke off.
+    """Return one sentence about why a request to ``host`` (``name:port``) failed.
 
-    ``refused`` are addresses to which a redirect must not lead.
+    ``refused`` are addresses of the host to which a redirect is not allowed.
     """
     for address in refused:
-        return f"the registry may not redirect to {host}, which is at {address}"
+        return f"redirect to {host} ({address}) is not allowed"
     causes = list(causes_of(exception))
     for cause in causes:
         sentence = _sentence(cause, host)
@@ -65,11 +65,11 @@ def _sentence(cause: BaseException, host: str) -> str | None:
         case ProxyError() | BadBundle() | BadURL():
             return str(cause)
         case ForbiddenAddress():
-            return f"the registry may not redirect to {host}"
+            return f"redirect to {host} is not allowed"
         case VerificationError():
-            return f"tls: failed to verify certificate: it is not valid for {name}"
+            return f"tls: failed to verify certificate: certificate is not valid for {name}"
         case SSL.Error():
-            return _of_openssl(cause)
+            return _openssl_sentence(cause)
         case error.DNSLookupError():
             return f"dial tcp: lookup {name}: no such host"
         case error.ConnectionRefusedError():
@@ -79,14 +79,14 @@ def _sentence(cause: BaseException, host: str) -> str | None:
         case error.ConnectError():
             return f"dial tcp {host}: the host cannot be reached"
         case error.ConnectionDone() | error.ConnectionLost() | error.ConnectionAborted():
-            return "the connection broke off"
+            return "the connection was lost"
     return None
 
 
-def _of_openssl(cause: SSL.Error) -> str:
-    """OpenSSL's own words, of which the certificate's faults are the commonest."""
+def _openssl_sentence(cause: SSL.Error) -> str:
+    """Return OpenSSL's reason, or Go's text for an untrusted certificate, the most frequent one."""
     reasons = [entry[-1] for entry in (cause.args[0] if cause.args else ()) if entry]
     reason = reasons[0] if reasons else "the handshake failed"
     if reason == "certificate verify failed":
-        return "tls: failed to verify certificate: it is not signed by an authority that is trusted here"
+        return "tls: failed to verify certificate: certificate signed by unknown authority"
     return f"tls: {reason}"

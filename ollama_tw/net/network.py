@@ -1,6 +1,6 @@
-"""Requests over the network: names, addresses, proxies, certificates; one hop at a time.
+"""Outbound HTTP requests, without following redirects: names, addresses, proxies, certificates.
 
-Source: ``spec/models-and-cli.md`` section 3.5; ``design/measured.md`` on proxies and certificates.
+Source: Go's ``net/http`` (``Transport``), which Ollama uses: environment variables of proxies and trust.
 """
 
 # mypy: allow-untyped-calls
@@ -30,12 +30,12 @@ from zope.interface import implementer
 from ollama_tw.concurrency.deferreds import Outcome
 from ollama_tw.errors import OllamaError
 from ollama_tw.net.addresses import (
-    AddressList,
-    Allows,
+    AddressCheck,
+    AddressCollector,
     CheckedReactor,
     ForbiddenAddress,
     Zone,
-    may_lead_to,
+    may_redirect,
     zone_of,
 )
 from ollama_tw.net.explain import BadBundle, TransportError, causes_of, explain
@@ -47,16 +47,20 @@ _CONNECT_TIMEOUT = 30.0
 _IDLE_TIMEOUT = 30
 _KEPT_CONNECTIONS = 4
 _READ_SIZE = 1 << 20
+STALL_TIMEOUT = 30.0
+"""Seconds without a response, or without a byte of its body, after which a server has stalled."""
+
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
-Zones = Callable[[str], Zone]
+ZoneLookup = Callable[[str], Zone]
+"""Returns the zone of an IP address."""
 
 
 class Network:
-    """What every registry client of the process shares.
+    """The HTTP client of the process: connection pool, proxies, trusted certificates.
 
-    ``environ`` has HTTP_PROXY, HTTPS_PROXY, NO_PROXY (or in lower case) and SSL_CERT_FILE.
-    ``resolver`` and ``clock`` are by default the reactor's, ``zones`` tells how far an address reaches.
+    ``environ`` contains HTTP_PROXY, HTTPS_PROXY, NO_PROXY (or in lower case) and SSL_CERT_FILE.
+    ``resolver`` and ``clock`` are the reactor's by default, ``zones`` maps an address to its zone.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class Network:
         environ: Mapping[str, str],
         *,
         resolver: IHostnameResolver | None = None,
-        zones: Zones = zone_of,
+        zones: ZoneLookup = zone_of,
         clock: IReactorTime | None = None,
     ) -> None:
         self.reactor = reactor
@@ -80,15 +84,17 @@ class Network:
         self._pool.maxPersistentPerHost = _KEPT_CONNECTIONS
 
     async def close(self) -> None:
-        """Drop the connections that are kept for later requests."""
+        """Close the idle connections of the pool."""
         await self._pool.closeCachedConnections()
 
     async def zones_of(self, origin: Origin) -> frozenset[Zone]:
-        """The zones of all addresses of the host; none where a proxy stands between."""
+        """Return the zones of all addresses of the host; an empty set if it is reached through a proxy."""
         if self._proxies.choose(origin.scheme, origin.host, origin.port):
             return frozenset()
         resolved: Deferred[list[str]] = Deferred()
-        self._resolver.resolveHostName(AddressList(resolved.callback), origin.host, portNumber=origin.port)
+        self._resolver.resolveHostName(
+            AddressCollector(resolved.callback), origin.host, portNumber=origin.port
+        )
         return frozenset(self._zones(address) for address in await resolved)
 
     async def request(
@@ -98,43 +104,44 @@ class Network:
         headers: Mapping[str, str],
         body: IBodyProducer | None = None,
         *,
-        led_by: Collection[Zone] | None = None,
-        patience: float | None,
+        redirected_from: Collection[Zone] | None = None,
+        timeout: float | None,
         shared: bool = True,
     ) -> IResponse:
-        """Send one request and return its response, of which the body is still to be read.
+        """Send a request and return its response, whose body is to be read by the caller.
 
-        ``led_by`` is None for a URL that we chose, and the registry's zones for one to which it
-        sent us: such a connection is not shared with other requests, and its address is checked.
-        ``patience`` is in seconds; None waits without end once there is a connection. ``shared`` False
-        makes a connection for this request alone: one kept from an earlier request may be closing just
-        when a body is sent, which could not be told from a failure. Raises TransportError, and what
-        ``body`` has raised.
+        ``redirected_from`` is None for a URL that was chosen here, and the zones of the redirecting
+        server for one that it sent: the address is then checked, and the connection is not pooled.
+        ``timeout`` is in seconds and ends with the response's head; None is no limit once the connection
+        is established. ``shared`` False makes a connection for this request alone: a pooled one may be
+        closed by the server just when a body is sent, which cannot be told from a failure.
+
+        Raises TransportError, and the OSError or OllamaError of ``body``.
         """
         refused: list[str] = []
         try:
             origin = origin_of(url)
-            allows = None if led_by is None else self._allowance(led_by)
+            is_allowed = None if redirected_from is None else self._address_check(redirected_from)
             proxy = self._proxies.choose(origin.scheme, origin.host, origin.port)
-            if allows is not None and _is_address(origin.host) and not allows(origin.host):
+            if is_allowed is not None and _is_address(origin.host) and not is_allowed(origin.host):
                 refused.append(origin.host)
                 raise ForbiddenAddress
             fields = Headers({name: [value] for name, value in headers.items()})
-            pool = self._pool if shared and allows is None else None
+            pool = self._pool if shared and is_allowed is None else None
             agent: Any
             if proxy is not None and origin.scheme == "http":
                 if proxy.authorization:
                     fields.setRawHeaders("Proxy-Authorization", [proxy.authorization])
                 agent = ProxyAgent(self._to_proxy(proxy), self.reactor, pool)
             else:
-                endpoints = _Endpoints(self, proxy, allows, refused)
+                endpoints = _EndpointFactory(self, proxy, is_allowed, refused)
                 agent = Agent.usingEndpointFactory(self.reactor, endpoints, pool)
             deferred: Deferred[IResponse] = agent.request(method.encode(), url.encode(), fields, body)
-            return await self._timed(deferred, patience)
+            return await self._timed(deferred, timeout)
         except CancelledError:
             raise
         except RequestGenerationFailed as error:
-            # What went wrong lies on our side: the file of the body, for instance.
+            # A local error: of reading the file that is sent, for instance.
             for cause in causes_of(error):
                 if isinstance(cause, OSError | OllamaError):
                     raise cause from error
@@ -143,11 +150,11 @@ class Network:
             reason = explain(error, origin_host(url), refused)
             raise TransportError(f'{method.capitalize()} "{without_query(url)}": {reason}') from error
 
-    async def _timed(self, deferred: Deferred[IResponse], patience: float | None) -> IResponse:
-        """Return the result of ``deferred``; TimeoutError after ``patience`` seconds, None for no limit.
+    async def _timed(self, deferred: Deferred[IResponse], timeout: float | None) -> IResponse:
+        """Return the result of ``deferred``; raises TimeoutError after ``timeout`` seconds (None: no limit).
 
-        If cancelled, cancels ``deferred``, waits for its end, and raises CancelledError whatever that
-        was. A cancelled Agent may fail with an error of its own, for instance DNSLookupError during a
+        If cancelled, cancels ``deferred``, waits for its end, and raises CancelledError whatever its
+        result. A cancelled Agent may fail with an error of its own, for instance DNSLookupError during a
         lookup; as a TransportError it would be retried.
         """
         late = False
@@ -157,7 +164,7 @@ class Network:
             late = True
             deferred.cancel()
 
-        timeout = None if patience is None else self.clock.callLater(patience, expire)
+        timer = None if timeout is None else self.clock.callLater(timeout, expire)
         outcome: Outcome[IResponse] = Outcome()
         deferred.addBoth(outcome.fire)
         try:
@@ -173,16 +180,16 @@ class Network:
                 raise TimeoutError from error
             raise
         finally:
-            if timeout is not None and timeout.active():
-                timeout.cancel()
+            if timer is not None and timer.active():
+                timer.cancel()
 
-    def _allowance(self, led_by: Collection[Zone]) -> Allows:
-        return lambda address: may_lead_to(led_by, self._zones(address))
+    def _address_check(self, redirected_from: Collection[Zone]) -> AddressCheck:
+        return lambda address: may_redirect(redirected_from, self._zones(address))
 
     def endpoint(
-        self, origin: Origin, proxy: Proxy | None, allows: Allows | None, refused: list[str]
+        self, origin: Origin, proxy: Proxy | None, is_allowed: AddressCheck | None, refused: list[str]
     ) -> IStreamClientEndpoint:
-        """The way to ``origin``; ``refused`` collects addresses that are not allowed."""
+        """Return the endpoint of ``origin``; addresses that are not allowed are added to ``refused``."""
         endpoint: IStreamClientEndpoint
         if proxy is not None:
             endpoint = ConnectEndpoint(
@@ -194,7 +201,7 @@ class Network:
                 _CONNECT_TIMEOUT,
             )
         else:
-            reactor = CheckedReactor(self.reactor, self._resolver, allows or (lambda _: True), refused)
+            reactor = CheckedReactor(self.reactor, self._resolver, is_allowed or (lambda _: True), refused)
             endpoint = HostnameEndpoint(reactor, origin.host, origin.port, timeout=_CONNECT_TIMEOUT)
         return self._tls(origin.host, endpoint) if origin.scheme == "https" else endpoint
 
@@ -210,31 +217,31 @@ class Network:
 
 
 @implementer(IAgentEndpointFactory)
-class _Endpoints:
-    """Tells an Agent the way of one request."""
+class _EndpointFactory:
+    """Endpoints of the Agent for one request."""
 
     def __init__(
-        self, network: Network, proxy: Proxy | None, allows: Allows | None, refused: list[str]
+        self, network: Network, proxy: Proxy | None, is_allowed: AddressCheck | None, refused: list[str]
     ) -> None:
         self._network = network
-        self._route = (proxy, allows, refused)
+        self._route = (proxy, is_allowed, refused)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        return _Wide(self._network.endpoint(origin_of(uri.toBytes().decode()), *self._route))
+        return _LargeReadEndpoint(self._network.endpoint(origin_of(uri.toBytes().decode()), *self._route))
 
 
 @implementer(IStreamClientEndpoint)
-class _Wide:
-    """An endpoint whose connections read in large pieces: a model is a long body."""
+class _LargeReadEndpoint:
+    """An endpoint whose connections read up to 1 MiB at once, for long bodies."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        return self._endpoint.connect(protocolFactory).addCallback(_widened)
+        return self._endpoint.connect(protocolFactory).addCallback(_with_large_reads)
 
 
-def _widened(protocol: Any) -> Any:
+def _with_large_reads(protocol: Any) -> Any:
     protocol.transport.bufferSize = _READ_SIZE
     return protocol
 
@@ -244,7 +251,7 @@ def _is_address(host: str) -> bool:
 
 
 def origin_host(url: str) -> str:
-    """``host:port`` of the URL for a message; the whole URL where it is no good one."""
+    """Return ``host:port`` of a URL for a message; an invalid URL is returned unchanged."""
     try:
         origin = origin_of(url)
     except ValueError:
@@ -253,18 +260,18 @@ def origin_host(url: str) -> str:
 
 
 def without_query(url: str) -> str:
-    """``url`` for a message: a signed URL's query is a secret."""
+    """Return ``url`` for a message, without its query, which is a secret in a presigned URL."""
     return url.partition("?")[0]
 
 
 def _trust_root(bundle: str) -> Any:
-    """The authorities of the PEM file ``bundle``, or the system's; raises BadBundle."""
+    """Return the trusted authorities: of the PEM file ``bundle``, or the system's. Raises BadBundle."""
     if not bundle:
         return platformTrust()
     try:
         found = [Certificate.loadPEM(pem) for pem in _PEM.findall(Path(bundle).read_bytes())]
     except (OSError, SSL.Error) as error:
-        raise BadBundle("the certificates of SSL_CERT_FILE cannot be read") from error
+        raise BadBundle("SSL_CERT_FILE cannot be read") from error
     if not found:
-        raise BadBundle("the file of SSL_CERT_FILE has no certificate")
+        raise BadBundle("SSL_CERT_FILE contains no certificate")
     return trustRootFromCertificates(found)

@@ -1,4 +1,4 @@
-"""Scheme, host and port of a URL: what credentials belong to."""
+"""Origins of URLs: scheme, host and port, the scope of credentials."""
 
 import re
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\uffff\\]")
 
 
 class BadURL(ValueError):
-    """The text is no HTTP URL that may be asked; the message says why."""
+    """The text is not an acceptable HTTP URL; the message contains the reason."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The host is in lower case, an IPv6 address without brackets; the port is always there."""
+    """An origin. ``host`` is in lower case, an IPv6 address without brackets; ``port`` is never implied."""
 
     scheme: str
     host: str
@@ -23,7 +23,7 @@ class Origin:
 
     @property
     def netloc(self) -> str:
-        """``host:port`` as a URL has it, a default port left out."""
+        """``host:port`` in the form of a URL, without a default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -32,17 +32,17 @@ class Origin:
 
 
 def origin_of(url: str) -> Origin:
-    """The origin of an absolute HTTP URL; BadURL for anything else, and for one with a user."""
+    """Return the origin of an absolute HTTP URL without credentials; raises BadURL for any other text."""
     if _FORBIDDEN.search(url):
-        raise BadURL("the URL has characters that no URL has")
+        raise BadURL("the URL has invalid characters")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise BadURL("the URL names no host") from error
+        raise BadURL("the URL has no valid host") from error
     if parts.scheme not in _DEFAULT_PORTS:
-        raise BadURL("the URL is not one of HTTP")
+        raise BadURL("the URL's scheme is neither http nor https")
     host = (parts.hostname or "").lower()
     if not _HOST.fullmatch(host) or "@" in parts.netloc:
-        raise BadURL("the URL names no host")
+        raise BadURL("the URL has no valid host")
     return Origin(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme])

@@ -1,7 +1,6 @@
-"""Proxies named by the environment, and HTTPS through them.
+"""HTTP proxies: selection by environment variables, and tunnels (CONNECT).
 
-Source of the rules: Go's ``golang.org/x/net/http/httpproxy``, which ``spec/models-and-cli.md``
-section 3.5 refers to.
+Source: Go's ``golang.org/x/net/http/httpproxy``, which Ollama uses; RFC 9110, section 9.3.6 (CONNECT).
 """
 
 # mypy: allow-untyped-calls
@@ -11,35 +10,35 @@ import base64
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IAddress,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ollama_tw.net.handshake import hand_over
+from ollama_tw.net.handshake import connect_with_handshake, switch_protocol
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# A proxy's answer to CONNECT is a few lines.
+# Bytes of a response to CONNECT.
 _MAX_HEAD = 16 * 1024
 
 
 class ProxyError(Exception):
-    """The proxy would not connect us; the text says why in one sentence."""
+    """The proxy refused a tunnel; the text is a sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy; ``authorization`` is the value of the Proxy-Authorization header, or ""."""
+    """A proxy; ``authorization`` is the value of the ``Proxy-Authorization`` header, or ""."""
 
     scheme: str
     host: str
@@ -48,7 +47,7 @@ class Proxy:
 
 
 def parse_proxy(text: str) -> Proxy | None:
-    """The proxy that a variable such as ``HTTPS_PROXY`` names; None where it names none we can use."""
+    """Parse the value of a variable such as ``HTTPS_PROXY``; return None for an empty or unsupported one."""
     if not text.strip():
         return None
     try:
@@ -66,7 +65,7 @@ def parse_proxy(text: str) -> Proxy | None:
 
 
 class ProxyRules:
-    """Which proxy a request goes through."""
+    """Selection of the proxy for a request, from ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY``."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         def read(name: str) -> str:
@@ -76,7 +75,7 @@ class ProxyRules:
         self._exceptions = [entry for text in read("NO_PROXY").split(",") if (entry := text.strip().lower())]
 
     def choose(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """The proxy for this destination; None to go there directly, as always to this machine."""
+        """Return the proxy for a destination; None for a direct connection, as for loopback addresses."""
         proxy = self._proxies.get(scheme)
         host = host.lower().rstrip(".")
         if proxy is None or host == "localhost":
@@ -99,7 +98,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _excepts(
     entry: str, host: str, port: int, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None
 ) -> bool:
-    """Whether the entry of NO_PROXY covers the destination."""
+    """Return whether an entry of ``NO_PROXY`` matches the destination."""
     if entry == "*":
         return True
     if "/" in entry:
@@ -121,8 +120,10 @@ def _excepts(
     return host == entry or host.endswith(f".{entry}")
 
 
-class _Connect(Protocol):
-    """Asks the proxy for a tunnel, then hands the connection over."""
+class _ConnectHandshake(Protocol):
+    """Requests a tunnel, then switches the connection to a protocol of ``inner``."""
+
+    transport: Any
 
     def __init__(self, request: bytes, inner: IProtocolFactory, ready: Deferred[IProtocol]) -> None:
         self._request = request
@@ -131,58 +132,44 @@ class _Connect(Protocol):
         self._head = b""
 
     def connectionMade(self) -> None:
-        assert self.transport is not None
         self.transport.write(self._request)
 
     def dataReceived(self, data: bytes) -> None:
-        assert self.transport is not None
         self._head += data
         head, found, rest = self._head.partition(b"\r\n\r\n")
         if not found:
             if len(self._head) > _MAX_HEAD:
-                self._fail("it did not answer CONNECT with HTTP")
+                self._fail("invalid response to CONNECT")
             return
         status = head.split(b"\r\n", 1)[0].decode("ascii", "replace").partition(" ")[2]
         if not status.startswith("2"):
-            self._fail(f"it answered {status[:200] or 'nothing that is HTTP'}")
+            self._fail(status[:200] or "invalid response to CONNECT")
             return
-        address = self.transport.getPeer()
-        protocol = self._inner.buildProtocol(address)
+        protocol = self._inner.buildProtocol(self.transport.getPeer())
         if protocol is None:
-            self._fail("the connection was withdrawn")
+            self._fail("the request was cancelled")
             return
-        hand_over(self.transport, protocol)
+        switch_protocol(self.transport, protocol)
         ready, self._ready = self._ready, Deferred()
         ready.callback(protocol)
         if rest:
             protocol.dataReceived(rest)
 
-    def _fail(self, why: str) -> None:
-        assert self.transport is not None
-        self._ready.errback(ProxyError(f"the proxy refused the connection: {why}"))
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+    def _fail(self, reason: str) -> None:
+        self._ready.errback(ProxyError(f"the proxy refused the connection: {reason}"))
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         if not self._ready.called:
             self._ready.errback(ProxyError("the proxy closed the connection"))
 
 
-class _ConnectFactory(Factory):
-    noisy = False
-
-    def __init__(self, request: bytes, inner: IProtocolFactory, ready: Deferred[IProtocol]) -> None:
-        self._arguments = (request, inner, ready)
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return _Connect(*self._arguments)
-
-
 @implementer(IStreamClientEndpoint)
 class ConnectEndpoint:
-    """A connection to ``host:port`` through the HTTP proxy that ``endpoint`` leads to (CONNECT).
+    """A connection to ``host:port`` through a tunnel of the HTTP proxy at ``endpoint``.
 
-    Fails with :class:`ProxyError` where the proxy will not, and with ``TimeoutError`` of Twisted where it
-    does not say so within ``patience`` seconds of ``clock``.
+    Fails with :class:`ProxyError` if the proxy refuses, and with Twisted's ``TimeoutError`` if the tunnel
+    is not established within ``timeout`` seconds of ``clock``.
     """
 
     def __init__(
@@ -192,10 +179,10 @@ class ConnectEndpoint:
         port: int,
         authorization: str,
         clock: IReactorTime,
-        patience: float,
+        timeout: float,
     ) -> None:
         self._clock = clock
-        self._patience = patience
+        self._timeout = timeout
         self._endpoint = endpoint
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
@@ -204,22 +191,10 @@ class ConnectEndpoint:
         self._request = "\r\n".join((*lines, "", "")).encode("ascii")
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        held: list[_Connect] = []
-
-        def give_up(ready: Deferred[IProtocol]) -> None:
-            # First of all: the connection that is dropped has a reason of its own to tell.
-            ready.errback(CancelledError())
-            connecting.cancel()
-            for protocol in held:
-                assert protocol.transport is not None
-                protocol.transport.abortConnection()  # type: ignore[attr-defined]
-
-        ready: Deferred[IProtocol] = Deferred(give_up)
-        connecting = self._endpoint.connect(_ConnectFactory(self._request, protocolFactory, ready))
-
-        def failed(failure: Failure) -> None:
-            if not ready.called:
-                ready.errback(failure)
-
-        connecting.addCallbacks(held.append, failed)
-        return ready.addTimeout(self._patience, self._clock)
+        """Connect a protocol of ``protocolFactory`` through the tunnel."""
+        return connect_with_handshake(
+            self._endpoint,
+            lambda ready: _ConnectHandshake(self._request, protocolFactory, ready),
+            self._clock,
+            self._timeout,
+        )

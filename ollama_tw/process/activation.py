@@ -1,7 +1,7 @@
-"""Sockets that systemd opened for this process.
+"""Socket activation: listening sockets inherited from systemd.
 
-Imports nothing of Twisted, whose endpoints take the variables out of the environment when they are
-imported: whoever wants the sockets has to come before them.
+Does not import Twisted, whose endpoints remove the variables from the environment at import: call
+:func:`inherited_sockets` before.
 
 Source: sd_listen_fds(3).
 """
@@ -9,19 +9,19 @@ Source: sd_listen_fds(3).
 import socket
 from collections.abc import MutableMapping
 
-# systemd hands over its sockets from this file descriptor on.
+# The first file descriptor that systemd passes.
 _FIRST_INHERITED = 3
 
 
 class ListenError(OSError):
-    """The address cannot be bound; the text is Ollama's, one line for the user."""
+    """An address cannot be bound; the text is a line for the user, in Ollama's form."""
 
 
-def inherited(environ: MutableMapping[str, str], process: int) -> list[socket.socket]:
-    """The listening sockets that systemd has opened for this ``process``; none where it has not.
+def inherited_sockets(environ: MutableMapping[str, str], process: int) -> list[socket.socket]:
+    """Return the listening sockets that systemd has passed to ``process``, the own process id.
 
-    The variables that tell of them are taken out of ``environ``, for they are not for our children.
-    Raises :class:`ListenError` for a descriptor that is no listening stream socket.
+    The variables are removed from ``environ``, so that child processes do not inherit them. Raises
+    :class:`ListenError` for a descriptor that is not a listening stream socket.
     """
     owner, count = environ.get("LISTEN_PID", ""), environ.get("LISTEN_FDS", "")
     if owner != str(process) or not count.isdecimal():
@@ -34,9 +34,11 @@ def inherited(environ: MutableMapping[str, str], process: int) -> list[socket.so
             sock = socket.socket(fileno=descriptor)
             listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError as error:
-            raise ListenError(f"listen: inherited file descriptor {descriptor} is no socket") from error
+            raise ListenError(f"listen: inherited file descriptor {descriptor} is not a socket") from error
         if sock.type != socket.SOCK_STREAM or not listens:
-            raise ListenError(f"listen: inherited file descriptor {descriptor} is no listening stream socket")
+            raise ListenError(
+                f"listen: inherited file descriptor {descriptor} is not a listening stream socket"
+            )
         sock.setblocking(False)
         sock.set_inheritable(False)
         found.append(sock)

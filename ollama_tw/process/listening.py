@@ -1,8 +1,8 @@
-"""The server's sockets: bound before anything slow, so that a taken port is told at once.
+"""Listening sockets and Twisted endpoints of the server.
 
-They are bound to ``OLLAMA_HOST``, inherited from systemd, or described as Twisted describes
-endpoints (``tcp:8080``, ``unix:/run/ollama.sock``, ``ssl:443:privateKey=…``, ``systemd:…``), or are
-such endpoints.
+The addresses are ``OLLAMA_HOST``, sockets inherited from systemd, or Twisted endpoints, given as objects or
+descriptions (``tcp:8080``, ``unix:/run/ollama.sock``, ``ssl:443:privateKey=…``, ``systemd:…``). They are
+bound first, so that an address in use is reported before the models are read.
 """
 
 import errno
@@ -28,7 +28,7 @@ _log = Logger()
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, from which nothing is accepted yet; "" is every interface, IPv6 too.
+    """Return a listening socket; ``host`` "" stands for all interfaces, IPv4 and IPv6.
 
     Raises :class:`ListenError`.
     """
@@ -39,7 +39,7 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                # One socket for both protocols where every interface is meant, else IPv6 alone.
+                # One socket for both protocols on all interfaces, else IPv6 only.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(host)))
             sock.bind(address)
             sock.listen(_BACKLOG)
@@ -56,17 +56,17 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Listener:
-    """All the ports of one server.
+    """All listening ports of one server.
 
-    :meth:`bind` may fail and comes first; :meth:`accept` says what is to answer. Both are called
-    before the reactor turns, so that no connection is accepted in between.
+    :meth:`bind` binds the addresses, :meth:`accept` sets the protocol factory. Both are to be called before
+    the reactor's next iteration, so that no connection is accepted in between.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._sockets: list[socket.socket] = []
         self._ports: list[IListeningPort] = []
-        self._late = _Late()
+        self._factory = _DeferredFactory()
         self._contexts: list[ReloadingContext] = []
 
     def bind(
@@ -76,8 +76,10 @@ class Listener:
         endpoints: Sequence[str | IStreamServerEndpoint] | None = None,
         sockets: Sequence[socket.socket] = (),
     ) -> None:
-        """Bind to each of the ``endpoints``, of which texts are descriptions, and take the ``sockets``;
-        where there are neither, bind to ``host`` and ``port``. Raises :class:`ListenError`."""
+        """Bind the ``endpoints`` (objects or descriptions) and adopt the ``sockets``.
+
+        Without either, bind ``host`` and ``port``. Raises :class:`ListenError`.
+        """
         self._sockets = list(sockets)
         if endpoints is None and not sockets:
             self._sockets = [bind(host, port)]
@@ -95,19 +97,19 @@ class Listener:
         try:
             described = isinstance(given, str)
             endpoint: Any = make() if described else given
-            # How an endpoint that was given got its certificate is not ours to know.
+            # An endpoint object does not reveal where its certificate was read from.
             context = make_reloading(endpoint, make) if described else None
-            port = _now(endpoint.listen(self._late))
+            port = _result(endpoint.listen(self._factory))
         except Exception as error:
-            # Each kind of endpoint raises what it likes, from ValueError to OpenSSL's.
+            # Endpoints raise errors of various types, from ValueError to OpenSSL's.
             raise ListenError(f"listen {given}: {error}") from error
         if context is not None:
             self._contexts.append(context)
         self._ports.append(port)
 
     def accept(self, factory: IProtocolFactory) -> None:
-        """Let ``factory`` answer whoever connects."""
-        self._late.factory = factory
+        """Accept connections with ``factory``."""
+        self._factory.factory = factory
         for sock in self._sockets:
             self._ports.append(self._reactor.adoptStreamPort(sock.fileno(), sock.family, factory))
             sock.close()
@@ -115,38 +117,40 @@ class Listener:
 
     @property
     def addresses(self) -> list[str]:
-        """Where it is bound, for people: ``127.0.0.1:11434``, ``/run/ollama.sock``."""
+        """The bound addresses for display: ``127.0.0.1:11434``, ``/run/ollama.sock``."""
         names = [sock.getsockname() for sock in self._sockets]
         return [_shown(name) for name in names] + [_shown_host(port.getHost()) for port in self._ports]
 
     @property
     def exposed(self) -> list[str]:
-        """Those of the addresses that other machines reach."""
+        """The addresses that other machines can reach."""
         return [name for name in self.addresses if not name.startswith("/") and not _is_local(name)]
 
     @property
     def reloadable(self) -> bool:
-        """Whether there are certificates."""
+        """True if there are certificates to reload."""
         return bool(self._contexts)
 
     def reload(self) -> None:
-        """Read the certificates again, for connections to come."""
+        """Read the certificates again, for new connections; errors are logged."""
         for context in self._contexts:
             try:
                 context.reload()
             except Exception as error:
-                _log.error("a certificate was not reloaded, the old one stays: {error}", error=str(error))
+                _log.error(
+                    "certificate not reloaded, the previous one stays in use: {error}", error=str(error)
+                )
             else:
-                _log.info("a certificate was reloaded")
+                _log.info("certificate reloaded")
 
     async def close(self) -> None:
-        """Accept no more."""
+        """Close all ports."""
         await gatherResults(self.release())
 
     def release(self) -> list[Deferred[Any]]:
-        """Give all addresses back; the Deferreds fire when they are free."""
+        """Close all ports; the Deferreds fire when the addresses are free."""
         self._contexts.clear()
-        self._late.factory = None
+        self._factory.factory = None
         sockets, self._sockets = self._sockets, []
         for sock in sockets:
             sock.close()
@@ -156,29 +160,29 @@ class Listener:
 
 
 @implementer(IProtocolFactory)
-class _Late:
-    """Stands for the factory that will answer: endpoints want one when they bind."""
+class _DeferredFactory:
+    """Factory for endpoints, which require one when they bind; delegates to ``factory`` once that is set."""
 
     factory: Any = None
     noisy = False
 
     def doStart(self) -> None:
-        """See ``buildProtocol``."""
+        """Do nothing: the site is started with the service."""
 
     def doStop(self) -> None:
-        """See ``buildProtocol``."""
+        """Do nothing: the site is stopped with the service."""
 
     def buildProtocol(self, address: Any) -> Any:
-        """Connections that come before there is a factory are dropped."""
+        """Return a protocol of ``factory``; None, which closes the connection, before it is set."""
         return None if self.factory is None else self.factory.buildProtocol(address)
 
 
-def _now(deferred: Any) -> Any:
-    """The result of a Deferred that has one; raises its error."""
+def _result(deferred: Any) -> Any:
+    """Return the result of a Deferred that has fired, or raise its error."""
     found: list[Any] = []
     deferred.addBoth(found.append)
     if not found:
-        raise ListenError("this kind of endpoint takes time to bind, which a server cannot wait for")
+        raise ListenError("endpoints that bind asynchronously are not supported")
     if isinstance(found[0], Failure):
         found[0].raiseException()
     return found[0]
@@ -201,7 +205,7 @@ def _shown_host(address: Any) -> str:
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
     if not host:
-        return (socket.AF_INET6, ("::", port)) if _has_ipv6() else (socket.AF_INET, ("0.0.0.0", port))
+        return (socket.AF_INET6, ("::", port)) if _has_ipv6() else (socket.AF_INET, ("0.0.0.0", port))  # noqa: S104  # all interfaces are requested
     family, _kind, _protocol, _name, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -209,7 +213,7 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int
 
 
 def _has_ipv6() -> bool:
-    """Whether the system has IPv6, not only the interpreter."""
+    """Return whether the system supports IPv6, not only the interpreter."""
     if not socket.has_dualstack_ipv6():
         return False
     try:

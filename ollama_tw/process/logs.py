@@ -1,11 +1,11 @@
-"""The log of the server: one line an event, in the form that readers of Ollama's log know.
+"""The log: one line for each event, in the format of Ollama's log.
 
 ``time=2026-01-31T12:00:00.000+01:00 level=INFO source=ollama_tw.server.daemon msg="..." key=value``
 
-The values that an event carries beside its message follow as ``key=value``. A failure's traceback
-follows its line, whole; it is written nowhere else.
+Fields of an event that are not part of its message follow as ``key=value``. The traceback of a failure
+follows the line.
 
-Source: spec/models-and-cli.md section 8.7; where the log goes, spec/serve.md.
+Source: ollama: logutil/logutil.go; docs/operating.md.
 """
 
 import json
@@ -49,16 +49,16 @@ _STDLIB_LEVELS = (
     (logging.WARNING, LogLevel.warn),
     (logging.INFO, LogLevel.info),
 )
-# What Twisted adds to an event for its older observers, or uses itself.
+# Fields that Twisted adds for its legacy observers, or uses itself.
 _LEGACY_KEYS = frozenset({"message", "time", "system", "isError", "format", "failure", "why", "logLevel"})
 
 
 @implementer(ILogObserver)
 class LineObserver:
-    """Writes events as lines, each line in one call of ``write``, from whichever thread.
+    """Writes each event with one call of ``write``. Thread-safe.
 
-    Without ``debug``, debug events are left out, and so is what Twisted tells of itself at level
-    info. Times are in ``timezone``; None is the local one.
+    Without ``debug``, debug events are omitted, and so are info events of Twisted. Times are in
+    ``timezone``; None is the local one.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class LineObserver:
         self._lock = threading.Lock()
 
     def __call__(self, event: LogEvent) -> None:
+        """Write ``event``."""
         level = _level(event)
         if level is LogLevel.debug and not self._debug:
             return
@@ -96,7 +97,7 @@ class LineObserver:
 
 
 class _Forwarder(logging.Handler):
-    """Passes records of the standard library's logging on to Twisted's."""
+    """Forwards records of the standard library's logging to Twisted's."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = next((level for number, level in _STDLIB_LEVELS if record.levelno >= number), LogLevel.debug)
@@ -116,11 +117,10 @@ def start(
     stderr: TextIO | None = None,
     beginner: LogBeginner = globalLogBeginner,
 ) -> None:
-    """Send all logging to the log; to be called once in a process.
+    """Start logging; called once in a process.
 
-    The log is standard error, and on macOS the file ``logs/server.log`` in ``settings.home``,
-    which is rotated. What was logged before is written first. Raises OSError where that file
-    cannot be opened.
+    The log is standard error, on macOS the rotated file ``logs/server.log`` in ``settings.home``. Earlier
+    events are written first. Raises OSError if the file cannot be opened.
     """
     write = _server_log(settings.home) if platform == "darwin" else _stream_writer(stderr or sys.stderr)
     beginner.beginLoggingTo([LineObserver(write, settings.debug)], redirectStandardIO=False)
@@ -128,9 +128,9 @@ def start(
 
 
 def forward_stdlib_logging(debug: bool) -> None:
-    """Let records of the loggers below ``ollama_tw`` appear among Twisted's events, and only there.
+    """Forward records of the loggers below ``ollama_tw`` to Twisted's logging, and nowhere else.
 
-    Called again, it only changes the level.
+    Further calls only change the level.
     """
     logger = logging.getLogger("ollama_tw")
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
@@ -146,7 +146,7 @@ def _server_log(home: Path) -> Callable[[str], object]:
         "server.log", str(directory), rotateLength=_ROTATE_BYTES, maxRotatedFiles=_ROTATED_FILES
     )
     write: Callable[[bytes], object] = file.write
-    # The file adds up the lengths of what it is given: of bytes, so that it counts right.
+    # LogFile counts the length of what is written: in bytes, so that it rotates at the right size.
     return lambda text: write(text.encode())
 
 
@@ -159,8 +159,7 @@ def _stream_writer(stream: TextIO) -> Callable[[str], object]:
 
 
 def _level(event: LogEvent) -> LogLevel:
-    """The event's level; debug for what Twisted, or a library with its older logging, finds
-    worth an info."""
+    """Return the level of an event; debug for info events of Twisted or of its legacy logging."""
     level: LogLevel = event.get("log_level") or LogLevel.info
     namespace = event.get("log_namespace") or ""
     if level is LogLevel.info and (namespace == "log_legacy" or namespace.startswith("twisted.")):
@@ -169,7 +168,7 @@ def _level(event: LogEvent) -> LogLevel:
 
 
 def _names_in(format: str) -> set[str]:
-    """The keys that the message already shows."""
+    """Return the fields that the message contains."""
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(format) if field]
     except ValueError:
@@ -186,7 +185,7 @@ def _traceback(event: LogEvent) -> str:
 
 
 def _quoted(value: str) -> str:
-    """The value as it is where it is one plain word, else in double quotes on one line."""
+    """Return a plain word unchanged, any other value in double quotes on one line."""
     if value and not any(char in ' "=' or not char.isprintable() for char in value):
         return value
     escaped = "".join(

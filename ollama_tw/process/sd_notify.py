@@ -1,4 +1,4 @@
-"""What systemd is told of the server's life: datagrams to the socket that NOTIFY_SOCKET names.
+"""Status notifications and watchdog keep-alives for systemd.
 
 Source: sd_notify(3), sd_watchdog_enabled(3).
 """
@@ -16,24 +16,27 @@ _log = Logger()
 
 
 class Notifier:
-    """Tells systemd, where it wants to know; else does nothing."""
+    """Sends notifications to the socket of NOTIFY_SOCKET; without one, does nothing.
+
+    The variables are removed from ``environ``; ``process`` is the own process id.
+    """
 
     def __init__(self, environ: MutableMapping[str, str], process: int) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         microseconds = environ.pop("WATCHDOG_USEC", "")
         owner = environ.pop("WATCHDOG_PID", str(process))
         self.interval = 0.0
-        """Seconds after which systemd wants to hear from us again, 0.0 for never."""
+        """Watchdog interval in seconds, 0.0 if the watchdog is disabled."""
         if microseconds.isdecimal() and owner == str(process):
             self.interval = int(microseconds) * _MICROSECOND
 
     @property
     def active(self) -> bool:
-        """Whether systemd wants to know."""
+        """True if systemd expects notifications."""
         return bool(self._address)
 
-    def tell(self, *lines: str) -> None:
-        """Send ``lines`` (``READY=1``, ``STATUS=…``) in one message."""
+    def notify(self, *lines: str) -> None:
+        """Send ``lines`` (``READY=1``, ``STATUS=…``) as one datagram; an error is logged."""
         if not self._address or sys.platform == "win32":
             return
         # A leading @ stands for the zero byte of an abstract address.
@@ -43,11 +46,11 @@ class Notifier:
                 sock.setblocking(False)
                 sock.sendto("\n".join(lines).encode(), address)
         except OSError as error:
-            _log.warn("systemd could not be told {lines}: {error}", lines=lines[0], error=str(error))
+            _log.warn("systemd was not notified of {line}: {error}", line=lines[0], error=str(error))
 
 
 class Watchdog:
-    """Feeds systemd's watchdog from the reactor, as long as ``stuck`` names nothing that hangs."""
+    """Sends keep-alives from the reactor while ``stuck`` returns "", and not the name of what hangs."""
 
     def __init__(self, clock: IReactorTime, notifier: Notifier, stuck: Callable[[], str]) -> None:
         self._clock = clock
@@ -56,17 +59,18 @@ class Watchdog:
         self._call: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Feed it now, and twice as often as it wants."""
+        """Send a keep-alive now, and then twice in each watchdog interval."""
         if not self._notifier.interval:
             return
-        what = self._stuck()
-        if what:
-            _log.error("{what} hangs: the watchdog is not fed", what=what)
+        hanging = self._stuck()
+        if hanging:
+            _log.error("{what} hangs: no watchdog keep-alive is sent", what=hanging)
         else:
-            self._notifier.tell("WATCHDOG=1")
+            self._notifier.notify("WATCHDOG=1")
         self._call = self._clock.callLater(self._notifier.interval / 2, self.start)
 
     def stop(self) -> None:
+        """Send no more keep-alives."""
         if self._call is not None:
             self._call.cancel()
             self._call = None

@@ -1,4 +1,4 @@
-"""Certificates that can be replaced while the server runs."""
+"""TLS contexts that are reloaded while the server runs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,30 +9,33 @@ from zope.interface import implementer
 
 @implementer(IOpenSSLContextFactory)
 class ReloadingContext:
-    """The context that ``make`` gave last; connections that are open keep theirs."""
+    """The context that ``make`` returned last. Open connections keep the one they began with."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
         self._current = make()
 
     def getContext(self) -> Any:
+        """Return the current OpenSSL context."""
         return self._current.getContext()
 
     def reload(self) -> None:
-        """Make it anew. Where that raises, the old one stays."""
+        """Replace the context; it stays if ``make`` raises an error."""
         fresh = self._make()
-        # Certificates and keys that do not belong together show only here.
+        # A key that does not match the certificate is detected only here.
         fresh.getContext()
         self._current = fresh
 
 
-def make_reloading(endpoint: Any, again: Callable[[], Any]) -> ReloadingContext | None:
-    """Put a :class:`ReloadingContext` into a TLS ``endpoint`` that has just been made by ``again``;
-    None for an endpoint without TLS."""
-    # Twisted parses the many parameters of "ssl:" and keeps what comes of them here and nowhere else.
+def make_reloading(endpoint: Any, make_endpoint: Callable[[], Any]) -> ReloadingContext | None:
+    """Install a :class:`ReloadingContext` in a TLS ``endpoint`` that ``make_endpoint`` has just returned.
+
+    Returns None for an endpoint without TLS.
+    """
+    # Twisted keeps the context that results from the parameters of "ssl:" only in this attribute.
     name = "_sslContextFactory"
     if getattr(endpoint, name, None) is None:
         return None
-    context = ReloadingContext(lambda: getattr(again(), name))
+    context = ReloadingContext(lambda: getattr(make_endpoint(), name))
     setattr(endpoint, name, context)
     return context

@@ -1,1 +1,1 @@
-"""The distribution protocol: pull and push models."""
+"""The distribution protocol: pull models from registries and push them."""

@@ -1,6 +1,7 @@
-"""One operation's requests at one registry: redirects checked hop by hop, the token kept.
+"""HTTP client for one model at its registry: authentication, and redirects checked one by one.
 
-Source: ``spec/models-and-cli.md`` sections 3.5 and 3.7; ``spec/security.md`` on redirects.
+Source: ollama: server/images.go, makeRequestWithRetry and pullModelManifest. The rules for redirects:
+docs/operating.md.
 """
 
 import re
@@ -13,30 +14,31 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.identity import auth
+from ollama_tw.identity.signer import LoadSigner
 from ollama_tw.library import manifests
 from ollama_tw.library.names import Name
 from ollama_tw.net.addresses import Zone
-from ollama_tw.net.body import HELD, BodyReader, BodyTooLarge, read_all
+from ollama_tw.net.body import BUFFER_LIMIT, BodyReader, BodyTooLarge, read_all
 from ollama_tw.net.explain import TransportError, explain
-from ollama_tw.net.network import Network, origin_host, without_query
+from ollama_tw.net.network import STALL_TIMEOUT, Network, origin_host, without_query
 from ollama_tw.net.origin import Origin, origin_of
-from ollama_tw.net.user_agent import PATIENCE, USER_AGENT
+from ollama_tw.net.user_agent import USER_AGENT
+from ollama_tw.registry import challenge as auth
 
-# A registry may work out a manifest while we wait.
-_MANIFEST_PATIENCE = 120.0
+# A registry may compute a manifest on request.
+_MANIFEST_TIMEOUT = 120.0
 _MAX_REDIRECTS = 10
-_MAX_WAIT = 60
+_MAX_RETRY_AFTER = 60
 _MAX_ERROR = 4096
 _MAX_TOKEN = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-Body = Callable[[], IBodyProducer]
-"""Makes the body of a request, anew for each try."""
+BodyFactory = Callable[[], IBodyProducer]
+"""Creates the body of a request, once for each attempt."""
 
 
 class StatusError(OllamaError):
-    """The registry refused: ``code`` is its HTTP status."""
+    """The registry responded with an error; ``code`` is the HTTP status."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(500, message)
@@ -44,31 +46,45 @@ class StatusError(OllamaError):
 
 
 @dataclass(frozen=True)
-class Hop:
-    """A response, the URL that gave it, and whether that is still the registry itself."""
+class RegistryResponse:
+    """A response, its URL after redirects, and whether that is still at the registry's origin."""
 
     response: IResponse
     url: str
     at_registry: bool
 
+    @property
+    def code(self) -> int:
+        """The HTTP status."""
+        code: int = self.response.code
+        return code
+
     def header(self, name: str) -> str:
-        """The value of a header; "" where there is none."""
+        """Return the value of a header, or ""."""
         values: list[str] = self.response.headers.getRawHeaders(name) or [""]
         return values[0]
 
     @property
-    def wait(self) -> float:
-        """The seconds of Retry-After, of which a minute is obeyed; 0 where there are none."""
+    def is_compressed(self) -> bool:
+        """True if the body has a content encoding, which is never requested."""
+        return self.header("Content-Encoding").lower() not in ("", "identity")
+
+    @property
+    def retry_after(self) -> float:
+        """The seconds of ``Retry-After``, at most 60; 0 if it is absent or a date."""
         text = self.header("Retry-After").strip()
-        return float(min(int(text), _MAX_WAIT)) if re.fullmatch("[0-9]{1,9}", text) else 0.0
+        return float(min(int(text), _MAX_RETRY_AFTER)) if re.fullmatch("[0-9]{1,9}", text) else 0.0
 
 
-class Session:
-    """Requests about the model ``name`` at its registry, over HTTP where ``insecure``."""
+class RegistryClient:
+    """Sends requests about the model ``name`` to its registry, over HTTP if ``insecure``.
 
-    def __init__(self, network: Network, signer: auth.FindSigner, name: Name, insecure: bool) -> None:
+    A token is requested once and kept for the later requests of the client.
+    """
+
+    def __init__(self, network: Network, load_signer: LoadSigner, name: Name, insecure: bool) -> None:
         self._network = network
-        self._signer = signer
+        self._load_signer = load_signer
         self.clock = network.clock
         self._token = ""
         self._zones: frozenset[Zone] | None = None
@@ -77,7 +93,7 @@ class Session:
         try:
             self.origin: Origin = origin_of(base)
         except ValueError as error:
-            raise OllamaError(500, f'the registry "{name.host}" is not a host') from error
+            raise OllamaError(500, f'the registry "{name.host}" is not a valid host') from error
         self.repository = f"{base}/v2/{name.namespace}/{name.model}"
 
     # -------------------------------------------------------------------------------- requests
@@ -87,27 +103,27 @@ class Session:
         method: str,
         url: str,
         headers: Mapping[str, str] | None = None,
-        body: Body | None = None,
+        body: BodyFactory | None = None,
         *,
         follow: bool = True,
-        patience: float = PATIENCE,
-    ) -> Hop:
-        """Send a request, signing in where the registry asks for it, and follow its redirects.
+        timeout: float = STALL_TIMEOUT,
+    ) -> RegistryResponse:
+        """Send a request, authenticate after a 401, and follow redirects if ``follow``.
 
-        The response may have any status but 401, and its body is unread. Raises OllamaError;
-        TransportError where another try may help.
+        The response has any status except 401; its body is to be read or discarded by the caller. Raises
+        OllamaError; TransportError if the request may be retried.
         """
-        hop = await self._follow(method, url, headers or {}, body, follow, patience)
-        if hop.response.code != 401 or not hop.at_registry:
-            return hop
-        challenge = auth.parse_challenge(hop.header("WWW-Authenticate"))
-        self.drop(hop)
+        reply = await self._follow(method, url, headers or {}, body, follow, timeout)
+        if reply.code != 401 or not reply.at_registry:
+            return reply
+        challenge = auth.parse_challenge(reply.header("WWW-Authenticate"))
+        self.discard(reply)
         if challenge.realm:
             self._token = await self._new_token(challenge)
-            hop = await self._follow(method, url, headers or {}, body, follow, patience)
-            if hop.response.code != 401:
-                return hop
-            self.drop(hop)
+            reply = await self._follow(method, url, headers or {}, body, follow, timeout)
+            if reply.code != 401:
+                return reply
+            self.discard(reply)
         raise StatusError(401, "unauthorized: access denied")
 
     async def _follow(
@@ -115,42 +131,42 @@ class Session:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: Body | None,
+        body: BodyFactory | None,
         follow: bool,
-        patience: float,
-    ) -> Hop:
-        here = url
+        timeout: float,
+    ) -> RegistryResponse:
+        current = url
         at_registry = True
         for _ in range(_MAX_REDIRECTS + 1):
-            at_registry = at_registry and _origin(here) == self.origin
+            at_registry = at_registry and _origin(current) == self.origin
             fields = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
             if at_registry and self._token:
                 fields["Authorization"] = f"Bearer {self._token}"
             response = await self._network.request(
                 method,
-                here,
+                current,
                 fields,
                 body() if body is not None else None,
-                led_by=None if at_registry else await self._registry_zones(),
-                patience=patience,
+                redirected_from=None if at_registry else await self._registry_zones(),
+                timeout=timeout,
             )
-            hop = Hop(response, here, at_registry)
-            location = hop.header("Location")
-            if not follow or response.code not in _REDIRECTS or not location:
-                return hop
-            self.drop(hop)
-            here = self.resolve(here, location)
+            reply = RegistryResponse(response, current, at_registry)
+            location = reply.header("Location")
+            if not follow or reply.code not in _REDIRECTS or not location:
+                return reply
+            self.discard(reply)
+            current = self.resolve(current, location)
         raise StatusError(
-            hop.response.code, f"maximum redirects exceeded ({_MAX_REDIRECTS}) for {without_query(url)}"
+            reply.code, f"maximum redirects exceeded ({_MAX_REDIRECTS}) for {without_query(url)}"
         )
 
     def resolve(self, base: str, location: str) -> str:
-        """The absolute URL of a Location header; OllamaError where it must not be followed."""
+        """Return the absolute URL of a ``Location`` header; raises OllamaError if it must not be followed."""
         try:
             target = urljoin(base, location).partition("#")[0]
             scheme = origin_of(target).scheme
         except ValueError as error:
-            raise OllamaError(500, "the registry redirects to something that is no URL") from error
+            raise OllamaError(500, "the registry redirects to an invalid URL") from error
         if scheme == "http" and base.startswith("https:"):
             raise OllamaError(500, "the registry redirects from https to http, which is not followed")
         return target
@@ -163,63 +179,63 @@ class Session:
     async def _new_token(self, challenge: auth.Challenge) -> str:
         auth.check_realm(challenge.realm, self.origin)
         url = auth.token_url(challenge, now=self.clock.seconds(), nonce=auth.new_nonce())
-        signature = (await self._signer()).token_authorization(url)
+        signature = auth.token_authorization(await self._load_signer(), url)
         fields = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Authorization": signature}
-        response = await self._network.request("GET", url, fields, patience=PATIENCE)
-        if response.code != 200:
-            raise await self.refusal(Hop(response, url, True))
-        return auth.read_token(await self.text(Hop(response, url, True), _MAX_TOKEN))
+        response = await self._network.request("GET", url, fields, timeout=STALL_TIMEOUT)
+        reply = RegistryResponse(response, url, True)
+        if reply.code != 200:
+            raise await self.error_of(reply)
+        return auth.read_token(await self.read_body(reply, _MAX_TOKEN))
 
-    def reader(self, hop: Hop, held: int = HELD) -> BodyReader:
-        """What reads the body of a response; ``held`` bytes of it may wait to be read."""
-        return BodyReader(hop.response, self._network.reactor, held)
+    def reader(self, reply: RegistryResponse, buffer_limit: int = BUFFER_LIMIT) -> BodyReader:
+        """Return a reader of the response's body that buffers about ``buffer_limit`` bytes."""
+        return BodyReader(reply.response, self._network.reactor, buffer_limit)
 
-    def drop(self, hop: Hop) -> None:
-        """Do without the body of a response."""
-        self.reader(hop).stop()
+    def discard(self, reply: RegistryResponse) -> None:
+        """Discard the body of a response."""
+        self.reader(reply).stop()
 
-    async def text(self, hop: Hop, limit: int, patience: float = PATIENCE) -> bytes:
-        """The whole body, which may have ``limit`` bytes; raises OllamaError."""
-        if hop.header("Content-Encoding").lower() not in ("", "identity"):
-            self.drop(hop)
-            raise OllamaError(500, "the registry sent a compressed body that was not asked for")
+    async def read_body(self, reply: RegistryResponse, limit: int, timeout: float = STALL_TIMEOUT) -> bytes:
+        """Return the whole body of at most ``limit`` bytes; raises OllamaError."""
+        if reply.is_compressed:
+            self.discard(reply)
+            raise OllamaError(500, "the registry sent a compressed body that was not requested")
         try:
-            return await read_all(self.reader(hop), self.clock, limit, patience)
+            return await read_all(self.reader(reply), self.clock, limit, timeout)
         except BodyTooLarge as error:
             raise OllamaError(500, f"the registry sent more than {limit} bytes") from error
         except (defer.CancelledError, OllamaError):
             raise
         except Exception as error:
-            raise broken(hop, error) from error
+            raise body_error(reply, error) from error
 
-    async def refusal(self, hop: Hop) -> OllamaError:
-        """The error that a response of status 400 and above stands for; its body is read."""
-        code = hop.response.code
-        if code == 404:
-            self.drop(hop)
+    async def error_of(self, reply: RegistryResponse) -> OllamaError:
+        """Read the body of a response with status 400 or above and return its error."""
+        if reply.code == 404:
+            self.discard(reply)
             return StatusError(404, "file does not exist")
         try:
-            body = (await self.text(hop, _MAX_ERROR)).decode("utf-8", "replace").strip()
+            body = (await self.read_body(reply, _MAX_ERROR)).decode("utf-8", "replace").strip()
         except OllamaError:
             body = ""
-        return StatusError(code, f"{code}: {body}" if body else str(code))
+        return StatusError(reply.code, f"{reply.code}: {body}" if body else str(reply.code))
 
     # -------------------------------------------------------------------------------- manifests
 
     async def manifest(self) -> bytes:
-        """The manifest of the model, verbatim and unchecked; raises OllamaError."""
-        hop = await self.send(
+        """Return the manifest of the model, verbatim and not validated; raises OllamaError."""
+        reply = await self.send(
             "GET",
             f"{self.repository}/manifests/{self.name.tag}",
             {"Accept": manifests.MANIFEST_TYPE},
-            patience=_MANIFEST_PATIENCE,
+            timeout=_MANIFEST_TIMEOUT,
         )
-        if hop.response.code != 200:
-            raise await self.refusal(hop)
-        return await self.text(hop, manifests.MAX_MANIFEST_BYTES, _MANIFEST_PATIENCE)
+        if reply.code != 200:
+            raise await self.error_of(reply)
+        return await self.read_body(reply, manifests.MAX_MANIFEST_BYTES, _MANIFEST_TIMEOUT)
 
     def blob_url(self, digest: str) -> str:
-        """Where the registry has the blob."""
+        """Return the URL of a blob in the registry."""
         return f"{self.repository}/blobs/{digest}"
 
 
@@ -230,8 +246,8 @@ def _origin(url: str) -> Origin | None:
         return None
 
 
-def broken(hop: Hop, error: Exception) -> TransportError:
-    """The error for a body that broke off."""
+def body_error(reply: RegistryResponse, error: Exception) -> TransportError:
+    """Return the error for a body that ended early."""
     if isinstance(error, PotentialDataLoss):
         return TransportError("unexpected EOF")
-    return TransportError(f'Get "{without_query(hop.url)}": {explain(error, origin_host(hop.url))}')
+    return TransportError(f'Get "{without_query(reply.url)}": {explain(error, origin_host(reply.url))}')

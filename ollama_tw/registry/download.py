@@ -1,22 +1,22 @@
-"""Downloads of blobs: in ranged parallel parts, resumed after any break, shared by all who want them.
+"""Downloads of blobs: ranged parallel parts, resumed after any failure, shared by concurrent pulls.
 
-Source: ``spec/models-and-cli.md`` section 3.5; ``spec/better.md`` rows 12 and 13.
+Source: ollama: server/download.go. Unlike Ollama, redirects of any status are followed, servers that send the
+blob themselves or do not support ranges are supported, and responses are validated before their bytes are
+written.
 """
 
 import re
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH
 
-from ollama_tw.concurrency.deferreds import InDisk, Outcome, all_of, settled
+from ollama_tw.concurrency.deferreds import Outcome, detached, run_all, settled
+from ollama_tw.concurrency.threads import InThread
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.files import translate_disk_errors
 from ollama_tw.library.blobs import BlobStore
@@ -24,144 +24,120 @@ from ollama_tw.library.digests import parse_digest
 from ollama_tw.library.partials import DigestMismatch, Part, PartialBlob, PartSizes
 from ollama_tw.net.body import BodyReader
 from ollama_tw.net.explain import TransportError
-from ollama_tw.net.user_agent import PATIENCE
-from ollama_tw.registry.client import Hop, Session, StatusError, broken
+from ollama_tw.net.network import STALL_TIMEOUT
+from ollama_tw.registry.client import RegistryClient, RegistryResponse, StatusError, body_error
 from ollama_tw.registry.disk_writer import DiskWriter
 
-CONCURRENCY = 16
-TRIES = 6
+MAX_CONNECTIONS = 16
+"""Parts of one blob that are transferred concurrently."""
+
+MAX_ATTEMPTS = 6
+"""Consecutive failures without progress after which a transfer fails."""
+
 _TRANSIENT = frozenset({403, 408, 425, 429})
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
 _log = Logger()
 
 
-class _RangeIgnored(Exception):
-    """The server has no ranges: it sends the whole blob, whatever part is asked for."""
+class _RangesNotSupported(Exception):
+    """The server ignores the ``Range`` header and sends the whole blob."""
 
 
-@dataclass
 class Download:
-    """One blob on its way. ``fetched`` fires when all bytes are here, ``stored`` when they are proved."""
+    """Download of one blob of ``total`` bytes, for one or more pulls. Made by :meth:`Downloads.join`.
 
-    digest: str
-    total: int
-    completed: Callable[[], int] = lambda: 0
-    fetched: Outcome[None] = field(default_factory=Outcome)
-    stored: Outcome[None] = field(default_factory=Outcome)
-    ended: Outcome[None] = field(default_factory=Outcome)
-    waiters: int = 0
-    task: Deferred[None] | None = None
-    _stopped: bool = False
-
-    def stop(self) -> None:
-        """Give it up, keeping what is here. Once only: what a cancelled task still waits for, such as a
-        thread that writes, must not be cut short by the next who gives it up."""
-        if not self._stopped and self.task is not None:
-            self._stopped = True
-            self.task.cancel()
-
-
-class Downloads:
-    """Every download of the process, at most one a digest."""
-
-    def __init__(self, blobs: BlobStore, in_disk: InDisk, sizes: PartSizes | None = None) -> None:
-        self._blobs = blobs
-        self._in_disk = in_disk
-        self._sizes = sizes or PartSizes()
-        self._flushes = DeferredLock()
-        self._running: dict[str, Download] = {}
-
-    async def join(self, session: Session, digest: str, total: int) -> Download:
-        """Wait for the blob together with all others who want it, beginning its download if need be.
-
-        Call :meth:`leave` once for each download that was joined.
-        """
-        digest = parse_digest(digest)
-        while (download := self._running.get(digest)) is not None and (
-            download.waiters == 0 or download.total != total
-        ):
-            # It was given up, or is of a registry that has another opinion of its size.
-            await download.ended.wait()
-        if download is None:
-            download = Download(digest, total)
-            self._running[digest] = download
-            download.waiters = 1
-            fetcher = _Fetcher(session, download, self._blobs, self._in_disk, self._sizes, self._flushes)
-            download.task = Deferred.fromCoroutine(fetcher.run())
-            download.task.addBoth(self._ended, download)
-        else:
-            download.waiters += 1
-        return download
-
-    async def leave(self, download: Download) -> None:
-        """Wait no longer; a download that nobody waits for is stopped first, and keeps what it has."""
-        download.waiters -= 1
-        if download.waiters == 0:
-            download.stop()
-            await download.ended.wait()
-
-    async def close(self) -> None:
-        """Stop every download, keeping its parts, and wait for the last to end."""
-        running = list(self._running.values())
-        for download in running:
-            download.stop()
-        for download in running:
-            await download.ended.wait()
-
-    def _ended(self, result: Failure | None, download: Download) -> None:
-        del self._running[download.digest]
-        for outcome in (download.fetched, download.stored):
-            outcome.fire(result)
-        download.ended.fire(None)
-
-
-class _Fetcher:
-    """The work of one download."""
+    ``fetched`` fires when all bytes have arrived, ``stored`` when the blob is verified and in the library;
+    both with the error if the download fails or is stopped before.
+    """
 
     def __init__(
         self,
-        session: Session,
-        download: Download,
+        client: RegistryClient,
+        digest: str,
+        total: int,
         blobs: BlobStore,
-        in_disk: InDisk,
+        in_disk: InThread,
         sizes: PartSizes,
-        flushes: DeferredLock,
+        flush_lock: DeferredLock,
     ) -> None:
-        self._session = session
-        self._clock: IReactorTime = session.clock
-        self._download = download
+        self.digest = digest
+        self.total = total
+        self.users = 1
+        """Number of pulls that wait for the blob; the download is stopped when there are none."""
+        self.fetched: Outcome[None] = Outcome()
+        self.stored: Outcome[None] = Outcome()
+        self._client = client
+        self._url = client.blob_url(digest)
         self._blobs = blobs
         self._in_disk = in_disk
         self._sizes = sizes
-        self._flushes = flushes
-        self._url = session.blob_url(download.digest)
+        self._flush_lock = flush_lock
+        self._range_support: Outcome[None] = Outcome()
+        self._completed: Callable[[], int] = lambda: 0
+        self._task: Deferred[None] | None = None
 
-    async def run(self) -> None:
+    @property
+    def completed(self) -> int:
+        """Number of bytes that have arrived."""
+        return self._completed()
+
+    @property
+    def _short_digest(self) -> str:
+        return self.digest[7:19]
+
+    def start(self, on_end: Callable[[], object]) -> None:
+        """Start; ``on_end`` is called before ``stored`` fires."""
+
+        def ended(result: Failure | None) -> None:
+            on_end()
+            self.fetched.fire(result)
+            self.stored.fire(result)
+
+        self._task = Deferred.fromCoroutine(self._run())
+        self._task.addBoth(ended)
+
+    def stop(self) -> None:
+        """Stop, and keep the bytes that have arrived for the next download. Further calls do nothing.
+
+        Cancelling the task again would cut short what it awaits after the first cancellation, such as a
+        write on a thread.
+        """
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    async def wait_ended(self) -> None:
+        """Wait for the end of the download, with or without an error."""
+        await DeferredList([self.stored.wait()], consumeErrors=True)
+
+    async def _run(self) -> None:
         with translate_disk_errors():
-            download = self._download
-            if await settled(self._in_disk(self._blobs.size, download.digest)) == download.total:
-                download.completed = lambda: download.total
+            if await settled(self._in_disk(self._blobs.size, self.digest)) == self.total:
+                self._completed = lambda: self.total
                 return
-            partial = await self._open()
-            landing = DiskWriter(partial, self._in_disk, self._flushes, CONCURRENCY)
+            partial = await self._open_partial()
+            writer = DiskWriter(partial, self._in_disk, self._flush_lock, MAX_CONNECTIONS)
             try:
-                download.completed = lambda: partial.completed
-                short = download.digest[7:19]
-                _log.info("downloading {digest} in {count} part(s)", digest=short, count=len(partial.parts))
-                await self._fetch(landing)
-                download.fetched.fire(None)
-                await landing.flushed()
+                self._completed = lambda: partial.completed
+                _log.info(
+                    "downloading {digest} in {count} part(s)",
+                    digest=self._short_digest,
+                    count=len(partial.parts),
+                )
+                await self._fetch(writer)
+                self.fetched.fire(None)
+                await writer.wait_idle()
                 await self._commit(partial)
             finally:
-                await landing.close()
+                await writer.close()
 
-    async def _open(self) -> PartialBlob:
-        """The partial download; closed again where nobody wants it when it is open."""
+    async def _open_partial(self) -> PartialBlob:
+        """Open the partial blob; it is closed again if the download is stopped meanwhile."""
         opened: list[PartialBlob] = []
 
         def open_partial() -> None:
-            opened.append(PartialBlob(self._blobs, self._download.digest, self._download.total, self._sizes))
+            opened.append(PartialBlob(self._blobs, self.digest, self.total, self._sizes))
 
         try:
             await settled(self._in_disk(open_partial))
@@ -172,157 +148,192 @@ class _Fetcher:
         return opened[0]
 
     async def _commit(self, partial: PartialBlob) -> None:
+        """Verify and rename the partial blob. Cancelling sets an event that the thread checks."""
         cancel = threading.Event()
+        returned: Outcome[None] = Outcome()
         committing = self._in_disk(partial.commit, cancel)
-        # The thread looks at the event; its own end is what is waited for.
-        watched: Deferred[None] = Deferred(lambda _: cancel.set())
-        committing.addBoth(lambda result: None if watched.called else watched.callback(result))
-        outcome: Outcome[None] = Outcome()
-        committing.addBoth(lambda _: outcome.fire(None))
+        result = detached(committing, cancel.set)
+        committing.addBoth(lambda _: returned.fire(None))
         try:
-            await watched
+            await result
         except CancelledError:
-            await outcome.wait()
+            await returned.wait()
             raise
         except DigestMismatch as error:
             raise OllamaError(
                 500,
-                "digest mismatch, file must be downloaded again: "
-                f"want {self._download.digest}, got {error.found}",
+                f"digest mismatch, file must be downloaded again: want {self.digest}, got {error.found}",
             ) from error
         except Cancelled as error:
             raise CancelledError from error
 
     # ----------------------------------------------------------------------------------- parts
 
-    async def _fetch(self, landing: DiskWriter) -> None:
-        waiting = iter([part for part in landing.partial.parts if not part.is_complete])
-        first = next(waiting, None)
+    async def _fetch(self, writer: DiskWriter) -> None:
+        parts = iter([part for part in writer.partial.parts if not part.is_complete])
+        first = next(parts, None)
         if first is None:
             return
         try:
-            # The first answer tells whether the server has ranges, before the others ask as well.
-            ranges: Outcome[None] = Outcome()
-            await all_of(
+            # Only the first response shows whether the server supports ranges.
+            await run_all(
                 [
-                    self._work(landing, first, waiting, ranges),
-                    *(self._later(landing, waiting, ranges) for _ in range(CONCURRENCY - 1)),
+                    self._fetch_parts(writer, first, parts),
+                    *(self._fetch_more(writer, parts) for _ in range(MAX_CONNECTIONS - 1)),
                 ]
             )
-        except _RangeIgnored:
-            await self._persist(lambda: self._whole(landing), lambda: landing.partial.completed)
+        except _RangesNotSupported:
+            await self._retrying(lambda: self._get_whole(writer), lambda: writer.partial.completed)
 
-    async def _later(self, landing: DiskWriter, waiting: Iterator[Part], ranges: Outcome[None]) -> None:
-        await ranges.wait()
-        part = next(waiting, None)
-        if part is not None:
-            await self._work(landing, part, waiting, ranges)
+    async def _fetch_more(self, writer: DiskWriter, parts: Iterator[Part]) -> None:
+        await self._range_support.wait()
+        await self._fetch_parts(writer, next(parts, None), parts)
 
-    async def _work(
-        self, landing: DiskWriter, part: Part | None, waiting: Iterator[Part], ranges: Outcome[None]
-    ) -> None:
-        """Download ``part``, and then whatever part nobody has begun."""
+    async def _fetch_parts(self, writer: DiskWriter, part: Part | None, parts: Iterator[Part]) -> None:
+        """Download ``part``, then further ones of ``parts`` until there are none left."""
         while part is not None:
-            await self._download_part(landing, part, ranges)
-            part = next(waiting, None)
+            await self._fetch_part(writer, part)
+            part = next(parts, None)
 
-    async def _download_part(self, landing: DiskWriter, part: Part, ranges: Outcome[None]) -> None:
-        async def once() -> None:
-            await self._ranged(landing, part, ranges)
+    async def _fetch_part(self, writer: DiskWriter, part: Part) -> None:
+        await self._retrying(lambda: self._get_part(writer, part), lambda: part.completed)
 
-        await self._persist(once, lambda: part.completed)
+    async def _retrying(self, attempt: Callable[[], Awaitable[None]], progress: Callable[[], int]) -> None:
+        """Repeat ``attempt`` after a TransportError, with exponential delays.
 
-    async def _persist(self, once: Callable[[], Any], progress: Callable[[], int]) -> None:
-        """Try until it works; raises OllamaError after six failures without a byte in between."""
+        Raises OllamaError after MAX_ATTEMPTS failures between which ``progress`` has not advanced.
+        """
         failures = 0
         while True:
             before = progress()
             try:
-                await once()
+                await attempt()
                 return
             except TransportError as error:
                 failures = failures + 1 if progress() == before else 1
-                if failures >= TRIES:
+                if failures >= MAX_ATTEMPTS:
                     raise OllamaError(500, f"max retries exceeded: {error.message}") from error
                 _log.info(
-                    "{digest} broke off ({error}), retrying",
-                    digest=self._download.digest[7:19],
+                    "download of {digest} interrupted ({error}), retrying",
+                    digest=self._short_digest,
                     error=error.message,
                 )
-                wait = max(error.wait, 2 ** (failures - 1))
-            await deferLater(self._clock, wait)
+                delay = max(error.retry_after, 2 ** (failures - 1))
+            await deferLater(self._client.clock, delay)
 
-    async def _ranged(self, landing: DiskWriter, part: Part, ranges: Outcome[None]) -> None:
-        """One request for the rest of ``part``."""
-        start, end, total = part.position, part.end, landing.partial.total
-        hop = await self._session.send("GET", self._url, {"Range": f"bytes={start}-{end - 1}"})
-        code = hop.response.code
-        if code == 206 and _gives(hop, start, total):
-            ranges.fire(None)
-        elif code == 200 and start == 0 and end == total:
-            self._check_length(hop, total)
-        elif code == 200:
-            self._session.drop(hop)
-            raise _RangeIgnored
+    async def _get_part(self, writer: DiskWriter, part: Part) -> None:
+        """Request the missing bytes of ``part`` once."""
+        start, end = part.position, part.end
+        reply = await self._client.send("GET", self._url, {"Range": f"bytes={start}-{end - 1}"})
+        if reply.code == 206 and _has_range(reply, start, self.total):
+            self._range_support.fire(None)
+        elif reply.code == 200 and start == 0 and end == self.total:
+            self._check_length(reply)
+        elif reply.code == 200:
+            self._client.discard(reply)
+            raise _RangesNotSupported
         else:
-            raise await self._refused(hop)
-        await self._copy(landing, hop, start, end)
-        ranges.fire(None)
+            raise await self._error_of(reply)
+        await self._copy(writer, reply, start, end)
+        self._range_support.fire(None)
 
-    async def _whole(self, landing: DiskWriter) -> None:
-        """One request for everything, from a server without ranges; what is here is written again."""
-        hop = await self._session.send("GET", self._url)
-        if hop.response.code != 200:
-            raise await self._refused(hop)
-        self._check_length(hop, landing.partial.total)
-        await self._copy(landing, hop, 0, landing.partial.total)
+    async def _get_whole(self, writer: DiskWriter) -> None:
+        """Request the blob without a range once, and overwrite what has arrived before."""
+        reply = await self._client.send("GET", self._url)
+        if reply.code != 200:
+            raise await self._error_of(reply)
+        self._check_length(reply)
+        await self._copy(writer, reply, 0, self.total)
 
-    async def _copy(self, landing: DiskWriter, hop: Hop, position: int, end: int) -> None:
-        """Write the body to its place, which ends at ``end``; what comes beyond it is not taken."""
-        if hop.header("Content-Encoding").lower() not in ("", "identity"):
-            self._session.drop(hop)
+    async def _copy(self, writer: DiskWriter, reply: RegistryResponse, position: int, end: int) -> None:
+        """Write the body from ``position`` to ``end``; bytes beyond ``end`` are discarded."""
+        if reply.is_compressed:
+            self._client.discard(reply)
             raise OllamaError(500, "the registry sent a compressed blob")
-        reader = self._session.reader(hop, landing.held)
+        reader = self._client.reader(reply, writer.buffer_limit)
         try:
             while position < end:
-                await self._ready(reader, hop)
-                reached = await landing.take(reader, position, end)
+                await self._ready(reader, reply)
+                reached = await writer.write_from(reader, position, end)
                 if reached == position:
                     raise TransportError("unexpected EOF")
                 position = reached
         finally:
             reader.stop()
 
-    async def _ready(self, reader: BodyReader, hop: Hop) -> None:
+    async def _ready(self, reader: BodyReader, reply: RegistryResponse) -> None:
         try:
-            await reader.ready(self._clock, PATIENCE)
+            await reader.ready(self._client.clock, STALL_TIMEOUT)
         except CancelledError:
             raise
         except Exception as error:
-            raise broken(hop, error) from error
+            raise body_error(reply, error) from error
 
-    def _check_length(self, hop: Hop, total: int) -> None:
-        length = hop.response.length
-        if length not in (UNKNOWN_LENGTH, total):
-            self._session.drop(hop)
-            raise OllamaError(500, f"the registry has {length} bytes of a layer of {total} bytes")
+    def _check_length(self, reply: RegistryResponse) -> None:
+        length = reply.response.length
+        if length not in (UNKNOWN_LENGTH, self.total):
+            self._client.discard(reply)
+            raise OllamaError(500, f"the registry sent {length} bytes for a layer of {self.total} bytes")
 
-    async def _refused(self, hop: Hop) -> OllamaError:
-        """The error for a status that carries no bytes of the blob."""
-        code = hop.response.code
-        if code == 206:
-            self._session.drop(hop)
-            return OllamaError(500, "the registry sent another range than the one it was asked for")
-        error = await self._session.refusal(hop)
-        if isinstance(error, StatusError) and code == 404:
+    async def _error_of(self, reply: RegistryResponse) -> OllamaError:
+        """Return the error for a response that does not contain the requested bytes."""
+        if reply.code == 206:
+            self._client.discard(reply)
+            return OllamaError(500, "the registry sent a different range than requested")
+        error = await self._client.error_of(reply)
+        if isinstance(error, StatusError) and error.code == 404:
             return error
-        text = f"unexpected status code {code}"
-        if code >= 500 or code in _TRANSIENT:
-            return TransportError(text, hop.wait)
-        return StatusError(code, text)
+        text = f"unexpected status code {reply.code}"
+        if reply.code >= 500 or reply.code in _TRANSIENT:
+            return TransportError(text, reply.retry_after)
+        return StatusError(reply.code, text)
 
 
-def _gives(hop: Hop, start: int, total: int) -> bool:
-    """Whether a 206 begins where it was asked to, in a blob of the right size."""
-    found = _CONTENT_RANGE.fullmatch(hop.header("Content-Range").strip())
+def _has_range(reply: RegistryResponse, start: int, total: int) -> bool:
+    """Return whether a 206 response begins at ``start`` of a blob of ``total`` bytes."""
+    found = _CONTENT_RANGE.fullmatch(reply.header("Content-Range").strip())
     return found is not None and int(found[1]) == start and found[3] in ("*", str(total))
+
+
+class Downloads:
+    """All downloads of the process, at most one for each digest. All methods: on the reactor thread."""
+
+    def __init__(self, blobs: BlobStore, in_disk: InThread, sizes: PartSizes) -> None:
+        self._blobs = blobs
+        self._in_disk = in_disk
+        self._sizes = sizes
+        self._flush_lock = DeferredLock()
+        self._running: dict[str, Download] = {}
+
+    async def join(self, client: RegistryClient, digest: str, total: int) -> Download:
+        """Return the running download of ``digest``, or start one. Call :meth:`leave` once afterwards.
+
+        A running one that is being stopped, or has another size, is awaited first.
+        """
+        digest = parse_digest(digest)
+        while (download := self._running.get(digest)) is not None and (
+            download.users == 0 or download.total != total
+        ):
+            await download.wait_ended()
+        if download is not None:
+            download.users += 1
+            return download
+        download = Download(client, digest, total, self._blobs, self._in_disk, self._sizes, self._flush_lock)
+        self._running[digest] = download
+        download.start(lambda: self._running.pop(digest))
+        return download
+
+    async def leave(self, download: Download) -> None:
+        """Release a download; if no pull uses it any more, it is stopped and its parts are kept."""
+        download.users -= 1
+        if download.users == 0:
+            download.stop()
+            await download.wait_ended()
+
+    async def close(self) -> None:
+        """Stop all downloads, keep their parts, and wait for the last to end."""
+        running = list(self._running.values())
+        for download in running:
+            download.stop()
+        for download in running:
+            await download.wait_ended()

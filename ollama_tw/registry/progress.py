@@ -1,6 +1,6 @@
-"""The records that tell how far a transfer is.
+"""Progress records of a transfer.
 
-Source: ``spec/models-and-cli.md`` sections 3.1 to 3.3.
+Source: ollama: server/download.go, blobDownload.Wait; server/upload.go, blobUpload.Wait.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ _INTERVAL = 0.06
 
 
 def layer_status(verb: str, digest: str, total: int, completed: int) -> dict[str, Any]:
-    """The record of one layer; sizes in bytes, those that are zero left out."""
+    """Return the record of one layer; sizes are in bytes, and omitted if zero."""
     record: dict[str, Any] = {"status": f"{verb} {digest[7:19]}", "digest": digest}
     if total:
         record["total"] = total
@@ -27,9 +27,9 @@ def layer_status(verb: str, digest: str, total: int, completed: int) -> dict[str
 
 
 @contextmanager
-def ticking(clock: IReactorTime, tick: Callable[[], None]) -> Iterator[None]:
-    """Within the block, call ``tick`` at once and then every 60 milliseconds."""
-    loop = LoopingCall(tick)
+def calling_periodically(clock: IReactorTime, function: Callable[[], None]) -> Iterator[None]:
+    """Call ``function`` at once and then every 60 milliseconds within the block."""
+    loop = LoopingCall(function)
     loop.clock = clock
     loop.start(_INTERVAL)
     try:

@@ -1,6 +1,6 @@
-"""Pulling a model: its manifest, its blobs, and then its place in the store.
+"""Pulling models: manifest, blobs, then the manifest's commit to the store.
 
-Source: ``spec/models-and-cli.md`` sections 3.3 and 3.4.
+Source: ollama: server/images.go, PullModel.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -9,60 +9,50 @@ from typing import Any
 
 import msgspec
 
-from ollama_tw.concurrency.deferreds import InDisk, settled
+from ollama_tw.concurrency.deferreds import settled
 from ollama_tw.errors import OllamaError
 from ollama_tw.files import translate_disk_errors
-from ollama_tw.identity.auth import FindSigner
 from ollama_tw.library import manifests
 from ollama_tw.library.digests import is_digest
 from ollama_tw.library.manifests import Layer, Manifest, ManifestError
 from ollama_tw.library.names import Name
-from ollama_tw.library.partials import PartSizes
-from ollama_tw.library.store import Store
-from ollama_tw.net.network import Network
-from ollama_tw.registry.client import Session
+from ollama_tw.registry.client import RegistryClient
 from ollama_tw.registry.download import Download, Downloads
-from ollama_tw.registry.progress import Report, layer_status, ticking
+from ollama_tw.registry.progress import Report, calling_periodically, layer_status
+from ollama_tw.registry.transfers import TransferContext
 
 
 class Pulls:
-    """Pulls models into ``store``. All methods: on the reactor thread."""
+    """Pulls models into the store. All methods: on the reactor thread."""
 
-    def __init__(
-        self,
-        network: Network,
-        signer: FindSigner,
-        store: Store,
-        in_disk: InDisk,
-        sizes: PartSizes | None = None,
-    ) -> None:
-        self._network = network
-        self._signer = signer
-        self._store = store
-        self._in_disk = in_disk
-        self._downloads = Downloads(store.blobs, in_disk, sizes)
+    def __init__(self, context: TransferContext) -> None:
+        self._context = context
+        self._store = context.store
+        self._in_disk = context.in_disk
+        self._downloads = Downloads(context.store.blobs, context.in_disk, context.sizes)
 
     async def close(self) -> None:
-        """Stop what is under way, keeping the parts that are here."""
+        """Stop all downloads; their parts are kept."""
         await self._downloads.close()
 
     async def pull(self, name: Name, insecure: bool, report: Report) -> None:
-        """Install the model of exactly this name, or bring it up to date.
+        """Install or update the model of exactly this name.
 
-        ``report`` gets the records up to ``success``. Raises OllamaError. If cancelled, nothing
-        is installed, and parts that nobody else waits for are kept for the next time.
+        ``report`` is called with each record, the last of which is ``success``. Raises OllamaError. If
+        cancelled, nothing is installed, and downloads that no other pull uses are stopped; their parts are
+        kept for the next pull.
         """
         report({"status": "pulling manifest"})
-        session = Session(self._network, self._signer, name, insecure)
+        client = self._context.client(name, insecure)
         try:
-            data = await session.manifest()
+            data = await client.manifest()
             manifest = _decoded(data, name)
         except OllamaError as error:
             raise OllamaError(500, f"pull model manifest: {error.message}") from error
         _refuse_tensors(manifest)
         with translate_disk_errors():
             async with self._pinned(manifest.digests):
-                await self._fetch(session, (*manifest.layers, manifest.config), report)
+                await self._fetch(client, (*manifest.layers, manifest.config), report)
                 report({"status": "writing manifest"})
                 unused = await settled(self._in_disk(self._store.commit, name, data))
                 if unused and self._store.may_prune:
@@ -72,7 +62,7 @@ class Pulls:
 
     @asynccontextmanager
     async def _pinned(self, digests: Iterable[str]) -> AsyncIterator[None]:
-        """Within the block, no other operation removes these blobs."""
+        """Protect these blobs from removal by other operations within the block."""
         stack = ExitStack()
 
         def enter() -> None:
@@ -86,15 +76,15 @@ class Pulls:
         finally:
             await settled(self._in_disk(stack.close))
 
-    async def _fetch(self, session: Session, layers: Iterable[Layer], report: Report) -> None:
-        """Have every layer in the store, checked."""
+    async def _fetch(self, client: RegistryClient, layers: Iterable[Layer], report: Report) -> None:
+        """Download and verify the layers that the store lacks."""
         joined: list[Download] = []
         try:
             for layer in layers:
-                if await settled(self._in_disk(self._is_here, layer)):
+                if await settled(self._in_disk(self._is_stored, layer)):
                     report(layer_status("pulling", layer.digest, layer.size, layer.size))
                     continue
-                download = await self._downloads.join(session, layer.digest, layer.size)
+                download = await self._downloads.join(client, layer.digest, layer.size)
                 joined.append(download)
                 await self._follow(download, report)
             report({"status": "verifying sha256 digest"})
@@ -105,15 +95,15 @@ class Pulls:
                 await self._downloads.leave(download)
 
     async def _follow(self, download: Download, report: Report) -> None:
-        def tick() -> None:
-            report(layer_status("pulling", download.digest, download.total, download.completed()))
+        def report_progress() -> None:
+            report(layer_status("pulling", download.digest, download.total, download.completed))
 
-        with ticking(self._network.clock, tick):
+        with calling_periodically(self._context.network.clock, report_progress):
             await download.fetched.wait()
-        tick()
+        report_progress()
 
-    def _is_here(self, layer: Layer) -> bool:
-        """Whether the blob is stored; one of another size than the manifest's is not that blob."""
+    def _is_stored(self, layer: Layer) -> bool:
+        """Return whether the blob is stored with the size of the manifest, and touch it. Blocking."""
         if self._store.blobs.size(layer.digest) != layer.size:
             return False
         self._store.blobs.touch(layer.digest)
@@ -135,15 +125,15 @@ class _LooseManifest(msgspec.Struct):
 
 
 def _decoded(data: bytes, name: Name) -> Manifest:
-    """The manifest, every field checked; OllamaError 500."""
+    """Decode and validate the manifest; raises OllamaError 500."""
     try:
         return manifests.decode_manifest(data)
     except ManifestError as error:
-        raise OllamaError(500, _fault(data, name) or str(error)) from error
+        raise OllamaError(500, _digest_error(data, name) or str(error)) from error
 
 
-def _fault(data: bytes, name: Name) -> str | None:
-    """Ollama's own words for digests that are none; None where something else is wrong."""
+def _digest_error(data: bytes, name: Name) -> str | None:
+    """Return Ollama's error text for an invalid digest; None if the manifest has another error."""
     try:
         layers = msgspec.json.decode(data[: manifests.MAX_MANIFEST_BYTES], type=_LooseManifest).layers or []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

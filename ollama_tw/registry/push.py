@@ -1,46 +1,35 @@
-"""Pushing a model: its blobs, then its manifest.
+"""Pushing models: blobs, then the manifest.
 
-Source: ``spec/models-and-cli.md`` section 3.6.
+Source: ollama: server/images.go, PushModel.
 """
 
 from io import BytesIO
 
-from ollama_tw.concurrency.deferreds import InDisk, settled
+from ollama_tw.concurrency.deferreds import settled
 from ollama_tw.errors import OllamaError
 from ollama_tw.files import translate_disk_errors
 from ollama_tw.golang import json as gojson
-from ollama_tw.identity.auth import FindSigner
 from ollama_tw.library.manifests import MANIFEST_TYPE, Layer, Manifest
 from ollama_tw.library.names import InvalidName, Name, parse_name
-from ollama_tw.library.partials import PartSizes
-from ollama_tw.library.store import ModelNotFound, Store
-from ollama_tw.net.network import Network
-from ollama_tw.registry.client import Session
-from ollama_tw.registry.progress import Report, layer_status, ticking
+from ollama_tw.library.store import ModelNotFound
+from ollama_tw.registry.client import RegistryClient
+from ollama_tw.registry.progress import Report, calling_periodically, layer_status
+from ollama_tw.registry.transfers import TransferContext
 from ollama_tw.registry.upload import FileBody, Upload
 
 
 class Pushes:
-    """Pushes models of ``store``. All methods: on the reactor thread."""
+    """Pushes models of the store. All methods: on the reactor thread."""
 
-    def __init__(
-        self,
-        network: Network,
-        signer: FindSigner,
-        store: Store,
-        in_disk: InDisk,
-        sizes: PartSizes | None = None,
-    ) -> None:
-        self._network = network
-        self._signer = signer
-        self._store = store
-        self._in_disk = in_disk
-        self._sizes = sizes or PartSizes()
+    def __init__(self, context: TransferContext) -> None:
+        self._context = context
+        self._store = context.store
+        self._in_disk = context.in_disk
 
     async def push(self, text: str, insecure: bool, report: Report) -> None:
-        """Send the model that ``text`` names to its registry.
+        """Send the model with the name ``text`` to its registry.
 
-        ``report`` gets the records up to ``success``. Raises OllamaError.
+        ``report`` is called with each record, the last of which is ``success``. Raises OllamaError.
         """
         report({"status": "retrieving manifest"})
         try:
@@ -48,13 +37,13 @@ class Pushes:
         except OllamaError:
             report({"status": "couldn't retrieve manifest"})
             raise
-        session = Session(self._network, self._signer, name, insecure)
+        client = self._context.client(name, insecure)
         with translate_disk_errors():
             for layer in (*manifest.layers, manifest.config):
-                await self._send(session, layer, report)
+                await self._send(client, layer, report)
         report({"status": "pushing manifest"})
-        # Unlike the file it has no newline, and no field that Ollama does not know.
-        await self._put_manifest(session, gojson.encode(manifest))
+        # Encoded anew, as by Ollama: without the file's newline and unknown fields.
+        await self._put_manifest(client, gojson.encode(manifest))
         report({"status": "success"})
 
     def _find(self, text: str) -> tuple[Name, Manifest]:
@@ -67,26 +56,26 @@ class Pushes:
             path = "/".join(("manifests", *error.name.parts))
             raise OllamaError(500, f"open {path}: no such file or directory") from error
 
-    async def _send(self, session: Session, layer: Layer, report: Report) -> None:
-        upload = Upload(session, self._store.blobs, layer, self._in_disk, self._sizes)
+    async def _send(self, client: RegistryClient, layer: Layer, report: Report) -> None:
+        upload = Upload(client, self._store.blobs, layer, self._in_disk, self._context.sizes)
         if await upload.exists():
             report(layer_status("pushing", layer.digest, layer.size, layer.size))
             return
 
-        def tick() -> None:
+        def report_progress() -> None:
             report(layer_status("pushing", layer.digest, layer.size, upload.completed))
 
-        with ticking(self._network.clock, tick):
+        with calling_periodically(self._context.network.clock, report_progress):
             await upload.run()
         report(layer_status("pushing", layer.digest, layer.size, layer.size))
 
-    async def _put_manifest(self, session: Session, data: bytes) -> None:
-        hop = await session.send(
+    async def _put_manifest(self, client: RegistryClient, data: bytes) -> None:
+        reply = await client.send(
             "PUT",
-            f"{session.repository}/manifests/{session.name.tag}",
+            f"{client.repository}/manifests/{client.name.tag}",
             {"Content-Type": MANIFEST_TYPE},
             lambda: FileBody(lambda: BytesIO(data), 0, len(data), self._in_disk, lambda _: None),
         )
-        if hop.response.code >= 400:
-            raise await session.refusal(hop)
-        session.drop(hop)
+        if reply.code >= 400:
+            raise await client.error_of(reply)
+        client.discard(reply)

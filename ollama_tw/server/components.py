@@ -8,9 +8,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from ollama_tw.cloud.account import Account, cloud_status
-from ollama_tw.cloud.client import MOST_AT_ONCE, Cloud
-from ollama_tw.cloud.policy import CloudPolicy
+from ollama_tw.cloud.account import Account
+from ollama_tw.cloud.client import MAX_CONCURRENT, RemoteClient
+from ollama_tw.cloud.policy import CloudPolicy, cloud_status
 from ollama_tw.cloud.recommendations import Recommendations
 from ollama_tw.cloud.stubs import Forwarding
 from ollama_tw.concurrency.threads import WorkerPool
@@ -22,8 +22,8 @@ from ollama_tw.engine.loader import Devices
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
-from ollama_tw.identity.auth import Signer
 from ollama_tw.identity.keys import KEY_NAME
+from ollama_tw.identity.signer import Signer
 from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.embed import Embeddings
 from ollama_tw.inference.rerank import Reranking
@@ -39,6 +39,7 @@ from ollama_tw.metrics import Metrics
 from ollama_tw.net.network import Network
 from ollama_tw.registry.pull import Pulls
 from ollama_tw.registry.push import Pushes
+from ollama_tw.registry.transfers import TransferContext
 
 _DISK_THREADS = 4
 
@@ -72,8 +73,9 @@ class Components:
         )
 
         self._network = Network(reactor, os.environ)
-        self.pulls = Pulls(self._network, self._signer, store, self.disk.run)
-        self.pushes = Pushes(self._network, self._signer, store, self.disk.run)
+        transfers = TransferContext(self._network, self._signer, store, self.disk.run)
+        self.pulls = Pulls(transfers)
+        self.pushes = Pushes(transfers)
         dependencies = CreateDependencies(quantize, convert_model, convert_adapter)
         self.creation = CreationService(reactor, store, self.disk.run, self.pulls, dependencies)
         self.account = Account(self._network, self._signer, socket.gethostname(), settings.cloud_base_url)
@@ -81,9 +83,9 @@ class Components:
         disabled = self.cloud_status["cloud"]["disabled"]
         _log.info("Ollama cloud disabled: {disabled}", disabled=str(disabled).lower())
         self.policy = CloudPolicy(disabled, settings.cloud_base_url, settings.remotes)
-        self.cloud = Cloud(self._network, self._signer, self.account)
+        self.cloud = RemoteClient(self._network, self._signer, self.account)
         self.recommendations = Recommendations(self.cloud, self.policy, reactor, random.random)
-        self._forward_pool = WorkerPool(reactor, MOST_AT_ONCE, "forward")
+        self._forward_pool = WorkerPool(reactor, MAX_CONCURRENT, "forward")
         forwarding = Forwarding(self.cloud, self.policy, self._forward_pool.run)
 
         backend_models = BackendModels(sources)

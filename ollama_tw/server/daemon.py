@@ -160,7 +160,7 @@ class Daemon(Service):
 
     def _ready(self, addresses: str) -> None:
         _log.info("Listening on {addresses} (version {version})", addresses=addresses, version=__version__)
-        self._notifier.tell("READY=1", f"STATUS=Listening on {addresses}")
+        self._notifier.notify("READY=1", f"STATUS=Listening on {addresses}")
         self._watchdog.start()
 
     def _on_hangup(self, call: Callable[[], None]) -> None:
@@ -185,7 +185,7 @@ class Daemon(Service):
             count=count,
             limit=format_duration(self._settings.drain_timeout),
         )
-        self._notifier.tell("STOPPING=1", f"STATUS=Finishing {count} requests")
+        self._notifier.notify("STOPPING=1", f"STATUS=Finishing {count} requests")
         gone = site.drain()
         if self._settings.drain_timeout < FOREVER:
             gone.addTimeout(self._settings.drain_timeout / SECOND, self._reactor)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from ollama_tw.client import ConnectionClosed, RequestError
-from ollama_tw.client.session import Session, endpoint_url
+from ollama_tw.client.session import RequestMultiplexer, endpoint_url
 
 
 class Sink:
@@ -18,7 +18,7 @@ class Sink:
         self.ended = last
 
 
-def begin(session: Session, **body: Any) -> tuple[int, Sink]:
+def begin(session: RequestMultiplexer, **body: Any) -> tuple[int, Sink]:
     sink = Sink()
     number, frame = session.begin(body, sink)
     assert json.loads(frame) == {**body, "id": number}
@@ -26,7 +26,7 @@ def begin(session: Session, **body: Any) -> tuple[int, Sink]:
 
 
 def test_records_go_to_their_requests() -> None:
-    session = Session("/api/chat")
+    session = RequestMultiplexer("/api/chat")
     one, first = begin(session, model="m")
     two, second = begin(session, model="m")
     assert one != two
@@ -51,14 +51,14 @@ def test_records_go_to_their_requests() -> None:
 def test_which_record_is_the_last(
     path: str, body: dict[str, Any], record: dict[str, Any], last: bool
 ) -> None:
-    session = Session(path)
+    session = RequestMultiplexer(path)
     number, sink = begin(session, **body)
     session.receive(json.dumps({**record, "id": number}))
     assert (sink.records, sink.ended) == ([record], last)
 
 
 def test_errors_end_a_request() -> None:
-    session = Session("/api/chat")
+    session = RequestMultiplexer("/api/chat")
     number, sink = begin(session)
     session.receive(json.dumps({"id": number, "status": 404, "error": "no such model"}))
     (error,) = sink.records
@@ -70,7 +70,7 @@ def test_errors_end_a_request() -> None:
 
 
 def test_a_cancelled_request_hears_nothing_more() -> None:
-    session = Session("/api/chat")
+    session = RequestMultiplexer("/api/chat")
     number, sink = begin(session)
     assert json.loads(session.cancel(number) or "") == {"id": number, "cancel": True}
     session.receive(json.dumps({"done": True, "done_reason": "cancelled", "id": number}))
@@ -79,7 +79,7 @@ def test_a_cancelled_request_hears_nothing_more() -> None:
 
 
 def test_the_end_of_the_connection_ends_all() -> None:
-    session = Session("/api/chat")
+    session = RequestMultiplexer("/api/chat")
     sinks = [begin(session)[1] for _ in range(2)]
     session.close("going away")
     assert all(isinstance(sink.records[0], ConnectionClosed) and sink.ended for sink in sinks)
@@ -89,5 +89,5 @@ def test_urls() -> None:
     assert endpoint_url("http://h:1", "/api/chat") == "ws://h:1/api/chat"
     assert endpoint_url("https://h/base/", "/api/chat") == "wss://h/base/api/chat"
     assert endpoint_url("wss://h", "/api/chat") == "wss://h/api/chat"
-    with pytest.raises(ValueError, match="begins with http"):
+    with pytest.raises(ValueError, match=r"expected http:// or https://$"):
         endpoint_url("h:11434", "/api/chat")

@@ -1,6 +1,6 @@
 import pytest
 
-from ollama_tw.cloud.policy import CloudPolicy, Operation, Target, cloud_name
+from ollama_tw.cloud.policy import CloudPolicy, Operation, RemoteServer, cloud_name
 from ollama_tw.errors import OllamaError
 
 CLOUD = "https://ollama.com:443"
@@ -23,7 +23,7 @@ POLICY = CloudPolicy(False, CLOUD, ("ollama.com", "gpu.example", "10.0.0.2", "::
     ],
 )
 def test_servers_that_may_be_asked(remote_host: str, base: str, signed: bool) -> None:
-    assert POLICY.target(remote_host) == Target(base, signed)
+    assert POLICY.server_at(remote_host) == RemoteServer(base, signed)
 
 
 @pytest.mark.parametrize(
@@ -50,16 +50,16 @@ def test_servers_that_may_be_asked(remote_host: str, base: str, signed: bool) ->
 )
 def test_servers_that_may_not(remote_host: str) -> None:
     with pytest.raises(OllamaError) as caught:
-        POLICY.target(remote_host)
+        POLICY.server_at(remote_host)
     assert (caught.value.status, caught.value.message) == (400, "this server cannot run this remote model")
 
 
 def test_a_stand_in_for_the_cloud_is_asked_in_its_place() -> None:
     policy = CloudPolicy(False, "http://127.0.0.1:8080", ("ollama.com", "127.0.0.1"))
-    assert policy.cloud == Target("http://127.0.0.1:8080", True)
-    assert policy.target("https://ollama.com:443") == Target("http://127.0.0.1:8080", True)
-    assert policy.target("http://127.0.0.1:8080/x") == Target("http://127.0.0.1:8080/x", True)
-    assert policy.target("http://127.0.0.1:8081") == Target("http://127.0.0.1:8081", False)
+    assert policy.cloud == RemoteServer("http://127.0.0.1:8080", True)
+    assert policy.server_at("https://ollama.com:443") == RemoteServer("http://127.0.0.1:8080", True)
+    assert policy.server_at("http://127.0.0.1:8080/x") == RemoteServer("http://127.0.0.1:8080/x", True)
+    assert policy.server_at("http://127.0.0.1:8081") == RemoteServer("http://127.0.0.1:8081", False)
 
 
 @pytest.mark.parametrize(

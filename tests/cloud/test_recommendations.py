@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ollama_tw.cloud.policy import CloudPolicy, Target
+from ollama_tw.cloud.policy import CloudPolicy, RemoteServer
 from ollama_tw.cloud.recommendations import BUILT_IN, Recommendations
 from ollama_tw.errors import OllamaError
 
@@ -13,7 +13,7 @@ BASE = "https://ollama.com:443"
 NEWER = {"recommendations": [{"model": "new", "description": "It is new", "context_length": 5, "x": 1}]}
 
 
-class Answer:
+class FakeResponse:
     status = 200
 
     def __init__(self, body: bytes) -> None:
@@ -27,20 +27,20 @@ class Answer:
         self.stopped = True
 
 
-class FakeCloud:
+class FakeClient:
     """Keeps what is asked, for the test to answer."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.waiting: list[Deferred[Any]] = []
 
-    async def ask(self, *what: Any) -> Any:
+    async def send(self, *what: Any) -> Any:
         self.asked.append(what)
         self.waiting.append(Deferred())
         return await self.waiting[-1]
 
-    def say(self, body: Any) -> Answer:
-        answer = Answer(body if isinstance(body, bytes) else json.dumps(body).encode())
+    def say(self, body: Any) -> FakeResponse:
+        answer = FakeResponse(body if isinstance(body, bytes) else json.dumps(body).encode())
         self.waiting[-1].callback(answer)
         return answer
 
@@ -51,7 +51,7 @@ class FakeCloud:
 class RecommendationsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.cloud = FakeCloud()
+        self.cloud = FakeClient()
         self.random = 0.5
         self.subject = self.make()
 
@@ -78,7 +78,7 @@ class RecommendationsTests(SynchronousTestCase):
     def test_the_list_is_our_own_until_there_is_a_newer_one(self) -> None:
         self.assertEqual(self.subject.read(), list(BUILT_IN))
         [asked] = self.cloud.asked
-        self.assertEqual(asked, (Target(BASE, False), "GET", "/api/experimental/model-recommendations"))
+        self.assertEqual(asked, (RemoteServer(BASE, False), "GET", "/api/experimental/model-recommendations"))
         answer = self.cloud.say(NEWER)
         self.assertTrue(answer.stopped)
         self.assertEqual(self.models, ["new"])

@@ -5,14 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_tw.cloud.rewriting import (
-    Lines,
-    TooLong,
+    LineSplitter,
+    LineTooLong,
     compact,
     compact_object,
     error_in,
     forwarded_headers,
     model_of,
-    refusal_text,
+    error_text,
     signed_target,
     with_model,
 )
@@ -21,7 +21,7 @@ from ollama_tw.cloud.rewriting import (
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.binary(max_size=6).map(lambda data: data.replace(b"\xff", b"\n"))))
 def test_lines_do_not_depend_on_how_they_are_cut(chunks: list[bytes]) -> None:
-    lines = Lines(1000)
+    lines = LineSplitter(1000)
     found = [line for chunk in chunks for line in lines.feed(chunk)]
     *expected, last = b"".join(chunks).split(b"\n")
     assert found == [line.removesuffix(b"\r") for line in expected]
@@ -30,13 +30,13 @@ def test_lines_do_not_depend_on_how_they_are_cut(chunks: list[bytes]) -> None:
 
 @pytest.mark.parametrize("pieces", [[b"12345"], [b"12", b"345"], [b"\n12345"], [b"1\n2", b"3456"]])
 def test_a_line_over_the_limit(pieces: list[bytes]) -> None:
-    lines = Lines(4)
+    lines = LineSplitter(4)
     *first, last = pieces
     for piece in first:
         lines.feed(piece)
-    with pytest.raises(TooLong):
+    with pytest.raises(LineTooLong):
         lines.feed(last)
-    assert Lines(4).feed(b"1234\n1234\n") == [b"1234", b"1234"]
+    assert LineSplitter(4).feed(b"1234\n1234\n") == [b"1234", b"1234"]
 
 
 @settings(max_examples=80, deadline=None)
@@ -124,6 +124,6 @@ def test_errors_in_records(record: bytes, text: str | None) -> None:
 
 
 def test_a_refusal_is_one_line_of_text() -> None:
-    assert refusal_text(500, b"a\x00b\r\nc") == "a b c"
-    assert refusal_text(418, b"") == "the remote server answered with status 418"
-    assert refusal_text(400, b'{"error":"two\\nlines"}') == "two lines"
+    assert error_text(500, b"a\x00b\r\nc") == "a b c"
+    assert error_text(418, b"") == "the remote server answered with status 418"
+    assert error_text(400, b'{"error":"two\\nlines"}') == "two lines"

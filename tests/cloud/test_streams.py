@@ -160,7 +160,7 @@ def test_a_reader_that_never_reads_and_goes(app: Application, scripted: Remote, 
 
 
 def test_too_many_at_once(app: Application, scripted: Remote) -> None:
-    with patch("ollama_tw.cloud.client.MOST_AT_ONCE", 1):
+    with patch("ollama_tw.cloud.client.MAX_CONCURRENT", 1):
         held = Held(scripted)
         with begin(app, "m:cloud") as wire:
             read_until(wire, b'"one"')
@@ -183,7 +183,7 @@ def test_too_many_at_once(app: Application, scripted: Remote) -> None:
 
 def test_a_stub_of_itself_comes_to_an_end(app: Application) -> None:
     add_stub(app, "loop", f"http://localhost:{app.port}", "loop")
-    with patch("ollama_tw.cloud.client.MOST_AT_ONCE", 20):
+    with patch("ollama_tw.cloud.client.MAX_CONCURRENT", 20):
         reply = app.generate(model="loop")
     assert reply.status == 503
 
@@ -249,7 +249,7 @@ def test_errors_in_frames(scripted: Remote, chat: ClientConnection, name: str) -
     scripted.streams(record("one"), b"garbage\n")
     say(chat, id=2, model=name, prompt="hi")
     assert hear(chat)["response"] == "one"
-    assert hear(chat)["error"] == "the remote server sent something that is not a record of a reply"
+    assert hear(chat)["error"] == "the remote server sent an invalid record"
 
 
 def test_nobody_is_signed_in(scripted: Remote, chat: ClientConnection) -> None:

@@ -199,7 +199,7 @@ class ProxiedPullTests(RegistryCase):
             await self.pull(self.name(host="registry.example"), pulls, insecure=False)
         self.assertTrue(
             raised.exception.message.endswith(
-                "the proxy refused the connection: it answered 407 Proxy Authentication Required"
+                "the proxy refused the connection: 407 Proxy Authentication Required"
             ),
             raised.exception.message,
         )
@@ -222,7 +222,7 @@ class SilentProxyTests(RegistryCase):
         self.addCleanup(port.stopListening)
         network = self.new_network({"HTTPS_PROXY": f"http://127.0.0.1:{port.getHost().port}"})
         url = "https://far.example/api/chat"
-        asking = Deferred.fromCoroutine(network.request("POST", url, {}, patience=None, shared=False))
+        asking = Deferred.fromCoroutine(network.request("POST", url, {}, timeout=None, shared=False))
         await asked
         await self.turn()
         self.clock.advance(31)

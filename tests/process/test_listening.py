@@ -74,7 +74,7 @@ def test_what_is_no_listening_socket_is_told(home: Path) -> None:
         server = Server(home, command=activated(sock.fileno()), fds=[sock.fileno()])
         assert server.ended() == 1
         assert server.log.splitlines()[-1] == (
-            "Error: listen: inherited file descriptor 3 is no listening stream socket"
+            "Error: listen: inherited file descriptor 3 is not a listening stream socket"
         )
 
 
@@ -187,14 +187,14 @@ def test_endpoints_and_a_certificate_that_changes_under_a_stream(home: Path, tmp
 
         write_certificate(tmp_path, 2)
         server.signal(signal.SIGHUP)
-        server.wait_for("a certificate was reloaded")
+        server.wait_for("certificate reloaded")
         fresh = Connection(secure, over_tls)
         assert serial_of(fresh) == 2
         assert b"ok" in fresh.request("GET", "/healthz").end()
 
         (tmp_path / "cert.pem").write_text("nonsense")
         server.signal(signal.SIGHUP)
-        server.wait_for("the old one stays")
+        server.wait_for("certificate not reloaded, the previous one stays in use")
         assert serial_of(Connection(secure, over_tls)) == 2
 
         server.open_gate()

@@ -39,12 +39,12 @@ class NotifierTests(TestCase):
         return Notifier({"NOTIFY_SOCKET": self.address, **environ}, 42)
 
     def test_lines_go_in_one_message(self) -> None:
-        self.notifier().tell("READY=1", "STATUS=Listening")
+        self.notifier().notify("READY=1", "STATUS=Listening")
         self.assertEqual(self.manager.told(), [b"READY=1\nSTATUS=Listening"])
 
     def test_without_systemd_nothing_happens(self) -> None:
-        Notifier({}, 42).tell("READY=1")
-        Notifier({"NOTIFY_SOCKET": "/no/such/socket"}, 42).tell("READY=1")
+        Notifier({}, 42).notify("READY=1")
+        Notifier({"NOTIFY_SOCKET": "/no/such/socket"}, 42).notify("READY=1")
         self.assertEqual(self.manager.told(), [])
 
     def test_the_variables_are_not_passed_on(self) -> None:

@@ -17,14 +17,15 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from ollama_tw.concurrency.threads import WorkerPool
-from ollama_tw.identity.auth import Signer
+from ollama_tw.identity.signer import Signer
 from ollama_tw.library.names import Name
 from ollama_tw.library.partials import PartSizes
 from ollama_tw.library.store import Store
 from ollama_tw.net.addresses import zone_of
-from ollama_tw.net.network import Network, Zones
+from ollama_tw.net.network import Network, ZoneLookup
 from ollama_tw.registry.pull import Pulls
 from ollama_tw.registry.push import Pushes
+from ollama_tw.registry.transfers import TransferContext
 
 reactor: Any = _reactor
 
@@ -236,7 +237,7 @@ class RegistryCase(TestCase):
         return store
 
     def new_network(
-        self, environ: Mapping[str, str] | None = None, *, zones: Zones = zone_of, resolver: Any = None
+        self, environ: Mapping[str, str] | None = None, *, zones: ZoneLookup = zone_of, resolver: Any = None
     ) -> Network:
         network = Network(reactor, environ or {}, clock=self.clock, zones=zones, resolver=resolver)
 
@@ -249,12 +250,15 @@ class RegistryCase(TestCase):
         return network
 
     def new_pulls(self, store: Store, network: Network | None = None) -> Pulls:
-        pulls = Pulls(network or self.new_network(), self.signer, store, self.disk.run, SIZES)
+        pulls = Pulls(self.new_context(store, network))
         self.addCleanup(lambda: Deferred.fromCoroutine(pulls.close()))
         return pulls
 
     def new_pushes(self, store: Store) -> Pushes:
-        return Pushes(self.new_network(), self.signer, store, self.disk.run, SIZES)
+        return Pushes(self.new_context(store))
+
+    def new_context(self, store: Store, network: Network | None = None) -> TransferContext:
+        return TransferContext(network or self.new_network(), self.signer, store, self.disk.run, SIZES)
 
     async def signer(self) -> Signer:
         return Signer(self.key)

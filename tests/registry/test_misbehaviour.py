@@ -118,9 +118,9 @@ class PullTests(MisbehaviourCase):
             (status(429, b"slow down", Retry_After="5"), "pull model manifest: 429: slow down"),
             (status(403, b"no"), "pull model manifest: 403: no"),
             (status(404, b"{}"), "pull model manifest: file does not exist"),
-            (unauthorized(self.host), "pull model manifest: the registry gave no token"),
-            (drop, get + "the connection broke off"),
-            (break_off, get + "the connection broke off"),
+            (unauthorized(self.host), "pull model manifest: the registry returned no token"),
+            (drop, get + "the connection was lost"),
+            (break_off, get + "the connection was lost"),
             (self.stall, get + f"{self.host} did not answer in time"),
         ):
             self.on("GET", "/manifests/", answer)
@@ -136,14 +136,14 @@ class PullTests(MisbehaviourCase):
             (status(429), "max retries exceeded: unexpected status code 429"),
             (status(418), "unexpected status code 418"),
             (status(404), "file does not exist"),
-            (drop, get + "the connection broke off"),
-            (break_off, "the registry has 100 bytes of a layer of 10240 bytes"),
+            (drop, get + "the connection was lost"),
+            (break_off, "the registry sent 100 bytes for a layer of 10240 bytes"),
             (self.stall, get + f"{self.host} did not answer in time"),
-            (status(200, b""), "the registry has 0 bytes of a layer of 10240 bytes"),
-            (wide, "the registry sent another range than the one it was asked for"),
+            (status(200, b""), "the registry sent 0 bytes for a layer of 10240 bytes"),
+            (wide, "the registry sent a different range than requested"),
             (
                 status(206, b"", Content_Range="bytes 0-2559/10240"),
-                "the registry sent another range than the one it was asked for",
+                "the registry sent a different range than requested",
             ),
             (status(200, WEIGHTS, Content_Encoding="gzip"), "the registry sent a compressed blob"),
         ):
@@ -266,12 +266,12 @@ class PushTests(MisbehaviourCase):
         for method, part, answer, text in (
             ("HEAD", "/blobs/", status(500), "500"),
             ("HEAD", "/blobs/", status(429), "429"),
-            ("HEAD", "/blobs/", drop, f'Head "http://{self.host}{_WEIGHTS_PATH}": the connection broke off'),
-            ("HEAD", "/blobs/", unauthorized(self.host), "the registry gave no token"),
+            ("HEAD", "/blobs/", drop, f'Head "http://{self.host}{_WEIGHTS_PATH}": the connection was lost'),
+            ("HEAD", "/blobs/", unauthorized(self.host), "the registry returned no token"),
             ("POST", "/uploads/", status(500, b"oops"), failing),
             ("POST", "/uploads/", status(403, b"no"), "http status 403 Forbidden: no"),
-            ("POST", "/uploads/", status(202), "the registry does not say where to upload to"),
-            ("POST", "/uploads/", drop, f'max retries exceeded: Post "{uploads}": the connection broke off'),
+            ("POST", "/uploads/", status(202), "the registry sent no upload URL"),
+            ("POST", "/uploads/", drop, f'max retries exceeded: Post "{uploads}": the connection was lost'),
             ("PATCH", "/uploads/", status(500, b"oops"), failing),
             (
                 "PATCH",
@@ -333,7 +333,7 @@ class PushTests(MisbehaviourCase):
         await self.prepare()
         path = self.store.blobs.path(sha256(WEIGHTS))
         path.write_bytes(WEIGHTS[:-1])
-        self.assertEqual(await self.failure(self.push()), "a layer is shorter than its manifest says")
+        self.assertEqual(await self.failure(self.push()), "a layer is shorter than its size in the manifest")
         self.assertEqual((self.registry.manifests, self.clock.pauses), ({}, []))
         path.write_bytes(WEIGHTS)
         await self.recovered()

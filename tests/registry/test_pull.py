@@ -203,12 +203,12 @@ class PullTests(RegistryCase):
             self.registry.blobs[sha256(WEIGHTS)] = wrong
             self.assertEqual(
                 await self.failure(self.pull()),
-                "the registry sent another range than the one it was asked for",
+                "the registry sent a different range than requested",
             )
             self.registry.ranges = False
             self.assertEqual(
                 await self.failure(self.pull()),
-                f"the registry has {len(wrong)} bytes of a layer of 10240 bytes",
+                f"the registry sent {len(wrong)} bytes for a layer of 10240 bytes",
             )
             self.registry.ranges = True
         self.assertEqual([name for name in self.files() if len(name) == 71], [])

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.partials import PartialBlob
 from ollama_tw.library.store import ModelNotFound
-from ollama_tw.registry import disk_writer as landing
+from ollama_tw.registry import disk_writer
 from tests.registry.fakes import WEIGHTS, RegistryCase, serve, sha256
 
 BLOB = sha256(WEIGHTS).replace(":", "-")
@@ -335,7 +335,7 @@ class SharingTests(RegistryCase):
     async def test_a_disk_that_loses_what_it_took(self) -> None:
         """It says so once, in the middle; the end must not look like success."""
         self.gate.is_open = True
-        self.patch(landing, "FLUSH_EVERY", 2000)
+        self.patch(disk_writer, "FLUSH_BYTES", 2000)
         real = os.fsync
         told: list[int] = []
 

@@ -157,7 +157,7 @@ def test_tls_from_an_authority_of_ones_own(
     name = f"{registry.host}/library/tiny"
     assert stranger.post("/api/pull", {"model": name, "stream": False}).json == {
         "error": f'pull model manifest: Get "https://{registry.host}/v2/library/tiny/manifests/latest": '
-        "tls: failed to verify certificate: it is not signed by an authority that is trusted here"
+        "tls: failed to verify certificate: certificate signed by unknown authority"
     }
 
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ollama_tw.concurrency.deferreds import InDisk
+from ollama_tw.concurrency.threads import InThread
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink
 from ollama_tw.http.server.replies import send_empty
@@ -55,7 +55,7 @@ class BlobUpload:
     one read of the socket.
     """
 
-    def __init__(self, channel: ApiChannel, store: UploadStore, in_disk: InDisk) -> None:
+    def __init__(self, channel: ApiChannel, store: UploadStore, in_disk: InThread) -> None:
         self._channel = channel
         self._store = store
         self._in_disk = in_disk
@@ -143,7 +143,7 @@ def _write(writer: UploadWriter, chunks: list[bytes]) -> None:
 class BlobRoutes:
     """``/api/blobs/<digest>``. The site calls :meth:`upload` for the sink of a body."""
 
-    def __init__(self, store: UploadStore, in_disk: InDisk) -> None:
+    def __init__(self, store: UploadStore, in_disk: InThread) -> None:
         self._store = store
         self._in_disk = in_disk
 

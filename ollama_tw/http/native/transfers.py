@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
-from ollama_tw.concurrency.deferreds import InDisk
+from ollama_tw.concurrency.threads import InThread
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
@@ -33,7 +33,7 @@ class TransferRoutes:
         self,
         reactor: IReactorFromThreads,
         store: Store,
-        in_disk: InDisk,
+        in_disk: InThread,
         pulls: Pulls,
         pushes: Pushes,
     ) -> None:

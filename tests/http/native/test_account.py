@@ -8,12 +8,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from twisted.web.resource import Resource
 
-from ollama_tw.cloud.account import Account, cloud_status
+from ollama_tw.cloud.account import Account
+from ollama_tw.cloud.policy import cloud_status
 from ollama_tw.http.native.account import AccountRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import make_site
-from ollama_tw.identity.auth import Signer
+from ollama_tw.identity.signer import Signer
 from tests.http.fakes import connect
 from tests.http.native.test_transfers import Reply
 from tests.registry.fakes import RegistryCase, reactor
