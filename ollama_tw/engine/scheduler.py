@@ -17,7 +17,8 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.logger import Logger
 
-from ollama_tw.concurrency.threads import Reactor, WorkerPool, detached
+from ollama_tw.concurrency.deferreds import detached
+from ollama_tw.concurrency.threads import Reactor, WorkerPool
 from ollama_tw.engine.eviction import select_idle, select_victim
 from ollama_tw.engine.lease import Lease
 from ollama_tw.engine.loaded_model import LoadedModel

@@ -10,9 +10,9 @@ from ollama_tw.cloud.rewriting import (
     compact,
     compact_object,
     error_in,
+    error_text,
     forwarded_headers,
     model_of,
-    error_text,
     signed_target,
     with_model,
 )
