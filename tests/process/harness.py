@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,10 +184,9 @@ class Server:
 
     def wait_until(self, name: str, value: float) -> None:
         """Ask for a figure until it has the value."""
-        for _ in range(3000):
-            if self.figure(name) == value:
-                return
-        raise AssertionError(f"{name} is {self.figure(name)}, not {value}")
+        deadline = time.monotonic() + PATIENCE
+        while (found := self.figure(name)) != value:
+            assert time.monotonic() < deadline, f"{name} is {found}, not {value}"
 
     def open_gate(self) -> None:
         (self.puppet / "gate").touch()

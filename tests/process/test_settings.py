@@ -92,11 +92,12 @@ def test_a_model_that_cannot_fit_says_what_it_needs(home: Path) -> None:
 
 
 def test_a_load_that_does_not_move_is_given_up_and_the_next_one_tried(home: Path) -> None:
-    with serving(home, OLLAMA_LOAD_TIMEOUT="200ms") as server:
+    # Long enough for the second load, which reports no progress either while its thread is kept waiting.
+    with serving(home, OLLAMA_LOAD_TIMEOUT="1s") as server:
         (server.puppet / "stall").touch()
         assert answer(server) == (
             500,
-            {"error": "timed out waiting for llama-server to start - no progress for 200ms at 42%"},
+            {"error": "timed out waiting for llama-server to start - no progress for 1s at 42%"},
         )
         assert json.loads(server.get("/api/ps")[1]) == {"models": []}
         (server.puppet / "stall").unlink()

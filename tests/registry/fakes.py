@@ -12,6 +12,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -208,6 +209,8 @@ class RegistryCase(TestCase):
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
+        self.networks: list[Network] = []
+        self.addCleanup(lambda: Deferred.fromCoroutine(self._close_networks()))
         self.root = Path(directory.name)
         self.clock = TestClock()
         self.disk = WorkerPool(reactor, 4, "test-disk")
@@ -240,14 +243,16 @@ class RegistryCase(TestCase):
         self, environ: Mapping[str, str] | None = None, *, zones: ZoneLookup = zone_of, resolver: Any = None
     ) -> Network:
         network = Network(reactor, environ or {}, clock=self.clock, zones=zones, resolver=resolver)
-
-        async def close() -> None:
-            # The last response may still be on its way back to the pool.
-            await self.turn()
-            await network.close()
-
-        self.addCleanup(lambda: Deferred.fromCoroutine(close()))
+        self.networks.append(network)
         return network
+
+    async def _close_networks(self) -> None:
+        """Close until both ends of every connection are gone: the last response may still be on its way
+        back to its pool."""
+        while any(isinstance(one, Connection) for one in (*reactor.getReaders(), *reactor.getWriters())):
+            for network in self.networks:
+                await network.close()
+            await self.turn()
 
     def new_pulls(self, store: Store, network: Network | None = None) -> Pulls:
         pulls = Pulls(self.new_context(store, network))

@@ -17,6 +17,9 @@ from ollama_tw.wire.decode import decode
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
+PATIENCE = 60.0
+"""Seconds after which something that should have happened will not."""
+
 _MASK = b"\x01\x02\x03\x04"
 
 
@@ -134,7 +137,7 @@ class Counter:
             raise
 
     def _count(self, body: Body, emit: Any, cancel: threading.Event) -> Any:
-        self.gate.wait(10)
+        self.gate.wait(PATIENCE)
         if body.fail and not body.after:
             raise OllamaError(404, body.fail)
         if emit is None:
@@ -145,6 +148,6 @@ class Counter:
             emit({"n": number, "pad": "<" + "x" * body.size, "done": number == body.count and not body.wait})
             self.emitted += 1
         if body.wait:
-            cancel.wait(10)
+            cancel.wait(PATIENCE)
             raise Cancelled
         return None

@@ -198,6 +198,9 @@ class RequestTests(WebSocketCase):
         client.send(text(wait=True, id=1) + text(wait=True) + text(count=2, id=2))
         seen = [(record.get("id"), record["n"]) for record in await client.records(4)]
         self.assertEqual(sorted(seen, key=str), [(1, 1), (2, 1), (2, 2), (None, 1)])
+        # The last record of a request is sent before its thread returns, and it counts until then.
+        while self.site.inflight.count == 3:
+            await tick()
         self.assertEqual(self.site.inflight.count, 2)
 
     async def test_an_id_in_use_is_an_error_without_side_effects(self) -> None:
@@ -336,10 +339,10 @@ class BackpressureTests(WebSocketCase):
             await tick()
         client.raw.transport.resumeProducing()  # type: ignore[union-attr]
         seen = dict.fromkeys(range(8), 0)
-        for record in await client.records(8_000):
-            seen[record["id"]] += 1
-        # If it always came first, all 8 MB would be those of the first request.
-        self.assertGreater(min(seen.values()), 200, seen)
+        while min(seen.values()) <= 200:
+            seen[(await client.record())["id"]] += 1
+            # The first would complete if it were served before the others each time.
+            self.assertLess(max(seen.values()), 20_000, seen)
 
     async def test_a_client_that_reads_no_replies_is_not_read_from(self) -> None:
         client = await self.open()

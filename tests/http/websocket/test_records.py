@@ -10,6 +10,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.application import Application
+from tests.e2e.server import PATIENCE
 from tests.tiny import tiny
 
 TIMES = re.compile(rb'"(created_at|\w+_duration)":("[^"]*"|\d+)')
@@ -38,7 +39,7 @@ def open_at(server: Application, path: str) -> ClientConnection:
 
 
 def receive(connection: ClientConnection) -> bytes:
-    return connection.recv(10, decode=False)
+    return connection.recv(PATIENCE, decode=False)
 
 
 def constant(line: bytes) -> bytes:
@@ -172,7 +173,7 @@ def test_cancel_while_the_model_loads(server: Application) -> None:
     try:
         with open_at(server, "/api/generate") as connection:
             connection.send(json.dumps({"model": "m", "prompt": "hi", "id": 1}))
-            assert server.backend.began.wait(10)
+            assert server.backend.began.wait(PATIENCE)
             assert cancel(connection, 1) == {**GENERATED, "id": 1}
     finally:
         server.backend.gate.set()
@@ -186,7 +187,7 @@ def test_cancel_of_an_embedding_that_waits_for_its_model(server: Application) ->
     try:
         with open_at(server, "/api/embed") as connection:
             connection.send(json.dumps({"model": "m", "input": "x", "id": 1}))
-            assert server.backend.began.wait(10)
+            assert server.backend.began.wait(PATIENCE)
             assert cancel(connection, 1) == {"id": 1, "done": True, "done_reason": "cancelled"}
     finally:
         server.backend.gate.set()
