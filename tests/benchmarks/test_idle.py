@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.idle import main
-from tests.application import Application
-from tests.tiny import tiny
+from tests.helpers.application import Application
+from tests.helpers.models import tiny
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ import pytest
 from benchmarks.soak import Result, all_slots, main
 from benchmarks.soak_load import Client, Tally, Target
 from benchmarks.soak_server import Footprint, footprint
-from tests.e2e.server import ROOT, environment
-from tests.llama.models import smollm2
+from tests.helpers import ROOT
+from tests.helpers.process import environment
+from tests.helpers.real_models import smollm2
 from tests.llama.tiny_models import write_gemma2
 
 MIB = 1 << 20

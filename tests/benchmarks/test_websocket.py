@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.measure import Summary
 from benchmarks.websocket import Pass, Terms, main, over_one_connection, table
-from tests.tiny import tiny
+from tests.helpers.models import tiny
 
 
 @pytest.fixture

@@ -1,34 +1,33 @@
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.clients.servers import PLAIN_TEMPLATE, TEMPLATE, create, install_scripted_backend, server
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
+from tests.helpers.models import GO_PLAIN, GO_THINKING_TOOLS
+from tests.helpers.real_models import smollm2 as smollm2_path
+from tests.helpers.server import PLUGINS, running
 
 
 @pytest.fixture(scope="session")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a server with two scripted models: ``talker``, which thinks and calls tools, and ``plain``."""
+    """Start a server with the models ``plain`` and ``talker``, with tool calls, and yield its URL."""
     home = tmp_path_factory.mktemp("scripted")
-    install_scripted_backend(home)
-    gguf = write_gguf(home / "tiny.gguf")
-    with server(home, OLLAMA_LLM_LIBRARY="scripted", OLLAMA_NUM_PARALLEL="4") as url:
-        create(url, "talker", gguf, template=TEMPLATE)
-        create(url, "plain", gguf, template=PLAIN_TEMPLATE)
-        create(url, "someone/plain:1b", gguf, template=PLAIN_TEMPLATE)
-        yield url
+    gguf = write_gguf(home / "tiny.gguf").read_bytes()
+    settings = {"OLLAMA_LLM_LIBRARY": "prompted", "OLLAMA_NUM_PARALLEL": "4"}
+    with running(home, plugin_paths=[PLUGINS], **settings) as server:
+        server.create("talker", gguf, template=GO_THINKING_TOOLS)
+        server.create("plain", gguf, template=GO_PLAIN)
+        server.create("someone/plain:1b", gguf, template=GO_PLAIN)
+        yield server.url
 
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a server with a real model: ``smollm2``, and ``smollm2-tools`` with a template for tools."""
-    named = os.environ.get("OLLAMA_TW_SMOLLM2")
-    if not named:
-        pytest.skip("no SmolLM2: set OLLAMA_TW_SMOLLM2 to its GGUF file")
+    """Start a server with a real model: ``smollm2``, and ``smollm2-tools`` with a template for tools."""
+    gguf = Path(smollm2_path()).read_bytes()
     home = tmp_path_factory.mktemp("smollm2")
-    with server(home, OLLAMA_LLM_LIBRARY="cpu", OLLAMA_NUM_PARALLEL="2") as url:
-        create(url, "smollm2", Path(named))
-        create(url, "smollm2-tools", Path(named), template=TEMPLATE)
-        yield url
+    with running(home, OLLAMA_LLM_LIBRARY="cpu", OLLAMA_NUM_PARALLEL="2") as server:
+        server.create("smollm2", gguf)
+        server.create("smollm2-tools", gguf, template=GO_THINKING_TOOLS)
+        yield server.url

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.application import Application
 from tests.cloud.remote import Remote
-from tests.tiny import install
+from tests.helpers.application import Application
+from tests.helpers.models import install
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def far_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application
 
 @pytest.fixture
 def far(far_server: Application) -> Application:
-    """Another server of ours, with the models of :func:`tests.tiny.install`, which say ``Hello``."""
+    """Another server, with the models of :func:`tests.helpers.models.install`, which reply ``Hello``."""
     far_server.says("Hel", "lo")
     return far_server
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.server import PATIENCE
+from tests.helpers import PATIENCE
 
 CHUNK_END = b"0\r\n\r\n"
 

@@ -10,9 +10,9 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from tests.application import Application
 from tests.cloud.conftest import add_layer, add_stub
 from tests.cloud.remote import Asked, Remote, line
+from tests.helpers.application import Application
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 GENERATED = {"model": "big:7b", "created_at": "2026-01-01T00:00:00Z", "response": "yes", "done": True}

@@ -5,8 +5,8 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.application import Application
 from tests.cloud.remote import Remote, chunk, line, streaming_head
+from tests.helpers.application import Application
 
 _FIELDS = st.sampled_from(
     [

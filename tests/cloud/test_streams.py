@@ -11,10 +11,10 @@ from unittest.mock import patch
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.application import Application
 from tests.cloud.conftest import add_stub
 from tests.cloud.remote import CHUNK_END, Asked, Remote, chunk, line, streaming_head
-from tests.e2e.server import PATIENCE
+from tests.helpers import PATIENCE
+from tests.helpers.application import Application
 
 NAMES = ("m:cloud", "stub")
 TIME = "2026-01-01T00:00:00Z"

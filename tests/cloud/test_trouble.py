@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.application import Application
 from tests.cloud.conftest import add_stub
 from tests.cloud.remote import Asked, Remote, chunk, head, line, streaming_head
+from tests.helpers.application import Application
 
 RECORD = {"model": "big:7b", "created_at": "2026-01-01T00:00:00Z", "response": "yes", "done": False}
 NAMES = ("m:cloud", "stub")

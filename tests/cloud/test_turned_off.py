@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.application import Application
 from tests.cloud.conftest import add_stub
 from tests.cloud.remote import Remote
+from tests.helpers.application import Application
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 

@@ -6,8 +6,8 @@ from typing import Any
 import ollama
 import pytest
 
-from tests.application import Application
 from tests.cloud.conftest import add_stub
+from tests.helpers.application import Application
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 

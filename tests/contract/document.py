@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,7 +10,9 @@ from jsonschema import Draft202012Validator, FormatChecker, validators
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-FOLDER = Path(__file__).parents[2] / "docs" / "api"
+from tests.helpers import ROOT
+
+FOLDER = ROOT / "docs" / "api"
 DOCUMENT: dict[str, Any] = yaml.safe_load((FOLDER / "openapi.yaml").read_text())
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 

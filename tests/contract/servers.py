@@ -1,9 +1,8 @@
-"""The server under contract, with a model for each thing that models can do, and the server that is its cloud."""
+"""The server of the contract tests, with one model per capability, and the server that is its cloud."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from twisted.logger import LogEvent, globalLogPublisher
@@ -11,11 +10,10 @@ from zope.interface import implementer
 
 from ollama_tw.interfaces import IVocabulary, IVocabularyReader, LoadPlan
 from ollama_tw.testing.fake import FakeBackend, FakeRunner
-from tests.application import Application
-from tests.clients.servers import TEMPLATE
 from tests.cloud.conftest import add_stub
+from tests.helpers.application import Application
+from tests.helpers.models import CHATML, GO_INSERT, GO_THINKING_TOOLS, install, tiny
 from tests.llama.tiny_rankers import write_ranker
-from tests.tiny import CHATML, GO_INSERT, install, tiny
 
 MODELS = (
     *(
@@ -63,14 +61,12 @@ def contract_server(home: Path, proxy: str = NO_PROXY, **variables: str) -> Iter
     environment.setenv("HTTP_PROXY", proxy)
     environment.setenv("HTTPS_PROXY", proxy)
     try:
-        with patch("tests.application.FakeBackend", Backend):
-            server = Application(home / "home", **variables)
+        server = Application(home / "home", backend=Backend(reply), **variables)
     finally:
         environment.undo()
-    server.backend.reply = reply
     try:
         install(server, home)
-        server.create("all", tiny(home, "all"), template=TEMPLATE + GO_INSERT)
+        server.create("all", tiny(home, "all"), template=GO_THINKING_TOOLS + GO_INSERT)
         server.create("smollm2:135m", tiny(home, "smollm2", chat_template=CHATML))
         server.create("all-minilm", tiny(home, "minilm", metadata={"llama.pooling_type": 1}))
         write_ranker(home / "ranker.gguf")

@@ -13,9 +13,9 @@ import requests
 from schemathesis import Case, Config
 from schemathesis.openapi import from_dict
 
-from tests.application import Application
 from tests.contract.document import DOCUMENT, faults, operations
 from tests.contract.servers import MODELS, cloud_and_server, logged_failures
+from tests.helpers.application import Application
 
 pytestmark = pytest.mark.slow
 

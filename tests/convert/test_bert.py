@@ -1,7 +1,6 @@
 """BERT conversion of all-MiniLM-L6-v2, compared with a third-party GGUF file and reference vectors."""
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +15,14 @@ from ollama_tw.gguf.reader import Header, read_header
 from ollama_tw.gguf.validation import validate_header
 from tests.convert.engine import converted
 from tests.convert.sets import write_safetensors, write_set
+from tests.helpers.real_models import minilm, minilm_safetensors
 from tests.llama.conftest import load
-from tests.llama.models import ROOT, minilm
 from tests.llama.test_embedder import cosine
 
 
 @pytest.fixture(scope="module")
 def files() -> dict[str, Path]:
-    named = os.environ.get("OLLAMA_TW_MINILM")
-    folder = Path(named) if named else ROOT / ".cache/all-MiniLM-L6-v2"
-    if not (folder / "model.safetensors").is_file():
-        pytest.skip("no safetensors of all-MiniLM-L6-v2: set OLLAMA_TW_MINILM, or run make test")
+    folder = minilm_safetensors()
     return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
 
 

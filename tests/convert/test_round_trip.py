@@ -12,7 +12,7 @@ from ollama_tw.llama.vocabulary_file import FileVocabulary
 from tests.convert.engine import converted, logits
 from tests.convert.sets import Array, write_set
 from tests.convert.test_tokenizers import tokenizer_of
-from tests.llama.models import smollm2
+from tests.helpers.real_models import smollm2
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

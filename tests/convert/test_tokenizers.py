@@ -15,7 +15,7 @@ from ollama_tw.llama.vocabulary_file import FileVocabulary
 from tests.convert.engine import converted
 from tests.convert.pieces import sentencepiece_model
 from tests.convert.sets import DECODER, byte_level_tokenizer, decoder_weights, write_set
-from tests.llama.models import smollm2
+from tests.helpers.real_models import smollm2
 
 TEXTS = [
     "The sky is blue because of Rayleigh scattering.",

@@ -9,8 +9,9 @@ import pytest
 from ollama_tw import plugins
 from ollama_tw.engine.backends import discover
 from ollama_tw.interfaces import DoneReason, Job, LoadPlan
+from tests.helpers import ROOT
 
-PAGE = (Path(__file__).parents[2] / "docs" / "backends.md").read_text()
+PAGE = (ROOT / "docs" / "backends.md").read_text()
 
 
 def test_the_files_of_the_page_are_a_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

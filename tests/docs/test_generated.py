@@ -1,11 +1,12 @@
 """The generated pages are those that docs/generate.py writes."""
 
 import runpy
-from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+from tests.helpers import ROOT
+
+DOCS = ROOT / "docs"
 PAGES = runpy.run_path(str(DOCS / "generate.py"))["PAGES"]
 
 

@@ -1,11 +1,11 @@
 """The modules that the glossary refers to exist."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers import ROOT
+
 PAGE = (ROOT / "docs" / "glossary.md").read_text()
 PATHS = sorted(set(re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?|[a-z_]+\.py)`", PAGE)))
 NAMES = sorted(

@@ -24,8 +24,8 @@ from ollama_tw.inference.rerank import RerankRequest
 from ollama_tw.interfaces import Device
 from ollama_tw.wire import models, native
 from ollama_tw.wire.options import OPTIONS, Kind, Options
-from tests.application import Application
 from tests.contract.document import DOCUMENT, FOLDER, SCHEMAS, operations, resolved
+from tests.helpers.application import Application
 
 REQUESTS: dict[str, type[msgspec.Struct]] = {
     "GenerateRequest": native.GenerateRequest,

@@ -1,26 +1,20 @@
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import MODEL, ROOT, Server
+from tests.helpers.real_models import smollm2
+from tests.helpers.server import MODEL, Server, running
 
 StartServer = Callable[..., Server]
 
 
 @pytest.fixture(scope="session")
 def model_file() -> Path:
-    """SmolLM2-135M-Instruct as a GGUF file."""
-    named = os.environ.get("OLLAMA_TW_SMOLLM2")
-    if named:
-        return Path(named).resolve(strict=True)
-    cached = ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
-    if not cached.exists():
-        pytest.skip("no model: `make test` fetches it, or OLLAMA_TW_SMOLLM2 names the file")
-    return cached
+    """Return the path of the GGUF file of SmolLM2-135M-Instruct."""
+    return Path(smollm2())
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,9 +25,8 @@ def _log_on_stderr() -> None:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Iterator[Server]:
-    """A server with four slots, into which the model was put over HTTP."""
-    server = Server(tmp_path_factory.mktemp("home"), OLLAMA_NUM_PARALLEL="4").ready()
-    try:
+    """Start a server with four slots and create the model over HTTP."""
+    with running(tmp_path_factory.mktemp("home"), OLLAMA_NUM_PARALLEL="4") as server:
         with model_file.open("rb") as file:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         assert server.request("HEAD", f"/api/blobs/{digest}").status == 404
@@ -42,19 +35,17 @@ def server(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Iterat
         created = server.post("/api/create", {"model": MODEL, "files": {"model.gguf": digest}})
         assert created.records[-1] == {"status": "success"}
         yield server
-    finally:
-        server.discard()
 
 
 @pytest.fixture(scope="session")
 def models(server: Server) -> str:
-    """A models directory with the model in it, as ``OLLAMA_MODELS`` has it."""
+    """Return the models directory of ``server``, for ``OLLAMA_MODELS``."""
     return str(server.home / ".ollama/models")
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers of the test's own, all with the same home; they are gone after the test."""
+    """Return a function that starts a server. All use the same home, and are killed after the test."""
     servers: list[Server] = []
 
     def start(**variables: str) -> Server:

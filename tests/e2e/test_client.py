@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import ollama
 import pytest
 
-from tests.e2e.server import MODEL, Server
+from tests.helpers.server import MODEL, Server
 
 GREEDY = {"temperature": 0, "num_predict": 12}
 HELLO = [{"role": "user", "content": "Say hello."}]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import StartServer
-from tests.e2e.server import PATIENCE
+from tests.helpers import PATIENCE
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
@@ -43,7 +43,7 @@ def test_the_key_pair_is_made_once_and_the_private_key_is_private(start: StartSe
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert stat.S_IMODE(private.with_suffix(".pub").stat().st_mode) == 0o644
     key = private.read_bytes()
-    assert server.end() == 0
+    assert server.stop() == 0
     again = start().ready()
     assert "found key pair" in again.log
     assert private.read_bytes() == key
@@ -58,7 +58,7 @@ def test_models_lie_where_the_variable_says(start: StartServer, tmp_path: Path) 
 def test_a_port_that_is_taken(start: StartServer) -> None:
     first = start().ready()
     second = start(OLLAMA_HOST=f"127.0.0.1:{first.port}")
-    assert second.ended() == 1
+    assert second.wait() == 1
     error = f"Error: listen tcp 127.0.0.1:{first.port}: bind: address already in use\n"
     assert second.log.endswith(error)
     assert "Traceback" not in second.log
@@ -68,7 +68,7 @@ def test_a_port_that_is_taken(start: StartServer) -> None:
 def test_a_models_directory_that_is_a_file(start: StartServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     server = start(OLLAMA_MODELS=str(tmp_path / "file"))
-    assert server.ended() == 1
+    assert server.wait() == 1
     assert server.log.splitlines()[-1].startswith("Error: failed to create directory: not a directory")
     assert "Traceback" not in server.log
 
@@ -77,19 +77,19 @@ def test_a_models_directory_that_is_a_file(start: StartServer, tmp_path: Path) -
 def test_a_models_directory_that_may_not_be_made(start: StartServer, tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
     server = start(OLLAMA_MODELS=str(tmp_path / "closed/models"))
-    assert server.ended() == 1
+    assert server.wait() == 1
     assert server.log.splitlines()[-1].startswith("Error: failed to create directory: permission denied")
 
 
 def test_an_origin_that_is_none(start: StartServer) -> None:
     server = start(OLLAMA_ORIGINS="example.com")
-    assert server.ended() == 1
+    assert server.wait() == 1
     assert server.log.startswith('Error: OLLAMA_ORIGINS: the origin "example.com" must contain a *')
 
 
 def test_a_backend_that_does_not_exist(start: StartServer) -> None:
     server = start(OLLAMA_LLM_LIBRARY="abacus")
-    assert server.ended() == 1
+    assert server.wait() == 1
     error = server.log.splitlines()[-1]
     assert error.startswith("Error: ")
     assert "abacus" in error
@@ -118,10 +118,10 @@ def test_all_interfaces(start: StartServer) -> None:
 def test_debug_messages_come_when_they_are_asked_for(start: StartServer) -> None:
     quiet = start().ready()
     quiet.get("/api/version")
-    quiet.end()
+    quiet.stop()
     loud = start(OLLAMA_DEBUG="1").ready()
     loud.get("/api/version")
-    loud.end()
+    loud.stop()
     assert "level=DEBUG" not in quiet.log
     assert "level=DEBUG" in loud.log
     for server in (quiet, loud):
@@ -132,7 +132,7 @@ def test_debug_messages_come_when_they_are_asked_for(start: StartServer) -> None
 def test_an_idle_server_ends_at_the_first_signal(start: StartServer, number: signal.Signals) -> None:
     server = start().ready()
     with server.socket():
-        assert server.end(number) == 0
+        assert server.stop(number) == 0
     assert server.log.endswith("msg=stopped\n")
 
 
@@ -146,7 +146,7 @@ def test_replies_under_way_are_finished_and_those_that_wait_are_refused(
         with server.counting(3) as waiting:
             # It has been read when a later request is answered.
             server.get("/api/version")
-            server.process.send_signal(number)
+            server.send_signal(number)
             server.wait_for("stopping: ")
             assert waiting.refusal()[0] == 503
             with pytest.raises(ConnectionRefusedError):
@@ -155,7 +155,7 @@ def test_replies_under_way_are_finished_and_those_that_wait_are_refused(
     last = records[-1]
     assert last is not None
     assert (last["done"], last["done_reason"], last["eval_count"]) == (True, "length", 150)
-    assert server.ended() == 0
+    assert server.wait() == 0
     assert "unloaded smollm2:135m" in server.log
     assert server.log.endswith("msg=stopped\n")
 
@@ -167,9 +167,9 @@ def test_a_second_signal_ends_it_at_once(
     server = start(OLLAMA_MODELS=models, OLLAMA_CONTEXT_LENGTH="8192").ready()
     with server.counting(-1) as stream:
         assert stream.record() is not None
-        server.process.send_signal(number)
+        server.send_signal(number)
         server.wait_for("stopping: 1 running request")
-        assert server.end(number) == status
+        assert server.stop(number) == status
     assert "msg=stopped" not in server.log
 
 
@@ -177,7 +177,7 @@ def test_a_drain_has_a_limit(start: StartServer, models: str) -> None:
     server = start(OLLAMA_MODELS=models, OLLAMA_CONTEXT_LENGTH="8192", OLLAMA_DRAIN_TIMEOUT="10ms").ready()
     with server.counting(-1) as stream:
         assert stream.record() is not None
-        assert server.end() == 0
+        assert server.stop() == 0
         with contextlib.suppress(ConnectionError):
             assert not any(record["done"] for record in stream.rest())
     assert "closed 1 connections that did not finish in time" in server.log

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import StartServer
-from tests.e2e.server import ROOT, Server
+from tests.helpers import ROOT
+from tests.helpers.server import Server
 
 pytestmark = pytest.mark.skipif(
     not Path(sys.executable).with_name("ollama").exists(),
@@ -22,7 +23,7 @@ def start_demo(directory: Path, model_file: Path, host: str) -> Server:
 
 def free_port(start: StartServer) -> int:
     server = start().ready()
-    server.end()
+    server.stop()
     return server.port
 
 
@@ -44,13 +45,13 @@ def test_it_asks_its_question_and_serves_until_it_is_told_to_stop(
         assert sorted(order, key=demo.log.index) == order
         demo.host, demo.port = "127.0.0.1", port
         assert demo.get("/api/tags").json["models"][0]["name"] == "smollm2:135m"
-        assert demo.end(signal.SIGINT) == 0
+        assert demo.stop(signal.SIGINT) == 0
         assert demo.log.endswith("==> The server has stopped\n")
         assert not (tmp_path / ".ollama").exists()
     finally:
         # Killed, it could not stop its server.
         demo.process.terminate()
-        demo.ended()
+        demo.wait()
         demo.discard()
 
 
@@ -58,7 +59,7 @@ def test_it_leaves_another_server_alone(start: StartServer, tmp_path: Path, mode
     other = start().ready()
     demo = start_demo(tmp_path, model_file, f"127.0.0.1:{other.port}")
     try:
-        assert demo.ended() == 1
+        assert demo.wait() == 1
         assert demo.log == (
             f"\n{other.url} is taken by an Ollama server (version 0.5.0), which is left alone.\n"
             "Choose another port: make run OLLAMA_HOST=127.0.0.1:11435\n"

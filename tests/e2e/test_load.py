@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 
-from tests.e2e.server import MODEL, Server
+from tests.helpers.server import MODEL, Server, running
 
 # All that the model was trained for: a completion without limit takes longer than anyone waits here.
 LONG_CONTEXT = "8192"
@@ -15,15 +15,10 @@ LONG_CONTEXT = "8192"
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory, models: str) -> Iterator[Server]:
-    """A server with one slot, behind which one request may wait."""
-    single = Server(
-        tmp_path_factory.mktemp("single"),
-        OLLAMA_MODELS=models,
-        OLLAMA_CONTEXT_LENGTH=LONG_CONTEXT,
-        OLLAMA_MAX_QUEUE="1",
-    ).ready()
-    yield single
-    single.discard()
+    """Start a server with one slot and a queue of one request."""
+    settings = {"OLLAMA_CONTEXT_LENGTH": LONG_CONTEXT, "OLLAMA_MAX_QUEUE": "1"}
+    with running(tmp_path_factory.mktemp("single"), OLLAMA_MODELS=models, **settings) as single:
+        yield single
 
 
 def test_a_client_that_goes_leaves_its_slot_to_the_next(single: Server) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ollama_tw.config.settings import VARIABLES
 from tests.e2e.conftest import StartServer
-from tests.e2e.server import PATIENCE, ROOT, Server
+from tests.helpers import PATIENCE, ROOT
+from tests.helpers.server import Server
 
 README = (ROOT / "README.md").read_text()
 

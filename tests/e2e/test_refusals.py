@@ -1,10 +1,11 @@
 """What is refused, with which status and text; and who is refused."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.server import MODEL, Server
+from tests.helpers.server import MODEL, Server, running
 
 M: dict[str, Any] = {"model": MODEL, "prompt": "Hi"}
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
@@ -106,10 +107,9 @@ def test_any_page_may_use_the_api_by_default(server: Server) -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    guarded = Server(tmp_path_factory.mktemp("guarded"), OLLAMA_ORIGINS="https://app.example").ready()
-    yield guarded
-    guarded.discard()
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("guarded"), OLLAMA_ORIGINS="https://app.example") as guarded:
+        yield guarded
 
 
 def test_only_listed_and_local_pages_may_where_origins_are_listed(guarded: Server) -> None:

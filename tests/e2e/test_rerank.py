@@ -1,6 +1,5 @@
 """A model that ranks, from its file to the reply."""
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,7 @@ BODY = {"model": "ranker", "query": "w01 w02 query", "documents": ["w10 w20 w30"
 def test_a_ranker(start: StartServer, tmp_path: Path) -> None:
     server = start().ready()
     write_ranker(tmp_path / "ranker.gguf")
-    data = (tmp_path / "ranker.gguf").read_bytes()
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    assert server.post(f"/api/blobs/{digest}", data).status == 201
-    assert server.post("/api/create", {"model": "ranker", "files": {"m.gguf": digest}}).status == 200
+    server.create("ranker", (tmp_path / "ranker.gguf").read_bytes())
     for path in ("/api/rerank", "/v1/rerank"):
         reply = server.post(path, BODY).json
         results = reply["results"]

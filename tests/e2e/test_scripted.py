@@ -1,19 +1,16 @@
 """Whole conversations by the official Python client, with models that say what they are to say."""
 
 import asyncio
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import ollama
 import pytest
 
-from tests.e2e.server import ROOT, Server
-from tests.gguf.files import write_gguf
-from tests.tiny import GO_THINKING, GO_TOOLS, TOOLS
+from tests.helpers.gguf_files import write_gguf
+from tests.helpers.models import GO_THINKING, GO_TOOLS, TOOLS
+from tests.helpers.server import PLUGINS, Server, running
 
-PLUGINS = Path(__file__).parent / "plugins"
 QUESTION = {"role": "user", "content": "How warm is it in Oslo?"}
 
 
@@ -28,24 +25,17 @@ def get_temperature(city: str) -> str:
 
 @pytest.fixture(scope="module")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the models ``tools`` (Go), ``jinja-tools`` and ``thinker``."""
+    """Start a server with the models ``tools`` (Go), ``jinja-tools`` and ``thinker``."""
     home = tmp_path_factory.mktemp("scripted")
-    paths = f"{ROOT}:{PLUGINS}"
-    server = Server(home, PYTHONPATH=paths, OLLAMA_LLM_LIBRARY="scripted").ready()
-    try:
+    with running(home, plugin_paths=[PLUGINS], OLLAMA_LLM_LIBRARY="scripted") as server:
         for name, chat_template, template in (
             ("tools", None, GO_TOOLS),
             ("jinja-tools", TOOLS, None),
             ("thinker", None, GO_THINKING),
         ):
             data = write_gguf(home / f"{name}.gguf", chat_template=chat_template).read_bytes()
-            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-            assert server.post(f"/api/blobs/{digest}", data).status in (200, 201)
-            body = {"model": name, "files": {"m.gguf": digest}, "template": template or "", "stream": False}
-            assert server.post("/api/create", body).json == {"status": "success"}
+            server.create(name, data, template=template or "")
         yield server
-    finally:
-        server.discard()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import ollama
 import pytest
 from pydantic import BaseModel, Field
 
-from tests.e2e.server import MODEL, Server
+from tests.helpers.server import MODEL, Server
 
 ASKED = "The cat Tom is grey, three years old, and likes fish and milk. Describe him as JSON."
 TOLERANCE = 1e-5

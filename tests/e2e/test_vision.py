@@ -1,15 +1,13 @@
 """Images over HTTP, to a tiny model with a projector."""
 
 import base64
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import ollama
 import pytest
 
-from tests.e2e.server import Server
+from tests.helpers.server import Server, running
 from tests.llama.test_vision import A, B
 from tests.llama.tiny_vision import write_projector, write_text_model
 
@@ -19,15 +17,18 @@ DATA = [base64.b64encode(data).decode() for data in (A, B)]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the models ``eye``, ``jinja``, which has a chat template in its file, and ``blind``,
-    which has no projector."""
+    """Start a server with the models ``eye``, ``jinja`` and ``blind``.
+
+    ``jinja`` has a chat template in its file, ``blind`` has no projector.
+    """
     folder = tmp_path_factory.mktemp("vision")
-    server = Server(folder / "home", OLLAMA_CONTEXT_LENGTH="512").ready()
-    try:
-        model = blob(server, write_text_model(folder / "model.gguf"))
-        projector = blob(server, write_projector(folder / "projector.gguf"))
+    with running(folder / "home", OLLAMA_CONTEXT_LENGTH="512") as server:
+        model = server.upload(write_text_model(folder / "model.gguf").read_bytes())
+        projector = server.upload(write_projector(folder / "projector.gguf").read_bytes())
         template = {"template": "{{ .Prompt }}"}
-        jinja = blob(server, write_text_model(folder / "jinja.gguf", chat_template=CHAT_TEMPLATE))
+        jinja = server.upload(
+            write_text_model(folder / "jinja.gguf", chat_template=CHAT_TEMPLATE).read_bytes()
+        )
         for body in (
             {"model": "eye", "files": {"model.gguf": model, "projector.gguf": projector}, **template},
             {"model": "jinja", "files": {"model.gguf": jinja, "projector.gguf": projector}},
@@ -35,15 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ):
             assert server.post("/api/create", body).records[-1] == {"status": "success"}
         yield server
-    finally:
-        server.discard()
-
-
-def blob(server: Server, path: Path) -> str:
-    data = path.read_bytes()
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    assert server.post(f"/api/blobs/{digest}", data).status == 201
-    return digest
 
 
 def error(server: Server, prompt: str = "hello", model: str = "eye", **fields: Any) -> tuple[int, str]:

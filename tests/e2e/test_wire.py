@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.server import MODEL, Reply, Server
+from tests.helpers.http import Reply
+from tests.helpers.server import MODEL, Server
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ollama_tw.gguf.reader import ArrayRef, GGUFError, is_gguf, read_header
 from ollama_tw.gguf.validation import validate_header
-from tests.gguf.files import raw_gguf, raw_tensor, text, write_gguf
+from tests.helpers.gguf_files import raw_gguf, raw_tensor, text, write_gguf
 
 
 @pytest.mark.parametrize("big_endian", [False, True])

@@ -8,7 +8,7 @@ import pytest
 
 from ollama_tw.gguf.reader import GGUFError, read_header
 from ollama_tw.gguf.validation import validate_header
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 from tests.security.llamas import METADATA, write_llama
 
 TOKENS = METADATA["tokenizer.ggml.tokens"]

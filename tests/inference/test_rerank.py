@@ -16,7 +16,7 @@ from ollama_tw.inference.rerank import Reranking, RerankRequest
 from ollama_tw.interfaces import IRunner, Ranking, RunnerError
 from ollama_tw.testing.fake import FakeRunner
 from tests.engine.harness import begin
-from tests.gguf.files import METADATA, write_gguf
+from tests.helpers.gguf_files import METADATA, write_gguf
 from tests.inference.test_service import DiskPool, ServiceCase
 from tests.llama.tiny_rankers import write_ranker
 

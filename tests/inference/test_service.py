@@ -23,7 +23,7 @@ from ollama_tw.testing.fake import FakeBackend, words
 from ollama_tw.wire.models import CreateRequest
 from ollama_tw.wire.native import ChatRequest, GenerateRequest
 from tests.engine.harness import SECOND, FakeReactor, StillPool, begin, use_still_pools
-from tests.gguf.files import METADATA, write_gguf
+from tests.helpers.gguf_files import METADATA, write_gguf
 
 
 class DiskPool:

@@ -19,7 +19,7 @@ from ollama_tw.library.digests import is_digest
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 from tests.library.create.fakes import FakeQuantizer
 
 STEPS = ("replace", "fsync", "unlink", "utime", "fchmod", "mkdir", "rmdir")

@@ -16,7 +16,7 @@ from ollama_tw.library.manifests import manifest_path
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 
 NO_SUCH = "sha256:" + "0" * 64
 

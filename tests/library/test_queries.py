@@ -10,7 +10,7 @@ from ollama_tw.library.names import parse_name
 from ollama_tw.library.queries import capabilities, list_models, show_model
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest, ShowRequest
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from ollama_tw.library.show import model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
 from ollama_tw.wire.timestamps import rfc3339
-from tests.gguf.files import METADATA, raw_gguf, text, write_gguf
+from tests.helpers.gguf_files import METADATA, raw_gguf, text, write_gguf
 
 JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools }}<think></think>"
 MODIFIED = 1_700_000_000_120_000_000

@@ -8,7 +8,7 @@ import pytest
 
 from ollama_tw.interfaces import LoadPlan
 from ollama_tw.llama.runner import LlamaRunner
-from tests.llama.models import smollm2
+from tests.helpers.real_models import smollm2
 
 Load = Callable[..., LlamaRunner]
 

@@ -3,7 +3,7 @@
 from ollama_tw.interfaces import IRunner, LoadPlan
 from ollama_tw.plugins.cpu import backend
 from ollama_tw.testing.contract import BackendContract
-from tests.llama.models import smollm2
+from tests.helpers.real_models import smollm2
 
 
 class TestSmolLM2(BackendContract):

@@ -9,8 +9,8 @@ import pytest
 
 from ollama_tw.interfaces import Job, PromptTooLong, RunnerError
 from ollama_tw.llama.runner import LlamaRunner
+from tests.helpers.real_models import minilm
 from tests.llama.conftest import Load, load
-from tests.llama.models import minilm
 
 
 @pytest.fixture(scope="module")

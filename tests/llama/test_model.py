@@ -8,8 +8,8 @@ import pytest
 from ollama_tw.interfaces import Job, LoadCancelled, LoadError, LoadPlan, RunnerError, Sampling
 from ollama_tw.llama.runner import LlamaRunner
 from ollama_tw.plugins.cpu import backend
+from tests.helpers.real_models import smollm2
 from tests.llama.conftest import Load, load
-from tests.llama.models import smollm2
 
 
 def test_properties_of_a_model(shared_smol: LlamaRunner) -> None:

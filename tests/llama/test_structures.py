@@ -14,7 +14,7 @@ from ollama_tw.engine.backends import DiscoveredBackend, NoBackend, choose
 from ollama_tw.interfaces import LoadError, LoadPlan
 from ollama_tw.llama.structures import FIELDS, incompatibility, set_fields
 from ollama_tw.plugins.cpu import backend
-from tests.llama.models import smollm2
+from tests.helpers.real_models import smollm2
 
 
 def without(kind: Any, *names: str) -> Any:

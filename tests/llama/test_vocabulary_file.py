@@ -1,20 +1,17 @@
 """Vocabularies of files without their weights."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from ollama_tw.interfaces import LoadError, RunnerError
 from ollama_tw.llama.vocabulary_file import FileVocabulary
+from tests.helpers.real_models import smollm2
 
 
 @pytest.fixture(scope="module")
 def vocabulary() -> FileVocabulary:
-    named = os.environ.get("OLLAMA_TW_SMOLLM2")
-    if not named:
-        pytest.skip("no SmolLM2: set OLLAMA_TW_SMOLLM2 to its GGUF file")
-    return FileVocabulary(named)
+    return FileVocabulary(smollm2())
 
 
 def test_text_and_tokens(vocabulary: FileVocabulary) -> None:

@@ -14,9 +14,9 @@ from unittest.mock import patch
 import pytest
 
 from ollama_tw.client.aio import connect
-from tests.application import Application
-from tests.e2e.server import PATIENCE
-from tests.gguf.files import write_gguf
+from tests.helpers import PATIENCE
+from tests.helpers.application import Application
+from tests.helpers.gguf_files import write_gguf
 
 
 class Standing:

@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count, pairwise
@@ -12,9 +11,9 @@ from hypothesis import strategies as st
 
 from ollama_tw.output.model_syntax import Syntax, by_name, from_chat_template, from_template
 from ollama_tw.output.stream_parser import Call, Content, Event, StreamParser, Thinking, new_call_id
+from tests.helpers.real_models import vectors_file
 
 HERE = Path(__file__).parent
-SHARED = Path(os.environ.get("OLLAMA_TW_SHARED", HERE.parent.parent.parent / "shared"))
 
 TOOLS: list[dict[str, Any]] = [
     {
@@ -532,7 +531,7 @@ def test_agrees_with_the_vectors_of_known_families() -> None:
 
 
 def shared_vectors(kind: str) -> list[dict[str, Any]]:
-    path = SHARED / "data" / "vectors" / f"{kind}.jsonl"
+    path = vectors_file(kind)
     if not path.exists():
         pytest.skip(f"{kind}.jsonl is missing: set OLLAMA_TW_SHARED to the folder that contains data/vectors")
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.server import PATIENCE, ROOT
+from tests.helpers import PATIENCE, ROOT
 
 SCRIPT = Path(__file__).with_name("without_posix.py")
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.server import PATIENCE, ROOT, Server, environment
+from tests.helpers import PATIENCE, ROOT
+from tests.helpers.process import environment
+from tests.helpers.server import Server
 
 # What pip writes for Twisted's programs, which are in the other environment.
 TWISTED_PROGRAMS = {
@@ -181,7 +183,7 @@ def test_the_server_runs_in_any_directory(
     assert server.get("/api/version").body == b'{"version":"0.5.0"}'
     assert server.get("/api/tags").body == b'{"models":[]}'
     assert (server.home / ".ollama/id_ed25519").exists()
-    assert server.end() in statuses
+    assert server.stop() in statuses
     assert "stopping: 0 running requests" in server.log
     assert "Traceback" not in server.log
 

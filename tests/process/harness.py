@@ -1,43 +1,29 @@
-"""A real server on the puppet backend as a child process, and raw HTTP to speak to it."""
+"""Server process on the puppet backend, and HTTP over sockets of any kind."""
 
 import json
-import os
-import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import threading
+import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from ollama_tw.library.create import create
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
-from tests.gguf.files import write_gguf
-
-ROOT = Path(__file__).resolve().parents[2]
-
-PATIENCE = 60.0
-"""Seconds after which something that should have happened will not."""
-
-# Whoever runs the tests may ignore hangups (nohup does), and children would inherit that.
-_MAIN = (
-    "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from ollama_tw.cli.main import main; main()"
-)
-SERVE = ("-c", _MAIN, "serve")
+from tests.helpers import PATIENCE
+from tests.helpers.gguf_files import write_gguf
+from tests.helpers.process import ServerProcess
 
 Address = tuple[str, int] | str
 
 
 def make_model(home: Path, name: str = "tiny") -> None:
-    """Put a model that the puppet backend can load into the library of the user in ``home``."""
+    """Install a model of the puppet backend in the store below ``home``."""
     home.mkdir(parents=True, exist_ok=True)
     store = Store(home / ".ollama" / "models", prune=True)
     store.open()
@@ -49,25 +35,32 @@ def make_model(home: Path, name: str = "tiny") -> None:
 
 
 class Connection:
-    """One connection, and what came back on it so far."""
+    """A connection. ``received`` is the data received so far; ``wrap`` adds TLS to its socket."""
 
-    def __init__(self, address: Address, wrap: Any = None) -> None:
+    def __init__(
+        self, address: Address, wrap: Callable[[socket.socket], ssl.SSLSocket] | None = None
+    ) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.settimeout(PATIENCE)
-        self._socket.connect(address)
-        if wrap is not None:
-            self._socket = wrap(self._socket)
+        plain = socket.socket(family, socket.SOCK_STREAM)
+        plain.settimeout(PATIENCE)
+        plain.connect(address)
+        self._socket = plain if wrap is None else wrap(plain)
         self.received = b""
 
     @property
-    def socket(self) -> Any:
-        return self._socket
+    def certificate(self) -> bytes:
+        """The certificate of the server in DER form."""
+        assert isinstance(self._socket, ssl.SSLSocket)
+        data = self._socket.getpeercert(binary_form=True)
+        assert data is not None
+        return data
 
     def send(self, data: bytes) -> None:
+        """Send data."""
         self._socket.sendall(data)
 
-    def request(self, method: str, path: str, body: Any = None) -> "Connection":
+    def request(self, method: str, path: str, body: Any = None) -> Self:
+        """Send a request after whose response the server closes the connection."""
         data = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -76,139 +69,86 @@ class Connection:
         self.send(head.encode() + data)
         return self
 
-    def until(self, mark: bytes) -> bytes:
+    def read_until(self, mark: bytes) -> bytes:
+        """Receive until the data contains ``mark``."""
         while mark not in self.received:
             data = self._socket.recv(65536)
             assert data, f"closed after {self.received!r}"
             self.received += data
         return self.received
 
-    def end(self) -> bytes:
-        """Everything up to the end of the connection."""
+    def read_all(self) -> bytes:
+        """Receive until the server closes the connection, and return all data."""
         while data := self._socket.recv(65536):
             self.received += data
         self._socket.close()
         return self.received
 
     def status(self) -> int:
+        """Return the status of the response."""
         return int(self.received.split(b" ", 2)[1])
 
     def close(self) -> None:
+        """Close the connection."""
         self._socket.close()
 
 
-class Server:
-    """A server in a process of its own; its log is read as it comes."""
+class PuppetServer(ServerProcess):
+    """A server process on the puppet backend, whose model is ``tiny``."""
 
-    def __init__(
-        self, home: Path, *, command: Sequence[str] = SERVE, fds: Sequence[int] = (), **variables: str
-    ) -> None:
-        self.home = home
+    def __init__(self, home: Path, **arguments: Any) -> None:
         self.puppet = home / "puppet"
         plugins = home / "plugins" / "ollama_tw" / "plugins"
         plugins.mkdir(parents=True, exist_ok=True)
         self.puppet.mkdir(exist_ok=True)
         shutil.copy(Path(__file__).with_name("puppet.py"), plugins / "puppet.py")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("OLLAMA_")}
-        python = (sys.executable,) if command[0].startswith("-") else ()
-        self.process = subprocess.Popen(
-            (*python, *command),
-            cwd=home,
-            env={
-                **kept,
-                "HOME": str(home),
-                "PYTHONPATH": f"{ROOT}{os.pathsep}{home / 'plugins'}",
-                "PUPPET_DIR": str(self.puppet),
-                "OLLAMA_HOST": "127.0.0.1:0",
-                "OLLAMA_LLM_LIBRARY": "puppet",
-                **variables,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            pass_fds=fds,
-        )
-        self._changed = threading.Condition()
-        self._log = ""
-        self._ended = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._changed:
-                self._log += line
-                self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until the log holds ``pattern``."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or re.search(pattern, self._log), PATIENCE)
-            found = re.search(pattern, self._log)
-            assert found, f"no {pattern} in the log:\n{self._log}"
-            return found
-
-    def ready(self) -> "Server":
-        found = self.wait_for(r"Listening on (.*) \(version")
-        self.addresses = [_address(text) for text in found[1].strip('"').split(", ")]
-        return self
+        variables = {"PUPPET_DIR": str(self.puppet), "OLLAMA_LLM_LIBRARY": "puppet"}
+        super().__init__(home, plugin_paths=[home / "plugins"], **{**variables, **arguments})
 
     @property
-    def log(self) -> str:
-        with self._changed:
-            return self._log
+    def addresses(self) -> list[Address]:
+        """The addresses at which it listens."""
+        return [_address(text) for text in self.listening]
 
     def connect(self) -> Connection:
+        """Connect to the first address."""
         return Connection(self.addresses[0])
 
     def get(self, path: str) -> tuple[int, bytes]:
+        """Return the status and the body of a GET request."""
         connection = self.connect().request("GET", path)
-        body = connection.end().partition(b"\r\n\r\n")[2]
+        body = connection.read_all().partition(b"\r\n\r\n")[2]
         return connection.status(), body
 
     def generate(self, stream: bool = True, **fields: Any) -> Connection:
+        """Send a request for a completion."""
         body = {"model": "tiny", "prompt": "one", "stream": stream, **fields}
         return self.connect().request("POST", "/api/generate", body)
 
-    def figure(self, name: str) -> float:
-        """The figure of that name and those labels on /metrics."""
+    def metric(self, name: str) -> float:
+        """Return the value of a metric of /metrics. ``name`` includes its labels."""
         for line in self.get("/metrics")[1].decode().splitlines():
             if line.startswith(name + " "):
                 return float(line.rpartition(" ")[2])
-        raise AssertionError(f"no figure {name}")
+        raise AssertionError(f"no metric {name}")
 
     def wait_until(self, name: str, value: float) -> None:
-        """Ask for a figure until it has the value."""
+        """Request a metric until it has the value."""
         deadline = time.monotonic() + PATIENCE
-        while (found := self.figure(name)) != value:
+        while (found := self.metric(name)) != value:
             assert time.monotonic() < deadline, f"{name} is {found}, not {value}"
 
     def open_gate(self) -> None:
+        """Let replies continue after their first piece."""
         (self.puppet / "gate").touch()
 
     def plans(self) -> list[dict[str, Any]]:
+        """Return the plan of every load."""
         return [json.loads(line) for line in (self.puppet / "plans.jsonl").read_text().splitlines()]
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def ended(self) -> int:
-        """Wait for the end: the exit status."""
-        try:
-            status = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        self._reader.join(PATIENCE)
-        return status
 
 
 def _address(text: str) -> Address:
+    """Parse an address of the log: ``host:port``, or the path of a UNIX socket."""
     if text.startswith("/"):
         return text
     host, _, port = text.rpartition(":")
@@ -216,12 +156,10 @@ def _address(text: str) -> Address:
 
 
 @contextmanager
-def serving(home: Path, **arguments: Any) -> Iterator[Server]:
-    """A server that is ready, and killed at the end if it has not ended."""
-    server = Server(home, **arguments)
+def serving(home: Path, **arguments: Any) -> Iterator[PuppetServer]:
+    """Start a :class:`PuppetServer`, wait until it listens, and kill it at the end of the block."""
+    server = PuppetServer(home, **arguments)
     try:
         yield server.ready()
     finally:
-        if server.process.poll() is None:
-            server.signal(signal.SIGKILL)
-        server.ended()
+        server.discard()

@@ -5,8 +5,8 @@ import json
 import signal
 import socket
 import ssl
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,16 +14,25 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.process.harness import PATIENCE, SERVE, Connection, Server, make_model, serving
+from tests.helpers import PATIENCE
+from tests.helpers.process import SERVE
+from tests.process.harness import Connection, PuppetServer, make_model, serving
 from tests.process.puppet import WORDS
 
-TWIST = ("-m", "twisted", "--log-format=text", "ollama")
-TWISTD = ("-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "ollama")
+TWIST = (sys.executable, "-m", "twisted", "--log-format=text", "ollama")
+TWISTD = (
+    sys.executable,
+    "-c",
+    "from twisted.scripts.twistd import run; run()",
+    "--nodaemon",
+    "--pidfile=",
+    "ollama",
+)
 _EXEC = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="ollama.socket")
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -35,7 +44,7 @@ def home(tmp_path: Path) -> Path:
 
 def activated(descriptor: int, command: tuple[str, ...] = SERVE) -> tuple[str, ...]:
     """A command that hands over the socket as systemd does."""
-    return ("-c", _EXEC, str(descriptor), *command)
+    return (sys.executable, "-c", _EXEC, str(descriptor), *command)
 
 
 def test_the_socket_of_systemd_is_taken(home: Path) -> None:
@@ -46,10 +55,10 @@ def test_the_socket_of_systemd_is_taken(home: Path) -> None:
         early = Connection(sock.getsockname()).request("GET", "/api/version")
         with serving(home, command=activated(sock.fileno()), fds=[sock.fileno()]) as server:
             assert server.addresses == [sock.getsockname()]
-            assert b'"version"' in early.end()
+            assert b'"version"' in early.read_all()
             assert server.get("/healthz") == (200, b"ok\n")
-            server.signal(signal.SIGTERM)
-            assert server.ended() == 0
+            server.send_signal(signal.SIGTERM)
+            assert server.wait() == 0
 
 
 def test_twistd_takes_the_sockets_of_systemd_by_number(home: Path) -> None:
@@ -61,18 +70,18 @@ def test_twistd_takes_the_sockets_of_systemd_by_number(home: Path) -> None:
             assert server.addresses == [sock.getsockname()]
             assert server.get("/healthz") == (200, b"ok\n")
             running = server.generate()
-            running.until(b"word0")
-            server.signal(signal.SIGTERM)
+            running.read_until(b"word0")
+            server.send_signal(signal.SIGTERM)
             server.wait_for("stopping")
             server.open_gate()
-            assert b'"done":true' in running.end()
-            server.ended()
+            assert b'"done":true' in running.read_all()
+            server.wait()
 
 
 def test_what_is_no_listening_socket_is_told(home: Path) -> None:
     with socket.socket() as sock:
-        server = Server(home, command=activated(sock.fileno()), fds=[sock.fileno()])
-        assert server.ended() == 1
+        server = PuppetServer(home, command=activated(sock.fileno()), fds=[sock.fileno()])
+        assert server.wait() == 1
         assert server.log.splitlines()[-1] == (
             "Error: listen: inherited file descriptor 3 is not a listening stream socket"
         )
@@ -111,19 +120,19 @@ def test_systemd_is_told_of_the_server_s_life(home: Path, tmp_path: Path) -> Non
         manager.told.clear()
         manager.until("WATCHDOG=1")
         # What ExecReload sends does no harm.
-        server.signal(signal.SIGHUP)
+        server.send_signal(signal.SIGHUP)
         assert server.get("/healthz")[0] == 200
         stream = server.generate()
-        stream.until(b"word0")
-        server.signal(signal.SIGTERM)
+        stream.read_until(b"word0")
+        server.send_signal(signal.SIGTERM)
         manager.until("STOPPING=1")
         assert "STATUS=Finishing 1 requests" in manager.told
         # It is fed while the server drains, too.
         manager.told.clear()
         manager.until("WATCHDOG=1")
         server.open_gate()
-        stream.end()
-        assert server.ended() == 0
+        stream.read_all()
+        assert server.wait() == 0
     manager.close()
 
 
@@ -159,9 +168,8 @@ def over_tls(sock: socket.socket) -> ssl.SSLSocket:
     return context.wrap_socket(sock)
 
 
-def serial_of(connection: Any) -> int:
-    data = connection.socket.getpeercert(binary_form=True)
-    return x509.load_der_x509_certificate(data).serial_number
+def serial_of(connection: Connection) -> int:
+    return x509.load_der_x509_certificate(connection.certificate).serial_number
 
 
 def test_endpoints_and_a_certificate_that_changes_under_a_stream(home: Path, tmp_path: Path) -> None:
@@ -178,31 +186,31 @@ def test_endpoints_and_a_certificate_that_changes_under_a_stream(home: Path, tmp
         plain, by_path, secure = server.addresses
         assert by_path == unix
         for address in (plain, by_path):
-            assert b'"version"' in Connection(address).request("GET", "/api/version").end()
+            assert b'"version"' in Connection(address).request("GET", "/api/version").read_all()
 
         stream = Connection(secure, over_tls)
         assert serial_of(stream) == 1
         stream.request("POST", "/api/generate", {"model": "tiny", "prompt": "one"})
-        stream.until(b"word0")
+        stream.read_until(b"word0")
 
         write_certificate(tmp_path, 2)
-        server.signal(signal.SIGHUP)
+        server.send_signal(signal.SIGHUP)
         server.wait_for("certificate reloaded")
         fresh = Connection(secure, over_tls)
         assert serial_of(fresh) == 2
-        assert b"ok" in fresh.request("GET", "/healthz").end()
+        assert b"ok" in fresh.request("GET", "/healthz").read_all()
 
         (tmp_path / "cert.pem").write_text("nonsense")
-        server.signal(signal.SIGHUP)
+        server.send_signal(signal.SIGHUP)
         server.wait_for("certificate not reloaded, the previous one stays in use")
         assert serial_of(Connection(secure, over_tls)) == 2
 
         server.open_gate()
-        records = [json.loads(line) for line in stream.end().splitlines() if line.startswith(b"{")]
+        records = [json.loads(line) for line in stream.read_all().splitlines() if line.startswith(b"{")]
         assert "".join(record["response"] for record in records) == "".join(WORDS)
 
 
 def test_an_endpoint_that_is_none_is_told_in_a_line(home: Path) -> None:
-    server = Server(home, command=(*TWIST, "--listen", "carrier-pigeon:8"))
-    assert server.ended() != 0
+    server = PuppetServer(home, command=(*TWIST, "--listen", "carrier-pigeon:8"))
+    assert server.wait() != 0
     assert "carrier-pigeon" in server.log

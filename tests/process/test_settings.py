@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.process.harness import make_model, serving
+from tests.process.harness import PuppetServer, make_model, serving
 
 GIB = 1 << 30
 CPU = ["CPU", "", "cpu", 16 * GIB, 16 * GIB]
@@ -18,9 +18,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def answer(server: Any, **fields: Any) -> tuple[int, Any]:
+def answer(server: PuppetServer, **fields: Any) -> tuple[int, Any]:
     reply = server.generate(stream=False, **fields)
-    body = reply.end().partition(b"\r\n\r\n")[2]
+    body = reply.read_all().partition(b"\r\n\r\n")[2]
     return reply.status(), json.loads(body)
 
 
@@ -42,7 +42,7 @@ def test_what_is_set_reaches_the_engine(home: Path) -> None:
         assert "models run on backend puppet" in server.log
         (model,) = json.loads(server.get("/api/ps")[1])["models"]
         assert model["context_length"] == 1024
-        assert server.figure("ollama_slots") == 3
+        assert server.metric("ollama_slots") == 3
 
 
 def test_without_flash_attention_the_cache_is_f16_and_the_log_says_why(home: Path) -> None:
@@ -109,8 +109,8 @@ def test_a_load_that_fails_leaves_nothing(home: Path) -> None:
     with serving(home) as server:
         (server.puppet / "fail").write_text("this file is no model")
         assert answer(server) == (500, {"error": "this file is no model"})
-        assert server.figure("ollama_load_failures_total") == 1
-        assert server.figure("ollama_loaded_models") == 0
+        assert server.metric("ollama_load_failures_total") == 1
+        assert server.metric("ollama_loaded_models") == 0
         (server.puppet / "fail").unlink()
         server.open_gate()
         assert answer(server)[0] == 200
@@ -119,11 +119,11 @@ def test_a_load_that_fails_leaves_nothing(home: Path) -> None:
 def test_the_queue_is_bounded(home: Path) -> None:
     with serving(home, OLLAMA_MAX_QUEUE="1") as server:
         running = server.generate()
-        running.until(b"word0")
+        running.read_until(b"word0")
         waiting = server.generate(stream=False)
         server.wait_until("ollama_queue_length", 1)
         surplus = server.generate(stream=False)
-        head, _, body = surplus.end().partition(b"\r\n\r\n")
+        head, _, body = surplus.read_all().partition(b"\r\n\r\n")
         assert surplus.status() == 503
         assert b"Retry-After: 1" in head
         assert json.loads(body) == {
@@ -131,7 +131,7 @@ def test_the_queue_is_bounded(home: Path) -> None:
         }
         server.open_gate()
         for admitted in (running, waiting):
-            admitted.end()
+            admitted.read_all()
             assert admitted.status() == 200
 
 
@@ -150,19 +150,19 @@ def test_the_figures(home: Path) -> None:
     with serving(home) as server:
         server.open_gate()
         for _ in range(3):
-            server.generate().end()
+            server.generate().read_all()
         server.get("/no/such/path")
         server.get("/another/one")
-        assert server.figure('ollama_requests_total{route="/api/generate",status="200"}') == 3
-        assert server.figure('ollama_requests_total{route="other",status="404"}') == 2
-        assert server.figure("ollama_first_token_seconds_count") == 3
+        assert server.metric('ollama_requests_total{route="/api/generate",status="200"}') == 3
+        assert server.metric('ollama_requests_total{route="other",status="404"}') == 2
+        assert server.metric("ollama_first_token_seconds_count") == 3
         # Twenty pieces of text a reply.
-        assert server.figure("ollama_token_gap_seconds_count") == 57
-        assert server.figure("ollama_prompt_tokens_total") == 9
-        assert server.figure("ollama_prompt_cached_tokens_total") == 3
-        assert server.figure("ollama_output_tokens_total") == 60
-        assert server.figure("ollama_load_seconds_count") == 1
-        assert server.figure("ollama_queue_wait_seconds_count") == 1
-        assert server.figure("ollama_loaded_models") == 1
-        assert server.figure("ollama_loaded_bytes") == 1048576
+        assert server.metric("ollama_token_gap_seconds_count") == 57
+        assert server.metric("ollama_prompt_tokens_total") == 9
+        assert server.metric("ollama_prompt_cached_tokens_total") == 3
+        assert server.metric("ollama_output_tokens_total") == 60
+        assert server.metric("ollama_load_seconds_count") == 1
+        assert server.metric("ollama_queue_wait_seconds_count") == 1
+        assert server.metric("ollama_loaded_models") == 1
+        assert server.metric("ollama_loaded_bytes") == 1048576
         assert server.get("/readyz") == (200, b"ready\n")

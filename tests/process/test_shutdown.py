@@ -20,7 +20,7 @@ def home(tmp_path: Path) -> Path:
 
 def assert_whole(reply: Connection) -> None:
     """The stream has every word and a final record."""
-    received = reply.end()
+    received = reply.read_all()
     assert reply.status() == 200
     records = [json.loads(line) for line in received.splitlines() if line.startswith(b"{")]
     assert "".join(record["response"] for record in records) == "".join(WORDS)
@@ -32,23 +32,23 @@ def test_a_drain_finishes_what_runs_and_refuses_what_waits(home: Path) -> None:
     with serving(home, OLLAMA_NUM_PARALLEL=str(STREAMS)) as server:
         running = [server.generate() for _ in range(STREAMS)]
         for stream in running:
-            stream.until(b"word0")
+            stream.read_until(b"word0")
         queued = [server.generate(stream=number % 2 == 0) for number in range(STREAMS)]
         server.wait_until("ollama_queue_length", STREAMS)
         early = server.connect()
         early.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
         server.wait_until("ollama_slots_busy", STREAMS)
 
-        server.signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
         for waiting in queued:
-            refused = waiting.end()
+            refused = waiting.read_all()
             assert waiting.status() == 503
             assert b"Retry-After: 1" in refused
             assert json.loads(refused.partition(b"\r\n\r\n")[2]) == {
                 "error": "server is shutting down, please try again"
             }
         early.send(b"{}")
-        assert b"draining" in early.end()
+        assert b"draining" in early.read_all()
         assert early.status() == 503
         with pytest.raises(ConnectionRefusedError):
             server.connect()
@@ -56,7 +56,7 @@ def test_a_drain_finishes_what_runs_and_refuses_what_waits(home: Path) -> None:
         server.open_gate()
         for stream in running:
             assert_whole(stream)
-        assert server.ended() == 0
+        assert server.wait() == 0
         # The twenty, and the one that asked whether the server is ready.
         assert (
             "stopping: 21 running requests have 5m0s to finish, 20 queued requests are refused" in server.log
@@ -67,26 +67,26 @@ def test_a_drain_finishes_what_runs_and_refuses_what_waits(home: Path) -> None:
 def test_a_second_signal_ends_at_once(home: Path) -> None:
     with serving(home) as server:
         stream = server.generate()
-        stream.until(b"word0")
-        server.signal(signal.SIGTERM)
+        stream.read_until(b"word0")
+        server.send_signal(signal.SIGTERM)
         server.wait_for("stopping")
-        server.signal(signal.SIGTERM)
-        assert server.ended() == 128 + signal.SIGTERM
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 128 + signal.SIGTERM
         stream.close()
 
 
 def test_a_server_without_certificates_goes_with_its_terminal(home: Path) -> None:
     with serving(home) as server:
-        server.signal(signal.SIGHUP)
-        assert server.ended() == -signal.SIGHUP
+        server.send_signal(signal.SIGHUP)
+        assert server.wait() == -signal.SIGHUP
 
 
 def test_the_drain_has_a_limit(home: Path) -> None:
     with serving(home, OLLAMA_DRAIN_TIMEOUT="200ms") as server:
         stream = server.generate()
-        stream.until(b"word0")
-        server.signal(signal.SIGTERM)
-        assert server.ended() == 0
+        stream.read_until(b"word0")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
         assert "closed 1 connections that did not finish in time" in server.log
 
 
@@ -95,17 +95,17 @@ def test_a_stop_during_a_load(home: Path) -> None:
         (server.puppet / "stall").touch()
         waiting = server.generate()
         server.wait_for("loading tiny")
-        server.signal(signal.SIGTERM)
-        waiting.end()
+        server.send_signal(signal.SIGTERM)
+        waiting.read_all()
         assert waiting.status() == 503
-        assert server.ended() == 0
+        assert server.wait() == 0
 
 
 def test_a_killed_server_starts_clean(home: Path) -> None:
     digest = "sha256:" + "0" * 64
     with serving(home) as server:
         stream = server.generate()
-        stream.until(b"word0")
+        stream.read_until(b"word0")
         upload = server.connect()
         upload.send(
             f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n".encode()
@@ -114,8 +114,8 @@ def test_a_killed_server_starts_clean(home: Path) -> None:
         )
         blobs = home / ".ollama" / "models" / "blobs"
         before = {path.name for path in blobs.iterdir() if path.name.startswith("sha256-")}
-        server.signal(signal.SIGKILL)
-        server.ended()
+        server.send_signal(signal.SIGKILL)
+        server.wait()
     with serving(home) as server:
         assert {path.name for path in blobs.iterdir() if path.is_file()} <= before
         assert [model["name"] for model in json.loads(server.get("/api/tags")[1])["models"]] == [

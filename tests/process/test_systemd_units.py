@@ -1,12 +1,12 @@
 """The units that we ship: what they promise of the server is what it does."""
 
 import configparser
-from pathlib import Path
 
 from ollama_tw.config.settings import VARIABLES
 from ollama_tw.golang.durations import SECOND, parse_duration
+from tests.helpers import ROOT
 
-FOLDER = Path(__file__).resolve().parents[2] / "contrib" / "systemd"
+FOLDER = ROOT / "contrib" / "systemd"
 
 
 def unit(name: str) -> configparser.ConfigParser:

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.server import ROOT, Server
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
+from tests.helpers.server import PLUGINS, Server
 from tests.registry.fakes import CONFIG, OLLAMA, layer, manifest_of, sha256
 from tests.registry.gateway import QuietServer
 
@@ -97,8 +97,7 @@ class Killed:
         self.server = self._start()
 
     def _start(self) -> Server:
-        paths = f"{ROOT}:{ROOT / 'tests/e2e/plugins'}"
-        return Server(self.home, PYTHONPATH=paths, OLLAMA_LLM_LIBRARY="scripted").ready()
+        return Server(self.home, plugin_paths=[PLUGINS], OLLAMA_LLM_LIBRARY="scripted").ready()
 
     def kill_within(self, seconds: float, work: Callable[[Server], None]) -> None:
         """Kill the server at a random moment of ``work``, which runs for about ``seconds``."""

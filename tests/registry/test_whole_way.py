@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.server import ROOT, Server
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
+from tests.helpers.server import PLUGINS, Server
 from tests.registry.authority import Authority
 from tests.registry.docker import BINARY, MISSING, DockerRegistry
 from tests.registry.fakes import MANIFEST
@@ -38,11 +38,10 @@ def start(tmp_path: Path, authority: Authority) -> Iterator[StartServer]:
 
     def start(name: str, **variables: str) -> Server:
         scripted = {
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/e2e/plugins'}",
             "OLLAMA_LLM_LIBRARY": "scripted",
             "SSL_CERT_FILE": str(authority.bundle),
         }
-        servers.append(Server(tmp_path / name, **{**scripted, **variables}))
+        servers.append(Server(tmp_path / name, plugin_paths=[PLUGINS], **{**scripted, **variables}))
         return servers[-1].ready()
 
     yield start
@@ -86,13 +85,6 @@ def guarded(pem: Path, authority: Authority, start_registry: StartRegistry) -> I
     gateway.stop()
 
 
-def create(server: Server, name: str, data: bytes, **fields: Any) -> None:
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    assert server.post(f"/api/blobs/{digest}", data).status == 201
-    body = {"model": name, "files": {"model.gguf": digest}, "stream": False, **fields}
-    assert server.post("/api/create", body).json == SUCCESS
-
-
 def statuses(server: Server, path: str, model: str) -> list[str]:
     """What a pull or push of the model says, each run of the same status once."""
     found: list[str] = []
@@ -122,7 +114,7 @@ def key_of(server: Server) -> str:
 def there_and_back(host: str, here: Server, there: Server, data: bytes) -> None:
     """Create and push at ``here``, delete it there, pull it at ``there``, and again at ``here``."""
     name = f"{host}/library/tiny"
-    create(here, name, data, template="{{ .Prompt }}", system="Be brief.")
+    here.create(name, data, template="{{ .Prompt }}", system="Be brief.")
     before = blobs(here)
     assert len(before) == 4
     said = statuses(here, "/api/push", name)
@@ -182,7 +174,7 @@ def test_tls_and_tokens(tmp_path: Path, start: StartServer, guarded: Gateway) ->
 def test_a_key_that_is_not_known(start: StartServer, guarded: Gateway, tmp_path: Path) -> None:
     server = start("here")
     name = f"{guarded.host}/library/tiny"
-    create(server, name, write_gguf(tmp_path / "m.gguf").read_bytes())
+    server.create(name, write_gguf(tmp_path / "m.gguf").read_bytes())
     refusal = '401: {"details": "unknown key"}'
     assert statuses(server, "/api/push", name) == ["retrieving manifest", refusal]
     assert statuses(server, "/api/pull", name) == ["pulling manifest", f"pull model manifest: {refusal}"]
@@ -198,7 +190,7 @@ def test_a_layer_of_another_repository_is_mounted(
     issuer.known.add(key_of(server))
     data = write_gguf(tmp_path / "m.gguf").read_bytes()
     base, child = f"{guarded.host}/library/base", f"{guarded.host}/someone/child"
-    create(server, base, data)
+    server.create(base, data)
     assert statuses(server, "/api/push", base)[-1] == "success"
     body = {"model": child, "from": base, "system": "Be brief.", "stream": False}
     assert server.post("/api/create", body).json == SUCCESS
@@ -227,7 +219,7 @@ def test_what_the_registry_deletes_is_gone(
     registry = start_registry(pem=pem)
     server = start("here")
     name = f"{registry.host}/library/tiny"
-    create(server, name, write_gguf(tmp_path / "m.gguf").read_bytes())
+    server.create(name, write_gguf(tmp_path / "m.gguf").read_bytes())
     assert statuses(server, "/api/push", name)[-1] == "success"
     url = f"https://{registry.host}/v2/library/tiny/manifests/"
     trusting = ssl.create_default_context(cafile=str(authority.bundle))
@@ -254,15 +246,14 @@ def test_what_the_registry_deletes_is_gone(
 @pytest.mark.skipif("OLLAMA_TW_SMOLLM2" not in os.environ, reason="OLLAMA_TW_SMOLLM2 names no model")
 def test_a_real_model(start: StartServer, guarded: Gateway) -> None:
     """The weights of 98 MB go there, come back into another store, and speak."""
-    real = {"PYTHONPATH": str(ROOT), "OLLAMA_LLM_LIBRARY": "cpu"}
-    here, there = start("here", **real), start("there", **real)
+    here, there = (start(name, OLLAMA_LLM_LIBRARY="cpu") for name in ("here", "there"))
     assert guarded.issuer is not None
     guarded.issuer.known |= {key_of(here), key_of(there)}
     name = f"{guarded.host}/library/smollm2:135m"
-    create(here, name, Path(os.environ["OLLAMA_TW_SMOLLM2"]).read_bytes())
+    here.create(name, Path(os.environ["OLLAMA_TW_SMOLLM2"]).read_bytes())
     assert statuses(here, "/api/push", name)[-1] == "success"
     before = blobs(here)
-    here.end()
+    here.stop()
     assert statuses(there, "/api/pull", name)[-1] == "success"
     assert blobs(there) == before
     reply = there.generate("The capital of France is", model=name, raw=True).json

@@ -2,8 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.application import Application
-from tests.tiny import install
+from tests.helpers.application import Application
+from tests.helpers.models import install
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]
 
 @pytest.fixture
 def app(installed: Application) -> Iterator[Application]:
-    """Server with the models of :func:`tests.tiny.install`, which must still answer after each test."""
+    """Server with the models of :func:`tests.helpers.models.install`; it must still reply after each test."""
     installed.says("Hel", "lo")
     yield installed
     installed.says("Hel", "lo")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.application import Application
+from tests.helpers.application import Application
 
 DEEP = 60_000
 

@@ -4,7 +4,6 @@ The corpus of invalid files is in ``tests/gguf/test_reader.py``, here it is uplo
 files are loaded by the real llama.cpp in a separate process.
 """
 
-import hashlib
 import json
 import struct
 import threading
@@ -16,11 +15,12 @@ import pytest
 
 from ollama_tw.interfaces import LoadPlan, RunnerError
 from ollama_tw.llama.runner import LlamaRunner
-from tests.application import Application
-from tests.e2e.server import Reply, Server
-from tests.gguf.files import raw_gguf, raw_tensor, text, write_gguf
 from tests.gguf.test_reader import HOSTILE
 from tests.gguf.test_validation import ABORTING
+from tests.helpers.application import Application
+from tests.helpers.gguf_files import raw_gguf, raw_tensor, text, write_gguf
+from tests.helpers.http import Reply
+from tests.helpers.server import Server, running
 from tests.security.llamas import METADATA, SHAPES, write_llama
 
 
@@ -98,16 +98,14 @@ def layers_of(manifest: Path) -> list[dict[str, Any]]:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Server process with the real llama.cpp and the model ``good``."""
     home = tmp_path_factory.mktemp("real")
-    server = Server(home, OLLAMA_LLM_LIBRARY="cpu").ready()
-    assert create(server, "good", write_llama(home / "good.gguf")).status == 200
-    yield server
-    server.discard()
+    with running(home, OLLAMA_LLM_LIBRARY="cpu") as server:
+        assert create(server, "good", write_llama(home / "good.gguf")).status == 200
+        yield server
 
 
 def create(server: Server, name: str, data: bytes) -> Reply:
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    assert server.post(f"/api/blobs/{digest}", data).status in (200, 201)
-    return server.post("/api/create", {"model": name, "files": {"m.gguf": digest}, "stream": False})
+    files = {"m.gguf": server.upload(data)}
+    return server.post("/api/create", {"model": name, "files": files, "stream": False})
 
 
 def ask(server: Server, model: str) -> Reply:

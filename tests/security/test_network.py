@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.application import Application
-from tests.e2e.server import Server
+from tests.helpers.application import Application
+from tests.helpers.server import running
 
 ROUTES = [
     ("GET", "/"),
@@ -41,16 +41,10 @@ def test_rebound_host_names_are_rejected(app: Application, method: str, path: st
 @pytest.mark.parametrize("bound", ["0.0.0.0:0", "[::]:0"])
 def test_a_server_on_all_addresses_warns(tmp_path: Path, bound: str) -> None:
     """CVE-2025-63389: management without authentication on an address that others can reach."""
-    server = Server(tmp_path / "home", OLLAMA_HOST=bound).ready()
-    try:
+    with running(tmp_path / "home", OLLAMA_HOST=bound) as server:
         assert "can be reached from other machines without authentication" in server.log
-    finally:
-        server.discard()
 
 
 def test_a_server_on_loopback_does_not_warn(tmp_path: Path) -> None:
-    server = Server(tmp_path / "home").ready()
-    try:
+    with running(tmp_path / "home") as server:
         assert "other machines" not in server.log
-    finally:
-        server.discard()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.application import Application
+from tests.helpers.application import Application
 
 INTEGERS = (
     *("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_keep", "num_predict"),

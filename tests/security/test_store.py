@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.application import Application
-from tests.tiny import tiny
+from tests.helpers import ROOT
+from tests.helpers.application import Application
+from tests.helpers.models import tiny
 
 _EVENTS = {
     *("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.rmdir"),
@@ -179,7 +180,7 @@ def test_missing_and_forbidden_files_are_indistinguishable(app: Application, tmp
 
 def test_only_one_module_builds_paths_of_blobs() -> None:
     """CVE-2026-7020: the vulnerability occurred again in a second transfer path."""
-    package = Path(__file__).parents[2] / "ollama_tw"
+    package = ROOT / "ollama_tw"
     modules = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.application import Application
-from tests.tiny import CHATML, tiny
+from tests.helpers.application import Application
+from tests.helpers.models import CHATML, tiny
 
 JINJA = [
     "{{ ().__class__.__base__.__subclasses__() }}",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ollama_tw.interfaces import RunnerError
-from tests.application import Application
+from tests.helpers.application import Application
 
 LEAKS = re.compile(
     r"0x[0-9a-f]{6,}|Traceback|File \"|<[a-z_.]+ object|\.py\b|site-packages|/home/|/tmp/|/usr/"

@@ -36,7 +36,7 @@ from ollama_tw.library.store import Store
 from ollama_tw.testing.fake import FakeBackend, words
 from ollama_tw.wire.models import CreateRequest
 from tests.client.certificate import server_context
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 
 VERSION = b'{"version":"0.5.0"}'
 NET: Any = reactor

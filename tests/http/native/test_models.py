@@ -13,8 +13,8 @@ from typing import Any
 import ollama
 import pytest
 
-from tests.application import Application
-from tests.gguf.files import METADATA, write_gguf
+from tests.helpers.application import Application
+from tests.helpers.gguf_files import METADATA, write_gguf
 
 DOCKER = "application/vnd.docker.container.image.v1+json"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"

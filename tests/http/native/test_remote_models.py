@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ollama_tw.interfaces import RemoteModel
-from tests.application import Application
-from tests.gguf.files import write_gguf
+from tests.helpers.application import Application
+from tests.helpers.gguf_files import write_gguf
 
 METADATA = {
     "general.architecture": "far",

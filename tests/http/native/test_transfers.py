@@ -11,7 +11,7 @@ from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import make_site
 from ollama_tw.library.create import CreateDependencies
 from ollama_tw.management.creation import CreationService
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 from tests.http.fakes import RawClient, connect
 from tests.registry.authority import Authority
 from tests.registry.fakes import WEIGHTS, RegistryCase, reactor, serve, sha256

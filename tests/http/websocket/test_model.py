@@ -1,13 +1,7 @@
 """A real server with a real model: the records of WebSocket are those of HTTP."""
 
 import asyncio
-import hashlib
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +10,8 @@ import httpx
 import pytest
 
 from ollama_tw.client.aio import connect
-
-MODEL = os.environ.get("OLLAMA_TW_SMOLLM2", "")
-
-pytestmark = pytest.mark.skipif(not MODEL, reason="OLLAMA_TW_SMOLLM2 names no model file")
+from tests.helpers.real_models import smollm2
+from tests.helpers.server import running
 
 OPTIONS = {"temperature": 0, "seed": 1, "num_predict": 6, "num_ctx": 512}
 VARYING = {"created_at", "total_duration", "load_duration", "prompt_eval_duration", "eval_duration"}
@@ -27,29 +19,11 @@ VARYING = {"created_at", "total_duration", "load_duration", "prompt_eval_duratio
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of a server with the model ``smol``."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from ollama_tw.cli.main import main; main()", "serve"],
-        env={**os.environ, "HOME": str(tmp_path_factory.mktemp("home")), "OLLAMA_HOST": "127.0.0.1:0"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if listening := re.search(r"Listening on (\S+)", line):
-                break
-        else:
-            pytest.fail("the server did not start")
-        url = f"http://{listening[1]}"
-        content = Path(MODEL).read_bytes()
-        digest = "sha256:" + hashlib.sha256(content).hexdigest()
-        post(f"{url}/api/blobs/{digest}", content)
-        post(f"{url}/api/create", json.dumps({"model": "smol", "files": {"m.gguf": digest}}).encode())
-        yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+    """Start a server with the model ``smol`` and yield its URL."""
+    model = Path(smollm2())
+    with running(tmp_path_factory.mktemp("home")) as server:
+        server.create("smol", model.read_bytes())
+        yield server.url
 
 
 def post(url: str, body: bytes) -> list[Any]:

@@ -9,9 +9,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.application import Application
-from tests.e2e.server import PATIENCE
-from tests.tiny import tiny
+from tests.helpers import PATIENCE
+from tests.helpers.application import Application
+from tests.helpers.models import tiny
 
 TIMES = re.compile(rb'"(created_at|\w+_duration)":("[^"]*"|\d+)')
 CACHED = re.compile(rb'"prompt_cached_count":\d+,')

@@ -2,8 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.application import Application
-from tests.tiny import install
+from tests.helpers.application import Application
+from tests.helpers.models import install
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +17,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]
 
 @pytest.fixture
 def app(installed: Application) -> Application:
-    """A server with the models of :func:`tests.tiny.install`, whose output is ``Hello``."""
+    """Server with the models of :func:`tests.helpers.models.install`, whose output is ``Hello``."""
     installed.says("Hel", "lo")
     return installed

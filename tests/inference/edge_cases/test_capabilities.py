@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.application import Application
-from tests.tiny import CHATML, WEATHER, tiny
+from tests.helpers.application import Application
+from tests.helpers.models import CHATML, WEATHER, tiny
 
 LIBRARY = "registry.ollama.ai/library"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.application import Application
+from tests.helpers.application import Application
 
 
 def embed(app: Application, **fields: Any) -> Any:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.application import Application
-from tests.tiny import tiny
+from tests.helpers.application import Application
+from tests.helpers.models import tiny
 
 JINJA = "{% for message in messages %}jinja {{ message.content }}{% endfor %}"
 

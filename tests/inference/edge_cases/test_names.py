@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.application import Application
+from tests.helpers.application import Application
 
 PATHS = ("generate", "chat", "embed", "embeddings")
 

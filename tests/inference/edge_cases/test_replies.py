@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from ollama_tw.interfaces import RunnerError
-from tests.application import Application
-from tests.e2e.server import PATIENCE, Reply
+from tests.helpers import PATIENCE
+from tests.helpers.application import Application
+from tests.helpers.http import Reply
 
 JSON = "application/json; charset=utf-8"
 NDJSON = "application/x-ndjson"

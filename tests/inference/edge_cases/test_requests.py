@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.application import Application
-from tests.tiny import WEATHER
+from tests.helpers.application import Application
+from tests.helpers.models import WEATHER
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.application import Application
-from tests.e2e.server import PATIENCE, Reply
-from tests.tiny import CHATML, tiny
+from tests.helpers import PATIENCE
+from tests.helpers.application import Application
+from tests.helpers.http import Reply
+from tests.helpers.models import CHATML, tiny
 
 
 def entries(app: Application) -> list[dict[str, Any]]:

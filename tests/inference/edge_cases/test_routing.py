@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.application import Application
+from tests.helpers.application import Application
 
 
 @pytest.fixture(scope="module")

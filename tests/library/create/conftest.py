@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 from tests.library.create.harness import CreationHarness
 
 

@@ -8,7 +8,7 @@ import gguf
 
 from ollama_tw.gguf.reader import Header
 from ollama_tw.library.create import Write
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "Q4_K_S": 14, "Q4_K_M": 15, "BF16": 32}
 

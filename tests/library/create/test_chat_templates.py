@@ -5,7 +5,7 @@ from typing import Any
 
 from ollama_tw.gguf.reader import Header, read_header
 from ollama_tw.library.create.chat_templates import detect_template
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 from tests.templates.known_formats.published import ZEPHYR
 
 

@@ -10,7 +10,7 @@ import pytest
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.library.create import create
 from ollama_tw.wire.models import CreateRequest
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 from tests.library.create.fakes import FakeConverter, FakeQuantizer
 from tests.library.create.harness import CreationHarness
 

@@ -9,7 +9,7 @@ import pytest
 
 from ollama_tw.errors import Cancelled
 from ollama_tw.gguf.reader import read_header
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 from tests.library.create.harness import CreationHarness
 
 NAMES = ("m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf")

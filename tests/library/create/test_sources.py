@@ -13,7 +13,7 @@ import pytest
 from ollama_tw.errors import Cancelled
 from ollama_tw.library.names import parse_name
 from ollama_tw.templates.known_formats import NamedTemplate
-from tests.gguf.files import METADATA, write_gguf
+from tests.helpers.gguf_files import METADATA, write_gguf
 from tests.library.create.fakes import FakeConverter
 from tests.library.create.harness import CreationHarness
 

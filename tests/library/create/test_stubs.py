@@ -6,7 +6,7 @@ import pytest
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.create.stubs import normal_host
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 from tests.library.create.harness import CreationHarness
 
 

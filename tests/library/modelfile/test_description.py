@@ -18,7 +18,7 @@ from ollama_tw.library.modelfile.recipe import read_recipe
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
-from tests.gguf.files import write_gguf
+from tests.helpers.gguf_files import write_gguf
 
 KINDS = ("model", "projector", "adapter", "template", "system", "license", "params", "messages")
 

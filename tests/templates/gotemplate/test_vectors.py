@@ -1,7 +1,6 @@
 """Vectors of Ollama's own template code: a selection in the repository, all if OLLAMA_TW_SHARED is set."""
 
 import json
-import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 import pytest
 
 from ollama_tw.templates.gotemplate import TemplateError, ThinkingTags, parse
+from tests.helpers import ROOT
+from tests.helpers.real_models import vectors_file
 
-ROOT = Path(__file__).resolve().parents[3]
 SELECTION = ROOT / "tests/templates/data/go_vectors.jsonl"
-SHARED = Path(os.environ.get("OLLAMA_TW_SHARED", ROOT.parent / "shared")) / "data/vectors"
 NOW = datetime(2026, 3, 4, 12, 30)
 
 
@@ -73,6 +72,6 @@ def test_selected_vector(vector: dict[str, Any]) -> None:
     check(vector)
 
 
-@pytest.mark.parametrize("vector", load(SHARED / "go_language.jsonl") + load(SHARED / "go_chat.jsonl"))
+@pytest.mark.parametrize("vector", load(vectors_file("go_language")) + load(vectors_file("go_chat")))
 def test_vector(vector: dict[str, Any]) -> None:
     check(vector)

@@ -1,10 +1,13 @@
-"""A backend whose models are scripted by their prompts; installed as a plugin by ``servers.py``.
+"""Backend whose models are scripted by their prompts.
 
 The output is the text after the last ``SAY `` in the prompt, up to the end of its line, word by word; with
 a grammar, the text after the last ``MUST ``. The word ``BREAK`` raises an error. A token is a character.
 """
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from threading import Event
+from types import MappingProxyType
 
 from twisted.plugin import IPlugin
 from zope.interface import implementer
@@ -13,11 +16,15 @@ from ollama_tw.interfaces import (
     Choice,
     Device,
     DoneReason,
+    Embedding,
     IBackend,
     IRunner,
     IVocabularyReader,
+    Job,
+    LoadPlan,
     Piece,
     Probe,
+    Progress,
     RunnerError,
     TokenLogprob,
     Usage,
@@ -25,13 +32,15 @@ from ollama_tw.interfaces import (
 
 
 class Characters:
+    """Vocabulary of the Unicode code points."""
+
     bos_text = eos_text = ""
     adds_bos = False
 
-    def tokenize(self, text, *, add_special=True):
+    def tokenize(self, text: str, *, add_special: bool = True) -> list[int]:
         return [ord(character) for character in text]
 
-    def detokenize(self, tokens):
+    def detokenize(self, tokens: Sequence[int]) -> str:
         for token in tokens:
             if not 0 <= token < 0x110000:
                 raise RunnerError(f"token {token} is not in this model's vocabulary")
@@ -41,13 +50,13 @@ class Characters:
 @implementer(IRunner)
 class Runner(Characters):
     size = size_gpu = 0
-    metadata = {}  # noqa: RUF012
+    metadata: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, plan):
+    def __init__(self, plan: LoadPlan) -> None:
         self.slots = plan.slots
         self.context_length = plan.context_length
 
-    def generate(self, job):
+    def generate(self, job: Job) -> Iterator[Piece]:
         prompt = job.prompt if isinstance(job.prompt, str) else self.detokenize(job.prompt)
         found = re.findall(r"MUST (.*)" if job.grammar else r"SAY (.*)", prompt)
         words = re.findall(r"\S+\s*|\s+", found[-1] if found else "well then")
@@ -63,25 +72,25 @@ class Runner(Characters):
         done = DoneReason.STOP if limit >= len(words) else DoneReason.LENGTH
         yield Piece("", (), done, Usage(len(prompt), 7, 1, min(limit, len(words)), 1))
 
-    def embed(self, inputs, cancel):
+    def embed(self, inputs: Sequence[str], cancel: Event) -> list[Embedding]:
         raise RunnerError("this model gives no embeddings")
 
-    def close(self):
-        pass
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @implementer(IPlugin, IBackend, IVocabularyReader)
 class Backend:
-    name = "scripted"
+    name = "prompted"
     priority = -1000
 
-    def probe(self):
+    def probe(self) -> Probe:
         return Probe((Device("none", "none", "cpu", 1 << 30, 1 << 30),))
 
-    def load(self, plan, progress):
+    def load(self, plan: LoadPlan, progress: Progress) -> Runner:
         return Runner(plan)
 
-    def read_vocabulary(self, model_path):
+    def read_vocabulary(self, model_path: str) -> Characters:
         return Characters()
 
 

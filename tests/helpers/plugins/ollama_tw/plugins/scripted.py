@@ -1,4 +1,4 @@
-"""A backend for the tests with clients: what its models say depends on the prompt alone."""
+"""Backend whose models reply to a few questions about the temperature in a city."""
 
 from collections.abc import Iterable
 

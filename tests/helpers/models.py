@@ -1,10 +1,10 @@
-"""Tiny models, one for each thing that a model can do, for the fake backend: its tokens are characters."""
+"""Tiny models for the fake backend, one per capability. The backend's tokens are characters."""
 
 from pathlib import Path
 from typing import Any
 
-from tests.application import Application
-from tests.gguf.files import METADATA, write_gguf
+from tests.helpers.application import Application
+from tests.helpers.gguf_files import METADATA, write_gguf
 
 CHATML = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
@@ -29,6 +29,17 @@ GO_TOOLS = (
     '"arguments": {{ .Function.Arguments }}}{{ end }}</tool_call>{{ end }}{{ end }}<|assistant|>'
 )
 GO_INSERT = "{{ if .Suffix }}[SUFFIX]{{ .Suffix }}[PREFIX]{{ .Prompt }}{{ else }}{{ .Prompt }}{{ end }}"
+GO_THINKING_TOOLS = (
+    "{{ if .System }}system: {{ .System }}\n{{ end }}"
+    "{{ if .Tools }}tools: {{ .Tools }}\n{{ end }}"
+    "{{ range .Messages }}{{ .Role }}: {{ .Content }}"
+    "{{ if and .Thinking true }}<think>{{ .Thinking }}</think>{{ end }}"
+    '{{ if .ToolCalls }}<tool_call>\n{{ range .ToolCalls }}{"name": "{{ .Function.Name }}", '
+    '"arguments": {{ .Function.Arguments }}}\n{{ end }}</tool_call>{{ end }}\n{{ end }}assistant: '
+)
+"""Thoughts and tool calls in one template."""
+
+GO_PLAIN = "{{ if .System }}system: {{ .System }}\n{{ end }}user: {{ .Prompt }}\nassistant: "
 
 WEATHER = {
     "type": "function",
@@ -41,7 +52,7 @@ WEATHER = {
 
 
 def tiny(directory: Path, name: str, **fields: Any) -> bytes:
-    """A GGUF file; ``metadata`` is added to what every model has."""
+    """Return the contents of a GGUF file. ``metadata`` is added to the metadata of all these models."""
     metadata = {**METADATA, **fields.pop("metadata", {}), "general.basename": name}
     return write_gguf(directory / f"{name}.gguf", metadata=metadata, **fields).read_bytes()
 
@@ -49,10 +60,10 @@ def tiny(directory: Path, name: str, **fields: Any) -> bytes:
 def install(application: Application, directory: Path) -> None:
     """Install the models.
 
-    ``m`` only completes; ``thinker`` and ``tools`` say what they can in a Jinja template,
-    ``go-thinker``, ``go-tools`` and ``go-insert`` in a Go template; ``fim`` has the tokens ``<``, ``|``
-    and ``>`` for prefix, suffix and middle; ``embedder`` names a pooling; ``system`` has a SYSTEM and
-    a MESSAGE of its own.
+    ``m`` only completes. The Jinja template of ``thinker`` and ``tools`` and the Go template of
+    ``go-thinker``, ``go-tools`` and ``go-insert`` declare one capability each. ``fim`` has the tokens ``<``,
+    ``|`` and ``>`` for prefix, suffix and middle, ``embedder`` a pooling type, ``system`` a SYSTEM and
+    MESSAGEs. ``twin`` has the weights of ``m``.
     """
     plain = tiny(directory, "m", chat_template=CHATML)
     application.create("m", plain)
