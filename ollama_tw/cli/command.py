@@ -1,6 +1,6 @@
 """Base class of the commands of ``ollama``, with the texts of Cobra for usage errors.
 
-Cobra is the Go library of Ollama's command line (cobra: args.go; pflag: errors.go).
+Cobra is the Go library of Ollama's command line. Source: cobra: args.go; pflag: errors.go.
 """
 
 from collections.abc import Sequence

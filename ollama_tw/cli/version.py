@@ -15,7 +15,10 @@ _TIMEOUT_SECONDS = 3.0
 
 
 def version_lines() -> Iterator[str]:
-    """Return the lines to print (ollama: cmd/cmd.go, versionHandler)."""
+    """Return the lines to print.
+
+    Source: ollama: cmd/cmd.go, versionHandler.
+    """
     running = _server_version(HOST.read(os.environ, lambda text: None))
     if running is None:
         yield "Warning: could not connect to a running Ollama instance"

@@ -1,6 +1,6 @@
 """The account at ollama.com that the server's key belongs to.
 
-Source: ollama: server/routes.go, WhoamiHandler and SignoutHandler; auth/auth.go.
+Source: ollama: server/routes.go, WhoamiHandler, SignoutHandler; auth/auth.go.
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Which other servers requests are sent to, and which of them are signed. Sends nothing.
 
-Source: ollama: internal/cloud; server/cloud_proxy.go.
+Source: ollama: internal/cloud/policy.go; server/cloud_proxy.go.
 """
 
 import enum

@@ -2,7 +2,7 @@
 
 Records of the other server are decoded, renamed to the stub and passed on as this server's own.
 
-Source: ollama: server/routes.go, GenerateHandler and ChatHandler (RemoteHost).
+Source: ollama: server/routes.go, GenerateHandler, ChatHandler (RemoteHost).
 """
 
 from collections.abc import Sequence

@@ -30,10 +30,12 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str, note: Callable[[str], None]) -> "Endpoint":
-        """Parse ``[SCHEME://][HOST][:PORT][/PATH]`` (ollama: envconfig/config.go, Host).
+        """Parse ``[SCHEME://][HOST][:PORT][/PATH]``.
 
         An invalid port is replaced by the default one, and ``note`` is called with a remark, the predicate
         of a sentence. Raises ValueError, with such a predicate, for any other error.
+
+        Source: ollama: envconfig/config.go, Host.
         """
         text = text.strip()
         if text == _CLOUD:

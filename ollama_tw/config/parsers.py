@@ -126,8 +126,9 @@ def choice(*values: str) -> Callable[[str, Warn], str]:
 def origins(text: str, note: Warn) -> tuple[str, ...]:
     """Parse a comma separated list of origins and append the local ones.
 
-    Origins without a ``*`` are in lower case. Raises SettingsError for an invalid origin (ollama:
-    envconfig/config.go, AllowedOrigins, and the rules of github.com/gin-contrib/cors).
+    Origins without a ``*`` are in lower case. Raises SettingsError for an invalid origin.
+
+    Source: ollama: envconfig/config.go, AllowedOrigins; gin-contrib/cors: cors.go.
     """
     listed = []
     for entry in filter(None, map(str.strip, text.split(","))):
@@ -153,7 +154,9 @@ def cloud_base_url(text: str, note: Warn) -> str:
     """Parse the URL of the cloud: the real one, or scheme and host of a server on this machine.
 
     Other servers are refused, because requests to it are signed with the server's key, and such a
-    signature is valid at the real cloud as well (ollama: internal/cloud, base URL override).
+    signature is valid at the real cloud as well.
+
+    Source: ollama: server/cloud_proxy.go, resolveCloudProxyBaseURL.
     """
     if text == CLOUD:
         return text

@@ -1,7 +1,8 @@
 """Description of one environment variable: name, parser, default and help text.
 
-Values are read as Ollama reads them (ollama: envconfig/config.go), with a warning where Ollama silently
-takes the default.
+Values are read as Ollama reads them, with a warning where Ollama silently takes the default.
+
+Source: ollama: envconfig/config.go.
 """
 
 import dataclasses

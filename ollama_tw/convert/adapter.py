@@ -1,7 +1,7 @@
 """Conversion of a LoRA adapter: safetensors files and adapter_config.json to one GGUF file.
 
-Source: ollama: convert/convert.go, ConvertAdapter; tensor names of PEFT and MLX; llama.cpp:
-src/llama-adapter.cpp.
+Source: ollama: convert/convert.go, ConvertAdapter; llama.cpp: src/llama-adapter.cpp; tensor names of
+PEFT and MLX.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Eviction order of the loaded models. Pure.
 
-Source: ``ollama: server/sched.go, findRunnerToUnload``, which sorts by keep_alive alone.
+Source: ollama: server/sched.go, findRunnerToUnload, which sorts by keep_alive alone.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """One model in memory: its slots, use count and expiry. All calls: on the reactor thread.
 
-Source: ``ollama: server/sched.go`` (reference counts, keep_alive and expiry).
+Source: ollama: server/sched.go, useLoadedRunner, processCompleted (reference counts, keep_alive and expiry).
 """
 
 import threading

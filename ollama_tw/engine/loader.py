@@ -1,6 +1,6 @@
 """Model loads, one at a time on a thread of their own: placement of the layers, and a stall time-out.
 
-Source: ``ollama: server/sched.go`` and docs/scheduling.md.
+Source: ollama: server/sched.go, load; docs/scheduling.md.
 """
 
 import threading

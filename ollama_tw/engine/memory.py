@@ -3,8 +3,8 @@
 Pure functions of the model file (:class:`ModelShape`), the parameters of the load
 (:class:`~ollama_tw.interfaces.LoadPlan`) and the hardware (:class:`Device`). All sizes are bytes.
 
-Source: ``ollama: server/sched.go`` (what is checked before a load, and the text of the refusal);
-``llama.cpp: src/llama-kv-cache-iswa.cpp`` and measurements (docs/scheduling.md) for the buffers.
+Source: ollama: server/sched.go (what is checked before a load, and the text of the refusal);
+llama.cpp: src/llama-kv-cache-iswa.cpp and measurements (docs/scheduling.md) for the buffers.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Memory-related properties of a model, from the header of its GGUF file.
 
-Source: ``ggml: docs/gguf.md`` for the keys; ``llama.cpp: src/llama-model.cpp`` for the patterns of
+Source: ggml: docs/gguf.md for the keys; llama.cpp: src/llama-model.cpp for the patterns of
 sliding-window layers that files leave out.
 """
 

@@ -1,6 +1,6 @@
 """Bounded queue of the requests that wait for a model or a slot. All calls: on the reactor thread.
 
-Source: ``ollama: server/sched.go, GetRunner`` (the limit and the text of the refusal).
+Source: ollama: server/sched.go, GetRunner (the limit and the text of the refusal).
 """
 
 from collections.abc import Callable

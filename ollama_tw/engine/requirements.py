@@ -30,7 +30,7 @@ class ModelRequirements:
         """Return whether ``loaded`` can serve the request without being loaded again.
 
         Unlike in Ollama a shorter context than the loaded one, and fields that are not explicit, do
-        not reload the model. Source: ``ollama: server/sched.go, needsReload``.
+        not reload the model. Source: ollama: server/sched.go, needsReload.
         """
         plan = self.plan
         # A context that was clamped to the trained length would be clamped again.

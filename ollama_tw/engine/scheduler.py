@@ -4,7 +4,7 @@ A request for a loaded model gets a lease at once. All others are queued for the
 of arrival: there is one load at a time, during which the loaded models serve requests. All calls are
 made on the reactor thread; the loads and unloads themselves run on the load thread.
 
-Source: ``ollama: server/sched.go`` and docs/scheduling.md.
+Source: ollama: server/sched.go, processPending; docs/scheduling.md.
 """
 
 import threading

@@ -3,7 +3,7 @@
 Every count and length is checked against a limit and against the file's size before it is used, so
 that reading a hostile header costs neither memory nor time.
 
-Source: the GGUF specification, versions 2 and 3.
+Source: ggml: docs/gguf.md (the GGUF specification, versions 2 and 3).
 """
 
 import mmap

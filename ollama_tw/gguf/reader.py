@@ -3,7 +3,7 @@
 Every count, length and offset is checked against the file's size before it is used, so that a
 hostile file costs neither memory nor time and never reaches the inference engine.
 
-Source: the GGUF specification, versions 2 and 3; ollama: fs/ggml/gguf.go.
+Source: ggml: docs/gguf.md (the GGUF specification, versions 2 and 3); ollama: fs/ggml/gguf.go.
 """
 
 import math

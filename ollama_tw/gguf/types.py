@@ -1,7 +1,6 @@
 """GGML tensor types and GGUF file types.
 
-Source: the GGUF specification, ``ggml_type`` and ``general.file_type``; labels from ollama:
-fs/ggml/type.go.
+Source: ggml: docs/gguf.md, ``ggml_type`` and ``general.file_type``; ollama: fs/ggml/type.go for the labels.
 """
 
 from dataclasses import dataclass

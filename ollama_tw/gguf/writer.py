@@ -2,7 +2,7 @@
 
 Memory is bounded by the header and one chunk, so that models of any size can be written.
 
-Source: the GGUF specification, version 3.
+Source: ggml: docs/gguf.md (the GGUF specification, version 3).
 """
 
 import struct

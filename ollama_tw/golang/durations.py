@@ -87,7 +87,7 @@ def parse_keep_alive(value: object) -> int | None:
     A number is in seconds, a string is a Go duration, any negative value is FOREVER, and None (not given)
     is None. Raises ValueError with the error text for the client.
 
-    Source: ollama: ``api/types.go`` (Duration.UnmarshalJSON).
+    Source: ollama: api/types.go, Duration.UnmarshalJSON.
     """
     if value is None:
         return None

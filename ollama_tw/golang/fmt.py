@@ -1,6 +1,6 @@
 """Values decoded from JSON, as Go's ``fmt`` prints them; parameter sizes, as Ollama prints them.
 
-Source: Go's package ``fmt`` (``%v``, ``%#v``); ollama: ``format/format.go`` (HumanNumber).
+Source: Go's package ``fmt`` (``%v``, ``%#v``); ollama: format/format.go, HumanNumber.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Structured output: conversion of a request's ``format`` to a GBNF grammar for llama.cpp. Pure.
 
-Source: ollama: ``llm/server.go`` (Completion).
+Source: ollama: llm/llama_server.go, Completion.
 """
 
 from collections.abc import Mapping

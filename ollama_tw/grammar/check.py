@@ -1,7 +1,7 @@
 """Limits on grammars, checked before they are given to llama.cpp.
 
 llama.cpp parses and prepares a grammar recursively and expands every repetition, so that deep or large
-grammars would overflow its stack or memory. Source: llama.cpp: ``src/llama-grammar.cpp``.
+grammars would overflow its stack or memory. Source: llama.cpp: src/llama-grammar.cpp.
 """
 
 from collections.abc import Mapping

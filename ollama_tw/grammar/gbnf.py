@@ -1,6 +1,6 @@
 """GBNF, llama.cpp's grammar notation: expressions, their text, and a builder of rules.
 
-Source: llama.cpp: ``grammars/README.md``, ``src/llama-grammar.cpp``.
+Source: llama.cpp: grammars/README.md; src/llama-grammar.cpp.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """What the routes of the OpenAI and Anthropic APIs share: bodies, errors, event streams, several runs.
 
-Source: ollama: middleware/openai.go, middleware/anthropic.go.
+Source: ollama: middleware/openai.go; middleware/anthropic.go.
 """
 
 # mypy: allow-untyped-calls

@@ -92,7 +92,9 @@ def complete(
 
     With ``emit`` the records are passed to it and None is returned, else one record with everything.
     Raises :class:`OllamaError`, and :class:`Cancelled` when ``cancel`` is set. The order and the contents
-    of the records are Ollama's (ollama: server/routes.go, GenerateHandler and ChatHandler).
+    of the records are Ollama's.
+
+    Source: ollama: server/routes.go, GenerateHandler, ChatHandler.
     """
     if cancel.is_set():
         raise Cancelled

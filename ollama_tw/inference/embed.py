@@ -1,6 +1,8 @@
 """Embeddings, for the two endpoints that return them.
 
-Checks, cutting and normalisation are Ollama's (ollama: server/routes.go, EmbedHandler, EmbeddingsHandler).
+Checks, cutting and normalisation are Ollama's.
+
+Source: ollama: server/routes.go, EmbedHandler, EmbeddingsHandler.
 """
 
 import threading

@@ -30,8 +30,9 @@ def model_requirements(
 ) -> ModelRequirements:
     """Return what a request with ``options`` for the model ``entry`` requires of the scheduler.
 
-    Options that the model or the request sets are requirements, others take what is loaded
-    (ollama: server/sched.go, needsReload).
+    Options that the model or the request sets are requirements, others take what is loaded.
+
+    Source: ollama: server/sched.go, needsReload.
     """
     model = entry.model
     values: dict[str, Any] = {field: getattr(options, name) for name, field in _PLAN_FIELDS.items()}

@@ -1,7 +1,9 @@
 """Builds the prompt of a request: its messages, rendered with the model's template and cut to the context.
 
 The builders run on a worker thread, where they count tokens with the runner. Rendering and
-cutting are Ollama's (ollama: server/prompt.go, chatPrompt; server/routes.go, GenerateHandler).
+cutting are Ollama's.
+
+Source: ollama: server/prompt.go, chatPrompt; server/routes.go, GenerateHandler.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """Writers of the records of a reply, one for each endpoint.
 
-Fields and their order are Ollama's (ollama: api/types.go, GenerateResponse and ChatResponse).
+Fields and their order are Ollama's. Source: ollama: api/types.go, GenerateResponse, ChatResponse.
 """
 
 import time

@@ -1,7 +1,8 @@
 """Reranking: scores how well documents answer a query.
 
-Request and reply have the form of Jina's reranker API, as in llama.cpp's server (``/v1/rerank`` in
-llama.cpp: tools/server/README.md).
+Request and reply have the form of Jina's reranker API, as in llama.cpp's server (``/v1/rerank``).
+
+Source: llama.cpp: tools/server/README.md.
 """
 
 import math

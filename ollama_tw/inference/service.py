@@ -1,6 +1,6 @@
 """Generate and chat: checks the request, leases the model and runs a completion on it.
 
-The checks and their order are Ollama's (ollama: server/routes.go, GenerateHandler and ChatHandler).
+The checks and their order are Ollama's. Source: ollama: server/routes.go, GenerateHandler, ChatHandler.
 """
 
 import threading

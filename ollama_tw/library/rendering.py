@@ -1,6 +1,6 @@
 """Choice of a model's prompt path: rendered by a Go template, or by the Jinja template of its file.
 
-Pure. Source: ollama: server/images.go; server/prompt.go; envconfig/config.go (OLLAMA_GO_TEMPLATE).
+Pure. Source: ollama: server/images.go, shouldPreferChatTemplate; server/routes.go, shouldUseGoTemplate.
 """
 
 import enum

@@ -2,7 +2,7 @@
 
 Keys are in Ollama's order; the replies are plain data for :func:`ollama_tw.golang.json.encode`.
 
-Source: ollama: server/routes.go, ListHandler and GetModelInfo.
+Source: ollama: server/routes.go, ListHandler, GetModelInfo.
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Main memory: the amount available to this process, and glibc's allocator.
 
-Source: ``linux: Documentation/admin-guide/cgroup-v2.rst``; mallopt(3) and malloc_trim(3).
+Source: linux: Documentation/admin-guide/cgroup-v2.rst; mallopt(3) and malloc_trim(3).
 """
 
 import ctypes

@@ -4,7 +4,7 @@ A slot keeps its tokens when its sequence has ended. A new prompt starts from th
 prefix that any slot holds: in place if that slot is idle and loses little, else from a copy, whose
 source may be busy.
 
-Source: ``llama.cpp: tools/server``, ``get_available_slot``.
+Source: llama.cpp: tools/server/server-context.cpp, get_available_slot.
 """
 
 from collections.abc import Iterable, Sequence

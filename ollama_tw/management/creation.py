@@ -1,6 +1,6 @@
 """Creation of models: pulls a missing base model, does the rest on threads of its own.
 
-Statuses and their order are Ollama's (ollama: server/create.go, CreateHandler).
+Statuses and their order are Ollama's. Source: ollama: server/create.go, CreateHandler.
 """
 
 import threading

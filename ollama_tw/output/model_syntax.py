@@ -71,7 +71,7 @@ class Syntax:
     def after(self, prompt: str) -> "Syntax":
         """Return this syntax for the reply to the rendered ``prompt``, which may end with the opening tag.
 
-        Source: ollama: ``server/routes.go`` (ChatHandler).
+        Source: ollama: server/routes.go, ChatHandler.
         """
         if self.thinking is None:
             return self
@@ -135,7 +135,7 @@ def from_template(
 
     ``tag`` begins tool calls: ``{`` if the template contains no other, empty or None for no calls.
 
-    Source: ollama: ``tools/tools.go`` (NewParser), ``thinking/parser.go`` (Parser).
+    Source: ollama: tools/tools.go, NewParser; thinking/parser.go, Parser.
     """
     thinking = ThinkingSyntax(thinking_open, thinking_close) if thinking_open and thinking_close else None
     return Syntax(thinking, _calls(tag) if tag else None)
@@ -156,7 +156,7 @@ def from_chat_template(source: str) -> Syntax:
 def by_name(name: str) -> Syntax | None:
     """Return the syntax of the built-in parser ``name`` of a model's configuration; None if unknown.
 
-    Source: ollama: ``model/parsers/parsers.go`` (ParserForName).
+    Source: ollama: model/parsers/parsers.go, ParserForName.
     """
     return _BY_NAME.get(name)
 

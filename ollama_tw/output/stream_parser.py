@@ -5,7 +5,7 @@ calls (malformed, or of a tool that was not declared) together with their tags. 
 at the end. White space between a call and the next call or the end of the reply is syntax and dropped.
 The pieces influence when an event is emitted, never its content.
 
-Source: ollama: ``tools/tools.go``, ``thinking/parser.go``. Unlike Ollama's parsers, this one keeps text
+Source: ollama: tools/tools.go; thinking/parser.go. Unlike Ollama's parsers, this one keeps text
 after a call, content and calls in one piece, and partial tags at the end of a reply.
 """
 

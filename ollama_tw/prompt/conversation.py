@@ -27,7 +27,7 @@ def generate_messages(
 
     ``system`` is the request's, ``model_system`` and ``embedded`` are the model's SYSTEM and MESSAGEs.
     ``continued`` is True if the request has a ``context``, even an empty one, which contains the model's
-    messages already. Source: ollama: ``server/routes.go`` (GenerateHandler).
+    messages already. Source: ollama: server/routes.go, GenerateHandler.
     """
     user = Message("user", prompt, images=list(images) if images else UNSET)
     return [*_system(system or model_system), *([] if continued else embedded), user]
@@ -39,7 +39,7 @@ def chat_messages(
     """Return the conversation of a chat request, with the model's SYSTEM and MESSAGEs.
 
     A system message at the beginning of the request replaces the model's SYSTEM; it follows the model's
-    MESSAGEs. Source: ollama: ``server/routes.go`` (ChatHandler).
+    MESSAGEs. Source: ollama: server/routes.go, ChatHandler.
     """
     replaced = bool(messages) and messages[0].role == "system"
     return [*([] if replaced else _system(model_system)), *embedded, *messages]
@@ -54,7 +54,7 @@ def removes_past_thinking(family: str, model: str) -> bool:
 
     ``model`` is the model part of its name, without host, namespace and tag.
 
-    Source: ollama: ``server/routes.go`` (filterThinkTags).
+    Source: ollama: server/routes.go, filterThinkTags.
     """
     return family == "qwen3" or model == "deepseek-r1"
 
@@ -62,7 +62,7 @@ def removes_past_thinking(family: str, model: str) -> bool:
 def without_past_thinking(messages: Sequence[Message]) -> list[Message]:
     """Remove the leading ``<think>`` block of each assistant message before the last user message.
 
-    Source: ollama: ``server/routes.go`` (filterThinkTags).
+    Source: ollama: server/routes.go, filterThinkTags.
     """
     last_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     return [
@@ -79,7 +79,7 @@ def with_image_tags(
     """Return ``messages`` with a tag ``[img-N]`` for each of their images, and the images in order.
 
     A tag replaces an ``[img]`` in the text, or is put before the text; with ``after_text`` all are put
-    after it. Source: ollama: ``server/prompt.go`` (chatPrompt).
+    after it. Source: ollama: server/prompt.go, chatPrompt.
     """
     tagged: list[Message] = []
     all_images: list[bytes] = []

@@ -1,6 +1,6 @@
 """Truncation of a conversation, or of the tokens of one prompt, to the context length.
 
-Source: ollama: ``server/prompt.go`` (chatPrompt), ``runner/llamarunner/runner.go`` (NewSequence).
+Source: ollama: server/prompt.go, chatPrompt; llm/llama_server.go, completionPromptForRequest.
 """
 
 import functools

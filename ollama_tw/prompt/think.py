@@ -1,6 +1,6 @@
 """The ``think`` value of a request: thinking on or off, or its level.
 
-Source: ollama: ``api/types.go`` (ThinkValue), ``server/routes.go`` (ChatHandler).
+Source: ollama: api/types.go, ThinkValue; server/routes.go, ChatHandler.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """HTTP client for one model at its registry: authentication, and redirects checked one by one.
 
-Source: ollama: server/images.go, makeRequestWithRetry and pullModelManifest. The rules for redirects:
+Source: ollama: server/images.go, makeRequestWithRetry, pullModelManifest. The rules for redirects:
 docs/operating.md.
 """
 

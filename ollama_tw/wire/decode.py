@@ -2,7 +2,7 @@
 
 Syntax errors and wrong types have this server's own messages, with Ollama's status.
 
-Source: Go: encoding/json, decode.go; encoding/base64, base64.go.
+Source: Go's packages ``encoding/json`` (decode.go) and ``encoding/base64`` (base64.go).
 """
 
 import binascii

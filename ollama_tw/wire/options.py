@@ -3,7 +3,7 @@
 :class:`Options` is the table: each field names the option's type, default, bounds and meaning. The types of
 Modelfile parameters, the fields of the load plan and docs/api/options.md are derived from it.
 
-Names, types and defaults are Ollama's (ollama: api/types.go, Options); the bounds are not.
+Names, types and defaults are Ollama's; the bounds are not. Source: ollama: api/types.go, Options.
 """
 
 import dataclasses

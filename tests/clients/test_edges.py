@@ -1,6 +1,6 @@
 """Requests whose exact replies clients rely on.
 
-Source: ollama: middleware/openai.go, middleware/anthropic.go.
+Source: ollama: middleware/openai.go; middleware/anthropic.go.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Runner of a model in another engine: prompts are sent as tokens, the output is text.
 
-Source: the HTTP APIs of ``llama.cpp: tools/server/README.md`` and vLLM's OpenAI-compatible server.
+Source: llama.cpp: tools/server/README.md; the OpenAI-compatible server of vLLM.
 """
 
 import threading

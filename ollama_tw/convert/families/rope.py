@@ -77,7 +77,7 @@ def llama3_factors(
 
     Low frequencies are divided by the factor, high ones by 1, those between are interpolated.
 
-    Source: transformers, _compute_llama3_parameters.
+    Source: transformers: src/transformers/modeling_rope_utils.py, _compute_llama3_parameters.
     """
     factor = scaling.number("factor")
     low = scaling.number("low_freq_factor", 1.0)

@@ -1,6 +1,6 @@
 """Requests and replies of ``/v1/chat/completions``, whole and streamed.
 
-Source: ollama: openai/openai.go, FromChatRequest, ToChatCompletion, ToChunk.
+Source: ollama: openai/openai.go, FromChatRequest, ToChatCompletion, ToChunks.
 """
 
 from collections.abc import Sequence

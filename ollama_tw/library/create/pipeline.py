@@ -1,6 +1,6 @@
 """Steps of a creation, from the request to the manifest.
 
-Source: ollama: server/create.go, CreateHandler and createModel.
+Source: ollama: server/create.go, CreateHandler, createModel.
 """
 
 from collections.abc import Generator, Iterator

@@ -1,6 +1,6 @@
 """Sources of layers: an installed model, uploaded files, adapters and a draft model.
 
-Source: ollama: server/create.go, parseFromModel, convertModelFromFiles and detectChatTemplate.
+Source: ollama: server/create.go, convertModelFromFiles; server/model.go, parseFromModel, detectChatTemplate.
 """
 
 from collections.abc import Generator, Mapping

@@ -1,6 +1,6 @@
 """Local files that a Modelfile refers to. Blocking.
 
-Source: ollama: parser/parser.go, Modelfile.CreateRequest and filesForModel.
+Source: ollama: parser/parser.go, Modelfile.CreateRequest, filesForModel.
 """
 
 import errno

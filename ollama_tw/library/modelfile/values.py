@@ -4,7 +4,7 @@ There are no escapes: a quoted value ends with the first line that ends in its q
 unprintable characters are dropped. So some texts cannot be represented: those with such characters,
 and those of several lines of which one before the last ends in triple quotes.
 
-Pure. Source: ollama: parser/parser.go, ParseFile, quote and unquote.
+Pure. Source: ollama: parser/parser.go, ParseFile, quote, unquote.
 """
 
 import re

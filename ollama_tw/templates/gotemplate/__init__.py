@@ -1,7 +1,7 @@
 """Go's ``text/template`` as Ollama's models use it: `parse` a template once, `Template.render` it often.
 
 Values are plain data, so that templates cannot reach Python's objects, and the cost of an execution is
-bounded. Source: Go's package ``text/template``; ollama: ``template/template.go``.
+bounded. Source: Go's package ``text/template``; ollama: template/template.go.
 """
 
 from ollama_tw.templates.gotemplate.errors import TemplateError

@@ -3,7 +3,7 @@
 The input is plain data in the shape of the API's JSON, or objects with attributes of the same names;
 absent and null are the same. Unknown keys are dropped.
 
-Source: ollama: ``template/template.go`` (collate, Values), ``api/types.go`` (Tool, Message).
+Source: ollama: template/template.go, collate, Values; api/types.go, Tool, Message.
 """
 
 from collections.abc import Mapping, Sequence

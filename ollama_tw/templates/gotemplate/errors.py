@@ -10,7 +10,7 @@ class TemplateError(OllamaError):
     ``template: :LINE:COLUMN: executing "" at <...>: ...`` if execution fails; ``line`` counts from 1.
     The status is 500, as in Ollama; callers that need another status raise their own error.
 
-    Source: Go's package ``text/template`` (ExecError); ollama: ``server/routes.go``.
+    Source: Go's package ``text/template`` (ExecError); ollama: server/routes.go.
     """
 
     def __init__(self, line: int, message: str) -> None:

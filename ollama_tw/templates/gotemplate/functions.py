@@ -1,6 +1,6 @@
 """Functions that templates may call: Go's, and those that Ollama adds.
 
-Source: Go's package ``text/template`` ("Functions"); ollama: ``template/template.go`` (funcs).
+Source: Go's package ``text/template`` ("Functions"); ollama: template/template.go, funcs.
 """
 
 import urllib.parse

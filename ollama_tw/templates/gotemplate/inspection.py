@@ -35,7 +35,7 @@ def identifiers(source: str, trees: Iterable[nodes.Nodes]) -> frozenset[str]:
     Neither fields of a parenthesised pipeline nor newly declared variables are included. Raises
     TemplateError for a ``{{template}}`` without an argument.
 
-    Source: ollama: ``template/template.go`` (Template.Vars, Identifiers).
+    Source: ollama: template/template.go, Template.Vars, Identifiers.
     """
     names: set[str] = set()
     for statement in (item for tree in trees for item in _all_statements(tree)):
@@ -52,7 +52,7 @@ def identifiers(source: str, trees: Iterable[nodes.Nodes]) -> frozenset[str]:
 def tool_tag(template: nodes.Nodes) -> str:
     """Return the text with which a tool call begins, ``{`` if the template contains none.
 
-    Source: ollama: ``tools/template.go`` (parseTag).
+    Source: ollama: tools/template.go, parseTag.
     """
     branch = _tool_calls_branch(template)
     text = _first_text(branch.body) if branch is not None else None
@@ -63,7 +63,7 @@ def tool_tag(template: nodes.Nodes) -> str:
 def thinking_tags(template: nodes.Nodes) -> ThinkingTags:
     """Return the texts around the last ``.Thinking`` in a range over the messages.
 
-    Source: ollama: ``thinking/template.go`` (InferTags).
+    Source: ollama: thinking/template.go, InferTags.
     """
     opening = closing = ""
     for statements in _lists_with_thinking(template, None):
@@ -80,7 +80,7 @@ def cut_after_response(template: nodes.Nodes) -> nodes.Nodes:
 
     The reply continues there. If it is in a branch, the alternative is cut at its own ``.Response``.
 
-    Source: ollama: ``template/template.go`` (Template.Execute, deleteNode).
+    Source: ollama: template/template.go, Template.Execute, deleteNode.
     """
     return _cut(template)[0]
 

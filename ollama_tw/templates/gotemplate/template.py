@@ -48,7 +48,7 @@ class Template:
         With both ``prompt`` and ``suffix`` the result is the prompt to fill in the text between the two,
         and the messages are ignored; one of them alone is not used. ``now`` is the local time.
 
-        Raises TemplateError. Source: ollama: ``template/template.go`` (Template.Execute).
+        Raises TemplateError. Source: ollama: template/template.go, Template.Execute.
         """
         environment = Environment(now, MAX_OUTPUT)
         thinking = {
@@ -102,7 +102,7 @@ def parse(text: str) -> Template:
     """Parse and compile a template.
 
     A template that contains neither ``.Messages`` nor ``.Response`` gets ``{{ .Response }}`` at its end.
-    Raises TemplateError. Source: ollama: ``template/template.go`` (Parse).
+    Raises TemplateError. Source: ollama: template/template.go, Parse.
     """
     try:
         return _compiled(text, parse_trees(text, FUNCTIONS))

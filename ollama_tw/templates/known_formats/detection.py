@@ -6,7 +6,7 @@ them identically. Detection thus never changes a model's prompts (the nearest so
 prompt: without a default system message, or with an additional blank), unknown templates are detected
 too, and no sources have to be distributed.
 
-Source: ollama: ``template/template.go`` (Named), ``server/model.go`` (detectChatTemplate).
+Source: ollama: template/template.go, Named; server/model.go, detectChatTemplate.
 """
 
 import math

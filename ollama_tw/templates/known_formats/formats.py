@@ -1,7 +1,7 @@
 """Table of the named chat formats: the texts around each message, and the stop texts.
 
 Names, order and stop texts are Ollama's; if the models of one name were trained on several formats, each
-has a row. Source: ollama: ``template/index.json``; the chat templates of the models.
+has a row. Source: ollama: template/index.json; the chat templates of the models.
 """
 
 from dataclasses import dataclass, replace
