@@ -138,7 +138,7 @@ class Reply:
         self._rest = b""
         self._before_text = 0
         self.has_text = False
-        """Whether a piece of text has come."""
+        """True if a piece of text has come."""
         self.documents: list[bytes] = []
         self.times: list[float] = []
 

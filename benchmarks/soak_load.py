@@ -80,7 +80,7 @@ class Exchange:
         self.status, self._decoder = parse_head(head)
 
     async def read_some(self) -> bool:
-        """Whether more of the body has come. Raises EOFError where the reply is cut off."""
+        """True if more of the body has come. Raises EOFError where the reply is cut off."""
         decoder: ChunkDecoder | PlainDecoder = self._decoder
         if decoder.done:
             return False

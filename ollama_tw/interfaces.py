@@ -51,7 +51,7 @@ class Probe:
 
     @property
     def available(self) -> bool:
-        """Whether the backend can run here."""
+        """True if the backend can run here."""
         return not self.reason
 
 

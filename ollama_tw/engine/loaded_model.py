@@ -67,12 +67,12 @@ class LoadedModel:
 
     @property
     def idle(self) -> bool:
-        """Whether the model is not in use."""
+        """True if the model is not in use."""
         return self._use_count == 0
 
     @property
     def full(self) -> bool:
-        """Whether all slots are busy."""
+        """True if all slots are busy."""
         return self._free_slots.tokens == 0
 
     @property

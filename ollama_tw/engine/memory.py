@@ -51,7 +51,7 @@ class ModelShape:
     output_weights: int
     """Size of the output layer, the last one to be placed on a GPU."""
     tied: bool
-    """Whether the output layer shares the token embeddings: a copy on a GPU, nothing on the CPU."""
+    """True if the output layer shares the token embeddings: a copy on a GPU, nothing on the CPU."""
     embedding_length: int
     feed_forward_length: int
     head_count: int

@@ -1,4 +1,4 @@
-"""What the routes of the OpenAI and Anthropic APIs share: bodies, errors, event streams, several runs.
+"""Shared parts of the OpenAI and Anthropic routes: bodies, errors, event streams, several runs.
 
 Source: ollama: middleware/openai.go; middleware/anthropic.go.
 """

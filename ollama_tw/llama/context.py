@@ -25,7 +25,7 @@ class Rows:
     position: int
     tokens: Sequence[int]
     wants_logits: bool
-    """Whether logits of the last token are required."""
+    """True if logits of the last token are required."""
 
 
 class Context:

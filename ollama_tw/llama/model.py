@@ -100,7 +100,7 @@ class LlamaModel:
         self.recurrent: bool = llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(
             handle
         )
-        """Whether the memory is a recurrent state, which cannot go back to an earlier position."""
+        """True if the memory is a recurrent state, which cannot go back to an earlier position."""
         self.has_encoder: bool = llama_cpp.llama_model_has_encoder(handle)
         self.has_decoder: bool = llama_cpp.llama_model_has_decoder(handle)
         self.metadata = self._read_metadata()
@@ -116,12 +116,12 @@ class LlamaModel:
 
     @property
     def has_pooling(self) -> bool:
-        """Whether the file names a pooling: the model was trained for embeddings or ranking."""
+        """True if the file names a pooling: the model was trained for embeddings or ranking."""
         return bool(self._pooling)
 
     @property
     def is_reranker(self) -> bool:
-        """Whether the model was trained to rank documents."""
+        """True if the model was trained to rank documents."""
         return self._pooling == _RANK_POOLING
 
     @property
@@ -138,7 +138,7 @@ class LlamaModel:
 
     @property
     def bidirectional(self) -> bool:
-        """Whether attention is not causal, so that the model has no KV cache."""
+        """True if attention is not causal, so that the model has no KV cache."""
         architecture = self.metadata.get("general.architecture", "")
         return self.metadata.get(f"{architecture}.attention.causal") == "false"
 

@@ -101,17 +101,17 @@ class RunningSequence:
 
     @property
     def has_slot(self) -> bool:
-        """Whether the sequence was started."""
+        """True if the sequence was started."""
         return self._slot is not None
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was cancelled, or the consumer has stopped."""
+        """True if the job was cancelled, or the consumer has stopped."""
         return self._stopped or self.params.cancel.is_set()
 
     @property
     def prefilling(self) -> bool:
-        """Whether a part of the prompt is still to be evaluated in the slot."""
+        """True if a part of the prompt is still to be evaluated in the slot."""
         return self.has_slot and self.evaluated < len(self.prompt)
 
     @property

@@ -1,4 +1,4 @@
-"""What pulls and pushes share: network, key, model store and disk pool."""
+"""Shared parts of pulls and pushes: network, key, model store and disk pool."""
 
 from dataclasses import dataclass, field
 

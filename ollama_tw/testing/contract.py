@@ -89,15 +89,15 @@ class BackendContract(ABC):
     )
     """Texts that tokenization and detokenization reproduce."""
     embeds = True
-    """Whether the model supports embeddings."""
+    """True if the model supports embeddings."""
     ranks = False
-    """Whether the model ranks documents."""
+    """True if the model ranks documents."""
     sees = False
-    """Whether the model supports images."""
+    """True if the model supports images."""
     grammars = True
-    """Whether the backend supports grammars."""
+    """True if the backend supports grammars."""
     logprobs = True
-    """Whether the backend supports log probabilities."""
+    """True if the backend supports log probabilities."""
 
     @abstractmethod
     def make_runner(self, slots: int) -> IRunner:

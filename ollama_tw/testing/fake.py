@@ -244,7 +244,7 @@ class FakeBackend:
         self.gate = open_gate()
         self.error: str | None = None
         self.deaf = False
-        """Whether a load ignores that ``progress`` returns False."""
+        """True if a load ignores that ``progress`` returns False."""
         self.sizes: dict[str, int] = {}
         """Bytes by model path; 1 MiB for all others."""
         self.plans: list[LoadPlan] = []

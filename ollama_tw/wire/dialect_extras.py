@@ -14,7 +14,7 @@ class RequestExtras:
     prompt_tokens: tuple[int, ...] = ()
     """The prompt of a generate request as tokens, which are evaluated unchanged."""
     drops_thinking: bool = False
-    """Whether a request to think is ignored for models that cannot, instead of refused."""
+    """True if a request to think is ignored for models that cannot, instead of refused."""
 
 
 NO_EXTRAS = RequestExtras()

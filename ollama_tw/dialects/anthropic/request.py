@@ -45,13 +45,13 @@ class ToolChoice(msgspec.Struct):
 
 
 class ThinkingParam(msgspec.Struct):
-    """Whether the model thinks."""
+    """True if the model thinks."""
 
     type: str = ""
 
 
 class OutputConfig(msgspec.Struct):
-    """How much the model thinks."""
+    """Reasoning effort."""
 
     effort: str = ""
 

@@ -92,7 +92,7 @@ class ApiRequest(server.Request):
     sink: BodySink | None = None
     """The sink of the body; None if it is collected in ``content``."""
     too_large = False
-    """Whether the body exceeded the site's limit and was dropped."""
+    """True if the body exceeded the site's limit and was dropped."""
     began: float | None = None
     """Reactor time in seconds at which the head was complete; None before that."""
 

@@ -79,7 +79,7 @@ class ReplyStream:
         self._progress: dict[Hashable, Any] = {}
         self._drained: Deferred[None] | None = None
         self.began = False
-        """Whether a record was sent: the status is then 200 in any case."""
+        """True if a record was sent: the status is then 200 in any case."""
         request.registerProducer(self, True)
         request.notifyFinish().addBoth(lambda _: self._disconnect())
 

@@ -58,7 +58,7 @@ class WebSocketConnection(WebSocketServerProtocol):
         super().__init__()
         self.factory = factory
         self.full = False
-        """Whether the socket's send buffer is full."""
+        """True if the socket's send buffer is full."""
         self._endpoint = endpoint
         self._owner = request.owner
         self._path = request.path.decode()

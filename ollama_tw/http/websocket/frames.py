@@ -110,7 +110,7 @@ class FrameRequest:
         self.code = 200
         self.sentLength = 0
         self.cancelled = False
-        """Whether it was cancelled; its records are dropped."""
+        """True if it was cancelled; its records are dropped."""
         self.producer: IPushProducer | None = None
         self._mark = b"" if self.id is None else b',"id":%b}' % gojson.encode(self.id)
         self._peer = peer
