@@ -178,7 +178,7 @@ def _with_whole(whole: int, low: _Edge | None, high: _Edge | None, limit: int) -
 
 
 def _may_stop(low: _Edge | None, high: _Edge | None) -> bool:
-    """True if a fraction may end here: what follows counts as zeros."""
+    """Return whether a fraction may end here: what follows counts as zeros."""
     above = low is None or (not low.digits and not low.is_open)
     return above and (high is None or bool(high.digits) or not high.is_open)
 
