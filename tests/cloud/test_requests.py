@@ -1,4 +1,4 @@
-"""What another server is asked, and with which words it may be passed on."""
+"""Requests to other servers: headers, bodies, signatures."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ ANSWERED = {
 
 
 def check_signature(app: Application, asked: Asked) -> None:
-    """Fail unless the request is signed with the key of ``app`` as section 3.7 has it."""
+    """Assert that the request is signed with the key of ``app``."""
     public_line = (app.home / ".ollama/id_ed25519.pub").read_bytes()
     public, _, signature = asked.headers["authorization"].partition(":")
     assert public == public_line.split()[1].decode()
@@ -50,9 +50,7 @@ def check_signature(app: Application, asked: Asked) -> None:
         ("/v1/messages", {"messages": MESSAGES, "max_tokens": 1}),
     ],
 )
-def test_references_are_passed_on(
-    app: Application, scripted: Remote, path: str, body: dict[str, Any]
-) -> None:
+def test_forwards_references(app: Application, scripted: Remote, path: str, body: dict[str, Any]) -> None:
     scripted.says(b' {"said": 1.50, "big": 12345678901234567890}\n')
     reply = app.post(path, {"model": "gpt-oss:20b-cloud", **body, "unknown": [1]})
     assert (reply.status, reply.body) == (200, b'{"said":1.50,"big":12345678901234567890}')
@@ -64,7 +62,7 @@ def test_references_are_passed_on(
     check_signature(app, asked)
 
 
-def test_the_details_of_one_model(app: Application, scripted: Remote) -> None:
+def test_forwards_details_of_one_model(app: Application, scripted: Remote) -> None:
     scripted.says({"id": "gpt-oss:20b"})
     reply = app.get("/v1/models/gpt-oss:20b-cloud")
     assert (reply.status, reply.json) == (200, {"id": "gpt-oss:20b"})
@@ -88,7 +86,7 @@ def test_the_query_is_sorted_and_signed(app: Application, scripted: Remote) -> N
     check_signature(app, asked)
 
 
-def test_headers(app: Application, scripted: Remote) -> None:
+def test_forwarded_headers(app: Application, scripted: Remote) -> None:
     scripted.says({"type": "message"}, Set_Cookie="session=1", X_Secret="2", Server="other")
     kept = {"Anthropic-Version": "2023-06-01", "User-Agent": "tester/1", "Accept": "text/event-stream"}
     withheld = {
@@ -119,7 +117,7 @@ def test_headers(app: Application, scripted: Remote) -> None:
     assert asked.headers["host"] == f"127.0.0.1:{scripted.port}"
 
 
-def test_bodies_in_other_forms(app: Application, scripted: Remote) -> None:
+def test_compressed_and_unusual_bodies(app: Application, scripted: Remote) -> None:
     scripted.says({})
     packed = zstandard.ZstdCompressor().compress(b'{"model":"m:cloud","messages":[]}')
     app.request("POST", "/v1/chat/completions", packed, {"Content-Encoding": "zstd"})
@@ -133,7 +131,7 @@ def test_bodies_in_other_forms(app: Application, scripted: Remote) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/messages"])
-def test_what_is_refused_before_anything_is_asked(app: Application, scripted: Remote, path: str) -> None:
+def test_refused_without_a_request(app: Application, scripted: Remote, path: str) -> None:
     for model in ("x:cloud:local", "a b:cloud", ":cloud", "../x:cloud"):
         assert app.post(path, {"model": model, "messages": MESSAGES, "max_tokens": 1}).status == 400
     assert scripted.asked == []
@@ -155,7 +153,7 @@ def test_stubs(app: Application, scripted: Remote, path: str) -> None:
     assert asked.json["prompt" if path == "generate" else "messages"] == (
         "hi" if path == "generate" else MESSAGES
     )
-    # Signatures are for the cloud alone.
+    # Only requests to the cloud are signed.
     assert "authorization" not in asked.headers
 
 
@@ -174,7 +172,7 @@ def test_a_server_below_a_path(app: Application, scripted: Remote) -> None:
     assert [asked.target for asked in scripted.asked] == ["/gpu/1/api/chat"]
 
 
-def test_what_a_stub_has_of_its_own_goes_along(app: Application, scripted: Remote) -> None:
+def test_parameters_and_messages_of_the_stub_are_sent(app: Application, scripted: Remote) -> None:
     layers = [
         add_layer(app, "system", b"Be brief."),
         add_layer(app, "params", b'{"temperature":0.5,"seed":7}'),
@@ -195,7 +193,7 @@ def test_what_a_stub_has_of_its_own_goes_along(app: Application, scripted: Remot
     assert fourth["system"] == "Sing."
 
 
-def test_images_and_calls_reach_the_other_server_whole(app: Application, scripted: Remote) -> None:
+def test_images_and_tool_calls_are_forwarded(app: Application, scripted: Remote) -> None:
     scripted.says(ANSWERED)
     call = {"id": "c1", "function": {"index": 0, "name": "f", "arguments": {"b": 1, "a": [2]}}}
     messages = [
@@ -213,7 +211,7 @@ def test_images_and_calls_reach_the_other_server_whole(app: Application, scripte
     assert (asked.json["think"], asked.json["keep_alive"]) == ("low", "5m")
 
 
-def test_the_web(app: Application, scripted: Remote) -> None:
+def test_web_search_and_fetch(app: Application, scripted: Remote) -> None:
     for name in ("web_search", "web_fetch"):
         scripted.asked.clear()
         scripted.says({"results": [name]})
