@@ -39,11 +39,11 @@ def demo(file: Path, question: str, endpoint: Endpoint) -> int:
     with stopping(server):
         try:
             server.wait_until_ready()
-            say(f"The server listens on {url}, models directory: {environ['OLLAMA_MODELS']}")
+            print_heading(f"The server listens on {url}, models directory: {environ['OLLAMA_MODELS']}")
             client = Client(url)
             for step in client.install(MODEL, file):
                 print(f"    {step}", flush=True)
-            say(f"Question to {MODEL}: {question}")
+            print_heading(f"Question to {MODEL}: {question}")
             converse(client, question)
             print_usage(url)
             server.show_log()
@@ -54,7 +54,7 @@ def demo(file: Path, question: str, endpoint: Endpoint) -> int:
             server.wait()
             return fail(str(error))
         except Stopped:
-            say("Stopping after the running requests; a second Ctrl-C stops at once")
+            print_heading("Stopping after the running requests; a second Ctrl-C stops at once")
             server.show_log()
             server.stop()
             while True:
@@ -63,7 +63,9 @@ def demo(file: Path, question: str, endpoint: Endpoint) -> int:
                     break
                 except Stopped:
                     server.stop()
-            say("The server has stopped" if status == 0 else f"The server ended with status {status}")
+            print_heading(
+                "The server has stopped" if status == 0 else f"The server ended with status {status}"
+            )
             return 0
 
 
@@ -108,7 +110,7 @@ def converse(client: Client, question: str) -> None:
 
 def print_usage(url: str) -> None:
     """Print examples of requests."""
-    say(f"The server keeps running at {url}. In another terminal:")
+    print_heading(f"The server keeps running at {url}. In another terminal:")
     print(
         f"""
     curl {url}/api/chat -d '{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
@@ -124,7 +126,7 @@ def print_usage(url: str) -> None:
     )
 
 
-def say(text: str) -> None:
+def print_heading(text: str) -> None:
     """Print a heading."""
     print(f"==> {text}", flush=True)
 

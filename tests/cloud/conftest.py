@@ -73,7 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, scripted: Remote) -> Iterator
 def app(home: Application, scripted: Remote) -> Application:
     scripted.asked.clear()
     scripted.gone.clear()
-    scripted.says(b"")
+    scripted.reply_with(b"")
     return home
 
 

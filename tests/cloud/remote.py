@@ -80,20 +80,20 @@ class Remote:
 
     # ------------------------------------------------------------------------------- replies
 
-    def says(self, body: Any, status: int = 200, **headers: str) -> None:
+    def reply_with(self, body: Any, status: int = 200, **headers: str) -> None:
         """Answer every request with ``body``, encoded as JSON unless it is bytes."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         fields = {"Content-Type": "application/json", "Content-Length": str(len(content))}
         fields.update({name.replace("_", "-"): value for name, value in headers.items()})
         self.answer = lambda asked, wire: wire.sendall(head(status, **fields) + content)
 
-    def streams(self, *pieces: bytes, kind: str = "application/x-ndjson", end: bytes = CHUNK_END) -> None:
+    def stream(self, *pieces: bytes, kind: str = "application/x-ndjson", end: bytes = CHUNK_END) -> None:
         """Answer every request with a chunk for each of ``pieces``."""
         sent = b"".join(map(chunk, pieces)) + end
         fields = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
         self.answer = lambda asked, wire: wire.sendall(head(200, **fields) + sent)
 
-    def waits_until_gone(self, wire: socket.socket) -> None:
+    def wait_until_closed(self, wire: socket.socket) -> None:
         """Return when the client has closed the connection."""
         try:
             while wire.recv(65536):

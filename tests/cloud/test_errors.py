@@ -28,14 +28,14 @@ def streamed(app: Application, name: str) -> list[Any]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
 def test_errors_are_relayed(app: Application, scripted: Remote, name: str, status: int) -> None:
-    scripted.says({"error": "no such luck"}, status)
+    scripted.reply_with({"error": "no such luck"}, status)
     reply = app.generate(model=name)
     assert (reply.status, reply.json) == (status, {"error": "no such luck"})
     assert reply.headers["Content-Type"] == "application/json"
 
 
 def test_error_objects_and_retry_after(app: Application, scripted: Remote) -> None:
-    scripted.says(b'{\n "error": {"message": "slow down", "type": "x"}}', 429, Retry_After="17")
+    scripted.reply_with(b'{\n "error": {"message": "slow down", "type": "x"}}', 429, Retry_After="17")
     reply = app.post("/v1/chat/completions", {"model": "m:cloud", "messages": []})
     assert (reply.status, reply.body) == (429, b'{"error":{"message":"slow down","type":"x"}}')
     assert reply.headers["Retry-After"] == "17"
@@ -58,7 +58,7 @@ def test_error_objects_and_retry_after(app: Application, scripted: Remote) -> No
 def test_error_bodies_that_are_not_objects(
     app: Application, scripted: Remote, name: str, body: bytes, text: str
 ) -> None:
-    scripted.says(body, 500, Content_Type="text/html")
+    scripted.reply_with(body, 500, Content_Type="text/html")
     reply = app.generate(model=name)
     assert (reply.status, reply.json) == (500, {"error": text})
     assert reply.headers["Content-Type"] == "application/json"
@@ -66,7 +66,7 @@ def test_error_bodies_that_are_not_objects(
 
 @pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/messages"])
 def test_without_an_account(app: Application, scripted: Remote, path: str) -> None:
-    scripted.says({"error": "who are you"}, 401)
+    scripted.reply_with({"error": "who are you"}, 401)
     reply = app.post(path, {"model": "m:cloud"})
     assert (reply.status, reply.json["error"]) == (401, "unauthorized")
     assert reply.json["signin_url"].startswith("https://ollama.com/connect?name=")
@@ -74,7 +74,7 @@ def test_without_an_account(app: Application, scripted: Remote, path: str) -> No
 
 
 def test_without_an_account_for_a_stub(app: Application, scripted: Remote) -> None:
-    scripted.says({"error": "who are you"}, 401)
+    scripted.reply_with({"error": "who are you"}, 401)
     reply = app.generate(model="signed")
     assert (reply.status, reply.json["error"]) == (401, "unauthorized")
     assert "signin_url" in reply.json
@@ -98,7 +98,7 @@ def test_an_unreadable_key(app: Application, scripted: Remote) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_are_not_followed(app: Application, scripted: Remote, name: str, status: int) -> None:
-    scripted.says(b"", status, Location=f"{scripted.url}/elsewhere")
+    scripted.reply_with(b"", status, Location=f"{scripted.url}/elsewhere")
     reply = app.generate(model=name)
     assert reply.status == 502
     assert reply.json["error"].endswith("sent a redirect, which is not followed")
@@ -135,7 +135,7 @@ def test_responses_that_are_not_http(app: Application, scripted: Remote, name: s
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_connection_lost_before_the_first_record(app: Application, scripted: Remote, name: str) -> None:
-    scripted.streams(end=b"")
+    scripted.stream(end=b"")
     reply = app.generate(model=name, stream=True)
     assert (reply.status, list(reply.json)) == (502, ["error"])
     scripted.answer = lambda asked, wire: wire.sendall(
@@ -150,14 +150,14 @@ def test_a_connection_lost_before_the_first_record(app: Application, scripted: R
 def test_a_connection_lost_within_a_stream(
     app: Application, scripted: Remote, name: str, half: bytes
 ) -> None:
-    scripted.streams(line(**RECORD), *([half] if half else []), end=b"")
+    scripted.stream(line(**RECORD), *([half] if half else []), end=b"")
     first, last = streamed(app, name)
     assert (first["response"], list(last)) == ("yes", ["error"])
     assert last["error"].startswith(("127.0.0.1:", "localhost:"))
 
 
 def test_a_stream_without_a_final_record(app: Application, scripted: Remote) -> None:
-    scripted.streams(line(**RECORD))
+    scripted.stream(line(**RECORD))
     assert streamed(app, "stub")[1:] == [{"error": "the remote server ended its reply early"}]
 
 
@@ -176,7 +176,7 @@ def test_a_stream_without_a_final_record(app: Application, scripted: Remote) -> 
     ],
 )
 def test_invalid_records(app: Application, scripted: Remote, name: str, bad: bytes) -> None:
-    scripted.streams(line(**RECORD), bad, line(**RECORD))
+    scripted.stream(line(**RECORD), bad, line(**RECORD))
     *records, last = streamed(app, name)
     assert [record["response"] for record in records] == ["yes"]
     assert last == {"error": "the remote server sent an invalid record"}
@@ -184,7 +184,7 @@ def test_invalid_records(app: Application, scripted: Remote, name: str, bad: byt
 
 def test_records_of_the_wrong_type(app: Application, scripted: Remote) -> None:
     for bad in ({"response": 5}, {"response": "x", "done": "yes"}, {"message": "hi"}):
-        scripted.says({"model": "m", "created_at": "x", **bad})
+        scripted.reply_with({"model": "m", "created_at": "x", **bad})
         reply = app.chat("hi", model="stub")
         assert (reply.status, reply.json["error"]) == (
             502,
@@ -194,7 +194,7 @@ def test_records_of_the_wrong_type(app: Application, scripted: Remote) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_error_in_the_stream(app: Application, scripted: Remote, name: str) -> None:
-    scripted.streams(line(**RECORD), line(error="it fell over"))
+    scripted.stream(line(**RECORD), line(error="it fell over"))
     assert streamed(app, name)[1:] == [{"error": "it fell over"}]
 
 
@@ -227,7 +227,7 @@ def test_an_unbounded_reply(app: Application, scripted: Remote, name: str) -> No
 
 @pytest.mark.parametrize("body", [b"", b"5", b"[{}]", b"{}", b'{"a":1', b"null", b'{"a":"\xff"}'])
 def test_replies_that_are_not_objects(app: Application, scripted: Remote, body: bytes) -> None:
-    scripted.says(body)
+    scripted.reply_with(body)
     reply = app.generate(model="m:cloud")
     text = "the remote server did not return a JSON object"
     assert (reply.status, reply.json) == (502, {"error": text})
@@ -236,33 +236,33 @@ def test_replies_that_are_not_objects(app: Application, scripted: Remote, body: 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("status", [204, 600, 999])
 def test_unusual_statuses(app: Application, scripted: Remote, name: str, status: int) -> None:
-    scripted.says(b"", status)
+    scripted.reply_with(b"", status)
     assert app.generate(model=name).status == 502
 
 
 @pytest.mark.parametrize("kind", ["text/html", "", "application/octet-stream"])
 def test_media_types_of_replies(app: Application, scripted: Remote, kind: str) -> None:
-    scripted.says(b"<script>alert(1)</script>", 200, Content_Type=kind)
+    scripted.reply_with(b"<script>alert(1)</script>", 200, Content_Type=kind)
     reply = app.generate(model="m:cloud")
     assert (reply.status, reply.json) == (
         502,
         {"error": "the remote server did not return a JSON object"},
     )
     # JSON with another media type is relayed as JSON.
-    scripted.says({"a": 1}, 200, Content_Type=kind)
+    scripted.reply_with({"a": 1}, 200, Content_Type=kind)
     reply = app.generate(model="m:cloud")
     assert (reply.status, reply.json) == (200, {"a": 1})
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
 def test_compression_that_was_not_requested(app: Application, scripted: Remote) -> None:
-    scripted.says({"a": 1}, 200, Content_Encoding="gzip")
+    scripted.reply_with({"a": 1}, 200, Content_Encoding="gzip")
     assert app.generate(model="m:cloud").status == 502
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
 def test_a_connection_lost_within_events(app: Application, scripted: Remote, path: str) -> None:
-    scripted.streams(b'data: {"a":1}\n\n', b'data: {"b', kind="text/event-stream; charset=utf-8", end=b"")
+    scripted.stream(b'data: {"a":1}\n\n', b'data: {"b', kind="text/event-stream; charset=utf-8", end=b"")
     reply = app.post(path, {"model": "m:cloud", "stream": True})
     assert (reply.status, reply.headers["Content-Type"]) == (200, "text/event-stream")
     first, last = (event for event in reply.body.split(b"\n\n") if event)
@@ -272,7 +272,7 @@ def test_a_connection_lost_within_events(app: Application, scripted: Remote, pat
 
 
 def test_a_connection_lost_within_anthropic_events(app: Application, scripted: Remote) -> None:
-    scripted.streams(b'event: ping\ndata: {"type": "ping"}\n', kind="text/event-stream", end=b"")
+    scripted.stream(b'event: ping\ndata: {"type": "ping"}\n', kind="text/event-stream", end=b"")
     reply = app.post("/v1/messages", {"model": "m:cloud", "stream": True})
     first, last = (event for event in reply.body.split(b"\n\n") if event)
     assert first == b'event: ping\ndata: {"type": "ping"}'
@@ -282,5 +282,5 @@ def test_a_connection_lost_within_anthropic_events(app: Application, scripted: R
 
 def test_later_requests_are_served(app: Application, scripted: Remote) -> None:
     """The server still works after the requests above."""
-    scripted.says({**RECORD, "done": True})
+    scripted.reply_with({**RECORD, "done": True})
     assert app.generate(model="stub").json["response"] == "yes"

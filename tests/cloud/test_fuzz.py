@@ -70,5 +70,5 @@ def test_arbitrary_responses(
     assert reply.status in (200, 404, 500, 502)
     if reply.headers["Content-Type"] != "text/event-stream":
         assert all(type(json.loads(one)) is dict for one in reply.body.splitlines())
-    scripted.says({"model": "m", "created_at": "x", "response": "well", "done": True})
+    scripted.reply_with({"model": "m", "created_at": "x", "response": "well", "done": True})
     assert app.generate(model="stub").json["response"] == "well"

@@ -51,7 +51,7 @@ def check_signature(app: Application, asked: Asked) -> None:
     ],
 )
 def test_forwards_references(app: Application, scripted: Remote, path: str, body: dict[str, Any]) -> None:
-    scripted.says(b' {"said": 1.50, "big": 12345678901234567890}\n')
+    scripted.reply_with(b' {"said": 1.50, "big": 12345678901234567890}\n')
     reply = app.post(path, {"model": "gpt-oss:20b-cloud", **body, "unknown": [1]})
     assert (reply.status, reply.body) == (200, b'{"said":1.50,"big":12345678901234567890}')
     [asked] = scripted.asked
@@ -63,7 +63,7 @@ def test_forwards_references(app: Application, scripted: Remote, path: str, body
 
 
 def test_forwards_details_of_one_model(app: Application, scripted: Remote) -> None:
-    scripted.says({"id": "gpt-oss:20b"})
+    scripted.reply_with({"id": "gpt-oss:20b"})
     reply = app.get("/v1/models/gpt-oss:20b-cloud")
     assert (reply.status, reply.json) == (200, {"id": "gpt-oss:20b"})
     [asked] = scripted.asked
@@ -75,7 +75,7 @@ def test_forwards_details_of_one_model(app: Application, scripted: Remote) -> No
 
 
 def test_the_query_is_sorted_and_signed(app: Application, scripted: Remote) -> None:
-    scripted.says({"type": "message"})
+    scripted.reply_with({"type": "message"})
     app.post("/v1/messages?zeta=1&beta=true&ts=5&alpha=a%20b", {"model": "m:cloud"})
     [asked] = scripted.asked
     path, _, query = asked.target.partition("?")
@@ -87,7 +87,7 @@ def test_the_query_is_sorted_and_signed(app: Application, scripted: Remote) -> N
 
 
 def test_forwarded_headers(app: Application, scripted: Remote) -> None:
-    scripted.says({"type": "message"}, Set_Cookie="session=1", X_Secret="2", Server="other")
+    scripted.reply_with({"type": "message"}, Set_Cookie="session=1", X_Secret="2", Server="other")
     kept = {"Anthropic-Version": "2023-06-01", "User-Agent": "tester/1", "Accept": "text/event-stream"}
     withheld = {
         "Authorization": "Bearer mine",
@@ -118,7 +118,7 @@ def test_forwarded_headers(app: Application, scripted: Remote) -> None:
 
 
 def test_compressed_and_unusual_bodies(app: Application, scripted: Remote) -> None:
-    scripted.says({})
+    scripted.reply_with({})
     packed = zstandard.ZstdCompressor().compress(b'{"model":"m:cloud","messages":[]}')
     app.request("POST", "/v1/chat/completions", packed, {"Content-Encoding": "zstd"})
     app.post("/v1/chat/completions", b'{"Model":"m:cloud","messages":[]} and more')
@@ -139,7 +139,7 @@ def test_refused_without_a_request(app: Application, scripted: Remote, path: str
 
 @pytest.mark.parametrize("path", ["generate", "chat"])
 def test_stubs(app: Application, scripted: Remote, path: str) -> None:
-    scripted.says(GENERATED if path == "generate" else ANSWERED)
+    scripted.reply_with(GENERATED if path == "generate" else ANSWERED)
     reply = app.request(
         "POST",
         f"/api/{path}",
@@ -158,7 +158,7 @@ def test_stubs(app: Application, scripted: Remote, path: str) -> None:
 
 
 def test_stubs_of_the_cloud_are_signed(app: Application, scripted: Remote) -> None:
-    scripted.says(GENERATED)
+    scripted.reply_with(GENERATED)
     reply = app.generate(model="signed")
     assert (reply.json["model"], reply.json["remote_host"]) == ("signed", "https://ollama.com:443")
     [asked] = scripted.asked
@@ -167,7 +167,7 @@ def test_stubs_of_the_cloud_are_signed(app: Application, scripted: Remote) -> No
 
 
 def test_a_server_below_a_path(app: Application, scripted: Remote) -> None:
-    scripted.says(ANSWERED)
+    scripted.reply_with(ANSWERED)
     assert app.chat("hi", model="prefixed").status == 200
     assert [asked.target for asked in scripted.asked] == ["/gpu/1/api/chat"]
 
@@ -179,10 +179,10 @@ def test_parameters_and_messages_of_the_stub_are_sent(app: Application, scripted
         add_layer(app, "messages", b'[{"role":"user","content":"one"},{"role":"assistant","content":"two"}]'),
     ]
     add_stub(app, "own", f"http://localhost:{scripted.port}", "big:7b", layers)
-    scripted.says(ANSWERED)
+    scripted.reply_with(ANSWERED)
     app.chat("hi", model="own", options={"seed": 1})
     app.chat(model="own", messages=[{"role": "system", "content": "Sing."}, *MESSAGES])
-    scripted.says(GENERATED)
+    scripted.reply_with(GENERATED)
     app.generate(model="own")
     app.generate(model="own", system="Sing.")
     first, second, third, fourth = [asked.json for asked in scripted.asked]
@@ -194,7 +194,7 @@ def test_parameters_and_messages_of_the_stub_are_sent(app: Application, scripted
 
 
 def test_images_and_tool_calls_are_forwarded(app: Application, scripted: Remote) -> None:
-    scripted.says(ANSWERED)
+    scripted.reply_with(ANSWERED)
     call = {"id": "c1", "function": {"index": 0, "name": "f", "arguments": {"b": 1, "a": [2]}}}
     messages = [
         {"role": "user", "content": "look", "images": ["iVBORw=="]},
@@ -214,7 +214,7 @@ def test_images_and_tool_calls_are_forwarded(app: Application, scripted: Remote)
 def test_web_search_and_fetch(app: Application, scripted: Remote) -> None:
     for name in ("web_search", "web_fetch"):
         scripted.asked.clear()
-        scripted.says({"results": [name]})
+        scripted.reply_with({"results": [name]})
         path = f"/api/experimental/{name}"
         reply = app.request("POST", path, {"query": "x"}, {"Authorization": "Bearer mine"})
         assert (reply.status, reply.json) == (200, {"results": [name]})
@@ -251,6 +251,6 @@ def test_recommendations(app: Application, scripted: Remote) -> None:
 
 
 def test_records_of_a_stream_are_lines(app: Application, scripted: Remote) -> None:
-    scripted.streams(line(model="m", done=False), line(model="m", done=True))
+    scripted.stream(line(model="m", done=False), line(model="m", done=True))
     reply = app.generate(model="m:cloud", stream=True)
     assert reply.body == b'{"model":"m","done":false}\n{"model":"m","done":true}\n'

@@ -80,7 +80,7 @@ def test_a_disconnect_closes_the_remote_connection(
         if begun:
             wire.sendall(streaming_head() + chunk(record("one")))
         waiting.set()
-        scripted.waits_until_gone(wire)
+        scripted.wait_until_closed(wire)
 
     scripted.answer = answer
     with begin(app, name) as wire:
@@ -172,10 +172,10 @@ def test_too_many_concurrent_requests(app: Application, scripted: Remote) -> Non
             read_until(wire, b"\r\n0\r\n\r\n")
         for _ in range(3):
             # Each of these ends in another way, and must be counted as ended.
-            scripted.says({"error": "no"}, 500)
+            scripted.reply_with({"error": "no"}, 500)
             assert app.generate(model="m:cloud").status == 500
             assert app.generate(model="stub").status == 500
-            scripted.says(b"", 302)
+            scripted.reply_with(b"", 302)
             assert app.generate(model="m:cloud").status == 502
             scripted.answer = lambda asked, wire: None
             assert app.generate(model="stub").status == 502
@@ -220,7 +220,7 @@ def receive(connection: ClientConnection) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames(scripted: Remote, chat: ClientConnection, name: str) -> None:
-    scripted.streams(record("one"), record("two", done=True)[:20], record("two", done=True)[20:])
+    scripted.stream(record("one"), record("two", done=True)[:20], record("two", done=True)[20:])
     send(chat, id=7, model=name, prompt="hi")
     first, second = receive(chat), receive(chat)
     assert (first["response"], first["id"], first["done"]) == ("one", 7, False)
@@ -232,7 +232,7 @@ def test_frames(scripted: Remote, chat: ClientConnection, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_with_one_record(scripted: Remote, chat: ClientConnection, name: str) -> None:
-    scripted.says(b'{\n  "model": "big:7b", "created_at": "x",\n  "response": "one", "done": true\n}\n')
+    scripted.reply_with(b'{\n  "model": "big:7b", "created_at": "x",\n  "response": "one", "done": true\n}\n')
     send(chat, id="a", model=name, prompt="hi", stream=False)
     found = receive(chat)
     assert (found["response"], found["id"]) == ("one", "a")
@@ -240,20 +240,20 @@ def test_frames_with_one_record(scripted: Remote, chat: ClientConnection, name: 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_errors_in_frames(scripted: Remote, chat: ClientConnection, name: str) -> None:
-    scripted.says(b'{\n"error": "no such luck"\n}', 404)
+    scripted.reply_with(b'{\n"error": "no such luck"\n}', 404)
     send(chat, id=1, model=name, prompt="hi")
     assert receive(chat) == {"id": 1, "status": 404, "error": "no such luck"}
-    scripted.says(b"<html>\n<br>", 500)
+    scripted.reply_with(b"<html>\n<br>", 500)
     send(chat, model=name, prompt="hi")
     assert receive(chat) == {"status": 500, "error": "the remote server answered with status 500"}
-    scripted.streams(record("one"), b"garbage\n")
+    scripted.stream(record("one"), b"garbage\n")
     send(chat, id=2, model=name, prompt="hi")
     assert receive(chat)["response"] == "one"
     assert receive(chat)["error"] == "the remote server sent an invalid record"
 
 
 def test_without_an_account(scripted: Remote, chat: ClientConnection) -> None:
-    scripted.says({"error": "who"}, 401)
+    scripted.reply_with({"error": "who"}, 401)
     send(chat, id=1, model="m:cloud", prompt="hi")
     found = receive(chat)
     assert (found["id"], found["status"], found["error"]) == (1, 401, "unauthorized")
@@ -266,7 +266,7 @@ def test_cancelling_a_request_closes_the_remote_connection(
 ) -> None:
     def answer(asked: Asked, wire: socket.socket) -> None:
         wire.sendall(streaming_head() + chunk(record("one")))
-        scripted.waits_until_gone(wire)
+        scripted.wait_until_closed(wire)
 
     scripted.answer = answer
     send(chat, id=1, model=name, prompt="hi")
@@ -278,7 +278,7 @@ def test_cancelling_a_request_closes_the_remote_connection(
 
 
 def test_embeddings_in_frames(app: Application, scripted: Remote) -> None:
-    scripted.says({"model": "big:7b", "embeddings": [[1, 0.5]]})
+    scripted.reply_with({"model": "big:7b", "embeddings": [[1, 0.5]]})
     with connect(f"ws://127.0.0.1:{app.port}/api/embed", open_timeout=PATIENCE) as connection:
         send(connection, id=1, model="m:cloud", input="x")
         assert receive(connection) == {"model": "big:7b", "embeddings": [[1, 0.5]], "id": 1}
