@@ -1,8 +1,8 @@
-"""What ``make bench`` does: this server alone under the load of ``benchmarks/serve.py``.
+"""Implementation of ``make bench``: this server under the load of ``benchmarks/serve.py``.
 
     python contrib/demo/bench.py FILE.gguf [ARGUMENT of benchmarks/serve.py …]
 
-Other servers join with arguments of their own: ``--url llama-server:openai=http://127.0.0.1:8080``.
+Add other servers with further arguments: ``--url llama-server:openai=http://127.0.0.1:8080``.
 """
 
 import socket
@@ -15,6 +15,7 @@ from local_server import Client, Failed, LocalServer
 
 
 def main() -> int:
+    """Run the benchmark; return the exit status."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = "{}:{}".format(*probe.getsockname())
     environ = server_environ()
@@ -25,8 +26,8 @@ def main() -> int:
         server.wait_until_ready()
         for _step in Client(f"http://{address}").install(MODEL, Path(sys.argv[1])):
             pass
-        us = ["--model", MODEL, "--url", f"ollama=http://{address},pid={server.pid}"]
-        return subprocess.run([sys.executable, "benchmarks/serve.py", *us, *sys.argv[2:]]).returncode
+        target = ["--model", MODEL, "--url", f"ollama=http://{address},pid={server.pid}"]
+        return subprocess.run([sys.executable, "benchmarks/serve.py", *target, *sys.argv[2:]]).returncode
     except Failed as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,9 +1,9 @@
-"""What ``make run`` shows: a server, a model put into it over HTTP, a streamed answer.
+"""Implementation of ``make run``: start a server, create a model over HTTP, stream a reply.
 
     python contrib/demo/demo.py FILE.gguf
 
-The question is in PROMPT; the variables of ``ollama serve`` are heeded. Unless OLLAMA_MODELS names
-another place, the models lie in ``.cache/models``; the server's key pair lies in ``.cache/home``.
+The question is read from PROMPT; the variables of ``ollama serve`` apply. The models directory is
+OLLAMA_MODELS, by default ``.cache/models``; the server's key pair is created in ``.cache/home``.
 """
 
 import os
@@ -24,27 +24,28 @@ CACHE = Path(".cache").resolve()
 
 
 class Stopped(Exception):
-    """The user wants to leave."""
+    """A signal requests the end of the demo."""
 
 
 def demo(file: Path, question: str, endpoint: Endpoint) -> int:
+    """Run the demo until a signal; return the exit status."""
     url = endpoint.url
     environ = server_environ()
     try:
-        refuse_neighbours(url)
+        require_free_address(url)
         server = LocalServer(environ, url, CACHE / "server.log")
     except Failed as error:
         return fail(str(error))
     with stopping(server):
         try:
             server.wait_until_ready()
-            say(f"The server listens on {url}; its models lie in {environ['OLLAMA_MODELS']}")
+            print_heading(f"The server listens on {url}, models directory: {environ['OLLAMA_MODELS']}")
             client = Client(url)
             for step in client.install(MODEL, file):
                 print(f"    {step}", flush=True)
-            say(f"{MODEL} is asked: {question}")
+            print_heading(f"Question to {MODEL}: {question}")
             converse(client, question)
-            tell_how(url)
+            print_usage(url)
             server.show_log()
             status = server.wait()
             return status if status >= 0 else 128 - status
@@ -53,7 +54,7 @@ def demo(file: Path, question: str, endpoint: Endpoint) -> int:
             server.wait()
             return fail(str(error))
         except Stopped:
-            say("Stopping: what runs is finished first, a second Ctrl-C ends it at once")
+            print_heading("Stopping after the running requests; a second Ctrl-C stops at once")
             server.show_log()
             server.stop()
             while True:
@@ -62,36 +63,40 @@ def demo(file: Path, question: str, endpoint: Endpoint) -> int:
                     break
                 except Stopped:
                     server.stop()
-            say("The server has stopped" if status == 0 else f"The server ended with status {status}")
+            print_heading(
+                "The server has stopped" if status == 0 else f"The server ended with status {status}"
+            )
             return 0
 
 
 def server_environ() -> dict[str, str]:
+    """Return the environment of the server."""
     environ = dict(os.environ)
     models = environ.get("OLLAMA_MODELS")
-    environ["OLLAMA_MODELS"] = os.path.expanduser(models) if models else str(CACHE / "models")
+    environ["OLLAMA_MODELS"] = str(Path(models).expanduser() if models else CACHE / "models")
     environ["HOME"] = str(CACHE / "home")
     return environ
 
 
-def refuse_neighbours(url: str) -> None:
-    """Raise Failed where something listens already, which is none of our business."""
+def require_free_address(url: str) -> None:
+    """Raise Failed if another program listens at ``url``."""
     try:
         version = Client(url).version()
     except OSError:
         return
-    who = "another program" if version is None else f"an Ollama server (version {version})"
-    raise Failed(f"{url} is taken by {who}, which is left alone.\n{other_port()}")
+    program = "another program" if version is None else f"an Ollama server (version {version})"
+    raise Failed(f"{url} is in use by {program}.\n{other_port()}")
 
 
 def other_port() -> str:
+    """Return the advice for an address in use."""
     return "Choose another port: make run OLLAMA_HOST=127.0.0.1:11435"
 
 
 def converse(client: Client, question: str) -> None:
-    """Print the answer as it comes, and how fast it came."""
+    """Print the reply as it is streamed, then its speed."""
     messages = [{"role": "user", "content": question}]
-    # So small a model is easily led astray by chance, and does not always find an end.
+    # A model of this size needs greedy sampling, and does not always end its reply.
     options = {"temperature": 0, "num_predict": 300}
     print(flush=True)
     for record in client.stream("/api/chat", {"model": MODEL, "messages": messages, "options": options}):
@@ -103,8 +108,9 @@ def converse(client: Client, question: str) -> None:
             print(f"\n\n    (the model was loaded in {loaded:.1f} s{speed})", flush=True)
 
 
-def tell_how(url: str) -> None:
-    say(f"The server goes on at {url}. From another terminal:")
+def print_usage(url: str) -> None:
+    """Print examples of requests."""
+    print_heading(f"The server keeps running at {url}. In another terminal:")
     print(
         f"""
     curl {url}/api/chat -d '{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
@@ -114,17 +120,19 @@ def tell_how(url: str) -> None:
         client = Client(host="{url}")
         print(client.chat("{MODEL}", [{{"role": "user", "content": "Hello!"}}]).message.content)
 
-    Ctrl-C stops it. Its log, which is also in {CACHE / "server.log"}:
+    Ctrl-C stops it. Its log, also in {CACHE / "server.log"}:
 """,
         flush=True,
     )
 
 
-def say(text: str) -> None:
+def print_heading(text: str) -> None:
+    """Print a heading."""
     print(f"==> {text}", flush=True)
 
 
 def fail(text: str) -> int:
+    """Print an error, with advice for an address in use; return exit status 1."""
     print(f"\n{text}", file=sys.stderr)
     if "address already in use" in text:
         print(other_port(), file=sys.stderr)
@@ -133,7 +141,7 @@ def fail(text: str) -> int:
 
 @contextmanager
 def stopping(server: LocalServer) -> Iterator[None]:
-    """Meanwhile a signal raises Stopped; whatever happens, no server is left behind."""
+    """Raise Stopped for signals within the block, and stop the server after it."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise Stopped
@@ -141,32 +149,37 @@ def stopping(server: LocalServer) -> Iterator[None]:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        with terminal_of_our_own():
+        with own_foreground_group():
             yield
     finally:
         server.stop()
 
 
 @contextmanager
-def terminal_of_our_own() -> Iterator[None]:
-    """Meanwhile the terminal's Ctrl-C reaches us and not ``make``, which would call it an error."""
+def own_foreground_group() -> Iterator[None]:
+    """Make this process the terminal's foreground group within the block.
+
+    Ctrl-C then does not interrupt ``make``, which would report an error.
+    """
     if not sys.stdin.isatty() or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
         yield
         return
-    terminal, theirs = sys.stdin.fileno(), os.getpgrp()
-    # Nobody would notice that we are stopped by Ctrl-Z, nor wake us.
+    terminal, original = sys.stdin.fileno(), os.getpgrp()
+    # No shell would continue this group after Ctrl-Z.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    if theirs != os.getpid():
+    if original != os.getpid():
         os.setpgid(0, 0)
     os.tcsetpgrp(terminal, os.getpgrp())
     try:
         yield
     finally:
-        os.tcsetpgrp(terminal, theirs)
+        os.tcsetpgrp(terminal, original)
 
 
 def main() -> int:
+    """Run the demo; return the exit status."""
+
     def warn(text: str) -> None:
         print(text, file=sys.stderr)
 

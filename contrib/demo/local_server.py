@@ -1,4 +1,4 @@
-"""A server of our own as a child process, and what the demo asks of it over HTTP."""
+"""``ollama serve`` as a child process, and an HTTP client for it."""
 
 import hashlib
 import http.client
@@ -19,19 +19,18 @@ _POLL_SECONDS = 0.05
 
 
 class Failed(Exception):
-    """The text tells the user what went wrong."""
+    """A step of the demo failed; the text is for the user."""
 
 
 class Client:
-    """Speaks to the server at ``url``; every method raises OSError where it cannot be reached."""
+    """HTTP client for the server at ``url``. Methods raise OSError if it cannot be reached."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        assert parts.hostname is not None
-        self._address = (parts.hostname, parts.port)
+        self._address = (parts.hostname or "", parts.port)
 
     def version(self) -> str | None:
-        """The version of what listens there; None where it is no Ollama server."""
+        """Return the server's version; None if it is not an Ollama server."""
         connection = self._connect(timeout=3.0)
         try:
             connection.request("GET", "/api/version")
@@ -45,7 +44,7 @@ class Client:
         return version if isinstance(version, str) else None
 
     def install(self, model: str, file: Path) -> Iterator[str]:
-        """Make ``model`` of a GGUF file: what ``ollama create`` does; yields the steps' names."""
+        """Create ``model`` from a GGUF file as ``ollama create`` does; yield the status of each step."""
         with file.open("rb") as source:
             digest = f"sha256:{hashlib.file_digest(source, 'sha256').hexdigest()}"
         if self._status("HEAD", f"/api/blobs/{digest}") != 200:
@@ -58,7 +57,7 @@ class Client:
             yield record["status"]
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The records of a streamed reply, as they come; raises Failed with the server's error."""
+        """Yield the records of a streamed reply; raises Failed with the server's error."""
         connection = self._connect()
         try:
             connection.request("POST", path, json.dumps(body))
@@ -87,15 +86,17 @@ class Client:
 
 
 class LocalServer:
-    """``ollama serve`` as a child process. Its log goes to the file ``log``, and to the terminal
-    from :meth:`show_log` on."""
+    """``ollama serve`` as a child process.
+
+    Its log is written to the file ``log``, and after :meth:`show_log` also to the terminal.
+    """
 
     def __init__(self, environ: Mapping[str, str], url: str, log: Path) -> None:
         self._url = url
         self._log = log
         self._shown = False
         log.parent.mkdir(parents=True, exist_ok=True)
-        # A process group of its own: a Ctrl-C reaches us alone, and we tell the server once.
+        # A separate process group: Ctrl-C interrupts only this process, which signals the server once.
         self._process = subprocess.Popen(
             [Path(sys.executable).with_name("ollama"), "serve"],
             env=dict(environ),
@@ -110,17 +111,18 @@ class LocalServer:
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._process.pid
 
     def wait_until_ready(self) -> None:
-        """Return when the server answers; raises Failed, with its last words, where it does not."""
+        """Wait for the first reply; raises Failed with the last line of the log if the server ends."""
         client = Client(self._url)
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 self._reader.join()
                 lines = self._log.read_text().splitlines()
-                raise Failed(lines[-1] if lines else "the server ended without a word")
+                raise Failed(lines[-1] if lines else "the server ended without a message")
             try:
                 if client.version() is not None:
                     return
@@ -130,21 +132,21 @@ class LocalServer:
         raise Failed(f"the server did not answer within {_START_SECONDS:.0f} seconds; its log: {self._log}")
 
     def show_log(self) -> None:
+        """Print further lines of the log."""
         self._shown = True
 
     def wait(self) -> int:
-        """Until the server has ended: its exit status."""
+        """Wait for the end of the server; return its exit status."""
         return self._process.wait()
 
     def stop(self) -> None:
-        """Ask the server to finish what runs and end; asked again, it ends at once."""
+        """Send SIGTERM, which drains the server; the second ends it at once."""
         if self._process.poll() is None:
             os.kill(self._process.pid, signal.SIGTERM)
 
     def _copy_log(self) -> None:
-        assert self._process.stderr is not None
         with self._log.open("w") as file:
-            for line in self._process.stderr:
+            for line in self._process.stderr or ():
                 file.write(line)
                 file.flush()
                 if self._shown:

@@ -1,4 +1,6 @@
-"""Chat in a terminal over one WebSocket connection; Ctrl-C stops an answer. Needs: pip install websockets
+"""Chat in a terminal over one WebSocket connection; Ctrl-C stops a reply.
+
+Requires: pip install websockets
 
 python chat.py smollm2 [http://127.0.0.1:11434]
 """
@@ -11,7 +13,7 @@ from websockets.asyncio.client import connect
 
 
 async def answer(websocket, number: int, model: str, messages: list[dict]) -> str:
-    """Send the conversation, print what comes as it comes, and return it."""
+    """Send the conversation, print the reply as it is streamed, and return it."""
     await websocket.send(json.dumps({"id": number, "model": model, "messages": messages}))
     text = ""
     try:

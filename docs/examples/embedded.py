@@ -1,4 +1,4 @@
-"""A Twisted application with a model server inside: one process, one reactor.
+"""A Twisted application and a model server in one process, on one reactor.
 
 python embedded.py [port of the model server, 11434] [port of the application, 8080]
 """
@@ -18,7 +18,7 @@ from ollama_tw.client.tx import connect
 
 
 class Application:
-    """Somebody's web application, which asks the models in its own process."""
+    """A web application that uses the models in its process."""
 
     pages = Klein()
 

@@ -1,4 +1,4 @@
-"""Ask several questions at once over one connection, with the client of ollama_tw.
+"""Send several requests concurrently over one connection, with the client of ollama_tw.
 
 python streams.py smollm2 [http://127.0.0.1:11434]
 """

@@ -114,7 +114,7 @@ class Network:
         server for one that it sent: the address is then checked, and the connection is not pooled.
         ``timeout`` is in seconds and ends with the response's head; None is no limit once the connection
         is established. ``shared`` False makes a connection for this request alone: a pooled one may be
-        closed by the server just when a body is sent, which cannot be told from a failure.
+        closed by the server just when a body is sent, which cannot be distinguished from a failure.
 
         Raises TransportError, and the OSError or OllamaError of ``body``.
         """
@@ -154,7 +154,7 @@ class Network:
         """Return the result of ``deferred``; raises TimeoutError after ``timeout`` seconds (None: no limit).
 
         If cancelled, cancels ``deferred``, waits for its end, and raises CancelledError whatever its
-        result. A cancelled Agent may fail with an error of its own, for instance DNSLookupError during a
+        result. A cancelled Agent may fail with a different error, for instance DNSLookupError during a
         lookup; as a TransportError it would be retried.
         """
         late = False

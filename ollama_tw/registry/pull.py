@@ -17,7 +17,8 @@ from ollama_tw.library.digests import is_digest
 from ollama_tw.library.manifests import Layer, Manifest, ManifestError
 from ollama_tw.library.names import Name
 from ollama_tw.registry.client import RegistryClient
-from ollama_tw.registry.download import Download, Downloads
+from ollama_tw.registry.download import Download
+from ollama_tw.registry.downloads import Downloads
 from ollama_tw.registry.progress import Report, calling_periodically, layer_status
 from ollama_tw.registry.transfers import TransferContext
 

@@ -1,4 +1,4 @@
-"""Both clients against the door on a real socket, plain and TLS."""
+"""Both clients with a server on a TCP socket, with and without TLS."""
 
 import asyncio
 import ssl
@@ -25,7 +25,7 @@ class AsyncioTests(WebSocketCase):
         url = f"http://127.0.0.1:{self.port.getHost().port}"
         return await deferToThread(lambda: asyncio.run(client(url)))  # type: ignore[arg-type]
 
-    async def test_streams_side_by_side_and_one_answer(self) -> None:
+    async def test_concurrent_streams_and_a_single_record(self) -> None:
         async def client(url: str) -> Any:
             async with aio.connect(url) as chat:
 
@@ -49,7 +49,7 @@ class AsyncioTests(WebSocketCase):
 
         self.assertEqual(await self.run_client(client), (404, "not here"))
 
-    async def test_leaving_early_cancels(self) -> None:
+    async def test_closing_the_iterator_cancels(self) -> None:
         async def client(url: str) -> None:
             async with aio.connect(url) as chat:
                 stream = chat.stream(wait=True)
@@ -61,7 +61,7 @@ class AsyncioTests(WebSocketCase):
         while not self.counter.cancelled:
             await tick()
 
-    async def test_a_server_that_closes_ends_what_runs(self) -> None:
+    async def test_a_closed_connection_fails_pending_requests(self) -> None:
         async def client(url: str) -> Any:
             async with aio.connect(url) as chat:
                 try:
@@ -80,7 +80,7 @@ class TwistedTests(WebSocketCase):
         self.addCleanup(connection.close)
         return connection
 
-    async def test_requests_side_by_side(self) -> None:
+    async def test_concurrent_requests(self) -> None:
         connection = await self.connect()
         records: list[int] = []
         last, alone = await gatherResults(
@@ -108,14 +108,14 @@ class TwistedTests(WebSocketCase):
             await tick()
         self.assertEqual((await connection.request(count=2))["n"], 2)
 
-    async def test_after_the_end(self) -> None:
+    async def test_requests_after_the_close(self) -> None:
         connection = await self.connect()
         running = connection.request(wait=True)
         self.site.abort()
         await self.assertFailure(running, ConnectionClosed)
         await self.assertFailure(connection.request(), ConnectionClosed)
 
-    async def test_a_refusal(self) -> None:
+    async def test_a_refused_connection(self) -> None:
         port = self.port.getHost().port
         connecting = Deferred.fromCoroutine(tx.connect(reactor, f"http://127.0.0.1:{port}", "/api/tags"))
         await self.assertFailure(connecting, ConnectionClosed)
@@ -123,7 +123,7 @@ class TwistedTests(WebSocketCase):
 
 @implementer(IOpenSSLClientConnectionCreator)
 class Trusting:
-    """Asks nobody who he is."""
+    """TLS options without verification of certificates."""
 
     def clientConnectionForTLS(self, protocol: Any) -> Any:
         return Connection(CertificateOptions(verify=False).getContext(), None)

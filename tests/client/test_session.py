@@ -1,3 +1,5 @@
+"""Multiplexing of requests."""
+
 import json
 from typing import Any
 
@@ -18,21 +20,21 @@ class Sink:
         self.ended = last
 
 
-def begin(session: RequestMultiplexer, **body: Any) -> tuple[int, Sink]:
+def begin(requests: RequestMultiplexer, **body: Any) -> tuple[int, Sink]:
     sink = Sink()
-    number, frame = session.begin(body, sink)
+    number, frame = requests.begin(body, sink)
     assert json.loads(frame) == {**body, "id": number}
     return number, sink
 
 
 def test_records_go_to_their_requests() -> None:
-    session = RequestMultiplexer("/api/chat")
-    one, first = begin(session, model="m")
-    two, second = begin(session, model="m")
+    requests = RequestMultiplexer("/api/chat")
+    one, first = begin(requests, model="m")
+    two, second = begin(requests, model="m")
     assert one != two
-    session.receive(json.dumps({"n": 1, "id": two}))
-    session.receive(json.dumps({"n": 2, "id": one}))
-    session.receive(json.dumps({"n": 3, "done": True, "id": one}))
+    requests.receive(json.dumps({"n": 1, "id": two}))
+    requests.receive(json.dumps({"n": 2, "id": one}))
+    requests.receive(json.dumps({"n": 3, "done": True, "id": one}))
     assert (first.records, first.ended) == ([{"n": 2}, {"n": 3, "done": True}], True)
     assert (second.records, second.ended) == ([{"n": 1}], False)
 
@@ -48,40 +50,38 @@ def test_records_go_to_their_requests() -> None:
         ("/api/pull", {}, {"status": "success"}, True),
     ],
 )
-def test_which_record_is_the_last(
-    path: str, body: dict[str, Any], record: dict[str, Any], last: bool
-) -> None:
-    session = RequestMultiplexer(path)
-    number, sink = begin(session, **body)
-    session.receive(json.dumps({**record, "id": number}))
+def test_last_records(path: str, body: dict[str, Any], record: dict[str, Any], last: bool) -> None:
+    requests = RequestMultiplexer(path)
+    number, sink = begin(requests, **body)
+    requests.receive(json.dumps({**record, "id": number}))
     assert (sink.records, sink.ended) == ([record], last)
 
 
 def test_errors_end_a_request() -> None:
-    session = RequestMultiplexer("/api/chat")
-    number, sink = begin(session)
-    session.receive(json.dumps({"id": number, "status": 404, "error": "no such model"}))
+    requests = RequestMultiplexer("/api/chat")
+    number, sink = begin(requests)
+    requests.receive(json.dumps({"id": number, "status": 404, "error": "no such model"}))
     (error,) = sink.records
     assert isinstance(error, RequestError)
     assert (error.status, error.message, sink.ended) == (404, "no such model", True)
-    number, sink = begin(session)
-    session.receive(json.dumps({"error": "broke off", "id": number}))
+    number, sink = begin(requests)
+    requests.receive(json.dumps({"error": "broke off", "id": number}))
     assert sink.records[0].status is None
 
 
-def test_a_cancelled_request_hears_nothing_more() -> None:
-    session = RequestMultiplexer("/api/chat")
-    number, sink = begin(session)
-    assert json.loads(session.cancel(number) or "") == {"id": number, "cancel": True}
-    session.receive(json.dumps({"done": True, "done_reason": "cancelled", "id": number}))
+def test_a_cancelled_request_receives_no_records() -> None:
+    requests = RequestMultiplexer("/api/chat")
+    number, sink = begin(requests)
+    assert json.loads(requests.cancel(number) or "") == {"id": number, "cancel": True}
+    requests.receive(json.dumps({"done": True, "done_reason": "cancelled", "id": number}))
     assert sink.records == []
-    assert session.cancel(number) is None
+    assert requests.cancel(number) is None
 
 
-def test_the_end_of_the_connection_ends_all() -> None:
-    session = RequestMultiplexer("/api/chat")
-    sinks = [begin(session)[1] for _ in range(2)]
-    session.close("going away")
+def test_the_close_of_the_connection_fails_all() -> None:
+    requests = RequestMultiplexer("/api/chat")
+    sinks = [begin(requests)[1] for _ in range(2)]
+    requests.close("going away")
     assert all(isinstance(sink.records[0], ConnectionClosed) and sink.ended for sink in sinks)
 
 

@@ -1,3 +1,5 @@
+"""Servers whose cloud is another server."""
+
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +56,7 @@ def scripted() -> Iterator[Remote]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, scripted: Remote) -> Iterator[Application]:
-    """A server whose cloud is ``scripted``."""
+    """Start a server whose cloud is ``scripted``."""
     application = Application(
         tmp_path_factory.mktemp("home") / "home",
         OLLAMA_CLOUD_BASE_URL=scripted.url,
@@ -71,14 +73,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, scripted: Remote) -> Iterator
 def app(home: Application, scripted: Remote) -> Application:
     scripted.asked.clear()
     scripted.gone.clear()
-    scripted.says(b"")
+    scripted.reply_with(b"")
     return home
 
 
 def add_stub(
     app: Application, name: str, host: str, model: str, layers: list[dict[str, object]] | None = None
 ) -> None:
-    """Install a model that another server runs."""
+    """Install a stub."""
     config = {"model_format": "", "model_family": "", "remote_host": host, "remote_model": model}
     content = json.dumps(config).encode()
     manifest = {
@@ -98,7 +100,7 @@ def add_stub(
 
 
 def add_layer(app: Application, kind: str, content: bytes) -> dict[str, object]:
-    """A layer for :func:`add_stub`: ``system``, ``params``, ``messages``."""
+    """Add a layer for :func:`add_stub`: ``system``, ``params``, ``messages``."""
     return {
         "mediaType": f"application/vnd.ollama.image.{kind}",
         "digest": app.upload(content),

@@ -1,4 +1,4 @@
-"""Another server that says what the test has it say, byte for byte, and keeps what it was asked."""
+"""A scripted server: sends exact bytes, and records the requests."""
 
 import json
 import socket
@@ -14,7 +14,7 @@ CHUNK_END = b"0\r\n\r\n"
 
 @dataclass(frozen=True)
 class Asked:
-    """A request; ``headers`` are in lower case."""
+    """A recorded request; the names of ``headers`` are in lower case."""
 
     method: str
     target: str
@@ -27,21 +27,23 @@ class Asked:
 
 
 class Remote:
-    """Serves connections one by one, each on a thread. ``answer`` gets the request and the socket; when it
-    returns, the connection is closed."""
+    """Serves each connection on a thread.
+
+    ``answer`` is called with the request and the socket; when it returns, the connection is closed.
+    """
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.answer: Callable[[Asked, socket.socket], None] = lambda asked, wire: None
         self.gone = threading.Event()
-        """Set when a client has closed its connection while it was being answered."""
+        """Set when a client has closed its connection during a reply."""
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        # Closing alone would leave the thread in accept.
+        # close() alone would leave the thread in accept().
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
@@ -57,7 +59,7 @@ class Remote:
         with wire, wire.makefile("rb") as lines:
             wire.settimeout(PATIENCE)
             if wire.recv(1, socket.MSG_PEEK) == b"\x16":
-                # A handshake of TLS, in which there may be no end of a line.
+                # A TLS handshake, which may contain no line end.
                 wire.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 return
             words = lines.readline().decode("latin-1").split(" ")
@@ -76,22 +78,22 @@ class Remote:
             except OSError:
                 self.gone.set()
 
-    # ------------------------------------------------------------------------------- what is said
+    # ------------------------------------------------------------------------------- replies
 
-    def says(self, body: Any, status: int = 200, **headers: str) -> None:
-        """Answer everything with ``body``, JSON unless it is bytes."""
+    def reply_with(self, body: Any, status: int = 200, **headers: str) -> None:
+        """Answer every request with ``body``, encoded as JSON unless it is bytes."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         fields = {"Content-Type": "application/json", "Content-Length": str(len(content))}
         fields.update({name.replace("_", "-"): value for name, value in headers.items()})
         self.answer = lambda asked, wire: wire.sendall(head(status, **fields) + content)
 
-    def streams(self, *pieces: bytes, kind: str = "application/x-ndjson", end: bytes = CHUNK_END) -> None:
-        """Answer everything with a chunk for each of ``pieces``."""
+    def stream(self, *pieces: bytes, kind: str = "application/x-ndjson", end: bytes = CHUNK_END) -> None:
+        """Answer every request with a chunk for each of ``pieces``."""
         sent = b"".join(map(chunk, pieces)) + end
         fields = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
         self.answer = lambda asked, wire: wire.sendall(head(200, **fields) + sent)
 
-    def waits_until_gone(self, wire: socket.socket) -> None:
+    def wait_until_closed(self, wire: socket.socket) -> None:
         """Return when the client has closed the connection."""
         try:
             while wire.recv(65536):
@@ -115,5 +117,5 @@ def chunk(data: bytes) -> bytes:
 
 
 def line(**members: Any) -> bytes:
-    """A record as a line."""
+    """Return a record as a line."""
     return json.dumps(members).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""Whatever another server says, the client gets one whole answer, and the next request is served."""
+"""Arbitrary responses of another server: the client gets one complete reply, and the server keeps running."""
 
 import json
 
@@ -62,7 +62,7 @@ _HEADS = st.one_of(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(head=_HEADS, pieces=st.lists(_PIECES, max_size=4), stub=st.booleans(), stream=st.booleans())
-def test_anything(
+def test_arbitrary_responses(
     app: Application, scripted: Remote, head: bytes, pieces: list[bytes], stub: bool, stream: bool
 ) -> None:
     scripted.answer = lambda asked, wire: wire.sendall(head + b"".join(pieces))
@@ -70,5 +70,5 @@ def test_anything(
     assert reply.status in (200, 404, 500, 502)
     if reply.headers["Content-Type"] != "text/event-stream":
         assert all(type(json.loads(one)) is dict for one in reply.body.splitlines())
-    scripted.says({"model": "m", "created_at": "x", "response": "well", "done": True})
+    scripted.reply_with({"model": "m", "created_at": "x", "response": "well", "done": True})
     assert app.generate(model="stub").json["response"] == "well"

@@ -1,3 +1,5 @@
+"""Permitted servers, signatures, cloud references."""
+
 import pytest
 
 from ollama_tw.cloud.policy import CloudPolicy, Operation, RemoteServer, cloud_name
@@ -13,7 +15,7 @@ POLICY = CloudPolicy(False, CLOUD, ("ollama.com", "gpu.example", "10.0.0.2", "::
         ("https://ollama.com:443", "https://ollama.com:443", True),
         ("https://ollama.com", "https://ollama.com:443", True),
         ("https://OLLAMA.com:443/", "https://ollama.com:443", True),
-        # In the clear, whoever is on the way could use the signature.
+        # Over plain HTTP, the signature could be intercepted.
         ("http://ollama.com:80", "http://ollama.com", False),
         ("https://ollama.com:8443", "https://ollama.com:8443", True),
         ("http://gpu.example:11434", "http://gpu.example:11434", False),
@@ -22,7 +24,7 @@ POLICY = CloudPolicy(False, CLOUD, ("ollama.com", "gpu.example", "10.0.0.2", "::
         ("http://[::1]:11434", "http://[::1]:11434", False),
     ],
 )
-def test_servers_that_may_be_asked(remote_host: str, base: str, signed: bool) -> None:
+def test_permitted_servers(remote_host: str, base: str, signed: bool) -> None:
     assert POLICY.server_at(remote_host) == RemoteServer(base, signed)
 
 
@@ -48,13 +50,13 @@ def test_servers_that_may_be_asked(remote_host: str, base: str, signed: bool) ->
         "http://ollama.com\r\nHost: x",
     ],
 )
-def test_servers_that_may_not(remote_host: str) -> None:
+def test_servers_that_are_not_permitted(remote_host: str) -> None:
     with pytest.raises(OllamaError) as caught:
         POLICY.server_at(remote_host)
     assert (caught.value.status, caught.value.message) == (400, "this server cannot run this remote model")
 
 
-def test_a_stand_in_for_the_cloud_is_asked_in_its_place() -> None:
+def test_a_replaced_cloud() -> None:
     policy = CloudPolicy(False, "http://127.0.0.1:8080", ("ollama.com", "127.0.0.1"))
     assert policy.cloud == RemoteServer("http://127.0.0.1:8080", True)
     assert policy.server_at("https://ollama.com:443") == RemoteServer("http://127.0.0.1:8080", True)
@@ -71,7 +73,7 @@ def test_a_stand_in_for_the_cloud_is_asked_in_its_place() -> None:
         (Operation.WEB_FETCH, "ollama cloud is disabled: web fetch is unavailable"),
     ],
 )
-def test_turned_off(operation: Operation, text: str) -> None:
+def test_disabled(operation: Operation, text: str) -> None:
     POLICY.require(operation)
     with pytest.raises(OllamaError) as caught:
         CloudPolicy(True, CLOUD, ()).require(operation)
@@ -94,5 +96,5 @@ def test_turned_off(operation: Operation, text: str) -> None:
         ("", None),
     ],
 )
-def test_references(sent: str, name: str | None) -> None:
+def test_cloud_references(sent: str, name: str | None) -> None:
     assert cloud_name(sent) == name

@@ -1,3 +1,5 @@
+"""Updates of the recommended models."""
+
 import json
 from typing import Any
 
@@ -28,24 +30,24 @@ class FakeResponse:
 
 
 class FakeClient:
-    """Keeps what is asked, for the test to answer."""
+    """Records the requests, which the test answers."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
-        self.waiting: list[Deferred[Any]] = []
+        self.sent: list[tuple[Any, ...]] = []
+        self.pending: list[Deferred[Any]] = []
 
     async def send(self, *what: Any) -> Any:
-        self.asked.append(what)
-        self.waiting.append(Deferred())
-        return await self.waiting[-1]
+        self.sent.append(what)
+        self.pending.append(Deferred())
+        return await self.pending[-1]
 
-    def say(self, body: Any) -> FakeResponse:
+    def answer_with(self, body: Any) -> FakeResponse:
         answer = FakeResponse(body if isinstance(body, bytes) else json.dumps(body).encode())
-        self.waiting[-1].callback(answer)
+        self.pending[-1].callback(answer)
         return answer
 
     def fail(self) -> None:
-        self.waiting[-1].errback(OllamaError(502, "no"))
+        self.pending[-1].errback(OllamaError(502, "no"))
 
 
 class RecommendationsTests(SynchronousTestCase):
@@ -64,76 +66,76 @@ class RecommendationsTests(SynchronousTestCase):
     def models(self) -> list[str]:
         return [one.model for one in self.subject.read()]
 
-    def passes(self, seconds: float, *, asks: int) -> None:
-        """Fail unless the cloud is asked just when ``seconds`` have passed."""
+    def assert_sent_after(self, seconds: float, *, count: int) -> None:
+        """Assert that request number ``count`` is sent after ``seconds``, and not before."""
         self.clock.advance(seconds - 1)
-        self.assertEqual(len(self.cloud.asked), asks - 1)
+        self.assertEqual(len(self.cloud.sent), count - 1)
         self.clock.advance(2)
-        self.assertEqual(len(self.cloud.asked), asks)
+        self.assertEqual(len(self.cloud.sent), count)
 
-    def test_nothing_is_asked_before_somebody_reads(self) -> None:
+    def test_no_request_before_the_first_read(self) -> None:
         self.clock.advance(1_000_000)
-        self.assertEqual(self.cloud.asked, [])
+        self.assertEqual(self.cloud.sent, [])
 
-    def test_the_list_is_our_own_until_there_is_a_newer_one(self) -> None:
+    def test_the_built_in_list_is_replaced(self) -> None:
         self.assertEqual(self.subject.read(), list(BUILT_IN))
-        [asked] = self.cloud.asked
-        self.assertEqual(asked, (RemoteServer(BASE, False), "GET", "/api/experimental/model-recommendations"))
-        answer = self.cloud.say(NEWER)
+        [sent] = self.cloud.sent
+        self.assertEqual(sent, (RemoteServer(BASE, False), "GET", "/api/experimental/model-recommendations"))
+        answer = self.cloud.answer_with(NEWER)
         self.assertTrue(answer.stopped)
         self.assertEqual(self.models, ["new"])
 
-    def test_again_after_four_hours_give_or_take(self) -> None:
+    def test_refreshed_after_about_four_hours(self) -> None:
         for number, hours in ((0.5, 4), (0.0, 3.2), (1.0, 4.8)):
             self.random = number
-            self.cloud.asked.clear()
+            self.cloud.sent.clear()
             self.subject = self.make()
             self.subject.read()
-            self.cloud.say(NEWER)
-            self.passes(hours * 3600, asks=2)
+            self.cloud.answer_with(NEWER)
+            self.assert_sent_after(hours * 3600, count=2)
             self.subject.close()
 
     def test_back_off(self) -> None:
         self.subject.read()
         for number, minutes in enumerate((5, 15, 60, 240, 240), 2):
             self.cloud.fail()
-            self.passes(minutes * 60, asks=number)
-        self.cloud.say(NEWER)
-        # A success makes the next failure the first again.
-        self.passes(4 * 3600, asks=7)
+            self.assert_sent_after(minutes * 60, count=number)
+        self.cloud.answer_with(NEWER)
+        # A success resets the number of failures.
+        self.assert_sent_after(4 * 3600, count=7)
         self.cloud.fail()
-        self.passes(5 * 60, asks=8)
+        self.assert_sent_after(5 * 60, count=8)
 
-    def test_three_seconds_are_enough(self) -> None:
+    def test_times_out_after_three_seconds(self) -> None:
         self.subject.read()
         self.clock.advance(3)
-        self.passes(5 * 60, asks=2)
+        self.assert_sent_after(5 * 60, count=2)
 
-    def test_reading_asks_at_most_every_five_seconds(self) -> None:
+    def test_reads_send_a_request_at_most_every_five_seconds(self) -> None:
         self.subject.read()
         self.cloud.fail()
         self.subject.read()
         self.clock.advance(4.9)
         self.subject.read()
-        self.assertEqual(len(self.cloud.asked), 1)
+        self.assertEqual(len(self.cloud.sent), 1)
         self.clock.advance(0.2)
         self.subject.read()
         self.subject.read()
-        self.assertEqual(len(self.cloud.asked), 2)
+        self.assertEqual(len(self.cloud.sent), 2)
 
-    def test_lists_that_cannot_be_used(self) -> None:
+    def test_invalid_lists(self) -> None:
         self.subject.read()
         for body in (b"", b"{", b"[]", b"{}", {"recommendations": []}, {"recommendations": [{"model": 5}]}):
-            self.cloud.say(body)
+            self.cloud.answer_with(body)
             self.assertEqual(self.models, [one.model for one in BUILT_IN])
             self.clock.advance(4 * 3600 + 1)
 
-    def test_turned_off(self) -> None:
+    def test_disabled(self) -> None:
         self.subject = self.make(disabled=True)
         self.assertEqual(self.subject.read(), list(BUILT_IN))
-        self.assertEqual(self.cloud.asked, [])
+        self.assertEqual(self.cloud.sent, [])
 
-    def test_closing_ends_it_all(self) -> None:
+    def test_closing(self) -> None:
         self.subject.read()
         self.subject.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -143,4 +145,4 @@ class RecommendationsTests(SynchronousTestCase):
         self.subject.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.subject.read()
-        self.assertEqual(len(self.cloud.asked), 2)
+        self.assertEqual(len(self.cloud.sent), 2)

@@ -1,3 +1,5 @@
+"""Rewriting of requests and responses."""
+
 import json
 
 import pytest
@@ -20,7 +22,7 @@ from ollama_tw.cloud.rewriting import (
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.binary(max_size=6).map(lambda data: data.replace(b"\xff", b"\n"))))
-def test_lines_do_not_depend_on_how_they_are_cut(chunks: list[bytes]) -> None:
+def test_lines_do_not_depend_on_chunks(chunks: list[bytes]) -> None:
     lines = LineSplitter(1000)
     found = [line for chunk in chunks for line in lines.feed(chunk)]
     *expected, last = b"".join(chunks).split(b"\n")
@@ -47,12 +49,12 @@ def test_a_line_over_the_limit(pieces: list[bytes]) -> None:
         max_size=4,
     )
 )
-def test_all_but_the_model_stays(members: dict[str, object]) -> None:
+def test_other_members_are_unchanged(members: dict[str, object]) -> None:
     body = json.dumps({**members, "model": "m:cloud"}).encode()
     assert json.loads(with_model(body, "m")) == {**members, "model": "m"}
 
 
-def test_the_model_is_replaced_wherever_it_stands() -> None:
+def test_the_model_is_replaced_at_any_position() -> None:
     assert with_model(b'{"MODEL":"a","n":1.50,"name":"b"}', "m") == b'{"model":"m","n":1.50}'
     assert json.loads(with_model(b'{"model":"a","x":"\\ud83d"} rest', "m")) == {"model": "m", "x": "\ufffd"}
 
@@ -85,7 +87,7 @@ def test_the_model_of_a_body(body: bytes, model: str) -> None:
         ("a=2&a=1", "/p?a=2&a=1&ts=12"),
     ],
 )
-def test_what_is_signed(query: str, target: str) -> None:
+def test_signed_targets(query: str, target: str) -> None:
     assert signed_target("/p", query, 12.9) == target
 
 
@@ -98,11 +100,11 @@ def test_headers() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"{} x", b'{"a":1,}', b'{"a":"\xff"}', b"[" * 9999, b"nul"])
-def test_what_is_not_json(value: bytes) -> None:
+def test_invalid_json(value: bytes) -> None:
     assert compact(value) is None
 
 
-def test_what_is() -> None:
+def test_valid_json() -> None:
     assert compact(b' [1.0, {"a": 12345678901234567890}]\n') == b'[1.0,{"a":12345678901234567890}]'
     assert compact_object(b'{ "a" : 1 }') == b'{"a":1}'
     assert [compact_object(value) for value in (b"{}", b"[]", b"1", b'"{}"')] == [None] * 4
@@ -123,7 +125,7 @@ def test_errors_in_records(record: bytes, text: str | None) -> None:
     assert error_in(record) == text
 
 
-def test_a_refusal_is_one_line_of_text() -> None:
+def test_error_texts_have_one_line() -> None:
     assert error_text(500, b"a\x00b\r\nc") == "a b c"
     assert error_text(418, b"") == "the remote server answered with status 418"
     assert error_text(400, b'{"error":"two\\nlines"}') == "two lines"

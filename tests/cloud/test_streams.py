@@ -1,4 +1,4 @@
-"""Streams of other servers, between a server that talks and a client that may not listen."""
+"""Streams of other servers: back pressure, disconnects, limits, WebSocket."""
 
 import json
 import socket
@@ -25,7 +25,7 @@ def record(text: str, *, done: bool = False) -> bytes:
 
 
 def begin(app: Application, name: str, path: str = "/api/generate") -> socket.socket:
-    """A connection on which a stream was asked for."""
+    """Connect and request a stream."""
     body = json.dumps({"model": name, "prompt": "hi"}).encode()
     wire = socket.create_connection(("127.0.0.1", app.port), PATIENCE)
     wire.sendall(
@@ -45,7 +45,7 @@ def read_until(wire: socket.socket, mark: bytes) -> bytes:
 
 
 class Held:
-    """A remote's answer that goes on at the test's word."""
+    """A response of the remote that continues when the test sets ``go_on``."""
 
     def __init__(self, remote: Remote) -> None:
         self.begun = threading.Event()
@@ -60,7 +60,7 @@ class Held:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_records_come_one_by_one(app: Application, scripted: Remote, name: str) -> None:
+def test_records_are_relayed_one_by_one(app: Application, scripted: Remote, name: str) -> None:
     held = Held(scripted)
     with begin(app, name) as wire:
         first = read_until(wire, b'"one"')
@@ -71,7 +71,7 @@ def test_records_come_one_by_one(app: Application, scripted: Remote, name: str) 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("begun", [True, False])
-def test_the_other_server_is_told_when_the_client_goes(
+def test_a_disconnect_closes_the_remote_connection(
     app: Application, scripted: Remote, name: str, begun: bool
 ) -> None:
     waiting = threading.Event()
@@ -80,7 +80,7 @@ def test_the_other_server_is_told_when_the_client_goes(
         if begun:
             wire.sendall(streaming_head() + chunk(record("one")))
         waiting.set()
-        scripted.waits_until_gone(wire)
+        scripted.wait_until_closed(wire)
 
     scripted.answer = answer
     with begin(app, name) as wire:
@@ -91,13 +91,13 @@ def test_the_other_server_is_told_when_the_client_goes(
 
 
 class Flood:
-    """Sends ``count`` records of 64 KiB, and tells when it is held back."""
+    """Sends ``count`` records of 64 KiB; ``halted`` is set when it is paused."""
 
     def __init__(self, remote: Remote, count: int) -> None:
         self.count = count
         self.sent = 0
         self.halted = threading.Event()
-        """Set when nothing more can be sent for a while, or all is."""
+        """Set when the socket has not accepted data for a while, or all is sent."""
         self.finished = threading.Event()
         self._remote = remote
         remote.answer = self._answer
@@ -126,17 +126,17 @@ class Flood:
                 raise
 
 
-# More than the buffers of four sockets hold together.
-_MANY = 1200
+# More than the buffers of four sockets.
+_FLOOD_RECORDS = 1200
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_slow_reader_holds_the_other_server_back(app: Application, scripted: Remote, name: str) -> None:
-    flood = Flood(scripted, _MANY)
+def test_a_slow_reader_pauses_the_other_server(app: Application, scripted: Remote, name: str) -> None:
+    flood = Flood(scripted, _FLOOD_RECORDS)
     with begin(app, name) as wire:
         assert flood.halted.wait(PATIENCE)
         assert not flood.finished.is_set()
-        # The server is there for others meanwhile.
+        # Other requests are served meanwhile.
         assert app.get("/api/version").status == 200
         with wire.makefile("rb") as lines:
             numbers = []
@@ -146,20 +146,20 @@ def test_a_slow_reader_holds_the_other_server_back(app: Application, scripted: R
                     if response == "end":
                         break
                     numbers.append(int(response.partition(" ")[0]))
-        assert numbers == list(range(_MANY))
+        assert numbers == list(range(_FLOOD_RECORDS))
         assert flood.finished.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_reader_that_never_reads_and_goes(app: Application, scripted: Remote, name: str) -> None:
-    flood = Flood(scripted, _MANY)
+def test_a_client_that_disconnects_without_reading(app: Application, scripted: Remote, name: str) -> None:
+    flood = Flood(scripted, _FLOOD_RECORDS)
     with begin(app, name):
         assert flood.halted.wait(PATIENCE)
     assert scripted.gone.wait(PATIENCE)
     assert not flood.finished.is_set()
 
 
-def test_too_many_at_once(app: Application, scripted: Remote) -> None:
+def test_too_many_concurrent_requests(app: Application, scripted: Remote) -> None:
     with patch("ollama_tw.cloud.client.MAX_CONCURRENT", 1):
         held = Held(scripted)
         with begin(app, "m:cloud") as wire:
@@ -171,24 +171,24 @@ def test_too_many_at_once(app: Application, scripted: Remote) -> None:
             held.go_on.set()
             read_until(wire, b"\r\n0\r\n\r\n")
         for _ in range(3):
-            # Each of these ends another way, and makes room all the same.
-            scripted.says({"error": "no"}, 500)
+            # Each of these ends in another way, and must be counted as ended.
+            scripted.reply_with({"error": "no"}, 500)
             assert app.generate(model="m:cloud").status == 500
             assert app.generate(model="stub").status == 500
-            scripted.says(b"", 302)
+            scripted.reply_with(b"", 302)
             assert app.generate(model="m:cloud").status == 502
             scripted.answer = lambda asked, wire: None
             assert app.generate(model="stub").status == 502
 
 
-def test_a_stub_of_itself_comes_to_an_end(app: Application) -> None:
+def test_a_stub_of_itself_is_bounded(app: Application) -> None:
     add_stub(app, "loop", f"http://localhost:{app.port}", "loop")
     with patch("ollama_tw.cloud.client.MAX_CONCURRENT", 20):
         reply = app.generate(model="loop")
     assert reply.status == 503
 
 
-def test_a_drain_lets_a_stream_come_to_its_end(tmp_path: Path, scripted: Remote) -> None:
+def test_a_drain_completes_a_stream(tmp_path: Path, scripted: Remote) -> None:
     app = Application(tmp_path / "home", OLLAMA_CLOUD_BASE_URL=scripted.url)
     held = Held(scripted)
     with begin(app, "m:cloud") as wire:
@@ -210,19 +210,19 @@ def chat(app: Application) -> Iterator[ClientConnection]:
         yield connection
 
 
-def say(connection: ClientConnection, **body: Any) -> None:
+def send(connection: ClientConnection, **body: Any) -> None:
     connection.send(json.dumps(body))
 
 
-def hear(connection: ClientConnection) -> Any:
+def receive(connection: ClientConnection) -> Any:
     return json.loads(connection.recv(timeout=PATIENCE))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames(scripted: Remote, chat: ClientConnection, name: str) -> None:
-    scripted.streams(record("one"), record("two", done=True)[:20], record("two", done=True)[20:])
-    say(chat, id=7, model=name, prompt="hi")
-    first, second = hear(chat), hear(chat)
+    scripted.stream(record("one"), record("two", done=True)[:20], record("two", done=True)[20:])
+    send(chat, id=7, model=name, prompt="hi")
+    first, second = receive(chat), receive(chat)
     assert (first["response"], first["id"], first["done"]) == ("one", 7, False)
     assert (second["response"], second["id"], second["done"]) == ("two", 7, True)
     assert first["model"] == ("big:7b" if name == "m:cloud" else "stub")
@@ -232,56 +232,56 @@ def test_frames(scripted: Remote, chat: ClientConnection, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_with_one_record(scripted: Remote, chat: ClientConnection, name: str) -> None:
-    scripted.says(b'{\n  "model": "big:7b", "created_at": "x",\n  "response": "one", "done": true\n}\n')
-    say(chat, id="a", model=name, prompt="hi", stream=False)
-    found = hear(chat)
+    scripted.reply_with(b'{\n  "model": "big:7b", "created_at": "x",\n  "response": "one", "done": true\n}\n')
+    send(chat, id="a", model=name, prompt="hi", stream=False)
+    found = receive(chat)
     assert (found["response"], found["id"]) == ("one", "a")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_errors_in_frames(scripted: Remote, chat: ClientConnection, name: str) -> None:
-    scripted.says(b'{\n"error": "no such luck"\n}', 404)
-    say(chat, id=1, model=name, prompt="hi")
-    assert hear(chat) == {"id": 1, "status": 404, "error": "no such luck"}
-    scripted.says(b"<html>\n<br>", 500)
-    say(chat, model=name, prompt="hi")
-    assert hear(chat) == {"status": 500, "error": "the remote server answered with status 500"}
-    scripted.streams(record("one"), b"garbage\n")
-    say(chat, id=2, model=name, prompt="hi")
-    assert hear(chat)["response"] == "one"
-    assert hear(chat)["error"] == "the remote server sent an invalid record"
+    scripted.reply_with(b'{\n"error": "no such luck"\n}', 404)
+    send(chat, id=1, model=name, prompt="hi")
+    assert receive(chat) == {"id": 1, "status": 404, "error": "no such luck"}
+    scripted.reply_with(b"<html>\n<br>", 500)
+    send(chat, model=name, prompt="hi")
+    assert receive(chat) == {"status": 500, "error": "the remote server answered with status 500"}
+    scripted.stream(record("one"), b"garbage\n")
+    send(chat, id=2, model=name, prompt="hi")
+    assert receive(chat)["response"] == "one"
+    assert receive(chat)["error"] == "the remote server sent an invalid record"
 
 
-def test_nobody_is_signed_in(scripted: Remote, chat: ClientConnection) -> None:
-    scripted.says({"error": "who"}, 401)
-    say(chat, id=1, model="m:cloud", prompt="hi")
-    found = hear(chat)
+def test_without_an_account(scripted: Remote, chat: ClientConnection) -> None:
+    scripted.reply_with({"error": "who"}, 401)
+    send(chat, id=1, model="m:cloud", prompt="hi")
+    found = receive(chat)
     assert (found["id"], found["status"], found["error"]) == (1, 401, "unauthorized")
     assert found["signin_url"].startswith("https://ollama.com/connect?")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_cancelling_a_frame_tells_the_other_server(
+def test_cancelling_a_request_closes_the_remote_connection(
     scripted: Remote, chat: ClientConnection, name: str
 ) -> None:
     def answer(asked: Asked, wire: socket.socket) -> None:
         wire.sendall(streaming_head() + chunk(record("one")))
-        scripted.waits_until_gone(wire)
+        scripted.wait_until_closed(wire)
 
     scripted.answer = answer
-    say(chat, id=1, model=name, prompt="hi")
-    assert hear(chat)["response"] == "one"
-    say(chat, id=1, cancel=True)
-    last = hear(chat)
+    send(chat, id=1, model=name, prompt="hi")
+    assert receive(chat)["response"] == "one"
+    send(chat, id=1, cancel=True)
+    last = receive(chat)
     assert (last["done"], last["done_reason"]) == (True, "cancelled")
     assert scripted.gone.wait(PATIENCE)
 
 
 def test_embeddings_in_frames(app: Application, scripted: Remote) -> None:
-    scripted.says({"model": "big:7b", "embeddings": [[1, 0.5]]})
+    scripted.reply_with({"model": "big:7b", "embeddings": [[1, 0.5]]})
     with connect(f"ws://127.0.0.1:{app.port}/api/embed", open_timeout=PATIENCE) as connection:
-        say(connection, id=1, model="m:cloud", input="x")
-        assert hear(connection) == {"model": "big:7b", "embeddings": [[1, 0.5]], "id": 1}
-        say(connection, id=2, model="stub", input="x")
-        found = hear(connection)
+        send(connection, id=1, model="m:cloud", input="x")
+        assert receive(connection) == {"model": "big:7b", "embeddings": [[1, 0.5]], "id": 1}
+        send(connection, id=2, model="stub", input="x")
+        found = receive(connection)
     assert (found["model"], found["embeddings"], found["id"]) == ("stub", [[1.0, 0.5]], 2)

@@ -1,4 +1,4 @@
-"""A server of ours asks another one: by cloud references, byte for byte, and by stubs."""
+"""Requests from one server to another: cloud references and stubs."""
 
 import json
 from typing import Any
@@ -79,7 +79,7 @@ def test_stubs(near: Application, far: Application, path: str, stream: bool) -> 
     assert records[-1]["eval_count"] == 2
 
 
-def test_a_stub_that_thinks_and_calls(near: Application, far: Application) -> None:
+def test_thinking_and_tool_calls_of_a_stub(near: Application, far: Application) -> None:
     far.says("<think>", "hm", "</think>", "yes")
     message = near.chat("hi", model="far-thinker", think=True).json["message"]
     assert (message["thinking"], message["content"]) == ("hm", "yes")
@@ -138,7 +138,7 @@ def test_openai_models(near: Application, far: Application) -> None:
     assert near.get("/v1/models/nothing:cloud").status == 404
 
 
-def test_stubs_are_listed_and_shown_here(near: Application, far: Application) -> None:
+def test_stubs_are_listed_and_shown_locally(near: Application, far: Application) -> None:
     host = f"http://127.0.0.1:{far.port}"
     entries = {entry["name"]: entry for entry in near.get("/api/tags").json["models"]}
     entry = entries["far-m:latest"]
@@ -149,7 +149,7 @@ def test_stubs_are_listed_and_shown_here(near: Application, far: Application) ->
     assert (reply.status, reply.json) == (404, {"error": "model 'far-m:local' not found"})
 
 
-def test_what_the_other_server_refuses(near: Application) -> None:
+def test_errors_of_the_other_server(near: Application) -> None:
     reply = near.generate(model="nothing:cloud")
     assert (reply.status, reply.json) == (404, {"error": "model 'nothing' not found"})
     reply = near.generate(model="far-nowhere", stream=True)
@@ -161,7 +161,7 @@ def test_what_the_other_server_refuses(near: Application) -> None:
     assert near.generate(model="far-m", options={"num_ctx": "x"}).status == 400
 
 
-def test_a_run_that_fails_over_there_ends_the_stream(near: Application, far: Application) -> None:
+def test_a_failed_completion_ends_the_stream(near: Application, far: Application) -> None:
     far.says("Hel", RuntimeError("boom"))
     for name in ("m:cloud", "far-m"):
         *records, last = lines(near.generate(model=name, stream=True).body)
@@ -174,7 +174,7 @@ def reply_to_local(path: str) -> str:
     return "model 'sly:local' " if path in ("generate", "chat") else 'model "sly:local" '
 
 
-def test_hosts_that_are_not_allowed(near: Application) -> None:
+def test_hosts_that_are_not_permitted(near: Application) -> None:
     for path in ("generate", "chat", "embed", "embeddings"):
         reply = near.post(f"/api/{path}", {"model": "sly", "prompt": "x", "input": "x", "messages": MESSAGES})
         assert (reply.status, reply.json) == (400, {"error": "this server cannot run this remote model"})
@@ -182,7 +182,7 @@ def test_hosts_that_are_not_allowed(near: Application) -> None:
         assert (missing.status, missing.json["error"][:18]) == (404, reply_to_local(path))
 
 
-def test_what_only_models_of_this_server_can_do(near: Application) -> None:
+def test_operations_of_local_models_only(near: Application) -> None:
     for name, text in (
         ("m:cloud", '"m:cloud" is a cloud model, which this endpoint does not support'),
         ("far-m", "this server cannot run this remote model"),

@@ -1,4 +1,4 @@
-"""What ``make run`` shows."""
+"""Output and end of the demo (``make run``)."""
 
 import signal
 import sys
@@ -27,7 +27,7 @@ def free_port(start: StartServer) -> int:
     return server.port
 
 
-def test_it_asks_its_question_and_serves_until_it_is_told_to_stop(
+def test_asks_the_question_and_serves_until_a_signal(
     start: StartServer, tmp_path: Path, model_file: Path
 ) -> None:
     port = free_port(start)
@@ -35,10 +35,10 @@ def test_it_asks_its_question_and_serves_until_it_is_told_to_stop(
     try:
         demo.wait_for("Ctrl-C stops it")
         order = [
-            f"The server listens on http://127.0.0.1:{port}; its models lie in {tmp_path}/.cache/models\n",
+            f"The server listens on http://127.0.0.1:{port}, models directory: {tmp_path}/.cache/models\n",
             "uploading 98 MB\n",
             "success\n",
-            "smollm2:135m is asked: Say hello.\n",
+            "Question to smollm2:135m: Say hello.\n",
             "tokens a second)\n",
             f"curl http://127.0.0.1:{port}/api/chat",
         ]
@@ -49,19 +49,19 @@ def test_it_asks_its_question_and_serves_until_it_is_told_to_stop(
         assert demo.log.endswith("==> The server has stopped\n")
         assert not (tmp_path / ".ollama").exists()
     finally:
-        # Killed, it could not stop its server.
+        # SIGKILL would leave the server running.
         demo.process.terminate()
         demo.wait()
         demo.discard()
 
 
-def test_it_leaves_another_server_alone(start: StartServer, tmp_path: Path, model_file: Path) -> None:
+def test_ends_if_the_address_is_in_use(start: StartServer, tmp_path: Path, model_file: Path) -> None:
     other = start().ready()
     demo = start_demo(tmp_path, model_file, f"127.0.0.1:{other.port}")
     try:
         assert demo.wait() == 1
         assert demo.log == (
-            f"\n{other.url} is taken by an Ollama server (version 0.5.0), which is left alone.\n"
+            f"\n{other.url} is in use by an Ollama server (version 0.5.0).\n"
             "Choose another port: make run OLLAMA_HOST=127.0.0.1:11435\n"
         )
         assert other.get("/api/tags").body == b'{"models":[]}'

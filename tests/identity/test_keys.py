@@ -1,3 +1,5 @@
+"""Creation of the key pair."""
+
 import base64
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ def permissions(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_key_pair_is_made_where_there_is_none(tmp_path: Path) -> None:
+def test_creates_a_missing_key_pair(tmp_path: Path) -> None:
     home = tmp_path / "ada" / ".ollama"
 
     path, created = ensure_key(home)
@@ -34,7 +36,7 @@ def test_a_key_pair_is_made_where_there_is_none(tmp_path: Path) -> None:
     load_ssh_public_key(line)
 
 
-def test_only_the_owner_reads_the_private_key(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_private_key(tmp_path: Path) -> None:
     path, _ = ensure_key(tmp_path / ".ollama")
     assert permissions(path) == 0o600
     assert permissions(path.with_suffix(".pub")) == 0o644
@@ -42,7 +44,7 @@ def test_only_the_owner_reads_the_private_key(tmp_path: Path) -> None:
     assert permissions(path.parent) & 0o022 == 0
 
 
-def test_an_existing_key_is_kept(tmp_path: Path) -> None:
+def test_keeps_an_existing_key(tmp_path: Path) -> None:
     path, _ = ensure_key(tmp_path)
     before = path.read_bytes()
     path.with_suffix(".pub").unlink()
@@ -52,13 +54,13 @@ def test_an_existing_key_is_kept(tmp_path: Path) -> None:
     assert not path.with_suffix(".pub").exists()
 
 
-def test_a_stale_public_key_is_replaced_with_the_pair(tmp_path: Path) -> None:
+def test_replaces_a_stale_public_key(tmp_path: Path) -> None:
     (tmp_path / "id_ed25519.pub").write_text("ssh-ed25519 stale\n")
     ensure_key(tmp_path)
     assert "stale" not in (tmp_path / "id_ed25519.pub").read_text()
 
 
-def test_servers_that_start_together_share_one_pair(tmp_path: Path) -> None:
+def test_concurrent_starts_share_one_pair(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: ensure_key(tmp_path), range(8)))
 
@@ -69,7 +71,7 @@ def test_servers_that_start_together_share_one_pair(tmp_path: Path) -> None:
     assert private.public_key() == public
 
 
-def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_names_a_home_that_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="could not create the key: Not a directory") as raised:
         ensure_key(tmp_path / "file" / ".ollama")

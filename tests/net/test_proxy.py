@@ -1,3 +1,5 @@
+"""Proxies: selection, tunnels, errors."""
+
 import base64
 from typing import Any
 
@@ -65,7 +67,7 @@ def test_each_scheme_has_its_own_variable() -> None:
 
 
 class _Tunnel(Protocol):
-    """Joins a client with the place it asked for, wherever the test says that is."""
+    """Connects a client to the target of the proxy, whichever one it requests."""
 
     def __init__(self, proxy: "FakeProxy") -> None:
         self.proxy = proxy
@@ -86,14 +88,14 @@ class _Tunnel(Protocol):
             self.transport.loseConnection()
             return
         self.transport.pauseProducing()  # type: ignore[attr-defined]
-        self.proxy.join(self)
+        self.proxy.connect_to_target(self)
 
     def connectionLost(self, reason: Any = None) -> None:
         if self.other is not None:
             self.other.transport.loseConnection()
 
 
-class _Back(Protocol):
+class _ServerSide(Protocol):
     def __init__(self, client: _Tunnel) -> None:
         self.client = client
 
@@ -117,7 +119,7 @@ class _Back(Protocol):
 
 
 class FakeProxy(Factory):
-    """Leads every request to ``target`` (host:port)."""
+    """Forwards every request to ``target`` (host:port)."""
 
     noisy = False
 
@@ -129,9 +131,9 @@ class FakeProxy(Factory):
     def buildProtocol(self, addr: Any) -> Protocol:
         return _Tunnel(self)
 
-    def join(self, client: _Tunnel) -> None:
+    def connect_to_target(self, client: _Tunnel) -> None:
         host, _, port = self.target.rpartition(":")
-        factory = Factory.forProtocol(lambda: _Back(client))
+        factory = Factory.forProtocol(lambda: _ServerSide(client))
         factory.noisy = False
         from twisted.internet.endpoints import TCP4ClientEndpoint
 
@@ -150,7 +152,7 @@ class ProxiedPullTests(RegistryCase):
     def network(self) -> Network:
         return self.new_network({"HTTP_PROXY": self.address, "HTTPS_PROXY": self.address})
 
-    async def test_http_goes_through_the_proxy_in_absolute_form(self) -> None:
+    async def test_http_requests_have_the_absolute_form(self) -> None:
         pulls = self.new_pulls(self.store, self.network())
         await self.pull(self.name(host="registry.example"), pulls)
         self.assertIn(WEIGHTS, self.finals().values())
@@ -160,7 +162,7 @@ class ProxiedPullTests(RegistryCase):
         )
         self.assertIn("Proxy-Authorization: Basic YWRhOnNlY3JldA==\r\n", head)
 
-    async def test_https_goes_through_a_tunnel(self) -> None:
+    async def test_https_uses_a_tunnel(self) -> None:
         from tests.registry.authority import Authority
 
         authority = Authority(self.root)
@@ -176,7 +178,7 @@ class ProxiedPullTests(RegistryCase):
             "Proxy-Authorization: Basic YWRhOnNlY3JldA==\r\n\r\n",
         )
 
-    async def test_a_tunnel_to_a_proxy_that_is_reached_over_tls(self) -> None:
+    async def test_a_tunnel_of_an_https_proxy(self) -> None:
         from tests.net.test_tls import Authority
 
         authority = Authority(self.root)
@@ -192,7 +194,7 @@ class ProxiedPullTests(RegistryCase):
         await self.pull(self.name(host="registry.example"), pulls, insecure=False)
         self.assertIn(WEIGHTS, self.finals().values())
 
-    async def test_a_proxy_that_refuses(self) -> None:
+    async def test_a_refused_tunnel(self) -> None:
         self.proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
         pulls = self.new_pulls(self.store, self.network())
         with self.assertRaises(OllamaError) as raised:
@@ -205,7 +207,7 @@ class ProxiedPullTests(RegistryCase):
         )
 
 
-class _Silent(Protocol):
+class _SilentProxy(Protocol):
     def __init__(self, asked: Deferred[None]) -> None:
         self._asked = asked
 
@@ -214,18 +216,18 @@ class _Silent(Protocol):
 
 
 class SilentProxyTests(RegistryCase):
-    async def test_a_proxy_that_says_nothing_is_given_up_also_by_who_has_all_the_time(self) -> None:
+    async def test_a_silent_proxy_times_out_without_a_time_limit_for_the_request(self) -> None:
         asked: Deferred[None] = Deferred()
-        silent = Factory.forProtocol(lambda: _Silent(asked))
+        silent = Factory.forProtocol(lambda: _SilentProxy(asked))
         silent.noisy = False
         port = reactor.listenTCP(0, silent, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         network = self.new_network({"HTTPS_PROXY": f"http://127.0.0.1:{port.getHost().port}"})
         url = "https://far.example/api/chat"
-        asking = Deferred.fromCoroutine(network.request("POST", url, {}, timeout=None, shared=False))
+        requesting = Deferred.fromCoroutine(network.request("POST", url, {}, timeout=None, shared=False))
         await asked
         await self.turn()
         self.clock.advance(31)
         with self.assertRaises(OllamaError) as caught:
-            await asking
+            await requesting
         self.assertEqual(caught.exception.message, f'Post "{url}": far.example:443 did not answer in time')

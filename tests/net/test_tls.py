@@ -1,3 +1,5 @@
+"""Verification of certificates, and time-outs of TLS handshakes."""
+
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 
@@ -21,13 +23,13 @@ class TLSTests(RegistryCase):
         self.assertEqual(message[: len(prefix)], prefix)
         return message[len(prefix) :]
 
-    async def test_an_authority_of_ones_own(self) -> None:
+    async def test_a_private_authority(self) -> None:
         host = self.listen(self.registry, context=self.authority.server("127.0.0.1"))
         pulls = self.new_pulls(self.store, self.new_network({"SSL_CERT_FILE": str(self.authority.bundle)}))
         await self.pull(self.name(host=host), pulls, insecure=False)
         self.assertIn(WEIGHTS, self.finals().values())
 
-    async def test_an_authority_that_nobody_knows(self) -> None:
+    async def test_an_unknown_authority(self) -> None:
         host = self.listen(self.registry, context=self.authority.server("127.0.0.1"))
         self.assertEqual(
             await self.failure(host, {}),
@@ -41,7 +43,7 @@ class TLSTests(RegistryCase):
             "tls: failed to verify certificate: certificate is not valid for 127.0.0.1",
         )
 
-    async def test_a_bundle_that_is_none(self) -> None:
+    async def test_invalid_bundles(self) -> None:
         empty = self.root / "empty.pem"
         empty.write_text("nothing")
         self.assertEqual(
@@ -53,13 +55,13 @@ class TLSTests(RegistryCase):
             "SSL_CERT_FILE cannot be read",
         )
 
-    async def test_insecure_speaks_http_even_to_a_tls_port(self) -> None:
+    async def test_insecure_uses_http_even_on_a_tls_port(self) -> None:
         host = self.listen(self.registry, context=self.authority.server("127.0.0.1"))
         with self.assertRaises(OllamaError):
             await self.pull(self.name(host=host), insecure=True)
         self.assertEqual(self.registry.seen, [])
 
-    async def test_a_server_that_accepts_and_says_nothing(self) -> None:
+    async def test_a_silent_server_times_out(self) -> None:
         greeted: Deferred[None] = Deferred()
 
         class Silent(Protocol):
@@ -72,11 +74,11 @@ class TLSTests(RegistryCase):
         self.addCleanup(port.stopListening)
         url = f"https://127.0.0.1:{port.getHost().port}"
         network = self.new_network()
-        asking = Deferred.fromCoroutine(network.request("GET", url, {}, timeout=None, shared=False))
+        requesting = Deferred.fromCoroutine(network.request("GET", url, {}, timeout=None, shared=False))
         await greeted
         self.clock.advance(31)
         with self.assertRaises(OllamaError) as raised:
-            await asking
+            await requesting
         self.assertEqual(
             raised.exception.message,
             f'Get "{url}": 127.0.0.1:{port.getHost().port} did not answer in time',

@@ -1,4 +1,4 @@
-"""A backend whose strings are pulled through files: copied to where a server finds its plugins.
+"""A backend controlled by files; copied to the plugins of a server process.
 
 In the folder that PUPPET_DIR names: ``gate`` lets replies go on after their first piece, ``stall``
 keeps loads from moving, ``fail`` holds the text with which loads fail, ``devices.json`` the devices;

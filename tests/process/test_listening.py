@@ -1,4 +1,4 @@
-"""Where a process listens: inherited sockets, Twisted's endpoints, certificates that change."""
+"""Inherited sockets, Twisted endpoints and reloaded certificates of a server process."""
 
 import datetime
 import json
@@ -42,18 +42,18 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def activated(descriptor: int, command: tuple[str, ...] = SERVE) -> tuple[str, ...]:
-    """A command that hands over the socket as systemd does."""
+def with_socket(descriptor: int, command: tuple[str, ...] = SERVE) -> tuple[str, ...]:
+    """Return a command that passes the socket as systemd does."""
     return (sys.executable, "-c", _EXEC, str(descriptor), *command)
 
 
-def test_the_socket_of_systemd_is_taken(home: Path) -> None:
+def test_socket_activation(home: Path) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
-        # Whoever comes before the server waits for it.
+        # Connections made before the start are queued.
         early = Connection(sock.getsockname()).request("GET", "/api/version")
-        with serving(home, command=activated(sock.fileno()), fds=[sock.fileno()]) as server:
+        with serving(home, command=with_socket(sock.fileno()), fds=[sock.fileno()]) as server:
             assert server.addresses == [sock.getsockname()]
             assert b'"version"' in early.read_all()
             assert server.get("/healthz") == (200, b"ok\n")
@@ -61,11 +61,11 @@ def test_the_socket_of_systemd_is_taken(home: Path) -> None:
             assert server.wait() == 0
 
 
-def test_twistd_takes_the_sockets_of_systemd_by_number(home: Path) -> None:
+def test_twistd_uses_sockets_of_systemd_by_index(home: Path) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
-        command = activated(sock.fileno(), (*TWISTD, "--listen", "systemd:domain=INET:index=0"))
+        command = with_socket(sock.fileno(), (*TWISTD, "--listen", "systemd:domain=INET:index=0"))
         with serving(home, command=command, fds=[sock.fileno()]) as server:
             assert server.addresses == [sock.getsockname()]
             assert server.get("/healthz") == (200, b"ok\n")
@@ -78,22 +78,22 @@ def test_twistd_takes_the_sockets_of_systemd_by_number(home: Path) -> None:
             server.wait()
 
 
-def test_what_is_no_listening_socket_is_told(home: Path) -> None:
+def test_a_descriptor_that_is_not_a_listening_socket(home: Path) -> None:
     with socket.socket() as sock:
-        server = PuppetServer(home, command=activated(sock.fileno()), fds=[sock.fileno()])
+        server = PuppetServer(home, command=with_socket(sock.fileno()), fds=[sock.fileno()])
         assert server.wait() == 1
         assert server.log.splitlines()[-1] == (
             "Error: listen: inherited file descriptor 3 is not a listening stream socket"
         )
 
 
-def test_another_process_s_sockets_are_left_alone(home: Path) -> None:
+def test_sockets_of_another_process_are_ignored(home: Path) -> None:
     with serving(home, LISTEN_PID="1", LISTEN_FDS="1") as server:
         assert server.get("/healthz")[0] == 200
 
 
 class Manager:
-    """The end of systemd that is notified."""
+    """The socket on which systemd receives notifications."""
 
     def __init__(self, folder: Path) -> None:
         self.path = str(folder / "notify")
@@ -111,7 +111,7 @@ class Manager:
         self._socket.close()
 
 
-def test_systemd_is_told_of_the_server_s_life(home: Path, tmp_path: Path) -> None:
+def test_notifies_systemd(home: Path, tmp_path: Path) -> None:
     manager = Manager(tmp_path)
     with serving(home, NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="100000") as server:
         manager.until("READY=1")
@@ -119,7 +119,7 @@ def test_systemd_is_told_of_the_server_s_life(home: Path, tmp_path: Path) -> Non
         manager.until("WATCHDOG=1")
         manager.told.clear()
         manager.until("WATCHDOG=1")
-        # What ExecReload sends does no harm.
+        # The signal of ExecReload has no effect without certificates.
         server.send_signal(signal.SIGHUP)
         assert server.get("/healthz")[0] == 200
         stream = server.generate()
@@ -127,7 +127,7 @@ def test_systemd_is_told_of_the_server_s_life(home: Path, tmp_path: Path) -> Non
         server.send_signal(signal.SIGTERM)
         manager.until("STOPPING=1")
         assert "STATUS=Finishing 1 requests" in manager.told
-        # It is fed while the server drains, too.
+        # Keep-alives are sent during the drain, too.
         manager.told.clear()
         manager.until("WATCHDOG=1")
         server.open_gate()
@@ -137,7 +137,7 @@ def test_systemd_is_told_of_the_server_s_life(home: Path, tmp_path: Path) -> Non
 
 
 def write_certificate(folder: Path, serial: int) -> None:
-    """A key and a certificate for localhost in ``folder``."""
+    """Write a key and a certificate for localhost to ``folder``."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -172,9 +172,9 @@ def serial_of(connection: Connection) -> int:
     return x509.load_der_x509_certificate(connection.certificate).serial_number
 
 
-def test_endpoints_and_a_certificate_that_changes_under_a_stream(home: Path, tmp_path: Path) -> None:
+def test_endpoints_and_a_certificate_reloaded_during_a_stream(home: Path, tmp_path: Path) -> None:
     write_certificate(tmp_path, 1)
-    # The path of a UNIX socket may have 107 bytes.
+    # The path of a UNIX socket has at most 107 bytes.
     unix = str(tmp_path / "o.sock")
     listen = (
         "tcp:0:interface=127.0.0.1",
@@ -210,7 +210,7 @@ def test_endpoints_and_a_certificate_that_changes_under_a_stream(home: Path, tmp
         assert "".join(record["response"] for record in records) == "".join(WORDS)
 
 
-def test_an_endpoint_that_is_none_is_told_in_a_line(home: Path) -> None:
+def test_an_invalid_endpoint(home: Path) -> None:
     server = PuppetServer(home, command=(*TWIST, "--listen", "carrier-pigeon:8"))
     assert server.wait() != 0
     assert "carrier-pigeon" in server.log

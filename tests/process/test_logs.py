@@ -1,3 +1,5 @@
+"""Format and destination of the log."""
+
 import io
 import logging
 import sys
@@ -37,7 +39,7 @@ def lines_of(log_level: LogLevel, format: str, debug: bool = False, **event: obj
 HEAD = "time=2026-01-31T12:00:00.042+01:00 level=INFO source=ollama_tw.server.daemon "
 
 
-def test_an_event_is_one_line_of_pairs() -> None:
+def test_an_event_is_a_line_of_pairs() -> None:
     line = lines_of(LogLevel.info, "Listening on {address}", address="127.0.0.1:11434", version="0.5.0")
     assert line == HEAD + 'msg="Listening on 127.0.0.1:11434" version=0.5.0\n'
 
@@ -59,11 +61,11 @@ def test_an_event_is_one_line_of_pairs() -> None:
         ("\udcff", '"\\udcff"'),
     ],
 )
-def test_values_are_quoted_where_they_need_it(value: object, written: str) -> None:
+def test_values_are_quoted_if_necessary(value: object, written: str) -> None:
     assert lines_of(LogLevel.info, "x", key=value) == HEAD + f"msg=x key={written}\n"
 
 
-def test_a_value_within_the_message_is_not_repeated() -> None:
+def test_fields_of_the_message_are_not_repeated() -> None:
     event = {"path": Path("/a/b"), "sizes": [1, 2]}
     assert lines_of(LogLevel.info, "{path.name} {sizes[0]} {path!r:>3}", **event).count("sizes") == 0
 
@@ -81,13 +83,13 @@ def test_levels(level: LogLevel, name: str) -> None:
     assert f" level={name} " in lines_of(level, "x")
 
 
-def test_debug_events_appear_only_on_demand() -> None:
+def test_debug_events_require_debug() -> None:
     assert lines_of(LogLevel.debug, "x") == ""
     assert " level=DEBUG " in lines_of(LogLevel.debug, "x", debug=True)
 
 
 @pytest.mark.parametrize("namespace", ["twisted.web.server.Site", "log_legacy"])
-def test_what_twisted_tells_of_itself_is_debug(namespace: str) -> None:
+def test_info_events_of_twisted_are_debug(namespace: str) -> None:
     told = {"log_namespace": namespace}
     assert lines_of(LogLevel.info, "Starting factory", **told) == ""
     assert " level=DEBUG " in lines_of(LogLevel.info, "Starting factory", debug=True, **told)
@@ -120,7 +122,7 @@ def publisher() -> LogPublisher:
 
 @pytest.fixture
 def beginner(publisher: LogPublisher) -> LogBeginner:
-    """What the process has one of, apart, so that the test run's own logging stays."""
+    """A LogBeginner with its own publisher, so that the logging of the test run is not changed."""
 
     class Module:
         stdout = sys.stdout
@@ -211,7 +213,7 @@ def forwarded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return written
 
 
-def test_records_of_the_standard_library_join_the_log(
+def test_forwards_records_of_the_standard_library(
     forwarded: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     logs.forward_stdlib_logging(debug=False)
@@ -223,10 +225,10 @@ def test_records_of_the_standard_library_join_the_log(
     thread.join()
     assert len(forwarded) == 1
     assert forwarded[0].endswith('level=WARN source=ollama_tw.llama.runner msg="4 {slots}"\n')
-    assert caplog.records == []  # the root logger has not told it a second time
+    assert caplog.records == []  # not logged by the root logger as well
 
 
-def test_exceptions_of_the_standard_library_join_with_their_traceback(forwarded: list[str]) -> None:
+def test_forwards_exceptions_with_their_traceback(forwarded: list[str]) -> None:
     logs.forward_stdlib_logging(debug=False)
     try:
         raise RuntimeError("no memory")

@@ -1,4 +1,4 @@
-"""Each setting of the scheduler and the engine, seen in what a running server does."""
+"""Effects of the settings of scheduler and engine on a server process."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def answer(server: PuppetServer, **fields: Any) -> tuple[int, Any]:
     return reply.status(), json.loads(body)
 
 
-def test_what_is_set_reaches_the_engine(home: Path) -> None:
+def test_settings_reach_the_engine(home: Path) -> None:
     settings = {
         "OLLAMA_KV_CACHE_TYPE": "q8_0",
         "OLLAMA_FLASH_ATTENTION": "1",
@@ -45,7 +45,7 @@ def test_what_is_set_reaches_the_engine(home: Path) -> None:
         assert server.metric("ollama_slots") == 3
 
 
-def test_without_flash_attention_the_cache_is_f16_and_the_log_says_why(home: Path) -> None:
+def test_without_flash_attention_the_cache_is_f16(home: Path) -> None:
     with serving(home, OLLAMA_KV_CACHE_TYPE="q4_0", OLLAMA_FLASH_ATTENTION="0") as server:
         server.open_gate()
         assert answer(server)[0] == 200
@@ -67,7 +67,7 @@ def test_without_flash_attention_the_cache_is_f16_and_the_log_says_why(home: Pat
         ({}, {"num_gpu": 0}, 0, []),
     ],
 )
-def test_where_the_layers_go(
+def test_placement_of_layers(
     home: Path, settings: dict[str, str], options: dict[str, int], layers: int, split: list[int]
 ) -> None:
     with serving(home, **settings) as server:
@@ -79,7 +79,7 @@ def test_where_the_layers_go(
         assert (plan["gpu_layers"], plan["tensor_split"]) == (layers, split)
 
 
-def test_a_model_that_cannot_fit_says_what_it_needs(home: Path) -> None:
+def test_a_model_that_does_not_fit(home: Path) -> None:
     with serving(home) as server:
         (server.puppet / "devices.json").write_text(json.dumps([["CPU", "", "cpu", 1000, 16 * GIB]]))
         status, body = answer(server)
@@ -91,7 +91,7 @@ def test_a_model_that_cannot_fit_says_what_it_needs(home: Path) -> None:
         assert answer(server)[0] == 200
 
 
-def test_a_load_that_does_not_move_is_given_up_and_the_next_one_tried(home: Path) -> None:
+def test_a_stalled_load_times_out_and_the_next_one_is_tried(home: Path) -> None:
     # Long enough for the second load, which reports no progress either while its thread is kept waiting.
     with serving(home, OLLAMA_LOAD_TIMEOUT="1s") as server:
         (server.puppet / "stall").touch()
@@ -105,7 +105,7 @@ def test_a_load_that_does_not_move_is_given_up_and_the_next_one_tried(home: Path
         assert answer(server)[0] == 200
 
 
-def test_a_load_that_fails_leaves_nothing(home: Path) -> None:
+def test_a_failed_load_leaves_nothing(home: Path) -> None:
     with serving(home) as server:
         (server.puppet / "fail").write_text("this file is no model")
         assert answer(server) == (500, {"error": "this file is no model"})
@@ -146,7 +146,7 @@ def test_two_models_in_memory_and_one(home: Path) -> None:
             assert sorted(model["name"] for model in models) == both
 
 
-def test_the_figures(home: Path) -> None:
+def test_metrics(home: Path) -> None:
     with serving(home) as server:
         server.open_gate()
         for _ in range(3):
@@ -156,7 +156,7 @@ def test_the_figures(home: Path) -> None:
         assert server.metric('ollama_requests_total{route="/api/generate",status="200"}') == 3
         assert server.metric('ollama_requests_total{route="other",status="404"}') == 2
         assert server.metric("ollama_first_token_seconds_count") == 3
-        # Twenty pieces of text a reply.
+        # Each reply has twenty pieces of text.
         assert server.metric("ollama_token_gap_seconds_count") == 57
         assert server.metric("ollama_prompt_tokens_total") == 9
         assert server.metric("ollama_prompt_cached_tokens_total") == 3

@@ -1,4 +1,4 @@
-"""Stopping under load: nothing that runs is lost, and nobody is left waiting."""
+"""Shutdown under load: running requests complete, queued ones fail."""
 
 import json
 import signal
@@ -18,8 +18,8 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def assert_whole(reply: Connection) -> None:
-    """The stream has every word and a final record."""
+def assert_complete(reply: Connection) -> None:
+    """Assert that the stream has all pieces and a final record."""
     received = reply.read_all()
     assert reply.status() == 200
     records = [json.loads(line) for line in received.splitlines() if line.startswith(b"{")]
@@ -28,7 +28,7 @@ def assert_whole(reply: Connection) -> None:
     assert records[-1]["done_reason"] == "stop"
 
 
-def test_a_drain_finishes_what_runs_and_refuses_what_waits(home: Path) -> None:
+def test_a_drain_completes_running_and_fails_queued_requests(home: Path) -> None:
     with serving(home, OLLAMA_NUM_PARALLEL=str(STREAMS)) as server:
         running = [server.generate() for _ in range(STREAMS)]
         for stream in running:
@@ -55,9 +55,9 @@ def test_a_drain_finishes_what_runs_and_refuses_what_waits(home: Path) -> None:
 
         server.open_gate()
         for stream in running:
-            assert_whole(stream)
+            assert_complete(stream)
         assert server.wait() == 0
-        # The twenty, and the one that asked whether the server is ready.
+        # The twenty, and the one for /readyz.
         assert (
             "stopping: 21 running requests have 5m0s to finish, 20 queued requests are refused" in server.log
         )
@@ -75,7 +75,7 @@ def test_a_second_signal_ends_at_once(home: Path) -> None:
         stream.close()
 
 
-def test_a_server_without_certificates_goes_with_its_terminal(home: Path) -> None:
+def test_without_certificates_sighup_ends_the_server(home: Path) -> None:
     with serving(home) as server:
         server.send_signal(signal.SIGHUP)
         assert server.wait() == -signal.SIGHUP
@@ -122,4 +122,4 @@ def test_a_killed_server_starts_clean(home: Path) -> None:
             "tiny:latest"
         ]
         server.open_gate()
-        assert_whole(server.generate())
+        assert_complete(server.generate())

@@ -1,4 +1,4 @@
-"""The units that we ship: what they promise of the server is what it does."""
+"""Consistency of the systemd units with the server's settings."""
 
 import configparser
 
@@ -20,7 +20,7 @@ def test_the_service_waits_longer_than_the_drain() -> None:
     service = unit("ollama.service")["Service"]
     defaults = {variable.name: variable.default for variable in VARIABLES}
     drain = parse_duration(defaults["OLLAMA_DRAIN_TIMEOUT"]) // SECOND
-    # The models are given half a minute to end after it.
+    # Unloading the models takes up to 30 seconds after the drain.
     assert int(service["TimeoutStopSec"]) > drain + 30
     assert service["Type"] == "notify"
     assert int(service["WatchdogSec"]) > 0

@@ -1,4 +1,4 @@
-"""A certificate authority of one's own."""
+"""A private certificate authority for tests."""
 
 import datetime
 import ipaddress
@@ -48,7 +48,7 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256())
 
     def issue(self, host: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-        """A certificate for ``host``, and its key."""
+        """Return a certificate for ``host``, and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         identity: x509.GeneralName
         try:
@@ -59,12 +59,12 @@ class Authority:
         return certificate, key
 
     def pem(self, host: str) -> bytes:
-        """A certificate for ``host`` and its key as one text."""
+        """Return a certificate for ``host`` and its key as one PEM text."""
         certificate, key = self.issue(host)
         return certificate.public_bytes(Encoding.PEM) + key.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
         )
 
     def server(self, host: str) -> Any:
-        """Twisted's TLS context of a server that is ``host``."""
+        """Return Twisted's TLS context of a server with the name ``host``."""
         return PrivateCertificate.loadPEM(self.pem(host)).options()

@@ -1,4 +1,4 @@
-"""The distribution project's own registry as a child process."""
+"""The registry of the distribution project as a child process."""
 
 import json
 import os
@@ -16,7 +16,7 @@ BINARY = shutil.which("docker-registry") or shutil.which("registry")
 
 MISSING = "docker-registry is not installed"
 
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 
 
 def free_port() -> int:
@@ -29,7 +29,7 @@ def free_port() -> int:
 class DockerRegistry:
     """A registry with an empty store below ``directory``; ``host`` is its ``address:port``.
 
-    With ``pem`` (certificate and key) it speaks TLS, with ``auth`` it asks for tokens.
+    ``pem`` (certificate and key) enables TLS, ``auth`` authentication with tokens.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DockerRegistry:
     def wait_until_up(self) -> "DockerRegistry":
         unchecked = ssl.create_default_context()
         unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 urllib.request.urlopen(

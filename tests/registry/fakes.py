@@ -1,4 +1,4 @@
-"""A registry that does as it is told, also badly; and what a pull or push needs around it."""
+"""A scriptable registry, and the base class for tests of pulls and pushes."""
 
 import hashlib
 import json
@@ -54,9 +54,9 @@ def manifest_of(*layers: dict[str, Any], config: dict[str, Any]) -> bytes:
 
 
 class FakeRegistry(Resource):
-    """Speaks the distribution protocol; ``blob_hook`` may answer a GET of a blob in its place.
+    """Implements the distribution protocol; ``hook`` and ``blob_hook`` may answer requests instead.
 
-    ``seen`` has ``(method, path, headers)`` of every request. Uploads end in ``blobs``.
+    ``seen`` contains ``(method, path, headers)`` of every request. Uploads are added to ``blobs``.
     """
 
     isLeaf = True
@@ -77,7 +77,7 @@ class FakeRegistry(Resource):
     def add_model(
         self, repository: str, tag: str, *blobs: bytes, config: bytes = b'{"model_format":"gguf"}'
     ) -> bytes:
-        """Publish a model: the first blob is its weights, the others are its licenses."""
+        """Publish a model: the first blob contains the weights, the others are licenses."""
         layers = [layer(OLLAMA + ("license" if i else "model"), data) for i, data in enumerate(blobs)]
         for data in (*blobs, config):
             self.blobs[sha256(data)] = data
@@ -162,7 +162,7 @@ class FakeRegistry(Resource):
 
 
 def serve(request: Any, data: bytes, *, ranges: bool = True) -> bytes:
-    """The bytes, or the range of them that is asked for."""
+    """Return the bytes, or the requested range of them."""
     wanted = request.getHeader("range")
     if not wanted or not ranges:
         request.setHeader("Content-Length", str(len(data)))
@@ -174,7 +174,7 @@ def serve(request: Any, data: bytes, *, ranges: bool = True) -> bytes:
 
 
 def break_after(request: Any, data: bytes, size: int) -> Any:
-    """Answer a range, but drop the connection after ``size`` bytes of it."""
+    """Answer a range, and close the connection after ``size`` bytes of it."""
     body = serve(request, data)
     request.setHeader("Content-Length", str(len(body)))
     request.write(body[:size])
@@ -183,7 +183,7 @@ def break_after(request: Any, data: bytes, size: int) -> Any:
 
 
 class TestClock(Clock):
-    """Pauses between tries take no time and are noted; other calls wait for ``advance``."""
+    """Delays between attempts take no time and are recorded; other calls wait for ``advance``."""
 
     __test__ = False
 
@@ -202,7 +202,7 @@ class TestClock(Clock):
 
 
 class RegistryCase(TestCase):
-    """A fake registry on 127.0.0.1, and a store to pull into."""
+    """A fake registry on 127.0.0.1, and a store for pulled models."""
 
     timeout = 30
 
@@ -223,7 +223,7 @@ class RegistryCase(TestCase):
         self.pulls = self.new_pulls(self.store)
 
     def listen(self, resource: Resource, interface: str = "127.0.0.1", context: Any = None) -> str:
-        """Serve ``resource``; returns ``host:port``."""
+        """Serve ``resource``; return ``host:port``."""
         site = Site(resource)
         site.noisy = False
         site.displayTracebacks = False
@@ -247,8 +247,10 @@ class RegistryCase(TestCase):
         return network
 
     async def _close_networks(self) -> None:
-        """Close until both ends of every connection are gone: the last response may still be on its way
-        back to its pool."""
+        """Close the networks until both ends of every connection are closed.
+
+        The connection of the last response may not have been returned to its pool yet.
+        """
         while any(isinstance(one, Connection) for one in (*reactor.getReaders(), *reactor.getWriters())):
             for network in self.networks:
                 await network.close()
@@ -278,7 +280,7 @@ class RegistryCase(TestCase):
         return Deferred.fromCoroutine(work)
 
     def turn(self) -> Deferred[None]:
-        """Fires a little later, when the network has had its chance."""
+        """Return a Deferred that fires after an iteration of the reactor with network events."""
         deferred: Deferred[None] = Deferred()
         reactor.callLater(0.001, deferred.callback, None)
         return deferred
@@ -290,12 +292,12 @@ class RegistryCase(TestCase):
         await deferred
 
     def patiently(self, deferred: Deferred[None]) -> Deferred[None]:
-        """Let time pass until ``deferred`` has fired."""
+        """Advance the clock until ``deferred`` has fired."""
         return Deferred.fromCoroutine(self._patiently(deferred))
 
     @property
     def statuses(self) -> list[str]:
-        """The statuses reported, each run of the same one once."""
+        """The reported statuses, without consecutive repetitions."""
         found: list[str] = []
         for record in self.records:
             if found[-1:] != [record["status"]]:
@@ -303,12 +305,12 @@ class RegistryCase(TestCase):
         return found
 
     def files(self, store: Store | None = None) -> dict[str, bytes]:
-        """The files of the blob directory."""
+        """Return the files of the blob directory."""
         directory = (store or self.store).blobs.directory
         return {path.name: path.read_bytes() for path in directory.iterdir()}
 
     def finals(self, store: Store | None = None) -> dict[str, bytes]:
-        """The blobs under final names; each is what its name says, or the test fails."""
+        """Return the blobs with final names; fail unless their content matches the names."""
         found = {name: data for name, data in self.files(store).items() if len(name) == 71}
         for name, data in found.items():
             self.assertEqual(name.replace("-", ":"), sha256(data))

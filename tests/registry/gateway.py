@@ -1,4 +1,4 @@
-"""What stands before a registry: TLS, tokens for those whose key is known, and an eye on the bytes."""
+"""Reverse proxy of a registry: TLS, tokens for known keys, and a record of the requests."""
 
 import base64
 import hashlib
@@ -25,25 +25,25 @@ from tests.registry.authority import Authority
 ISSUER = "test issuer"
 SERVICE = "test registry"
 _PIECE = 1 << 16
-# Base64 of the digest, in hexadecimal digits, of a body that is empty.
+# Base64 of the hexadecimal digest of an empty body.
 _NO_BODY = base64.b64encode(hashlib.sha256(b"").hexdigest().encode()).decode()
 
 
 class TokenIssuer:
-    """Gives tokens to whoever signs with a key of ``known`` (lines of authorized_keys).
+    """Issues tokens for requests signed with a key of ``known_keys`` (lines of authorized_keys).
 
-    ``granted`` has the scopes of every token, ``refused`` why there was none.
+    ``granted`` contains the scopes of every token, ``refused`` the reasons of refusals.
     """
 
     def __init__(self, authority: Authority) -> None:
         self._certificate, self._key = authority.issue("issuer.example")
-        self.known: set[str] = set()
+        self.known_keys: set[str] = set()
         self.granted: list[list[str]] = []
         self.refused: list[str] = []
         self._nonces: set[str] = set()
 
     def answer(self, url: str, authorization: str) -> tuple[int, dict[str, str]]:
-        """The reply to a request for a token."""
+        """Return the reply to a token request."""
         fault = self._fault(url, authorization)
         if fault:
             self.refused.append(fault)
@@ -54,7 +54,7 @@ class TokenIssuer:
 
     def _fault(self, url: str, authorization: str) -> str:
         public, _, signature = authorization.partition(":")
-        if f"ssh-ed25519 {public}" not in self.known:
+        if f"ssh-ed25519 {public}" not in self.known_keys:
             return "unknown key"
         wire = base64.b64decode(public)
         kind = struct.unpack(">I", wire[:4])[0]
@@ -95,8 +95,8 @@ def _url64(data: bytes) -> str:
 
 
 @dataclass(frozen=True)
-class Passed:
-    """A request that went through the gateway with a body of ``sent`` bytes."""
+class ForwardedRequest:
+    """A request that was forwarded with a body of ``sent`` bytes."""
 
     method: str
     path: str
@@ -106,7 +106,7 @@ class Passed:
 
 
 class QuietServer(ThreadingHTTPServer):
-    """Takes it that clients go away."""
+    """A server that does not report disconnected clients."""
 
     daemon_threads = True
 
@@ -115,16 +115,16 @@ class QuietServer(ThreadingHTTPServer):
 
 
 class Gateway:
-    """Passes requests on to a registry that is set later; a realm at ``/token`` where there is an issuer.
+    """Forwards requests to the registry ``target``; with an issuer, its realm is ``/token``.
 
-    Set ``target`` (``address:port``) before the first request. ``passed`` has every request by the
-    time of its reply.
+    Set ``target`` (``address:port``) before the first request. ``forwarded`` contains each request before
+    its reply is sent.
     """
 
     def __init__(self, pem: str | None = None, issuer: TokenIssuer | None = None) -> None:
         self.target = ""
         self.issuer = issuer
-        self.passed: list[Passed] = []
+        self.forwarded: list[ForwardedRequest] = []
         self.scheme = "http" if pem is None else "https"
         gateway = self
 
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
 
-    def _pass(self) -> None:
+    def _forward(self) -> None:
         if self.owner.issuer is not None and self.path.startswith("/token"):
             url = f"{self.owner.scheme}://{self.headers['Host']}{self.path}"
             status, reply = self.owner.issuer.answer(url, self.headers.get("Authorization", ""))
@@ -184,10 +184,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.close_connection = True
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.owner.passed.append(Passed(self.command, self.path, response.status, length - left, headers))
+        self.owner.forwarded.append(
+            ForwardedRequest(self.command, self.path, response.status, length - left, headers)
+        )
         self.end_headers()
         while piece := response.read(_PIECE):
             self.wfile.write(piece)
         connection.close()
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _pass
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _forward

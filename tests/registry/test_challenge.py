@@ -20,7 +20,7 @@ from ollama_tw.registry.challenge import (
 )
 
 
-def test_challenge() -> None:
+def test_parses_a_challenge() -> None:
     header = 'Bearer realm="https://r.example/token",service="r.example",scope="repository:a/b:pull push:x"'
     assert parse_challenge(header) == Challenge(
         "https://r.example/token", "r.example", "repository:a/b:pull push:x"

@@ -1,4 +1,4 @@
-"""Push to and pull from the distribution project's own registry, where it is installed."""
+"""Push to and pull from the registry of the distribution project, if it is installed."""
 
 import os
 
@@ -14,7 +14,7 @@ class DockerRegistryTests(RegistryCase):
         skip = MISSING
 
     async def start(self) -> str:
-        """A registry with an empty store; returns ``host:port``."""
+        """Start a registry with an empty store; return ``host:port``."""
         registry = DockerRegistry(self.root / "registry")
         self.addCleanup(registry.stop)
         await deferToThread(registry.wait_until_up)
@@ -40,7 +40,7 @@ class DockerRegistryTests(RegistryCase):
         self.assertEqual(other.manifest(name), self.store.manifest(name))
         self.assertEqual(self.finals(other)[sha256(weights).replace(":", "-")], weights)
 
-        # A second time there is nothing to send.
+        # The second push has nothing to send.
         del self.records[:]
         await Deferred.fromCoroutine(pushes.push(f"{host}/library/m", True, self.records.append))
         self.assertEqual(

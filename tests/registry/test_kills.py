@@ -1,4 +1,4 @@
-"""A server that is killed, again and again, at whatever moment of a pull or of a create.
+"""A server that is killed repeatedly at random moments of pulls and creations.
 
 ``OLLAMA_TW_KILLS`` says how often (10), ``OLLAMA_TW_SEED`` at which moments (1).
 """
@@ -27,14 +27,14 @@ SEED = int(os.environ.get("OLLAMA_TW_SEED", "1"))
 
 PART = 4 << 20
 PARTS = 6
-# What a connection has in the pockets of two systems and a server, and is lost with the server.
+# Bytes per connection in the buffers of sockets and of the server, which a kill loses.
 LOST = 1 << 20
 _PIECE = 1 << 15
 _PAUSE = 0.006
 
 
 class SlowRegistry:
-    """Gives out one model, each connection at about 5 MB/s; ``sent`` counts the bytes of its blobs."""
+    """Serves one model at about 5 MB/s per connection; ``sent`` counts the bytes of its blobs."""
 
     def __init__(self, weights: bytes) -> None:
         config = b'{"model_format":"gguf"}'
@@ -84,8 +84,8 @@ class SlowRegistry:
         self._server.server_close()
 
 
-class Killed:
-    """A server that is started anew after each kill; its store is looked through each time."""
+class KilledServer:
+    """A server that is restarted after each kill; its store is checked each time."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -100,8 +100,8 @@ class Killed:
         return Server(self.home, plugin_paths=[PLUGINS], OLLAMA_LLM_LIBRARY="scripted").ready()
 
     def kill_within(self, seconds: float, work: Callable[[Server], None]) -> None:
-        """Kill the server at a random moment of ``work``, which runs for about ``seconds``."""
-        busy = threading.Thread(target=self._endure, args=(work,))
+        """Kill the server at a random moment of ``work``, which takes about ``seconds``."""
+        busy = threading.Thread(target=self._run_until_killed, args=(work,))
         moment = self._random.uniform(0, seconds)
         self._dying = False
         busy.start()
@@ -112,19 +112,19 @@ class Killed:
         busy.join()
         assert self._faults == []
         self.kills += 1
-        self.look_through()
+        self.check_store()
         self.server = self._start()
 
-    def _endure(self, work: Callable[[Server], None]) -> None:
+    def _run_until_killed(self, work: Callable[[Server], None]) -> None:
         try:
             work(self.server)
         except Exception as error:
-            # Whatever comes of a server that is being killed is no fault of its.
+            # Errors of requests to a server that is being killed are expected.
             if not self._dying:
                 self._faults.append(error)
 
-    def look_through(self) -> None:
-        """Every blob is what its name says, and every manifest has all its blobs."""
+    def check_store(self) -> None:
+        """Assert that each blob matches its digest, and that all blobs of each manifest exist."""
         blobs = self.models / "blobs"
         whole = set()
         for path in blobs.iterdir():
@@ -138,7 +138,7 @@ class Killed:
                     assert found["digest"] in whole
 
     def check_start(self) -> list[str]:
-        """The start said nothing bad; returns the models that are listed, each of which is whole."""
+        """Assert that the start logged no errors; return the listed models, which must be complete."""
         assert not re.search("level=(WARN|ERROR)|Traceback", self.server.log), self.server.log
         names = [model["name"] for model in self.server.get("/api/tags").json["models"]]
         for name in names:
@@ -150,22 +150,22 @@ class Killed:
 
 
 @pytest.fixture
-def killed(tmp_path: Path) -> Iterator[Killed]:
-    killed = Killed(tmp_path / "home")
-    yield killed
-    killed.discard()
+def killed_server(tmp_path: Path) -> Iterator[KilledServer]:
+    killed_server = KilledServer(tmp_path / "home")
+    yield killed_server
+    killed_server.discard()
 
 
-def test_killed_in_a_pull(tmp_path: Path, killed: Killed) -> None:
+def test_killed_in_a_pull(tmp_path: Path, killed_server: KilledServer) -> None:
     head = write_gguf(tmp_path / "m.gguf").read_bytes()
     weights = head + random.Random(SEED).randbytes(PART * PARTS - len(head))
     registry = SlowRegistry(weights)
     name = f"{registry.host}/library/m:latest"
     digest = sha256(weights)
-    partial = killed.models / "blobs" / (digest.replace(":", "-") + "-partial")
+    partial = killed_server.models / "blobs" / (digest.replace(":", "-") + "-partial")
 
     def begin() -> None:
-        """What another program would have left of a download in small parts that it had just begun."""
+        """Write the state of a download in small parts that another program has begun."""
         with partial.open("wb") as file:
             file.truncate(PART * PARTS)
         for number in range(PARTS):
@@ -178,46 +178,46 @@ def test_killed_in_a_pull(tmp_path: Path, killed: Killed) -> None:
     try:
         begin()
         start = time.monotonic()
-        pull(killed.server)
+        pull(killed_server.server)
         duration = time.monotonic() - start
-        assert killed.check_start() == [name]
+        assert killed_server.check_start() == [name]
         finished, again, moments = 1, 0, []
-        killed.server.request("DELETE", "/api/delete", {"model": name})
+        killed_server.server.request("DELETE", "/api/delete", {"model": name})
         begin()
         registry.sent = since = 0
-        while killed.kills < KILLS:
-            killed.kill_within(duration * 0.35, pull)
+        while killed_server.kills < KILLS:
+            killed_server.kill_within(duration * 0.35, pull)
             since += 1
             moments.append(min(registry.sent / len(weights), 1.0))
-            listed = killed.check_start()
+            listed = killed_server.check_start()
             assert listed in ([], [name])
             if listed:
-                # What was fetched twice is what was lost on the way, at each kill.
+                # Only bytes that were lost in buffers are downloaded again, at each kill.
                 extra = registry.sent - sum(map(len, registry.blobs.values()))
                 assert extra <= since * LOST * PARTS
                 again, finished = again + extra, finished + 1
-                killed.server.request("DELETE", "/api/delete", {"model": name})
+                killed_server.server.request("DELETE", "/api/delete", {"model": name})
                 begin()
                 registry.sent = since = 0
-        pull(killed.server)
-        assert killed.check_start() == [name]
-        killed.look_through()
+        pull(killed_server.server)
+        assert killed_server.check_start() == [name]
+        killed_server.check_store()
         assert sorted(path.name for path in partial.parent.iterdir()) == sorted(
             digest.replace(":", "-") for digest in registry.blobs
         )
-        assert killed.server.generate("Hi", model=name).json["response"] == "Hello"
+        assert killed_server.server.generate("Hi", model=name).json["response"] == "Hello"
         quarters = [sum(low <= moment < low + 0.25 for moment in moments) for low in (0, 0.25, 0.5, 0.75)]
         print(
-            f"\n{killed.kills} kills: {quarters} in the quarters of the download, {moments.count(1.0)} after "
-            f"its last byte; {finished} pulls came to their end; "
-            f"fetched twice: {again / killed.kills / 1e6:.2f} MB a kill"
+            f"\n{killed_server.kills} kills: {quarters} in the quarters of the download, "
+            f"{moments.count(1.0)} after its last byte; {finished} pulls completed; "
+            f"fetched twice: {again / killed_server.kills / 1e6:.2f} MB a kill"
         )
     finally:
         registry.stop()
 
 
-def test_killed_in_a_create(tmp_path: Path, killed: Killed) -> None:
-    """Uploads, models of files, models of models, models that replace others, deletes."""
+def test_killed_in_a_create(tmp_path: Path, killed_server: KilledServer) -> None:
+    """Uploads, models from files and from models, replaced models, deletes."""
     head = write_gguf(tmp_path / "m.gguf").read_bytes()
     made = 0
 
@@ -242,15 +242,15 @@ def test_killed_in_a_create(tmp_path: Path, killed: Killed) -> None:
             server.request("DELETE", "/api/delete", {"model": f"other{(made + 1) % 3}"})
 
     known = {f"{name}:latest" for name in ("base", "child", "other0", "other1", "other2")}
-    while killed.kills < KILLS:
-        killed.kill_within(0.5, create)
-        assert set(killed.check_start()) <= known
+    while killed_server.kills < KILLS:
+        killed_server.kill_within(0.5, create)
+        assert set(killed_server.check_start()) <= known
     body = {"model": "child", "from": "base", "system": "The last.", "stream": False}
-    if "base:latest" not in killed.check_start():
+    if "base:latest" not in killed_server.check_start():
         body = {"model": "child", "files": {"m.gguf": sha256(head)}, "system": "The last.", "stream": False}
-        killed.server.post(f"/api/blobs/{sha256(head)}", head)
-    assert killed.server.post("/api/create", body).json == {"status": "success"}
-    assert killed.server.post("/api/show", {"model": "child"}).json["system"] == "The last."
-    assert killed.server.generate("Hi", model="child").json["response"] == "Hello"
-    killed.look_through()
-    print(f"\n{killed.kills} kills, {made} rounds of creating")
+        killed_server.server.post(f"/api/blobs/{sha256(head)}", head)
+    assert killed_server.server.post("/api/create", body).json == {"status": "success"}
+    assert killed_server.server.post("/api/show", {"model": "child"}).json["system"] == "The last."
+    assert killed_server.server.generate("Hi", model="child").json["response"] == "Hello"
+    killed_server.check_store()
+    print(f"\n{killed_server.kills} kills, {made} rounds of creations")

@@ -1,3 +1,5 @@
+"""Pulls from a registry: requests, records, interruptions."""
+
 import json
 from typing import Any
 
@@ -28,7 +30,7 @@ class PullTests(RegistryCase):
             return error.message
         raise AssertionError("the pull succeeded")
 
-    async def test_a_model_is_pulled_byte_for_byte(self) -> None:
+    async def test_pulls_a_model_byte_for_byte(self) -> None:
         manifest = self.registry.add_model(
             "library/m", "latest", WEIGHTS, b"MIT", config=b'{"model_format":"gguf"}\n'
         )
@@ -59,7 +61,7 @@ class PullTests(RegistryCase):
             {"status": f"pulling {SHORT}", "digest": sha256(WEIGHTS), "total": 10240, "completed": 10240},
         )
 
-    async def test_what_the_registry_is_asked(self) -> None:
+    async def test_requests_to_the_registry(self) -> None:
         self.registry.add_model("library/m", "latest", WEIGHTS)
         await self.pull()
         method, path, headers = self.registry.seen[0]
@@ -72,7 +74,7 @@ class PullTests(RegistryCase):
         )
         self.assertEqual(ranges, ["bytes=0-2559", "bytes=2560-5119", "bytes=5120-7679", "bytes=7680-10239"])
 
-    async def test_what_is_here_is_not_fetched_again(self) -> None:
+    async def test_stored_layers_are_not_downloaded(self) -> None:
         self.registry.add_model("library/m", "latest", WEIGHTS)
         await self.pull()
         del self.registry.seen[:], self.records[:]
@@ -84,7 +86,7 @@ class PullTests(RegistryCase):
         self.assertEqual(self.records[1]["completed"], 10240)
         self.assertEqual(self.statuses[-3:], ["verifying sha256 digest", "writing manifest", "success"])
 
-    async def test_layers_that_are_no_longer_used_go(self) -> None:
+    async def test_unused_layers_are_removed(self) -> None:
         self.registry.add_model("library/m", "latest", WEIGHTS)
         await self.pull()
         self.registry.add_model("library/m", "latest", b"new weights")
@@ -94,7 +96,7 @@ class PullTests(RegistryCase):
         self.assertNotIn(WEIGHTS, self.finals().values())
         self.assertIn(b"new weights", self.finals().values())
 
-    async def test_layers_stay_where_pruning_is_off(self) -> None:
+    async def test_unused_layers_stay_without_pruning(self) -> None:
         store = self.new_store("kept", prune=False)
         pulls = self.new_pulls(store)
         self.registry.add_model("library/m", "latest", WEIGHTS)
@@ -109,7 +111,7 @@ class PullTests(RegistryCase):
         await self.pull()
         self.assertIn(b"", self.finals().values())
 
-    async def test_models_that_are_not_there(self) -> None:
+    async def test_missing_models(self) -> None:
         self.assertEqual(await self.failure(self.pull()), "pull model manifest: file does not exist")
         self.assertEqual(self.records, [{"status": "pulling manifest"}])
 
@@ -122,7 +124,7 @@ class PullTests(RegistryCase):
             await self.failure(self.pull()), "pull model manifest: 412: The model needs a newer version"
         )
 
-    async def test_a_registry_that_is_not_there(self) -> None:
+    async def test_an_unreachable_registry(self) -> None:
         name = self.name(host="127.0.0.1:1")
         self.assertEqual(
             await self.failure(self.pull(name)),
@@ -130,9 +132,9 @@ class PullTests(RegistryCase):
             "dial tcp 127.0.0.1:1: connect: connection refused",
         )
 
-    async def test_without_insecure_tls_is_spoken(self) -> None:
+    async def test_uses_tls_unless_insecure(self) -> None:
         message = await self.failure(self.patiently(self.pull(insecure=False)))
-        # A server that waits for a line of HTTP answers a handshake with 400, or not at all.
+        # A server that expects HTTP answers a handshake with 400, or not at all.
         url = f"https://{self.host}/v2/library/m/manifests/latest"
         self.assertIn(
             message,
@@ -143,7 +145,7 @@ class PullTests(RegistryCase):
         )
         self.assertEqual(self.registry.seen, [])
 
-    async def test_manifests_that_cannot_be_used(self) -> None:
+    async def test_invalid_manifests(self) -> None:
         good = layer(OLLAMA + "model", WEIGHTS)
         config = layer(CONFIG, b"{}")
         for manifest, text in (
@@ -177,7 +179,7 @@ class PullTests(RegistryCase):
             "this model requires MLX support, but the MLX runtime is not available",
         )
 
-    async def test_a_layer_that_is_not_there(self) -> None:
+    async def test_a_missing_layer(self) -> None:
         self.registry.add_model("library/m", "latest", WEIGHTS, b"MIT")
         del self.registry.blobs[sha256(b"MIT")]
         self.assertEqual(await self.failure(self.pull()), "file does not exist")
@@ -213,7 +215,7 @@ class PullTests(RegistryCase):
             self.registry.ranges = True
         self.assertEqual([name for name in self.files() if len(name) == 71], [])
 
-    async def test_a_model_that_does_not_fit_the_disk(self) -> None:
+    async def test_a_model_larger_than_the_disk(self) -> None:
         huge = {**layer(OLLAMA + "model", WEIGHTS), "size": 2**60}
         self.registry.manifests["library/m/latest"] = manifest_of(huge, config=layer(CONFIG, b"{}"))
         self.assertEqual(
@@ -232,7 +234,7 @@ class BrokenTransferTests(RegistryCase):
         await self.pull()
         self.assertIn(WEIGHTS, self.finals().values())
 
-    async def test_a_registry_without_ranges_that_breaks_off(self) -> None:
+    async def test_an_interrupted_download_without_ranges(self) -> None:
         self.registry.ranges = False
         broken = 0
 
@@ -251,7 +253,7 @@ class BrokenTransferTests(RegistryCase):
         self.assertEqual(broken, 2)
         self.assertIn(WEIGHTS, self.finals().values())
 
-    async def test_broken_parts_go_on_where_they_broke(self) -> None:
+    async def test_interrupted_parts_are_resumed(self) -> None:
         broken: set[str] = set()
 
         def hook(request: Any, data: bytes) -> Any:
@@ -270,7 +272,7 @@ class BrokenTransferTests(RegistryCase):
         self.assertIn("bytes=1000-2559", asked)
         self.assertEqual(len(asked), 8)
 
-    async def test_a_part_that_never_gets_further_is_given_up(self) -> None:
+    async def test_a_part_without_progress_fails(self) -> None:
         def hook(request: Any, data: bytes) -> Any:
             request.setResponseCode(503)
             return b"later"
@@ -281,7 +283,7 @@ class BrokenTransferTests(RegistryCase):
         self.assertEqual(raised.exception.message, "max retries exceeded: unexpected status code 503")
         self.assertEqual(self.clock.pauses, [1, 2, 4, 8, 16])
 
-    async def test_a_stalled_part_is_asked_for_again(self) -> None:
+    async def test_a_stalled_part_is_requested_again(self) -> None:
         stalled = False
 
         def hook(request: Any, data: bytes) -> Any:
@@ -297,7 +299,7 @@ class BrokenTransferTests(RegistryCase):
 
         self.registry.blob_hook = hook
         pulling = self.pull()
-        # All but the first part, and a hundred bytes of that.
+        # All parts but the first, and a hundred bytes of the first.
         while self.records[-1].get("completed") != 7780:
             await self.turn()
             self.clock.advance(0.06)
@@ -310,7 +312,7 @@ class BrokenTransferTests(RegistryCase):
         self.assertEqual(len(asked), 5)
         self.assertIn(WEIGHTS, self.finals().values())
 
-    async def test_progress_is_told_every_60_milliseconds(self) -> None:
+    async def test_reports_progress_every_60_milliseconds(self) -> None:
         waiting: list[Any] = []
 
         def hook(request: Any, data: bytes) -> Any:

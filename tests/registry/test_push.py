@@ -1,3 +1,5 @@
+"""Pushes to a registry: requests, records, interruptions."""
+
 import hashlib
 import json
 from typing import Any
@@ -40,7 +42,7 @@ class PushTests(RegistryCase):
         message: str = raised.exception.message
         return message
 
-    async def test_a_model_arrives_whole(self) -> None:
+    async def test_pushes_a_model(self) -> None:
         await self.push()
         self.assertEqual(self.registry.blobs[sha256(WEIGHTS)], WEIGHTS)
         pushed = self.registry.manifests["library/m/latest"]
@@ -71,7 +73,7 @@ class PushTests(RegistryCase):
         last = [record for record in self.records if record.get("digest") == sha256(WEIGHTS)][-1]
         self.assertEqual(last["completed"], 10240)
 
-    async def test_what_the_registry_sees(self) -> None:
+    async def test_requests_to_the_registry(self) -> None:
         await self.push()
         patches = [(path, headers) for method, path, headers in self.registry.seen if method == "PATCH"]
         self.assertEqual(
@@ -93,7 +95,7 @@ class PushTests(RegistryCase):
         self.assertEqual(manifest[:2], ("PUT", "/v2/library/m/manifests/latest"))
         self.assertEqual(manifest[2]["content-type"], MANIFEST)
 
-    async def test_what_is_there_is_not_sent_again(self) -> None:
+    async def test_existing_blobs_are_not_sent(self) -> None:
         self.registry.blobs[sha256(WEIGHTS)] = WEIGHTS
         await self.push()
         self.assertEqual(len(self.registry.paths("POST")), 1)
@@ -124,7 +126,7 @@ class PushTests(RegistryCase):
             ["0-22"],
         )
 
-    async def test_models_that_are_not_there(self) -> None:
+    async def test_missing_models(self) -> None:
         self.assertEqual(
             await self.failure("x"),
             "open manifests/registry.ollama.ai/library/x/latest: no such file or directory",
@@ -132,7 +134,7 @@ class PushTests(RegistryCase):
         self.assertEqual(self.statuses, ["retrieving manifest", "couldn't retrieve manifest"])
         self.assertEqual(await self.failure("a b"), "unqualified name: a b")
 
-    async def test_a_registry_that_wants_to_know_who_we_are(self) -> None:
+    async def test_authentication(self) -> None:
         self.registry.token = "t"
         self.registry.challenge = (
             f'Bearer realm="http://{self.host}/token",service="s",scope="repository:library/m:pull,push"'
@@ -142,7 +144,7 @@ class PushTests(RegistryCase):
         self.assertEqual(len([path for path in self.registry.paths("GET") if path.startswith("/token")]), 1)
         self.assertIn("scope=repository%3Alibrary%2Fm%3Apull%2Cpush", self.registry.paths("GET")[0])
 
-    async def test_an_upload_that_breaks_is_begun_anew(self) -> None:
+    async def test_an_interrupted_upload_is_restarted(self) -> None:
         broken = 0
 
         def hook(request: Any) -> bytes | None:
@@ -162,7 +164,7 @@ class PushTests(RegistryCase):
         self.assertEqual((broken, self.clock.pauses), (1, [1]))
         self.assertEqual(self.registry.blobs[sha256(WEIGHTS)], WEIGHTS)
 
-    async def test_a_registry_that_refuses(self) -> None:
+    async def test_a_refused_upload(self) -> None:
         def hook(request: Any) -> bytes | None:
             if request.method != b"PATCH":
                 return None
@@ -172,7 +174,7 @@ class PushTests(RegistryCase):
         self.registry.hook = hook
         self.assertEqual(await self.failure(), "http status 403 Forbidden: not yours")
 
-    async def test_parts_that_are_wanted_elsewhere(self) -> None:
+    async def test_redirected_parts(self) -> None:
         storage = FakeRegistry()
         elsewhere = self.listen(storage, "127.0.0.2")
         parts: dict[str, bytes] = {}

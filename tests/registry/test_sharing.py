@@ -1,4 +1,4 @@
-"""Pulls that meet each other, a delete, a restart, a full disk."""
+"""Pulls concurrent with other pulls, deletes and shutdowns; full disks."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ BLOB = sha256(WEIGHTS).replace(":", "-")
 
 
 class Gate:
-    """Holds back the rest of every part of the weights, after 60 bytes, until it is opened."""
+    """Sends 60 bytes of every part of the weights, and the rest when it is opened."""
 
     def __init__(self) -> None:
         self.held: list[tuple[Any, bytes]] = []
@@ -45,7 +45,7 @@ class Gate:
         return NOT_DONE_YET
 
     def arrived(self, count: int) -> Deferred[None]:
-        """Fires when ``count`` parts are being held."""
+        """Return a Deferred that fires when ``count`` parts are held."""
         deferred: Deferred[None] = Deferred()
         if len(self.held) >= count:
             deferred.callback(None)
@@ -62,16 +62,16 @@ class Gate:
 
 
 class SlowDisk:
-    """PartialBlob downloads of which one step waits for ``gate``; ``calls`` has what came to its end."""
+    """Delays one method of PartialBlob until ``gate``; ``calls`` contains the completed calls."""
 
     def __init__(self, case: RegistryCase, step: str) -> None:
         self.gate, self.reached = threading.Event(), threading.Event()
         self.calls: list[str] = []
         case.addCleanup(self.gate.set)
         for name in ("__init__", "write", "close"):
-            case.patch(PartialBlob, name, self._noting(name, getattr(PartialBlob, name), name == step))
+            case.patch(PartialBlob, name, self._recording(name, getattr(PartialBlob, name), name == step))
 
-    def _noting(self, name: str, real: Any, slow: bool) -> Any:
+    def _recording(self, name: str, real: Any, slow: bool) -> Any:
         def call(partial: PartialBlob, *args: Any) -> Any:
             if slow:
                 self.reached.set()
@@ -106,7 +106,7 @@ class StoppedResolver:
                 entry[1].callback(None)
 
     def reached(self, count: int) -> Deferred[None]:
-        """Fires when ``count`` lookups are pending."""
+        """Return a Deferred that fires when ``count`` lookups are pending."""
         deferred: Deferred[None] = Deferred()
         if self.pending >= count:
             deferred.callback(None)
@@ -123,7 +123,7 @@ class SharingTests(RegistryCase):
         self.gate = Gate()
         self.registry.blob_hook = self.gate.hook
 
-    def weights_asked(self) -> int:
+    def weight_requests(self) -> int:
         return len([path for path in self.registry.paths("GET") if path.endswith(sha256(WEIGHTS))])
 
     async def until_completed(self, size: int) -> None:
@@ -137,7 +137,7 @@ class SharingTests(RegistryCase):
         self.gate.open()
         await first
         await second
-        self.assertEqual(self.weights_asked(), 4)
+        self.assertEqual(self.weight_requests(), 4)
         self.assertEqual({model.name.model for model in self.store.list()}, {"m", "other"})
 
     async def test_cancelling_one_keeps_the_other(self) -> None:
@@ -147,10 +147,10 @@ class SharingTests(RegistryCase):
         await self.assertFailure(first, CancelledError)
         self.gate.open()
         await second
-        self.assertEqual(self.weights_asked(), 4)
+        self.assertEqual(self.weight_requests(), 4)
         self.assertEqual([model.name.model for model in self.store.list()], ["other"])
 
-    async def test_cancelling_keeps_the_parts_and_the_next_pull_goes_on(self) -> None:
+    async def test_cancelling_keeps_the_parts_for_the_next_pull(self) -> None:
         first = self.pull()
         await self.gate.arrived(4)
         await self.until_completed(240)
@@ -196,14 +196,14 @@ class SharingTests(RegistryCase):
         self.registry.blob_hook = hook
         pulling = self.pull(pulls=self.new_pulls(self.store, self.new_network(resolver=resolver)))
         await resolver.reached(3)
-        # A lookup is begun within a step of the download, which ends before anything is cancelled.
+        # A lookup starts within a step of the download, which ends before the cancellation.
         await self.turn()
         pulling.cancel()
         await self.assertFailure(pulling, CancelledError)
-        # A cancelled connection is no failure of the network: nothing is tried again.
+        # A cancelled connection is not a network error: nothing is retried.
         self.assertEqual((resolver.pending, self.clock.pauses), (3, []))
 
-    async def test_cancelling_while_the_manifest_is_being_asked_for(self) -> None:
+    async def test_cancelling_while_the_manifest_is_requested(self) -> None:
         resolver = StoppedResolver()
         resolver.stopped = True
         pulling = self.pull(pulls=self.new_pulls(self.store, self.new_network(resolver=resolver)))
@@ -222,7 +222,7 @@ class SharingTests(RegistryCase):
         await self.assertFailure(pulling, CancelledError)
         self.assertEqual(disk.calls, ["__init__", "close"])
 
-    async def test_a_stop_of_the_server_while_a_download_is_being_given_up(self) -> None:
+    async def test_closing_while_a_download_is_being_cancelled(self) -> None:
         disk = SlowDisk(self, "write")
         pulling = self.pull()
         while not disk.reached.is_set():
@@ -231,14 +231,14 @@ class SharingTests(RegistryCase):
         closing = Deferred.fromCoroutine(self.pulls.close())
         for _ in range(20):
             await self.turn()
-        # The thread that writes still has the file.
+        # The writing thread still uses the file.
         self.assertEqual(disk.calls, ["__init__"])
         disk.gate.set()
         await closing
         await self.assertFailure(pulling, CancelledError)
         self.assertEqual(disk.calls, ["__init__", "write", "close"])
 
-    async def test_a_download_that_another_program_began(self) -> None:
+    async def test_resumes_a_download_of_another_program(self) -> None:
         self.gate.is_open = True
         directory = self.store.blobs.directory
         (directory / f"{BLOB}-partial").write_bytes(WEIGHTS[:5000] + bytes(5240))
@@ -251,7 +251,7 @@ class SharingTests(RegistryCase):
         self.assertEqual(asked, {"bytes=5000-5999", "bytes=6000-10239"})
         self.assertEqual(self.finals()[BLOB], WEIGHTS)
 
-    async def test_states_that_make_no_sense_begin_anew(self) -> None:
+    async def test_invalid_states_restart_the_download(self) -> None:
         self.gate.is_open = True
         directory = self.store.blobs.directory
         good = {"N": 0, "Offset": 0, "Size": 10240, "Completed": 10}
@@ -271,7 +271,7 @@ class SharingTests(RegistryCase):
             self.assertEqual([name for name in self.files() if "partial" in name], [])
             self.store.delete(self.name())
 
-    async def test_a_state_with_a_rest_of_an_older_one(self) -> None:
+    async def test_a_state_file_with_trailing_bytes(self) -> None:
         self.gate.is_open = True
         directory = self.store.blobs.directory
         (directory / f"{BLOB}-partial").write_bytes(WEIGHTS)
@@ -279,7 +279,7 @@ class SharingTests(RegistryCase):
             b'{"N":0,"Offset":0,"Size":10240,"Completed":10240}\n}\n'
         )
         await self.pull()
-        self.assertEqual(self.weights_asked(), 0)
+        self.assertEqual(self.weight_requests(), 0)
         self.assertEqual(self.finals()[BLOB], WEIGHTS)
 
     async def test_a_delete_during_a_pull(self) -> None:
@@ -298,7 +298,7 @@ class SharingTests(RegistryCase):
         pulling = self.pull()
         while not held:
             await self.turn()
-        # The weights are here for the pull; the only model that has them goes.
+        # The pull has found the weights; the only model that uses them is deleted.
         await self.disk.run(self.store.delete, self.name("other"))
         self.assertIn(BLOB, self.finals())
         held[0].write(serve(held[0], b"a new license"))
@@ -332,8 +332,8 @@ class SharingTests(RegistryCase):
         await self.pull()
         self.assertEqual(self.finals()[BLOB], WEIGHTS)
 
-    async def test_a_disk_that_loses_what_it_took(self) -> None:
-        """It says so once, in the middle; the end must not look like success."""
+    async def test_an_error_of_fsync(self) -> None:
+        """The kernel reports the error only once, during the download, which must fail."""
         self.gate.is_open = True
         self.patch(disk_writer, "FLUSH_BYTES", 2000)
         real = os.fsync
@@ -353,7 +353,7 @@ class SharingTests(RegistryCase):
         await self.pull()
         self.assertEqual(self.finals()[BLOB], WEIGHTS)
 
-    async def test_a_stop_of_the_server_keeps_the_parts(self) -> None:
+    async def test_closing_keeps_the_parts(self) -> None:
         pulling = self.pull()
         await self.gate.arrived(4)
         await self.until_completed(240)

@@ -1,4 +1,4 @@
-"""Other servers that refuse, lie, break off or overdo it."""
+"""Errors of other servers, and of the connections to them."""
 
 import json
 import socket
@@ -27,15 +27,15 @@ def streamed(app: Application, name: str) -> list[Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-def test_errors_pass_through(app: Application, scripted: Remote, name: str, status: int) -> None:
-    scripted.says({"error": "no such luck"}, status)
+def test_errors_are_relayed(app: Application, scripted: Remote, name: str, status: int) -> None:
+    scripted.reply_with({"error": "no such luck"}, status)
     reply = app.generate(model=name)
     assert (reply.status, reply.json) == (status, {"error": "no such luck"})
     assert reply.headers["Content-Type"] == "application/json"
 
 
-def test_the_whole_of_an_error_and_when_to_come_again(app: Application, scripted: Remote) -> None:
-    scripted.says(b'{\n "error": {"message": "slow down", "type": "x"}}', 429, Retry_After="17")
+def test_error_objects_and_retry_after(app: Application, scripted: Remote) -> None:
+    scripted.reply_with(b'{\n "error": {"message": "slow down", "type": "x"}}', 429, Retry_After="17")
     reply = app.post("/v1/chat/completions", {"model": "m:cloud", "messages": []})
     assert (reply.status, reply.body) == (429, b'{"error":{"message":"slow down","type":"x"}}')
     assert reply.headers["Retry-After"] == "17"
@@ -55,35 +55,35 @@ def test_the_whole_of_an_error_and_when_to_come_again(app: Application, scripted
         (b"x" * 100_000, "the remote server answered with status 500"),
     ],
 )
-def test_errors_that_are_no_object(
+def test_error_bodies_that_are_not_objects(
     app: Application, scripted: Remote, name: str, body: bytes, text: str
 ) -> None:
-    scripted.says(body, 500, Content_Type="text/html")
+    scripted.reply_with(body, 500, Content_Type="text/html")
     reply = app.generate(model=name)
     assert (reply.status, reply.json) == (500, {"error": text})
     assert reply.headers["Content-Type"] == "application/json"
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/messages"])
-def test_nobody_is_signed_in(app: Application, scripted: Remote, path: str) -> None:
-    scripted.says({"error": "who are you"}, 401)
+def test_without_an_account(app: Application, scripted: Remote, path: str) -> None:
+    scripted.reply_with({"error": "who are you"}, 401)
     reply = app.post(path, {"model": "m:cloud"})
     assert (reply.status, reply.json["error"]) == (401, "unauthorized")
     assert reply.json["signin_url"].startswith("https://ollama.com/connect?name=")
     assert "&key=c3NoLWVkMjU1MTkg" in reply.json["signin_url"]
 
 
-def test_nobody_is_signed_in_for_a_stub(app: Application, scripted: Remote) -> None:
-    scripted.says({"error": "who are you"}, 401)
+def test_without_an_account_for_a_stub(app: Application, scripted: Remote) -> None:
+    scripted.reply_with({"error": "who are you"}, 401)
     reply = app.generate(model="signed")
     assert (reply.status, reply.json["error"]) == (401, "unauthorized")
     assert "signin_url" in reply.json
-    # Elsewhere than in the cloud there is nothing to sign in to.
+    # Only the cloud has accounts.
     reply = app.generate(model="stub")
     assert (reply.status, reply.json) == (401, {"error": "who are you"})
 
 
-def test_a_key_that_cannot_be_read(app: Application, scripted: Remote) -> None:
+def test_an_unreadable_key(app: Application, scripted: Remote) -> None:
     key: Path = app.home / ".ollama/id_ed25519"
     content = key.read_bytes()
     key.write_bytes(b"no key")
@@ -98,7 +98,7 @@ def test_a_key_that_cannot_be_read(app: Application, scripted: Remote) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_are_not_followed(app: Application, scripted: Remote, name: str, status: int) -> None:
-    scripted.says(b"", status, Location=f"{scripted.url}/elsewhere")
+    scripted.reply_with(b"", status, Location=f"{scripted.url}/elsewhere")
     reply = app.generate(model=name)
     assert reply.status == 502
     assert reply.json["error"].endswith("sent a redirect, which is not followed")
@@ -106,7 +106,7 @@ def test_redirects_are_not_followed(app: Application, scripted: Remote, name: st
     assert len(scripted.asked) == 1
 
 
-def test_nobody_is_there(app: Application) -> None:
+def test_an_unreachable_server(app: Application) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     add_stub(app, "nobody", f"http://localhost:{port}", "m")
@@ -117,7 +117,7 @@ def test_nobody_is_there(app: Application) -> None:
     )
 
 
-def test_what_speaks_no_tls(app: Application, scripted: Remote) -> None:
+def test_a_server_without_tls(app: Application, scripted: Remote) -> None:
     add_stub(app, "secure", f"https://localhost:{scripted.port}", "m")
     reply = app.generate(model="secure")
     assert reply.status == 502
@@ -126,18 +126,16 @@ def test_what_speaks_no_tls(app: Application, scripted: Remote) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("said", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n"])
-def test_what_is_no_http(app: Application, scripted: Remote, name: str, said: bytes) -> None:
-    scripted.answer = lambda asked, wire: wire.sendall(said)
+@pytest.mark.parametrize("sent", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n"])
+def test_responses_that_are_not_http(app: Application, scripted: Remote, name: str, sent: bytes) -> None:
+    scripted.answer = lambda asked, wire: wire.sendall(sent)
     reply = app.generate(model=name)
     assert (reply.status, list(reply.json)) == (502, ["error"])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_reply_that_breaks_off_before_its_first_record(
-    app: Application, scripted: Remote, name: str
-) -> None:
-    scripted.streams(end=b"")
+def test_a_connection_lost_before_the_first_record(app: Application, scripted: Remote, name: str) -> None:
+    scripted.stream(end=b"")
     reply = app.generate(model=name, stream=True)
     assert (reply.status, list(reply.json)) == (502, ["error"])
     scripted.answer = lambda asked, wire: wire.sendall(
@@ -149,17 +147,17 @@ def test_a_reply_that_breaks_off_before_its_first_record(
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("half", [b"", b'{"model":"big', line(**RECORD)[:-1]])
-def test_a_stream_that_breaks_off_ends_with_an_error(
+def test_a_connection_lost_within_a_stream(
     app: Application, scripted: Remote, name: str, half: bytes
 ) -> None:
-    scripted.streams(line(**RECORD), *([half] if half else []), end=b"")
+    scripted.stream(line(**RECORD), *([half] if half else []), end=b"")
     first, last = streamed(app, name)
     assert (first["response"], list(last)) == ("yes", ["error"])
     assert last["error"].startswith(("127.0.0.1:", "localhost:"))
 
 
-def test_a_stub_that_ends_early_without_a_word(app: Application, scripted: Remote) -> None:
-    scripted.streams(line(**RECORD))
+def test_a_stream_without_a_final_record(app: Application, scripted: Remote) -> None:
+    scripted.stream(line(**RECORD))
     assert streamed(app, "stub")[1:] == [{"error": "the remote server ended its reply early"}]
 
 
@@ -177,8 +175,8 @@ def test_a_stub_that_ends_early_without_a_word(app: Application, scripted: Remot
         b"\xff\xfe\n",
     ],
 )
-def test_lines_that_are_no_records(app: Application, scripted: Remote, name: str, bad: bytes) -> None:
-    scripted.streams(line(**RECORD), bad, line(**RECORD))
+def test_invalid_records(app: Application, scripted: Remote, name: str, bad: bytes) -> None:
+    scripted.stream(line(**RECORD), bad, line(**RECORD))
     *records, last = streamed(app, name)
     assert [record["response"] for record in records] == ["yes"]
     assert last == {"error": "the remote server sent an invalid record"}
@@ -186,7 +184,7 @@ def test_lines_that_are_no_records(app: Application, scripted: Remote, name: str
 
 def test_records_of_the_wrong_type(app: Application, scripted: Remote) -> None:
     for bad in ({"response": 5}, {"response": "x", "done": "yes"}, {"message": "hi"}):
-        scripted.says({"model": "m", "created_at": "x", **bad})
+        scripted.reply_with({"model": "m", "created_at": "x", **bad})
         reply = app.chat("hi", model="stub")
         assert (reply.status, reply.json["error"]) == (
             502,
@@ -196,12 +194,12 @@ def test_records_of_the_wrong_type(app: Application, scripted: Remote) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_error_in_the_stream(app: Application, scripted: Remote, name: str) -> None:
-    scripted.streams(line(**RECORD), line(error="it fell over"))
+    scripted.stream(line(**RECORD), line(error="it fell over"))
     assert streamed(app, name)[1:] == [{"error": "it fell over"}]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_line_without_end(app: Application, scripted: Remote, name: str) -> None:
+def test_an_unbounded_line(app: Application, scripted: Remote, name: str) -> None:
     def answer(asked: Asked, wire: socket.socket) -> None:
         wire.sendall(streaming_head() + chunk(line(**RECORD)))
         while True:
@@ -214,7 +212,7 @@ def test_a_line_without_end(app: Application, scripted: Remote, name: str) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_reply_without_end(app: Application, scripted: Remote, name: str) -> None:
+def test_an_unbounded_reply(app: Application, scripted: Remote, name: str) -> None:
     def answer(asked: Asked, wire: socket.socket) -> None:
         wire.sendall(streaming_head("application/json"))
         while True:
@@ -228,8 +226,8 @@ def test_a_reply_without_end(app: Application, scripted: Remote, name: str) -> N
 
 
 @pytest.mark.parametrize("body", [b"", b"5", b"[{}]", b"{}", b'{"a":1', b"null", b'{"a":"\xff"}'])
-def test_replies_that_are_no_object(app: Application, scripted: Remote, body: bytes) -> None:
-    scripted.says(body)
+def test_replies_that_are_not_objects(app: Application, scripted: Remote, body: bytes) -> None:
+    scripted.reply_with(body)
     reply = app.generate(model="m:cloud")
     text = "the remote server did not return a JSON object"
     assert (reply.status, reply.json) == (502, {"error": text})
@@ -237,34 +235,34 @@ def test_replies_that_are_no_object(app: Application, scripted: Remote, body: by
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("status", [204, 600, 999])
-def test_statuses_that_mean_nothing(app: Application, scripted: Remote, name: str, status: int) -> None:
-    scripted.says(b"", status)
+def test_unusual_statuses(app: Application, scripted: Remote, name: str, status: int) -> None:
+    scripted.reply_with(b"", status)
     assert app.generate(model=name).status == 502
 
 
 @pytest.mark.parametrize("kind", ["text/html", "", "application/octet-stream"])
-def test_what_a_reply_says_it_is(app: Application, scripted: Remote, kind: str) -> None:
-    scripted.says(b"<script>alert(1)</script>", 200, Content_Type=kind)
+def test_media_types_of_replies(app: Application, scripted: Remote, kind: str) -> None:
+    scripted.reply_with(b"<script>alert(1)</script>", 200, Content_Type=kind)
     reply = app.generate(model="m:cloud")
     assert (reply.status, reply.json) == (
         502,
         {"error": "the remote server did not return a JSON object"},
     )
-    # JSON under another name is JSON all the same, and goes out as such.
-    scripted.says({"a": 1}, 200, Content_Type=kind)
+    # JSON with another media type is relayed as JSON.
+    scripted.reply_with({"a": 1}, 200, Content_Type=kind)
     reply = app.generate(model="m:cloud")
     assert (reply.status, reply.json) == (200, {"a": 1})
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
-def test_compressed_unasked(app: Application, scripted: Remote) -> None:
-    scripted.says({"a": 1}, 200, Content_Encoding="gzip")
+def test_compression_that_was_not_requested(app: Application, scripted: Remote) -> None:
+    scripted.reply_with({"a": 1}, 200, Content_Encoding="gzip")
     assert app.generate(model="m:cloud").status == 502
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
-def test_events_that_break_off(app: Application, scripted: Remote, path: str) -> None:
-    scripted.streams(b'data: {"a":1}\n\n', b'data: {"b', kind="text/event-stream; charset=utf-8", end=b"")
+def test_a_connection_lost_within_events(app: Application, scripted: Remote, path: str) -> None:
+    scripted.stream(b'data: {"a":1}\n\n', b'data: {"b', kind="text/event-stream; charset=utf-8", end=b"")
     reply = app.post(path, {"model": "m:cloud", "stream": True})
     assert (reply.status, reply.headers["Content-Type"]) == (200, "text/event-stream")
     first, last = (event for event in reply.body.split(b"\n\n") if event)
@@ -273,8 +271,8 @@ def test_events_that_break_off(app: Application, scripted: Remote, path: str) ->
     assert (error["type"], error["message"].endswith("the connection was lost")) == ("api_error", True)
 
 
-def test_anthropic_events_that_break_off(app: Application, scripted: Remote) -> None:
-    scripted.streams(b'event: ping\ndata: {"type": "ping"}\n', kind="text/event-stream", end=b"")
+def test_a_connection_lost_within_anthropic_events(app: Application, scripted: Remote) -> None:
+    scripted.stream(b'event: ping\ndata: {"type": "ping"}\n', kind="text/event-stream", end=b"")
     reply = app.post("/v1/messages", {"model": "m:cloud", "stream": True})
     first, last = (event for event in reply.body.split(b"\n\n") if event)
     assert first == b'event: ping\ndata: {"type": "ping"}'
@@ -282,7 +280,7 @@ def test_anthropic_events_that_break_off(app: Application, scripted: Remote) -> 
     assert json.loads(last.partition(b"data: ")[2])["error"]["type"] == "api_error"
 
 
-def test_the_server_goes_on(app: Application, scripted: Remote) -> None:
-    """After all of that."""
-    scripted.says({**RECORD, "done": True})
+def test_later_requests_are_served(app: Application, scripted: Remote) -> None:
+    """The server still works after the requests above."""
+    scripted.reply_with({**RECORD, "done": True})
     assert app.generate(model="stub").json["response"] == "yes"

@@ -1,4 +1,4 @@
-"""The cloud turned off, by the environment and by the file."""
+"""The cloud disabled by the environment and by the file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +13,10 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture(scope="module", params=["env", "config"])
-def off(
+def disabled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, scripted: Remote
 ) -> Iterator[tuple[Application, str]]:
-    home: Path = tmp_path_factory.mktemp("off")
+    home: Path = tmp_path_factory.mktemp("disabled")
     variables = {"OLLAMA_CLOUD_BASE_URL": scripted.url, "OLLAMA_REMOTES": "127.0.0.1"}
     if request.param == "env":
         variables["OLLAMA_NO_CLOUD"] = "1"
@@ -29,8 +29,8 @@ def off(
     application.close()
 
 
-def test_everything_is_refused(off: tuple[Application, str], scripted: Remote) -> None:
-    app, _ = off
+def test_cloud_and_stubs_fail(disabled: tuple[Application, str], scripted: Remote) -> None:
+    app, _ = disabled
     scripted.asked.clear()
     model = "ollama cloud is disabled: remote model is unavailable"
     for name in ("m:cloud", "m:7b-CLOUD", "stub"):
@@ -61,8 +61,8 @@ def test_everything_is_refused(off: tuple[Application, str], scripted: Remote) -
     assert scripted.asked == []
 
 
-def test_what_is_left(off: tuple[Application, str], scripted: Remote) -> None:
-    app, source = off
+def test_other_requests_succeed(disabled: tuple[Application, str], scripted: Remote) -> None:
+    app, source = disabled
     scripted.asked.clear()
     assert app.get("/api/status").json == {"cloud": {"disabled": True, "source": source}}
     assert [entry["name"] for entry in app.get("/api/tags").json["models"]] == ["stub:latest"]

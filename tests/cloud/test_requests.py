@@ -1,4 +1,4 @@
-"""What another server is asked, and with which words it may be passed on."""
+"""Requests to other servers: headers, bodies, signatures."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ ANSWERED = {
 
 
 def check_signature(app: Application, asked: Asked) -> None:
-    """Fail unless the request is signed with the key of ``app`` as section 3.7 has it."""
+    """Assert that the request is signed with the key of ``app``."""
     public_line = (app.home / ".ollama/id_ed25519.pub").read_bytes()
     public, _, signature = asked.headers["authorization"].partition(":")
     assert public == public_line.split()[1].decode()
@@ -50,10 +50,8 @@ def check_signature(app: Application, asked: Asked) -> None:
         ("/v1/messages", {"messages": MESSAGES, "max_tokens": 1}),
     ],
 )
-def test_references_are_passed_on(
-    app: Application, scripted: Remote, path: str, body: dict[str, Any]
-) -> None:
-    scripted.says(b' {"said": 1.50, "big": 12345678901234567890}\n')
+def test_forwards_references(app: Application, scripted: Remote, path: str, body: dict[str, Any]) -> None:
+    scripted.reply_with(b' {"said": 1.50, "big": 12345678901234567890}\n')
     reply = app.post(path, {"model": "gpt-oss:20b-cloud", **body, "unknown": [1]})
     assert (reply.status, reply.body) == (200, b'{"said":1.50,"big":12345678901234567890}')
     [asked] = scripted.asked
@@ -64,8 +62,8 @@ def test_references_are_passed_on(
     check_signature(app, asked)
 
 
-def test_the_details_of_one_model(app: Application, scripted: Remote) -> None:
-    scripted.says({"id": "gpt-oss:20b"})
+def test_forwards_details_of_one_model(app: Application, scripted: Remote) -> None:
+    scripted.reply_with({"id": "gpt-oss:20b"})
     reply = app.get("/v1/models/gpt-oss:20b-cloud")
     assert (reply.status, reply.json) == (200, {"id": "gpt-oss:20b"})
     [asked] = scripted.asked
@@ -77,7 +75,7 @@ def test_the_details_of_one_model(app: Application, scripted: Remote) -> None:
 
 
 def test_the_query_is_sorted_and_signed(app: Application, scripted: Remote) -> None:
-    scripted.says({"type": "message"})
+    scripted.reply_with({"type": "message"})
     app.post("/v1/messages?zeta=1&beta=true&ts=5&alpha=a%20b", {"model": "m:cloud"})
     [asked] = scripted.asked
     path, _, query = asked.target.partition("?")
@@ -88,8 +86,8 @@ def test_the_query_is_sorted_and_signed(app: Application, scripted: Remote) -> N
     check_signature(app, asked)
 
 
-def test_headers(app: Application, scripted: Remote) -> None:
-    scripted.says({"type": "message"}, Set_Cookie="session=1", X_Secret="2", Server="other")
+def test_forwarded_headers(app: Application, scripted: Remote) -> None:
+    scripted.reply_with({"type": "message"}, Set_Cookie="session=1", X_Secret="2", Server="other")
     kept = {"Anthropic-Version": "2023-06-01", "User-Agent": "tester/1", "Accept": "text/event-stream"}
     withheld = {
         "Authorization": "Bearer mine",
@@ -119,8 +117,8 @@ def test_headers(app: Application, scripted: Remote) -> None:
     assert asked.headers["host"] == f"127.0.0.1:{scripted.port}"
 
 
-def test_bodies_in_other_forms(app: Application, scripted: Remote) -> None:
-    scripted.says({})
+def test_compressed_and_unusual_bodies(app: Application, scripted: Remote) -> None:
+    scripted.reply_with({})
     packed = zstandard.ZstdCompressor().compress(b'{"model":"m:cloud","messages":[]}')
     app.request("POST", "/v1/chat/completions", packed, {"Content-Encoding": "zstd"})
     app.post("/v1/chat/completions", b'{"Model":"m:cloud","messages":[]} and more')
@@ -133,7 +131,7 @@ def test_bodies_in_other_forms(app: Application, scripted: Remote) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/messages"])
-def test_what_is_refused_before_anything_is_asked(app: Application, scripted: Remote, path: str) -> None:
+def test_refused_without_a_request(app: Application, scripted: Remote, path: str) -> None:
     for model in ("x:cloud:local", "a b:cloud", ":cloud", "../x:cloud"):
         assert app.post(path, {"model": model, "messages": MESSAGES, "max_tokens": 1}).status == 400
     assert scripted.asked == []
@@ -141,7 +139,7 @@ def test_what_is_refused_before_anything_is_asked(app: Application, scripted: Re
 
 @pytest.mark.parametrize("path", ["generate", "chat"])
 def test_stubs(app: Application, scripted: Remote, path: str) -> None:
-    scripted.says(GENERATED if path == "generate" else ANSWERED)
+    scripted.reply_with(GENERATED if path == "generate" else ANSWERED)
     reply = app.request(
         "POST",
         f"/api/{path}",
@@ -155,12 +153,12 @@ def test_stubs(app: Application, scripted: Remote, path: str) -> None:
     assert asked.json["prompt" if path == "generate" else "messages"] == (
         "hi" if path == "generate" else MESSAGES
     )
-    # Signatures are for the cloud alone.
+    # Only requests to the cloud are signed.
     assert "authorization" not in asked.headers
 
 
 def test_stubs_of_the_cloud_are_signed(app: Application, scripted: Remote) -> None:
-    scripted.says(GENERATED)
+    scripted.reply_with(GENERATED)
     reply = app.generate(model="signed")
     assert (reply.json["model"], reply.json["remote_host"]) == ("signed", "https://ollama.com:443")
     [asked] = scripted.asked
@@ -169,22 +167,22 @@ def test_stubs_of_the_cloud_are_signed(app: Application, scripted: Remote) -> No
 
 
 def test_a_server_below_a_path(app: Application, scripted: Remote) -> None:
-    scripted.says(ANSWERED)
+    scripted.reply_with(ANSWERED)
     assert app.chat("hi", model="prefixed").status == 200
     assert [asked.target for asked in scripted.asked] == ["/gpu/1/api/chat"]
 
 
-def test_what_a_stub_has_of_its_own_goes_along(app: Application, scripted: Remote) -> None:
+def test_parameters_and_messages_of_the_stub_are_sent(app: Application, scripted: Remote) -> None:
     layers = [
         add_layer(app, "system", b"Be brief."),
         add_layer(app, "params", b'{"temperature":0.5,"seed":7}'),
         add_layer(app, "messages", b'[{"role":"user","content":"one"},{"role":"assistant","content":"two"}]'),
     ]
     add_stub(app, "own", f"http://localhost:{scripted.port}", "big:7b", layers)
-    scripted.says(ANSWERED)
+    scripted.reply_with(ANSWERED)
     app.chat("hi", model="own", options={"seed": 1})
     app.chat(model="own", messages=[{"role": "system", "content": "Sing."}, *MESSAGES])
-    scripted.says(GENERATED)
+    scripted.reply_with(GENERATED)
     app.generate(model="own")
     app.generate(model="own", system="Sing.")
     first, second, third, fourth = [asked.json for asked in scripted.asked]
@@ -195,8 +193,8 @@ def test_what_a_stub_has_of_its_own_goes_along(app: Application, scripted: Remot
     assert fourth["system"] == "Sing."
 
 
-def test_images_and_calls_reach_the_other_server_whole(app: Application, scripted: Remote) -> None:
-    scripted.says(ANSWERED)
+def test_images_and_tool_calls_are_forwarded(app: Application, scripted: Remote) -> None:
+    scripted.reply_with(ANSWERED)
     call = {"id": "c1", "function": {"index": 0, "name": "f", "arguments": {"b": 1, "a": [2]}}}
     messages = [
         {"role": "user", "content": "look", "images": ["iVBORw=="]},
@@ -213,10 +211,10 @@ def test_images_and_calls_reach_the_other_server_whole(app: Application, scripte
     assert (asked.json["think"], asked.json["keep_alive"]) == ("low", "5m")
 
 
-def test_the_web(app: Application, scripted: Remote) -> None:
+def test_web_search_and_fetch(app: Application, scripted: Remote) -> None:
     for name in ("web_search", "web_fetch"):
         scripted.asked.clear()
-        scripted.says({"results": [name]})
+        scripted.reply_with({"results": [name]})
         path = f"/api/experimental/{name}"
         reply = app.request("POST", path, {"query": "x"}, {"Authorization": "Bearer mine"})
         assert (reply.status, reply.json) == (200, {"results": [name]})
@@ -253,6 +251,6 @@ def test_recommendations(app: Application, scripted: Remote) -> None:
 
 
 def test_records_of_a_stream_are_lines(app: Application, scripted: Remote) -> None:
-    scripted.streams(line(model="m", done=False), line(model="m", done=True))
+    scripted.stream(line(model="m", done=False), line(model="m", done=True))
     reply = app.generate(model="m:cloud", stream=True)
     assert reply.body == b'{"model":"m","done":false}\n{"model":"m","done":true}\n'

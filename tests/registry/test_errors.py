@@ -1,4 +1,4 @@
-"""A registry that does everything wrong: the right text, a whole store, and the next time it works."""
+"""Errors of registries: the error text, the state of the store, and recovery by the next attempt."""
 
 import errno
 import os
@@ -35,8 +35,8 @@ def drop(request: Any) -> int:
     return NOT_DONE_YET
 
 
-def break_off(request: Any) -> int:
-    """Ten bytes of a hundred."""
+def send_incomplete(request: Any) -> int:
+    """Send ten bytes of a hundred."""
     request.setHeader("Content-Length", "100")
     request.write(b"{" * 10)
     request.channel.loseConnection()
@@ -47,7 +47,7 @@ def unauthorized(host: str) -> Hook:
     return status(401, b"{}", WWW_Authenticate=f'Bearer realm="http://{host}/token",service="s"')
 
 
-class MisbehaviourCase(RegistryCase):
+class RegistryErrorsCase(RegistryCase):
     stalled = 0
 
     def stall(self, request: Any) -> int:
@@ -56,7 +56,7 @@ class MisbehaviourCase(RegistryCase):
         return NOT_DONE_YET
 
     def on(self, method: str, part: str, answer: Hook, times: int = 1000) -> None:
-        """Answer requests whose path has ``part`` in it in another way."""
+        """Answer requests whose path contains ``part`` with ``answer``."""
         left = times
 
         def hook(request: Any) -> Any:
@@ -69,7 +69,7 @@ class MisbehaviourCase(RegistryCase):
         self.registry.hook = hook
 
     async def failure(self, work: Deferred[None]) -> str:
-        """What ``work`` fails with; time passes only where a request has stalled."""
+        """Return the error text of ``work``; the clock is advanced only for stalled requests."""
         seen = self.stalled
         while not work.called:
             await self.turn()
@@ -83,8 +83,8 @@ class MisbehaviourCase(RegistryCase):
         return message
 
 
-class PullTests(MisbehaviourCase):
-    """An older version of the model is here; whatever fails, it stays."""
+class PullTests(RegistryErrorsCase):
+    """Pulls of a model whose older version is installed, and stays if they fail."""
 
     async def prepare(self) -> None:
         self.registry.add_model("library/m", "latest", OLD)
@@ -92,8 +92,8 @@ class PullTests(MisbehaviourCase):
         self.registry.add_model("library/m", "latest", WEIGHTS)
         self.url = f"http://{self.host}/v2/library/m/manifests/latest"
 
-    async def refused(self, text: str) -> None:
-        """A pull fails with ``text``; the old model is whole, and the next pull brings the new one."""
+    async def assert_refused(self, text: str) -> None:
+        """Assert that a pull fails with ``text``, keeps the old model, and that the next pull succeeds."""
         del self.clock.pauses[:], self.registry.seen[:]
         self.assertEqual(await self.failure(self.pull()), text)
         self.assertEqual([model.name for model in self.store.list()], [self.name()])
@@ -101,14 +101,14 @@ class PullTests(MisbehaviourCase):
         self.assertIn(OLD, finals.values())
         self.assertNotIn(BLOB, finals)
 
-    async def recovered(self) -> None:
+    async def assert_recovers(self) -> None:
         self.registry.hook = self.registry.blob_hook = None
         await self.pull()
         self.assertEqual(self.finals()[BLOB], WEIGHTS)
         self.assertNotIn(OLD, self.finals().values())
         self.assertEqual([name for name in self.files() if "partial" in name], [])
 
-    async def test_the_manifest(self) -> None:
+    async def test_errors_of_the_manifest(self) -> None:
         await self.prepare()
         get = f'pull model manifest: Get "{self.url}": '
         for answer, text in (
@@ -120,14 +120,14 @@ class PullTests(MisbehaviourCase):
             (status(404, b"{}"), "pull model manifest: file does not exist"),
             (unauthorized(self.host), "pull model manifest: the registry returned no token"),
             (drop, get + "the connection was lost"),
-            (break_off, get + "the connection was lost"),
+            (send_incomplete, get + "the connection was lost"),
             (self.stall, get + f"{self.host} did not answer in time"),
         ):
             self.on("GET", "/manifests/", answer)
-            await self.refused(text)
-        await self.recovered()
+            await self.assert_refused(text)
+        await self.assert_recovers()
 
-    async def test_blobs(self) -> None:
+    async def test_errors_of_blobs(self) -> None:
         await self.prepare()
         get = f'max retries exceeded: Get "http://{self.host}{_WEIGHTS_PATH}": '
         wide = status(206, WEIGHTS, Content_Range="bytes 0-10239/10240")
@@ -137,7 +137,7 @@ class PullTests(MisbehaviourCase):
             (status(418), "unexpected status code 418"),
             (status(404), "file does not exist"),
             (drop, get + "the connection was lost"),
-            (break_off, "the registry sent 100 bytes for a layer of 10240 bytes"),
+            (send_incomplete, "the registry sent 100 bytes for a layer of 10240 bytes"),
             (self.stall, get + f"{self.host} did not answer in time"),
             (status(200, b""), "the registry sent 0 bytes for a layer of 10240 bytes"),
             (wide, "the registry sent a different range than requested"),
@@ -147,26 +147,26 @@ class PullTests(MisbehaviourCase):
             ),
             (status(200, WEIGHTS, Content_Encoding="gzip"), "the registry sent a compressed blob"),
         ):
-            # Ask for each of the parts anew, so that all cases begin alike.
+            # Remove the parts, so that all cases begin in the same state.
             for name in self.files():
                 if "partial" in name:
                     (self.store.blobs.directory / name).unlink()
             self.on("GET", _WEIGHTS_PATH, answer)
-            await self.refused(text)
-        await self.recovered()
+            await self.assert_refused(text)
+        await self.assert_recovers()
 
-    async def test_a_token_that_is_never_good_enough(self) -> None:
+    async def test_a_rejected_token(self) -> None:
         await self.prepare()
         self.registry.token = "good"
         self.registry.challenge = f'Bearer realm="http://{self.host}/token",service="s"'
         self.on("GET", _WEIGHTS_PATH, unauthorized(self.host))
-        await self.refused("unauthorized: access denied")
-        # The manifest twice with a token between; for the weights the same.
+        await self.assert_refused("unauthorized: access denied")
+        # Manifest and weights: each requested twice, with a token request between.
         self.assertEqual(len(self.registry.seen), 6)
-        await self.recovered()
+        await self.assert_recovers()
 
-    async def test_ranges_that_are_too_long(self) -> None:
-        """What was not asked for is not taken."""
+    async def test_ranges_longer_than_requested(self) -> None:
+        """Bytes that were not requested are discarded."""
         await self.prepare()
 
         def longer(request: Any) -> bytes:
@@ -177,9 +177,9 @@ class PullTests(MisbehaviourCase):
 
         self.on("GET", _WEIGHTS_PATH, longer)
         await self.pull()
-        await self.recovered()
+        await self.assert_recovers()
 
-    async def test_ranges_that_are_too_short(self) -> None:
+    async def test_ranges_shorter_than_requested(self) -> None:
         await self.prepare()
 
         def shorter(request: Any) -> bytes:
@@ -188,17 +188,17 @@ class PullTests(MisbehaviourCase):
 
         self.on("GET", _WEIGHTS_PATH, shorter)
         await self.pull()
-        await self.recovered()
+        await self.assert_recovers()
 
     async def test_too_many_requests(self) -> None:
-        """Retry-After is obeyed where it asks for more than we would wait, but not for ever."""
+        """Retry-After extends the delay between attempts, up to a limit."""
         for wanted, waited in (({}, 1), ({"Retry_After": "7"}, 7), ({"Retry_After": "soon"}, 1)):
             await self.prepare()
             del self.clock.pauses[:]
             self.on("GET", _WEIGHTS_PATH, status(429, **wanted), times=1)
             await self.pull()
             self.assertEqual(self.clock.pauses, [waited])
-            await self.recovered()
+            await self.assert_recovers()
             self.store.delete(self.name())
         await self.prepare()
         self.on("GET", _WEIGHTS_PATH, status(429, Retry_After="86400"), times=1)
@@ -207,9 +207,9 @@ class PullTests(MisbehaviourCase):
             await self.turn()
         self.clock.advance(60)
         await pulling
-        await self.recovered()
+        await self.assert_recovers()
 
-    async def test_a_disk_that_is_full_at_the_last_step(self) -> None:
+    async def test_a_full_disk_at_the_last_step(self) -> None:
         await self.prepare()
         real = os.replace
 
@@ -224,12 +224,12 @@ class PullTests(MisbehaviourCase):
         self.assertEqual(self.store.load(self.name()).model_digest, sha256(OLD))
         self.assertIn(OLD, self.finals().values())
         del self.registry.seen[:]
-        await self.recovered()
-        # What was complete stayed.
+        await self.assert_recovers()
+        # The complete parts are kept.
         self.assertEqual([path for path in self.registry.paths("GET") if "blobs" in path], [])
 
 
-class PushTests(MisbehaviourCase):
+class PushTests(RegistryErrorsCase):
     def setUp(self) -> None:
         super().setUp()
         self.pushes = self.new_pushes(self.store)
@@ -245,21 +245,21 @@ class PushTests(MisbehaviourCase):
         work = self.pushes.push(f"{self.host}/library/m", True, self.records.append)
         return Deferred.fromCoroutine(work)
 
-    async def refused(self, text: str) -> None:
+    async def assert_refused(self, text: str) -> None:
         del self.clock.pauses[:], self.registry.seen[:]
         self.assertEqual(await self.failure(self.push()), text)
         self.assertEqual(self.files(), self.before)
         self.assertEqual(self.registry.manifests, {})
         self.registry.blobs.clear()
 
-    async def recovered(self) -> None:
+    async def assert_recovers(self) -> None:
         self.registry.hook = None
         await self.push()
         self.assertEqual(self.registry.blobs[sha256(WEIGHTS)], WEIGHTS)
         self.assertEqual(list(self.registry.manifests), ["library/m/latest"])
         self.assertEqual(self.files(), self.before)
 
-    async def test_every_step(self) -> None:
+    async def test_errors_of_every_step(self) -> None:
         await self.prepare()
         uploads = f"http://{self.host}/v2/library/m/blobs/uploads/"
         failing = "max retries exceeded: http status 500 Internal Server Error: oops"
@@ -291,8 +291,8 @@ class PushTests(MisbehaviourCase):
             ("PUT", "/manifests/", status(400, b"manifest invalid"), "400: manifest invalid"),
         ):
             self.on(method, part, answer)
-            await self.refused(text)
-        await self.recovered()
+            await self.assert_refused(text)
+        await self.assert_recovers()
 
     async def test_a_stalled_upload(self) -> None:
         await self.prepare()
@@ -304,7 +304,7 @@ class PushTests(MisbehaviourCase):
             rf"{self.host} did not answer in time$",
         )
         self.registry.blobs.clear()
-        await self.recovered()
+        await self.assert_recovers()
 
     async def test_too_many_requests(self) -> None:
         await self.prepare()
@@ -313,7 +313,7 @@ class PushTests(MisbehaviourCase):
         self.assertEqual(self.clock.pauses, [9])
         self.assertEqual(self.registry.blobs[sha256(WEIGHTS)], WEIGHTS)
 
-    async def test_a_client_that_goes(self) -> None:
+    async def test_a_client_that_disconnects(self) -> None:
         await self.prepare()
         arrived: Deferred[None] = Deferred()
 
@@ -327,18 +327,18 @@ class PushTests(MisbehaviourCase):
         pushing.cancel()
         await self.assertFailure(pushing, CancelledError)
         self.assertEqual(self.files(), self.before)
-        await self.recovered()
+        await self.assert_recovers()
 
-    async def test_a_blob_that_is_damaged(self) -> None:
+    async def test_a_truncated_blob(self) -> None:
         await self.prepare()
         path = self.store.blobs.path(sha256(WEIGHTS))
         path.write_bytes(WEIGHTS[:-1])
         self.assertEqual(await self.failure(self.push()), "a layer is shorter than its size in the manifest")
         self.assertEqual((self.registry.manifests, self.clock.pauses), ({}, []))
         path.write_bytes(WEIGHTS)
-        await self.recovered()
+        await self.assert_recovers()
 
-    async def test_a_blob_that_has_gone(self) -> None:
+    async def test_a_missing_blob(self) -> None:
         await self.prepare()
         path = self.store.blobs.path(sha256(WEIGHTS))
         path.rename(self.root / "aside")
@@ -347,4 +347,4 @@ class PushTests(MisbehaviourCase):
         )
         self.assertEqual(self.registry.manifests, {})
         (self.root / "aside").rename(path)
-        await self.recovered()
+        await self.assert_recovers()

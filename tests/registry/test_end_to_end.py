@@ -1,4 +1,4 @@
-"""Create, push, delete, pull and run: real servers, a real registry, TLS and tokens before it."""
+"""Create, push, delete, pull and run with server processes and a registry behind TLS and tokens."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def start(tmp_path: Path, authority: Authority) -> Iterator[StartServer]:
-    """Starts servers that trust the authority, each with a home and a key of its own."""
+    """Start servers that trust the authority, each with its own home and key."""
     servers: list[Server] = []
 
     def start(name: str, **variables: str) -> Server:
@@ -64,15 +64,15 @@ def start_registry(tmp_path: Path) -> Iterator[StartRegistry]:
 
 @pytest.fixture
 def pem(tmp_path: Path, authority: Authority) -> Path:
-    """The certificate and the key of 127.0.0.1."""
+    """Return the path of certificate and key of 127.0.0.1."""
     path = tmp_path / "server.pem"
     path.write_bytes(authority.pem("127.0.0.1"))
     return path
 
 
 @pytest.fixture
-def guarded(pem: Path, authority: Authority, start_registry: StartRegistry) -> Iterator[Gateway]:
-    """A registry behind TLS that lets in only those who have a token."""
+def gateway(pem: Path, authority: Authority, start_registry: StartRegistry) -> Iterator[Gateway]:
+    """Start a registry behind a gateway with TLS and tokens."""
     gateway = Gateway(str(pem), TokenIssuer(authority))
     auth = {
         "realm": f"https://{gateway.host}/token",
@@ -86,7 +86,7 @@ def guarded(pem: Path, authority: Authority, start_registry: StartRegistry) -> I
 
 
 def statuses(server: Server, path: str, model: str) -> list[str]:
-    """What a pull or push of the model says, each run of the same status once."""
+    """Return the statuses of a pull or push, without consecutive repetitions."""
     found: list[str] = []
     for record in server.post(path, {"model": model}).records:
         said = record.get("status") or record["error"]
@@ -100,7 +100,7 @@ def delete(server: Server, model: str) -> None:
 
 
 def blobs(server: Server) -> dict[str, str]:
-    """The files of the store's blobs with the digests of what is in them."""
+    """Return the names of the store's blobs and the digests of their contents."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (server.home / ".ollama/models/blobs").iterdir()
@@ -111,8 +111,8 @@ def key_of(server: Server) -> str:
     return (server.home / ".ollama/id_ed25519.pub").read_text().strip()
 
 
-def there_and_back(host: str, here: Server, there: Server, data: bytes) -> None:
-    """Create and push at ``here``, delete it there, pull it at ``there``, and again at ``here``."""
+def round_trip(host: str, here: Server, there: Server, data: bytes) -> None:
+    """Create a model on ``here``, push and delete it, pull it on ``there``, then on ``here``."""
     name = f"{host}/library/tiny"
     here.create(name, data, template="{{ .Prompt }}", system="Be brief.")
     before = blobs(here)
@@ -138,13 +138,19 @@ def there_and_back(host: str, here: Server, there: Server, data: bytes) -> None:
         assert (reply["response"], reply["done"]) == ("Hello", True)
 
 
-def test_tls_from_an_authority_of_ones_own(
+def with_sorted_actions(scope: str) -> str:
+    """Return a scope with its actions sorted: the registry lists them in any order."""
+    resource, _, actions = scope.rpartition(":")
+    return f"{resource}:{','.join(sorted(actions.split(',')))}"
+
+
+def test_tls_with_a_private_authority(
     tmp_path: Path, start: StartServer, start_registry: StartRegistry, pem: Path
 ) -> None:
     registry = start_registry(pem=pem)
     data = write_gguf(tmp_path / "m.gguf").read_bytes()
-    there_and_back(registry.host, start("here"), start("there"), data)
-    # Without the bundle nothing is sent.
+    round_trip(registry.host, start("here"), start("there"), data)
+    # Without SSL_CERT_FILE, no request is sent.
     stranger = start("stranger", SSL_CERT_FILE="")
     name = f"{registry.host}/library/tiny"
     assert stranger.post("/api/pull", {"model": name, "stream": False}).json == {
@@ -153,17 +159,17 @@ def test_tls_from_an_authority_of_ones_own(
     }
 
 
-def test_tls_and_tokens(tmp_path: Path, start: StartServer, guarded: Gateway) -> None:
+def test_tls_and_tokens(tmp_path: Path, start: StartServer, gateway: Gateway) -> None:
     here, there = start("here"), start("there")
-    issuer = guarded.issuer
+    issuer = gateway.issuer
     assert issuer is not None
-    issuer.known |= {key_of(here), key_of(there)}
+    issuer.known_keys |= {key_of(here), key_of(there)}
     data = write_gguf(tmp_path / "m.gguf").read_bytes()
-    there_and_back(guarded.host, here, there, data)
+    round_trip(gateway.host, here, there, data)
     assert issuer.refused == []
-    # One token to look for blobs and one to send them (the weights say which file they are from, so
-    # that the registry is asked for a repository of that name); one for each of the pulls.
-    assert [sorted(scopes) for scopes in issuer.granted] == [
+    # One token for checking blobs and one for sending them (with the repository of the weights' source);
+    # one for each pull.
+    assert [sorted(map(with_sorted_actions, scopes)) for scopes in issuer.granted] == [
         ["repository:library/tiny:pull"],
         ["repository:library/model.gguf:pull", "repository:library/tiny:pull,push"],
         ["repository:library/tiny:pull"],
@@ -171,49 +177,49 @@ def test_tls_and_tokens(tmp_path: Path, start: StartServer, guarded: Gateway) ->
     ]
 
 
-def test_a_key_that_is_not_known(start: StartServer, guarded: Gateway, tmp_path: Path) -> None:
+def test_an_unknown_key(start: StartServer, gateway: Gateway, tmp_path: Path) -> None:
     server = start("here")
-    name = f"{guarded.host}/library/tiny"
+    name = f"{gateway.host}/library/tiny"
     server.create(name, write_gguf(tmp_path / "m.gguf").read_bytes())
     refusal = '401: {"details": "unknown key"}'
     assert statuses(server, "/api/push", name) == ["retrieving manifest", refusal]
     assert statuses(server, "/api/pull", name) == ["pulling manifest", f"pull model manifest: {refusal}"]
-    assert not [passed for passed in guarded.passed if passed.status < 400]
+    assert not [request for request in gateway.forwarded if request.status < 400]
 
 
-def test_a_layer_of_another_repository_is_mounted(
-    tmp_path: Path, start: StartServer, guarded: Gateway
-) -> None:
+def test_mounts_a_layer_of_another_repository(tmp_path: Path, start: StartServer, gateway: Gateway) -> None:
     server = start("here")
-    issuer = guarded.issuer
+    issuer = gateway.issuer
     assert issuer is not None
-    issuer.known.add(key_of(server))
+    issuer.known_keys.add(key_of(server))
     data = write_gguf(tmp_path / "m.gguf").read_bytes()
-    base, child = f"{guarded.host}/library/base", f"{guarded.host}/someone/child"
+    base, child = f"{gateway.host}/library/base", f"{gateway.host}/someone/child"
     server.create(base, data)
     assert statuses(server, "/api/push", base)[-1] == "success"
     body = {"model": child, "from": base, "system": "Be brief.", "stream": False}
     assert server.post("/api/create", body).json == SUCCESS
 
-    del guarded.passed[:]
+    del gateway.forwarded[:]
     assert statuses(server, "/api/push", child)[-1] == "success"
     weights = f"mount=sha256%3A{hashlib.sha256(data).hexdigest()}"
-    (mount,) = [passed for passed in guarded.passed if weights in passed.path and passed.status == 201]
+    (mount,) = [request for request in gateway.forwarded if weights in request.path and request.status == 201]
     assert (mount.method, mount.sent) == ("POST", 0)
     assert "from=library%2Fbase" in mount.path
-    # The system prompt, the configuration and the manifest are new; the weights are not among them.
-    sent = [passed.sent for passed in guarded.passed if passed.method == "PATCH" and passed.status == 202]
+    # System prompt, configuration and manifest are sent, but not the weights.
+    sent = [
+        request.sent for request in gateway.forwarded if request.method == "PATCH" and request.status == 202
+    ]
     assert sorted(sent)[0] == len("Be brief.")
     assert sum(sent) < len(data)
     assert len(sent) == 2
 
     other = start("there")
-    issuer.known.add(key_of(other))
+    issuer.known_keys.add(key_of(other))
     assert statuses(other, "/api/pull", child)[-1] == "success"
     assert hashlib.sha256(data).hexdigest() in blobs(other).values()
 
 
-def test_what_the_registry_deletes_is_gone(
+def test_deletes_in_the_registry(
     tmp_path: Path, start: StartServer, start_registry: StartRegistry, pem: Path, authority: Authority
 ) -> None:
     registry = start_registry(pem=pem)
@@ -237,19 +243,19 @@ def test_what_the_registry_deletes_is_gone(
         "pulling manifest",
         "pull model manifest: file does not exist",
     ]
-    # What is here is not the registry's to delete; and it can be pushed again.
+    # The local model is not affected, and can be pushed again.
     assert server.generate("Hi", model=name).json["response"] == "Hello"
     assert statuses(server, "/api/push", name)[-1] == "success"
     ask("GET", "latest").close()
 
 
 @pytest.mark.skipif("OLLAMA_TW_SMOLLM2" not in os.environ, reason="OLLAMA_TW_SMOLLM2 names no model")
-def test_a_real_model(start: StartServer, guarded: Gateway) -> None:
-    """The weights of 98 MB go there, come back into another store, and speak."""
+def test_a_real_model(start: StartServer, gateway: Gateway) -> None:
+    """Weights of 98 MB are pushed, pulled into another store and generate."""
     here, there = (start(name, OLLAMA_LLM_LIBRARY="cpu") for name in ("here", "there"))
-    assert guarded.issuer is not None
-    guarded.issuer.known |= {key_of(here), key_of(there)}
-    name = f"{guarded.host}/library/smollm2:135m"
+    assert gateway.issuer is not None
+    gateway.issuer.known_keys |= {key_of(here), key_of(there)}
+    name = f"{gateway.host}/library/smollm2:135m"
     here.create(name, Path(os.environ["OLLAMA_TW_SMOLLM2"]).read_bytes())
     assert statuses(here, "/api/push", name)[-1] == "success"
     before = blobs(here)
