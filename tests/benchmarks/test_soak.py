@@ -18,7 +18,6 @@ from benchmarks.soak_load import Client, Tally, Target
 from benchmarks.soak_server import Footprint, connections, footprint
 from tests.helpers import PATIENCE, ROOT
 from tests.helpers.process import environment
-from tests.helpers.real_models import smollm2
 from tests.llama.tiny_models import write_gemma2
 
 MIB = 1 << 20
@@ -59,8 +58,9 @@ def test_what_a_process_holds_is_counted() -> None:
             "threading.Thread(target=threading.Event().wait, daemon=True).start(); print(); input()\n"
             "connection.close(); print(); input()"
         )
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen([sys.executable, "-uc", code], **pipes) as child:
+        with subprocess.Popen(
+            [sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as child:
             assert child.stdin is not None
             assert child.stdout is not None
             found = []
@@ -154,13 +154,13 @@ def test_a_slot_that_is_lost_is_missed(busy: int, text: str) -> None:
     assert asyncio.run(ask()) == text
 
 
-def test_half_a_minute_of_everything(tmp_path: Path) -> None:
+def test_half_a_minute_of_everything(smollm2_gguf: str, tmp_path: Path) -> None:
     # With this seed the clients' first requests are of all kinds, however few they get to send.
     second, figures = tmp_path / "second.gguf", tmp_path / "figures.json"
     write_gemma2(second, window=64)
     done = subprocess.run(
         (
-            sys.executable, "benchmarks/soak.py", "--model", smollm2(), "--second", str(second),
+            sys.executable, "benchmarks/soak.py", "--model", smollm2_gguf, "--second", str(second),
             "--warmup", "15", "--minutes", "0.25", "--settle", "1", "--clients", "6", "--seed", "6",
             "--json", str(figures),
         ),

@@ -16,23 +16,17 @@ from ollama_tw.gguf.reader import Header, read_header
 from ollama_tw.gguf.validation import validate_header
 from tests.convert.engine import converted
 from tests.convert.sets import write_safetensors, write_set
-from tests.helpers.real_models import minilm
 from tests.helpers.reference_data import read_json
 from tests.llama.conftest import load
 from tests.llama.test_embedder import cosine
 
 
-@pytest.fixture(scope="module")
-def files() -> dict[str, Path]:
-    return minilm()
-
-
 @pytest.fixture(scope="module", params=["F16", "BF16", "F32"])
 def path(
-    request: pytest.FixtureRequest, files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, minilm_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     target = tmp_path_factory.mktemp("minilm") / f"{request.param}.gguf"
-    yield converted(target, lambda write: convert_model(files, write, file_type=request.param))
+    yield converted(target, lambda write: convert_model(minilm_files, write, file_type=request.param))
     target.unlink()
 
 
@@ -49,8 +43,8 @@ def test_vectors_equal_the_reference(path: Path) -> None:
         assert cosine(item["embedding"], one.vector) >= 0.9999
 
 
-def test_result_equals_the_third_party_conversion(files: dict[str, Path], tmp_path: Path) -> None:
-    ours = converted(tmp_path / "ours.gguf", lambda write: convert_model(files, write))
+def test_result_equals_the_third_party_conversion(minilm_files: dict[str, Path], tmp_path: Path) -> None:
+    ours = converted(tmp_path / "ours.gguf", lambda write: convert_model(minilm_files, write))
     expected = read_json("minilm_gguf")
     assert {
         tensor.name: [
@@ -81,9 +75,9 @@ def values(header: Header) -> dict[str, object]:
     return {key: value for key, value in found.items() if key != "tokenizer.ggml.add_sep_token"}
 
 
-def test_vocab_txt_gives_the_same_metadata(files: dict[str, Path], tmp_path: Path) -> None:
-    first = read_header(converted(tmp_path / "a.gguf", lambda write: convert_model(files, write)))
-    others = {name: file for name, file in files.items() if name != "tokenizer.json"}
+def test_vocab_txt_gives_the_same_metadata(minilm_files: dict[str, Path], tmp_path: Path) -> None:
+    first = read_header(converted(tmp_path / "a.gguf", lambda write: convert_model(minilm_files, write)))
+    others = {name: file for name, file in minilm_files.items() if name != "tokenizer.json"}
     second = read_header(converted(tmp_path / "b.gguf", lambda write: convert_model(others, write)))
     assert values(second) == values(first)
 

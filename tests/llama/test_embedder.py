@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -10,16 +11,14 @@ from ollama_tw.convert import convert_model
 from ollama_tw.interfaces import Job, PromptTooLong, RunnerError
 from ollama_tw.llama.runner import LlamaRunner
 from tests.convert.engine import converted
-from tests.helpers.real_models import minilm
 from tests.helpers.reference_data import read_json
 from tests.llama.conftest import Load, load
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaRunner]:
-    files = minilm()
+def encoder(minilm_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaRunner]:
     path = converted(
-        tmp_path_factory.mktemp("minilm") / "f16.gguf", lambda write: convert_model(files, write)
+        tmp_path_factory.mktemp("minilm") / "f16.gguf", lambda write: convert_model(minilm_files, write)
     )
     runner = load(str(path), context_length=512)
     yield runner

@@ -3,17 +3,12 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 from tests.helpers import PATIENCE
-
-BINARY = shutil.which("docker-registry") or shutil.which("registry")
-
-MISSING = "docker-registry is not installed"
 
 
 class DockerRegistry:
@@ -23,9 +18,8 @@ class DockerRegistry:
     """
 
     def __init__(
-        self, directory: Path, *, pem: Path | None = None, auth: dict[str, str] | None = None
+        self, program: str, directory: Path, *, pem: Path | None = None, auth: dict[str, str] | None = None
     ) -> None:
-        assert BINARY is not None
         directory.mkdir(parents=True, exist_ok=True)
         self.root = directory / "storage"
         configuration: dict[str, Any] = {
@@ -45,7 +39,7 @@ class DockerRegistry:
         self._log = ""
         self._up = threading.Event()
         self._process = subprocess.Popen(
-            [BINARY, "serve", str(file)],
+            [program, "serve", str(file)],
             env={"PATH": os.environ["PATH"]},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
