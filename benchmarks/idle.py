@@ -94,16 +94,18 @@ async def measure(given: argparse.Namespace, *, deflate: bool) -> tuple[float, f
     async def use_one(number: int) -> None:
         await connections[number].exchange(given.model)
 
-    # As many again, which stay: they pay for what is loaded once, and take what memory is to spare.
-    await in_turn(given.connections, open_one)
-    await in_turn(given.connections, use_one)
-    before = footprint(given.pid).rss
-    await in_turn(given.connections, open_one)
-    opened = footprint(given.pid).rss
-    await in_turn(len(connections), use_one)
-    used = footprint(given.pid).rss
-    for connection in connections:
-        connection.writer.transport.abort()
+    try:
+        # As many again, which stay: they pay for what is loaded once, and take what memory is to spare.
+        await in_turn(given.connections, open_one)
+        await in_turn(given.connections, use_one)
+        before = footprint(given.pid).rss
+        await in_turn(given.connections, open_one)
+        opened = footprint(given.pid).rss
+        await in_turn(len(connections), use_one)
+        used = footprint(given.pid).rss
+    finally:
+        for connection in connections:
+            connection.writer.transport.abort()
     return (opened - before) / given.connections, (used - before) / given.connections
 
 

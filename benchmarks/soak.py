@@ -26,6 +26,7 @@ from benchmarks.soak_server import (
     Footprint,
     Unusable,
     call,
+    connections,
     copy_with_other_digest,
     figures,
     footprint,
@@ -138,8 +139,11 @@ async def all_slots(target: Target, count: int) -> str:
     return "" if found == count else f"of {count} requests at once {found} ran side by side"
 
 
-def rest(target: Target, parallel: int) -> list[str]:
-    """Let the server come to rest, try all its slots, and unload its models: what is wrong with it."""
+def rest(target: Target, pid: int, parallel: int) -> list[str]:
+    """Let the server come to rest, try all its slots, and unload its models: what is wrong with it.
+
+    When it returns, the server has closed its end of every connection.
+    """
     idle = _wait(lambda: _busy(target.url), target.timeout)
     slots = asyncio.run(all_slots(target, parallel))
     names = {f"{name}:latest": name for name in (target.first, target.second)}
@@ -150,7 +154,12 @@ def rest(target: Target, parallel: int) -> list[str]:
             call(target.url, "POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False})
         return f"/api/ps has {', '.join(still)}, though nobody asks" if still else _busy(target.url)
 
-    return [text for text in (idle, slots, _wait(unload, target.timeout)) if text]
+    def connected() -> str:
+        number = connections(pid)
+        return f"{number} connections are open though all clients have closed theirs" if number else ""
+
+    busy = _wait(unload, target.timeout)
+    return [text for text in (idle, slots, busy, _wait(connected, target.timeout)) if text]
 
 
 def _busy(url: str) -> str:
@@ -178,7 +187,7 @@ def soak(target: Target, pid: int, settings: Settings, say: Callable[[str], None
     def phase(name: str, seconds: float) -> Footprint:
         say(f"{name}: load for {seconds:g} s")
         asyncio.run(load(target, settings, seconds, name, tally))
-        complaints.extend(f"{name}: {text}" for text in rest(target, settings.parallel))
+        complaints.extend(f"{name}: {text}" for text in rest(target, pid, settings.parallel))
         say(f"{name}: {settings.settle:g} s of rest")
         time.sleep(settings.settle)
         return footprint(pid)

@@ -52,6 +52,18 @@ def footprint(pid: int) -> Footprint:
         raise Unusable(f"the server (process {pid}) has gone") from None
 
 
+def connections(pid: int) -> int:
+    """Return how many connections a process has open, also those of which the other end has been closed.
+
+    Raises Unusable where there is no such process any more.
+    """
+    try:
+        sockets = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        raise Unusable(f"the server (process {pid}) has gone") from None
+    return sum(one.status != psutil.CONN_LISTEN for one in sockets)
+
+
 def call(url: str, method: str, path: str, body: Any = None) -> bytes:
     """The body of a reply; a file is sent as it is, all else as JSON. Raises Unusable unless it is 2xx."""
     parts = urlsplit(url)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.registry import Figures, main, table
-from tests.registry.docker import BINARY, MISSING
 
 
 def test_the_table() -> None:
@@ -27,12 +26,11 @@ def test_the_table() -> None:
     )
 
 
-@pytest.mark.skipif(BINARY is None or shutil.which("curl") is None, reason=f"{MISSING}, or curl is not")
-def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_a_run(registry_program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = tmp_path / "figures.json"
     arguments = ["--mebibytes", "2", "--repeats", "2", "--directory", str(tmp_path), "--json", str(found)]
-    assert BINARY is not None
-    assert main(["--registry", BINARY, *arguments]) == 0
+    assert main(["--registry", registry_program, *arguments]) == 0
     printed = capsys.readouterr().out
     assert re.findall(r"^\| (\w+ \| [\w, ]+) \|", printed, re.MULTILINE) == [
         "operation | tool",

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -14,10 +15,9 @@ import pytest
 
 from benchmarks.soak import Result, all_slots, main
 from benchmarks.soak_load import Client, Tally, Target
-from benchmarks.soak_server import Footprint, footprint
-from tests.helpers import ROOT
+from benchmarks.soak_server import Footprint, connections, footprint
+from tests.helpers import PATIENCE, ROOT
 from tests.helpers.process import environment
-from tests.helpers.real_models import smollm2
 from tests.llama.tiny_models import write_gemma2
 
 MIB = 1 << 20
@@ -49,11 +49,30 @@ def test_a_request_without_an_answer_is_a_fault() -> None:
     ]
 
 
-def test_open_files_and_threads_of_a_process_are_counted() -> None:
-    before = footprint(os.getpid())
-    with Path(__file__).open():
-        assert footprint(os.getpid()).fds == before.fds + 1
-    assert before.threads >= 1
+def test_what_a_process_holds_is_counted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        # Of a process that does nothing else meanwhile.
+        code = (
+            "import socket, sys, threading\n"
+            f"print(); input(); connection = socket.create_connection({listening.getsockname()!r})\n"
+            "threading.Thread(target=threading.Event().wait, daemon=True).start(); print(); input()\n"
+            "connection.close(); print(); input()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            found = []
+            for _ in range(3):
+                child.stdout.readline()
+                found.append((footprint(child.pid), connections(child.pid)))
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+    (before, none), (during, one), (after, again) = found
+    assert (none, one, again) == (0, 1, 0)
+    assert (during.fds - before.fds, during.threads - before.threads) == (1, 1)
+    assert (after.fds - before.fds, after.threads - before.threads) == (0, 1)
     assert before.rss > 1_000_000
 
 
@@ -94,7 +113,7 @@ async def answering(reply: bytes, figures: bytes = b"") -> AsyncIterator[Target]
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield Target(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=10)
+        yield Target(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=PATIENCE)
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -135,13 +154,14 @@ def test_a_slot_that_is_lost_is_missed(busy: int, text: str) -> None:
     assert asyncio.run(ask()) == text
 
 
-def test_half_a_minute_of_everything(tmp_path: Path) -> None:
+def test_half_a_minute_of_everything(smollm2_gguf: str, tmp_path: Path) -> None:
+    # With this seed the clients' first requests are of all kinds, however few they get to send.
     second, figures = tmp_path / "second.gguf", tmp_path / "figures.json"
     write_gemma2(second, window=64)
     done = subprocess.run(
         (
-            sys.executable, "benchmarks/soak.py", "--model", smollm2(), "--second", str(second),
-            "--warmup", "15", "--minutes", "0.25", "--settle", "1", "--clients", "6", "--seed", "1",
+            sys.executable, "benchmarks/soak.py", "--model", smollm2_gguf, "--second", str(second),
+            "--warmup", "15", "--minutes", "0.25", "--settle", "1", "--clients", "6", "--seed", "6",
             "--json", str(figures),
         ),
         cwd=ROOT,

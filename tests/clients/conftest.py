@@ -5,7 +5,6 @@ import pytest
 
 from tests.helpers.gguf_files import write_gguf
 from tests.helpers.models import GO_PLAIN, GO_THINKING_TOOLS
-from tests.helpers.real_models import smollm2 as smollm2_path
 from tests.helpers.server import PLUGINS, running
 
 
@@ -23,9 +22,9 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def smollm2(smollm2_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a server with a real model: ``smollm2``, and ``smollm2-tools`` with a template for tools."""
-    gguf = Path(smollm2_path()).read_bytes()
+    gguf = Path(smollm2_gguf).read_bytes()
     home = tmp_path_factory.mktemp("smollm2")
     with running(home, OLLAMA_LLM_LIBRARY="cpu", OLLAMA_NUM_PARALLEL="2") as server:
         server.create("smollm2", gguf)

@@ -12,7 +12,6 @@ from ollama_tw.llama.vocabulary_file import FileVocabulary
 from tests.convert.engine import converted, logits
 from tests.convert.sets import Array, write_set
 from tests.convert.test_tokenizers import tokenizer_of
-from tests.helpers.real_models import smollm2
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -41,10 +40,10 @@ MODULES = {
 NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
 
 
-def weights() -> dict[str, Array]:
+def weights(smollm2_gguf: str) -> dict[str, Array]:
     """Return SmolLM2's weights dequantized and under transformers' names."""
     found = {}
-    for tensor in gguf.GGUFReader(smollm2()).tensors:
+    for tensor in gguf.GGUFReader(smollm2_gguf).tensors:
         values = dequantize(tensor.data, tensor.tensor_type)
         name = NAMES.get(tensor.name)
         if name is None:
@@ -58,18 +57,18 @@ def weights() -> dict[str, Array]:
     return found
 
 
-def test_logits_correlate_with_the_original(tmp_path: Path) -> None:
+def test_logits_correlate_with_the_original(smollm2_gguf: str, tmp_path: Path) -> None:
     documents = {
         "config.json": CONFIG,
-        "tokenizer.json": tokenizer_of(read_header(Path(smollm2())), pairs=False),
+        "tokenizer.json": tokenizer_of(read_header(Path(smollm2_gguf)), pairs=False),
         "tokenizer_config.json": {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"},
     }
-    files = write_set(tmp_path, documents, weights())
+    files = write_set(tmp_path, documents, weights(smollm2_gguf))
     path = converted(tmp_path / "m.gguf", lambda write: convert_model(files, write))
     text = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\nThe capital of"
     tokens = list(FileVocabulary(str(path)).tokenize(text))
-    assert tokens == list(FileVocabulary(smollm2()).tokenize(text))
-    ours, theirs = logits(path, tokens), logits(Path(smollm2()), tokens)
+    assert tokens == list(FileVocabulary(smollm2_gguf).tokenize(text))
+    ours, theirs = logits(path, tokens), logits(Path(smollm2_gguf), tokens)
     # The original's activations are rounded to 8 bits, ours are not.
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.995
     assert FileVocabulary(str(path)).detokenize([int(ours[-1].argmax())]) == " France"

@@ -15,7 +15,6 @@ from ollama_tw.llama.vocabulary_file import FileVocabulary
 from tests.convert.engine import converted
 from tests.convert.pieces import sentencepiece_model
 from tests.convert.sets import DECODER, byte_level_tokenizer, decoder_weights, write_set
-from tests.helpers.real_models import smollm2
 
 TEXTS = [
     "The sky is blue because of Rayleigh scattering.",
@@ -66,8 +65,8 @@ def tokenizer_of(header: Header, *, pairs: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("pairs", [False, True])
-def test_vocabulary_of_a_real_model(pairs: bool, tmp_path: Path) -> None:
-    original = read_header(Path(smollm2()))
+def test_vocabulary_of_a_real_model(smollm2_gguf: str, pairs: bool, tmp_path: Path) -> None:
+    original = read_header(Path(smollm2_gguf))
     settings = {
         "bos_token": "<|im_start|>",
         "eos_token": {"content": "<|im_end|>"},
@@ -88,7 +87,7 @@ def test_vocabulary_of_a_real_model(pairs: bool, tmp_path: Path) -> None:
     ):
         assert header.metadata[f"tokenizer.ggml.{key}"] == original.metadata[f"tokenizer.ggml.{key}"]
     assert header.chat_template == "yes"
-    ours, theirs = FileVocabulary(str(path)), FileVocabulary(smollm2())
+    ours, theirs = FileVocabulary(str(path)), FileVocabulary(smollm2_gguf)
     for text in TEXTS:
         assert list(ours.tokenize(text)) == list(theirs.tokenize(text)), text
 

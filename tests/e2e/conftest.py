@@ -5,16 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.real_models import smollm2
 from tests.helpers.server import MODEL, Server, running
 
 StartServer = Callable[..., Server]
-
-
-@pytest.fixture(scope="session")
-def model_file() -> Path:
-    """Return the path of the GGUF file of SmolLM2-135M-Instruct."""
-    return Path(smollm2())
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,13 +17,13 @@ def _log_on_stderr() -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Iterator[Server]:
+def server(smollm2_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start a server with four slots and create the model over HTTP."""
     with running(tmp_path_factory.mktemp("home"), OLLAMA_NUM_PARALLEL="4") as server:
-        with model_file.open("rb") as file:
-            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        content = Path(smollm2_gguf).read_bytes()
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         assert server.request("HEAD", f"/api/blobs/{digest}").status == 404
-        assert server.post(f"/api/blobs/{digest}", model_file.read_bytes()).status == 201
+        assert server.post(f"/api/blobs/{digest}", content).status == 201
         assert server.request("HEAD", f"/api/blobs/{digest}").status == 200
         created = server.post("/api/create", {"model": MODEL, "files": {"model.gguf": digest}})
         assert created.records[-1] == {"status": "success"}

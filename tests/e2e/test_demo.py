@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def start_demo(directory: Path, model_file: Path, host: str) -> Server:
-    command = [sys.executable, str(ROOT / "contrib/demo/demo.py"), str(model_file)]
+def start_demo(directory: Path, smollm2_gguf: str, host: str) -> Server:
+    command = [sys.executable, str(ROOT / "contrib/demo/demo.py"), smollm2_gguf]
     return Server(directory, command=command, OLLAMA_HOST=host, PROMPT="Say hello.")
 
 
@@ -28,10 +28,10 @@ def free_port(start: StartServer) -> int:
 
 
 def test_asks_the_question_and_serves_until_a_signal(
-    start: StartServer, tmp_path: Path, model_file: Path
+    start: StartServer, tmp_path: Path, smollm2_gguf: str
 ) -> None:
     port = free_port(start)
-    demo = start_demo(tmp_path, model_file, f"127.0.0.1:{port}")
+    demo = start_demo(tmp_path, smollm2_gguf, f"127.0.0.1:{port}")
     try:
         demo.wait_for("Ctrl-C stops it")
         order = [
@@ -55,9 +55,9 @@ def test_asks_the_question_and_serves_until_a_signal(
         demo.discard()
 
 
-def test_ends_if_the_address_is_in_use(start: StartServer, tmp_path: Path, model_file: Path) -> None:
+def test_ends_if_the_address_is_in_use(start: StartServer, tmp_path: Path, smollm2_gguf: str) -> None:
     other = start().ready()
-    demo = start_demo(tmp_path, model_file, f"127.0.0.1:{other.port}")
+    demo = start_demo(tmp_path, smollm2_gguf, f"127.0.0.1:{other.port}")
     try:
         assert demo.wait() == 1
         assert demo.log == (

@@ -9,6 +9,9 @@ import pytest
 
 from ollama_tw import plugins
 from ollama_tw.engine.backends import choose, discover, refresh
+from tests.helpers import PATIENCE
+
+HANGING = "import threading; threading.Event().wait(20)"
 
 GOOD = """
     from twisted.plugin import IPlugin
@@ -75,16 +78,13 @@ def test_an_uninstalled_plugin_is_not_found(folder: Path) -> None:
         ("import a_module_that_is_missing", "import failed: ModuleNotFoundError: No module named"),
         ("def (", "import failed: SyntaxError: invalid syntax"),
         ("raise SystemExit(1)", "import failed: SystemExit: 1"),
-        (
-            "import threading; threading.Event().wait(20)",
-            "import failed: TimeoutError: no result within",
-        ),
+        (HANGING, "import failed: TimeoutError: no result within"),
     ],
 )
 def test_a_broken_module_is_listed_as_unavailable(folder: Path, source: str, reason: str) -> None:
     file = write(folder, "broken", source)
     write(folder, "one", GOOD)
-    good, broken = discover(timeout=1)
+    good, broken = discover(timeout=2 if source == HANGING else PATIENCE)
     assert (good.name, good.probe.available) == ("good", True)
     assert (broken.name, broken.file, broken.probe.available) == ("broken", file, False)
     assert broken.probe.reason.startswith(reason)
@@ -95,18 +95,14 @@ def test_a_broken_module_is_listed_as_unavailable(folder: Path, source: str, rea
     [
         ("self.free += 1", "raise OSError('no driver')", "probe failed: OSError: no driver"),
         ("self.free += 1", "return None", "probe() returned NoneType instead of Probe"),
-        (
-            "self.free += 1",
-            "import threading; threading.Event().wait(20)",
-            "probe failed: TimeoutError: ",
-        ),
+        ("self.free += 1", HANGING, "probe failed: TimeoutError: "),
         ("def probe", "def prob", "IBackend is not provided: "),
         ("self, plan, progress", "self, plan", "IBackend is not provided: "),
     ],
 )
 def test_a_broken_backend_has_a_reason(folder: Path, old: str, new: str, reason: str) -> None:
     write(folder, "one", GOOD.replace(old, new))
-    (one,) = discover(timeout=1)
+    (one,) = discover(timeout=1 if new == HANGING else PATIENCE)
     assert one.probe.reason.startswith(reason)
     assert refresh(one) is one
 
@@ -114,7 +110,7 @@ def test_a_broken_backend_has_a_reason(folder: Path, old: str, new: str, reason:
 def test_a_later_probe_that_hangs_times_out(folder: Path) -> None:
     later = "self.free += 1\n            import threading; threading.Event().wait(20 * (self.free - 1))"
     write(folder, "one", GOOD.replace("self.free += 1", later))
-    (one,) = discover(timeout=5)
+    (one,) = discover(timeout=PATIENCE)
     assert one.probe.available
     now = refresh(one, timeout=0.05)
     assert now.probe.reason == "probe failed: TimeoutError: no result within 0.05 seconds"

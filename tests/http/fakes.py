@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from ollama_tw.errors import OllamaError
+from tests.helpers import PATIENCE
 
 
 class FakeWriter:
@@ -21,7 +22,7 @@ class FakeWriter:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        self._store.gate.wait(10)
+        self._store.gate.wait(PATIENCE)
         if self._store.failure is not None:
             raise self._store.failure
         self._hash.update(data)

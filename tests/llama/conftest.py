@@ -8,7 +8,6 @@ import pytest
 
 from ollama_tw.interfaces import LoadPlan
 from ollama_tw.llama.runner import LlamaRunner
-from tests.helpers.real_models import smollm2
 
 Load = Callable[..., LlamaRunner]
 
@@ -20,12 +19,12 @@ def load(path: str, **plan: Any) -> LlamaRunner:
 
 
 @pytest.fixture
-def smol() -> Iterator[Load]:
+def smol(smollm2_gguf: str) -> Iterator[Load]:
     """Return a function that loads SmolLM2 with fields of the plan; models are closed after the test."""
     with ExitStack() as stack:
 
         def load_one(**plan: Any) -> LlamaRunner:
-            runner = load(smollm2(), **plan)
+            runner = load(smollm2_gguf, **plan)
             stack.callback(runner.close)
             return runner
 
@@ -33,8 +32,8 @@ def smol() -> Iterator[Load]:
 
 
 @pytest.fixture(scope="module")
-def shared_smol() -> Iterator[LlamaRunner]:
+def shared_smol(smollm2_gguf: str) -> Iterator[LlamaRunner]:
     """Load SmolLM2 with one slot of 512 tokens."""
-    runner = load(smollm2())
+    runner = load(smollm2_gguf)
     yield runner
     runner.close()

@@ -1,23 +1,29 @@
 """Embeddings of the real embedding model, against vectors of its reference implementation."""
 
-import json
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
+from ollama_tw.convert import convert_model
 from ollama_tw.interfaces import Job, PromptTooLong, RunnerError
 from ollama_tw.llama.runner import LlamaRunner
-from tests.helpers.real_models import minilm
+from tests.convert.engine import converted
+from tests.helpers.reference_data import read_json
 from tests.llama.conftest import Load, load
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Iterator[LlamaRunner]:
-    runner = load(str(minilm() / "all-minilm-l6-v2-f16.gguf"), context_length=512)
+def encoder(minilm_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaRunner]:
+    path = converted(
+        tmp_path_factory.mktemp("minilm") / "f16.gguf", lambda write: convert_model(minilm_files, write)
+    )
+    runner = load(str(path), context_length=512)
     yield runner
     runner.close()
+    path.unlink()
 
 
 def cosine(left: Sequence[float], right: Sequence[float]) -> float:
@@ -26,7 +32,7 @@ def cosine(left: Sequence[float], right: Sequence[float]) -> float:
 
 
 def test_the_reference_vectors(encoder: LlamaRunner) -> None:
-    items = json.loads((minilm() / "all-minilm-reference.json").read_text())["items"]
+    items = read_json("minilm_embeddings")["items"]
     assert len(items) > 1
     found = encoder.embed([item["input"] for item in items], threading.Event())
     for item, one in zip(items, found, strict=True):

@@ -8,7 +8,6 @@ import pytest
 from ollama_tw.interfaces import Job, LoadCancelled, LoadError, LoadPlan, RunnerError, Sampling
 from ollama_tw.llama.runner import LlamaRunner
 from ollama_tw.plugins.cpu import backend
-from tests.helpers.real_models import smollm2
 from tests.llama.conftest import Load, load
 
 
@@ -55,14 +54,14 @@ def test_flash_attention_changes_the_compute_buffers(smol: Load) -> None:
     assert on.size < off.size
 
 
-def test_a_quantised_cache_needs_flash_attention() -> None:
+def test_a_quantised_cache_needs_flash_attention(smollm2_gguf: str) -> None:
     with pytest.raises(LoadError):
         backend.load(
-            LoadPlan(smollm2(), threads=1, kv_cache_type="q8_0", flash_attention=False), lambda done: True
+            LoadPlan(smollm2_gguf, threads=1, kv_cache_type="q8_0", flash_attention=False), lambda done: True
         )
 
 
-def test_a_cancelled_load() -> None:
+def test_a_cancelled_load(smollm2_gguf: str) -> None:
     seen: list[float] = []
 
     def progress(done: float) -> bool:
@@ -70,19 +69,19 @@ def test_a_cancelled_load() -> None:
         return done < 0.3
 
     with pytest.raises(LoadCancelled):
-        backend.load(LoadPlan(smollm2(), use_mmap=False), progress)
+        backend.load(LoadPlan(smollm2_gguf, use_mmap=False), progress)
     assert seen == sorted(seen)
     assert seen[-1] < 1
 
 
-def test_progress_goes_from_zero_to_one(smol: Load) -> None:
+def test_progress_goes_from_zero_to_one(smollm2_gguf: str) -> None:
     seen: list[float] = []
 
     def progress(done: float) -> bool:
         seen.append(done)
         return True
 
-    backend.load(LoadPlan(smollm2(), threads=1, context_length=64), progress).close()
+    backend.load(LoadPlan(smollm2_gguf, threads=1, context_length=64), progress).close()
     assert seen == sorted(seen)
     assert (seen[0], seen[-1]) == (0.0, 1.0)
 
@@ -114,9 +113,9 @@ def test_a_missing_file(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_real_model_cut_short(tmp_path: Path) -> None:
+def test_a_real_model_cut_short(smollm2_gguf: str, tmp_path: Path) -> None:
     path = tmp_path / "short.gguf"
-    with Path(smollm2()).open("rb") as whole:
+    with Path(smollm2_gguf).open("rb") as whole:
         path.write_bytes(whole.read(20 << 20))
     with pytest.raises(LoadError) as caught:
         backend.load(LoadPlan(str(path)), lambda done: True)
@@ -124,8 +123,8 @@ def test_a_real_model_cut_short(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_the_vocabulary_of_a_model_that_was_unloaded() -> None:
-    runner = load(smollm2())
+def test_the_vocabulary_of_a_model_that_was_unloaded(smollm2_gguf: str) -> None:
+    runner = load(smollm2_gguf)
     tokens = runner.tokenize("hello")
     runner.close()
     with pytest.raises(RunnerError, match="the model was unloaded"):

@@ -14,7 +14,6 @@ from ollama_tw.engine.backends import DiscoveredBackend, NoBackend, choose
 from ollama_tw.interfaces import LoadError, LoadPlan
 from ollama_tw.llama.structures import FIELDS, incompatibility, set_fields
 from ollama_tw.plugins.cpu import backend
-from tests.helpers.real_models import smollm2
 
 
 def without(kind: Any, *names: str) -> Any:
@@ -77,11 +76,13 @@ def test_an_unlisted_field_is_refused() -> None:
     assert not hasattr(params, "n_gpu_layer")
 
 
-def test_a_load_fails_with_the_reason(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
+def test_a_load_fails_with_the_reason(
+    smollm2_gguf: str, monkeypatch: pytest.MonkeyPatch, release: str
+) -> None:
     older = without(llama_cpp.llama_model_params, "load_mode")
     monkeypatch.setattr(llama_cpp, "llama_model_default_params", older)
     with pytest.raises(LoadError) as caught:
-        backend.load(LoadPlan(smollm2()), lambda done: True)
+        backend.load(LoadPlan(smollm2_gguf), lambda done: True)
     assert str(caught.value) == f"{release}llama_model_params has no field load_mode"
 
 

@@ -6,12 +6,11 @@ import pytest
 
 from ollama_tw.interfaces import LoadError, RunnerError
 from ollama_tw.llama.vocabulary_file import FileVocabulary
-from tests.helpers.real_models import smollm2
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> FileVocabulary:
-    return FileVocabulary(smollm2())
+def vocabulary(smollm2_gguf: str) -> FileVocabulary:
+    return FileVocabulary(smollm2_gguf)
 
 
 def test_text_and_tokens(vocabulary: FileVocabulary) -> None:

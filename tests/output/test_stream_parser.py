@@ -2,7 +2,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count, pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +10,7 @@ from hypothesis import strategies as st
 
 from ollama_tw.output.model_syntax import Syntax, by_name, from_chat_template, from_template
 from ollama_tw.output.stream_parser import Call, Content, Event, StreamParser, Thinking, new_call_id
-from tests.helpers.real_models import vectors_file
-
-HERE = Path(__file__).parent
+from tests.helpers.reference_data import vectors
 
 TOOLS: list[dict[str, Any]] = [
     {
@@ -428,11 +425,6 @@ LOSSES = {
 }
 
 
-def vectors() -> list[Any]:
-    cases = [json.loads(line) for line in (HERE / "data" / "streams.jsonl").read_text().splitlines()]
-    return [pytest.param(case, id=case["name"]) for case in cases]
-
-
 def check(case: dict[str, Any], kind: str) -> None:
     given_, expect = case["case"], case["expect"]
     syntax = from_template(expect.get("tag"), given_.get("open"), given_.get("close"))
@@ -463,18 +455,16 @@ def parts_in_ollama(events: list[dict[str, Any]]) -> tuple[str, str, list[dict[s
     )
 
 
-@pytest.mark.parametrize("case", vectors())
-def test_agrees_with_ollama_unless_ollama_loses_text(case: dict[str, Any]) -> None:
-    kind, _, name = case["name"].partition("/")
-    check({**case, "name": name}, kind)
-
-
-@pytest.mark.parametrize("kind", ["tool_stream", "thinking_stream"])
-def test_agrees_with_all_vectors(kind: str) -> None:
-    cases = shared_vectors(kind)
-    assert len(cases) >= 12
-    for case in cases:
-        check(case, kind)
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    [
+        pytest.param(kind, case, id=f"{kind}/{case['name']}")
+        for kind in ("tool_stream", "thinking_stream")
+        for case in vectors(kind)
+    ],
+)
+def test_agrees_with_ollama_unless_ollama_loses_text(kind: str, case: dict[str, Any]) -> None:
+    check(case, kind)
 
 
 FAMILIES = {
@@ -510,7 +500,7 @@ def differs(name: str, case: dict[str, Any]) -> bool:
 
 
 def test_agrees_with_the_vectors_of_known_families() -> None:
-    cases = [case for case in shared_vectors("parsers") if case["case"]["name"] in FAMILIES]
+    cases = [case for case in vectors("parsers") if case["case"]["name"] in FAMILIES]
     checked = 0
     for case in cases:
         given_, events = case["case"], case["expect"]["events"]
@@ -528,10 +518,3 @@ def test_agrees_with_the_vectors_of_known_families() -> None:
         assert calls == expected[2], case["name"]
         checked += 1
     assert checked >= 200
-
-
-def shared_vectors(kind: str) -> list[dict[str, Any]]:
-    path = vectors_file(kind)
-    if not path.exists():
-        pytest.skip(f"{kind}.jsonl is missing: set OLLAMA_TW_SHARED to the folder that contains data/vectors")
-    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -12,7 +12,6 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
-from twisted.internet.tcp import Connection
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -27,6 +26,7 @@ from ollama_tw.net.network import Network, ZoneLookup
 from ollama_tw.registry.pull import Pulls
 from ollama_tw.registry.push import Pushes
 from ollama_tw.registry.transfers import TransferContext
+from tests.helpers.connections import connected
 
 reactor: Any = _reactor
 
@@ -247,11 +247,8 @@ class RegistryCase(TestCase):
         return network
 
     async def _close_networks(self) -> None:
-        """Close the networks until both ends of every connection are closed.
-
-        The connection of the last response may not have been returned to its pool yet.
-        """
-        while any(isinstance(one, Connection) for one in (*reactor.getReaders(), *reactor.getWriters())):
+        """Close the pools until no connection is open: a last response may not be in its pool yet."""
+        while connected():
             for network in self.networks:
                 await network.close()
             await self.turn()

@@ -2,20 +2,22 @@
 
 import os
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from tests.registry.docker import BINARY, MISSING, DockerRegistry
+from tests.registry.docker import DockerRegistry
 from tests.registry.fakes import CONFIG, OLLAMA, RegistryCase, layer, manifest_of, sha256
 
 
 class DockerRegistryTests(RegistryCase):
-    if BINARY is None:
-        skip = MISSING
+    @pytest.fixture(autouse=True)
+    def _program(self, registry_program: str) -> None:
+        self.program = registry_program
 
     async def start(self) -> str:
         """Start a registry with an empty store; return ``host:port``."""
-        registry = DockerRegistry(self.root / "registry")
+        registry = DockerRegistry(self.program, self.root / "registry")
         self.addCleanup(registry.stop)
         await deferToThread(registry.wait_until_up)
         return registry.host

@@ -1,7 +1,6 @@
 """Create, push, delete, pull and run with server processes and a registry behind TLS and tokens."""
 
 import hashlib
-import os
 import ssl
 import urllib.error
 import urllib.request
@@ -14,11 +13,9 @@ import pytest
 from tests.helpers.gguf_files import write_gguf
 from tests.helpers.server import PLUGINS, Server
 from tests.registry.authority import Authority
-from tests.registry.docker import BINARY, MISSING, DockerRegistry
+from tests.registry.docker import DockerRegistry
 from tests.registry.fakes import MANIFEST
 from tests.registry.gateway import ISSUER, SERVICE, Gateway, TokenIssuer
-
-pytestmark = pytest.mark.skipif(BINARY is None, reason=MISSING)
 
 StartServer = Callable[..., Server]
 StartRegistry = Callable[..., DockerRegistry]
@@ -50,11 +47,13 @@ def start(tmp_path: Path, authority: Authority) -> Iterator[StartServer]:
 
 
 @pytest.fixture
-def start_registry(tmp_path: Path) -> Iterator[StartRegistry]:
+def start_registry(registry_program: str, tmp_path: Path) -> Iterator[StartRegistry]:
     registries: list[DockerRegistry] = []
 
     def start(**options: Any) -> DockerRegistry:
-        registries.append(DockerRegistry(tmp_path / f"registry{len(registries)}", **options))
+        registries.append(
+            DockerRegistry(registry_program, tmp_path / f"registry{len(registries)}", **options)
+        )
         return registries[-1].wait_until_up()
 
     yield start
@@ -249,14 +248,13 @@ def test_deletes_in_the_registry(
     ask("GET", "latest").close()
 
 
-@pytest.mark.skipif("OLLAMA_TW_SMOLLM2" not in os.environ, reason="OLLAMA_TW_SMOLLM2 names no model")
-def test_a_real_model(start: StartServer, gateway: Gateway) -> None:
+def test_a_real_model(smollm2_gguf: str, start: StartServer, gateway: Gateway) -> None:
     """Weights of 98 MB are pushed, pulled into another store and generate."""
     here, there = (start(name, OLLAMA_LLM_LIBRARY="cpu") for name in ("here", "there"))
     assert gateway.issuer is not None
     gateway.issuer.known_keys |= {key_of(here), key_of(there)}
     name = f"{gateway.host}/library/smollm2:135m"
-    here.create(name, Path(os.environ["OLLAMA_TW_SMOLLM2"]).read_bytes())
+    here.create(name, Path(smollm2_gguf).read_bytes())
     assert statuses(here, "/api/push", name)[-1] == "success"
     before = blobs(here)
     here.stop()

@@ -36,6 +36,7 @@ from ollama_tw.library.store import Store
 from ollama_tw.testing.fake import FakeBackend, words
 from ollama_tw.wire.models import CreateRequest
 from tests.client.certificate import server_context
+from tests.helpers.connections import disconnected
 from tests.helpers.gguf_files import write_gguf
 
 VERSION = b'{"version":"0.5.0"}'
@@ -75,6 +76,7 @@ class EmbeddingTests(TestCase):
         home = TemporaryDirectory()
         self.addCleanup(home.cleanup)
         self.home = Path(home.name)
+        self.addCleanup(lambda: Deferred.fromCoroutine(disconnected()))
         self.backend = FakeBackend(words("one two three"))
 
     def serve(self, *endpoints: Any, **settings: str) -> Any:

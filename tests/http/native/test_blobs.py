@@ -12,6 +12,7 @@ from ollama_tw.http.native.version import VersionRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import make_site
+from tests.helpers.connections import disconnected
 from tests.http.fakes import FakeStore, RawClient, connect, started_pool, tick
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -52,6 +53,7 @@ class BlobTests(TestCase):
         for client in self.clients:
             await client.gone
         await self.site.inflight.idle()
+        await disconnected()
 
     async def connect(self) -> RawClient:
         client = await connect(self.port)

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ollama_tw.http.server.site import ApiSite, make_site
+from tests.helpers.connections import disconnected
 from tests.http.fakes import RawClient, connect, tick
 from tests.http.sample import build, head
 
@@ -29,6 +30,7 @@ class SocketTests(TestCase):
         self.site.abort()
         for client in self.clients:
             await client.gone
+        await disconnected()
 
     async def connect(self) -> RawClient:
         client = await connect(self.port)

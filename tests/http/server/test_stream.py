@@ -15,6 +15,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.stream import ReplyStream, answer
+from tests.helpers.connections import disconnected
 from tests.http.fakes import connect
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -319,6 +320,7 @@ class SocketTests(TestCase):
                 done.addErrback(lambda failure: failure.trap(CancelledError, Cancelled))
                 return NOT_DONE_YET
 
+        self.addCleanup(lambda: Deferred.fromCoroutine(disconnected()))
         port = reactor.listenTCP(0, Site(Root()), interface="127.0.0.1")  # type: ignore[attr-defined]
         self.addCleanup(port.stopListening)
         return port

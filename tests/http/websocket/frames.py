@@ -14,11 +14,9 @@ from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.stream import ReplyStream, answer
 from ollama_tw.wire.decode import decode
+from tests.helpers import PATIENCE
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-
-PATIENCE = 60.0
-"""Seconds after which something that should have happened will not."""
 
 _MASK = b"\x01\x02\x03\x04"
 

@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from ollama_tw.client.aio import connect
-from tests.helpers.real_models import smollm2
 from tests.helpers.server import running
 
 OPTIONS = {"temperature": 0, "seed": 1, "num_predict": 6, "num_ctx": 512}
@@ -18,11 +17,10 @@ VARYING = {"created_at", "total_duration", "load_duration", "prompt_eval_duratio
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(smollm2_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a server with the model ``smol`` and yield its URL."""
-    model = Path(smollm2())
     with running(tmp_path_factory.mktemp("home")) as server:
-        server.create("smol", model.read_bytes())
+        server.create("smol", Path(smollm2_gguf).read_bytes())
         yield server.url
 
 

@@ -1,27 +1,19 @@
-"""Vectors of Ollama's own template code: a selection in the repository, all if OLLAMA_TW_SHARED is set."""
+"""Vectors of Ollama's own template code."""
 
-import json
 import re
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ollama_tw.templates.gotemplate import TemplateError, ThinkingTags, parse
-from tests.helpers import ROOT
-from tests.helpers.real_models import vectors_file
+from tests.helpers.reference_data import vectors
 
-SELECTION = ROOT / "tests/templates/data/go_vectors.jsonl"
 NOW = datetime(2026, 3, 4, 12, 30)
 
 
-def load(path: Path) -> list[Any]:
-    if not path.exists():
-        reason = f"{path.name} is missing: set OLLAMA_TW_SHARED to the folder that contains data/vectors"
-        return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id=path.stem)]
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return [pytest.param(row, id=f"{path.stem}:{row['name']}") for row in rows]
+def parameters(kind: str) -> list[Any]:
+    return [pytest.param(case, id=f"{kind}:{case['name']}") for case in vectors(kind)]
 
 
 def line_in(error: str) -> str:
@@ -67,11 +59,6 @@ def check(vector: dict[str, Any]) -> None:
     assert template.traits.thinking_tags == ThinkingTags(expected.get("open", ""), expected.get("close", ""))
 
 
-@pytest.mark.parametrize("vector", load(SELECTION))
-def test_selected_vector(vector: dict[str, Any]) -> None:
-    check(vector)
-
-
-@pytest.mark.parametrize("vector", load(vectors_file("go_language")) + load(vectors_file("go_chat")))
+@pytest.mark.parametrize("vector", [*parameters("go_language"), *parameters("go_chat")])
 def test_vector(vector: dict[str, Any]) -> None:
     check(vector)

@@ -1,0 +1,51 @@
+"""What all tests share: real models, programs that may be missing, and the markers that follow from them."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT
+
+CACHE = ROOT / ".cache"
+"""Folder into which ``make test`` downloads the models."""
+
+MARKERS = {"smollm2_gguf": "model", "minilm_files": "model", "registry_program": "registry"}
+"""Markers of the tests that use a fixture, directly or through another fixture."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Add the markers of the fixtures that a test uses."""
+    for item in items:
+        for name in getattr(item, "fixturenames", ()):
+            if name in MARKERS:
+                item.add_marker(MARKERS[name])
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> str:
+    """Return the path of the GGUF file of SmolLM2-135M-Instruct, or skip the test."""
+    named = os.environ.get("OLLAMA_TW_SMOLLM2")
+    found = [Path(named)] if named else sorted(CACHE.glob("*mol*m2*.gguf"))
+    if not found or not found[0].is_file():
+        pytest.skip("no SmolLM2: run make test, or set OLLAMA_TW_SMOLLM2 to its GGUF file")
+    return str(found[0].resolve())
+
+
+@pytest.fixture(scope="session")
+def minilm_files() -> dict[str, Path]:
+    """Return the files of all-MiniLM-L6-v2 (safetensors, tokenizer, settings) by name, or skip the test."""
+    folder = Path(os.environ.get("OLLAMA_TW_MINILM", CACHE / "all-MiniLM-L6-v2"))
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip("no safetensors of all-MiniLM-L6-v2: run make test, or set OLLAMA_TW_MINILM")
+    return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def registry_program() -> str:
+    """Return the path of the distribution project's registry, or skip the test."""
+    found = shutil.which("docker-registry") or shutil.which("registry")
+    if found is None:
+        pytest.skip("docker-registry is not installed")
+    return found

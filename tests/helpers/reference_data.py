@@ -1,0 +1,20 @@
+"""Results of other implementations, in ``tests/data``; its README names their origins."""
+
+import json
+import lzma
+from typing import Any
+
+from tests.helpers import ROOT
+
+DATA = ROOT / "tests/data"
+
+
+def read_json(name: str) -> Any:
+    """Return the contents of ``tests/data/NAME.json.xz``."""
+    return json.loads(lzma.decompress((DATA / f"{name}.json.xz").read_bytes()))
+
+
+def vectors(kind: str) -> list[dict[str, Any]]:
+    """Return the cases of ``tests/data/vectors/KIND.jsonl.xz``: name, case and expected result."""
+    lines = lzma.decompress((DATA / f"vectors/{kind}.jsonl.xz").read_bytes()).splitlines()
+    return [json.loads(line) for line in lines]
