@@ -1,6 +1,6 @@
 """Multiplexing of requests over one connection, without I/O; the base of both clients.
 
-Source: docs/websocket.md.
+Source: docs/api/websocket.md.
 """
 
 import json

@@ -3,7 +3,7 @@
 A frame is passed to the handler that serves the path over HTTP, as a ``FrameRequest``, so that the
 records are those of HTTP.
 
-Source: docs/websocket.md; RFC 6455.
+Source: docs/api/websocket.md; RFC 6455.
 """
 
 # mypy: allow-untyped-calls, disallow-subclassing-any=False

@@ -1,6 +1,6 @@
 """Requests that arrive as WebSocket frames, and the records that answer them.
 
-Source: docs/websocket.md; RFC 6455.
+Source: docs/api/websocket.md; RFC 6455.
 """
 
 # mypy: allow-untyped-calls
