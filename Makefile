@@ -1,5 +1,7 @@
 # make run     build, fetch a small model, start the server, ask it a question
-# make test    everything that pytest finds
+# make test    everything that pytest finds (ARGS="…" goes to pytest)
+# make test-fast   the tests that need no model, no registry and little time, in parallel
+# make coverage    make test with the branch coverage of the package
 # make lint    ruff, mypy and the import contracts
 # make docs    the documentation site, into site/
 # make dist    the source distribution and the wheel, checked, into dist/
@@ -10,7 +12,7 @@
 
 SHELL := /bin/sh
 .SUFFIXES:
-.PHONY: run test test-lowest lint docs dist bench clean
+.PHONY: run test test-fast coverage test-lowest lint docs dist bench clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -49,6 +51,13 @@ run: $(VENV)/.installed $(MODEL)
 test: $(VENV)/.tests-installed $(MODEL) | $(MINILM)
 	OLLAMA_TW_SMOLLM2="$(abspath $(MODEL))" OLLAMA_TW_MINILM="$(abspath $(MINILM))" \
 		$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.tests-installed
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal \
+		-m "not slow and not model and not registry and not browser and not cluster" $(ARGS)
+
+coverage:
+	@$(MAKE) --no-print-directory test ARGS="--cov --cov-report term $(ARGS)"
 
 # What differs between systems is checked for each; a cache of its own makes all but the first run quick.
 lint: $(VENV)/.tools-installed
