@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.helpers.application import Application
 from tests.contract.document import FOLDER, faults
 from tests.contract.servers import contract_server
+from tests.helpers.application import Application
 
 PAGES = sorted(path.name for path in FOLDER.glob("*.md"))
 _EXAMPLE = re.compile(
