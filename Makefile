@@ -50,13 +50,13 @@ test: $(VENV)/.tests-installed $(MODEL) | $(MINILM)
 	OLLAMA_TW_SMOLLM2="$(abspath $(MODEL))" OLLAMA_TW_MINILM="$(abspath $(MINILM))" \
 		$(BIN)/python -m pytest $(ARGS)
 
-# What differs between systems is checked for each; a cache of its own makes all but the first run quick.
+# The code that differs between systems is checked for each of them, with a cache for each. The tests run on POSIX.
 lint: $(VENV)/.tools-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --platform linux --cache-dir .mypy_cache/linux
-	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
-	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin ollama_tw benchmarks
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 ollama_tw benchmarks
 	$(BIN)/lint-imports
 
 # In an environment of its own; the dependencies of the dependencies are the newest that fit.

@@ -1,4 +1,4 @@
-"""Chat in a terminal over one WebSocket connection; Ctrl-C stops an answer. Needs: pip install websockets
+"""Chat in a terminal over one WebSocket connection; Ctrl-C stops an answer. Requires the package websockets.
 
 python chat.py smollm2 [http://127.0.0.1:11434]
 """
@@ -7,11 +7,11 @@ import asyncio
 import json
 import sys
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 
-async def answer(websocket, number: int, model: str, messages: list[dict]) -> str:
-    """Send the conversation, print what comes as it comes, and return it."""
+async def answer(websocket: ClientConnection, number: int, model: str, messages: list[dict[str, str]]) -> str:
+    """Send the conversation, print the answer as it is generated, and return it."""
     await websocket.send(json.dumps({"id": number, "model": model, "messages": messages}))
     text = ""
     try:
@@ -26,14 +26,16 @@ async def answer(websocket, number: int, model: str, messages: list[dict]) -> st
             if record["done"]:
                 break
     except asyncio.CancelledError:
-        asyncio.current_task().uncancel()
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
         await websocket.send(json.dumps({"id": number, "cancel": True}))
     print()
     return text
 
 
 async def main(model: str, server: str) -> None:
-    messages: list[dict] = []
+    messages: list[dict[str, str]] = []
     async with connect(server.replace("http", "ws", 1) + "/api/chat") as websocket:
         for number in range(1, 1000):
             try:

@@ -123,7 +123,15 @@ class RecommendationsTests(SynchronousTestCase):
 
     def test_lists_that_cannot_be_used(self) -> None:
         self.subject.read()
-        for body in (b"", b"{", b"[]", b"{}", {"recommendations": []}, {"recommendations": [{"model": 5}]}):
+        bodies: tuple[Any, ...] = (
+            b"",
+            b"{",
+            b"[]",
+            b"{}",
+            {"recommendations": []},
+            {"recommendations": [{"model": 5}]},
+        )
+        for body in bodies:
             self.cloud.say(body)
             self.assertEqual(self.models, [one.model for one in BUILT_IN])
             self.clock.advance(4 * 3600 + 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ def off(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, scripted: Remote
 ) -> Iterator[tuple[Application, str]]:
     home: Path = tmp_path_factory.mktemp("off")
-    variables = {"OLLAMA_CLOUD_BASE_URL": scripted.url, "OLLAMA_REMOTES": "127.0.0.1"}
+    variables: dict[str, Any] = {"OLLAMA_CLOUD_BASE_URL": scripted.url, "OLLAMA_REMOTES": "127.0.0.1"}
     if request.param == "env":
         variables["OLLAMA_NO_CLOUD"] = "1"
     else:
@@ -39,8 +40,8 @@ def test_everything_is_refused(off: tuple[Application, str], scripted: Remote) -
             reply = app.post(f"/api/{path}", body)
             assert (reply.status, reply.json) == (403, {"error": model})
     for path in ("chat/completions", "completions", "embeddings", "responses", "messages"):
-        body = {"model": "m:cloud", "prompt": "x", "input": "x", "messages": MESSAGES, "max_tokens": 1}
-        reply = app.post(f"/v1/{path}", body)
+        limited = {"model": "m:cloud", "prompt": "x", "input": "x", "messages": MESSAGES, "max_tokens": 1}
+        reply = app.post(f"/v1/{path}", limited)
         assert (reply.status, reply.json) == (403, {"error": model})
     reply = app.post("/v1/chat/completions", {"model": "stub", "messages": MESSAGES})
     assert (reply.status, reply.json["error"]["message"]) == (403, model)

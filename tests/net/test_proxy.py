@@ -177,7 +177,7 @@ class ProxiedPullTests(RegistryCase):
         )
 
     async def test_a_tunnel_to_a_proxy_that_is_reached_over_tls(self) -> None:
-        from tests.net.test_tls import Authority
+        from tests.registry.authority import Authority
 
         authority = Authority(self.root)
         self.proxy.target = self.listen(self.registry, context=authority.server("registry.example"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.logger import LogBeginner, Logger, LogLevel, LogPublisher
@@ -19,7 +20,7 @@ from ollama_tw.process.logs import LineObserver
 PARIS = timezone(timedelta(hours=1))
 
 
-def lines_of(log_level: LogLevel, format: str, debug: bool = False, **event: object) -> str:
+def lines_of(log_level: LogLevel, format: str, debug: bool = False, **event: Any) -> str:
     written: list[str] = []
     observer = LineObserver(written.append, debug=debug, timezone=PARIS)
     observer(
@@ -64,7 +65,7 @@ def test_values_are_quoted_where_they_need_it(value: object, written: str) -> No
 
 
 def test_a_value_within_the_message_is_not_repeated() -> None:
-    event = {"path": Path("/a/b"), "sizes": [1, 2]}
+    event: dict[str, Any] = {"path": Path("/a/b"), "sizes": [1, 2]}
     assert lines_of(LogLevel.info, "{path.name} {sizes[0]} {path!r:>3}", **event).count("sizes") == 0
 
 
@@ -88,7 +89,7 @@ def test_debug_events_appear_only_on_demand() -> None:
 
 @pytest.mark.parametrize("namespace", ["twisted.web.server.Site", "log_legacy"])
 def test_what_twisted_tells_of_itself_is_debug(namespace: str) -> None:
-    told = {"log_namespace": namespace}
+    told: dict[str, Any] = {"log_namespace": namespace}
     assert lines_of(LogLevel.info, "Starting factory", **told) == ""
     assert " level=DEBUG " in lines_of(LogLevel.info, "Starting factory", debug=True, **told)
     assert " level=ERROR " in lines_of(LogLevel.critical, "Unhandled error", **told)

@@ -67,7 +67,7 @@ class FakeReactor(Clock):
     """Collects the calls from threads until :meth:`turn`."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.crossing: list[Callable[[], None]] = []
         self.most = 0
 
@@ -319,7 +319,7 @@ class SocketTests(TestCase):
                 done.addErrback(lambda failure: failure.trap(CancelledError, Cancelled))
                 return NOT_DONE_YET
 
-        port = reactor.listenTCP(0, Site(Root()), interface="127.0.0.1")  # type: ignore[attr-defined]
+        port = reactor.listenTCP(0, Site(Root()), interface="127.0.0.1")  # type: ignore[arg-type]
         self.addCleanup(port.stopListening)
         return port
 
