@@ -64,8 +64,8 @@ lint: $(VENV)/.tools-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --platform linux --cache-dir .mypy_cache/linux
-	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
-	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin ollama_tw benchmarks
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 ollama_tw benchmarks
 	$(BIN)/lint-imports
 
 # In an environment of its own; the dependencies of the dependencies are the newest that fit.

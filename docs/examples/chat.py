@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 
 async def answer(websocket, number: int, model: str, messages: list[dict]) -> str:
@@ -28,14 +28,16 @@ async def answer(websocket, number: int, model: str, messages: list[dict]) -> st
             if record["done"]:
                 break
     except asyncio.CancelledError:
-        asyncio.current_task().uncancel()
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
         await websocket.send(json.dumps({"id": number, "cancel": True}))
     print()
     return text
 
 
 async def main(model: str, server: str) -> None:
-    messages: list[dict] = []
+    messages: list[dict[str, str]] = []
     async with connect(server.replace("http", "ws", 1) + "/api/chat") as websocket:
         for number in range(1, 1000):
             try:

@@ -11,9 +11,9 @@ from twisted.application.service import MultiService
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.logger import globalLogBeginner, textFileLogObserver
-from twisted.web.server import Site
+from twisted.web.server import Request, Site
 
-from ollama_tw import make_service
+from ollama_tw import ServerService, make_service
 from ollama_tw.client.tx import connect
 
 
@@ -22,15 +22,15 @@ class Application:
 
     pages = Klein()
 
-    def __init__(self, models):
+    def __init__(self, models: ServerService) -> None:
         self.models = models
 
     @pages.route("/")
-    def home(self, request):
+    def home(self, request: Request) -> str:
         return "Try /haiku/MODEL?about=rain"
 
     @pages.route("/haiku/<model>")
-    async def haiku(self, request, model):
+    async def haiku(self, request: Request, model: str) -> None:
         about = request.args.get(b"about", [b"the sea"])[0].decode("utf-8", "replace")
         request.setHeader("Content-Type", "text/plain; charset=utf-8")
         connection = await connect(reactor, f"http://{self.models.addresses[0]}", "/api/generate")
@@ -44,7 +44,7 @@ class Application:
             connection.close()
 
 
-def main(models_port="11434", port="8080"):
+def main(models_port: str = "11434", port: str = "8080") -> None:
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)])
     application = MultiService()
     endpoint = TCP4ServerEndpoint(reactor, int(models_port), interface="127.0.0.1")

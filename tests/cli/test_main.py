@@ -136,7 +136,7 @@ def test_serve_does_not_start_with_a_malformed_origin(
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes], None]]:
     """Return a function that starts a server at OLLAMA_HOST with a given reply to /api/version."""
-    answer = [200, b""]
+    answer: tuple[int, bytes] = (200, b"")
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -155,7 +155,8 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes]
         thread.start()
 
         def set_answer(status: int, body: bytes) -> None:
-            answer[:] = [status, body]
+            nonlocal answer
+            answer = (status, body)
 
         yield set_answer
         server.shutdown()
@@ -264,13 +265,14 @@ def test_arguments_are_counted(
     run: Run, install: Callable[[str, click.Command], None], line: list[str], error: str
 ) -> None:
     flag = click.Option(["--flag"])
-    for name, arguments in {
+    commands: dict[str, list[click.Parameter]] = {
         "one": [click.Argument(["a"])],
         "two": [click.Argument(["a"]), click.Argument(["b"])],
         "some": [click.Argument(["a"], nargs=-1, required=True), flag],
         "maybe": [click.Argument(["a"], required=False)],
-    }.items():
-        install(name, Command(name, params=list(arguments), callback=lambda **values: None))
+    }
+    for name, arguments in commands.items():
+        install(name, Command(name, params=arguments, callback=lambda **values: None))
     assert run(*line) == (1, "", f"Error: {error}\n")
 
 

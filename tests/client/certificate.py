@@ -26,4 +26,5 @@ def server_context() -> CertificateOptions:
     pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return PrivateCertificate.loadPEM(pem).options()
+    options: CertificateOptions = PrivateCertificate.loadPEM(pem).options()
+    return options

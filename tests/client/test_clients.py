@@ -93,8 +93,9 @@ class TwistedTests(WebSocketCase):
 
     async def test_errors(self) -> None:
         connection = await self.connect()
-        error = await self.assertFailure(connection.request(fail="not here"), RequestError)
-        self.assertEqual(error.status, 404)
+        with self.assertRaises(RequestError) as caught:
+            await connection.request(fail="not here")
+        self.assertEqual(caught.exception.status, 404)
 
     async def test_cancel(self) -> None:
         connection = await self.connect()

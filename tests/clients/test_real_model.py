@@ -89,7 +89,11 @@ def test_a_forced_call_has_arguments_of_its_schema(client: openai.OpenAI) -> Non
 
 
 def test_structured_output(client: openai.OpenAI) -> None:
-    schema = {"type": "object", "properties": {"sky": {"enum": ["blue", "red"]}}, "required": ["sky"]}
+    schema: dict[str, object] = {
+        "type": "object",
+        "properties": {"sky": {"enum": ["blue", "red"]}},
+        "required": ["sky"],
+    }
     reply = client.responses.create(
         model="smollm2",
         input="What colour is the sky?",

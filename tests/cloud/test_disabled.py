@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,8 +40,8 @@ def test_cloud_and_stubs_fail(disabled: tuple[Application, str], scripted: Remot
             reply = app.post(f"/api/{path}", body)
             assert (reply.status, reply.json) == (403, {"error": model})
     for path in ("chat/completions", "completions", "embeddings", "responses", "messages"):
-        body = {"model": "m:cloud", "prompt": "x", "input": "x", "messages": MESSAGES, "max_tokens": 1}
-        reply = app.post(f"/v1/{path}", body)
+        limited = {"model": "m:cloud", "prompt": "x", "input": "x", "messages": MESSAGES, "max_tokens": 1}
+        reply = app.post(f"/v1/{path}", limited)
         assert (reply.status, reply.json) == (403, {"error": model})
     reply = app.post("/v1/chat/completions", {"model": "stub", "messages": MESSAGES})
     assert (reply.status, reply.json["error"]["message"]) == (403, model)

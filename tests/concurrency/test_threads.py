@@ -19,7 +19,7 @@ class WorkerPoolTests(TestCase):
         first, second = pool.run(both.wait), pool.run(both.wait)
         arrived = [(yield first), (yield second)]
         self.assertEqual(sorted(arrived), [0, 1])
-        failed = pool.run(lambda: {}["missing"])
+        failed = pool.run(dict[str, int]().__getitem__, "missing")
         yield self.assertFailure(failed, KeyError)
         pool.stop()
         self.assertLessEqual(set(threading.enumerate()), before)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator, FormatChecker, validators
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from tests.helpers import ROOT
@@ -18,7 +18,7 @@ SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 _BASE = "urn:openapi"
-_REGISTRY: Any = Registry().with_resource(_BASE, Resource(DOCUMENT, DRAFT202012))
+_REGISTRY: Any = Registry().with_resource(_BASE, DRAFT202012.create_resource(DOCUMENT))
 
 
 def _content(validator: Any, schema: Any, text: str, _: Any) -> Iterator[Any]:
@@ -52,7 +52,7 @@ def resolved(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def path_template(path: str) -> str:
     """The documented path that ``path``, without a query, is a case of."""
-    fits = [
+    fits: list[str] = [
         template
         for template in DOCUMENT["paths"]
         if re.fullmatch(re.sub(r"\\\{\w+\\\}", ".+", re.escape(template)), path)

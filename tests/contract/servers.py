@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 from zope.interface import implementer
 
 from ollama_tw.interfaces import IVocabulary, IVocabularyReader, LoadPlan
@@ -44,8 +44,7 @@ class Backend(FakeBackend):
     """The fake backend, which also reads vocabularies."""
 
     def read_vocabulary(self, model_path: str) -> IVocabulary:
-        vocabulary: IVocabulary = FakeRunner(LoadPlan(model_path))
-        return vocabulary
+        return IVocabulary(FakeRunner(LoadPlan(model_path)))
 
 
 def reply(prompt: str) -> Iterable[str]:
@@ -89,18 +88,6 @@ def cloud_and_server(home: Path) -> Iterator[Application]:
             yield server
 
 
-@contextmanager
-def logged_failures() -> Iterator[list[str]]:
-    """The failures that are logged in the block, each with its traceback."""
-    found: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        failure = event.get("log_failure")
-        if failure is not None:
-            found.append(failure.getTraceback())
-
-    globalLogPublisher.addObserver(observe)
-    try:
-        yield found
-    finally:
-        globalLogPublisher.removeObserver(observe)
+def tracebacks(events: Iterable[LogEvent]) -> list[str]:
+    """Return the tracebacks of the failures among the events."""
+    return [event["log_failure"].getTraceback() for event in events if event.get("log_failure")]

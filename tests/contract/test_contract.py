@@ -14,8 +14,9 @@ from schemathesis import Case, Config
 from schemathesis.openapi import from_dict
 
 from tests.contract.document import DOCUMENT, faults, operations
-from tests.contract.servers import MODELS, cloud_and_server, logged_failures
+from tests.contract.servers import MODELS, cloud_and_server, tracebacks
 from tests.helpers.application import Application
+from tests.helpers.logs import captured
 
 pytestmark = pytest.mark.slow
 
@@ -101,12 +102,14 @@ def session() -> Iterator[requests.Session]:
 
 
 @schema.parametrize()
-def test_the_server_keeps_to_the_document(case: Case, server: Application, session: requests.Session) -> None:
+def test_the_server_keeps_to_the_document(
+    case: Case[Any], server: Application, session: requests.Session
+) -> None:
     if isinstance(case.body, dict) and isinstance(case.body.get("stream"), bool):
         case.body["stream"] = len(repr(case.body)) % 2 == 0
-    with logged_failures() as logged:
+    with captured() as events:
         response = case.call(f"http://127.0.0.1:{server.port}", session, allow_redirects=False)
-    assert logged == []
+    assert tracebacks(events) == []
     status, body = response.status_code, response.content
     if (case.method, case.path) not in operations():
         documented = {method for method, path in operations() if path == case.path}

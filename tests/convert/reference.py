@@ -19,7 +19,8 @@ def decoder_logits(config: Mapping[str, Any], weights: Mapping[str, Array], toke
     mask = np.triu(np.full((len(tokens), len(tokens)), -np.inf), 1)
 
     def norm(values: Array, name: str) -> Array:
-        return values / np.sqrt((values**2).mean(-1, keepdims=True) + config["rms_norm_eps"]) * model[name]
+        scale: Array = np.sqrt((values**2).mean(-1, keepdims=True) + config["rms_norm_eps"])
+        return values / scale * model[name]
 
     def project(values: Array, name: str) -> Array:
         return values @ model[f"{name}.weight"].T + model.get(f"{name}.bias", 0.0)
@@ -69,15 +70,14 @@ def rotation(config: Mapping[str, Any], head: int, count: int) -> tuple[Array, A
 
 
 def _llama3(frequency: float, scaling: Mapping[str, Any]) -> float:
-    trained, factor = scaling["original_max_position_embeddings"], scaling["factor"]
+    trained, factor = float(scaling["original_max_position_embeddings"]), float(scaling["factor"])
+    low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
     length = 2 * math.pi / frequency
-    if length < trained / scaling["high_freq_factor"]:
+    if length < trained / high:
         return frequency
-    if length > trained / scaling["low_freq_factor"]:
+    if length > trained / low:
         return frequency / factor
-    share = (trained / length - scaling["low_freq_factor"]) / (
-        scaling["high_freq_factor"] - scaling["low_freq_factor"]
-    )
+    share = (trained / length - low) / (high - low)
     return (1 - share) * frequency / factor + share * frequency
 
 

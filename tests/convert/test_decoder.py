@@ -1,5 +1,6 @@
 """Decoder conversion: logits of llama.cpp equal those of transformers for the original weights."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,7 @@ def test_smaller_types_are_close(tmp_path: Path) -> None:
     files = write_set(tmp_path, {"config.json": config, "tokenizer.json": byte_level_tokenizer()}, weights)
     expected = decoder_logits(config, weights, TOKENS)
     for file_type, tolerance in (("F16", 0.05), ("BF16", 0.5)):
-        path = converted(
-            tmp_path / file_type, lambda write, kind=file_type: convert_model(files, write, file_type=kind)
-        )
+        path = converted(tmp_path / file_type, partial(convert_model, files, file_type=file_type))
         header = read_header(path)
         assert header.file_type == file_type
         assert {

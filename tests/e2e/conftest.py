@@ -2,6 +2,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def start(tmp_path: Path) -> Iterator[StartServer]:
     """Return a function that starts a server. All use the same home, and are killed after the test."""
     servers: list[Server] = []
 
-    def start(**variables: str) -> Server:
+    def start(**variables: Any) -> Server:
         servers.append(Server(tmp_path / "home", **variables))
         return servers[-1]
 

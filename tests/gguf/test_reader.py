@@ -247,8 +247,8 @@ def test_no_mutation_crashes_hangs_or_takes_memory(
         with contextlib.suppress(GGUFError):
             header = read_header(path)
             validate_header(header)
-            for key, value in header.metadata.items():
-                if isinstance(value, ArrayRef):
+            for key, found in header.metadata.items():
+                if isinstance(found, ArrayRef):
                     header.array(key)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import gguf
 import llama_cpp
@@ -36,7 +37,7 @@ def _write_vocabulary(path: Path) -> None:
 
 
 @functools.cache
-def _vocabulary():
+def _vocabulary() -> Any:
     llama_cpp.llama_backend_init()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bytes.gguf"
@@ -83,7 +84,7 @@ class Engine:
             entry.id = token
         array = llama_cpp.llama_token_data_array(data=entries, size=len(tokens), selected=-1, sorted=False)
         llama_cpp.llama_sampler_apply(self._sampler, ctypes.byref(array))
-        return {entry.id for entry in entries if entry.logit != float("-inf")}
+        return {int(entry.id) for entry in entries if entry.logit != float("-inf")}
 
 
 def matches(grammar: str, text: str | bytes) -> bool:

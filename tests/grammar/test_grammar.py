@@ -1,6 +1,7 @@
 """Structured output, checked by llama.cpp's own grammar engine."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -9,14 +10,14 @@ from ollama_tw.grammar import grammar_for, schema_to_gbnf
 from tests.grammar.checker import matches
 
 
-def refusal(schema: object) -> str:
+def refusal(schema: Any) -> str:
     with pytest.raises(OllamaError) as caught:
         schema_to_gbnf(schema)
     assert caught.value.status == 400
     return caught.value.message
 
 
-def judged(schema: object, texts: list[str]) -> list[str]:
+def judged(schema: Any, texts: list[str]) -> list[str]:
     """Return those of the texts that the schema's grammar accepts."""
     grammar = schema_to_gbnf(schema)
     return [text for text in texts if matches(grammar, text)]
@@ -26,12 +27,13 @@ def judged(schema: object, texts: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_no_format_is_no_grammar(value):
+def test_no_format_is_no_grammar(value: object) -> None:
     assert grammar_for(value) is None
 
 
-def test_json_is_any_object():
+def test_json_is_any_object() -> None:
     grammar = grammar_for("json")
+    assert grammar is not None
     good = ["{}", '{"a": 1}', '{\n  "a": [1, -2.5e3, true, null, {"b": "\\u00e9\\n\\"é"}]\n}']
     assert [text for text in good if matches(grammar, text)] == good
     bad = [
@@ -60,21 +62,21 @@ def test_json_is_any_object():
         ([1, "é\\"], r'"[1,\"é\\\\\"]"'),
     ],
 )
-def test_other_formats_are_rejected_with_ollamas_text(value, quoted):
+def test_other_formats_are_rejected_with_ollamas_text(value: object, quoted: str) -> None:
     with pytest.raises(OllamaError) as caught:
         grammar_for(value)
     assert caught.value.status == 400
     assert caught.value.message == f'invalid format: {quoted}; expected "json" or a valid JSON Schema object'
 
 
-def test_a_mapping_is_a_schema():
+def test_a_mapping_is_a_schema() -> None:
     assert grammar_for({"type": "boolean"}) == 'root ::= boolean\nboolean ::= "true" | "false"\n'
 
 
 # --- literal grammars -------------------------------------------------------------------------
 
 
-def test_the_text_of_a_small_grammar():
+def test_the_text_of_a_small_grammar() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}
     assert schema_to_gbnf(schema) == (
         'root ::= object\nws ::= "" | " " | "\\n" [ \\x09]{0,20}\n'
@@ -82,7 +84,7 @@ def test_the_text_of_a_small_grammar():
     )
 
 
-def test_constants_are_escaped():
+def test_constants_are_escaped() -> None:
     assert (
         schema_to_gbnf({"const": 'a"\\\n\x00é'})
         == 'root ::= enum\nenum ::= "\\"a\\\\\\"\\\\\\\\\\\\n\\\\u0000\\u00E9\\""\n'
@@ -187,11 +189,11 @@ KEYWORDS = [
 @pytest.mark.parametrize(
     ("schema", "texts", "taken"), KEYWORDS, ids=[json.dumps(case[0])[:60] for case in KEYWORDS]
 )
-def test_keyword(schema, texts, taken):
+def test_keyword(schema: Any, texts: list[str], taken: list[str]) -> None:
     assert judged(schema, texts) == taken
 
 
-def test_optional_properties_may_be_left_out_in_order():
+def test_optional_properties_may_be_left_out_in_order() -> None:
     schema = {
         "type": "object",
         "properties": {name: {"const": 1} for name in "abc"},
@@ -202,13 +204,13 @@ def test_optional_properties_may_be_left_out_in_order():
     assert judged(schema, texts + wrong) == texts
 
 
-def test_all_properties_optional():
+def test_all_properties_optional() -> None:
     schema = {"properties": {name: {"const": 1} for name in "abc"}}
     texts = ["{}", '{"a":1}', '{"b":1}', '{"c":1}', '{"a":1,"c":1}', '{"a":1,"b":1,"c":1}']
     assert judged(schema, [*texts, '{"c":1,"a":1}', '{"a":1,,"c":1}']) == texts
 
 
-def test_additional_names_differ_from_declared_ones():
+def test_additional_names_differ_from_declared_ones() -> None:
     schema = {
         "type": "object",
         "properties": {"ab": {"const": 1}, "a": {"const": 2}, 'q"': {"const": 3}},
@@ -231,13 +233,13 @@ def test_additional_names_differ_from_declared_ones():
     assert judged(schema, texts + wrong) == texts
 
 
-def test_white_space_is_bounded():
+def test_white_space_is_bounded() -> None:
     schema = {"type": "array", "items": {"const": 1}}
     texts = ["[1, 1]", "[\n    1,\n    1\n]", "[\n" + " " * 20 + "1]"]
     assert judged(schema, [*texts, "[  1]", "[\n\n1]", "[\n" + " " * 21 + "1]", "[1] ", "[1 ,1]"]) == texts
 
 
-def test_counts_beyond_llama_cpps_limit():
+def test_counts_beyond_llama_cpps_limit() -> None:
     grammar = schema_to_gbnf({"type": "string", "minLength": 2001, "maxLength": 4100})
     lengths = [2000, 2001, 3000, 4000, 4001, 4100, 4101]
     assert [length for length in lengths if matches(grammar, '"' + "x" * length + '"')] == [
@@ -249,7 +251,7 @@ def test_counts_beyond_llama_cpps_limit():
     ]
 
 
-def test_recursive_references():
+def test_recursive_references() -> None:
     node = {
         "type": "object",
         "properties": {"next": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}]}},
@@ -261,7 +263,7 @@ def test_recursive_references():
     assert judged(tree, ["[]", "[[], [[]]]", "[1]"]) == ["[]", "[[], [[]]]"]
 
 
-def test_all_of_merges_objects():
+def test_all_of_merges_objects() -> None:
     schema = {
         "$defs": {"base": {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}},
         "allOf": [
@@ -277,12 +279,12 @@ def test_all_of_merges_objects():
     ]
 
 
-def test_all_of_keeps_the_common_values():
+def test_all_of_keeps_the_common_values() -> None:
     schema = {"allOf": [{"enum": [1, True, "a", [0]]}, {"enum": [1.0, "a", False, [False]]}]}
     assert judged(schema, ["1", "true", "false", '"a"', "[0]"]) == ["1", '"a"']
 
 
-def test_any_of_beside_properties_requires_one_of_several():
+def test_any_of_beside_properties_requires_one_of_several() -> None:
     schema = {
         "properties": {"a": {"const": 1}, "b": {"const": 2}},
         "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
@@ -291,7 +293,7 @@ def test_any_of_beside_properties_requires_one_of_several():
     assert judged(schema, [*texts, "{}"]) == texts
 
 
-def test_all_of_with_a_closed_object_drops_forbidden_members():
+def test_all_of_with_a_closed_object_drops_forbidden_members() -> None:
     schema = {
         "allOf": [
             {"properties": {"a": {"const": 1}}, "additionalProperties": False},
@@ -301,8 +303,8 @@ def test_all_of_with_a_closed_object_drops_forbidden_members():
     assert judged(schema, ["{}", '{"a":1}', '{"a":1,"b":2}', '{"b":2}']) == ["{}", '{"a":1}']
 
 
-def test_one_of_with_a_discriminator():
-    def animal(kind):
+def test_one_of_with_a_discriminator() -> None:
+    def animal(kind: str) -> dict[str, Any]:
         return {"properties": {"kind": {"const": kind}, "n": {"type": "integer"}}, "required": ["kind"]}
 
     schema = {
@@ -314,7 +316,7 @@ def test_one_of_with_a_discriminator():
     assert judged(schema, [*texts, "{}", '{"kind":"cow"}']) == texts
 
 
-def test_one_of_distinguished_by_required_members():
+def test_one_of_distinguished_by_required_members() -> None:
     schema = {"oneOf": [{"properties": {n: {"const": 1}}, "required": [n]} for n in "ab"]}
     assert judged(schema, ['{"a":1}', '{"b":1}', '{"a":1,"b":1}']) == ['{"a":1}', '{"b":1}']
 
@@ -333,12 +335,12 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize(("pattern", "values", "taken"), PATTERNS)
-def test_pattern(pattern, values, taken):
+def test_pattern(pattern: str, values: list[str], taken: list[str]) -> None:
     grammar = schema_to_gbnf({"type": "string", "pattern": pattern})
     assert [value for value in values if matches(grammar, json.dumps(value, ensure_ascii=False))] == taken
 
 
-def test_pattern_with_a_length():
+def test_pattern_with_a_length() -> None:
     schema = {"type": "string", "pattern": "^[a-z]*$", "minLength": 1, "maxLength": 2}
     assert judged(schema, ['""', '"a"', '"ab"', '"abc"']) == ['"a"', '"ab"']
     assert judged({"pattern": "^(a|bc)$", "maxLength": 2}, ['"bc"']) == ['"bc"']
@@ -359,7 +361,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("name", "good", "bad"), FORMATS)
-def test_format(name, good, bad):
+def test_format(name: str, good: list[str], bad: list[str]) -> None:
     grammar = schema_to_gbnf({"type": "string", "format": name})
     assert [text for text in good + bad if matches(grammar, json.dumps(text))] == good
 
@@ -413,7 +415,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("schema", "where", "reason"), REFUSED, ids=[json.dumps(case[0])[:60] for case in REFUSED]
 )
-def test_unsupported_keywords_are_reported_with_their_place(schema, where, reason):
+def test_unsupported_keywords_are_reported_with_their_place(schema: Any, where: str, reason: str) -> None:
     assert refusal(schema) == f"invalid format: schema at {where}: {reason}"
 
 
@@ -445,9 +447,9 @@ def test_unsupported_keywords_are_reported_with_their_place(schema, where, reaso
         "\\",
     ],
 )
-def test_patterns_beyond_the_subset_are_rejected(pattern):
+def test_patterns_beyond_the_subset_are_rejected(pattern: str) -> None:
     assert refusal({"type": "string", "pattern": pattern}).startswith("invalid format: schema at #: pattern ")
 
 
-def test_a_pattern_whose_length_cannot_be_enforced_is_rejected():
+def test_a_pattern_whose_length_cannot_be_enforced_is_rejected() -> None:
     assert "minLength or maxLength" in refusal({"type": "string", "pattern": "^(ab)*$", "maxLength": 3})

@@ -1,5 +1,8 @@
 """Schemas and grammars that are meant to break the server, and valid third-party grammars."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from ollama_tw.errors import OllamaError
@@ -7,14 +10,14 @@ from ollama_tw.grammar import grammar_for, limit_grammar, schema_to_gbnf
 from tests.grammar.checker import Engine, matches
 
 
-def nested(depth, wrap):
-    schema = {"type": "null"}
+def nested(depth: int, wrap: Callable[[Any], Any]) -> Any:
+    schema: Any = {"type": "null"}
     for _ in range(depth):
         schema = wrap(schema)
     return schema
 
 
-def chain(length, link):
+def chain(length: int, link: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     return {
         "$ref": "#/$defs/0",
         "$defs": {str(i): link(f"#/$defs/{i + 1}") for i in range(length)} | {str(length): {}},
@@ -62,19 +65,19 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_schemas_get_400(name):
+def test_hostile_schemas_get_400(name: str) -> None:
     with pytest.raises(OllamaError) as caught:
         schema_to_gbnf(HOSTILE[name])
     assert caught.value.status == 400
 
 
-def test_hostile_formats_that_are_not_schemas_get_400():
+def test_hostile_formats_that_are_not_schemas_get_400() -> None:
     with pytest.raises(OllamaError) as caught:
         grammar_for(nested(60_000, lambda inner: [inner]))
     assert caught.value.status == 400
 
 
-def test_a_large_valid_schema_is_accepted():
+def test_a_large_valid_schema_is_accepted() -> None:
     schema = {
         "type": "object",
         "properties": {f"p{i}": {"type": ["string", "null"], "maxLength": 200} for i in range(900)},
@@ -93,7 +96,7 @@ GRAMMARS = [
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)
-def test_valid_grammars_pass(grammar):
+def test_valid_grammars_pass(grammar: str) -> None:
     limit_grammar(grammar)
     engine = Engine(grammar)
     assert engine.accepted
@@ -127,7 +130,7 @@ def test_valid_grammars_pass(grammar):
         'root ::= "a"\0',
     ],
 )
-def test_malformed_grammars_get_400(grammar):
+def test_malformed_grammars_get_400(grammar: str) -> None:
     with pytest.raises(OllamaError) as caught:
         limit_grammar(grammar)
     assert caught.value.status == 400
@@ -146,7 +149,7 @@ HOSTILE_GRAMMARS = {
 
 
 @pytest.mark.parametrize("name", HOSTILE_GRAMMARS)
-def test_hostile_grammars_get_400(name):
+def test_hostile_grammars_get_400(name: str) -> None:
     with pytest.raises(OllamaError) as caught:
         limit_grammar(HOSTILE_GRAMMARS[name])
     assert caught.value.status == 400

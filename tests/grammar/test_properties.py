@@ -3,6 +3,7 @@
 import codecs
 import json
 import random
+from typing import Any
 
 import jsonschema
 from hypothesis import HealthCheck, assume, given, settings
@@ -24,11 +25,13 @@ PATTERNS = {
 FORMATS = {"date": ["2024-02-29"], "ipv4": ["10.0.0.255"], "uuid": ["01234567-89ab-cdef-0123-456789abcdef"]}
 
 
-# Every strategy draws a schema together with a strategy for its instances, as (schema, instances).
+Case = tuple[dict[str, Any], st.SearchStrategy[Any]]
+"""A schema and a strategy for its instances."""
+Cases = st.SearchStrategy[Case]
 
 
 @st.composite
-def strings(draw):
+def strings(draw: st.DrawFn) -> Case:
     low = draw(st.integers(0, 3))
     high = draw(st.integers(low, 6))
     schema = {"type": "string", "minLength": low, "maxLength": high}
@@ -36,18 +39,18 @@ def strings(draw):
 
 
 @st.composite
-def matching_strings(draw):
+def matching_strings(draw: st.DrawFn) -> Case:
     keyword, table = draw(st.sampled_from([("pattern", PATTERNS), ("format", FORMATS)]))
     name = draw(st.sampled_from(sorted(table)))
     return {"type": "string", keyword: name}, st.sampled_from(table[name])
 
 
 @st.composite
-def integers(draw):
+def integers(draw: st.DrawFn) -> Case:
     low = draw(st.integers(-2000, 2000))
     high = draw(st.integers(low, 3000))
     kind = draw(st.sampled_from(["closed", "open", "low", "high", "free"]))
-    bounds = {
+    bounds: dict[str, dict[str, float]] = {
         "closed": {"minimum": low, "maximum": high},
         "open": {"exclusiveMinimum": low - 1, "exclusiveMaximum": high + 0.5},
         "low": {"minimum": low},
@@ -58,7 +61,7 @@ def integers(draw):
 
 
 @st.composite
-def numbers(draw):
+def numbers(draw: st.DrawFn) -> Case:
     low = draw(st.integers(-2000, 2000))
     high = draw(st.integers(low + 1, 3000))
     schema = {"type": "number", "exclusiveMinimum": low / 100, "maximum": high / 100}
@@ -66,14 +69,14 @@ def numbers(draw):
 
 
 @st.composite
-def enumerations(draw):
+def enumerations(draw: st.DrawFn) -> Case:
     values = draw(st.lists(SCALARS, min_size=1, max_size=4))
     if draw(st.booleans()):
         return {"const": values}, st.just(values)
     return {"enum": values}, st.sampled_from(values)
 
 
-def plain():
+def plain() -> Cases:
     return st.sampled_from(
         [
             ({"type": "boolean"}, st.booleans()),
@@ -92,11 +95,11 @@ def plain():
 
 
 @st.composite
-def objects(draw, inner):
+def objects(draw: st.DrawFn, inner: Cases) -> Case:
     members = draw(st.dictionaries(NAMES, inner, max_size=4))
     required = draw(st.lists(st.sampled_from(sorted(members)), unique=True)) if members else []
     schema = {"type": "object", "properties": {n: s for n, (s, _) in members.items()}, "required": required}
-    others = st.just({})
+    others: st.SearchStrategy[dict[str, Any]] = st.just({})
     if draw(st.booleans()):
         other, values = draw(inner)
         schema["additionalProperties"] = other
@@ -110,7 +113,7 @@ def objects(draw, inner):
 
 
 @st.composite
-def arrays(draw, inner):
+def arrays(draw: st.DrawFn, inner: Cases) -> Case:
     schema, items = draw(inner)
     low = draw(st.integers(0, 2))
     high = draw(st.integers(low, 4))
@@ -121,7 +124,7 @@ def arrays(draw, inner):
 
 
 @st.composite
-def tuples(draw, inner):
+def tuples(draw: st.DrawFn, inner: Cases) -> Case:
     members = draw(st.lists(inner, min_size=1, max_size=3))
     low = draw(st.integers(0, len(members)))
     length = draw(st.integers(low, len(members)))
@@ -130,7 +133,7 @@ def tuples(draw, inner):
 
 
 @st.composite
-def unions(draw, inner):
+def unions(draw: st.DrawFn, inner: Cases) -> Case:
     branches = draw(st.lists(inner, min_size=1, max_size=3))
     return {"anyOf": [schema for schema, _ in branches]}, st.one_of([values for _, values in branches])
 
@@ -145,7 +148,7 @@ FORMAT_CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def stays_utf8(text: bytes, byte: int) -> bool:
+def stays_utf8(text: bytes | bytearray, byte: int) -> bool:
     """Return True if ``byte`` keeps the text UTF-8; llama.cpp accepts overlong and incomplete characters."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(bytes([*text, byte]))
@@ -178,17 +181,20 @@ def random_text(grammar: str, choices: random.Random) -> str | None:
 
 @SETTINGS
 @given(CASES, SEEDS)
-def test_texts_of_the_grammar_are_valid(case, seed):
+def test_texts_of_the_grammar_are_valid(case: Case, seed: int) -> None:
     schema = {"allOf": [case[0]], "$defs": TREE}
     grammar = schema_to_gbnf(schema)
     limit_grammar(grammar)
     text = random_text(grammar, random.Random(seed))
     assume(text is not None)
+    assert text is not None
     value = json.loads(text)
     jsonschema.Draft202012Validator(schema, format_checker=FORMAT_CHECKER).validate(value)
 
 
-KINDS = st.fixed_dictionaries({"kind": enumerations().map(lambda case: case[0])}, optional={"n": st.just({})})
+KINDS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"kind": enumerations().map(lambda case: case[0])}, optional={"n": st.just({})}
+)
 KEYWORDS = st.sampled_from(["oneOf", "allOf", "anyOf"])
 BRANCHES = st.one_of(
     LEAVES.map(lambda case: case[0]),
@@ -202,7 +208,9 @@ BRANCHES = st.one_of(
 
 @SETTINGS
 @given(KEYWORDS, st.lists(BRANCHES, min_size=2, max_size=3), BRANCHES, SEEDS)
-def test_combinations_are_enforced_or_rejected(keyword, branches, base, seed):
+def test_combinations_are_enforced_or_rejected(
+    keyword: str, branches: list[dict[str, Any]], base: dict[str, Any], seed: int
+) -> None:
     schema = {"allOf": [base, {keyword: branches}], "$defs": TREE}
     try:
         grammar = schema_to_gbnf(schema)
@@ -210,13 +218,14 @@ def test_combinations_are_enforced_or_rejected(keyword, branches, base, seed):
         return
     text = random_text(grammar, random.Random(seed))
     assume(text is not None)
+    assert text is not None
     value = json.loads(text)
     jsonschema.Draft202012Validator(schema, format_checker=FORMAT_CHECKER).validate(value)
 
 
 @SETTINGS
 @given(CASES, st.data())
-def test_valid_texts_match_the_grammar(case, data):
+def test_valid_texts_match_the_grammar(case: Case, data: st.DataObject) -> None:
     schema, instances = case
     value = data.draw(instances)
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))

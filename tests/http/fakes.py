@@ -100,7 +100,8 @@ class RawClient(Protocol):
 
 def connect(port: Any) -> Deferred[RawClient]:
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
-    return connectProtocol(endpoint, RawClient())
+    connecting: Deferred[RawClient] = connectProtocol(endpoint, RawClient())
+    return connecting
 
 
 def started_pool() -> ThreadPool:
@@ -112,5 +113,5 @@ def started_pool() -> ThreadPool:
 def tick() -> Deferred[None]:
     """Return a Deferred that fires in the reactor's next turn."""
     deferred: Deferred[None] = Deferred()
-    reactor.callLater(0, deferred.callback, None)  # type: ignore[attr-defined]
+    reactor.callLater(0, deferred.callback, None)
     return deferred

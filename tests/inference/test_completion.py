@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
+from zope.interface import implementer
 
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang import json as gojson
@@ -15,6 +16,7 @@ from ollama_tw.interfaces import (
     Choice,
     DoneReason,
     Embedding,
+    IRunner,
     Job,
     Piece,
     PromptTooLong,
@@ -31,6 +33,7 @@ THINK = Syntax(ThinkingSyntax("<think>", "</think>"), None, trim=True)
 HERMES = Syntax(None, CallSyntax("<tool_call>", "</tool_call>"), trim=True)
 
 
+@implementer(IRunner)
 class ScriptedRunner:
     """Yields the next script for each job, and records the jobs."""
 

@@ -45,7 +45,7 @@ def build(*messages: Message, truncate: bool | None = None) -> Prompt:
     rendering = model_rendering(found.model, found.header)
     entry = Entry("m", found.model, found.header, rendering, frozenset({"completion"}))
     request = ChatRequest(messages=list(messages), truncate=truncate)
-    return chat_prompt(entry, request, Options(), Think(), shift=True)(ScriptedRunner())  # type: ignore[arg-type]
+    return chat_prompt(entry, request, Options(), Think(), shift=True)(ScriptedRunner())
 
 
 def test_a_prompt_that_fits_is_rendered_once(renderings: list[str]) -> None:

@@ -110,7 +110,7 @@ class ReplyTests(RerankCase):
 class RefusalTests(RerankCase):
     def test_what_is_wrong_with_the_request(self) -> None:
         a_text = '"documents" must be an array that is not empty'
-        for fields, text in (
+        cases: tuple[tuple[dict[str, Any], str], ...] = (
             ({"query": ""}, '"query" must be a string that is not empty'),
             ({"documents": None}, a_text),
             ({"documents": []}, a_text),
@@ -127,7 +127,8 @@ class RefusalTests(RerankCase):
             ({"top_n": 0}, '"top_n" must be at least 1'),
             ({"top_n": -1}, '"top_n" must be at least 1'),
             ({"keep_alive": "soon"}, 'time: invalid duration "soon"'),
-        ):
+        )
+        for fields, text in cases:
             with self.subTest(text=text, fields=fields):
                 self.assertEqual(self.refused(**fields), (400, text))
         self.assertEqual(self.loads, 0)

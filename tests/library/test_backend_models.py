@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import LogEvent
 from zope.interface import implementer
 
 from ollama_tw.engine.backend_router import BackendRouter
@@ -16,6 +16,7 @@ from ollama_tw.library.backend_models import BackendModels
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.show import model_capabilities, tags_entry
 from ollama_tw.testing.fake import FakeRunner
+from tests.helpers.logs import captured, texts
 
 
 @implementer(IBackend)
@@ -58,7 +59,7 @@ class ListingBackend(Backend):
         return self.answer
 
 
-METADATA = {
+METADATA: dict[str, str | int] = {
     "general.architecture": "far",
     "far.context_length": 4096,
     "tokenizer.chat_template": "<think></think> tool_call {{ messages }}",
@@ -99,17 +100,10 @@ def test_entry_and_capabilities() -> None:
 
 
 @pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """Log lines of the router."""
-    lines: list[str] = []
-
-    def observe(event: Any) -> None:
-        if event["log_namespace"] == "ollama_tw.engine.backend_router":
-            lines.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield lines
-    globalLogPublisher.removeObserver(observe)
+def logged() -> Iterator[list[LogEvent]]:
+    """Capture the log events of the router."""
+    with captured("ollama_tw.engine.backend_router") as events:
+        yield events
 
 
 def names(remotes: BackendModels) -> list[str]:
@@ -145,7 +139,7 @@ def test_duplicate_names_are_listed_once() -> None:
     ],
 )
 def test_a_failing_backend_is_logged_once_with_its_name_and_file(
-    logged: list[str], wrong: Any, reason: str
+    logged: list[LogEvent], wrong: Any, reason: str
 ) -> None:
     broken = ListingBackend("broken", answer=wrong)
     remotes = BackendModels(
@@ -154,15 +148,15 @@ def test_a_failing_backend_is_logged_once_with_its_name_and_file(
     line = f"backend broken (/x/broken.py) failed to list its models: {reason}"
     for _ in range(3):
         assert names(remotes) == ["org/Far:big"]
-    assert logged == [line]
+    assert texts(logged) == [line]
     broken.answer = []
     assert names(remotes) == ["org/Far:big"]
     broken.answer = wrong
     assert names(remotes) == ["org/Far:big"]
-    assert logged == [line, line]
+    assert texts(logged) == [line, line]
 
 
-def test_a_hanging_backend_is_not_called_again_until_it_returns(logged: list[str]) -> None:
+def test_a_hanging_backend_is_not_called_again_until_it_returns(logged: list[LogEvent]) -> None:
     gate = threading.Event()
     slow = ListingBackend("slow", RemoteModel("late", "x", "h"), gate=gate)
     sources = BackendRouter(
@@ -200,9 +194,9 @@ class Broken(Backend):
 
 
 @pytest.mark.parametrize("backend", [Broken("odd"), Backend("odd")], ids=["raises", "gives nothing"])
-def test_a_load_that_breaks_the_contract_names_the_backend(logged: list[str], backend: Backend) -> None:
+def test_a_load_that_breaks_the_contract_names_the_backend(logged: list[LogEvent], backend: Backend) -> None:
     backend.runner = None
     with pytest.raises(LoadError) as caught:
         BackendRouter(found(backend), []).load(LoadPlan("m"), lambda done: True)
     assert str(caught.value) == "backend odd failed to load the model; see the server's log"
-    assert logged == ["backend odd (/x/odd.py) failed to load a model"]
+    assert texts(logged) == ["backend odd (/x/odd.py) failed to load a model"]

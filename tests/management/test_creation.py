@@ -184,7 +184,7 @@ def test_refusals_before_and_after_the_first_record(app: Application, digest: st
         for stream in (True, False):
             reply = app.post("/api/create", {"model": "m", "stream": stream, **fields})
             assert (reply.status, reply.json) == (status, {"error": fault})
-    for fields, status, fault in (
+    streamed_faults: tuple[tuple[dict[str, Any], int, str], ...] = (
         (
             {"quantize": "q5_k_m"},
             500,
@@ -193,7 +193,8 @@ def test_refusals_before_and_after_the_first_record(app: Application, digest: st
         ({"template": "{{ if }}"}, 400, "template error: template: :1: missing value for if"),
         ({"license": 1}, 500, "license must be a string or an array of strings"),
         ({"adapters": {"a.gguf": digest}}, 400, "the adapter is not a GGUF adapter file"),
-    ):
+    )
+    for fields, status, fault in streamed_faults:
         body = {"model": "m", "files": {"m.gguf": digest}, **fields}
         reply = app.post("/api/create", body)
         assert (reply.status, reply.records[-1]) == (200, {"error": fault})

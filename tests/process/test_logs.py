@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.logger import LogBeginner, Logger, LogLevel, LogPublisher
@@ -21,7 +22,7 @@ from ollama_tw.process.logs import LineObserver
 PARIS = timezone(timedelta(hours=1))
 
 
-def lines_of(log_level: LogLevel, format: str, debug: bool = False, **event: object) -> str:
+def lines_of(log_level: LogLevel, format: str, debug: bool = False, **event: Any) -> str:
     written: list[str] = []
     observer = LineObserver(written.append, debug=debug, timezone=PARIS)
     observer(

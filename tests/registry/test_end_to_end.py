@@ -34,7 +34,7 @@ def start(tmp_path: Path, authority: Authority) -> Iterator[StartServer]:
     servers: list[Server] = []
 
     def start(name: str, **variables: str) -> Server:
-        scripted = {
+        scripted: dict[str, Any] = {
             "OLLAMA_LLM_LIBRARY": "scripted",
             "SSL_CERT_FILE": str(authority.bundle),
         }

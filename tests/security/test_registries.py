@@ -8,6 +8,7 @@ import json
 import re
 import threading
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IHostnameResolver
+from twisted.internet.interfaces import IAddress, IHostnameResolver
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
@@ -149,7 +150,12 @@ class FixedResolver:
         self.names = names
 
     def resolveHostName(
-        self, receiver: Any, hostName: str, portNumber: int = 0, *args: Any, **kwargs: Any
+        self,
+        receiver: Any,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
     ) -> Any:
         receiver.resolutionBegan(None)
         receiver.addressResolved(IPv4Address("TCP", self.names.get(hostName, hostName), portNumber))

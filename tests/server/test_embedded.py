@@ -24,7 +24,6 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
 )
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, FileBodyProducer, readBody
 from zope.interface import implementer
@@ -38,6 +37,7 @@ from ollama_tw.wire.models import CreateRequest
 from tests.client.certificate import server_context
 from tests.helpers.connections import disconnected
 from tests.helpers.gguf_files import write_gguf
+from tests.helpers.logs import captured, texts
 
 VERSION = b'{"version":"0.5.0"}'
 NET: Any = reactor
@@ -80,7 +80,7 @@ class EmbeddingTests(TestCase):
         self.backend = FakeBackend(words("one two three"))
 
     def serve(self, *endpoints: Any, **settings: str) -> Any:
-        service = make_service(NET, {"HOME": str(self.home), **settings}, endpoints)
+        service: Any = make_service(NET, {"HOME": str(self.home), **settings}, endpoints)
         with patch(
             "ollama_tw.server.components.discover",
             lambda: [DiscoveredBackend(self.backend, self.backend.probe())],
@@ -176,26 +176,20 @@ class EmbeddingTests(TestCase):
         stopped = threading.Event()
         self.addCleanup(stopped.set)
         runner = self.backend.runners[0]
-        lines: list[str] = []
-
-        def observe(event: Any) -> None:
-            lines.append(formatEvent(event))
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
         with (
+            captured() as events,
             patch.object(runner, "close", stopped.wait),
             patch("ollama_tw.engine.scheduler.UNLOAD_TIMEOUT", 0),
         ):
             await service.stopService()
-        self.assertIn("model m:latest did not stop within 30 s; it is left loaded", lines)
+        self.assertIn("model m:latest did not stop within 30 s; it is left loaded", texts(events))
 
     async def test_an_address_that_is_taken_leaves_nothing_behind(self) -> None:
         taken = NET.listenTCP(0, _Nobody(), interface="127.0.0.1")
         self.addCleanup(taken.stopListening)
         port = taken.getHost().port
         path = os.path.relpath(self.home / "s")
-        endpoints = [UNIXServerEndpoint(NET, path), f"tcp:{port}:interface=127.0.0.1"]
+        endpoints: list[Any] = [UNIXServerEndpoint(NET, path), f"tcp:{port}:interface=127.0.0.1"]
         service = make_service(NET, {"HOME": str(self.home)}, endpoints)
         with self.assertRaises(OSError):
             service.privilegedStartService()

@@ -41,9 +41,9 @@ class BackendsTests(SynchronousTestCase):
         routes = Routes()
         devices = (Device("D", "a device", "gpu", 1, 2),)
         broken = DiscoveredBackend(Quiet(), Probe(reason="it cannot be imported"), "/x/quiet.py")  # type: ignore[arg-type]
-        chosen = DiscoveredBackend(Working(Probe(devices)), Probe(), "/x/working.py")  # type: ignore[arg-type]
+        chosen = DiscoveredBackend(Working(Probe(devices)), Probe(), "/x/working.py")
         BackendRoutes([chosen, broken], chosen, Disk()).register(routes)  # type: ignore[arg-type]
-        client = StubTreq(routes.resource())
+        client: Any = StubTreq(routes.resource())
         response = self.successResultOf(client.get("http://h/api/backends"))
         self.assertEqual(
             self.successResultOf(response.json()),

@@ -9,7 +9,7 @@ from ollama_tw.interfaces import RemoteModel
 from tests.helpers.application import Application
 from tests.helpers.gguf_files import write_gguf
 
-METADATA = {
+METADATA: dict[str, str | int] = {
     "general.architecture": "far",
     "far.context_length": 4096,
     "tokenizer.chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}",

@@ -37,7 +37,7 @@ class RerankRouteTests(TestCase):
         routes = Routes()
         any_reactor: Any = reactor
         RerankRoutes(Dialect(any_reactor, ERRORS), self.reranker).register(routes)
-        self.client = StubTreq(routes.resource())
+        self.client: Any = StubTreq(routes.resource())
 
     async def post(self, path: str, content: bytes) -> tuple[int, Any]:
         response = await self.client.post(f"http://x{path}", data=content)

@@ -44,7 +44,7 @@ class EmbeddingTests(TestCase):
         tokens: Any = FakeTokens()
         any_reactor: Any = reactor
         OpenAIEmbeddingRoutes(Dialect(any_reactor, ERRORS), self.embedder, tokens).register(routes)
-        self.client = StubTreq(routes.resource())
+        self.client: Any = StubTreq(routes.resource())
 
     async def post(self, **body: Any) -> tuple[int, Any]:
         content = json.dumps({"model": "m", **body}).encode()

@@ -6,7 +6,6 @@ from twisted.internet import reactor
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -22,11 +21,11 @@ class SocketTests(TestCase):
     def setUp(self) -> None:
         routes, self.sample, guard = build()
         self.site: ApiSite = make_site(routes.resource(), guard, reactor=reactor, max_body=1000)
-        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")  # type: ignore[arg-type]
         self.addCleanup(self.port.stopListening)
         self.clients: list[RawClient] = []
 
-    async def tearDown(self) -> None:
+    async def tearDown(self) -> None:  # type: ignore[override]  # trial awaits it
         self.site.abort()
         for client in self.clients:
             await client.gone
@@ -222,14 +221,7 @@ class SocketTests(TestCase):
         self.assertTrue(answer.startswith(b"HTTP/1.1 403 "), answer)
 
     async def test_each_request_is_logged_once(self) -> None:
-        lines: list[tuple[Any, ...]] = []
-
-        def observe(event: Any) -> None:
-            if event["log_namespace"] == "ollama_tw.http.access":
-                lines.append(tuple(event[key] for key in ("status", "size", "method", "path", "note")))
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        events = self.enterContext(captured("ollama_tw.http.access"))
         await self.exchange(
             head("GET", "/api/version?key=secret") + head("GET", "/n%20\x7fope", "Connection: close")
         )
@@ -241,7 +233,7 @@ class SocketTests(TestCase):
         client.transport.loseConnection()
         await self.site.inflight.idle()
         self.assertEqual(
-            lines,
+            [tuple(event[key] for key in ("status", "size", "method", "path", "note")) for event in events],
             [
                 (200, 19, "GET", "/api/version", ""),
                 (404, 18, "GET", "/n%20\x7fope", ""),

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 from treq.testing import StubTreq
 from twisted.trial.unittest import TestCase
@@ -13,7 +14,7 @@ class InMemoryTests(TestCase):
 
     def setUp(self) -> None:
         routes, self.sample, guard = build()
-        self.client = StubTreq(RootResource(guard, routes.resource()))
+        self.client: Any = StubTreq(RootResource(guard, routes.resource()))
 
     async def ask(
         self, method: str, path: str, body: bytes | None = None, **headers: str
@@ -103,7 +104,8 @@ class InMemoryTests(TestCase):
         self.assertEqual((await self.ask("GET", "/api/echo/"))[0], 404)
 
     async def test_foreign_origins_and_hosts_are_refused_before_routing(self) -> None:
-        for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+        forbidden: tuple[dict[str, Any], ...] = ({"Origin": "http://evil.example"}, {"Host": "evil.example"})
+        for headers in forbidden:
             for method, path in (("GET", "/"), ("POST", "/api/echo"), ("GET", "/nope"), ("OPTIONS", "/")):
                 status, _, body = await self.ask(method, path, **headers)
                 self.assertEqual((status, body), (403, b""))

@@ -68,7 +68,7 @@ class FakeReactor(Clock):
     """Collects the calls from threads until :meth:`turn`."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.crossing: list[Callable[[], None]] = []
         self.most = 0
 

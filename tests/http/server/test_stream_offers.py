@@ -23,9 +23,10 @@ class Request(DummyRequest):
 
 class OfferTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.request: Any = Request()
+        self.request = Request()
+        request: Any = self.request
         reactor: Any = Clock()
-        self.stream = ReplyStream(reactor, self.request)
+        self.stream = ReplyStream(reactor, request)
 
     def written(self) -> bytes:
         return b"".join(self.request.written)

@@ -87,7 +87,7 @@ class WebSocketCase(TestCase):
         )
         routes, _, guard = build()
         self.site = make_site(routes.resource(), guard, reactor=reactor, upgrade=endpoint)
-        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.port: Any = reactor.listenTCP(0, self.site, interface="127.0.0.1")  # type: ignore[arg-type]
         self.addCleanup(self.port.stopListening)
         self.clients: list[RawClient] = []
         # Cleanups run in reverse order and before tearDown: the pool stops last.
@@ -247,7 +247,8 @@ class RequestTests(WebSocketCase):
         for bad in (b"", b"[1]", b'"text"', b"null", b"{", b'{"id": 1,}'):
             client.send(frame(TEXT, bad))
             self.assertEqual((await client.record())["status"], 400, bad)
-        for bad_id in ([1], {}, 1.5, True):
+        bad_ids: tuple[Any, ...] = ([1], {}, 1.5, True)
+        for bad_id in bad_ids:
             client.send(text(id=bad_id))
             self.assertEqual(
                 await client.record(), {"status": 400, "error": "an id must be a string or an integer"}

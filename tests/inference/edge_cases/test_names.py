@@ -141,5 +141,7 @@ def test_section_0_1_fields_of_the_wrong_type_are_named(app: Application, field:
 
 def test_section_0_1_null_is_absent(app: Application) -> None:
     fields = ("suffix", "system", "template", "context", "raw", "keep_alive", "images", "options", "think")
-    nulls = dict.fromkeys([*fields, "format", "truncate", "shift", "logprobs", "top_logprobs"])
+    nulls: dict[str, Any] = dict.fromkeys(
+        [*fields, "format", "truncate", "shift", "logprobs", "top_logprobs"]
+    )
     assert app.generate(**nulls).json["response"] == "Hello"

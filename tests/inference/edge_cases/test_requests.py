@@ -110,7 +110,7 @@ def test_row_29_a_data_uri_is_no_base64(app: Application, path: str) -> None:
 
 
 def test_row_66_a_template_of_the_request_gets_no_image_tags(app: Application) -> None:
-    fields = {"template": "<{{ .Prompt }}>", "images": ["aGk="], "_debug_render_only": True}
+    fields: dict[str, Any] = {"template": "<{{ .Prompt }}>", "images": ["aGk="], "_debug_render_only": True}
     assert app.generate(prompt="see", **fields).json["_debug_info"] == {
         "rendered_template": "<see>",
         "image_count": 1,

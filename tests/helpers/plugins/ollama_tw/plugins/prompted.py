@@ -19,6 +19,7 @@ from ollama_tw.interfaces import (
     Embedding,
     IBackend,
     IRunner,
+    IVocabulary,
     IVocabularyReader,
     Job,
     LoadPlan,
@@ -31,6 +32,7 @@ from ollama_tw.interfaces import (
 )
 
 
+@implementer(IVocabulary)
 class Characters:
     """Vocabulary of the Unicode code points."""
 
@@ -90,8 +92,8 @@ class Backend:
     def load(self, plan: LoadPlan, progress: Progress) -> Runner:
         return Runner(plan)
 
-    def read_vocabulary(self, model_path: str) -> Characters:
-        return Characters()
+    def read_vocabulary(self, model_path: str) -> IVocabulary:
+        return IVocabulary(Characters())
 
 
 backend = Backend()
