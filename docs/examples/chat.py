@@ -12,7 +12,7 @@ import sys
 from websockets.asyncio.client import ClientConnection, connect
 
 
-async def answer(websocket, number: int, model: str, messages: list[dict]) -> str:
+async def answer(websocket: ClientConnection, number: int, model: str, messages: list[dict[str, str]]) -> str:
     """Send the conversation, print the reply as it is streamed, and return it."""
     await websocket.send(json.dumps({"id": number, "model": model, "messages": messages}))
     text = ""

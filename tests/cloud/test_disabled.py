@@ -18,7 +18,7 @@ def disabled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, scripted: Remote
 ) -> Iterator[tuple[Application, str]]:
     home: Path = tmp_path_factory.mktemp("disabled")
-    variables = {"OLLAMA_CLOUD_BASE_URL": scripted.url, "OLLAMA_REMOTES": "127.0.0.1"}
+    variables: dict[str, Any] = {"OLLAMA_CLOUD_BASE_URL": scripted.url, "OLLAMA_REMOTES": "127.0.0.1"}
     if request.param == "env":
         variables["OLLAMA_NO_CLOUD"] = "1"
     else:

@@ -125,7 +125,12 @@ class RecommendationsTests(SynchronousTestCase):
 
     def test_invalid_lists(self) -> None:
         self.subject.read()
-        for body in (b"", b"{", b"[]", b"{}", {"recommendations": []}, {"recommendations": [{"model": 5}]}):
+        bodies: tuple[Any, ...] = (
+            *(b"", b"{", b"[]", b"{}"),
+            {"recommendations": []},
+            {"recommendations": [{"model": 5}]},
+        )
+        for body in bodies:
             self.cloud.answer_with(body)
             self.assertEqual(self.models, [one.model for one in BUILT_IN])
             self.clock.advance(4 * 3600 + 1)

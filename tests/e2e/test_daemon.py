@@ -195,7 +195,7 @@ def test_nothing_stays_open_or_running(start: StartServer, models: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while any(one.status != psutil.CONN_LISTEN for one in process.net_connections("tcp")):
             assert time.monotonic() < deadline
-        return process.num_fds()
+        return int(process.num_fds())
 
     server.generate("Hi", options={"num_predict": 2}, keep_alive=0)
     before = descriptors()

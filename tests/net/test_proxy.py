@@ -179,7 +179,7 @@ class ProxiedPullTests(RegistryCase):
         )
 
     async def test_a_tunnel_of_an_https_proxy(self) -> None:
-        from tests.net.test_tls import Authority
+        from tests.registry.authority import Authority
 
         authority = Authority(self.root)
         self.proxy.target = self.listen(self.registry, context=authority.server("registry.example"))

@@ -67,7 +67,7 @@ def test_values_are_quoted_if_necessary(value: object, written: str) -> None:
 
 
 def test_fields_of_the_message_are_not_repeated() -> None:
-    event = {"path": Path("/a/b"), "sizes": [1, 2]}
+    event: dict[str, Any] = {"path": Path("/a/b"), "sizes": [1, 2]}
     assert lines_of(LogLevel.info, "{path.name} {sizes[0]} {path!r:>3}", **event).count("sizes") == 0
 
 
@@ -91,7 +91,7 @@ def test_debug_events_require_debug() -> None:
 
 @pytest.mark.parametrize("namespace", ["twisted.web.server.Site", "log_legacy"])
 def test_info_events_of_twisted_are_debug(namespace: str) -> None:
-    told = {"log_namespace": namespace}
+    told: dict[str, Any] = {"log_namespace": namespace}
     assert lines_of(LogLevel.info, "Starting factory", **told) == ""
     assert " level=DEBUG " in lines_of(LogLevel.info, "Starting factory", debug=True, **told)
     assert " level=ERROR " in lines_of(LogLevel.critical, "Unhandled error", **told)

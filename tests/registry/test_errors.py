@@ -192,7 +192,12 @@ class PullTests(RegistryErrorsCase):
 
     async def test_too_many_requests(self) -> None:
         """Retry-After extends the delay between attempts, up to a limit."""
-        for wanted, waited in (({}, 1), ({"Retry_After": "7"}, 7), ({"Retry_After": "soon"}, 1)):
+        cases: tuple[tuple[dict[str, Any], int], ...] = (
+            ({}, 1),
+            ({"Retry_After": "7"}, 7),
+            ({"Retry_After": "soon"}, 1),
+        )
+        for wanted, waited in cases:
             await self.prepare()
             del self.clock.pauses[:]
             self.on("GET", _WEIGHTS_PATH, status(429, **wanted), times=1)

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from ollama_tw.http.server.site import ApiSite, make_site
 from tests.helpers.connections import disconnected
+from tests.helpers.logs import captured
 from tests.http.fakes import RawClient, connect, tick
 from tests.http.sample import build, head
 

@@ -321,7 +321,7 @@ class SocketTests(TestCase):
                 return NOT_DONE_YET
 
         self.addCleanup(lambda: Deferred.fromCoroutine(disconnected()))
-        port = reactor.listenTCP(0, Site(Root()), interface="127.0.0.1")  # type: ignore[attr-defined]
+        port = reactor.listenTCP(0, Site(Root()), interface="127.0.0.1")  # type: ignore[arg-type]
         self.addCleanup(port.stopListening)
         return port
 
