@@ -1,4 +1,4 @@
-"""What all tests share: real models, programs that may be missing, and the markers that follow from them."""
+"""Fixtures of all tests: real models, programs that may be missing; and the markers that follow."""
 
 import os
 import shutil
@@ -14,10 +14,20 @@ CACHE = ROOT / ".cache"
 MARKERS = {"smollm2_gguf": "model", "minilm_files": "model", "registry_program": "registry"}
 """Markers of the tests that use a fixture, directly or through another fixture."""
 
+SLOW = (
+    *("benchmarks", "contract", "e2e", "llama", "packaging", "process", "security"),
+    *("clients/test_fuzz.py", "docs/test_in_your_application.py", "library/test_crash.py"),
+    *("registry/test_kills.py", "templates/gotemplate/test_evaluator.py"),
+)
+"""Folders and files whose tests start server processes, load models or feed large inputs."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Add the markers of the fixtures that a test uses."""
+    """Add the markers of the fixtures that a test uses, and of the folder in which it is."""
+    slow = tuple(Path(__file__).parent / name for name in SLOW)
     for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker("slow")
         for name in getattr(item, "fixturenames", ()):
             if name in MARKERS:
                 item.add_marker(MARKERS[name])
