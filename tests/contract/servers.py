@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from twisted.logger import LogEvent
@@ -44,7 +45,7 @@ class Backend(FakeBackend):
     """The fake backend, which also reads vocabularies."""
 
     def read_vocabulary(self, model_path: str) -> IVocabulary:
-        return IVocabulary(FakeRunner(LoadPlan(model_path)))
+        return cast(IVocabulary, FakeRunner(LoadPlan(model_path)))
 
 
 def reply(prompt: str) -> Iterable[str]:

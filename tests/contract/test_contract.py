@@ -13,7 +13,8 @@ import requests
 from schemathesis import Case, Config
 from schemathesis.openapi import from_dict
 
-from tests.contract.document import DOCUMENT, faults, operations
+from ollama_tw.library.digests import digest_of
+from tests.contract.document import DOCUMENT, faults, operations, resolved
 from tests.contract.servers import MODELS, cloud_and_server, tracebacks
 from tests.helpers.application import Application
 from tests.helpers.logs import captured
@@ -29,8 +30,11 @@ SIBLINGS = ("/v1/rerank", "/v1/reranking", "/v1/messages/count_tokens", "/api/ex
 SCRATCH = ("scratch", "scratch:2", "nobody/nothing", "")
 """Models that may be made and removed."""
 
+UPLOADED = b"hello"
+"""A blob of the server."""
+
 FAILURES = {
-    "/api/create": "pull model manifest: |unsupported quantization type|license must be",
+    "/api/create": "blob |pull model manifest: |unsupported quantization type|license must be",
     "/api/embeddings": "the input length exceeds the context length",
     "/api/pull": "pull model manifest: ",
     "/api/push": 'unqualified name: |open manifests/|Head |"403"',
@@ -38,6 +42,20 @@ FAILURES = {
     "/api/user/keys/{key}": "there was an error signing out",
 }
 """What the operations answer with status 500 where the request is at fault, or another server."""
+
+
+UNREACHED = {
+    *(
+        "/api/me",
+        "/api/signout",
+        "/api/user/keys/{key}",
+        "/api/experimental/web_search",
+        "/api/pull",
+        "/api/push",
+    ),
+    *SIBLINGS,
+}
+"""Operations that need not succeed here: other servers refuse them."""
 
 
 def fuzzed_document() -> dict[str, Any]:
@@ -60,9 +78,36 @@ def fuzzed_document() -> dict[str, Any]:
         ("DeleteRequest", "model", scratch),
         ("RerankRequest", "model", ranker),
         ("TranscriptionForm", "model", model),
+        ("TranscriptionForm", "response_format", {"type": "string", "enum": ["text", "json"]}),
         ("OpenAICallFunction", "arguments", arguments),
     ):
         schemas[name]["properties"][field] = values
+    tool = {"name": "weather", "description": "", "parameters": {"type": "object"}}
+    openai_tool = {"type": "function", "function": tool}
+    conversation = [{"role": "user", "content": "Hello"}]
+    # Requests differ from one another in a field; the others have their defaults, most of which are empty.
+    for name, field, default in (
+        ("GenerateRequest", "prompt", "Hello"),
+        ("ChatRequest", "messages", conversation),
+        ("ChatRequest", "tools", [openai_tool]),
+        ("OpenAIChatRequest", "messages", conversation),
+        ("OpenAIChatRequest", "tools", [openai_tool]),
+        ("OpenAIChatRequest", "tool_choice", "auto"),
+        ("OpenAICompletionRequest", "prompt", "Hello"),
+        ("ResponsesRequest", "input", "Hello"),
+        ("ResponsesRequest", "tools", [{"type": "function", **tool}]),
+        ("ResponsesRequest", "tool_choice", "auto"),
+        ("MessagesRequest", "messages", conversation),
+        ("MessagesRequest", "tools", [{"name": "weather", "input_schema": {"type": "object"}}]),
+        ("MessagesRequest", "max_tokens", 20),
+        ("Options", "num_ctx", 2048),
+    ):
+        described = schemas[name]["properties"][field]
+        schemas[name]["properties"][field] = (
+            {"allOf": [described], "default": default}
+            if "$ref" in described
+            else {**described, "default": default}
+        )
     # All operations read the same options: one of them gets all, the others those that matter to replies.
     options = schemas["Options"]["properties"]
     few = {"type": "object", "properties": {key: options[key] for key in ("num_predict", "stop", "grammar")}}
@@ -72,6 +117,8 @@ def fuzzed_document() -> dict[str, Any]:
     call = next(one for one in schemas["InputItem"]["anyOf"] if "arguments" in one["required"])
     call["properties"]["arguments"] = arguments
     document["paths"]["/v1/models/{model}"]["get"]["parameters"][0]["schema"] = model
+    digests = [digest_of(UPLOADED), digest_of(b""), "sha256:0"]
+    document["paths"]["/api/blobs/{digest}"]["parameters"][0]["schema"] = {"type": "string", "enum": digests}
     return document
 
 
@@ -88,10 +135,22 @@ schema = from_dict(fuzzed_document(), config=CONFIG)
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
     with cloud_and_server(tmp_path_factory.mktemp("contract")) as server:
+        server.upload(UPLOADED)
         yield server
-        # The other tests would have been of models that are not there.
         names = {model["name"].removesuffix(":latest") for model in server.get("/api/tags").json["models"]}
-        assert set(MODELS) - {"m:cloud"} <= names
+    assert set(MODELS) - {"m:cloud"} <= names, "a request has removed a model that others need"
+
+
+@pytest.fixture(scope="module")
+def reached() -> Iterator[dict[tuple[str, str], set[str]]]:
+    """Content types of the replies with status 200 by method and path. All that are documented must come."""
+    reached: dict[tuple[str, str], set[str]] = {}
+    yield reached
+    for (method, path), kinds in reached.items():
+        if path not in UNREACHED:
+            documented = resolved(operations()[method, path]["responses"]["200"]).get("content", {})
+            assert kinds, path
+            assert set(documented) <= kinds, path
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +162,10 @@ def session() -> Iterator[requests.Session]:
 
 @schema.parametrize()
 def test_the_server_keeps_to_the_document(
-    case: Case[Any], server: Application, session: requests.Session
+    case: Case[Any],
+    server: Application,
+    session: requests.Session,
+    reached: dict[tuple[str, str], set[str]],
 ) -> None:
     if isinstance(case.body, dict) and isinstance(case.body.get("stream"), bool):
         case.body["stream"] = len(repr(case.body)) % 2 == 0
@@ -118,4 +180,7 @@ def test_the_server_keeps_to_the_document(
     if status == 500:
         assert re.search(FAILURES.get(case.path, "$^"), body.decode()), body
     kind = response.headers.get("content-type", [None])[0]
+    kinds = reached.setdefault((case.method, case.path), set())
+    if status == 200:
+        kinds.add((kind or "").partition(";")[0])
     assert faults(case.method, case.path, status, kind, body) == []
