@@ -154,6 +154,7 @@ def test_a_slot_that_is_lost_is_missed(busy: int, text: str) -> None:
     assert asyncio.run(ask()) == text
 
 
+@pytest.mark.timeout(600)
 def test_half_a_minute_of_everything(smollm2_gguf: str, tmp_path: Path) -> None:
     # With this seed the clients' first requests are of all kinds, however few they get to send.
     second, figures = tmp_path / "second.gguf", tmp_path / "figures.json"

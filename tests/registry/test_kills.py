@@ -25,6 +25,8 @@ from tests.registry.gateway import QuietServer
 KILLS = int(os.environ.get("OLLAMA_TW_KILLS", "10"))
 SEED = int(os.environ.get("OLLAMA_TW_SEED", "1"))
 
+pytestmark = pytest.mark.timeout(60 + 6 * KILLS)
+
 PART = 4 << 20
 PARTS = 6
 # Bytes per connection in the buffers of sockets and of the server, which a kill loses.
