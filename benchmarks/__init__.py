@@ -1,1 +1,1 @@
-"""Load generators that compare servers side by side; not part of the installed package."""
+"""Benchmarks; not part of the installed package."""

@@ -1,7 +1,7 @@
-"""What to send to a server and how to read its records, for the two kinds of server. Pure.
+"""Requests and records of the two kinds of server. Pure.
 
-While a reply runs its lines are only counted; JSON is read up to the first piece of text and, once the reply
-is over, at its end: the client shares the processor with the servers it measures.
+During a reply JSON is decoded only up to the first piece of text; the last records are decoded after it has
+ended. The client shares the processor with the servers that it measures.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Token counts of a reply as its server gives them; `cached` is None where it does not say."""
+    """Token counts of a reply, reported by its server; `cached` is None if it is not reported."""
 
     output: int
     prompt: int
@@ -20,35 +20,35 @@ class Counts:
 
 
 class Dialect(Protocol):
-    """One way to ask for a completion of a raw prompt, streamed line by line."""
+    """An API for streamed completions of raw prompts."""
 
     path: str
 
     def body(self, model: str, prompt: str, output_tokens: int) -> dict[str, Any]:
-        """The JSON body that asks for `output_tokens` tokens, greedily."""
+        """Return the JSON body of a request for `output_tokens` tokens, sampled greedily."""
         ...
 
     def payload(self, line: bytes) -> bytes | None:
-        """The JSON document in a line of the stream; None for a line that carries none."""
+        """Return the JSON document in a line of the stream, or None if there is none."""
         ...
 
     def text(self, record: dict[str, Any]) -> str:
-        """The piece of the reply in a record, empty in most last ones."""
+        """Return the piece of the reply in a record, which may be empty."""
         ...
 
     def counts(self, record: dict[str, Any]) -> Counts | None:
-        """The token counts in a record, None in all but one."""
+        """Return the token counts in a record, or None if it has none."""
         ...
 
 
 class Ollama:
-    """`POST /api/generate`, one JSON object a line."""
+    """`POST /api/generate`: one JSON object per line."""
 
     path = "/api/generate"
 
     def body(self, model: str, prompt: str, output_tokens: int) -> dict[str, Any]:
-        # The penalty is off because llama-server has none by default; the model must outlive the turns
-        # of the other servers, or its load time would be measured.
+        # llama-server has no penalty by default. The model must stay loaded while the other servers are
+        # measured, or its load time would be measured.
         options = {"num_predict": output_tokens, "temperature": 0, "repeat_penalty": 1.0}
         return {
             "model": model,
@@ -74,7 +74,7 @@ class Ollama:
 
 
 class OpenAI:
-    """`POST /v1/completions` as llama-server has it: server-sent events, and fields that only it knows."""
+    """`POST /v1/completions` of llama-server: server-sent events, with fields of its own."""
 
     path = "/v1/completions"
 
@@ -115,7 +115,7 @@ DIALECTS: dict[str, Dialect] = {"ollama": Ollama(), "openai": OpenAI()}
 
 
 def failure(record: dict[str, Any]) -> str | None:
-    """The error text of a record of either kind, or None."""
+    """Return the error text of a record of either dialect, or None."""
     error = record.get("error")
     if isinstance(error, dict):
         return str(error.get("message") or error)
@@ -123,7 +123,7 @@ def failure(record: dict[str, Any]) -> str | None:
 
 
 def read(document: bytes) -> dict[str, Any]:
-    """A record's JSON object. Raises ValueError for anything else."""
+    """Decode the JSON object of a record. Raises ValueError if it is not a JSON object."""
     record = json.loads(document)
     if not isinstance(record, dict):
         raise ValueError(f"not a JSON object: {document[:60]!r}")
@@ -131,24 +131,24 @@ def read(document: bytes) -> dict[str, Any]:
 
 
 class Reply:
-    """The records of one reply, with the time at which each came."""
+    """The records of one reply with the times at which they arrived."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._rest = b""
         self._before_text = 0
         self.has_text = False
-        """True if a piece of text has come."""
+        """Whether a piece of text has arrived."""
         self.documents: list[bytes] = []
         self.times: list[float] = []
 
     def feed(self, data: bytes, now: float) -> None:
-        """Take bytes of the body, cut anywhere. Raises ValueError for a first record that is not JSON."""
+        """Add bytes of the body, split anywhere. Raises ValueError if the first record is not JSON."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.take(lines, now)
 
     def take(self, lines: Iterable[bytes], now: float) -> None:
-        """Take whole lines, as `feed` does."""
+        """Add complete lines; see :meth:`feed`."""
         for line in lines:
             document = self._dialect.payload(line.rstrip(b"\r"))
             if document is None:
@@ -160,9 +160,9 @@ class Reply:
                 self._before_text += not self.has_text
 
     def finish(self) -> tuple[Counts, Sequence[float]]:
-        """The counts, and the times of the pieces of text, from the first piece to the last.
+        """Return the counts and the arrival times of the pieces of text.
 
-        Raises ValueError with the server's error text, or when no record carries counts.
+        Raises ValueError with the server's error text, or if no record has token counts.
         """
         counts: Counts | None = None
         end = len(self.documents)
@@ -180,5 +180,5 @@ class Reply:
         return counts, self.times[self._before_text : end]
 
     def whole_text(self) -> str:
-        """All pieces joined; for after the measurement, since it reads every record."""
+        """Join all pieces. Call it after the measurement: it decodes every record."""
         return "".join(self._dialect.text(read(document)) for document in self.documents)

@@ -1,4 +1,4 @@
-"""Compare servers that make embeddings: `python benchmarks/embed.py --help`."""
+"""Compare the throughput of embeddings of several servers: `python benchmarks/embed.py --help`."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ PATHS = {"ollama": "/api/embed", "openai": "/v1/embeddings"}
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """``clients`` send ``requests`` each in turn, of ``texts`` texts of about ``tokens`` tokens."""
+    """Each of ``clients`` sends ``requests`` requests of ``texts`` texts of about ``tokens`` tokens."""
 
     clients: int
     requests: int
@@ -36,7 +36,7 @@ class Load:
 
 
 def vectors(reply: dict[str, Any]) -> int:
-    """How many embeddings a reply of either dialect has. Raises ValueError where one is empty."""
+    """Count the embeddings of a reply of either dialect. Raises ValueError if one is empty."""
     found = reply.get("embeddings") or [entry["embedding"] for entry in reply.get("data") or []]
     if not all(found):
         raise ValueError("the reply has an empty embedding")
@@ -44,7 +44,7 @@ def vectors(reply: dict[str, Any]) -> int:
 
 
 async def run(server: Server, load: Load, clock: Callable[[], float]) -> float:
-    """Texts a second. Raises ValueError for a reply that is not whole, OSError."""
+    """Run a load and return texts per second. Raises ValueError for an incomplete reply, OSError."""
 
     async def client(number: int) -> None:
         for turn in range(load.requests):
@@ -61,7 +61,7 @@ async def run(server: Server, load: Load, clock: Callable[[], float]) -> float:
 async def measure(
     servers: Sequence[Server], given: argparse.Namespace, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Texts a second of each server, in each of the repeats; one server at a time, turn about."""
+    """Return the texts per second of each server and repeat. The servers are measured alternately."""
     figures: dict[str, list[float]] = {server.name: [] for server in servers}
     for repeat in range(-1, given.repeats):
         key = (given.seed, repeat)
@@ -75,7 +75,7 @@ async def measure(
 
 
 def table(figures: dict[str, list[float]]) -> str:
-    """A line for each server: its median, and how many times better the first server is."""
+    """Return a Markdown table: for each server its median and the ratio of the first server to it."""
     first = next(iter(figures.values()))
     lines = ["| server | texts/s | first : this |", "| --- | ---: | ---: |"]
     for name, found in figures.items():
@@ -85,21 +85,28 @@ def table(figures: dict[str, list[float]]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description="Compare servers that make embeddings.")
-    made.add_argument("--url", action="append", required=True, help="as in serve.py; the first is compared")
-    made.add_argument("--model", default="default", help="the model's name, where the URL gives none")
-    made.add_argument("--clients", type=int, default=4, help="at the same time (default: 4)")
-    made.add_argument("--requests", type=int, default=8, help="for each client (default: 8)")
-    made.add_argument("--texts", type=int, default=16, help="in each request (default: 16)")
-    made.add_argument("--tokens", type=int, default=48, help="of each text, about (default: 48)")
-    made.add_argument("--repeats", type=int, default=5, help="turn about (default: 5)")
-    made.add_argument("--seed", type=int, default=1, help="of the texts (default: 1)")
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(description="Compare the throughput of embeddings of several servers.")
+    made.add_argument(
+        "--url",
+        action="append",
+        required=True,
+        help="a server, as for serve.py; ratios compare the first with each other one",
+    )
+    made.add_argument("--model", default="default", help="name of the model, unless --url gives one")
+    made.add_argument("--clients", type=int, default=4, help="concurrent clients (default: 4)")
+    made.add_argument("--requests", type=int, default=8, help="requests of each client (default: 8)")
+    made.add_argument("--texts", type=int, default=16, help="texts of each request (default: 16)")
+    made.add_argument("--tokens", type=int, default=48, help="approximate tokens of each text (default: 48)")
+    made.add_argument(
+        "--repeats", type=int, default=5, help="repeats, alternating between the servers (default: 5)"
+    )
+    made.add_argument("--seed", type=int, default=1, help="seed of the texts (default: 1)")
     return made
 
 
 def main(argv: Sequence[str] | None = None, *, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Measure and print; 1 when a request failed."""
+    """Measure, print a table, and return the exit status: 1 if a request failed."""
     options = parser()
     given = options.parse_args(argv)
     try:

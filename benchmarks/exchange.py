@@ -1,6 +1,7 @@
-"""One request over a bare asyncio stream: as much HTTP/1.1 as a streamed reply needs, and no more.
+"""Requests over asyncio streams, with the part of HTTP/1.1 that streamed replies need.
 
-A full HTTP client costs several times the processor time per piece, which the measured servers would miss.
+A complete HTTP client takes several times the processor time per piece, at the expense of the servers that it
+measures.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ READ_SIZE = 65536
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server to measure: its name in the report, how to speak to it, and its process if that is known."""
+    """A server to measure: its name in the report, dialect, URL, model, and process ID if known."""
 
     name: str
     dialect: str
@@ -29,7 +30,7 @@ class Server:
 
 
 class ChunkDecoder:
-    """Takes the bytes of a chunked body, cut anywhere, and gives its content; `done` after the last chunk."""
+    """Incremental decoder of a chunked body; `done` is set after the last chunk."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -37,7 +38,7 @@ class ChunkDecoder:
         self.done = False
 
     def feed(self, data: bytes) -> bytes:
-        """The content in `data` as far as it is complete. Raises ValueError for a bad chunk size."""
+        """Decode bytes of the body, split anywhere. Raises ValueError for an invalid chunk size."""
         self._rest += data
         content = []
         while self._rest and not self.done:
@@ -63,14 +64,14 @@ class ChunkDecoder:
 
 
 class PlainDecoder:
-    """Takes a body that is not chunked: `length` bytes, or all until the connection ends if that is None."""
+    """Decoder of a body that is not chunked: `length` bytes, or up to the end of the connection if None."""
 
     def __init__(self, length: int | None) -> None:
         self._left = length
         self.done = length == 0
 
     def feed(self, data: bytes) -> bytes:
-        """The content in `data`."""
+        """Return `data`, and set `done` at the end of the body."""
         if self._left is not None:
             self._left -= len(data)
             self.done = self._left <= 0
@@ -78,7 +79,7 @@ class PlainDecoder:
 
 
 def post_bytes(url: str, path: str, body: bytes) -> bytes:
-    """A whole POST of JSON, headers and body."""
+    """Return a POST request with a JSON body."""
     base = urlsplit(url)
     head = (
         f"POST {base.path.rstrip('/')}{path} HTTP/1.1\r\n"
@@ -91,14 +92,14 @@ def post_bytes(url: str, path: str, body: bytes) -> bytes:
 
 
 def request_bytes(server: Server, prompt: str, output_tokens: int) -> bytes:
-    """The whole request for a completion."""
+    """Return the request for a completion."""
     dialect = DIALECTS[server.dialect]
     body = json.dumps(dialect.body(server.model, prompt, output_tokens)).encode()
     return post_bytes(server.url, dialect.path, body)
 
 
 def parse_head(head: bytes) -> tuple[int, ChunkDecoder | PlainDecoder]:
-    """The status of a reply and the decoder for its body. Raises ValueError for what is not HTTP."""
+    """Return the status of a reply and the decoder of its body. Raises ValueError if it is not HTTP."""
     first, *lines = head.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
     if not version.startswith("HTTP/1."):
@@ -122,15 +123,15 @@ async def ask(
     keep_text: bool = False,
     on_first: Callable[[], None] | None = None,
 ) -> Sample:
-    """Send one prompt and read the reply to its end. Whatever goes wrong becomes the sample's `error`."""
-    return await told(_ask(server, prompt, output_tokens, clock, keep_text, on_first), timeout)
+    """Send a prompt and read the whole reply. A failure is reported as the sample's `error`."""
+    return await with_errors(_ask(server, prompt, output_tokens, clock, keep_text, on_first), timeout)
 
 
-async def told(asking: Awaitable[Sample], timeout: float) -> Sample:
-    """What comes of `asking`; whatever goes wrong within `timeout` seconds becomes the sample's `error`."""
+async def with_errors(request: Awaitable[Sample], timeout: float) -> Sample:
+    """Await a sample for at most `timeout` seconds. A failure is reported as the sample's `error`."""
     try:
         async with asyncio.timeout(timeout):
-            return await asking
+            return await request
     except TimeoutError:
         return Sample(error=f"no end after {timeout:g} s")
     except asyncio.IncompleteReadError:
@@ -169,7 +170,7 @@ async def _ask(
 
 
 def sample_of(reply: Reply, start: float, *, keep_text: bool) -> Sample:
-    """The sample of a whole reply to what was sent at `start`. Raises ValueError for one that failed."""
+    """Return the sample of a complete reply to a request sent at `start`. Raises ValueError if it failed."""
     counts, times = reply.finish()
     return Sample(
         first=times[0] - start if times else None,
@@ -182,7 +183,7 @@ def sample_of(reply: Reply, start: float, *, keep_text: bool) -> Sample:
 
 
 async def post(server: Server, path: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """The JSON object that answers. Raises ValueError for a status that is not 200, OSError."""
+    """Post JSON and return the JSON object of the reply. Raises OSError, ValueError unless it is 200."""
     url = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
     try:

@@ -1,4 +1,4 @@
-"""As much WebSocket as a client of one server needs (RFC 6455): the handshake, masked text, whole frames."""
+"""The part of WebSocket (RFC 6455) that the clients need: handshake, masked text, unfragmented frames."""
 
 import base64
 import json
@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 TEXT, CLOSE = 1, 8
 COMPRESSED = 0x40
-"""The bit beside the opcode that says so (RFC 7692)."""
+"""Bit of the first byte of a compressed message (RFC 7692)."""
 
 
 def handshake(url: str, path: str, *lines: str) -> bytes:
-    """The request that opens a connection; ``lines`` are further header lines."""
+    """Return the request that opens a connection; ``lines`` are additional header lines."""
     key = base64.b64encode(bytes(16)).decode()
     all_lines = (
         f"GET {path} HTTP/1.1",
@@ -27,13 +27,13 @@ def handshake(url: str, path: str, *lines: str) -> bytes:
 
 
 def check_head(head: bytes) -> None:
-    """Raises ValueError where the answer to a handshake is not yes."""
+    """Check the response to a handshake. Raises ValueError unless the status is 101."""
     if not head.startswith(b"HTTP/1.1 101 "):
         raise ValueError(head.partition(b"\r\n")[0].decode("latin-1"))
 
 
 def client_frame(payload: bytes, *, compressed: bool = False) -> bytes:
-    """A masked message of text; the mask of zeros leaves it as it is."""
+    """Return a masked text message. The mask is zero, so the payload is unchanged."""
     size = len(payload)
     if size < 126:
         length = bytes((0x80 | size,))
@@ -46,20 +46,20 @@ def client_frame(payload: bytes, *, compressed: bool = False) -> bytes:
 
 
 def request_frame(body: dict[str, Any]) -> bytes:
-    """A request, or a cancel."""
+    """Return the message of a request or cancel."""
     return client_frame(json.dumps(body).encode())
 
 
 class FrameReader:
-    """Takes the bytes that a server sends after the handshake, cut anywhere, and gives its messages."""
+    """Incremental decoder of the bytes that a server sends after the handshake."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The payloads of the frames of data that are whole by now; those of control are passed over.
+        """Add bytes, split anywhere, and return the payloads of the text frames that are complete.
 
-        Raises EOFError for a close frame.
+        Other control frames are ignored. Raises EOFError for a close frame.
         """
         data = self._rest + data
         payloads = []

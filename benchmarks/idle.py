@@ -1,4 +1,4 @@
-"""What idle WebSocket connections cost a server in memory: `python benchmarks/idle.py --help`."""
+"""Memory of a server per idle WebSocket connection: `python benchmarks/idle.py --help`."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ if __name__ == "__main__":
 from benchmarks.dialects import DIALECTS, failure, read
 from benchmarks.exchange import READ_SIZE
 from benchmarks.frames import FrameReader, check_head, client_frame, handshake
-from benchmarks.soak_server import Unusable, footprint
+from benchmarks.server import Unusable, footprint
 
 DIALECT = DIALECTS["ollama"]
 TOKENS = 8
@@ -30,14 +30,14 @@ _TAIL = b"\x00\x00\xff\xff"
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """One connection, which has agreed to permessage-deflate if ``deflate`` was offered."""
+    """One connection. With ``deflate``, permessage-deflate has been negotiated."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     deflate: bool
 
     async def exchange(self, model: str) -> None:
-        """One request and its whole reply. Raises ValueError for an error, EOFError."""
+        """Send a request and read the whole reply. Raises EOFError, ValueError for an error."""
         body = json.dumps(DIALECT.body(model, "1 2 3 4", TOKENS)).encode()
         if self.deflate:
             compress = zlib.compressobj(wbits=-15)
@@ -56,7 +56,7 @@ class Idle:
 
 
 async def connect(url: str, *, deflate: bool) -> Idle:
-    """Raises OSError, ValueError where the server refuses."""
+    """Open a connection. Raises OSError, ValueError if the server rejects it."""
     address = urlsplit(url)
     context = None
     if address.scheme == "https":
@@ -74,7 +74,7 @@ async def connect(url: str, *, deflate: bool) -> Idle:
 
 
 async def in_turn(count: int, work: Callable[[int], Awaitable[None]]) -> None:
-    """``work(0)`` to ``work(count - 1)``, a few at a time."""
+    """Call ``work`` with 0 to ``count - 1``, a few at a time."""
     numbers = iter(range(count))
 
     async def some() -> None:
@@ -85,7 +85,7 @@ async def in_turn(count: int, work: Callable[[int], Awaitable[None]]) -> None:
 
 
 async def measure(given: argparse.Namespace, *, deflate: bool) -> tuple[float, float]:
-    """Bytes a connection: of those that are open, and when each has had a request answered."""
+    """Return bytes per connection: after opening, and after one request and its reply."""
     connections: list[Idle] = []
 
     async def open_one(number: int) -> None:
@@ -95,7 +95,8 @@ async def measure(given: argparse.Namespace, *, deflate: bool) -> tuple[float, f
         await connections[number].exchange(given.model)
 
     try:
-        # As many again, which stay: they pay for what is loaded once, and take what memory is to spare.
+        # The same number of connections first, which stay open, so that one-time allocations and free memory
+        # of the allocator do not count.
         await in_turn(given.connections, open_one)
         await in_turn(given.connections, use_one)
         before = footprint(given.pid).rss
@@ -110,18 +111,20 @@ async def measure(given: argparse.Namespace, *, deflate: bool) -> tuple[float, f
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description="Measure what idle WebSocket connections cost a server.")
-    made.add_argument("--url", required=True, help="of the server, http:// or https://")
-    made.add_argument("--pid", type=int, required=True, help="the server's process")
-    made.add_argument("--model", required=True, help="the name of a model that it has")
-    made.add_argument("--connections", type=int, default=1000, help="default: 1000")
-    made.add_argument("--no-deflate", action="store_true", help="offer no compression")
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(
+        description="Measure the memory of a server per idle WebSocket connection."
+    )
+    made.add_argument("--url", required=True, help="URL of the server, http:// or https://")
+    made.add_argument("--pid", type=int, required=True, help="process ID of the server")
+    made.add_argument("--model", required=True, help="name of a model of the server")
+    made.add_argument("--connections", type=int, default=1000, help="connections to measure (default: 1000)")
+    made.add_argument("--no-deflate", action="store_true", help="do not offer compression")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; 1 when a request failed."""
+    """Measure, print a table, and return the exit status: 1 if a request failed."""
     given = parser().parse_args(argv)
     if sys.platform != "win32":
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

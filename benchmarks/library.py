@@ -1,16 +1,13 @@
-"""How long the library takes: a list of many models over HTTP, and the header of a large vocabulary.
+"""Time of the list of many models over HTTP, and of reading the header of a large vocabulary.
 
-``python benchmarks/library.py`` needs nothing but the test extra; it makes its own store and file.
+``python benchmarks/library.py`` requires the extra ``test``. It creates the store and the file.
 """
 
 import argparse
 import hashlib
 import http.client
 import json
-import os
 import random
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,10 +16,15 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.parse import urlsplit
 
 import gguf
 import numpy
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.server import Unusable, serving
 from ollama_tw.gguf.reader import read_header
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -36,7 +38,7 @@ _TEMPLATE = (
 
 
 def write_model(path: Path, name: str, tokens: int) -> None:
-    """A GGUF file with a vocabulary, merges, scores and a few tensors."""
+    """Write a GGUF file with a vocabulary, merges, scores and a tensor."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name(name)
     writer.add_file_type(15)
@@ -56,7 +58,7 @@ def write_model(path: Path, name: str, tokens: int) -> None:
 
 
 def write_store(root: Path, count: int) -> None:
-    """A store of ``count`` models, each with its own file, texts, parameters and license."""
+    """Write a store of ``count`` models, each with its own file, template, system, parameters and license."""
     (root / "blobs").mkdir(parents=True)
 
     def layer(kind: str, data: bytes) -> dict[str, Any]:
@@ -96,47 +98,32 @@ def write_store(root: Path, count: int) -> None:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Milliseconds that ``work`` takes."""
+    """Return the milliseconds that ``work`` takes."""
     begin = time.perf_counter()
     work()
     return (time.perf_counter() - begin) * 1000
 
 
 def measure_list(home: Path, count: int) -> None:
-    """Start a server on a store of ``count`` models and ask it for the list."""
+    """Start a server on a store of ``count`` models and time the list of models."""
     write_store(home / "models", count)
-    code = "from ollama_tw.cli.main import main; main()"
-    variables = {"HOME": str(home), "OLLAMA_MODELS": str(home / "models"), "OLLAMA_HOST": "127.0.0.1:0"}
-    server = subprocess.Popen(
-        [sys.executable, "-c", code, "serve"],
-        env={**os.environ, **variables},
-        stderr=subprocess.STDOUT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        for line in server.stdout:
-            if found := re.search(r"Listening on \S+:(\d+)", line):
-                break
-        else:
-            raise SystemExit("the server did not start")
-        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]))
+    with serving(home, {"OLLAMA_MODELS": str(home / "models")}) as server:
+        connection = http.client.HTTPConnection(urlsplit(server.url).netloc)
 
-        def ask() -> None:
+        def request_list() -> None:
             connection.request("GET", "/api/tags")
-            body = connection.getresponse().read()
-            assert len(json.loads(body)["models"]) == count
+            listed = len(json.loads(connection.getresponse().read())["models"])
+            if listed != count:
+                raise Unusable(f"the server lists {listed} of {count} models")
 
-        print(f"GET /api/tags, {count} models, first: {timed(ask):.0f} ms")
-        print(f"GET /api/tags, {count} models, later: {median(timed(ask) for _ in range(21)):.1f} ms")
-    finally:
-        server.terminate()
-        server.wait()
+        print(f"GET /api/tags, {count} models, first: {timed(request_list):.0f} ms")
+        print(
+            f"GET /api/tags, {count} models, later: {median(timed(request_list) for _ in range(21)):.1f} ms"
+        )
 
 
 def measure_header(directory: Path) -> None:
-    """Read the header of a file with a large vocabulary, and the same with the ``gguf`` package."""
+    """Time reading the header of a file with a large vocabulary, and the same with the ``gguf`` package."""
     path = directory / "vocabulary.gguf"
     write_model(path, "large", _VOCABULARY)
     ours = median(timed(lambda: read_header(path)) for _ in range(5))

@@ -1,4 +1,4 @@
-"""What one request, one run and several repeats of a run amount to. Pure; times are seconds."""
+"""Statistics of requests, runs and repeats. Pure; times are in seconds."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from statistics import fmean, median
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request as its client saw it.
+    """Measurements of one request.
 
-    `gaps` are the times between neighbouring pieces of text. The token counts are the server's own, from its
-    last record; `cached_tokens` is None where it does not say. A request that failed has `error` and nothing
-    else that counts.
+    `first` is the time from the start of the request to the first piece of text, `gaps` are the times between
+    pieces. The token counts are those of the last record; `cached_tokens` is None if it is not reported. If a
+    request failed, only `error` is valid.
     """
 
     first: float | None = None
@@ -25,7 +25,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One pass of a scenario over one server; `seconds` covers only what was measured."""
+    """One run of a scenario on one server; `seconds` is the time of the measured parts."""
 
     samples: tuple[Sample, ...]
     seconds: float
@@ -33,10 +33,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures of a run, or of the repeats of one; None where nothing was measured.
+    """Statistics of a run or of its repeats; None if nothing was measured.
 
     `prompt_tokens`, `cached_tokens` and `output_tokens` are means over the requests that succeeded; `rss` is
-    in bytes; `client_cpu` is the load generator's own processor time as a share of the run's time.
+    in bytes; `client_cpu` is the processor time of the load generator relative to the time of the run.
     """
 
     requests: int
@@ -54,7 +54,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Advantage:
-    """How many times better the first server is than another: above 1 it is, whatever the figure."""
+    """Ratios of the first server to another one. Above 1 the first server is better, for each figure."""
 
     tokens_per_second: float | None
     first_p50: float | None
@@ -64,7 +64,7 @@ class Advantage:
 
 
 def percentile(values: Iterable[float], percent: float) -> float | None:
-    """The percentile with linear interpolation between ranks; None of nothing."""
+    """Return the percentile, interpolated linearly between ranks, or None if there are no values."""
     ordered = sorted(values)
     if not ordered:
         return None
@@ -75,7 +75,7 @@ def percentile(values: Iterable[float], percent: float) -> float | None:
 
 
 def summarise(run: Run, *, rss: int | None = None, client_cpu: float | None = None) -> Summary:
-    """The figures of one run. Failed requests are counted and leave no trace in the rest."""
+    """Return the statistics of a run. Failed requests are counted, and not included in other figures."""
     good = [sample for sample in run.samples if sample.error is None]
     firsts = [sample.first for sample in good if sample.first is not None]
     tokens = sum(sample.output_tokens for sample in good)
@@ -96,7 +96,7 @@ def summarise(run: Run, *, rss: int | None = None, client_cpu: float | None = No
 
 
 def over_repeats(repeats: Sequence[Summary]) -> Summary:
-    """The repeats as one: medians, but sums of requests and errors, the largest `rss` and `client_cpu`."""
+    """Combine repeats: sums of requests and errors, maxima of `rss` and `client_cpu`, medians of the rest."""
 
     def middle(figure: Callable[[Summary], float | None]) -> float | None:
         return _median(figure(repeat) for repeat in repeats)
@@ -117,9 +117,9 @@ def over_repeats(repeats: Sequence[Summary]) -> Summary:
 
 
 def advantage(ours: Sequence[Summary], theirs: Sequence[Summary]) -> Advantage:
-    """The median of the ratios of neighbouring repeats, so that what slows a pair down drops out.
+    """Return the medians of the ratios of neighbouring repeats, which cancels load that affects both.
 
-    A pair in which a request failed is left out: a server that refuses work is not a fast one.
+    Pairs with a failed request are excluded: a server that rejects requests is not fast.
     """
     pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if not a.errors and not b.errors]
 

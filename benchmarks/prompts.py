@@ -1,7 +1,7 @@
-"""Prompts of a wanted length, the same for the same seed and never the same twice.
+"""Reproducible prompts of a given length, a different one for each key.
 
-A word of the list is one token in the vocabularies of the usual models, so words stand for tokens here;
-what a report says about lengths comes from the servers, never from this module.
+Each word of the list is one token in the vocabularies of the usual models, so words are counted as tokens.
+The lengths in reports are those that the servers report.
 """
 
 import random
@@ -21,22 +21,22 @@ WORD_LIST = (
     "product doctor wall patient worker news test movie north love"
 )
 WORDS = WORD_LIST.split()
-# Left with bare words a small model may end its reply at once; a count it carries on until it is stopped.
+# A small model may end its reply to a list of words at once, but continues a count until it is stopped.
 COUNT = "1 2 3 4 5 6 7 8 9 10"
 COUNT_TOKENS = 20
 
 
 def words(count: int, *key: object) -> str:
-    """`count` words chosen by `key` alone: `words(5, 7, "plain", 0)` is the same on every machine."""
+    """Return `count` words that depend on `key` only, and are the same on every machine."""
     chooser = random.Random("/".join(str(part) for part in key))
     return " ".join(chooser.choices(WORDS, k=count))
 
 
 def prompt(tokens: int, *key: object) -> str:
-    """A prompt of about `tokens` tokens, at least one word and the count that keeps the model going."""
+    """Return a prompt of about `tokens` tokens, which ends with a count for the model to continue."""
     return f"{words(max(tokens - COUNT_TOKENS, 1), *key)} {COUNT}"
 
 
 def continued(beginning: str, tokens: int, *key: object) -> str:
-    """`beginning` and behind it a prompt of about `tokens` tokens."""
+    """Return `beginning`, followed by a prompt of about `tokens` tokens."""
     return f"{beginning} {prompt(tokens, *key)}"

@@ -1,4 +1,4 @@
-"""Pull and push against curl with the same bytes: `python benchmarks/registry.py --help`."""
+"""Compare pull and push with curl on the same data: `python benchmarks/registry.py --help`."""
 
 import argparse
 import hashlib
@@ -24,12 +24,12 @@ import psutil
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.soak_server import PATIENCE, Started, Unusable, call, serving
+from benchmarks.server import PATIENCE, Started, Unusable, call, serving
 
 MEBIBYTE = 1 << 20
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 OURS = "ollama_tw"
-# What curl does, and what it does with the two things that a pull does besides: to check and to keep.
+# curl alone, and with the digest check and the sync to disk that a pull includes.
 CURL = "curl"
 CAREFUL = "curl, openssl, sync"
 _CONFIG = b'{"model_format":"gguf"}'
@@ -43,7 +43,7 @@ def flush_disks() -> None:
 
 @dataclass
 class Figures:
-    """Seconds of every repeat, by operation and tool; bytes of resident memory of the server."""
+    """Seconds of every repeat by operation and tool, and resident memory of the server in bytes."""
 
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     at_rest: int = 0
@@ -54,34 +54,34 @@ class Figures:
 
 
 class Watched:
-    """Runs work while it looks at the resident memory of a process."""
+    """Runs functions and samples the resident memory of a process meanwhile."""
 
     def __init__(self, pid: int, figures: Figures) -> None:
         self._process = psutil.Process(pid)
         self._figures = figures
 
     def resident(self) -> int:
-        """Bytes of memory that the process has now; cheap, for it runs beside what is measured."""
+        """Return the resident memory of the process in bytes, at little cost to the measurement."""
         return int(self._process.memory_info().rss)
 
     def run(self, operation: str, work: Callable[[], object]) -> float:
-        """The seconds that ``work`` took; the largest memory is noted under ``operation``."""
+        """Call ``work`` and return its seconds. The peak memory is recorded as that of ``operation``."""
         over = threading.Event()
         largest = [self.resident()]
 
-        def look() -> None:
+        def sample() -> None:
             while not over.wait(0.05):
                 largest.append(self.resident())
 
-        looker = threading.Thread(target=look)
-        looker.start()
+        sampler = threading.Thread(target=sample)
+        sampler.start()
         start = time.perf_counter()
         try:
             work()
             seconds = time.perf_counter() - start
         finally:
             over.set()
-            looker.join()
+            sampler.join()
         known = self._figures.largest.get(operation, 0)
         self._figures.largest[operation] = max(known, *largest)
         return seconds
@@ -89,7 +89,7 @@ class Watched:
 
 @contextmanager
 def registry(directory: Path, program: str) -> Iterator[str]:
-    """A registry with an empty store; yields its URL. Raises Unusable where it does not come up."""
+    """Run a registry with an empty store and yield its URL. Raises Unusable if it does not start."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -123,9 +123,12 @@ def registry(directory: Path, program: str) -> Iterator[str]:
 
 
 def curl(*arguments: str) -> str:
-    """What curl prints. Raises Unusable unless the reply is 2xx."""
+    """Run curl and return its output. Raises Unusable unless the status is 2xx."""
+    program = shutil.which("curl")
+    if program is None:
+        raise Unusable("curl is not installed")
     done = subprocess.run(
-        ("curl", "--silent", "--show-error", "--fail", "--noproxy", "*", *arguments),
+        (program, "--silent", "--show-error", "--fail", "--noproxy", "*", *arguments),
         capture_output=True,
         text=True,
     )
@@ -135,7 +138,7 @@ def curl(*arguments: str) -> str:
 
 
 def curl_push(url: str, repository: str, file: Path, digest: str) -> None:
-    """One upload in a single piece, and its end."""
+    """Upload a blob in one piece."""
     started = curl("-D", "-", "-X", "POST", f"{url}/v2/{repository}/blobs/uploads/")
     binary = ("-H", "Content-Type: application/octet-stream")
     sent = curl("-D", "-", "-X", "PATCH", *binary, "-T", str(file), _location(started))
@@ -145,12 +148,12 @@ def curl_push(url: str, repository: str, file: Path, digest: str) -> None:
 def _location(headers: str) -> str:
     found = re.search(r"^location: (\S+)", headers, re.IGNORECASE | re.MULTILINE)
     if not found:
-        raise Unusable("the registry does not say where to upload to")
+        raise Unusable("the registry sent no location for the upload")
     return found[1]
 
 
 def publish(url: str, repository: str, weights: Path, digest: str) -> None:
-    """Make a model of the file at the registry."""
+    """Push a model with these weights to the registry with curl."""
     curl_push(url, repository, weights, digest)
     config = weights.with_suffix(".config")
     config.write_bytes(_CONFIG)
@@ -178,14 +181,14 @@ def publish(url: str, repository: str, weights: Path, digest: str) -> None:
     )
 
 
-def _ask(server: Started, path: str, model: str) -> None:
+def _request(server: Started, path: str, model: str) -> None:
     reply = call(server.url, "POST", path, {"model": model, "insecure": True, "stream": False})
     if json.loads(reply) != {"status": "success"}:
         raise Unusable(f"{path}: {reply.decode()}")
 
 
 def measure(directory: Path, program: str, size: int, repeats: int) -> Figures:
-    """Time everything, turn about, in ``directory``; ``size`` in bytes. Raises Unusable, OSError."""
+    """Measure all operations alternately in ``directory``; ``size`` in bytes. Raises Unusable, OSError."""
     figures = Figures()
     weights = directory / "weights"
     state = hashlib.sha256()
@@ -209,12 +212,12 @@ def measure(directory: Path, program: str, size: int, repeats: int) -> Figures:
         def delete() -> None:
             call(server.url, "DELETE", "/api/delete", {"model": model})
 
-        # Each tool's last result goes just before it begins anew, so that all find as much memory that the
-        # machine has given out before: the first use of a page costs more than all that is measured.
+        # The previous result of a tool is deleted just before its next run, so that all tools reuse pages of
+        # the page cache: the first use of a page costs more than the operations that are measured.
         def pull() -> float:
             delete()
             flush_disks()
-            return watched.run("pull", lambda: _ask(server, "/api/pull", model))
+            return watched.run("pull", lambda: _request(server, "/api/pull", model))
 
         def fetch(*, careful: bool) -> float:
             copy.unlink(missing_ok=True)
@@ -226,11 +229,11 @@ def measure(directory: Path, program: str, size: int, repeats: int) -> Figures:
                     subprocess.run((*command, str(copy)), check=True, stdout=subprocess.DEVNULL)
             return time.perf_counter() - start
 
-        _ask(server, "/api/pull", model)
+        _request(server, "/api/pull", model)
         for repeat in range(-1, repeats):
             mine = pull()
             others = {CURL: fetch(careful=False), CAREFUL: fetch(careful=True)}
-            # The first round finds everything cold.
+            # The first round warms the caches.
             if repeat >= 0:
                 for tool, seconds in {OURS: mine, **others}.items():
                     figures.add("pull", tool, seconds)
@@ -239,7 +242,7 @@ def measure(directory: Path, program: str, size: int, repeats: int) -> Figures:
             name = f"{host}/library/push{repeat + 1}"
             call(server.url, "POST", "/api/copy", {"source": model, "destination": name})
             flush_disks()
-            mine = watched.run("push", lambda name=name: _ask(server, "/api/push", name))  # type: ignore[misc]
+            mine = watched.run("push", lambda name=name: _request(server, "/api/push", name))  # type: ignore[misc]
             flush_disks()
             began = time.perf_counter()
             curl_push(url, f"library/curl{repeat + 1}", weights, digest)
@@ -251,37 +254,43 @@ def measure(directory: Path, program: str, size: int, repeats: int) -> Figures:
 
 
 def table(figures: Figures, size: int) -> str:
-    """Throughput and how it compares, and below it the server's memory."""
+    """Return a Markdown table of the throughput and the ratios, and the memory of the server."""
     lines = ["| operation | tool | MB/s | ollama_tw : this |", "| --- | --- | ---: | ---: |"]
     for operation, tools in figures.seconds.items():
         for tool, found in tools.items():
             ratio = median(other / mine for mine, other in zip(tools[OURS], found, strict=True))
             lines.append(f"| {operation} | {tool} | {size / median(found) / 1e6:.0f} | {ratio:.2f} |")
     lines.append("")
-    lines.append(f"Memory of the server (RSS): {figures.at_rest / MEBIBYTE:.0f} MiB before")
+    lines.append(f"Memory of the server (RSS): {figures.at_rest / MEBIBYTE:.0f} MiB idle")
     for operation, largest in figures.largest.items():
-        lines.append(f"- {operation}: {(largest - figures.at_rest) / MEBIBYTE:+.0f} MiB at most")
+        lines.append(f"- {operation}: {(largest - figures.at_rest) / MEBIBYTE:+.0f} MiB at peak")
     return "\n".join(lines) + "\n"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description="Pull and push against curl with the same bytes.")
-    made.add_argument("--registry", default="docker-registry", help="the program (default: docker-registry)")
-    made.add_argument("--mebibytes", type=int, default=1024, help="size of the weights (default: 1024)")
-    made.add_argument("--repeats", type=int, default=5, help="turn about (default: 5)")
-    made.add_argument("--directory", type=Path, help="where to work (default: the temporary folder)")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(description="Compare pull and push with curl on the same data.")
+    made.add_argument(
+        "--registry", default="docker-registry", help="program of the registry (default: docker-registry)"
+    )
+    made.add_argument(
+        "--mebibytes", type=int, default=1024, help="size of the weights in MiB (default: 1024)"
+    )
+    made.add_argument(
+        "--repeats", type=int, default=5, help="repeats, alternating between the tools (default: 5)"
+    )
+    made.add_argument("--directory", type=Path, help="scratch directory (default: that for temporary files)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; 1 where something did not work."""
+    """Measure, print a table, and return the exit status: 1 if an operation failed."""
     options = parser()
     given = options.parse_args(argv)
     program = shutil.which(given.registry)
     if program is None or shutil.which("curl") is None:
-        options.error(f"{given.registry} and curl are needed")
+        options.error(f"{given.registry} and curl are required")
     size = given.mebibytes * MEBIBYTE
     try:
         with tempfile.TemporaryDirectory(dir=given.directory) as directory:

@@ -1,4 +1,4 @@
-"""The figures as a table for a terminal, Markdown for the documentation, and JSON."""
+"""Reports as tables for a terminal, as Markdown and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,14 +14,14 @@ COLUMNS = (
 )  # fmt: skip
 RATIO_COLUMNS = ("scenario", "clients", "servers", "tokens/s", "first p50", "first p95", "gap p99", "RSS")
 MEBIBYTE = 1 << 20
-# Beyond this the servers did different work: a reply that ends early leaves more of the time to prefill.
+# With a larger difference the servers did different work: shorter replies shift the load towards prefill.
 LENGTH_TOLERANCE = 0.05
 BUSY_CLIENT = 0.10
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One scenario at one number of clients: the repeats of each server, in the order of the command line."""
+    """The repeats of each server for a scenario and number of clients, in the order of the command line."""
 
     scenario: str
     clients: int
@@ -29,7 +29,7 @@ class Cell:
 
 
 def figure_rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    """A row for each cell and server, under COLUMNS."""
+    """Return a row of COLUMNS for each cell and server."""
     rows: list[tuple[str, ...]] = []
     for cell in cells:
         for name, repeats in cell.repeats.items():
@@ -55,7 +55,7 @@ def figure_rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
 
 
 def ratio_rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    """A row for each cell and each server but the first, under RATIO_COLUMNS; above 1 the first is better."""
+    """Return a row of RATIO_COLUMNS for each cell and server but the first; above 1 the first is better."""
     rows: list[tuple[str, ...]] = []
     for cell in cells:
         first, *others = cell.repeats
@@ -77,7 +77,7 @@ def ratio_rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
 
 
 def notes(cells: Sequence[Cell]) -> list[str]:
-    """What a reader must know before trusting the figures."""
+    """Return warnings about figures that may mislead."""
     found = []
     for cell in cells:
         where = f"{cell.scenario}, {cell.clients} clients"
@@ -86,43 +86,43 @@ def notes(cells: Sequence[Cell]) -> list[str]:
             name: total.output_tokens for name, total in totals.items() if total.output_tokens is not None
         }
         if lengths and min(lengths.values()) < (1 - LENGTH_TOLERANCE) * max(lengths.values()):
-            said = ", ".join(f"{name} {length:.1f}" for name, length in lengths.items())
+            text = ", ".join(f"{name} {length:.1f}" for name, length in lengths.items())
             found.append(
-                f"{where}: replies differ in length ({said} tokens); the ratios compare unlike work."
+                f"{where}: the lengths of replies differ ({text} tokens); the ratios compare different work."
             )
         for name, total in totals.items():
             if total.errors:
                 found.append(f"{where}: {total.errors} of {total.requests} requests to {name} failed.")
             if total.client_cpu is not None and total.client_cpu > BUSY_CLIENT:
                 found.append(
-                    f"{where}: the load generator took {total.client_cpu:.0%} of a core beside {name}."
+                    f"{where}: the load generator used {total.client_cpu:.0%} of a core with {name}."
                 )
     return found
 
 
 def tables(cells: Sequence[Cell]) -> list[Table]:
-    """The figures, and the ratios if there is more than one server, for a rich console."""
+    """Return the tables for a rich console: figures, and ratios if there is more than one server."""
     made = [_table("Medians over the repeats", COLUMNS, figure_rows(cells))]
     ratios = ratio_rows(cells)
     if ratios:
-        made.append(_table("How many times better the first is", RATIO_COLUMNS, ratios))
+        made.append(_table("Ratios; above 1 the first server is better", RATIO_COLUMNS, ratios))
     return made
 
 
 def markdown(cells: Sequence[Cell]) -> str:
-    """The same two tables and the notes as Markdown."""
+    """Return the tables and the notes as Markdown."""
     parts = [_markdown_table(COLUMNS, figure_rows(cells))]
     ratios = ratio_rows(cells)
     if ratios:
         parts.append(_markdown_table(RATIO_COLUMNS, ratios))
-    said = notes(cells)
-    if said:
-        parts.append("\n".join(f"- {note}" for note in said))
+    text = notes(cells)
+    if text:
+        parts.append("\n".join(f"- {note}" for note in text))
     return "\n\n".join(parts) + "\n"
 
 
 def document(cells: Sequence[Cell], settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything, each repeat included, for `json.dump`. Times in seconds, sizes in bytes."""
+    """Return all figures, including each repeat, for `json.dump`. Times in seconds, sizes in bytes."""
     return {
         "settings": settings,
         "cells": [

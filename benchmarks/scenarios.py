@@ -1,4 +1,4 @@
-"""What the clients do. Each scenario is one coroutine: it takes a way to ask and gives one Run."""
+"""Scenarios: coroutines that send a load with a function of the caller and return a Run."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from benchmarks.prompts import continued, prompt, words
 
 
 class Ask(Protocol):
-    """Sends one prompt to the server under test."""
+    """Function that sends a prompt to the server under test."""
 
     async def __call__(
         self, prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
     ) -> Sample:
-        """``on_first`` is called when the first piece of text is there."""
+        """Send a prompt. ``on_first`` is called when the first piece of text arrives."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much is asked. Lengths are in tokens, `requests` is for each client, `key` makes prompts differ."""
+    """Size of a load. Lengths are in tokens, `requests` is per client, prompts depend on `key`."""
 
     clients: int
     requests: int
@@ -33,13 +33,13 @@ class Load:
 
 
 class Scenario(Protocol):
-    """Runs a load; `clock` gives seconds."""
+    """Function that runs a load; `clock` returns seconds."""
 
     async def __call__(self, ask: Ask, load: Load, clock: Callable[[], float]) -> Run: ...
 
 
 async def plain(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
-    """A closed loop: a client sends its next prompt when its last reply has ended; no two are alike."""
+    """Run a closed loop: each client sends its next prompt after its last reply. All prompts differ."""
 
     async def client(number: int) -> list[Sample]:
         return [
@@ -53,7 +53,7 @@ async def plain(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
 
 
 async def shared_prefix(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
-    """Rounds: all clients come at once with one long beginning, new each round, and an end of their own."""
+    """Send, in rounds, concurrent prompts with a long common prefix that is new in each round."""
     samples: list[Sample] = []
     seconds = 0.0
     for turn in range(load.requests):
@@ -69,9 +69,9 @@ async def shared_prefix(ask: Ask, load: Load, clock: Callable[[], float]) -> Run
 
 
 async def second_turn(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
-    """Rounds of long chats: all clients have their first turn, then all the second, which is measured.
+    """Send, in rounds, the two turns of long chats, and measure the second.
 
-    The second prompt is the first, the reply and a few words more.
+    The second prompt is the first one, its reply and a few more words.
     """
     samples: list[Sample] = []
     seconds = 0.0
@@ -92,7 +92,7 @@ async def second_turn(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
 
 
 class _Countdown:
-    """Sets ``done`` when it was called ``count`` times."""
+    """Callable that sets ``done`` at its ``count``-th call."""
 
     def __init__(self, count: int) -> None:
         self.done = asyncio.Event()
@@ -105,8 +105,7 @@ class _Countdown:
 
 
 async def long_prompt(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
-    """Rounds: while all clients' chats run, somebody else comes with a long prompt; what the chats notice
-    of it is measured."""
+    """Send, in rounds, one long prompt while the chats of all clients run, and measure the chats."""
     samples: list[Sample] = []
     seconds = 0.0
     for turn in range(load.requests):
@@ -120,7 +119,7 @@ async def long_prompt(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
         ]
         ended = asyncio.gather(*chats)
         waiting = asyncio.ensure_future(begun.done.wait())
-        # A chat that fails never begins.
+        # A chat that fails sends no first piece.
         either: set[asyncio.Future[Any]] = {ended, waiting}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -139,4 +138,4 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 DEFAULT = ("plain", "shared-prefix", "second-turn")
-"""Those that need no more than a context of the usual length."""
+"""Scenarios that fit a context of the default length."""

@@ -1,4 +1,4 @@
-"""Compare servers side by side under the same load: `python benchmarks/serve.py --help`."""
+"""Compare servers under the same load: `python benchmarks/serve.py --help`."""
 
 import argparse
 import asyncio
@@ -24,13 +24,13 @@ from benchmarks.exchange import Server, ask
 from benchmarks.measure import Run, Sample, Summary, summarise
 from benchmarks.scenarios import DEFAULT, SCENARIOS, Load
 
-# A narrower table loses figures; a terminal that is narrower wraps its lines instead.
+# rich omits figures in a narrower table. A narrower terminal wraps lines.
 TABLE_WIDTH = 132
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line says; token counts are wishes, the report has what the servers counted."""
+    """Settings of the command line. Token counts are approximate; reports contain those of the servers."""
 
     scenarios: tuple[str, ...]
     clients: tuple[int, ...]
@@ -46,7 +46,7 @@ class Settings:
     seed: int
 
     def load(self, clients: int, requests: int, *key: object) -> Load:
-        """The load of one run; `key` tells its prompts from those of all other runs."""
+        """Return the load of one run, whose prompts depend on `key`."""
         return Load(
             clients=clients,
             requests=requests,
@@ -59,7 +59,7 @@ class Settings:
 
 
 class Progress:
-    """One line on a terminal, written over; one line a run elsewhere."""
+    """Progress: one line that is updated on a terminal, one line per run elsewhere."""
 
     def __init__(self, stream: TextIO, runs: int) -> None:
         self._stream = stream
@@ -70,20 +70,20 @@ class Progress:
         self._done = 0
 
     def start(self, title: str) -> None:
-        """A run begins."""
+        """Report the start of a run."""
         self._number += 1
         self._title = f"[{self._number}/{self._runs}] {title}"
         self._done = 0
         self._write("")
 
     def sample(self) -> None:
-        """A request has ended."""
+        """Report the end of a request."""
         self._done += 1
         if self._terminal:
             self._write(f": {self._done} requests done")
 
     def close(self) -> None:
-        """All runs are over."""
+        """Clear the line of the progress."""
         if self._terminal:
             self._stream.write("\r\x1b[K")
 
@@ -94,7 +94,7 @@ class Progress:
 
 
 def parse_url(value: str, model: str) -> Server:
-    """A server from `[NAME:]DIALECT=URL[,pid=N][,model=NAME]`. Raises ValueError, saying what is wrong."""
+    """Parse `[NAME:]DIALECT=URL[,pid=N][,model=NAME]`. Raises ValueError with a text for the user."""
     label, _, rest = value.partition("=")
     name, _, dialect = label.rpartition(":")
     if dialect not in DIALECTS:
@@ -115,7 +115,7 @@ def parse_url(value: str, model: str) -> Server:
 
 
 def memory_of(pid: int | None) -> int | None:
-    """Resident bytes of a process and all below it; None without a process."""
+    """Return the resident bytes of a process and its descendants; None without a process."""
     if pid is None:
         return None
     try:
@@ -134,7 +134,7 @@ async def measure(
     clock: Callable[[], float] = time.perf_counter,
     cpu_clock: Callable[[], float] = time.process_time,
 ) -> tuple[list[report.Cell], list[str]]:
-    """Run every cell, one server at a time and turn about; also gives the distinct error texts."""
+    """Run every cell, alternating between the servers. Return the cells and the distinct error texts."""
     errors: dict[str, None] = {}
 
     async def run(server: Server, scenario: str, load: Load) -> Summary:
@@ -181,39 +181,58 @@ async def measure(
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description="Compare servers side by side under the same load.")
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(description="Compare servers under the same load.")
     made.add_argument(
         "--url",
         action="append",
         required=True,
         metavar="[NAME:]DIALECT=URL[,pid=N][,model=NAME]",
-        help=f"a server; dialects: {', '.join(DIALECTS)}; the ratios put the first against each other",
+        help=f"a server; dialects: {', '.join(DIALECTS)}; ratios compare the first with each other one",
     )
-    made.add_argument("--model", default="default", help="the model's name, where the URL gives none")
-    made.add_argument("--scenario", type=_names, default=DEFAULT, help=f"default: {','.join(DEFAULT)}")
-    made.add_argument("--clients", type=_numbers, default=(1, 4, 16), help="default: 1,4,16")
-    made.add_argument("--requests", type=int, default=4, help="for each client (default: 4)")
-    made.add_argument("--repeats", type=int, default=3, help="of each run, turn about (default: 3)")
-    made.add_argument("--warmup", type=int, default=1, help="requests for each client first (default: 1)")
-    made.add_argument("--prompt-tokens", type=int, default=128, help="of plain (default: 128)")
+    made.add_argument("--model", default="default", help="name of the model, unless --url gives one")
     made.add_argument(
-        "--prefix-tokens", type=int, default=1000, help="common beginning, or first turn (default: 1000)"
+        "--scenario", type=_names, default=DEFAULT, help=f"scenarios (default: {','.join(DEFAULT)})"
     )
-    made.add_argument("--own-tokens", type=int, default=30, help="behind the beginning (default: 30)")
-    made.add_argument("--long-tokens", type=int, default=4000, help="of the long prompt (default: 4000)")
-    made.add_argument("--output-tokens", type=int, default=64, help="of each reply (default: 64)")
-    made.add_argument("--timeout", type=float, default=600, help="seconds for a request (default: 600)")
     made.add_argument(
-        "--seed", type=int, help="of the prompts (default: new each time, so nothing is cached)"
+        "--clients", type=_numbers, default=(1, 4, 16), help="numbers of concurrent clients (default: 1,4,16)"
     )
-    made.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    made.add_argument("--requests", type=int, default=4, help="requests of each client (default: 4)")
+    made.add_argument(
+        "--repeats", type=int, default=3, help="repeats, alternating between the servers (default: 3)"
+    )
+    made.add_argument(
+        "--warmup", type=int, default=1, help="requests of each client before the measurement (default: 1)"
+    )
+    made.add_argument(
+        "--prompt-tokens", type=int, default=128, help="length of the prompts of plain (default: 128)"
+    )
+    made.add_argument(
+        "--prefix-tokens",
+        type=int,
+        default=1000,
+        help="length of the common prefix or first turn (default: 1000)",
+    )
+    made.add_argument(
+        "--own-tokens", type=int, default=30, help="length of the part after the prefix (default: 30)"
+    )
+    made.add_argument(
+        "--long-tokens", type=int, default=4000, help="length of the prompt of long-prompt (default: 4000)"
+    )
+    made.add_argument("--output-tokens", type=int, default=64, help="length of each reply (default: 64)")
+    made.add_argument(
+        "--timeout", type=float, default=600, help="time limit of a request in seconds (default: 600)"
+    )
+    made.add_argument(
+        "--seed", type=int, help="seed of the prompts (default: a new one, so that nothing is cached)"
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     made.add_argument("--markdown", action="store_true", help="print Markdown instead of tables")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and report; 1 when a request failed."""
+    """Measure, print a report, and return the exit status: 1 if a request failed."""
     options = parser()
     given = options.parse_args(argv)
     try:
@@ -221,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         options.error(str(error))
     if len({server.name for server in servers}) < len(servers):
-        options.error("two servers of one name: give each its own, NAME:DIALECT=URL")
+        options.error("two servers have the same name: name each of them, NAME:DIALECT=URL")
     settings = Settings(
         scenarios=given.scenario,
         clients=given.clients,

@@ -1,4 +1,4 @@
-"""Keep a server busy with everything at once, and see what it keeps: `python benchmarks/soak.py --help`."""
+"""Run a mixed load on a server and check it for leaks: `python benchmarks/soak.py --help`."""
 
 import argparse
 import asyncio
@@ -21,8 +21,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.prompts import COUNT
-from benchmarks.soak_load import ANSWERED, CANCELLED, LOST, Client, Exchange, Tally, Target
-from benchmarks.soak_server import (
+from benchmarks.server import (
     Footprint,
     Unusable,
     call,
@@ -34,22 +33,23 @@ from benchmarks.soak_server import (
     loaded,
     serving,
 )
+from benchmarks.soak_load import ANSWERED, CANCELLED, LOST, Client, Exchange, Tally, Target
 
 MEBIBYTE = 1 << 20
 RSS_TOLERANCE = 0.05
 RSS_ALLOWANCE = 8 * MEBIBYTE
-# The last part of each phase leaves the first model where it is, for its slots to be counted afterwards.
+# In the last part of each phase the first model stays loaded, so that its slots are checked after use.
 _WITHOUT_SWAPS = 0.2
-# Bounds the loops where a server answers everything at once.
+# Limit of requests for a server that replies at once.
 _MOST_REQUESTS = 100_000
-# Long enough that the first of some replies runs until the last has begun.
+# Long enough that the first of several replies is still running when the last one begins.
 _LONG_REPLY = 128
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line says; times are seconds."""
+    """Settings of the command line; times are in seconds."""
 
     seconds: float
     warmup: float
@@ -62,7 +62,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the server held after the warm-up and at the end, and what became of the requests."""
+    """Resources of the server after the warm-up and at the end, and outcomes of the requests."""
 
     before: Footprint
     after: Footprint
@@ -76,12 +76,12 @@ class Result:
         return round(self.before.rss * (1 + RSS_TOLERANCE)) + RSS_ALLOWANCE
 
     def faults(self) -> list[str]:
-        """What is wrong, in sentences; nothing for a server that has kept nothing and lost nobody."""
+        """Describe each fault: resources that were not released, requests that were lost, failed checks."""
         found = list(self.complaints)
         if self.after.rss > self.allowed_rss:
             found.append(
                 f"memory grew from {_mib(self.before.rss)} to {_mib(self.after.rss)} MiB; "
-                f"{_mib(self.allowed_rss)} are allowed"
+                f"the limit is {_mib(self.allowed_rss)} MiB"
             )
         if self.after.threads != self.before.threads:
             found.append(f"{self.after.threads} threads, {self.before.threads} after the warm-up")
@@ -89,12 +89,12 @@ class Result:
             found.append(f"{self.after.fds} open file descriptors, {self.before.fds} after the warm-up")
         lost = self.tally.total(LOST)
         if lost:
-            found.append(f"{lost} requests were not answered as they should")
+            found.append(f"{lost} requests had no valid reply")
         return found
 
 
 async def load(target: Target, settings: Settings, seconds: float, phase: str, tally: Tally) -> None:
-    """Mixed load from all clients for so many seconds, and then until their last replies have ended."""
+    """Run the mixed load of all clients for ``seconds``, and wait for their last replies."""
     start = time.monotonic()
 
     async def work(number: int) -> None:
@@ -109,7 +109,7 @@ async def load(target: Target, settings: Settings, seconds: float, phase: str, t
 
 
 async def all_slots(target: Target, count: int) -> str:
-    """Have `count` completions at once, none of which may wait for another: what is wrong, or ''."""
+    """Send `count` completions, which must run concurrently. Return a description of the fault, or ''."""
     begun = 0
     everyone = asyncio.Event()
     options = {"num_predict": _LONG_REPLY, "temperature": 0}
@@ -133,16 +133,16 @@ async def all_slots(target: Target, count: int) -> str:
         async with asyncio.timeout(target.timeout):
             found, *_ = await asyncio.gather(busy(), *(one() for _ in range(count)))
     except TimeoutError:
-        return f"of {count} requests at once {begun} were begun, and not all ended"
+        return f"of {count} concurrent requests {begun} began, and not all of them ended"
     except (OSError, EOFError, ValueError) as error:
-        return f"{count} requests at once: {error or type(error).__name__}"
-    return "" if found == count else f"of {count} requests at once {found} ran side by side"
+        return f"{count} concurrent requests: {error or type(error).__name__}"
+    return "" if found == count else f"of {count} concurrent requests {found} ran concurrently"
 
 
 def rest(target: Target, pid: int, parallel: int) -> list[str]:
-    """Let the server come to rest, try all its slots, and unload its models: what is wrong with it.
+    """Wait until the server is idle, check all its slots, and unload its models. Return the faults.
 
-    When it returns, the server has closed its end of every connection.
+    On return the server has closed its end of every connection.
     """
     idle = _wait(lambda: _busy(target.url), target.timeout)
     slots = asyncio.run(all_slots(target, parallel))
@@ -152,11 +152,11 @@ def rest(target: Target, pid: int, parallel: int) -> list[str]:
         still = [name for name in loaded(target.url) if name in names]
         for name in still:
             call(target.url, "POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False})
-        return f"/api/ps has {', '.join(still)}, though nobody asks" if still else _busy(target.url)
+        return f"/api/ps lists {', '.join(still)} after unloading" if still else _busy(target.url)
 
     def connected() -> str:
         number = connections(pid)
-        return f"{number} connections are open though all clients have closed theirs" if number else ""
+        return f"{number} connections are open although all clients have closed theirs" if number else ""
 
     busy = _wait(unload, target.timeout)
     return [text for text in (idle, slots, busy, _wait(connected, target.timeout)) if text]
@@ -165,11 +165,15 @@ def rest(target: Target, pid: int, parallel: int) -> list[str]:
 def _busy(url: str) -> str:
     found = figures(url)
     waiting, running = round(found["ollama_queue_length"]), round(found["ollama_slots_busy"])
-    return f"/metrics: {waiting} wait and {running} run though nobody asks" if waiting or running else ""
+    return (
+        f"/metrics: {waiting} requests queued and {running} running without clients"
+        if waiting or running
+        else ""
+    )
 
 
 def _wait(problem: Callable[[], str], seconds: float) -> str:
-    """Ask until there is no problem any more, or the time is over; gives the last one."""
+    """Call ``problem`` until it returns '' or the time limit is exceeded, and return its last result."""
     deadline = time.monotonic() + seconds
     while text := problem():
         if time.monotonic() > deadline:
@@ -178,17 +182,17 @@ def _wait(problem: Callable[[], str], seconds: float) -> str:
     return ""
 
 
-def soak(target: Target, pid: int, settings: Settings, say: Callable[[str], None]) -> Result:
-    """The whole of it. Raises Unusable where the server has gone."""
+def soak(target: Target, pid: int, settings: Settings, report: Callable[[str], None]) -> Result:
+    """Run the warm-up and the soak. Raises Unusable if the server has ended."""
     tally = Tally()
     complaints: list[str] = []
     cpu, start = time.process_time(), time.monotonic()
 
     def phase(name: str, seconds: float) -> Footprint:
-        say(f"{name}: load for {seconds:g} s")
+        report(f"{name}: load for {seconds:g} s")
         asyncio.run(load(target, settings, seconds, name, tally))
         complaints.extend(f"{name}: {text}" for text in rest(target, pid, settings.parallel))
-        say(f"{name}: {settings.settle:g} s of rest")
+        report(f"{name}: {settings.settle:g} s of idle time")
         time.sleep(settings.settle)
         return footprint(pid)
 
@@ -200,7 +204,7 @@ def soak(target: Target, pid: int, settings: Settings, say: Callable[[str], None
 
 
 def table(result: Result) -> tuple[Table, Table]:
-    """The requests, and what the server holds."""
+    """Return a table of the requests and one of the resources of the server."""
     requests = Table(title="Requests")
     requests.add_column("kind")
     for outcome in (ANSWERED, CANCELLED, LOST):
@@ -208,7 +212,7 @@ def table(result: Result) -> tuple[Table, Table]:
     counts = result.tally.counts
     for kind in sorted({kind for kind, _ in counts}):
         requests.add_row(kind, *(str(counts[kind, outcome]) for outcome in (ANSWERED, CANCELLED, LOST)))
-    held = Table(title=f"The server at rest, {result.seconds:.0f} s in all")
+    held = Table(title=f"The idle server, {result.seconds:.0f} s in total")
     held.add_column("")
     for title in ("after the warm-up", "at the end", "allowed"):
         held.add_column(title, justify="right")
@@ -220,7 +224,7 @@ def table(result: Result) -> tuple[Table, Table]:
 
 
 def document(result: Result, settings: Settings) -> dict[str, Any]:
-    """Everything, for `json.dump`. Sizes in bytes, times in seconds."""
+    """Return all figures for `json.dump`. Sizes in bytes, times in seconds."""
     requests: dict[str, dict[str, int]] = {}
     for (kind, outcome), number in sorted(result.tally.counts.items()):
         requests.setdefault(kind, {})[outcome] = number
@@ -241,35 +245,41 @@ def _mib(size: int) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        description="Mixed load on one server; exit code 1 where it kept something."
+        description="Run a mixed load on a server and check it for leaks; exit status 1 if there are faults."
     )
-    made.add_argument("--model", type=Path, required=True, metavar="FILE.gguf", help="completes and chats")
+    made.add_argument(
+        "--model", type=Path, required=True, metavar="FILE.gguf", help="model of completions and chats"
+    )
     made.add_argument(
         "--second",
         type=Path,
         metavar="FILE.gguf",
-        help="embeds, in turn with the first; default: a copy of it",
+        help="model of embeddings, loaded alternately with the first; default: a copy of it",
     )
     made.add_argument("--url", help="a server on this machine; default: one is started")
-    made.add_argument("--pid", type=int, help="the process of the server at --url")
-    made.add_argument("--minutes", type=float, default=10.0, help="after the warm-up; default: 10")
-    made.add_argument("--warmup", type=float, default=60.0, help="seconds; default: 60")
+    made.add_argument("--pid", type=int, help="process ID of the server at --url")
     made.add_argument(
-        "--settle", type=float, default=5.0, help="seconds of rest before measuring; default: 5"
+        "--minutes", type=float, default=10.0, help="minutes of load after the warm-up; default: 10"
     )
-    made.add_argument("--clients", type=int, default=10, help="default: 10")
+    made.add_argument("--warmup", type=float, default=60.0, help="seconds of warm-up; default: 60")
+    made.add_argument(
+        "--settle", type=float, default=5.0, help="idle seconds before each measurement; default: 5"
+    )
+    made.add_argument("--clients", type=int, default=10, help="concurrent clients; default: 10")
     made.add_argument("--parallel", type=int, default=4, help="slots of the first model; default: 4")
-    made.add_argument("--timeout", type=float, default=120.0, help="seconds for a request; default: 120")
-    made.add_argument("--seed", type=int, help="repeats the requests of a run; default: new ones")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    made.add_argument(
+        "--timeout", type=float, default=120.0, help="time limit of a request in seconds; default: 120"
+    )
+    made.add_argument("--seed", type=int, help="seed of the requests; default: a new one")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     return made
 
 
 @contextmanager
 def server_for(given: argparse.Namespace) -> Iterator[tuple[Target, int]]:
-    """The server that is meant, with both models in it; what was put there is taken away again."""
+    """Start a server, or use the one at --url, and create both models. They are deleted at the end."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         if given.url:
@@ -288,11 +298,11 @@ def server_for(given: argparse.Namespace) -> Iterator[tuple[Target, int]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; gives its exit code: 0 for a server that kept nothing and lost nobody."""
+    """Run the benchmark and return its exit status: 1 if there are faults."""
     options = parser()
     given = options.parse_args(argv)
     if bool(given.url) != bool(given.pid):
-        options.error("--url and --pid belong together")
+        options.error("--url and --pid require each other")
     if given.url and urlsplit(given.url).hostname not in _LOOPBACK:
         options.error(f"{given.url}: the server must be on this machine")
     settings = Settings(
@@ -318,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for text, number in result.tally.complaints.most_common():
         console.print(f"{number} × {text}", markup=False)
     faults = result.faults()
-    for text in faults or ["Nothing was kept, nobody was lost."]:
+    for text in faults or ["No faults."]:
         console.print(text, markup=False)
     if given.json:
         given.json.write_text(json.dumps(document(result, settings), indent=1) + "\n")
@@ -326,6 +336,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Whoever ends us must not leave our server behind.
+    # SIGTERM also stops the server that was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

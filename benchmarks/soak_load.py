@@ -1,4 +1,4 @@
-"""Mixed load: one client's next request, chosen by a seeded generator, and what became of it."""
+"""Mixed load: requests of clients, chosen by a seeded generator, and their outcomes."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from benchmarks.prompts import prompt, words
 
 ANSWERED, CANCELLED, LOST = "answered", "cancelled", "lost"
 _SMALL_BUFFER = 16384
-# Comes back in every record, so that a slow reader's socket is soon full.
+# The server repeats it in every record, which fills the socket of a slow reader.
 _PADDED_BY = 4000
 _BAD = (
     ("/api/generate", b'{"model": "soak-first", "prompt": '),
@@ -37,8 +37,10 @@ _BAD = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is loaded: ``first`` completes, ``second`` embeds. A request without an end after ``timeout``
-    seconds is lost."""
+    """The server under load and its models: ``first`` for completions, ``second`` for embeddings.
+
+    A request that does not end within ``timeout`` seconds is lost.
+    """
 
     url: str
     first: str = "soak-first"
@@ -48,7 +50,7 @@ class Target:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the requests: numbers by kind and outcome, and the distinct complaints."""
+    """Outcomes of the requests: counts by kind and outcome, and counts of the distinct complaints."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     complaints: Counter[str] = field(default_factory=Counter)
@@ -58,7 +60,7 @@ class Tally:
 
 
 class Exchange:
-    """One connection with one request; used as an async context manager, whose end closes it."""
+    """One request on a connection of its own; an async context manager, which closes the connection."""
 
     def __init__(self, target: Target, path: str, body: bytes, *, small_buffer: bool = False) -> None:
         self._target = target
@@ -80,13 +82,13 @@ class Exchange:
         self.status, self._decoder = parse_head(head)
 
     async def read_some(self) -> bool:
-        """True if more of the body has come. Raises EOFError where the reply is cut off."""
+        """Read more of the body; return False at its end. Raises EOFError if the reply is truncated."""
         decoder: ChunkDecoder | PlainDecoder = self._decoder
         if decoder.done:
             return False
         data = await self._reader.read(READ_SIZE)
         if not data:
-            raise EOFError("the reply was cut off")
+            raise EOFError("the reply was truncated")
         self.body += decoder.feed(data)
         return True
 
@@ -99,7 +101,7 @@ class Exchange:
         await self.read_rest()
 
     def check(self) -> None:
-        """Raises ValueError unless the reply is the whole of what was asked for."""
+        """Check the reply. Raises ValueError unless it is successful and complete."""
         if self.status != 200:
             raise ValueError(f"{self.status} {self.body[:200].decode('utf-8', 'replace')}")
         last = json.loads(self.body.rstrip(b"\n").rpartition(b"\n")[2])
@@ -112,16 +114,16 @@ class Exchange:
 async def connect(
     url: str, *, small_buffer: bool = False
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection; with a small buffer what is not read soon stays with the server."""
+    """Open a connection. With a small receive buffer, data that is not read stays in the server."""
     parts = urlsplit(url)
     if not small_buffer:
         return await asyncio.open_connection(parts.hostname, parts.port)
-    assert parts.hostname is not None
-    sock = socket.socket(socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET)
+    host = parts.hostname or ""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
-        await asyncio.get_running_loop().sock_connect(sock, (parts.hostname, parts.port))
+        await asyncio.get_running_loop().sock_connect(sock, (host, parts.port))
         return await asyncio.open_connection(sock=sock, limit=_SMALL_BUFFER)
     except BaseException:
         sock.close()
@@ -129,7 +131,7 @@ async def connect(
 
 
 async def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Close, and wait until it is done."""
+    """Close the connection and wait until it is closed."""
     writer.close()
     try:
         await writer.wait_closed()
@@ -138,9 +140,9 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
 
 
 class Client:
-    """One of the clients: ``await client.next()`` sends one request and tallies its outcome.
+    """A client: ``await client.next()`` sends one request and counts its outcome.
 
-    The same seed sends the same requests in the same order; when they come, the server has a say in.
+    The requests and their order depend on the seed only; their times depend on the server.
     """
 
     def __init__(self, target: Target, seed: str, tally: Tally) -> None:
@@ -161,7 +163,7 @@ class Client:
         }
 
     async def next(self, *, swap: bool = True) -> None:
-        """One request; without ``swap`` none that makes the models change places."""
+        """Send a request; without ``swap``, none that loads the other model."""
         names = [name for name in self._kinds if swap or "other model" not in name]
         name = self._random.choices(names, [self._kinds[one][0] for one in names])[0]
         self._number += 1
@@ -238,16 +240,16 @@ class Client:
         return ANSWERED
 
     async def _cancel(self) -> str:
-        """Go away while the request waits, while its prompt is read, or while it is answered."""
-        when = self._random.choice(("waiting", "reading", "answering"))
-        length = self._random.randint(500, 1200) if when == "reading" else 40
-        stream = when == "answering" or self._random.random() < 0.5
-        patience = self._random.uniform(0, 0.02 if when == "waiting" else 1.0)
+        """Disconnect while the request is queued, during prefill, or during decoding."""
+        when = self._random.choice(("queued", "prefill", "decode"))
+        length = self._random.randint(500, 1200) if when == "prefill" else 40
+        stream = when == "decode" or self._random.random() < 0.5
+        patience = self._random.uniform(0, 0.02 if when == "queued" else 1.0)
         reset = self._random.random() < 0.5
         body = self._completion(400, length, stream=stream)
         async with Exchange(self._target, "/api/generate", json.dumps(body).encode()) as exchange:
             await exchange.writer.drain()
-            if when == "answering":
+            if when == "decode":
                 await exchange.read_head()
                 if not await exchange.read_some():
                     exchange.check()
@@ -261,7 +263,7 @@ class Client:
         return CANCELLED
 
     async def _slow(self) -> str:
-        """Take a reply of big records with a pause after each piece, until three seconds are lost so."""
+        """Read a reply of large records, with pauses of three seconds in total."""
         body = self._completion(48, 40, stream=True, model=" " * _PADDED_BY + self._target.first)
         pause = self._random.uniform(0.1, 0.5)
         request = json.dumps(body).encode()
@@ -278,7 +280,7 @@ class Client:
     # ------------------------------------------------------------------------------ WebSocket
 
     async def _websocket(self) -> str:
-        """Two named requests on one connection, the second of which is often cancelled."""
+        """Send two requests on one connection, and often cancel the second."""
         reader, writer = await connect(self._target.url)
         try:
             writer.write(handshake(self._target.url, "/api/generate"))

@@ -15,9 +15,13 @@ from pathlib import Path
 
 import psutil
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks.server import PROGRAM
+
 OPPONENT = ("-c", "import twisted.internet.reactor, klein")
-SERVE = ("-c", "from ollama_tw.cli.main import main; main()", "serve")
-HELP = ("-c", "from ollama_tw.cli.main import main; main()", "--help")
+HELP = (*PROGRAM, "--help")
 PATHS = ("/api/version", "/api/tags")
 
 _TIMEOUT = 60.0
@@ -79,7 +83,9 @@ def measure_server(figures: Figures, path: str, home: Path) -> None:
     environment = {**os.environ, "HOME": str(home), "OLLAMA_MODELS": str(home / "models")}
     environment["OLLAMA_HOST"] = f"127.0.0.1:{port}"
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *SERVE], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *PROGRAM, "serve"], env=environment, stderr=subprocess.DEVNULL
+    )
     try:
         first_reply(port, path)
         figures.add(path, time.perf_counter() - started)
@@ -105,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark and return its exit status."""
     parser = argparse.ArgumentParser(
         description="Measure the time from the start of `ollama serve` to its first replies, and its idle "
-        "memory. The opponent, measured turn about, is `python -c 'import twisted.internet.reactor, klein'`."
+        "memory. The opponent, measured alternately, is `python -c 'import twisted.internet.reactor, klein'`."
     )
     parser.add_argument("--repeats", type=int, default=9, help="repeats of each measurement (default 9)")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Compare WebSocket with HTTP on one and the same server: `python benchmarks/websocket.py --help`."""
+"""Compare WebSocket with HTTP on the same server: `python benchmarks/websocket.py --help`."""
 
 import argparse
 import asyncio
@@ -19,12 +19,12 @@ if __name__ == "__main__":
 
 from benchmarks import exchange
 from benchmarks.dialects import DIALECTS, Reply
-from benchmarks.exchange import READ_SIZE, Server, sample_of, told
+from benchmarks.exchange import READ_SIZE, Server, sample_of, with_errors
 from benchmarks.frames import FrameReader, check_head, handshake, request_frame
 from benchmarks.measure import Sample, Summary, advantage, over_repeats, summarise
 from benchmarks.prompts import COUNT_TOKENS
 from benchmarks.scenarios import Ask, Load, plain
-from benchmarks.soak_server import ROOT, Unusable, install, serving
+from benchmarks.server import ROOT, Unusable, install, serving
 
 Clock = Callable[[], float]
 
@@ -35,7 +35,7 @@ _ID = b'"id":'
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What answers: the variables of the server's environment, and the tokens of each reply."""
+    """Backend of a measurement: environment variables of the server, and tokens of each reply."""
 
     variables: dict[str, str]
     tokens: int
@@ -55,7 +55,7 @@ VARIANTS = {
 
 
 class Channel:
-    """One WebSocket connection to the endpoint, and the replies under way on it."""
+    """A WebSocket connection and its running requests."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, clock: Clock) -> None:
         self._reader = reader
@@ -66,7 +66,7 @@ class Channel:
         self._receiving = asyncio.ensure_future(self._receive())
 
     async def reply(self, body: dict[str, object]) -> Reply:
-        """Send a request; its whole reply. Raises EOFError where the connection ends before."""
+        """Send a request and return its complete reply. Raises EOFError if the connection ends before."""
         self._numbers += 1
         number = self._numbers
         reply = Reply(DIALECT)
@@ -84,7 +84,7 @@ class Channel:
                 records = frames.feed(data)
                 now = self._clock()
                 for record in records:
-                    # The server puts the id last.
+                    # The id is the last field of a record.
                     reply, ended = self._replies[int(record[record.rindex(_ID) + len(_ID) : -1])]
                     reply.take((record,), now)
                     if b'"done":true' in record or b'"error":' in record:
@@ -103,7 +103,7 @@ class Channel:
 
 @asynccontextmanager
 async def channel(url: str, clock: Clock) -> AsyncIterator[Channel]:
-    """A connection, closed at the end. Raises OSError, ValueError where the server refuses."""
+    """Open a connection and close it at the end. Raises OSError, ValueError if the server rejects it."""
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(handshake(url, DIALECT.path))
@@ -117,7 +117,7 @@ async def channel(url: str, clock: Clock) -> AsyncIterator[Channel]:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is the same however it is sent; ``pid`` is the server's."""
+    """Parameters common to all transports; ``pid`` is the process ID of the server."""
 
     url: str
     pid: int
@@ -131,7 +131,7 @@ Way = Callable[[Terms], AbstractAsyncContextManager[Ask]]
 
 @asynccontextmanager
 async def over_http(terms: Terms) -> AsyncIterator[Ask]:
-    """A connection for each request."""
+    """Send each request on an HTTP connection of its own."""
     server = Server("HTTP", "ollama", terms.url, MODEL)
 
     async def ask(
@@ -149,7 +149,7 @@ async def _sample(one: Channel, prompt: str, terms: Terms, start: float) -> Samp
 
 @asynccontextmanager
 async def over_connections(terms: Terms) -> AsyncIterator[Ask]:
-    """A WebSocket connection for each request."""
+    """Send each request on a WebSocket connection of its own."""
 
     async def alone(prompt: str) -> Sample:
         start = terms.clock()
@@ -159,20 +159,20 @@ async def over_connections(terms: Terms) -> AsyncIterator[Ask]:
     async def ask(
         prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
     ) -> Sample:
-        return await told(alone(prompt), terms.timeout)
+        return await with_errors(alone(prompt), terms.timeout)
 
     yield ask
 
 
 @asynccontextmanager
 async def over_one_connection(terms: Terms) -> AsyncIterator[Ask]:
-    """One WebSocket connection for all requests."""
+    """Send all requests on one WebSocket connection."""
     async with channel(terms.url, terms.clock) as shared:
 
         async def ask(
             prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
         ) -> Sample:
-            return await told(_sample(shared, prompt, terms, terms.clock()), terms.timeout)
+            return await with_errors(_sample(shared, prompt, terms, terms.clock()), terms.timeout)
 
         yield ask
 
@@ -186,14 +186,14 @@ WAYS: dict[str, Way] = {
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """All requests once: the clients' figures, and the processor time of the server in seconds a token."""
+    """Figures of one run of all requests, and processor time of the server in seconds per token."""
 
     summary: Summary
     cpu: float
 
 
 async def run(way: Way, terms: Terms, streams: int, key: Sequence[object]) -> tuple[Pass, list[str]]:
-    """All requests at once, one each; and the errors."""
+    """Send all requests concurrently, one per client. Return the figures and the errors."""
     load = Load(streams, 1, COUNT_TOKENS + 4, 0, 0, 0, tuple(key))
     before = _cpu(terms.pid)
     async with way(terms) as ask:
@@ -214,7 +214,7 @@ def _cpu(pid: int) -> float:
 async def measure(
     terms: Terms, streams: int, repeats: int, key: Sequence[object]
 ) -> tuple[dict[str, list[Pass]], list[str]]:
-    """The repeats of each way, turn about, after one that only warms up; and the distinct errors."""
+    """Measure all ways alternately, after a warm-up. Return the repeats and the distinct errors."""
     figures: dict[str, list[Pass]] = {name.format(streams): [] for name in WAYS}
     errors: dict[str, None] = {}
     for repeat in range(-1, repeats):
@@ -227,10 +227,10 @@ async def measure(
 
 
 def table(variant: str, figures: dict[str, list[Pass]]) -> str:
-    """A line for each way, in Markdown: its medians, and its tokens/s as a share of HTTP's."""
+    """Return a Markdown table: for each way the medians, and its tokens/s relative to HTTP."""
     http = [one.summary for one in next(iter(figures.values()))]
     lines = [
-        f"| {variant} | tokens/s | of HTTP | server CPU a token | first token p50 | gap p99 | client CPU |",
+        f"| {variant} | tokens/s | of HTTP | server CPU per token | first token p50 | gap p99 | client CPU |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, repeats in figures.items():
@@ -253,27 +253,33 @@ def _cell(value: float | None, form: str, factor: float = 1) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
-        description="Compare streaming over WebSocket with HTTP. Starts a server of its own."
+        description="Compare streaming over WebSocket with HTTP, on a server that this program starts."
     )
     made.add_argument("--model", type=Path, required=True, metavar="FILE", help="a GGUF file")
     made.add_argument(
         "--variant",
         choices=[*VARIANTS, "both"],
         default="both",
-        help="who answers: the model, or a fake one, as fast as Python can (default: both)",
+        help="backend: the model, or a fake one that costs little time (default: both)",
     )
-    made.add_argument("--streams", type=int, default=64, help="at the same time (default: 64)")
-    made.add_argument("--tokens", type=int, help="of each reply (default: 32 of a model, 400 of the fake)")
-    made.add_argument("--repeats", type=int, default=5, help="turn about (default: 5)")
-    made.add_argument("--timeout", type=float, default=300, help="seconds for a request (default: 300)")
-    made.add_argument("--seed", type=int, default=1, help="of the prompts (default: 1)")
+    made.add_argument("--streams", type=int, default=64, help="concurrent streams (default: 64)")
+    made.add_argument(
+        "--tokens", type=int, help="length of each reply (default: 32 for the model, 400 for the fake)"
+    )
+    made.add_argument(
+        "--repeats", type=int, default=5, help="repeats, alternating between the ways (default: 5)"
+    )
+    made.add_argument(
+        "--timeout", type=float, default=300, help="time limit of a request in seconds (default: 300)"
+    )
+    made.add_argument("--seed", type=int, default=1, help="seed of the prompts (default: 1)")
     return made
 
 
 def main(argv: Sequence[str] | None = None, *, clock: Clock = time.perf_counter) -> int:
-    """Measure and print; 1 when a request failed or no server came up."""
+    """Measure, print tables, and return the exit status: 1 if a request or the start of a server failed."""
     given = parser().parse_args(argv)
     complaints: list[str] = []
     for name in VARIANTS if given.variant == "both" else [given.variant]:

@@ -28,9 +28,8 @@ async def answer(websocket: ClientConnection, number: int, model: str, messages:
             if record["done"]:
                 break
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        assert task is not None
-        task.uncancel()
+        if task := asyncio.current_task():
+            task.uncancel()
         await websocket.send(json.dumps({"id": number, "cancel": True}))
     print()
     return text

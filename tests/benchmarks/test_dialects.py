@@ -1,4 +1,4 @@
-"""Replies of both kinds of server, cut anywhere."""
+"""Replies of both kinds of server, split anywhere."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""The benchmark of embeddings against two tiny servers, one of each dialect; time is a counter."""
+"""Benchmark of embeddings with two small servers, one of each dialect; the clock is a counter."""
 
 import asyncio
 import json

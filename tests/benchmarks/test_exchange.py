@@ -1,4 +1,4 @@
-"""The small HTTP client's pure parts."""
+"""Pure parts of the HTTP client."""
 
 from itertools import pairwise
 

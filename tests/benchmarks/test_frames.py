@@ -1,4 +1,4 @@
-"""The WebSocket client of the benchmarks: its pure parts."""
+"""Pure parts of the WebSocket client."""
 
 import json
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The measurement of idle connections, against a server in this process."""
+"""Measurement of idle connections, with a server in this process."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.helpers.models import tiny
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[list[str]]:
-    """The arguments that tell of a server with the model ``m``."""
+    """Start a server with the model ``m`` and yield the arguments that refer to it."""
     application = Application(tmp_path / "home")
     try:
         application.create("m", tiny(tmp_path, "tiny"))

@@ -1,4 +1,4 @@
-"""The figures of runs, against numbers worked out by hand."""
+"""Statistics of runs, compared with values computed by hand."""
 
 from benchmarks.measure import Run, Sample, Summary, advantage, over_repeats, percentile, summarise
 

@@ -1,4 +1,4 @@
-"""Prompts are the same everywhere and never alike."""
+"""Prompts are reproducible, and different for each key."""
 
 from benchmarks.prompts import continued, prompt, words
 

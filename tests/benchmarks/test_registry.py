@@ -1,4 +1,4 @@
-"""The benchmark of pull and push with little to carry."""
+"""Benchmark of pull and push with a small model."""
 
 import json
 import re
@@ -21,8 +21,8 @@ def test_the_table() -> None:
         "| pull | ollama_tw | 400 | 1.00 |\n"
         "| pull | curl | 500 | 0.75 |\n"
         "\n"
-        "Memory of the server (RSS): 100 MiB before\n"
-        "- pull: +30 MiB at most\n"
+        "Memory of the server (RSS): 100 MiB idle\n"
+        "- pull: +30 MiB at peak\n"
     )
 
 
@@ -49,4 +49,4 @@ def test_a_run(registry_program: str, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_without_a_registry(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--registry", "no-such-program"])
-    assert "no-such-program and curl are needed" in capsys.readouterr().err
+    assert "no-such-program and curl are required" in capsys.readouterr().err

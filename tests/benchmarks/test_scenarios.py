@@ -1,4 +1,4 @@
-"""What the clients ask, seen by a server that answers at once; time is a counter."""
+"""Requests of the scenarios, received by a server that replies at once; the clock is a counter."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The whole generator against two tiny servers, one of each dialect."""
+"""Comparison of two small servers, one of each dialect."""
 
 import asyncio
 import json
@@ -46,7 +46,10 @@ def full(body: dict[str, Any]) -> Sequence[bytes]:
 
 @asynccontextmanager
 async def fake(name: str, handler: Handler, log: list[tuple[str, str]]) -> AsyncIterator[str]:
-    """A server that sends each piece as a chunk, or 503 if there are none; it logs name and prompts."""
+    """Run a server that sends each piece as a chunk, or 503 if there are none; yield its URL.
+
+    It appends its name and the prompt of each request to ``log``.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -71,7 +74,7 @@ async def fake(name: str, handler: Handler, log: list[tuple[str, str]]) -> Async
 
 
 def compare(ours: Handler, theirs: Handler, *argv: str) -> tuple[int, list[tuple[str, str]]]:
-    """Run the command against a fake of each dialect; gives its exit code and what they were asked."""
+    """Run the command with a server of each dialect; return its exit status, and the requests."""
     log: list[tuple[str, str]] = []
 
     async def both() -> int:
@@ -83,7 +86,7 @@ def compare(ours: Handler, theirs: Handler, *argv: str) -> tuple[int, list[tuple
     return asyncio.run(both()), log
 
 
-def test_two_servers_are_compared_turn_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_servers_are_compared_alternately(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "figures.json"
     code, log = compare(
         ollama_reply, openai_reply,
@@ -125,11 +128,11 @@ def test_all_scenarios_run_and_the_tables_print(capsys: pytest.CaptureFixture[st
     # Warm-up and measured requests for 2 clients: 2 + 2, 2 + 2 and 2 + 4.
     assert [name for name, _ in log].count("ours") == 14
     out, err = capsys.readouterr()
-    assert "How many times better the first is" in out
+    assert "Ratios; above 1 the first server is better" in out
     assert "[12/12] second-turn, 2 clients, repeat 1/1: llama-server\n" in err
 
 
-def test_a_server_that_refuses_is_no_fast_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_repeats_with_failed_requests_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     code, _ = compare(
         ollama_reply, full,
         "--clients", "2", "--requests", "1", "--repeats", "1", "--warmup", "0",
@@ -142,14 +145,14 @@ def test_a_server_that_refuses_is_no_fast_one(capsys: pytest.CaptureFixture[str]
     assert "llama-server: 503 server busy\n" in err
 
 
-def test_replies_of_unlike_length_are_said_to_be_unlike_work(capsys: pytest.CaptureFixture[str]) -> None:
+def test_different_lengths_of_replies_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
     compare(
         short_reply, openai_reply, "--clients", "1", "--requests", "1", "--repeats", "1", "--warmup", "0",
         "--scenario", "plain", "--output-tokens", "4", "--markdown",
     )  # fmt: skip
     assert (
-        "- plain, 1 clients: replies differ in length (ollama 1.0, llama-server 4.0 tokens); "
-        "the ratios compare unlike work.\n"
+        "- plain, 1 clients: the lengths of replies differ (ollama 1.0, llama-server 4.0 tokens); "
+        "the ratios compare different work.\n"
     ) in capsys.readouterr().out
 
 
@@ -177,4 +180,4 @@ def test_a_wrong_url_is_explained(value: str, text: str, capsys: pytest.CaptureF
 def test_two_servers_need_two_names(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--url", "ollama=http://h:1", "--url", "ollama=http://h:2"])
-    assert "two servers of one name" in capsys.readouterr().err
+    assert "two servers have the same name" in capsys.readouterr().err

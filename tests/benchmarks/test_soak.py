@@ -1,4 +1,4 @@
-"""Half a minute of everything at once on a real server, and what is said of servers that are not well."""
+"""The mixed load on a real server, and the faults that are reported."""
 
 import asyncio
 import json
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.server import Footprint, connections, footprint
 from benchmarks.soak import Result, all_slots, main
 from benchmarks.soak_load import Client, Tally, Target
-from benchmarks.soak_server import Footprint, connections, footprint
 from tests.helpers import PATIENCE, ROOT
 from tests.helpers.process import environment
 from tests.llama.tiny_models import write_gemma2
@@ -33,7 +33,9 @@ def test_a_server_that_keeps_nothing_has_no_faults() -> None:
 
 
 def test_memory_that_grew_is_a_fault() -> None:
-    assert faults(Footprint(114 * MIB, 7, 12)) == ["memory grew from 100.0 to 114.0 MiB; 113.0 are allowed"]
+    assert faults(Footprint(114 * MIB, 7, 12)) == [
+        "memory grew from 100.0 to 114.0 MiB; the limit is 113.0 MiB"
+    ]
 
 
 def test_threads_and_file_descriptors_that_stay_are_faults() -> None:
@@ -45,7 +47,7 @@ def test_a_request_without_an_answer_is_a_fault() -> None:
     tally = Tally(Counter({("chat", "answered"): 5, ("chat", "lost"): 2, ("cancelled", "cancelled"): 9}))
     assert faults(HEALTHY, tally, "soak: 3 slots") == [
         "soak: 3 slots",
-        "2 requests were not answered as they should",
+        "2 requests had no valid reply",
     ]
 
 
@@ -79,7 +81,7 @@ def test_what_a_process_holds_is_counted() -> None:
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["--url", "http://127.0.0.1:1"], "--url and --pid belong together"),
+        (["--url", "http://127.0.0.1:1"], "--url and --pid require each other"),
         (["--url", "http://example.com:1", "--pid", "1"], "the server must be on this machine"),
     ],
 )
@@ -102,7 +104,7 @@ def test_a_server_that_is_not_there_is_said_to_be_so(
 
 @asynccontextmanager
 async def answering(reply: bytes, figures: bytes = b"") -> AsyncIterator[Target]:
-    """A server that has the same reply for everything but /metrics, and hangs up behind it."""
+    """Run a server with one reply to everything but /metrics, which closes each connection after it."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -122,7 +124,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 @pytest.mark.parametrize(
     ("reply", "complaint"),
     [
-        (CHUNKED + b'f\r\n{"done":false}\n\r\n', "the reply was cut off"),
+        (CHUNKED + b'f\r\n{"done":false}\n\r\n', "the reply was truncated"),
         (CHUNKED + b'f\r\n{"done":false}\n\r\n0\r\n\r\n', "the stream ended without its last record"),
         (CHUNKED + b'10\r\n{"error":"oops"}\r\n0\r\n\r\n', "oops"),
         (b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno", "500 no"),
@@ -143,7 +145,7 @@ def test_an_answer_that_is_none_is_a_lost_request(reply: bytes, complaint: str) 
 
 
 @pytest.mark.parametrize(
-    ("busy", "text"), [(4, ""), (3, "of 4 requests at once 3 ran side by side")], ids=["all", "one lost"]
+    ("busy", "text"), [(4, ""), (3, "of 4 concurrent requests 3 ran concurrently")], ids=["all", "one lost"]
 )
 def test_a_slot_that_is_lost_is_missed(busy: int, text: str) -> None:
     async def ask() -> str:

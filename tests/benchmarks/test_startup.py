@@ -1,4 +1,4 @@
-"""The measurement of start-up, with real processes."""
+"""Measurement of start-up, with real processes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The comparison of WebSocket with HTTP: the whole command against a server of its own, and its table."""
+"""Comparison of WebSocket with HTTP: the command with a server that it starts, and its table."""
 
 import asyncio
 from pathlib import Path

@@ -43,7 +43,7 @@ def near_server(tmp_path_factory: pytest.TempPathFactory, far_server: Applicatio
 
 @pytest.fixture
 def near(near_server: Application, far: Application) -> Application:
-    """The server under test: its cloud is ``far``, which also runs the models of its stubs."""
+    """Return the server under test. Its cloud, and the host of its stubs, is ``far``."""
     return near_server
 
 

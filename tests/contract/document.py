@@ -22,7 +22,7 @@ _REGISTRY: Any = Registry().with_resource(_BASE, DRAFT202012.create_resource(DOC
 
 
 def _content(validator: Any, schema: Any, text: str, _: Any) -> Iterator[Any]:
-    """``contentSchema``, which is an annotation only in JSON Schema."""
+    """Validate ``contentSchema``, which JSON Schema treats as an annotation only."""
     yield from validator.descend(json.loads(text), schema)
 
 
@@ -30,7 +30,7 @@ _Validator: Any = validators.extend(Draft202012Validator, {"contentSchema": _con
 
 
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
-    """The operations by method in upper case and path."""
+    """Return the operations by method in upper case and path."""
     return {
         (method.upper(), path): item[method]
         for path, item in DOCUMENT["paths"].items()
@@ -40,7 +40,7 @@ def operations() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def resolved(value: Mapping[str, Any]) -> dict[str, Any]:
-    """``value``, or the component that its ``$ref`` names."""
+    """Return ``value``, or the component that its ``$ref`` refers to."""
     found: Any = value
     while "$ref" in found:
         where = found["$ref"].removeprefix("#/").split("/")
@@ -51,7 +51,7 @@ def resolved(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def path_template(path: str) -> str:
-    """The documented path that ``path``, without a query, is a case of."""
+    """Return the documented path whose pattern ``path``, without a query, matches."""
     fits: list[str] = [
         template
         for template in DOCUMENT["paths"]
@@ -78,7 +78,7 @@ def faults(method: str, path: str, status: int, content_type: str | None, body: 
 
 
 def _values(media: str, body: bytes) -> list[Any]:
-    """What the schema of a body's media type describes: the whole, a line or an event."""
+    """Return the parts of a body that its schema describes: the body, its lines or its events."""
     if media == "application/json":
         return [json.loads(body)]
     if media == "application/x-ndjson":

@@ -49,14 +49,14 @@ class Backend(FakeBackend):
 
 
 def reply(prompt: str) -> Iterable[str]:
-    """Thoughts and words; with tools, a call of one."""
+    """Reply with thinking and content, and with a tool call if the prompt has tools."""
     words = ["<think>", "Hm", "</think>", "Bees", " make", " honey", "."]
     return [*words, CALL] if "tools" in prompt else words
 
 
 @contextmanager
 def contract_server(home: Path, proxy: str = NO_PROXY, **variables: str) -> Iterator[Application]:
-    """A server with :data:`MODELS`, but for those of its cloud. Requests to registries go to ``proxy``."""
+    """Run a server with :data:`MODELS`, except those of its cloud. ``proxy`` is used for registries."""
     environment = pytest.MonkeyPatch()
     environment.setenv("HTTP_PROXY", proxy)
     environment.setenv("HTTPS_PROXY", proxy)
@@ -79,7 +79,7 @@ def contract_server(home: Path, proxy: str = NO_PROXY, **variables: str) -> Iter
 
 @contextmanager
 def cloud_and_server(home: Path) -> Iterator[Application]:
-    """A server whose cloud is another one. The same one is its proxy, and refuses what it is asked."""
+    """Run a server with another one as its cloud and proxy; the proxy rejects all requests."""
     with contract_server(home / "far", OLLAMA_NO_CLOUD="1") as cloud:
         address = f"http://127.0.0.1:{cloud.port}"
         with contract_server(

@@ -59,7 +59,7 @@ UNREACHED = {
 
 
 def fuzzed_document() -> dict[str, Any]:
-    """The document, with values that lead beyond the first checks in place of any text or object."""
+    """Return the document with schemas of values that pass the first checks of the server."""
     document = deepcopy(DOCUMENT)
     schemas = document["components"]["schemas"]
     model = {"type": "string", "enum": [*MODELS, "missing", "no name", ""]}

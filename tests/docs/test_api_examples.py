@@ -1,4 +1,4 @@
-"""The requests of docs/api are answered as the pages say, and as the OpenAPI document says."""
+"""Replies to the requests in docs/api are those of the pages, and valid by the OpenAPI document."""
 
 import re
 import shlex
@@ -34,7 +34,7 @@ class Example:
 
 
 def examples(page: str) -> Iterator[Example]:
-    """The commands of a page with their answers; every command has one."""
+    """Yield the commands of a page with their replies; every command has one."""
     text = (FOLDER / page).read_text()
     found = list(_EXAMPLE.finditer(text))
     assert len(found) == text.count("```sh\n")
@@ -45,7 +45,7 @@ def examples(page: str) -> Iterator[Example]:
 
 
 def request_of(command: str) -> tuple[str, str, bytes, str]:
-    """Method, path, body and content type of the request that a command of curl sends."""
+    """Parse a command of curl into the method, path, body and content type of its request."""
     program, *words = shlex.split(command)
     assert program == "curl"
     method, url, data, form = "", "", None, []

@@ -1,4 +1,4 @@
-"""The pages of docs/api: their links lead somewhere, and the errors that they list are texts of the code."""
+"""Pages of docs/api: their links are valid, and the errors that they list are texts of the code."""
 
 import ast
 import re
@@ -42,7 +42,7 @@ def test_the_overview_links_to_every_page() -> None:
 
 
 def errors(page: str) -> Iterator[str]:
-    """The texts in the column ``error`` of the tables of a page."""
+    """Yield the texts in the column ``error`` of the tables of a page."""
     for table in re.findall(r"(?:^\|.*\n)+", (FOLDER / page).read_text(), re.MULTILINE):
         head, _, *rows = [re.split(r" \| ", line.strip("| \n")) for line in table.splitlines()]
         if "error" in head:
@@ -53,7 +53,7 @@ def errors(page: str) -> Iterator[str]:
 
 @cache
 def literals() -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
-    """The strings of the package, and its formatted strings as patterns with a group for each expression."""
+    """Return the strings of the package, and its f-strings as patterns with a group for each expression."""
     strings, patterns = set(), set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -68,8 +68,10 @@ def literals() -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
 
 @cache
 def known(text: str) -> bool:
-    """Whether ``text``, in which ``{name}`` stands for anything, is a string of the code, or what the code
-    formats from its strings."""
+    """Return True if the code contains ``text``, or formats it from its strings.
+
+    ``{name}`` in the text stands for any value.
+    """
     strings, patterns = literals()
     fixed = re.sub(r"\{\w+\}", "", text).strip()
     if fixed in strings or not re.search("[A-Za-z]", fixed):

@@ -1,4 +1,4 @@
-"""The backend that docs/backends.md writes is found, and answers."""
+"""The backend in docs/backends.md is discovered and generates text."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""The application of docs/in-your-application.md starts with the server in it, and ends with it."""
+"""The application in docs/in-your-application.md starts and stops together with its server."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""``docs/api/openapi.yaml`` describes the routes, fields and options that the server has, and no others."""
+"""``docs/api/openapi.yaml`` describes exactly the routes, fields and options of the server."""
 
 import math
 import re
@@ -241,7 +241,7 @@ def _items(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _types(schema: Mapping[str, Any]) -> set[str]:
-    """The JSON types that ``schema`` allows, without null."""
+    """Return the JSON types that ``schema`` allows, without null."""
     schema = resolved(schema)
     kinds = schema.get("type", [])
     found = {kinds} if isinstance(kinds, str) else set(kinds)

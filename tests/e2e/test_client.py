@@ -1,4 +1,4 @@
-"""What a user of the official Python client notices."""
+"""The server with the official Python client."""
 
 import asyncio
 from collections.abc import Iterator

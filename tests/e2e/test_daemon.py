@@ -1,4 +1,4 @@
-"""The process: how it starts, where it listens, how it ends."""
+"""Start, addresses and stop of the server process."""
 
 import contextlib
 import os

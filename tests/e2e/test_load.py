@@ -1,4 +1,4 @@
-"""Clients that come together, go early, or do not read."""
+"""Clients that are concurrent, disconnect early, or do not read."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

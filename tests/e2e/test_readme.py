@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""The examples of the README work unchanged."""
 
 import os
 import re
@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def block(language: str, beginning: str) -> str:
-    """The code block of ``language`` that begins so."""
+    """Return the code block of ``language`` that starts with ``beginning``."""
     blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
     (found,) = (text for text in blocks if text.startswith(beginning))
     return str(found)

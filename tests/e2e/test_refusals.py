@@ -1,4 +1,4 @@
-"""What is refused, with which status and text; and who is refused."""
+"""Status and text of rejected requests, and rejected origins."""
 
 from collections.abc import Iterator
 from typing import Any

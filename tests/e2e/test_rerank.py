@@ -1,4 +1,4 @@
-"""A model that ranks, from its file to the reply."""
+"""A reranker, from its file to the reply."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whole conversations by the official Python client, with models that say what they are to say."""
+"""Conversations of Python clients with models whose replies are scripted."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ def get_temperature(city: str) -> str:
 
     Args:
         city: The name of the city
+
     """
     return {"Oslo": "18"}[city]
 

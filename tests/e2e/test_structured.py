@@ -1,4 +1,4 @@
-"""Structured output and embeddings of the real model, by the clients that people use."""
+"""Structured output and embeddings of the real model, with common clients."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Images over HTTP, to a tiny model with a projector."""
+"""Images over HTTP, with a tiny model with a projector."""
 
 import base64
 from collections.abc import Iterator

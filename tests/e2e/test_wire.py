@@ -1,4 +1,4 @@
-"""Replies byte for byte: what a client that parses them by hand relies on."""
+"""Exact bytes of replies, for clients that do not use a JSON parser."""
 
 import json
 import re
@@ -23,7 +23,7 @@ FIGURES = [
 
 
 def keys(record: dict[str, Any]) -> list[str]:
-    """The keys in their order, without the figure that depends on what is cached."""
+    """Return the keys in order, without the count that depends on the prompt cache."""
     return [key for key in record if key != "prompt_cached_count"]
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import http.client
 import json
-import os
 import socket
 import threading
 from collections.abc import Generator, Iterator
@@ -92,7 +91,7 @@ def digest(app: Application, tmp_path: Path) -> str:
 
 
 def blobs(app: Application) -> list[str]:
-    return sorted(os.listdir(app.home / ".ollama/models/blobs"))
+    return sorted(path.name for path in (app.home / ".ollama/models/blobs").iterdir())
 
 
 def test_records_come_while_it_works(app: Application, digest: str, quantizer: Standing) -> None:

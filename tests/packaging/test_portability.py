@@ -1,4 +1,4 @@
-"""The package is imported on systems other than POSIX ones; `make lint` runs mypy for them too."""
+"""The package can be imported on systems without POSIX; `make lint` also runs mypy for them."""
 
 import subprocess
 import sys

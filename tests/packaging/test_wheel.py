@@ -1,4 +1,4 @@
-"""The wheel, installed into an environment that knows nothing of the source tree."""
+"""The wheel, installed into an environment without the source tree."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ from tests.helpers import PATIENCE, ROOT
 from tests.helpers.process import environment
 from tests.helpers.server import Server
 
-# What pip writes for Twisted's programs, which are in the other environment.
+# Content of the scripts that pip writes for Twisted, which is installed in the other environment.
 TWISTED_PROGRAMS = {
     "twistd": "from twisted.scripts.twistd import run; run()",
     "twist": "from twisted.application.twist._twist import Twist; Twist.main()",
@@ -59,7 +59,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def build(source: Path, target: Path) -> Path:
-    """The wheel of a source tree that is a copy."""
+    """Build the wheel of a copy of a source tree and return its path."""
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
     call(*pip, "--wheel-dir", target, source, cwd=source)
     (wheel,) = target.glob("*.whl")
@@ -68,9 +68,9 @@ def build(source: Path, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment in which the wheel is installed.
+    """Install the wheel into an environment and return the folder of its programs.
 
-    What it depends on is that of the environment in which the tests run.
+    Its dependencies are those of the environment in which the tests run.
     """
     environment = tmp_path_factory.mktemp("environment")
     call(sys.executable, "-m", "venv", "--without-pip", environment, cwd=environment)
@@ -132,7 +132,7 @@ def test_twistd_and_twist_list_the_plugin(installed: Path, tmp_path: Path) -> No
 
 
 def backends(programs: Path, cwd: Path) -> list[str]:
-    """The names of the backends that the installed package finds."""
+    """Return the names of the backends that the installed package discovers."""
     code = (
         "from ollama_tw.engine.backends import discover\n"
         "print(*sorted(one.backend.name for one in discover()))"

@@ -123,7 +123,7 @@ def publisher() -> LogPublisher:
 
 @pytest.fixture
 def beginner(publisher: LogPublisher) -> LogBeginner:
-    """A LogBeginner with its own publisher, so that the logging of the test run is not changed."""
+    """Return a LogBeginner with its own publisher, so that the logging of the test run is not changed."""
 
     class Module:
         stdout = sys.stdout

@@ -20,7 +20,7 @@ def entries(app: Application) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def crowded(tmp_path: Path) -> Iterator[Application]:
-    """A server with one slot and a queue of one request."""
+    """Start a server with one slot and a queue of one request."""
     application = Application(tmp_path / "home", OLLAMA_MAX_QUEUE="1")
     application.create("m", tiny(tmp_path, "m", chat_template=CHATML))
     application.says("Hello")

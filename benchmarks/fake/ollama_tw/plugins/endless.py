@@ -1,6 +1,6 @@
-"""A model that answers as fast as the rest of the server takes it, so that this rest is what is measured.
+"""Backend whose models generate as fast as the server can send, to measure the rest of the server.
 
-Found where the folder above is on PYTHONPATH; used where OLLAMA_LLM_LIBRARY=endless says so.
+It requires ``benchmarks/fake`` in PYTHONPATH and OLLAMA_LLM_LIBRARY=endless.
 """
 
 import threading
@@ -13,7 +13,7 @@ _ENOUGH = 1 << 40
 
 
 class Steps:
-    """All runs make their next token together, as those of a batch do: when each has passed on its last."""
+    """Steps of a batch: all runs generate the next token once each of them has delivered its last one."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -22,7 +22,7 @@ class Steps:
         self._number = 0
 
     def reply(self, prompt: str) -> Iterator[str]:
-        """The prompt's characters, again and again without end."""
+        """Repeat the characters of the prompt without end."""
         with self._changed:
             self._runs += 1
         try:

@@ -1,4 +1,4 @@
-"""The server that is soaked: its process, its models, and what it says of itself."""
+"""A server under test: its process, resources, metrics and models."""
 
 import hashlib
 import http.client
@@ -20,18 +20,19 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0
-_SERVE = ("-c", "from ollama_tw.cli.main import main; main()", "serve")
-# Readers of GGUF take no notice of what follows the tensors, but the file is another one, loaded by itself.
+PROGRAM = ("-c", "from ollama_tw.cli.main import main; main()")
+"""Arguments of Python that run the program ``ollama``."""
+# Readers of GGUF ignore data after the tensors, but the digest differs, and the file is loaded separately.
 _PADDING = bytes(32)
 
 
 class Unusable(Exception):
-    """No soak is possible; the text tells the user why."""
+    """The server cannot be measured; the text is for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a process holds: resident bytes, threads and open file descriptors, its children's included."""
+    """Resident bytes, threads and open file descriptors of a process and its descendants."""
 
     rss: int
     threads: int
@@ -39,7 +40,7 @@ class Footprint:
 
 
 def footprint(pid: int) -> Footprint:
-    """Raises Unusable where there is no such process any more."""
+    """Measure a process and its descendants. Raises Unusable if it has ended."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -49,26 +50,25 @@ def footprint(pid: int) -> Footprint:
             sum(int(member.num_fds()) for member in family),
         )
     except psutil.NoSuchProcess:
-        raise Unusable(f"the server (process {pid}) has gone") from None
+        raise Unusable(f"the server (process {pid}) has ended") from None
 
 
 def connections(pid: int) -> int:
     """Return how many connections a process has open, also those of which the other end has been closed.
 
-    Raises Unusable where there is no such process any more.
+    Raises Unusable if the process has ended.
     """
     try:
         sockets = psutil.Process(pid).net_connections("tcp")
     except psutil.NoSuchProcess:
-        raise Unusable(f"the server (process {pid}) has gone") from None
+        raise Unusable(f"the server (process {pid}) has ended") from None
     return sum(one.status != psutil.CONN_LISTEN for one in sockets)
 
 
 def call(url: str, method: str, path: str, body: Any = None) -> bytes:
-    """The body of a reply; a file is sent as it is, all else as JSON. Raises Unusable unless it is 2xx."""
+    """Send a file or JSON and return the body of the reply. Raises Unusable unless the status is 2xx."""
     parts = urlsplit(url)
-    assert parts.hostname is not None
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
     try:
         if isinstance(body, Path):
             with body.open("rb") as source:
@@ -90,7 +90,7 @@ def call(url: str, method: str, path: str, body: Any = None) -> bytes:
 
 
 def figures(url: str) -> dict[str, float]:
-    """The figures of /metrics that carry no labels."""
+    """Return the metrics without labels from /metrics."""
     found = {}
     for line in call(url, "GET", "/metrics").decode().splitlines():
         name, _, value = line.partition(" ")
@@ -100,12 +100,12 @@ def figures(url: str) -> dict[str, float]:
 
 
 def loaded(url: str) -> list[str]:
-    """The names of the models in memory, by /api/ps."""
+    """Return the names of the loaded models from /api/ps."""
     return [model["name"] for model in json.loads(call(url, "GET", "/api/ps"))["models"]]
 
 
 def install(url: str, name: str, file: Path) -> None:
-    """Make a model of a GGUF file, over HTTP."""
+    """Create a model from a GGUF file, over HTTP."""
     with file.open("rb") as source:
         digest = f"sha256:{hashlib.file_digest(source, 'sha256').hexdigest()}"
     call(url, "POST", f"/api/blobs/{digest}", file)
@@ -113,7 +113,7 @@ def install(url: str, name: str, file: Path) -> None:
 
 
 def copy_with_other_digest(file: Path, target: Path) -> Path:
-    """The same model as a file of its own."""
+    """Copy a model to a file with another digest."""
     shutil.copyfile(file, target)
     with target.open("ab") as end:
         end.write(_PADDING)
@@ -122,7 +122,7 @@ def copy_with_other_digest(file: Path, target: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A server of our own."""
+    """A server that this program has started."""
 
     url: str
     pid: int
@@ -131,13 +131,13 @@ class Started:
 
 @contextmanager
 def serving(home: Path, variables: Mapping[str, str]) -> Iterator[Started]:
-    """Start a server whose user lives in ``home`` on a free port of the loopback; end it at the end.
+    """Run a server on a free port of the loopback interface, with the home directory ``home``.
 
-    Raises Unusable where it does not come up.
+    Raises Unusable if it does not start.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OLLAMA_")}
     environment = {
-        # Threads that spin while they wait for each other leave nothing to the others.
+        # OpenMP threads that spin while they wait take the processors from all others.
         "OMP_WAIT_POLICY": "passive",
         **kept,
         "HOME": str(home),
@@ -148,7 +148,7 @@ def serving(home: Path, variables: Mapping[str, str]) -> Iterator[Started]:
     log = home / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            (sys.executable, *_SERVE),
+            (sys.executable, *PROGRAM, "serve"),
             cwd=home,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -174,4 +174,4 @@ def _listening(process: subprocess.Popen[bytes], log: Path) -> str:
             return f"http://{found[1]}"
         time.sleep(0.1)
     lines = log.read_text(errors="replace").splitlines()
-    raise Unusable(f"the server did not come up: {lines[-1] if lines else 'it said nothing'}")
+    raise Unusable(f"the server did not start: {lines[-1] if lines else 'no log'}")
