@@ -13,9 +13,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks.command_line import add_servers, parse_servers
 from benchmarks.exchange import Server, post
 from benchmarks.prompts import words
-from benchmarks.serve import parse_url
 
 PATHS = {"ollama": "/api/embed", "openai": "/v1/embeddings"}
 
@@ -87,13 +87,7 @@ def table(figures: dict[str, list[float]]) -> str:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(description="Compare the throughput of embeddings of several servers.")
-    made.add_argument(
-        "--url",
-        action="append",
-        required=True,
-        help="a server, as for serve.py; ratios compare the first with each other one",
-    )
-    made.add_argument("--model", default="default", help="name of the model, unless --url gives one")
+    add_servers(made)
     made.add_argument("--clients", type=int, default=4, help="concurrent clients (default: 4)")
     made.add_argument("--requests", type=int, default=8, help="requests of each client (default: 8)")
     made.add_argument("--texts", type=int, default=16, help="texts of each request (default: 16)")
@@ -109,10 +103,7 @@ def main(argv: Sequence[str] | None = None, *, clock: Callable[[], float] = time
     """Measure, print a table, and return the exit status: 1 if a request failed."""
     options = parser()
     given = options.parse_args(argv)
-    try:
-        servers = [parse_url(value, given.model) for value in given.url]
-    except ValueError as error:
-        options.error(str(error))
+    servers = parse_servers(options, given)
     try:
         figures = asyncio.run(measure(servers, given, clock))
     except (OSError, ValueError, asyncio.IncompleteReadError) as error:

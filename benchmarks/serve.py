@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
-from urllib.parse import urlsplit
 
 import psutil
 from rich.console import Console
@@ -19,7 +18,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks import report
-from benchmarks.dialects import DIALECTS
+from benchmarks.command_line import add_servers, parse_servers
 from benchmarks.exchange import Server, ask
 from benchmarks.measure import Run, Sample, Summary, summarise
 from benchmarks.scenarios import DEFAULT, SCENARIOS, Load
@@ -93,27 +92,6 @@ class Progress:
         self._stream.flush()
 
 
-def parse_url(value: str, model: str) -> Server:
-    """Parse `[NAME:]DIALECT=URL[,pid=N][,model=NAME]`. Raises ValueError with a text for the user."""
-    label, _, rest = value.partition("=")
-    name, _, dialect = label.rpartition(":")
-    if dialect not in DIALECTS:
-        raise ValueError(f"{value}: unknown dialect {dialect!r}, not one of {', '.join(DIALECTS)}")
-    url, *extras = rest.split(",")
-    if urlsplit(url).scheme != "http" or not urlsplit(url).hostname:
-        raise ValueError(f"{value}: not an http:// address")
-    pid = None
-    for extra in extras:
-        key, _, word = extra.partition("=")
-        if key == "pid":
-            pid = int(word)
-        elif key == "model":
-            model = word
-        else:
-            raise ValueError(f"{value}: unknown {key!r}, not pid or model")
-    return Server(name or dialect, dialect, url, model, pid)
-
-
 def memory_of(pid: int | None) -> int | None:
     """Return the resident bytes of a process and its descendants; None without a process."""
     if pid is None:
@@ -183,14 +161,7 @@ async def measure(
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(description="Compare servers under the same load.")
-    made.add_argument(
-        "--url",
-        action="append",
-        required=True,
-        metavar="[NAME:]DIALECT=URL[,pid=N][,model=NAME]",
-        help=f"a server; dialects: {', '.join(DIALECTS)}; ratios compare the first with each other one",
-    )
-    made.add_argument("--model", default="default", help="name of the model, unless --url gives one")
+    add_servers(made)
     made.add_argument(
         "--scenario", type=_names, default=DEFAULT, help=f"scenarios (default: {','.join(DEFAULT)})"
     )
@@ -235,12 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print a report, and return the exit status: 1 if a request failed."""
     options = parser()
     given = options.parse_args(argv)
-    try:
-        servers = [parse_url(value, given.model) for value in given.url]
-    except ValueError as error:
-        options.error(str(error))
-    if len({server.name for server in servers}) < len(servers):
-        options.error("two servers have the same name: name each of them, NAME:DIALECT=URL")
+    servers = parse_servers(options, given)
     settings = Settings(
         scenarios=given.scenario,
         clients=given.clients,

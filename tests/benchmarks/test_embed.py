@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 import pytest
 
 from benchmarks.embed import main, table
+from tests.benchmarks.servers import Handler, response, serving
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -22,21 +22,15 @@ def openai(body: dict[str, Any]) -> dict[str, Any]:
     return {"data": [{"embedding": [1.0]} for _ in body["input"]]}
 
 
-@asynccontextmanager
-async def fake(answer: Answer, log: list[tuple[str, list[str]]]) -> AsyncIterator[str]:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
-        body = json.loads(await reader.readexactly(length))
-        log.append((head.split(" ")[1], body["input"]))
-        reply = json.dumps(answer(body)).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(reply), reply))
-        await writer.drain()
-        writer.close()
+def logging(answer: Answer, log: list[tuple[str, list[str]]]) -> Handler:
+    """Return a handler that appends the path and the input of each request to ``log``."""
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    def handle(path: str, data: bytes) -> bytes:
+        body = json.loads(data)
+        log.append((path, body["input"]))
+        return response(json.dumps(answer(body)).encode())
+
+    return handle
 
 
 def compare(ours: Answer, theirs: Answer, *argv: str) -> tuple[int, list[tuple[str, list[str]]]]:
@@ -44,7 +38,7 @@ def compare(ours: Answer, theirs: Answer, *argv: str) -> tuple[int, list[tuple[s
     ticks = count()
 
     async def both() -> int:
-        async with fake(ours, log) as a, fake(theirs, log) as b:
+        async with serving(logging(ours, log)) as a, serving(logging(theirs, log)) as b:
             urls = ["--url", f"ours:ollama={a}", "--url", f"theirs:openai={b}", "--model", "m"]
             code: int = await asyncio.to_thread(main, [*urls, *argv], clock=lambda: float(next(ticks)))
             return code
@@ -52,7 +46,7 @@ def compare(ours: Answer, theirs: Answer, *argv: str) -> tuple[int, list[tuple[s
     return asyncio.run(both()), log
 
 
-def test_both_get_the_same_texts_turn_about(capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_get_the_same_texts_alternately(capsys: pytest.CaptureFixture[str]) -> None:
     code, log = compare(ollama, openai, "--clients", "2", "--requests", "3", "--texts", "4", "--repeats", "2")
     assert code == 0
     # A request of each client first, then two rounds of three.

@@ -17,7 +17,7 @@ def server(tmp_path: Path) -> Iterator[list[str]]:
     application = Application(tmp_path / "home")
     try:
         application.create("m", tiny(tmp_path, "tiny"))
-        application.says("a", "b", "c")
+        application.set_reply("a", "b", "c")
         yield ["--url", f"http://127.0.0.1:{application.port}", "--pid", str(os.getpid())]
     finally:
         application.close()

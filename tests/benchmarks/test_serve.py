@@ -3,18 +3,19 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.command_line import parse_url
 from benchmarks.exchange import Server
-from benchmarks.serve import main, parse_url
+from benchmarks.serve import main
+from tests.benchmarks.servers import Handler, response, serving
 
-Handler = Callable[[dict[str, Any]], Sequence[bytes]]
+Reply = Callable[[dict[str, Any]], Sequence[bytes]]
 
 
 def ollama_reply(body: dict[str, Any]) -> Sequence[bytes]:
@@ -44,41 +45,31 @@ def full(body: dict[str, Any]) -> Sequence[bytes]:
     return ()
 
 
-@asynccontextmanager
-async def fake(name: str, handler: Handler, log: list[tuple[str, str]]) -> AsyncIterator[str]:
-    """Run a server that sends each piece as a chunk, or 503 if there are none; yield its URL.
+def logging(name: str, reply: Reply, log: list[tuple[str, str]]) -> Handler:
+    """Return a handler that sends each piece of a reply as a chunk, or 503 if there are none.
 
-    It appends its name and the prompt of each request to ``log``.
+    It appends ``name`` and the prompt of each request to ``log``.
     """
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
-        body = json.loads(await reader.readexactly(length))
+    def handle(path: str, data: bytes) -> bytes:
+        body = json.loads(data)
         log.append((name, body["prompt"]))
-        pieces = handler(body)
-        if pieces:
-            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            for piece in pieces:
-                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            writer.write(b"0\r\n\r\n")
-        else:
-            text = b'{"error":"server busy"}'
-            writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
-        await writer.drain()
-        writer.close()
+        pieces = reply(body)
+        if not pieces:
+            return response(b'{"error":"server busy"}', "503 Busy")
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    return handle
 
 
-def compare(ours: Handler, theirs: Handler, *argv: str) -> tuple[int, list[tuple[str, str]]]:
+def compare(ours: Reply, theirs: Reply, *argv: str) -> tuple[int, list[tuple[str, str]]]:
     """Run the command with a server of each dialect; return its exit status, and the requests."""
     log: list[tuple[str, str]] = []
 
     async def both() -> int:
-        async with fake("ours", ours, log) as a, fake("theirs", theirs, log) as b:
+        handlers = logging("ours", ours, log), logging("theirs", theirs, log)
+        async with serving(handlers[0]) as a, serving(handlers[1]) as b:
             urls = ["--url", f"ollama={a},pid={os.getpid()}", "--url", f"llama-server:openai={b}"]
             run: Awaitable[int] = asyncio.to_thread(main, [*urls, *argv])
             return await run

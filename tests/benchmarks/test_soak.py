@@ -16,6 +16,7 @@ import pytest
 from benchmarks.server import Footprint, connections, footprint
 from benchmarks.soak import Result, all_slots, main
 from benchmarks.soak_load import Client, Tally, Target
+from tests.benchmarks.servers import response, serving
 from tests.helpers import PATIENCE, ROOT
 from tests.helpers.process import environment
 from tests.llama.tiny_models import write_gemma2
@@ -104,18 +105,13 @@ def test_a_server_that_is_not_there_is_said_to_be_so(
 
 @asynccontextmanager
 async def answering(reply: bytes, figures: bytes = b"") -> AsyncIterator[Target]:
-    """Run a server with one reply to everything but /metrics, which closes each connection after it."""
+    """Run a server with one reply to everything but /metrics."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = b"Content-Length: %d\r\n\r\n" % len(figures)
-        writer.write(b"HTTP/1.1 200 OK\r\n" + length + figures if head.startswith(b"GET /metrics") else reply)
-        await writer.drain()
-        writer.close()
+    def handle(path: str, body: bytes) -> bytes:
+        return response(figures) if path == "/metrics" else reply
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield Target(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=PATIENCE)
+    async with serving(handle) as url:
+        yield Target(url, timeout=PATIENCE)
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

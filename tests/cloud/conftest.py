@@ -8,22 +8,19 @@ import pytest
 
 from tests.cloud.remote import Remote
 from tests.helpers.application import Application
-from tests.helpers.models import install
+from tests.helpers.models import application_with_models
 
 
 @pytest.fixture(scope="session")
 def far_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
-    directory = tmp_path_factory.mktemp("far")
-    application = Application(directory / "home")
-    install(application, directory)
-    yield application
-    application.close()
+    with application_with_models(tmp_path_factory.mktemp("far")) as application:
+        yield application
 
 
 @pytest.fixture
 def far(far_server: Application) -> Application:
     """Another server, with the models of :func:`tests.helpers.models.install`, which reply ``Hello``."""
-    far_server.says("Hel", "lo")
+    far_server.set_reply("Hel", "lo")
     return far_server
 
 

@@ -80,10 +80,10 @@ def test_stubs(near: Application, far: Application, path: str, stream: bool) -> 
 
 
 def test_thinking_and_tool_calls_of_a_stub(near: Application, far: Application) -> None:
-    far.says("<think>", "hm", "</think>", "yes")
+    far.set_reply("<think>", "hm", "</think>", "yes")
     message = near.chat("hi", model="far-thinker", think=True).json["message"]
     assert (message["thinking"], message["content"]) == ("hm", "yes")
-    far.says('<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>')
+    far.set_reply('<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>')
     tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
     records = lines(near.chat("hi", model="far-tools", tools=[tool], stream=True).body)
     calls = [call for record in records for call in record["message"].get("tool_calls", [])]
@@ -162,7 +162,7 @@ def test_errors_of_the_other_server(near: Application) -> None:
 
 
 def test_a_failed_completion_ends_the_stream(near: Application, far: Application) -> None:
-    far.says("Hel", RuntimeError("boom"))
+    far.set_reply("Hel", RuntimeError("boom"))
     for name in ("m:cloud", "far-m"):
         *records, last = lines(near.generate(model=name, stream=True).body)
         assert [record["response"] for record in records] == ["Hel"]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ollama
 import pytest
 
 from tests.helpers.server import MODEL, Server, running
@@ -29,6 +30,14 @@ def server(smollm2_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         created = server.post("/api/create", {"model": MODEL, "files": {"model.gguf": digest}})
         assert created.records[-1] == {"status": "success"}
         yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[ollama.Client]:
+    """Return the official client of ``server``."""
+    client = ollama.Client(host=server.url)
+    yield client
+    client._client.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The server with the official Python client."""
 
 import asyncio
-from collections.abc import Iterator
 
 import ollama
 import pytest
@@ -10,13 +9,6 @@ from tests.helpers.server import MODEL, Server
 
 GREEDY = {"temperature": 0, "num_predict": 12}
 HELLO = [{"role": "user", "content": "Say hello."}]
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[ollama.Client]:
-    client = ollama.Client(host=server.url)
-    yield client
-    client._client.close()
 
 
 def test_list_names_the_model(client: ollama.Client) -> None:

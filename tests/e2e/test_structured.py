@@ -1,7 +1,6 @@
 """Structured output and embeddings of the real model, with common clients."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import ollama
@@ -20,13 +19,6 @@ class Pet(BaseModel):
     kind: Literal["cat", "dog", "fish"]
     age: int = Field(ge=0, le=30)
     likes: list[str] = Field(min_length=1, max_length=2)
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[ollama.Client]:
-    client = ollama.Client(host=server.url)
-    yield client
-    client._client.close()
 
 
 def test_a_pydantic_model(client: ollama.Client) -> None:

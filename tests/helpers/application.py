@@ -24,8 +24,8 @@ from tests.helpers.http import HttpClient
 class Application(HttpClient):
     """A server that listens on a loopback port.
 
-    ``home`` is the home directory of its user, ``variables`` are its environment variables. :meth:`says` does
-    not affect a ``backend`` of the caller.
+    ``home`` is the home directory of its user, ``variables`` are its environment variables.
+    :meth:`set_reply` does not affect a ``backend`` of the caller.
     """
 
     default_model = "m"
@@ -33,7 +33,7 @@ class Application(HttpClient):
     def __init__(self, home: Path, *, backend: FakeBackend | None = None, **variables: str) -> None:
         self.home = home
         self.backend = backend or FakeBackend(self._reply)
-        self.says()
+        self.set_reply()
         environment = {"HOME": str(home), "OLLAMA_HOST": "127.0.0.1:0", **variables}
         warnings: list[str] = []
         settings = Settings.read(environment, warnings.append)
@@ -81,7 +81,7 @@ class Application(HttpClient):
         self._reactor.callFromThread(self._reactor.stop)
         self._thread.join(PATIENCE)
 
-    def says(self, *pieces: str | Exception) -> None:
+    def set_reply(self, *pieces: str | Exception) -> None:
         """Set the replies of all models: the tokens, and an exception where generation fails."""
         self.pieces: Sequence[str | Exception] = pieces
 

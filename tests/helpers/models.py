@@ -1,5 +1,7 @@
 """Tiny models for the fake backend, one per capability. The backend's tokens are characters."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,15 @@ def tiny(directory: Path, name: str, **fields: Any) -> bytes:
     """Return the contents of a GGUF file. ``metadata`` is added to the metadata of all these models."""
     metadata = {**METADATA, **fields.pop("metadata", {}), "general.basename": name}
     return write_gguf(directory / f"{name}.gguf", metadata=metadata, **fields).read_bytes()
+
+
+@contextmanager
+def application_with_models(directory: Path, **variables: Any) -> Iterator[Application]:
+    """Run a server with the models of :func:`install`; its home is below ``directory``."""
+    application = Application(directory / "home", **variables)
+    install(application, directory)
+    yield application
+    application.close()
 
 
 def install(application: Application, directory: Path) -> None:

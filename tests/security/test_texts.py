@@ -52,7 +52,7 @@ def test_error_texts_leak_nothing(app: Application, path: str, body: dict[str, A
 @pytest.mark.parametrize("stream", [True, False])
 def test_internal_errors_have_an_incident_number_only(app: Application, stream: bool) -> None:
     for pieces in ((KeyError("/secret/place"),), ("a", KeyError("/secret/place"))):
-        app.says(*pieces)
+        app.set_reply(*pieces)
         reply = app.generate(stream=stream)
         text = reply.body.decode()
         assert "secret" not in text
@@ -61,7 +61,7 @@ def test_internal_errors_have_an_incident_number_only(app: Application, stream: 
 
 
 def test_errors_of_the_engine_are_passed_on_verbatim(app: Application) -> None:
-    app.says(RunnerError("the batch could not be decoded"))
+    app.set_reply(RunnerError("the batch could not be decoded"))
     assert app.generate().json == {
         "error": "an error was encountered while running the model: the batch could not be decoded"
     }

@@ -533,7 +533,7 @@ def test_a_deleted_model_that_is_loaded_is_still_listed_by_ps(
     app: Application, disk: Disk, weights: bytes
 ) -> None:
     disk.put("m", ("model", weights))
-    app.says("Hel", "lo")
+    app.set_reply("Hel", "lo")
     assert app.generate(raw=True).json["response"] == "Hello"
     (before,) = app.get("/api/ps").json["models"]
     assert len(before["digest"]) == 64

@@ -48,7 +48,7 @@ def test_one_is_retrieved_by_its_name(app: Application) -> None:
 
 
 def test_a_loaded_one_is_shown_by_ps(app: Application) -> None:
-    app.says("hello")
+    app.set_reply("hello")
     assert app.chat("hi", model="org/far:big").json["message"]["content"] == "hello"
     assert app.backend.plans[-1].model_path == "http://h:1#x"
     app.backend.remote_models = []

@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
 @pytest.fixture(autouse=True)
 def answer(server: Application) -> None:
     server.release()
-    server.says("a", " <b>", " \u2028", "ß")
+    server.set_reply("a", " <b>", " \u2028", "ß")
 
 
 def open_at(server: Application, path: str) -> ClientConnection:

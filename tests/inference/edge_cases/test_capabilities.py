@@ -88,7 +88,7 @@ def test_row_22_think_values(app: Application, path: str, think: Any, text: str)
 
 @pytest.mark.parametrize("model", ["thinker", "go-thinker"])
 def test_row_23_thinking_is_on_unless_it_is_turned_off(app: Application, model: str) -> None:
-    app.says("<think>", "hm", "</think>", "yes")
+    app.set_reply("<think>", "hm", "</think>", "yes")
     records = app.chat("hi", model=model, stream=True).records
     assert [record["message"] for record in records] == [
         {"role": "assistant", "content": "", "thinking": "hm"},
@@ -110,7 +110,7 @@ def test_row_24_a_plain_model_may_be_told_not_to_think(app: Application) -> None
 
 @pytest.mark.parametrize("model", ["tools", "go-tools"])
 def test_row_36_and_69_calls(app: Application, model: str) -> None:
-    app.says(
+    app.set_reply(
         "Look: ", '<tool_call>{"name": "weather", "arguments":', ' {"city": "Oslo"}}</tool_call>', " done"
     )
     reply = app.chat("hi", model=model, tools=[WEATHER]).json
@@ -128,7 +128,7 @@ def test_row_36_and_69_calls(app: Application, model: str) -> None:
 @pytest.mark.parametrize("model", ["tools", "go-tools"])
 def test_row_69_a_call_to_a_tool_that_was_not_declared_stays_readable(app: Application, model: str) -> None:
     said = '<tool_call>{"name": "delete", "arguments": {}}</tool_call>'
-    app.says(said)
+    app.set_reply(said)
     message = app.chat("hi", model=model, tools=[WEATHER]).json["message"]
     assert "tool_calls" not in message
     assert "delete" in message["content"]
@@ -136,7 +136,7 @@ def test_row_69_a_call_to_a_tool_that_was_not_declared_stays_readable(app: Appli
 
 def test_without_tools_in_the_request_nothing_is_taken_for_a_call(app: Application) -> None:
     said = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
-    app.says(said)
+    app.set_reply(said)
     message = app.chat("hi", model="go-tools").json["message"]
     assert message == {"role": "assistant", "content": said}
 

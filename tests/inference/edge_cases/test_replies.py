@@ -72,7 +72,7 @@ def test_a_chat_with_keep_alive_0_unloads_after_it(app: Application) -> None:
 
 @pytest.mark.parametrize("path", ["generate", "chat"])
 def test_row_34_a_failure_after_three_chunks(app: Application, path: str) -> None:
-    app.says("a", "b", "c", RunnerError("decoding failed"))
+    app.set_reply("a", "b", "c", RunnerError("decoding failed"))
     body: dict[str, Any] = {
         "model": "m",
         "prompt": "hi",
@@ -87,12 +87,12 @@ def test_row_34_a_failure_after_three_chunks(app: Application, path: str) -> Non
     whole = app.post(f"/api/{path}", {**body, "stream": False})
     assert (whole.status, whole.json) == (500, error)
     # The server still serves requests.
-    app.says("fine")
+    app.set_reply("fine")
     assert app.generate().json["response"] == "fine"
 
 
 def test_section_1_13_a_failure_before_the_first_chunk_has_its_status(app: Application) -> None:
-    app.says(RunnerError("decoding failed"))
+    app.set_reply(RunnerError("decoding failed"))
     reply = app.generate(stream=True)
     assert (reply.status, reply.headers["Content-Type"]) == (500, "application/json")
     assert reply.body == b'{"error":"an error was encountered while running the model: decoding failed"}'
@@ -128,7 +128,7 @@ def test_section_1_13_a_model_that_does_not_load(app: Application) -> None:
 
 
 def test_section_0_2_text_is_escaped_as_go_does(app: Application) -> None:
-    app.says("<b>&\u2028\u2029x", "é\x00y")
+    app.set_reply("<b>&\u2028\u2029x", "é\x00y")
     for reply in (app.generate(), app.generate(stream=True)):
         assert rb"\u003cb\u003e\u0026\u2028\u2029x" in reply.body
         assert "é".encode() in reply.body
@@ -136,16 +136,16 @@ def test_section_0_2_text_is_escaped_as_go_does(app: Application) -> None:
 
 
 def test_section_1_8_length_and_stop(app: Application) -> None:
-    app.says(*"xyxy" * 1000)
+    app.set_reply(*"xyxy" * 1000)
     record = app.generate(options={"num_predict": 3}).json
     assert (record["response"], record["done_reason"], record["eval_count"]) == ("xyx", "length", 3)
-    app.says("one ", "two ", "STOP", " three")
+    app.set_reply("one ", "two ", "STOP", " three")
     record = app.generate(options={"stop": ["STOP"]}).json
     assert (record["response"], record["done_reason"]) == ("one two ", "stop")
 
 
 def test_a_client_that_goes_ends_its_run(app: Application) -> None:
-    app.says(*"xy" * 1000)
+    app.set_reply(*"xy" * 1000)
     app.generate(prompt="")
     app.hold()
     runner = app.runner
@@ -163,7 +163,7 @@ def test_a_client_that_goes_ends_its_run(app: Application) -> None:
     "pieces", [["a", *["x"] * 50], ["a", *["x", "x ", " x"] * 20], ["a", *["\n", " "] * 30]]
 )
 def test_row_67_a_model_that_is_stuck(app: Application, pieces: list[str]) -> None:
-    app.says(*pieces)
+    app.set_reply(*pieces)
     records = app.generate(stream=True).records
     assert [record["done"] for record in records] == [False] * len(records)
     # 31 identical pieces.
@@ -178,5 +178,5 @@ def test_row_67_a_model_that_is_stuck(app: Application, pieces: list[str]) -> No
 
 
 def test_row_67_what_repeats_less_goes_on(app: Application) -> None:
-    app.says(*["x"] * 31, "y", *["x"] * 31)
+    app.set_reply(*["x"] * 31, "y", *["x"] * 31)
     assert app.generate().json["done_reason"] == "stop"

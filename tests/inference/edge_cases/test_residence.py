@@ -23,7 +23,7 @@ def crowded(tmp_path: Path) -> Iterator[Application]:
     """Start a server with one slot and a queue of one request."""
     application = Application(tmp_path / "home", OLLAMA_MAX_QUEUE="1")
     application.create("m", tiny(tmp_path, "m", chat_template=CHATML))
-    application.says("Hello")
+    application.set_reply("Hello")
     yield application
     application.close()
 
