@@ -12,7 +12,7 @@ LOAD = Load(
 
 
 class Listener:
-    """Keeps the prompts; the clock goes on by one with each."""
+    """Records the prompts; the clock advances by one with each."""
 
     def __init__(self, fails: Callable[[str], bool] = lambda prompt: False) -> None:
         self.prompts: list[str] = []
@@ -29,7 +29,7 @@ class Listener:
             return Sample(error="refused")
         if on_first is not None:
             on_first()
-            # The chat goes on until the long prompt has come.
+            # The chat continues until the long prompt has been received.
             while len(self.prompts) % 4:
                 await asyncio.sleep(0)
         return Sample(first=0.1, output_tokens=2, text=" and so on" if keep_text else "")

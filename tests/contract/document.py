@@ -62,7 +62,7 @@ def path_template(path: str) -> str:
 
 
 def faults(method: str, path: str, status: int, content_type: str | None, body: bytes) -> list[str]:
-    """Where a reply to a request for ``path`` (without a query) departs from the document."""
+    """Return the deviations of a reply to a request for ``path`` (without a query) from the document."""
     operation = operations()[method, path_template(path)]
     responses = operation["responses"]
     if str(status) not in responses:

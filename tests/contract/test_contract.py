@@ -1,4 +1,4 @@
-"""Whatever a client sends, the server answers as ``docs/api/openapi.yaml`` says, and logs no traceback.
+"""Replies to any request are valid by ``docs/api/openapi.yaml``, and no traceback is logged.
 
 The requests are made from the document: valid ones, and ones that depart from it.
 """

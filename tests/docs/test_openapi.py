@@ -214,7 +214,7 @@ _TYPES: dict[type, str] = {
 
 
 def _faults(place: str, info: inspect.Type, schema: Mapping[str, Any]) -> Iterator[str]:
-    """Where ``schema`` says something else than ``info``, the type that the server reads or writes."""
+    """Yield the deviations of ``schema`` from ``info``, the type that the server reads or writes."""
     match info:
         case inspect.AnyType():
             return

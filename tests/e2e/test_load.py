@@ -70,7 +70,7 @@ def test_a_reader_that_stalls_stops_its_own_generation_alone(server: Server) -> 
     server.counting(tokens).rest()
     process = psutil.Process(server.process.pid)
     before = process.memory_info().rss
-    # The name comes back as it was sent: 24 MB in all, much more than sockets hold.
+    # The records repeat the name as it was sent: 24 MB in total, much more than the buffers of sockets hold.
     padded = " " * 500_000 + MODEL
     with server.counting(tokens, model=padded, receive_buffer=65536) as stalled:
         for _ in range(2):

@@ -15,7 +15,7 @@ def connected() -> bool:
 
 
 async def disconnected() -> None:
-    """Wait until both ends of all connections have been closed: the other end notices it later."""
+    """Wait until both ends of all connections have been closed, which is later than the first of them."""
     while connected():
         turn: Deferred[None] = Deferred()
         reactor.callLater(0, turn.callback, None)

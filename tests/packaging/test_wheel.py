@@ -167,7 +167,7 @@ def serve(tmp_path: Path) -> Iterator[list[Server]]:
     ("command", "statuses"),
     [
         (["ollama", "serve"], {0}),
-        # These two end as the signal asks them to, once the service has stopped.
+        # These two end by the signal itself, after the service has stopped.
         (["twistd", "--nodaemon", "ollama"], {0, -signal.SIGTERM}),
         (["twist", "--log-format=text", "ollama"], {0, -signal.SIGTERM}),
     ],

@@ -1,4 +1,4 @@
-"""Run in a process of its own, by test_portability and on Windows itself: the package as Windows imports it.
+"""Import the package as Windows does; run in a separate process by test_portability, and on Windows itself.
 
 Third-party packages and the standard library are loaded first, as they are here; then the package is
 imported anew with ``sys.platform`` changed, and without the modules and functions that only POSIX has.

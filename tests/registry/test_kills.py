@@ -1,6 +1,6 @@
 """A server that is killed repeatedly at random moments of pulls and creations.
 
-``OLLAMA_TW_KILLS`` says how often (10), ``OLLAMA_TW_SEED`` at which moments (1).
+``OLLAMA_TW_KILLS`` is the number of kills (10), ``OLLAMA_TW_SEED`` the seed of their times (1).
 """
 
 import hashlib

@@ -427,7 +427,7 @@ def test_the_python_client_reads_it_all(app: Application, disk: Disk, weights: b
 
 
 def test_a_copy_is_the_same_bytes(app: Application, disk: Disk, weights: bytes) -> None:
-    """Also what we know nothing of stays: in the manifest, in its layers and in the config."""
+    """Unknown fields are kept, in the manifest, in its layers and in the config."""
     manifest = disk.put(
         "a",
         ("model", weights),
