@@ -116,7 +116,7 @@ async def channel(url: str, clock: Clock) -> AsyncIterator[Channel]:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Parameters:
     """Parameters common to all transports; ``pid`` is the process ID of the server."""
 
     url: str
@@ -126,58 +126,62 @@ class Terms:
     clock: Clock
 
 
-Way = Callable[[Terms], AbstractAsyncContextManager[Ask]]
+Transport = Callable[[Parameters], AbstractAsyncContextManager[Ask]]
 
 
 @asynccontextmanager
-async def over_http(terms: Terms) -> AsyncIterator[Ask]:
+async def over_http(parameters: Parameters) -> AsyncIterator[Ask]:
     """Send each request on an HTTP connection of its own."""
-    server = Server("HTTP", "ollama", terms.url, MODEL)
+    server = Server("HTTP", "ollama", parameters.url, MODEL)
 
     async def ask(
         prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
     ) -> Sample:
-        return await exchange.ask(server, prompt, terms.tokens, timeout=terms.timeout, clock=terms.clock)
+        return await exchange.ask(
+            server, prompt, parameters.tokens, timeout=parameters.timeout, clock=parameters.clock
+        )
 
     yield ask
 
 
-async def _sample(one: Channel, prompt: str, terms: Terms, start: float) -> Sample:
-    reply = await one.reply(DIALECT.body(MODEL, prompt, terms.tokens))
+async def _sample(one: Channel, prompt: str, parameters: Parameters, start: float) -> Sample:
+    reply = await one.reply(DIALECT.body(MODEL, prompt, parameters.tokens))
     return sample_of(reply, start, keep_text=False)
 
 
 @asynccontextmanager
-async def over_connections(terms: Terms) -> AsyncIterator[Ask]:
+async def over_connections(parameters: Parameters) -> AsyncIterator[Ask]:
     """Send each request on a WebSocket connection of its own."""
 
     async def alone(prompt: str) -> Sample:
-        start = terms.clock()
-        async with channel(terms.url, terms.clock) as one:
-            return await _sample(one, prompt, terms, start)
+        start = parameters.clock()
+        async with channel(parameters.url, parameters.clock) as one:
+            return await _sample(one, prompt, parameters, start)
 
     async def ask(
         prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
     ) -> Sample:
-        return await with_errors(alone(prompt), terms.timeout)
+        return await with_errors(alone(prompt), parameters.timeout)
 
     yield ask
 
 
 @asynccontextmanager
-async def over_one_connection(terms: Terms) -> AsyncIterator[Ask]:
+async def over_one_connection(parameters: Parameters) -> AsyncIterator[Ask]:
     """Send all requests on one WebSocket connection."""
-    async with channel(terms.url, terms.clock) as shared:
+    async with channel(parameters.url, parameters.clock) as shared:
 
         async def ask(
             prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
         ) -> Sample:
-            return await with_errors(_sample(shared, prompt, terms, terms.clock()), terms.timeout)
+            return await with_errors(
+                _sample(shared, prompt, parameters, parameters.clock()), parameters.timeout
+            )
 
         yield ask
 
 
-WAYS: dict[str, Way] = {
+TRANSPORTS: dict[str, Transport] = {
     "HTTP, {} connections": over_http,
     "WebSocket, {} connections": over_connections,
     "WebSocket, 1 connection": over_one_connection,
@@ -192,16 +196,18 @@ class Pass:
     cpu: float
 
 
-async def run(way: Way, terms: Terms, streams: int, key: Sequence[object]) -> tuple[Pass, list[str]]:
+async def run(
+    transport: Transport, parameters: Parameters, streams: int, key: Sequence[object]
+) -> tuple[Pass, list[str]]:
     """Send all requests concurrently, one per client. Return the figures and the errors."""
     load = Load(streams, 1, COUNT_TOKENS + 4, 0, 0, 0, tuple(key))
-    before = _cpu(terms.pid)
-    async with way(terms) as ask:
+    before = _cpu(parameters.pid)
+    async with transport(parameters) as ask:
         own = time.process_time()
-        done = await plain(ask, load, terms.clock)
+        done = await plain(ask, load, parameters.clock)
         share = (time.process_time() - own) / done.seconds
     tokens = sum(sample.output_tokens for sample in done.samples)
-    cpu = (_cpu(terms.pid) - before) / max(tokens, 1)
+    cpu = (_cpu(parameters.pid) - before) / max(tokens, 1)
     errors = [sample.error for sample in done.samples if sample.error]
     return Pass(summarise(done, client_cpu=share), cpu), errors
 
@@ -212,14 +218,14 @@ def _cpu(pid: int) -> float:
 
 
 async def measure(
-    terms: Terms, streams: int, repeats: int, key: Sequence[object]
+    parameters: Parameters, streams: int, repeats: int, key: Sequence[object]
 ) -> tuple[dict[str, list[Pass]], list[str]]:
-    """Measure all ways alternately, after a warm-up. Return the repeats and the distinct errors."""
-    figures: dict[str, list[Pass]] = {name.format(streams): [] for name in WAYS}
+    """Measure all transports alternately, after a warm-up. Return the repeats and the distinct errors."""
+    figures: dict[str, list[Pass]] = {name.format(streams): [] for name in TRANSPORTS}
     errors: dict[str, None] = {}
     for repeat in range(-1, repeats):
-        for name, way in zip(figures, WAYS.values(), strict=True):
-            found, failed = await run(way, terms, streams, (*key, repeat, name))
+        for name, transport in zip(figures, TRANSPORTS.values(), strict=True):
+            found, failed = await run(transport, parameters, streams, (*key, repeat, name))
             errors.update(dict.fromkeys(f"{name}: {text}" for text in failed))
             if repeat >= 0:
                 figures[name].append(found)
@@ -227,7 +233,7 @@ async def measure(
 
 
 def table(variant: str, figures: dict[str, list[Pass]]) -> str:
-    """Return a Markdown table: for each way the medians, and its tokens/s relative to HTTP."""
+    """Return a Markdown table: for each transport the medians, and its tokens/s relative to HTTP."""
     http = [one.summary for one in next(iter(figures.values()))]
     lines = [
         f"| {variant} | tokens/s | of HTTP | server CPU per token | first token p50 | gap p99 | client CPU |",
@@ -269,7 +275,7 @@ def parser() -> argparse.ArgumentParser:
         "--tokens", type=int, help="length of each reply (default: 32 for the model, 400 for the fake)"
     )
     made.add_argument(
-        "--repeats", type=int, default=5, help="repeats, alternating between the ways (default: 5)"
+        "--repeats", type=int, default=5, help="repeats, alternating between the transports (default: 5)"
     )
     made.add_argument(
         "--timeout", type=float, default=300, help="time limit of a request in seconds (default: 300)"
@@ -289,10 +295,10 @@ def main(argv: Sequence[str] | None = None, *, clock: Clock = time.perf_counter)
             try:
                 with serving(Path(home), variables) as server:
                     install(server.url, MODEL, given.model)
-                    terms = Terms(
+                    parameters = Parameters(
                         server.url, server.pid, given.tokens or variant.tokens, given.timeout, clock
                     )
-                    measured = measure(terms, given.streams, given.repeats, (given.seed, name))
+                    measured = measure(parameters, given.streams, given.repeats, (given.seed, name))
                     figures, errors = asyncio.run(measured)
             except Unusable as reason:
                 print(reason, file=sys.stderr)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import Summary
-from benchmarks.websocket import Pass, Terms, main, over_one_connection, table
+from benchmarks.websocket import Parameters, Pass, main, over_one_connection, table
 from tests.helpers.models import tiny
 
 
@@ -17,7 +17,7 @@ def model(tmp_path: Path) -> Path:
     return file
 
 
-def test_all_ways_give_all_tokens(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_transports_give_all_tokens(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["--model", str(model), "--variant", "transport", "--streams", "3", "--tokens", "40"]
     assert main([*argv, "--repeats", "1"]) == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line]
@@ -63,7 +63,7 @@ def test_a_connection_that_ends_is_an_error_of_its_requests() -> None:
     async def ask() -> str | None:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            async with over_one_connection(Terms(url, 0, 1, 10, lambda: 0.0)) as send:
+            async with over_one_connection(Parameters(url, 0, 1, 10, lambda: 0.0)) as send:
                 return (await send("hello")).error
 
     assert asyncio.run(ask()) == "the connection ended before a reply"
