@@ -20,6 +20,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0
+LOG = "server.log"
 PROGRAM = ("-c", "from ollama_tw.cli.main import main; main()")
 """Arguments of Python that run the program ``ollama``."""
 # Readers of GGUF ignore data after the tensors, but the digest differs, and the file is loaded separately.
@@ -130,10 +131,10 @@ class Started:
 
 
 @contextmanager
-def serving(home: Path, variables: Mapping[str, str]) -> Iterator[Started]:
-    """Run a server on a free port of the loopback interface, with the home directory ``home``.
+def launched(home: Path, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server with the home directory ``home``, and stop it at the end of the block.
 
-    Raises Unusable if it does not start.
+    Its log is ``server.log`` in ``home``. Of the caller's settings it has none but ``variables``.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OLLAMA_")}
     environment = {
@@ -145,8 +146,7 @@ def serving(home: Path, variables: Mapping[str, str]) -> Iterator[Started]:
         "OLLAMA_HOST": "127.0.0.1:0",
         **variables,
     }
-    log = home / "server.log"
-    with log.open("wb") as output:
+    with (home / LOG).open("wb") as output:
         process = subprocess.Popen(
             (sys.executable, *PROGRAM, "serve"),
             cwd=home,
@@ -156,7 +156,7 @@ def serving(home: Path, variables: Mapping[str, str]) -> Iterator[Started]:
             stderr=subprocess.STDOUT,
         )
     try:
-        yield Started(_listening(process, log), process.pid, log)
+        yield process
     finally:
         process.terminate()
         try:
@@ -164,6 +164,17 @@ def serving(home: Path, variables: Mapping[str, str]) -> Iterator[Started]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def serving(home: Path, variables: Mapping[str, str]) -> Iterator[Started]:
+    """Run a server on a free port of the loopback interface, with the home directory ``home``.
+
+    Raises Unusable if it does not start.
+    """
+    with launched(home, variables) as process:
+        log = home / LOG
+        yield Started(_listening(process, log), process.pid, log)
 
 
 def _listening(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -13,12 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.server import PROGRAM
+from benchmarks.server import PROGRAM, footprint, launched
 
 OPPONENT = ("-c", "import twisted.internet.reactor, klein")
 HELP = (*PROGRAM, "--help")
@@ -80,20 +78,12 @@ def free_port() -> int:
 def measure_server(figures: Figures, path: str, home: Path) -> None:
     """Start a server, time its first reply to ``path``, read its memory and stop it."""
     port = free_port()
-    environment = {**os.environ, "HOME": str(home), "OLLAMA_MODELS": str(home / "models")}
-    environment["OLLAMA_HOST"] = f"127.0.0.1:{port}"
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *PROGRAM, "serve"], env=environment, stderr=subprocess.DEVNULL
-    )
-    try:
+    with launched(home, {"OLLAMA_HOST": f"127.0.0.1:{port}"}) as process:
         first_reply(port, path)
         figures.add(path, time.perf_counter() - started)
         time.sleep(_SETTLE)
-        figures.rss.append(int(psutil.Process(process.pid).memory_info().rss))
-    finally:
-        process.terminate()
-        process.wait(_TIMEOUT)
+        figures.rss.append(footprint(process.pid).rss)
 
 
 def table(figures: Figures) -> str:
