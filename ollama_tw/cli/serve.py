@@ -22,9 +22,9 @@ def command(ctx: click.Context) -> None:
     sockets = inherited_sockets(os.environ, os.getpid())
     # The other commands need neither the server nor Twisted. While both are imported, a child process
     # lists the devices of llama.cpp.
-    from ollama_tw.server.early import begin
+    from ollama_tw.llama import discovery
 
-    begin()
+    discovery.begin()
     from twisted.logger import Logger
 
     from ollama_tw.process import logs

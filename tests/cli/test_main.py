@@ -14,8 +14,8 @@ from ollama_tw.cli.command import Command
 from ollama_tw.cli.main import main
 from ollama_tw.config.settings import Settings
 from ollama_tw.errors import OllamaError
+from ollama_tw.llama import discovery
 from ollama_tw.process import logs
-from ollama_tw.server import early
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
     daemon.run = run  # type: ignore[attr-defined]
     # Devices that a child process lists would stay the result of the first probes of this process.
-    monkeypatch.setattr(early, "begin", lambda: None)
+    monkeypatch.setattr(discovery, "begin", lambda: None)
     monkeypatch.setitem(sys.modules, "ollama_tw.server.daemon", daemon)
     monkeypatch.setattr(logs, "start", lambda settings: None)
     return calls

@@ -7,7 +7,7 @@ LATE = {"PIL", "autobahn", "llama_cpp", "numpy", "ollama_tw.convert.model", "oll
 
 
 def test_starting_imports_no_package_that_the_first_request_does_not_need() -> None:
-    code = "import sys; import ollama_tw.server.daemon, ollama_tw.server.early; print(*sys.modules)"
+    code = "import sys; import ollama_tw.server.daemon, ollama_tw.llama.discovery; print(*sys.modules)"
     output = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert "ollama_tw.server.daemon" in output.split()
     assert LATE & set(output.split()) == set()
