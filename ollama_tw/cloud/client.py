@@ -21,7 +21,7 @@ from ollama_tw.cloud.rewriting import LineSplitter, LineTooLong, error_object, e
 from ollama_tw.errors import OllamaError
 from ollama_tw.identity.signer import LoadSigner, Signer
 from ollama_tw.net.body import BodyReader, BodyTooLarge, read_all
-from ollama_tw.net.explain import TransportError, explain
+from ollama_tw.net.connection_errors import TransportError, explain
 from ollama_tw.net.network import STALL_TIMEOUT, Network, origin_host
 from ollama_tw.net.user_agent import PROTOCOL_VERSION, USER_AGENT
 

@@ -12,7 +12,7 @@ from typing import Any
 def listing() -> dict[str, Any]:
     """Return the object that is printed."""
     try:
-        from ollama_tw.llama.backend import discover
+        from ollama_tw.llama.operations import discover
 
         discovery = discover()
     except Exception as error:

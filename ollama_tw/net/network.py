@@ -38,7 +38,7 @@ from ollama_tw.net.addresses import (
     may_redirect,
     zone_of,
 )
-from ollama_tw.net.explain import BadBundle, TransportError, causes_of, explain
+from ollama_tw.net.connection_errors import BadBundle, TransportError, causes_of, explain
 from ollama_tw.net.handshake import HandshakeEndpoint
 from ollama_tw.net.origin import Origin, origin_of
 from ollama_tw.net.proxy import ConnectEndpoint, Proxy, ProxyRules

@@ -1,5 +1,5 @@
 """llama.cpp on NVIDIA GPUs."""
 
-from ollama_tw.llama.plugin import LlamaBackend
+from ollama_tw.llama.backend import LlamaBackend
 
 backend = LlamaBackend("cuda", priority=100, libraries=("cuda",))

@@ -19,7 +19,7 @@ from ollama_tw.library import manifests
 from ollama_tw.library.names import Name
 from ollama_tw.net.addresses import Zone
 from ollama_tw.net.body import BUFFER_LIMIT, BodyReader, BodyTooLarge, read_all
-from ollama_tw.net.explain import TransportError, explain
+from ollama_tw.net.connection_errors import TransportError, explain
 from ollama_tw.net.network import STALL_TIMEOUT, Network, origin_host, without_query
 from ollama_tw.net.origin import Origin, origin_of
 from ollama_tw.net.user_agent import USER_AGENT

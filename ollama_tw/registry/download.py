@@ -22,7 +22,7 @@ from ollama_tw.files import translate_disk_errors
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.partials import DigestMismatch, Part, PartialBlob, PartSizes
 from ollama_tw.net.body import BodyReader
-from ollama_tw.net.explain import TransportError
+from ollama_tw.net.connection_errors import TransportError
 from ollama_tw.net.network import STALL_TIMEOUT
 from ollama_tw.registry.client import RegistryClient, RegistryResponse, StatusError, body_error
 from ollama_tw.registry.disk_writer import DiskWriter

@@ -22,7 +22,7 @@ from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.manifests import Layer
 from ollama_tw.library.names import InvalidName, parse_name
 from ollama_tw.library.partials import Part, PartSizes, plan_parts
-from ollama_tw.net.explain import TransportError
+from ollama_tw.net.connection_errors import TransportError
 from ollama_tw.registry.client import RegistryClient, RegistryResponse, StatusError
 from ollama_tw.registry.download import MAX_ATTEMPTS, MAX_CONNECTIONS
 

@@ -18,13 +18,13 @@ from ollama_tw.http.native.blobs import BlobRoutes
 from ollama_tw.http.native.completions import CompletionRoutes
 from ollama_tw.http.native.health import HealthRoutes
 from ollama_tw.http.native.models import ModelRoutes
-from ollama_tw.http.native.rerank import RerankRoutes
 from ollama_tw.http.native.tokens import TokenRoutes
 from ollama_tw.http.native.transfers import TransferRoutes
 from ollama_tw.http.native.version import VersionRoutes
 from ollama_tw.http.openai.responses import ResponsesRoutes
 from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes, OpenAIModelRoutes, OpenAIRoutes
 from ollama_tw.http.openai.transcriptions import TranscriptionRoutes
+from ollama_tw.http.rerank import RerankRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import ApiSite, make_site

@@ -6,8 +6,7 @@ import pytest
 
 from ollama_tw.engine.backends import DiscoveredBackend, choose
 from ollama_tw.interfaces import Device, IBackend, LoadPlan
-from ollama_tw.llama import backend as shared
-from ollama_tw.llama import discovery
+from ollama_tw.llama import discovery, operations
 from ollama_tw.llama.native import NativeDevice
 from ollama_tw.plugins import cpu, cuda, gpu, metal, rocm, vulkan
 
@@ -25,7 +24,7 @@ BLAS = native("blas", "BLAS", "accel")
 def probes(monkeypatch: pytest.MonkeyPatch, *devices: NativeDevice) -> dict[str, tuple[str, ...]]:
     """Return the device names of each available backend when llama.cpp lists ``devices``."""
     monkeypatch.setattr(discovery, "_enumeration", None)
-    monkeypatch.setattr(shared, "devices", lambda: list(devices))
+    monkeypatch.setattr(operations, "devices", lambda: list(devices))
     found = {one.name: one.probe() for one in ALL}
     return {
         name: tuple(device.name for device in probe.devices)
@@ -63,7 +62,7 @@ def test_without_a_gpu_only_the_cpu_backend_is_available(monkeypatch: pytest.Mon
 def test_the_library_of_the_device_has_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = [native("vulkan", "V", "gpu"), native("cuda", "C", "gpu"), CPU]
     monkeypatch.setattr(discovery, "_enumeration", None)
-    monkeypatch.setattr(shared, "devices", lambda: devices)
+    monkeypatch.setattr(operations, "devices", lambda: devices)
     found = sorted(
         (DiscoveredBackend(one, one.probe()) for one in ALL), key=lambda one: -one.backend.priority
     )
@@ -85,8 +84,8 @@ def test_a_model_is_loaded_onto_the_gpus_of_the_backend(
         return [one.device.name for one in devices]
 
     monkeypatch.setattr(
-        shared, "devices", lambda: [native("vulkan", "V", "gpu"), BLAS, native("cuda", "C", "gpu"), CPU]
+        operations, "devices", lambda: [native("vulkan", "V", "gpu"), BLAS, native("cuda", "C", "gpu"), CPU]
     )
-    monkeypatch.setattr(shared, "LlamaRunner", runner)
+    monkeypatch.setattr(operations, "LlamaRunner", runner)
     loaded: Any = backend.load(LoadPlan(""), lambda done: True)
     assert loaded == used

@@ -9,7 +9,7 @@ import pytest
 
 from ollama_tw.interfaces import Probe
 from ollama_tw.llama import discovery
-from ollama_tw.llama.plugin import LlamaBackend
+from ollama_tw.llama.backend import LlamaBackend
 
 
 def child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import TestCase
 from ollama_tw.dialects.openai.errors import ERRORS
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.dialect_support import Dialect
-from ollama_tw.http.native.rerank import RerankRoutes
+from ollama_tw.http.rerank import RerankRoutes
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.rerank import RerankRequest
 
