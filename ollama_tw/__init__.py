@@ -8,9 +8,12 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IStreamServerEndpoint
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
-__all__ = ["ServerService", "__version__", "make_service"]
+OLLAMA_VERSION = "0.34.2"
+"""The release of Ollama whose behaviour the server has: clients refuse older ones."""
+
+__all__ = ["OLLAMA_VERSION", "ServerService", "__version__", "make_service"]
 
 
 class ServerService(Protocol):

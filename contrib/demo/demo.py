@@ -120,6 +120,7 @@ def print_usage(url: str) -> None:
         client = Client(host="{url}")
         print(client.chat("{MODEL}", [{{"role": "user", "content": "Hello!"}}]).message.content)
 
+    It reports the version of Ollama that it is compatible with: {Client(url).version()} (see OLLAMA_VERSION).
     Ctrl-C stops it. Its log, also in {CACHE / "server.log"}:
 """,
         flush=True,

@@ -1,4 +1,7 @@
-"""``ollama --version``: prints the version of the running server, and the client's if they differ."""
+"""``ollama --version``: prints the version of the running server, and the client's if they differ.
+
+A version is that of the Ollama whose behaviour a program has, with its own in brackets.
+"""
 
 import http.client
 import json
@@ -6,12 +9,14 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from ollama_tw import __version__
+from ollama_tw import OLLAMA_VERSION, __version__
 from ollama_tw.config.host import Endpoint, is_loopback
 from ollama_tw.config.settings import HOST
 
 _TIMEOUT_SECONDS = 3.0
+_PRODUCT = "ollama_tw"
 
 
 def version_lines() -> Iterator[str]:
@@ -24,11 +29,22 @@ def version_lines() -> Iterator[str]:
         yield "Warning: could not connect to a running Ollama instance"
     else:
         yield f"ollama version is {running}"
-    if running != __version__:
-        yield f"Warning: client version is {__version__}"
+    if running is None or running.own != __version__:
+        yield f"Warning: client version is {_Version(OLLAMA_VERSION, __version__)}"
 
 
-def _server_version(endpoint: Endpoint) -> str | None:
+@dataclass(frozen=True)
+class _Version:
+    """The version of Ollama that a program is compatible with, and its own, "" for Ollama itself."""
+
+    ollama: str
+    own: str
+
+    def __str__(self) -> str:
+        return f"{self.ollama} ({_PRODUCT} {self.own})" if self.own else self.ollama
+
+
+def _server_version(endpoint: Endpoint) -> _Version | None:
     """Return the version of the server at ``endpoint``, None without a valid response."""
     # Servers on this machine are not requested through a proxy.
     local = is_loopback(endpoint.host) or endpoint.host in ("", "0.0.0.0", "::")  # noqa: S104 - not bound
@@ -36,7 +52,10 @@ def _server_version(endpoint: Endpoint) -> str | None:
     try:
         with opener.open(f"{endpoint.url}/api/version", timeout=_TIMEOUT_SECONDS) as response:
             answer = json.loads(response.read(65536))
+            product, _, own = response.headers.get("Server", "").partition("/")
     except (OSError, http.client.HTTPException, ValueError):
         return None
     version = answer.get("version") if isinstance(answer, dict) else None
-    return version if isinstance(version, str) and version.isprintable() and version else None
+    if not isinstance(version, str) or not version.isprintable() or not version:
+        return None
+    return _Version(version, own if product == _PRODUCT and own.isprintable() else "")

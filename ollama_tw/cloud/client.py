@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ollama_tw import OLLAMA_VERSION
 from ollama_tw.cloud.account import Account
 from ollama_tw.cloud.policy import RemoteServer
 from ollama_tw.cloud.rewriting import LineSplitter, LineTooLong, error_object, error_text, signed_target
@@ -23,7 +24,7 @@ from ollama_tw.identity.signer import LoadSigner, Signer
 from ollama_tw.net.body import BodyReader, BodyTooLarge, read_all
 from ollama_tw.net.connection_errors import TransportError, explain
 from ollama_tw.net.network import STALL_TIMEOUT, Network, origin_host
-from ollama_tw.net.user_agent import PROTOCOL_VERSION, USER_AGENT
+from ollama_tw.net.user_agent import USER_AGENT
 
 MAX_CONCURRENT = 512
 """Concurrent requests to other servers; bounds requests that are forwarded in a circle."""
@@ -167,7 +168,7 @@ class RemoteClient:
             "user-agent": USER_AGENT,
             **given,
             "accept-encoding": "identity",
-            "x-ollama-client-version": PROTOCOL_VERSION,
+            "x-ollama-client-version": OLLAMA_VERSION,
         }
         if body is not None:
             headers.setdefault("content-type", "application/json")

@@ -16,6 +16,8 @@ MEBIBYTE = 1024 * 1024
 CLOUD = "https://ollama.com:443"
 """URL of the server that runs cloud models."""
 
+_MAX_VERSION = 64
+
 _TRUE = {"1", "t", "T", "TRUE", "true", "True"}
 _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 
@@ -45,6 +47,13 @@ LOCAL_ORIGINS = (
 
 def string(text: str, note: Warn) -> str:
     """Return the text."""
+    return text
+
+
+def version(text: str, note: Warn) -> str:
+    """Return the text, a semantic version."""
+    if len(text) > _MAX_VERSION or not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?", text):
+        raise ValueError("is not a version such as 0.34.2")
     return text
 
 

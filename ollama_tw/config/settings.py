@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ollama_tw import OLLAMA_VERSION
 from ollama_tw.config import parsers
 from ollama_tw.config.host import DEFAULT_HOST, DEFAULT_PORT, Endpoint, join_host_port
 from ollama_tw.config.variables import SettingsError, Variable, Warn, setting, variables_of
@@ -168,6 +169,16 @@ class Settings:
             parsers.duration,
             "5m",
             "How long a shutdown waits for running requests; -1 means no limit",
+        )
+    )
+    version: str = setting(
+        Variable(
+            "OLLAMA_VERSION",
+            parsers.version,
+            OLLAMA_VERSION,
+            "Version of Ollama that /api/version reports, on which clients decide what they may use",
+            # twistd has an option --version.
+            option_name="ollama-version",
         )
     )
 

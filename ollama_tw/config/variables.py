@@ -38,11 +38,13 @@ class Variable(Generic[T_co]):
     default: str
     help: str
     switch: bool = False
+    option_name: str = ""
+    """The name of the command line option, if it does not follow from the variable's."""
 
     @property
     def option(self) -> str:
         """The name of the command line option: ``OLLAMA_MAX_QUEUE`` is ``max-queue``."""
-        return self.name.removeprefix("OLLAMA_").lower().replace("_", "-")
+        return self.option_name or self.name.removeprefix("OLLAMA_").lower().replace("_", "-")
 
     @property
     def summary(self) -> str:

@@ -3,13 +3,12 @@
 import platform
 import sys
 
-PROTOCOL_VERSION = "0.12.0"
-"""The release of Ollama that other servers are sent, some of which check it."""
+from ollama_tw import OLLAMA_VERSION
 
 _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "i686": "386"}
 _SYSTEM = "windows" if sys.platform == "win32" else sys.platform
 USER_AGENT = (
-    f"ollama/{PROTOCOL_VERSION} ({_ARCHITECTURES.get(platform.machine(), platform.machine())} {_SYSTEM})"
+    f"ollama/{OLLAMA_VERSION} ({_ARCHITECTURES.get(platform.machine(), platform.machine())} {_SYSTEM})"
     " Go/go1.26.0"
 )
 """The ``User-Agent`` header, in the form of Ollama's."""

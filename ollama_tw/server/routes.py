@@ -48,7 +48,7 @@ def make_api_site(
     returns False while the server drains.
     """
     routes = Routes()
-    VersionRoutes().register(routes)
+    VersionRoutes(settings.version).register(routes)
     HealthRoutes(metrics, ready).register(routes)
     BackendRoutes(components.backends, components.backend, components.disk).register(routes)
     AccountRoutes(components.account, components.cloud_status).register(routes)

@@ -40,6 +40,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 
 
 Run = Callable[..., tuple[int, str, str]]
+CLIENT = "Warning: client version is 0.34.2 (ollama_tw 0.6.0)\n"
+Answering = Callable[..., None]
+"""Sets the status, the body and, optionally, the Server header of the reply."""
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_REMOTES",
         "OLLAMA_CLOUD_BASE_URL",
         "OLLAMA_DRAIN_TIMEOUT",
+        "OLLAMA_VERSION",
     ]
     columns = {len(line) - len(line[2:].partition(" ")[2].lstrip()) for line in lines if "OLLAMA_" in line}
     assert columns == {28}
@@ -137,11 +141,14 @@ def test_serve_does_not_start_with_a_malformed_origin(
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes], None]]:
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
     """Return a function that starts a server at OLLAMA_HOST with a given reply to /api/version."""
-    answer: tuple[int, bytes] = (200, b"")
+    answer: tuple[int, bytes, str] = (200, b"", "")
 
     class Handler(BaseHTTPRequestHandler):
+        def version_string(self) -> str:
+            return answer[2]
+
         def do_GET(self) -> None:
             self.send_response(answer[0] if self.path == "/api/version" else 404)
             self.end_headers()
@@ -157,9 +164,9 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
 
-        def set_answer(status: int, body: bytes) -> None:
+        def set_answer(status: int, body: bytes, server: str = "") -> None:
             nonlocal answer
-            answer = (status, body)
+            answer = (status, body, server)
 
         yield set_answer
         server.shutdown()
@@ -168,19 +175,35 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes]
 
 @pytest.mark.parametrize("flag", ["-v", "--version"])
 def test_version_of_a_server_like_us(
-    run: Run, answering: Callable[[int, bytes], None], monkeypatch: pytest.MonkeyPatch, flag: str
+    run: Run, answering: Answering, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
-    monkeypatch.setattr("ollama_tw.cli.version.__version__", "0.5.0")
-    answering(200, b'{"version":"0.5.0"}')
-    assert run(flag) == (0, "ollama version is 0.5.0\n", "")
+    monkeypatch.setattr("ollama_tw.cli.version.__version__", "0.6.0")
+    answering(200, b'{"version":"0.5.0"}', "ollama_tw/0.6.0")
+    assert run(flag) == (0, "ollama version is 0.5.0 (ollama_tw 0.6.0)\n", "")
 
 
-def test_version_of_another_server(
-    run: Run, answering: Callable[[int, bytes], None], monkeypatch: pytest.MonkeyPatch
+def test_version_of_a_server_of_another_release(
+    run: Run, answering: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ollama_tw.cli.version.__version__", "0.5.0")
+    monkeypatch.setattr("ollama_tw.cli.version.__version__", "0.6.0")
+    monkeypatch.setattr("ollama_tw.cli.version.OLLAMA_VERSION", "0.34.2")
+    answering(200, b'{"version":"0.34.2"}', "ollama_tw/0.7.0")
+    assert run("-v") == (
+        0,
+        f"ollama version is 0.34.2 (ollama_tw 0.7.0)\n{CLIENT}",
+        "",
+    )
+
+
+def test_version_of_another_server(run: Run, answering: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_tw.cli.version.__version__", "0.6.0")
+    monkeypatch.setattr("ollama_tw.cli.version.OLLAMA_VERSION", "0.34.2")
     answering(200, json.dumps({"version": "9.9.9"}).encode())
-    assert run("-v") == (0, "ollama version is 9.9.9\nWarning: client version is 0.5.0\n", "")
+    assert run("-v") == (
+        0,
+        f"ollama version is 9.9.9\n{CLIENT}",
+        "",
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,22 +212,24 @@ def test_version_of_another_server(
 )
 def test_version_where_no_ollama_answers(
     run: Run,
-    answering: Callable[[int, bytes], None],
+    answering: Answering,
     monkeypatch: pytest.MonkeyPatch,
     status: int,
     body: bytes,
 ) -> None:
-    monkeypatch.setattr("ollama_tw.cli.version.__version__", "0.5.0")
+    monkeypatch.setattr("ollama_tw.cli.version.__version__", "0.6.0")
+    monkeypatch.setattr("ollama_tw.cli.version.OLLAMA_VERSION", "0.34.2")
     answering(status, body)
     assert run("-v") == (
         0,
-        "Warning: could not connect to a running Ollama instance\nWarning: client version is 0.5.0\n",
+        f"Warning: could not connect to a running Ollama instance\n{CLIENT}",
         "",
     )
 
 
 def test_version_where_nothing_listens(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ollama_tw.cli.version.__version__", "0.5.0")
+    monkeypatch.setattr("ollama_tw.cli.version.__version__", "0.6.0")
+    monkeypatch.setattr("ollama_tw.cli.version.OLLAMA_VERSION", "0.34.2")
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     code, out, err = run("--version")
     assert (code, err) == (0, "")

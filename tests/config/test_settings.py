@@ -65,6 +65,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         remotes=("ollama.com",),
         cloud_base_url="https://ollama.com:443",
         drain_timeout=5 * MINUTE,
+        version="0.34.2",
     )
 
 
@@ -90,6 +91,7 @@ def test_every_variable_is_read() -> None:
         OLLAMA_REMOTES="GPU.example, ollama.com",
         OLLAMA_CLOUD_BASE_URL="http://127.0.0.1:8080/",
         OLLAMA_DRAIN_TIMEOUT="30s",
+        OLLAMA_VERSION="0.5.0",
     )
     assert settings == Settings(
         home=Path("/home/ada/.ollama"),
@@ -114,12 +116,13 @@ def test_every_variable_is_read() -> None:
         remotes=("gpu.example", "ollama.com"),
         cloud_base_url="http://127.0.0.1:8080",
         drain_timeout=30_000_000_000,
+        version="0.5.0",
     )
 
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 21
+    assert len(names) == len(set(names)) == 22
     assert all(variable.help for variable in VARIABLES)
 
 
@@ -186,6 +189,13 @@ def test_forms_of_a_value(name: str, text: str, field: str, value: object) -> No
 @pytest.mark.parametrize(
     ("name", "text", "field", "value", "warning"),
     [
+        (
+            "OLLAMA_VERSION",
+            "latest",
+            "version",
+            "0.34.2",
+            'OLLAMA_VERSION="latest" is not a version such as 0.34.2; using the default 0.34.2',
+        ),
         (
             "OLLAMA_MAX_QUEUE",
             "many",

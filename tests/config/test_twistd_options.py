@@ -36,7 +36,7 @@ def test_every_variable_is_an_option() -> None:
         *("host", "origins", "debug", "models", "keep-alive", "max-loaded-models", "max-queue"),
         *("noprune", "context-length", "num-parallel", "sched-spread", "flash-attention", "go-template"),
         *("kv-cache-type", "gpu-overhead", "load-timeout", "llm-library", "no-cloud", "drain-timeout"),
-        *("remotes", "cloud-base-url"),
+        *("remotes", "cloud-base-url", "ollama-version"),
         "listen",
     }
 

@@ -47,7 +47,7 @@ def test_the_example_serves_both_and_stops(tmp_path: Path) -> None:
                 break
         else:
             pytest.fail("it did not start")
-        assert fetch(f"http://{server}/api/version") == '{"version":"0.5.0"}'
+        assert fetch(f"http://{server}/api/version") == '{"version":"0.34.2"}'
         assert fetch(f"http://127.0.0.1:{application}/") == "Try /haiku/MODEL?about=rain"
     finally:
         process.send_signal(signal.SIGTERM)

@@ -61,7 +61,7 @@ def test_ends_if_the_address_is_in_use(start: StartServer, tmp_path: Path, smoll
     try:
         assert demo.wait() == 1
         assert demo.log == (
-            f"\n{other.url} is in use by an Ollama server (version 0.5.0).\n"
+            f"\n{other.url} is in use by an Ollama server (version 0.34.2).\n"
             "Choose another port: make run OLLAMA_HOST=127.0.0.1:11435\n"
         )
         assert other.get("/api/tags").body == b'{"models":[]}'

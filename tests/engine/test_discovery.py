@@ -54,7 +54,7 @@ def write(folder: Path, name: str, source: str) -> str:
 def test_built_in_backends_are_ordered_by_priority() -> None:
     found = discover()
     assert [one.name for one in found if one.name in ("cuda", "metal", "cpu")] == ["cuda", "metal", "cpu"]
-    assert all(one.version == "0.5.0" for one in found if one.name == "cpu")
+    assert all(one.version == "0.6.0" for one in found if one.name == "cpu")
 
 
 def test_a_third_party_plugin(folder: Path) -> None:

@@ -78,7 +78,7 @@ class Sample:
 
 def build(origins: tuple[str, ...] = ()) -> tuple[Routes, Sample, Guard]:
     routes, sample = Routes(), Sample()
-    VersionRoutes().register(routes)
+    VersionRoutes("0.5.0").register(routes)
     sample.register(routes)
     return routes, sample, Guard(OriginPolicy([*LOCAL_ORIGINS, *origins]), HostPolicy("127.0.0.1", [], "box"))
 

@@ -100,14 +100,14 @@ def test_the_wheel_holds_the_package_and_one_file_of_twisted(wheel: Path) -> Non
             "=",
             "ollama_tw.cli.main:main",
         ]
-    assert wheel.name == "ollama_tw-0.5.0-py3-none-any.whl"
-    assert (about["Name"], about["Version"]) == ("ollama-tw", "0.5.0")
+    assert wheel.name == "ollama_tw-0.6.0-py3-none-any.whl"
+    assert (about["Name"], about["Version"]) == ("ollama-tw", "0.6.0")
     assert about["Requires-Python"] == ">=3.11"
     assert [name for name in names if name.startswith("twisted/")] == ["twisted/plugins/ollama_plugin.py"]
     assert "ollama_tw/py.typed" in names
     assert any(name.endswith("/LICENSE") for name in names)
     roots = {name.partition("/")[0] for name in names}
-    assert roots == {"ollama_tw", "twisted", "ollama_tw-0.5.0.dist-info"}
+    assert roots == {"ollama_tw", "twisted", "ollama_tw-0.6.0.dist-info"}
 
 
 def test_all_modules_of_the_source_tree_are_in_the_wheel(wheel: Path) -> None:
@@ -180,7 +180,7 @@ def test_the_server_runs_in_any_directory(
     server = Server(tmp_path / "any", command=[str(installed / program), *arguments], PYTHONPATH="")
     serve.append(server)
     server.ready()
-    assert server.get("/api/version").body == b'{"version":"0.5.0"}'
+    assert server.get("/api/version").body == b'{"version":"0.34.2"}'
     assert server.get("/api/tags").body == b'{"models":[]}'
     assert (server.home / ".ollama/id_ed25519").exists()
     assert server.stop() in statuses
@@ -207,7 +207,7 @@ def test_twistd_goes_into_the_background(installed: Path, tmp_path: Path) -> Non
         bound = re.search(r"bound to (127\.0\.0\.1:\d+)", log.read_text())
         assert bound is not None
         with urllib.request.urlopen(f"http://{bound[1]}/api/version", timeout=PATIENCE) as reply:
-            assert reply.read() == b'{"version":"0.5.0"}'
+            assert reply.read() == b'{"version":"0.34.2"}'
         daemon.terminate()
         daemon.wait(PATIENCE)
         assert "stopping: 0 running requests" in log.read_text()

@@ -41,8 +41,8 @@ HEAD = "time=2026-01-31T12:00:00.042+01:00 level=INFO source=ollama_tw.server.da
 
 
 def test_an_event_is_a_line_of_pairs() -> None:
-    line = lines_of(LogLevel.info, "Listening on {address}", address="127.0.0.1:11434", version="0.5.0")
-    assert line == HEAD + 'msg="Listening on 127.0.0.1:11434" version=0.5.0\n'
+    line = lines_of(LogLevel.info, "Listening on {address}", address="127.0.0.1:11434", version="0.6.0")
+    assert line == HEAD + 'msg="Listening on 127.0.0.1:11434" version=0.6.0\n'
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from tests.helpers.connections import disconnected
 from tests.helpers.gguf_files import write_gguf
 from tests.helpers.logs import captured, texts
 
-VERSION = b'{"version":"0.5.0"}'
+VERSION = b'{"version":"0.34.2"}'
 NET: Any = reactor
 
 

@@ -3,15 +3,20 @@
 Source: ollama: server/routes.go, GenerateRoutes.
 """
 
+from dataclasses import dataclass
+
 from twisted.web.http import Request
 
-from ollama_tw import __version__
 from ollama_tw.http.server.replies import send_json, send_text
 from ollama_tw.http.server.routing import Routes
 
 
+@dataclass(frozen=True)
 class VersionRoutes:
     """``/``, which clients use to test whether the server runs, and ``/api/version``."""
+
+    reported: str
+    """The version of Ollama that clients are to find."""
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
@@ -23,5 +28,5 @@ class VersionRoutes:
         send_text(request, "Ollama is running", content_type="text/plain; charset=utf-8")
 
     def version(self, request: Request) -> None:
-        """Send the version of the server."""
-        send_json(request, {"version": __version__})
+        """Send the version of Ollama that the server is compatible with; ``Server:`` has its own."""
+        send_json(request, {"version": self.reported})

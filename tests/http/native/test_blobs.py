@@ -40,7 +40,7 @@ class BlobTests(TestCase):
         any_reactor: Any = reactor
         blobs = BlobRoutes(self.store, partial(deferToThreadPool, any_reactor, pool))
         blobs.register(routes)
-        VersionRoutes().register(routes)
+        VersionRoutes("0.5.0").register(routes)
         guard = Guard(OriginPolicy([]), HostPolicy("127.0.0.1", [], "box"))
         # Any: SiteConnection inherits its list of requests from an HTTPChannel without annotations.
         self.site: Any = make_site(

@@ -45,7 +45,7 @@ class SocketTests(TestCase):
 
     async def test_server_header(self) -> None:
         answer = await self.exchange(head("GET", "/nope", "Connection: close"))
-        self.assertIn(b"\r\nServer: ollama_tw/0.5.0\r\n", answer)
+        self.assertIn(b"\r\nServer: ollama_tw/0.6.0\r\n", answer)
         self.assertIn(b"\r\nContent-Length: 18\r\n", answer)
 
     async def test_pipelined_requests_are_answered_in_order(self) -> None:
