@@ -31,7 +31,7 @@ def test_it_says_where_it_listens_and_which_version_it_is(start: StartServer) ->
     server = start().ready()
     assert re.search(
         rf"time=\S+ level=INFO source=ollama_tw\.server\.daemon "
-        rf'msg="Listening on 127\.0\.0\.1:{server.port} \(version 0\.5\.0\)"\n',
+        rf'msg="Listening on 127\.0\.0\.1:{server.port} \(version 0\.6\.0\)"\n',
         server.log,
     )
     steps = ["created key pair", "bound to 127.0.0.1:", "model library", "Listening on"]
