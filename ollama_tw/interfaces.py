@@ -106,6 +106,37 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class LazyGrammar:
+    """Grammar that applies from a text of the output on, before which the output is free.
+
+    It is an aid for the model, not a promise: a backend may ignore it.
+    """
+
+    grammar: str
+    """GBNF grammar with the root rule ``root``; it matches the output from the trigger's beginning on."""
+    triggers: tuple[str, ...]
+    """Texts at whose first occurrence the grammar begins; special tokens are written out."""
+    after: str = ""
+    """Text that must occur before a trigger counts, such as the end of the thinking; "" for none."""
+
+
+@dataclass(frozen=True)
+class ThinkingBudget:
+    """Maximum number of tokens of the thinking at the beginning of the output.
+
+    A backend may ignore it. ``close`` is part of ``closing``.
+    """
+
+    tokens: int
+    open: str
+    """Text at the beginning of the output that begins the thinking; "" if the prompt has begun it."""
+    close: str
+    """Text that ends the thinking."""
+    closing: str
+    """Text that is generated when the budget is used up, with special tokens written out."""
+
+
+@dataclass(frozen=True)
 class Job:
     """One completion. Only ``cancel`` changes while it runs."""
 
@@ -133,6 +164,13 @@ class Job:
     logit_bias: tuple[tuple[int, float], ...] = ()
     """Tokens and the values that are added to their logits before sampling; tokens that are not in the
     vocabulary are ignored."""
+    preserved: tuple[str, ...] = ()
+    """Texts of special tokens that are part of the output; all other special tokens add nothing to it. A
+    text that is no special token of the vocabulary is ignored."""
+    lazy_grammar: LazyGrammar | None = None
+    """Grammar of a later part of the output; None for none, and if there is a ``grammar``."""
+    thinking: ThinkingBudget | None = None
+    """Limit of the thinking; None for none."""
 
 
 class DoneReason(StrEnum):

@@ -40,7 +40,8 @@ class Closing:
             "prompt_truncated": self.truncated,
             "prompt_eval_duration": self.usage.prompt_duration,
             "eval_count": self.usage.output_tokens,
-            "eval_duration": self.usage.output_duration,
+            # Clients divide by it.
+            "eval_duration": max(self.usage.output_duration, 1) if self.usage.output_tokens else 0,
         }
         fields = {name: value for name, value in figures.items() if value}
         return {"done": True, "done_reason": self.done_reason, **fields}

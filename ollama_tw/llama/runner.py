@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from zope.interface import implementer
 
@@ -143,11 +143,12 @@ class LlamaRunner:
         params = RunParams(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images)
         sequence = self._batcher.submit(params, sampler)
         assembler = TextAssembler(job.stop)
+        data = self._bytes_of_tokens(job.preserved)
         reason = None
         try:
             for generated in sequence.tokens():
-                text = assembler.feed(self._model.vocabulary.piece(generated.token))
-                piece = Piece(text, () if job.logprobs is None else (self._logprob(generated),))
+                text = assembler.feed(data(generated.token))
+                piece = Piece(text, () if job.logprobs is None else (_logprob(generated, data),))
                 if assembler.stopped:
                     reason = DoneReason.STOP
                     if text:
@@ -171,12 +172,13 @@ class LlamaRunner:
             raise InvalidImages("this model does not support images: it has no projector")
         return self._projector.tokenize(job.prompt, job.images)
 
-    def _logprob(self, generated: Generated) -> TokenLogprob:
-        piece = self._model.vocabulary.piece
-        return TokenLogprob(
-            Choice(piece(generated.token), generated.logprob),
-            tuple(Choice(piece(token), logprob) for token, logprob in generated.top),
-        )
+    def _bytes_of_tokens(self, preserved: Sequence[str]) -> Callable[[int], bytes]:
+        """Return a function from a token to the bytes that it adds to the output of a job."""
+        vocabulary = self._model.vocabulary
+        shown = vocabulary.controls(preserved)
+        if not shown:
+            return vocabulary.piece
+        return lambda token: shown.get(token) or vocabulary.piece(token)
 
     def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
         """Return one embedding for each input."""
@@ -220,3 +222,10 @@ class LlamaRunner:
             self._projector.close()
         self._model.close()
         return_freed_memory()
+
+
+def _logprob(generated: Generated, data: Callable[[int], bytes]) -> TokenLogprob:
+    return TokenLogprob(
+        Choice(data(generated.token), generated.logprob),
+        tuple(Choice(data(token), logprob) for token, logprob in generated.top),
+    )

@@ -57,10 +57,13 @@ class Sampler:
                     sampling.presence_penalty,
                 )
             )
-        if sampling.temperature <= 0:
-            self._add(llama_cpp.llama_sampler_init_greedy())
-        else:
+        if sampling.temperature > 0:
             self._add_draw(sampling)
+        else:
+            # Of the samplers, only the typical one may leave out the likeliest token.
+            if sampling.typical_p < 1.0:
+                self._add_top_k_and_typical(sampling)
+            self._add(llama_cpp.llama_sampler_init_greedy())
         if penalised:
             for token in prompt[-look_back:]:
                 llama_cpp.llama_sampler_accept(self._chain, token)
@@ -75,11 +78,14 @@ class Sampler:
         # llama.cpp keeps a copy of the array.
         self._add(llama_cpp.llama_sampler_init_logit_bias(self._vocabulary.size, len(known), array))
 
-    def _add_draw(self, sampling: Sampling) -> None:
+    def _add_top_k_and_typical(self, sampling: Sampling) -> None:
         if sampling.top_k > 0:
             self._add(llama_cpp.llama_sampler_init_top_k(sampling.top_k))
         if sampling.typical_p < 1.0:
             self._add(llama_cpp.llama_sampler_init_typical(sampling.typical_p, 1))
+
+    def _add_draw(self, sampling: Sampling) -> None:
+        self._add_top_k_and_typical(sampling)
         if sampling.top_p < 1.0:
             self._add(llama_cpp.llama_sampler_init_top_p(sampling.top_p, 1))
         if sampling.min_p > 0.0:

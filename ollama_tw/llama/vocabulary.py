@@ -2,7 +2,7 @@
 
 import ctypes
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,8 +32,9 @@ class LlamaVocabulary:
         self.bos_text = self._special(llama_cpp.llama_vocab_bos(self.handle))
         self.eos_text = self._special(llama_cpp.llama_vocab_eos(self.handle))
         self._begin, self._between, self._end = self._pair_delimiters()
-        # A cache; two threads that fill one entry write the same bytes.
+        # Caches; two threads that fill one entry write the same value.
         self._pieces: dict[int, bytes] = {}
+        self._controls: dict[str, dict[int, bytes]] = {}
 
     def _check_added(self) -> None:
         """Check that the tokens exist which are added to every text: llama.cpp aborts without them."""
@@ -145,6 +146,23 @@ class LlamaVocabulary:
         if data is None:
             data = self._pieces[token] = self._piece(token, special=False)
         return data
+
+    def controls(self, texts: Iterable[str]) -> dict[int, bytes]:
+        """Return the control tokens that are written out in ``texts``, with the bytes of their texts.
+
+        These are the tokens whose :meth:`piece` is empty although they have a text.
+        """
+        found: dict[int, bytes] = {}
+        for text in texts:
+            if text not in self._controls:
+                tokens = set(self.tokenize(text, add_special=False))
+                self._controls[text] = {
+                    token: piece
+                    for token in tokens
+                    if not self.piece(token) and (piece := self._piece(token, special=True))
+                }
+            found |= self._controls[text]
+        return found
 
     def _piece(self, token: int, *, special: bool) -> bytes:
         capacity = 64

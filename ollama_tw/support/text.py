@@ -9,7 +9,8 @@ class TextAssembler:
 
     That is the first of ``stop`` to be complete, or the longest of those that are complete at the same
     byte. The beginning of a character, and text that may become a stop string, are held back until more
-    bytes come or :meth:`finish` is called. Invalid UTF-8 becomes U+FFFD.
+    bytes come or :meth:`finish` is called. Invalid UTF-8 becomes U+FFFD; a character whose end is missing
+    at the end of the output is left out.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
@@ -24,12 +25,7 @@ class TextAssembler:
 
     def finish(self) -> str:
         """Return the text that was held back, at the end of the output."""
-        if self.stopped:
-            return ""
-        text = self._release(self._decoder.decode(b"", final=True))
-        if not self.stopped:
-            text += self._held
-        self._held = ""
+        text, self._held = self._held, ""
         return text
 
     def _release(self, fresh: str) -> str:

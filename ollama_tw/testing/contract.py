@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -98,6 +99,8 @@ class BackendContract(ABC):
     """True if the backend supports grammars."""
     logprobs = True
     """True if the backend supports log probabilities."""
+    control = ""
+    """Text of a control token that does not end a generation, for a backend with ``logit_bias``; "": none."""
 
     @abstractmethod
     def make_runner(self, slots: int) -> IRunner:
@@ -270,6 +273,23 @@ class BackendContract(ABC):
                 # At temperature 0 the most likely token is chosen.
                 assert all(choice.logprob <= one.chosen.logprob <= 0 for choice in one.top)
         assert not any(piece.logprobs for piece in runner.generate(Job(self.prompt, GREEDY, max_tokens=2)))
+
+    def test_a_control_token_is_text_if_it_is_preserved(self, runner: IRunner) -> None:
+        if not self.control:
+            pytest.skip("no control token to generate")
+        (token,) = runner.tokenize(self.control, add_special=False)
+        job = Job(self.prompt, GREEDY, max_tokens=3, logit_bias=((token, 1000.0),))
+        assert self._text(runner, job) == ""
+        shown = replace(job, preserved=("no token", self.control))
+        assert self._text(runner, shown) == 3 * self.control
+        # A stop string may consist of one, or end in one.
+        pieces = list(runner.generate(replace(shown, stop=(2 * self.control,))))
+        assert "".join(piece.text for piece in pieces) == ""
+        assert pieces[-1].done is DoneReason.STOP
+        if self.logprobs:
+            pieces = list(runner.generate(replace(shown, logprobs=0)))
+            data = [one.chosen.data.decode() for piece in pieces for one in piece.logprobs]
+            assert data == 3 * [self.control]
 
     def test_images_are_refused_by_a_model_that_sees_none(self, runner: IRunner) -> None:
         if self.sees:

@@ -1,11 +1,12 @@
 """Fake backend with deterministic output, whose timing the test controls.
 
-A token is a character. The output is the prompt, repeated without end, or the test's ``reply``. No
-time passes by itself: loads and jobs are delayed by events of the test, and can be cancelled meanwhile.
+A token is a character. The output is the prompt, repeated without end, or the test's ``reply``, whose pieces
+may be control tokens. No time passes by itself: loads and jobs are delayed by events of the test, and can be
+cancelled meanwhile.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, takewhile
 
 from twisted.plugin import IPlugin
@@ -77,7 +78,9 @@ class FakeRunner:
         metadata: Mapping[str, str] | None = None,
         bos_text: str = "",
         failure: RunnerError | None = None,
+        controls: Collection[str] = (),
     ) -> None:
+        """Pieces in ``controls`` are control tokens: silent unless the job preserves them."""
         self.plan = plan
         self.reply = reply
         self.size = size
@@ -87,6 +90,7 @@ class FakeRunner:
         self.bos_text = bos_text
         self.eos_text = ""
         self.adds_bos = bool(bos_text)
+        self._controls = frozenset(controls)
         self.failure = failure
         """Raised by every job after its first token."""
         self.gate = open_gate()
@@ -161,7 +165,8 @@ class FakeRunner:
                 done = DoneReason.LENGTH
                 break
             count += 1
-            held += piece
+            if piece not in self._controls or piece in job.preserved:
+                held += piece
             stops = [at for at in (held.find(stop) for stop in job.stop if stop) if at >= 0]
             if stops:
                 held = held[: min(stops)]

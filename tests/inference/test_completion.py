@@ -128,6 +128,14 @@ def test_a_single_record_has_everything() -> None:
     assert bytes(record["context"]).decode() == "PROMPT Hello"
 
 
+def test_a_reply_of_one_token_has_a_duration_to_divide_by() -> None:
+    class Brief(ScriptedRunner):
+        def generate(self, job: Job) -> Iterator[Piece]:
+            yield Piece("x", done=DoneReason.STOP, usage=Usage(7, 3, 20, 1, 0))
+
+    assert whole(task(), Brief())["eval_duration"] == 1
+
+
 def test_what_was_cut_from_the_prompt_is_told() -> None:
     cut = Prompt("ignored", tokens=(1, 2, 3), truncated=9)
     runner = ScriptedRunner(["x"])

@@ -8,6 +8,8 @@ from ollama_tw.testing.contract import BackendContract
 
 
 class TestSmolLM2(BackendContract):
+    control = "<|im_start|>"
+
     @pytest.fixture(autouse=True)
     def _model(self, smollm2_gguf: str) -> None:
         self.path = smollm2_gguf

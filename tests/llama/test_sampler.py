@@ -45,6 +45,13 @@ def test_typical_p_reduces_the_candidates(shared_smol: LlamaRunner) -> None:
     assert text(shared_smol, **HOT, seed=3, typical_p=0.1) != text(shared_smol, **HOT, seed=3)
 
 
+def test_typical_p_comes_before_the_greedy_choice(shared_smol: LlamaRunner) -> None:
+    likeliest = text(shared_smol, temperature=0)
+    assert text(shared_smol, temperature=0, typical_p=0.01) != likeliest
+    # Of one candidate there is no less typical one.
+    assert text(shared_smol, temperature=0, typical_p=0.01, top_k=1) == likeliest
+
+
 @pytest.mark.parametrize(
     "penalty", [{"repeat_penalty": 1.8}, {"presence_penalty": 8.0}, {"frequency_penalty": 4.0}]
 )

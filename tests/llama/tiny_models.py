@@ -1,8 +1,9 @@
 """GGUF files of models with random weights, for tests of an architecture's memory.
 
-Their vocabulary: three special tokens, the 256 bytes, and 256 short words.
+Their vocabulary: three special tokens, the 256 bytes, 256 short words, and special tokens of the test.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -11,35 +12,40 @@ import numpy as np
 EMBEDDING = 64
 LAYERS = 2
 _WORDS = [f"w{number:02x} " for number in range(256)]
-_VOCABULARY = 3 + 256 + len(_WORDS)
 
 
 class _Writer:
-    def __init__(self, path: Path, architecture: str, context: int) -> None:
+    def __init__(
+        self, path: Path, architecture: str, context: int, special: Mapping[str, gguf.TokenType] | None = None
+    ) -> None:
         self.gguf = gguf.GGUFWriter(path, architecture)
         self._random = np.random.default_rng(7)
         self.gguf.add_context_length(context)
         self.gguf.add_embedding_length(EMBEDDING)
         self.gguf.add_block_count(LAYERS)
         self.gguf.add_layer_norm_rms_eps(1e-5)
-        self._add_vocabulary()
-        self.add("token_embd.weight", _VOCABULARY, EMBEDDING, scale=0.05)
+        size = self._add_vocabulary(special or {})
+        self.add("token_embd.weight", size, EMBEDDING, scale=0.05)
         self.ones("output_norm.weight", EMBEDDING)
 
-    def _add_vocabulary(self) -> None:
+    def _add_vocabulary(self, special: Mapping[str, gguf.TokenType]) -> int:
+        """Add the tokens and return their number."""
         kinds = gguf.TokenType
+        tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *_WORDS, *special]
         self.gguf.add_tokenizer_model("llama")
-        self.gguf.add_token_list(
-            ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *_WORDS]
-        )
-        self.gguf.add_token_scores([0.0] * _VOCABULARY)
+        self.gguf.add_token_list(tokens)
+        self.gguf.add_token_scores([0.0] * len(tokens))
         self.gguf.add_token_types(
-            [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL] + [kinds.BYTE] * 256 + [kinds.NORMAL] * len(_WORDS)
+            [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL]
+            + [kinds.BYTE] * 256
+            + [kinds.NORMAL] * len(_WORDS)
+            + list(special.values())
         )
         self.gguf.add_bos_token_id(1)
         self.gguf.add_eos_token_id(2)
         self.gguf.add_unk_token_id(0)
         self.gguf.add_add_space_prefix(False)
+        return len(tokens)
 
     def add(self, name: str, *shape: int, scale: float = 0.3) -> None:
         self.gguf.add_tensor(name, self._random.normal(0, scale, shape).astype(np.float32))
@@ -103,6 +109,22 @@ def write_gemma2(path: Path, window: int) -> None:
     for layer in range(LAYERS):
         block = f"blk.{layer}."
         for norm in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+            writer.ones(f"{block}{norm}.weight", EMBEDDING)
+        writer.add_transformer_block(block, heads * head, feed_forward)
+    writer.finish()
+
+
+def write_llama(path: Path, special: Mapping[str, gguf.TokenType] | None = None) -> None:
+    """Write a model with the tokens ``special`` beside those of all models here."""
+    heads, head, feed_forward = 4, 16, 128
+    writer = _Writer(path, "llama", context=1024, special=special)
+    writer.gguf.add_feed_forward_length(feed_forward)
+    writer.gguf.add_head_count(heads)
+    writer.gguf.add_head_count_kv(heads)
+    writer.gguf.add_rope_dimension_count(head)
+    for layer in range(LAYERS):
+        block = f"blk.{layer}."
+        for norm in ("attn_norm", "ffn_norm"):
             writer.ones(f"{block}{norm}.weight", EMBEDDING)
         writer.add_transformer_block(block, heads * head, feed_forward)
     writer.finish()

@@ -46,6 +46,16 @@ def test_the_reply_and_its_figures() -> None:
     assert again[-1].usage == Usage(4, 3, 1_000_000, 3, 3_000_000)
 
 
+def test_control_tokens_are_silent_unless_they_are_preserved() -> None:
+    runner = FakeRunner(PLAN, lambda prompt: ["a", "<call>", "b", "<end>"], controls=["<call>", "<end>"])
+    for preserved, expected in ((), "ab"), (("<call>",), "a<call>b"):
+        pieces = list(runner.generate(Job("abcd", preserved=preserved)))
+        assert "".join(piece.text for piece in pieces) == expected
+        assert pieces[-1].usage == Usage(
+            4, 3 if preserved else 0, 1_000_000 * (1 if preserved else 4), 4, 4_000_000
+        )
+
+
 def test_a_failure_comes_after_the_first_token() -> None:
     run = FakeRunner(PLAN, failure=RunnerError("broken")).generate(Job("ab"))
     assert next(run).text == "a"
