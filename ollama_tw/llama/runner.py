@@ -130,14 +130,7 @@ class LlamaRunner:
             yield Piece("", done=DoneReason.LENGTH, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
         text_tokens = [token for token in prompt if token >= 0] if images else prompt
-        sampler = Sampler(
-            job.sampling,
-            text_tokens,
-            self._model.vocabulary,
-            self.context_length,
-            job.grammar,
-            job.logit_bias,
-        )
+        sampler = Sampler(job, text_tokens, self._model.vocabulary, self.context_length)
         # A shift could cut an image in half.
         shift = job.shift and not images
         params = RunParams(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images)

@@ -1,15 +1,19 @@
 """Sampler chain of a sequence."""
 
 import ctypes
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import llama_cpp
 import numpy as np
 
-from ollama_tw.interfaces import InvalidGrammar, RunnerError, Sampling
+from ollama_tw.interfaces import InvalidGrammar, Job, LazyGrammar, RunnerError, Sampling
+from ollama_tw.llama.steering import GrammarStart, ThinkingLimit, Written
 from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import LlamaVocabulary
+
+_log = logging.getLogger("ollama_tw.llama")
 
 # LLAMA_DEFAULT_SEED: llama.cpp draws a random seed.
 _RANDOM_SEED = 0xFFFFFFFF
@@ -19,7 +23,7 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 
 
 class Sampler:
-    """A chain of llama.cpp's samplers and a grammar.
+    """A chain of llama.cpp's samplers and a grammar, as ``job`` describes them.
 
     The order is llama.cpp's: logit bias, penalties, top-k, typical, top-p, min-p, temperature,
     distribution. Samplers without an effect are left out. The penalties apply to ``prompt`` too;
@@ -27,20 +31,19 @@ class Sampler:
     :class:`InvalidGrammar`.
     """
 
-    def __init__(
-        self,
-        sampling: Sampling,
-        prompt: Sequence[int],
-        vocabulary: LlamaVocabulary,
-        context: int,
-        grammar: str = "",
-        logit_bias: Sequence[tuple[int, float]] = (),
-    ) -> None:
+    def __init__(self, job: Job, prompt: Sequence[int], vocabulary: LlamaVocabulary, context: int) -> None:
+        sampling = job.sampling
         self._vocabulary = vocabulary
-        self._grammar = _grammar(vocabulary, grammar) if grammar else None
+        self._grammar = _grammar(vocabulary, job.grammar) if job.grammar else None
+        self._waiting: Any = None
+        """The grammar that is to begin at ``_start``."""
+        self._start: GrammarStart | None = None
+        if job.lazy_grammar is not None and self._grammar is None:
+            self._wait_for(job.lazy_grammar)
+        self._limit = self._thinking_limit(job)
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if logit_bias:
-            self._add_bias(logit_bias)
+        if job.logit_bias:
+            self._add_bias(job.logit_bias)
         look_back = context if sampling.repeat_last_n < 0 else min(sampling.repeat_last_n, context)
         penalised = look_back > 0 and (
             sampling.repeat_penalty != 1.0
@@ -67,6 +70,23 @@ class Sampler:
         if penalised:
             for token in prompt[-look_back:]:
                 llama_cpp.llama_sampler_accept(self._chain, token)
+
+    def _wait_for(self, lazy: LazyGrammar) -> None:
+        try:
+            self._waiting = _grammar(self._vocabulary, lazy.grammar)
+        except InvalidGrammar as error:
+            _log.warning("the output is not held to the tools: %s", error)
+        else:
+            self._start = GrammarStart(lazy, self._vocabulary.spell)
+
+    def _thinking_limit(self, job: Job) -> ThinkingLimit | None:
+        if job.thinking is None:
+            return None
+        closing = self._vocabulary.spell(job.thinking.closing.encode())
+        if not closing:
+            _log.warning("the thinking is not limited: this model has no tokens for %r", job.thinking.closing)
+            return None
+        return ThinkingLimit(job.thinking, closing)
 
     def _add_bias(self, logit_bias: Sequence[tuple[int, float]]) -> None:
         known = [
@@ -103,10 +123,33 @@ class Sampler:
 
         Raises :class:`RunnerError` if the grammar allows no token.
         """
-        if self._grammar is None:
-            token: int = llama_cpp.llama_sampler_sample(self._chain, context, row)
-            return token
-        return self._sample_by_grammar(context, row)
+        token = self._forced()
+        if token is None:
+            if self._grammar is None:
+                token = int(llama_cpp.llama_sampler_sample(self._chain, context, row))
+            else:
+                token = self._sample_by_grammar(context, row)
+            if self._limit is not None:
+                self._limit.feed(Written(token, self._vocabulary.written(token)))
+        if self._limit is not None and self._limit.over:
+            self._limit = None
+        if self._start is not None:
+            self._look_for_start(self._start, token)
+        return token
+
+    def _forced(self) -> int | None:
+        """Return the next token that ends the thinking, None if a token is to be sampled."""
+        token = None if self._limit is None else self._limit.forced()
+        if token is None:
+            return None
+        if self._grammar is not None:
+            if not self._allows(token):
+                _log.warning("the grammar does not allow the end of the thinking, which is not limited")
+                self._limit = None
+                return None
+            self._accept_in_grammar(token)
+        llama_cpp.llama_sampler_accept(self._chain, token)
+        return token
 
     def _sample_by_grammar(self, context: Any, row: int) -> int:
         """Sample without the grammar, and again with it only if it rejects the token.
@@ -118,9 +161,29 @@ class Sampler:
         if not self._allows(token):
             token = self._sample_from(logits, self._grammar)
         llama_cpp.llama_sampler_accept(self._chain, token)
+        self._accept_in_grammar(token)
+        return token
+
+    def _accept_in_grammar(self, token: int) -> None:
         if not self._vocabulary.ends_generation(token):
             llama_cpp.llama_sampler_accept(self._grammar, token)
-        return token
+
+    def _look_for_start(self, start: GrammarStart, token: int) -> None:
+        """Let the waiting grammar begin if ``token`` completes its trigger."""
+        tokens = start.feed(Written(token, self._vocabulary.written(token)))
+        if tokens is None:
+            return
+        self._start = None
+        self._grammar, self._waiting = self._waiting, None
+        for each in tokens:
+            # llama.cpp aborts when it accepts a token that the grammar rejects.
+            if not self._allows(each):
+                tokens = ()
+                break
+            self._accept_in_grammar(each)
+        if not tokens:
+            llama_cpp.llama_sampler_free(self._grammar)
+            self._grammar = None
 
     def _sample_from(self, logits: Any, first: Any = None) -> int:
         candidates = np.empty(len(logits), dtype=_CANDIDATE)
@@ -143,9 +206,9 @@ class Sampler:
 
     def close(self) -> None:
         """Free the memory. Called once."""
-        llama_cpp.llama_sampler_free(self._chain)
-        if self._grammar is not None:
-            llama_cpp.llama_sampler_free(self._grammar)
+        for sampler in (self._chain, self._grammar, self._waiting):
+            if sampler is not None:
+                llama_cpp.llama_sampler_free(sampler)
 
 
 def _grammar(vocabulary: LlamaVocabulary, text: str) -> Any:

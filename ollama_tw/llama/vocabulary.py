@@ -147,6 +147,27 @@ class LlamaVocabulary:
             data = self._pieces[token] = self._piece(token, special=False)
         return data
 
+    def written(self, token: int) -> bytes:
+        """Return the bytes of the text of ``token``, also of a control token."""
+        return self.piece(token) or self._piece(token, special=True)
+
+    def spell(self, data: bytes) -> list[int] | None:
+        """Return tokens whose texts are exactly ``data``, None if none were found.
+
+        Special tokens are recognised. A tokenizer that puts a space before a text gets a line break in front,
+        which is cut off again.
+        """
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            return None
+        for front in ("", "\n"):
+            tokens = self.tokenize(front + text, add_special=False)
+            for begin in range(min(len(tokens), 4)):
+                if b"".join(map(self.written, tokens[begin:])) == data:
+                    return tokens[begin:]
+        return None
+
     def controls(self, texts: Iterable[str]) -> dict[int, bytes]:
         """Return the control tokens that are written out in ``texts``, with the bytes of their texts.
 
