@@ -11,6 +11,7 @@ from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.inference.images import place_images
 from ollama_tw.inference.measuring import measured
 from ollama_tw.inference.records import Closing, RecordWriter
+from ollama_tw.inference.repetition import Repetition, RunCancel
 from ollama_tw.interfaces import (
     DoneReason,
     InvalidGrammar,
@@ -31,8 +32,6 @@ from ollama_tw.wire.native import Emit, Record
 
 PLAIN = Syntax()
 """The syntax of output that is content only."""
-
-_MAX_REPEATS = 30
 
 _NO_USAGE = Usage(0, 0, 0, 0, 0)
 
@@ -75,7 +74,7 @@ class CompletionTask:
     with_context: bool = False
     """Put the tokens of the whole exchange into the final record."""
     ends_repetition: bool = False
-    """End a run that repeats one piece endlessly, without a final record."""
+    """End a run that repeats one piece endlessly."""
     debug_only: bool = False
     """Return the prompt instead of running it."""
     logit_bias: tuple[tuple[int, float], ...] = ()
@@ -103,21 +102,19 @@ def complete(
         return task.writer.debug(prompt.text, len(prompt.images))
     reply = _Reply(task.writer, emit)
     try:
-        job = _job(task, prompt, cancel)
-        repeats_endlessly = _run(task, prompt, job, runner, reply, metrics)
+        job = _job(task, prompt, RunCancel(cancel))
+        repeats = _run(task, prompt, job, runner, reply, metrics)
     except (PromptTooLong, InvalidGrammar, InvalidImages) as error:
         raise OllamaError(400, str(error)) from error
     except RunnerError as error:
         raise OllamaError(500, f"an error was encountered while running the model: {error}") from error
-    if repeats_endlessly:
-        return reply.unfinished() if emit is None else None
-    if reply.done is DoneReason.CANCELLED:
+    if reply.done is DoneReason.CANCELLED and (cancel.is_set() or not repeats):
         raise Cancelled
     if reply.done is None:
         raise OllamaError(500, "an error was encountered while running the model: no done reason was given")
     return reply.finish(
         Closing(
-            done_reason=reply.done.value,
+            done_reason="repetition" if repeats else reply.done.value,
             usage=reply.usage,
             total_duration=time.monotonic_ns() - task.started,
             load_duration=task.load_duration,
@@ -159,14 +156,20 @@ def _run(
         job = replace(job, prompt=job.prompt + thought)
         syntax = replace(syntax, thinking=None)
     parser = StreamParser(syntax, task.tools)
-    repetition = _Repetition()
+    repetition = Repetition()
+    repeats = False
     with closing(measured(runner.generate(job), task.started, metrics)) as pieces:
         for piece in pieces:
-            if task.ends_repetition and repetition.add(piece.text):
-                break
-            reply.add(piece, parser.feed(piece.text))
+            if not repeats and task.ends_repetition and repetition.add(piece.text):
+                repeats = True
+                job.cancel.set()
+            if repeats:
+                # What is left is the last piece, with the figures.
+                reply.add(replace(piece, text="", logprobs=()), ())
+            else:
+                reply.add(piece, parser.feed(piece.text))
     reply.add(Piece(""), parser.finish())
-    return repetition.endless
+    return repeats
 
 
 def _think(job: Job, runner: IRunner, syntax: Syntax, close: str, reply: "_Reply") -> str:
@@ -195,27 +198,6 @@ def _think(job: Job, runner: IRunner, syntax: Syntax, close: str, reply: "_Reply
     end += len(close)
     spaces = len(output[end:]) - len(output[end:].lstrip())
     return output[: end + spaces]
-
-
-@dataclass
-class _Repetition:
-    """Repetition detector: counts consecutive identical pieces, as Ollama's server does."""
-
-    text: str = ""
-    count: int = 0
-
-    def add(self, piece: str) -> bool:
-        """Add a piece; return whether the limit is exceeded. Empty pieces, held back, do not count."""
-        if piece:
-            text = piece.strip()
-            self.count = self.count + 1 if text == self.text else 0
-            self.text = text
-        return self.endless
-
-    @property
-    def endless(self) -> bool:
-        """True if the limit is exceeded."""
-        return self.count > _MAX_REPEATS
 
 
 def _context(runner: IRunner, prompt: Prompt, output: str) -> list[int]:
@@ -258,10 +240,6 @@ class _Reply:
     def output(self) -> str:
         """The model's output before it was parsed."""
         return "".join(self._texts)
-
-    def unfinished(self) -> Record:
-        """Return one record of what was collected, without figures."""
-        return self.writer.record(self._events, self._logprobs)
 
     def finish(self, closing: Closing) -> Record | None:
         """Emit the final record; without ``emit``, return the one record."""

@@ -36,6 +36,8 @@ from ollama_tw.wire.options import Options, resolve
 
 _MAX_TOP_LOGPROBS = 20
 
+_MAX_CONTEXTS = 10
+
 # Families whose K/V cache does not support a context shift, as Ollama has them.
 _NO_SHIFT_FAMILIES = frozenset({"deepseek2"})
 
@@ -217,10 +219,18 @@ def _admitted(
 
 
 def _limit(entry: Entry, options: Options, raw: bool) -> int:
-    """Return the maximum number of tokens: ``num_predict``, with 0 as no limit for a Go template."""
-    if options.num_predict == 0 and (raw or entry.template is not None):
-        return -1
-    return options.num_predict
+    """Return the maximum number of tokens: ``num_predict``, with 0 as no limit for a Go template.
+
+    A request with a context of its own gets at most ten times its length, as the runner does with the
+    context of the loaded model, which may be longer. Source: ollama: llm/server.go, Completion.
+    """
+    limit = options.num_predict
+    if limit == 0 and (raw or entry.template is not None):
+        limit = -1
+    if not options.num_ctx:
+        return limit
+    most = _MAX_CONTEXTS * options.num_ctx
+    return most if limit < 0 else min(limit, most)
 
 
 def _syntax(entry: Entry, think: Think, extras: RequestExtras) -> Syntax:

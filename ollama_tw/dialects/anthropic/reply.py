@@ -9,7 +9,7 @@ from typing import Any
 from ollama_tw.golang import json as gojson
 from ollama_tw.wire.native import ChatRecord, ToolCall
 
-_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
+_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "repetition": "max_tokens"}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ollama_tw.dialects.openai.parameters import (
     without_none,
 )
 from ollama_tw.dialects.openai.tools import call_object, checked_tools, chosen_tools
-from ollama_tw.dialects.openai.usage import usage
+from ollama_tw.dialects.openai.usage import finish_reason, usage
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRecord, ChatRequest, Logprob, ToolCall
@@ -141,7 +141,7 @@ def _choice(index: int, record: ChatRecord) -> dict[str, Any]:
 
 
 def _finish_reason(record: ChatRecord, *, called: bool) -> str | None:
-    reason = record.done_reason or None
+    reason = finish_reason(record)
     return "tool_calls" if called and reason == "stop" else reason
 
 

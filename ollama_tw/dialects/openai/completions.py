@@ -17,7 +17,7 @@ from ollama_tw.dialects.openai.parameters import (
     seeded,
     without_none,
 )
-from ollama_tw.dialects.openai.usage import NO_USAGE, usage
+from ollama_tw.dialects.openai.usage import NO_USAGE, finish_reason, usage
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import GenerateRecord, GenerateRequest, Logprob
@@ -160,7 +160,7 @@ def _choice(index: int, record: GenerateRecord, offset: int) -> dict[str, Any]:
     choice: dict[str, Any] = {
         "text": record.response,
         "index": index,
-        "finish_reason": record.done_reason or None,
+        "finish_reason": finish_reason(record),
     }
     if record.logprobs:
         choice["logprobs"] = _logprobs(record.logprobs, offset)

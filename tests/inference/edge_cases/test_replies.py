@@ -144,6 +144,15 @@ def test_section_1_8_length_and_stop(app: Application) -> None:
     assert (record["response"], record["done_reason"]) == ("one two ", "stop")
 
 
+def test_a_reply_without_end_is_bounded_by_the_context_of_its_request(app: Application) -> None:
+    app.set_reply(*"xyz" * 2000)
+    app.generate(options={"num_ctx": 1024, "num_predict": 1})
+    for predict in (-1, 5000):
+        record = app.generate(options={"num_ctx": 16, "num_predict": predict}).json
+        assert (record["eval_count"], record["done_reason"]) == (160, "length")
+    assert app.generate(options={"num_ctx": 16, "num_predict": 7}).json["eval_count"] == 7
+
+
 def test_a_client_that_goes_ends_its_run(app: Application) -> None:
     app.set_reply(*"xy" * 1000)
     app.generate(prompt="")
@@ -159,24 +168,48 @@ def test_a_client_that_goes_ends_its_run(app: Application) -> None:
     app.release()
 
 
-@pytest.mark.parametrize(
-    "pieces", [["a", *["x"] * 50], ["a", *["x", "x ", " x"] * 20], ["a", *["\n", " "] * 30]]
-)
+@pytest.mark.parametrize("pieces", [["a", *["x"] * 99], ["a", *["0 ", " 0", "0"] * 33]])
 def test_row_67_a_model_that_is_stuck(app: Application, pieces: list[str]) -> None:
     app.set_reply(*pieces)
+    # 61 equal pieces.
+    text = "".join(pieces[:62])
     records = app.generate(stream=True).records
-    assert [record["done"] for record in records] == [False] * len(records)
-    # 31 identical pieces.
-    text = "".join(pieces[:32])
     assert "".join(record["response"] for record in records) == text
-    reply = app.generate()
-    assert (reply.status, reply.json["response"], reply.json["done"]) == (200, text, False)
-    assert list(reply.json) == ["model", "created_at", "response", "done"]
-    assert app.chat("hi", model="go-tools", stream=True).records[-1]["done"] is False
+    reply = app.generate().json
+    for final in (records[-1], reply, app.chat("hi", model="go-tools", stream=True).records[-1]):
+        assert (final["done"], final["done_reason"]) == (True, "repetition")
+        assert final["prompt_eval_count"] > 0
+        assert 62 <= final["eval_count"] < 80
+    assert reply["response"] == text
     # A chat that the engine renders is not ended.
-    assert app.chat("hi").json["done"] is True
+    assert app.chat("hi").json["done_reason"] == "stop"
+
+
+def test_row_67_a_model_that_is_stuck_at_the_other_endpoints(app: Application) -> None:
+    app.set_reply("a", *["x"] * 99)
+    messages = [{"role": "user", "content": "hi"}]
+    chat = {"model": "go-tools", "messages": messages}
+    reply = app.post("/v1/chat/completions", chat).json
+    assert reply["choices"][0]["finish_reason"] == "length"
+    assert reply["usage"]["completion_tokens"] >= 62
+    reply = app.post("/v1/completions", {"model": "m", "prompt": "hi"}).json
+    assert reply["choices"][0]["finish_reason"] == "length"
+    reply = app.post("/v1/messages", {**chat, "max_tokens": 500}).json
+    assert reply["stop_reason"] == "max_tokens"
+    assert reply["usage"]["output_tokens"] >= 62
+    stream = app.post("/v1/messages", {**chat, "max_tokens": 500, "stream": True}).body
+    assert b"message_stop" in stream
+    stream = app.post("/v1/responses", {"model": "go-tools", "input": "hi", "stream": True}).body
+    assert b'"status":"completed"' in stream or b'"status":"incomplete"' in stream
+
+
+@pytest.mark.parametrize("pieces", [["\n", " "] * 50, ["."] * 100, ["| "] * 100, ["x"] * 60])
+def test_row_67_rulers_and_tables_are_no_repetition(app: Application, pieces: list[str]) -> None:
+    app.set_reply(*pieces)
+    reply = app.generate().json
+    assert (reply["response"], reply["done_reason"]) == ("".join(pieces), "stop")
 
 
 def test_row_67_what_repeats_less_goes_on(app: Application) -> None:
-    app.set_reply(*["x"] * 31, "y", *["x"] * 31)
+    app.set_reply(*["x"] * 61, "y", *["x"] * 61)
     assert app.generate().json["done_reason"] == "stop"
