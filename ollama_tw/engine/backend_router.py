@@ -1,13 +1,14 @@
 """One backend made of all: the chosen one for model files, the others for the models that they list."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from twisted.logger import Logger
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.interfaces import (
     IBackend,
@@ -28,23 +29,20 @@ _log = Logger()
 
 @implementer(IBackend)
 class BackendRouter:
-    """Routes ``load`` to the backend that owns the model."""
+    """Routes ``load`` to the backend that owns the model.
 
-    def __init__(
-        self,
-        chosen: DiscoveredBackend,
-        backends: Iterable[DiscoveredBackend],
-        timeout: float = LISTING_TIMEOUT,
-    ) -> None:
-        self._chosen = chosen
-        self._listings = [
-            _ModelListing(one, timeout)
-            for one in backends
-            if one.probe.available and IModelSource.providedBy(one.backend)
-        ]
+    All methods wait for the ``backends`` to be selected, and raise as that does.
+    """
+
+    name = "router"
+    priority = 0
+
+    def __init__(self, backends: BackendSelection, timeout: float = LISTING_TIMEOUT) -> None:
+        self._backends = backends
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._listings: list[_ModelListing] | None = None
         self._owners: dict[str, tuple[DiscoveredBackend, str]] = {}
-        self.name = chosen.name
-        self.priority = 0
 
     def models(self) -> Sequence[tuple[str, RemoteModel]]:
         """Return the models that backends list, each with the ``model_path`` of its load plan. Blocking.
@@ -52,7 +50,7 @@ class BackendRouter:
         Of several models of one name in a backend the first counts.
         """
         models: dict[str, RemoteModel] = {}
-        for listing in self._listings:
+        for listing in self._model_listings():
             for model in listing.models():
                 key = f"{listing.backend.name}:{model.name}"
                 if key not in models:
@@ -60,13 +58,20 @@ class BackendRouter:
                     models[key] = model
         return list(models.items())
 
+    def _model_listings(self) -> "list[_ModelListing]":
+        with self._lock:
+            if self._listings is None:
+                sources = self._backends.model_sources()
+                self._listings = [_ModelListing(one, self._timeout) for one in sources]
+            return self._listings
+
     def probe(self) -> Probe:
         """Probe the chosen backend."""
-        return self._chosen.backend.probe()
+        return self._backends.chosen().backend.probe()
 
     def owner(self, model_path: str) -> tuple[DiscoveredBackend, str]:
-        """Return the backend that owns the model, and the model's location in it."""
-        return self._owners.get(model_path, (self._chosen, model_path))
+        """Return the backend that owns the model, and the model's location in it. Blocking."""
+        return self._owners.get(model_path) or (self._backends.chosen(), model_path)
 
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
         """Load the model by its owner. An error other than :class:`LoadError` is logged and wrapped."""

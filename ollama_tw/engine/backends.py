@@ -56,14 +56,17 @@ class NoBackend(Exception):
     """No backend is available; the text contains the reason of each."""
 
 
-def discover(timeout: float = DISCOVERY_TIMEOUT) -> list[DiscoveredBackend]:
-    """Return every installed backend, by descending priority. Blocking: call it on a worker thread.
+NOT_PROBED = Probe(reason="it has not been probed")
+
+
+def installed(timeout: float = DISCOVERY_TIMEOUT) -> list[DiscoveredBackend]:
+    """Import the plugins and return their backends, :data:`NOT_PROBED`, by descending priority. Blocking.
 
     Each object in a module of ``ollama_tw.plugins`` that provides IPlugin and :class:`IBackend` is a
     backend. Twisted's own search is not used: it caches uninstalled plugins and has no time limit.
 
-    A module that cannot be imported, and a plugin that violates the contract or takes longer than
-    ``timeout`` seconds, is listed as unavailable with the reason.
+    A module that cannot be imported, or not within ``timeout`` seconds, is listed as unavailable with the
+    reason.
     """
     from ollama_tw import plugins
 
@@ -73,6 +76,19 @@ def discover(timeout: float = DISCOVERY_TIMEOUT) -> list[DiscoveredBackend]:
         for one in _in_module(plugins.__name__, module, timeout)
     ]
     return sorted(found, key=lambda one: (-_priority(one.backend), one.name))
+
+
+def probed(one: DiscoveredBackend, timeout: float = DISCOVERY_TIMEOUT) -> DiscoveredBackend:
+    """Probe a backend unless that is done. Blocking.
+
+    One that violates the contract or takes longer than ``timeout`` seconds is unavailable.
+    """
+    return replace(one, probe=_probe(one.backend, timeout)) if one.probe is NOT_PROBED else one
+
+
+def discover(timeout: float = DISCOVERY_TIMEOUT) -> list[DiscoveredBackend]:
+    """Return every installed backend, probed, by descending priority. Blocking."""
+    return [probed(one, timeout) for one in installed(timeout)]
 
 
 def refresh(one: DiscoveredBackend, timeout: float = _REFRESH_TIMEOUT) -> DiscoveredBackend:
@@ -91,7 +107,7 @@ def _in_module(package: str, module: pkgutil.ModuleInfo, timeout: float) -> list
         placeholder: Any = _UnimportableModule(module.name)
         return [DiscoveredBackend(placeholder, Probe(reason=reason), file)]
     return [
-        DiscoveredBackend(plugin, _probe(plugin, timeout), file)
+        DiscoveredBackend(plugin, NOT_PROBED, file)
         for plugin in vars(imported).values()
         if IPlugin.providedBy(plugin) and IBackend.providedBy(plugin)
     ]

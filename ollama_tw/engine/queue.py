@@ -15,7 +15,11 @@ from ollama_tw.errors import OllamaError
 T = TypeVar("T")
 
 _QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
-_DRAINING = "server is shutting down, please try again"
+
+
+def shutting_down() -> OllamaError:
+    """Return the error of requests that a drain refuses."""
+    return OllamaError(503, "server is shutting down, please try again")
 
 
 class QueuedRequest:
@@ -77,7 +81,7 @@ class RequestQueue:
     def check_accepting(self) -> None:
         """Raise :class:`OllamaError` 503 if the server is draining."""
         if self._draining:
-            raise OllamaError(503, _DRAINING)
+            raise shutting_down()
 
     def remove(self, request: QueuedRequest) -> None:
         """Remove ``request`` and observe its queueing time, unless it was removed before."""
@@ -91,5 +95,5 @@ class RequestQueue:
         requests = list(self._requests)
         for request in requests:
             request.dequeue()
-            request.fail(OllamaError(503, _DRAINING))
+            request.fail(shutting_down())
         return len(requests)

@@ -14,8 +14,8 @@ _MAX_CACHED = 4
 class Vocabularies:
     """LRU cache of vocabularies by the path of their model.
 
-    ``owner`` maps a model's path to its backend and to the model's location in that backend; ``pool``
-    reads the files.
+    ``owner`` maps a model's path to its backend and to the model's location in that backend. It is called
+    in ``pool``, which also reads the files.
     """
 
     def __init__(self, owner: Callable[[str], tuple[DiscoveredBackend, str]], pool: WorkerPool) -> None:
@@ -31,7 +31,7 @@ class Vocabularies:
         """
         vocabulary = self._cached.get(model_path)
         if vocabulary is None:
-            owner, location = self._owner(model_path)
+            owner, location = await self._pool.run(self._owner, model_path)
             if not IVocabularyReader.providedBy(owner.backend):
                 raise OllamaError(501, f"backend {owner.name} does not support tokenization without loading")
             try:

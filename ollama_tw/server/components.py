@@ -3,7 +3,6 @@
 import os
 import random
 import socket
-from collections.abc import Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -17,11 +16,11 @@ from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.config.settings import Settings
 from ollama_tw.convert import convert_adapter, convert_model
 from ollama_tw.engine.backend_router import BackendRouter
-from ollama_tw.engine.backends import DiscoveredBackend, NoBackend, choose, discover
+from ollama_tw.engine.backend_selection import BackendSelection
+from ollama_tw.engine.backends import installed
 from ollama_tw.engine.loader import Devices
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.vocabularies import Vocabularies
-from ollama_tw.errors import OllamaError
 from ollama_tw.identity.keys import KEY_NAME
 from ollama_tw.identity.signer import Signer
 from ollama_tw.inference.catalogue import Catalogue
@@ -47,20 +46,15 @@ _log = Logger()
 
 
 class Components:
-    """The services of one server.
-
-    Created on the reactor thread; the discovery of backends blocks. Raises :class:`OllamaError` if none is
-    available.
-    """
+    """The services of one server, created on the reactor thread."""
 
     def __init__(self, reactor: Any, settings: Settings, store: Store, metrics: Metrics) -> None:
         self._home = settings.home
         self.store = store
         self.disk = WorkerPool(reactor, _DISK_THREADS, "disk")
 
-        self.backends = discover()
-        self.backend = _choose_backend(self.backends, settings.llm_library)
-        sources = BackendRouter(self.backend, self.backends)
+        self.backends = BackendSelection(installed, settings.llm_library)
+        sources = BackendRouter(self.backends)
         self.scheduler = Scheduler(
             reactor,
             sources,
@@ -115,21 +109,3 @@ class Components:
         self.disk.stop()
         self._forward_pool.stop()
         return running
-
-
-def _choose_backend(found: Sequence[DiscoveredBackend], wanted: str) -> DiscoveredBackend:
-    """Log the result of each backend's probe and return the backend to use."""
-    for one in found:
-        _log.info(
-            "backend {name} ({file}): {what}",
-            name=one.name,
-            file=one.file,
-            what=one.probe.reason
-            or ", ".join(f"{device.name} ({device.description})" for device in one.probe.devices),
-        )
-    try:
-        chosen = choose(found, wanted)
-    except NoBackend as error:
-        raise OllamaError(500, str(error)) from error
-    _log.info("models run on backend {name}", name=chosen.name)
-    return chosen

@@ -17,12 +17,16 @@ from twisted.python.failure import Failure
 
 from ollama_tw import __version__
 from ollama_tw.config.settings import Settings
+from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.scheduler import UNLOAD_TIMEOUT
+from ollama_tw.errors import OllamaError
 from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
+from ollama_tw.http.native.health import Readiness
 from ollama_tw.http.server.site import ApiSite
 from ollama_tw.identity.keys import ensure_key
 from ollama_tw.library.queries import list_models
 from ollama_tw.library.store import Store
+from ollama_tw.llama import discovery as devices
 from ollama_tw.metrics import Metrics
 from ollama_tw.process.listening import Listener
 from ollama_tw.process.sd_notify import Notifier, Watchdog
@@ -41,7 +45,7 @@ _log = Logger()
 
 
 class Daemon(Service):
-    """One server. Starts key pair, socket, library and backend in this order, then accepts connections.
+    """One server. Starts key pair, socket, library and backend in this order, and accepts connections.
 
     ``listen`` (Twisted endpoints or their descriptions) and ``sockets`` (listening sockets) replace the
     address of the settings. With ``owns_process`` the service sets signal handlers, notifies systemd and
@@ -70,6 +74,7 @@ class Daemon(Service):
         self._prepared = False
         self._site: ApiSite | None = None
         self._draining = False
+        self.failure: OllamaError | None = None
         self._store = Store(settings.models, prune=not settings.noprune)
 
     def privilegedStartService(self) -> None:
@@ -100,11 +105,21 @@ class Daemon(Service):
         )
 
     def startService(self) -> None:
-        """Choose a backend, build the components and accept connections.
+        """Build the components, choose a backend and accept connections.
 
         Raises :class:`OllamaError` if no backend is available.
         """
+        self.start(wait=True)
+
+    def start(self, *, wait: bool) -> None:
+        """Start the service; without ``wait``, connections are accepted while the backend is chosen.
+
+        Requests that need it then wait. If none is available, the reactor is stopped with the reason in
+        ``failure``.
+        """
         super().startService()  # type: ignore[no-untyped-call]
+        if self._owns_process:
+            devices.begin()
         if not self._prepared:
             # ``twist``, unlike ``twistd``, does not call ``privilegedStartService``.
             self._prepare()
@@ -113,6 +128,8 @@ class Daemon(Service):
         exposed = self._listener.exposed
         try:
             self._site = self._build_site("0.0.0.0" if exposed else "127.0.0.1")  # noqa: S104 - not bound
+            if wait:
+                self._components.backends.chosen()
         except BaseException:
             self._listener.release()
             raise
@@ -128,7 +145,7 @@ class Daemon(Service):
             # Otherwise SIGHUP keeps its default action: the process ends with its terminal.
             self._on_hangup(self._listener.reload)
         # Reported once the reactor runs: until then a signal ends the process without a drain.
-        self._reactor.callWhenRunning(self._ready, addresses)
+        self._reactor.callWhenRunning(self._started, addresses)
 
     def _build_site(self, bound_host: str) -> ApiSite:
         settings = self._settings
@@ -143,8 +160,13 @@ class Daemon(Service):
             self._components,
             self._metrics,
             bound_host=bound_host,
-            ready=lambda: not self._draining,
+            readiness=self._readiness,
         )
+
+    def _readiness(self) -> Readiness:
+        if self._draining:
+            return "draining"
+        return "ready" if self._components.backends.ready else "starting"
 
     @property
     def addresses(self) -> list[str]:
@@ -158,8 +180,19 @@ class Daemon(Service):
             raise RuntimeError("the service is not running")
         return self._site
 
-    def _ready(self, addresses: str) -> None:
+    def _started(self, addresses: str) -> None:
         _log.info("Listening on {addresses} (version {version})", addresses=addresses, version=__version__)
+        backends = self._components.backends
+        backends.when_done(lambda: self._reactor.callFromThread(self._selected, backends, addresses))
+
+    def _selected(self, backends: BackendSelection, addresses: str) -> None:
+        """Report that models can be run, or stop because none can."""
+        if self._draining:
+            return
+        self.failure = backends.failure
+        if self.failure is not None:
+            self._reactor.stop()
+            return
         self._notifier.notify("READY=1", f"STATUS=Listening on {addresses}")
         self._watchdog.start()
 
@@ -176,6 +209,7 @@ class Daemon(Service):
         site, self._site = self._site, None
         if site is None:
             return
+        self._components.backends.cancel()
         refused = self._components.scheduler.drain()
         count = site.inflight.count
         _log.info(
@@ -244,7 +278,9 @@ def run(settings: Settings, sockets: Sequence[socket.socket] = ()) -> int:
 
     daemon = Daemon(reactor, settings, sockets=sockets)
     daemon.privilegedStartService()
-    daemon.startService()
+    daemon.start(wait=False)
     reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)
     reactor.run()
+    if daemon.failure is not None:
+        raise daemon.failure
     return 0

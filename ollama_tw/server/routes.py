@@ -16,7 +16,7 @@ from ollama_tw.http.native.account import AccountRoutes
 from ollama_tw.http.native.backends import BackendRoutes
 from ollama_tw.http.native.blobs import BlobRoutes
 from ollama_tw.http.native.completions import CompletionRoutes
-from ollama_tw.http.native.health import HealthRoutes
+from ollama_tw.http.native.health import HealthRoutes, Readiness
 from ollama_tw.http.native.models import ModelRoutes
 from ollama_tw.http.native.tokens import TokenRoutes
 from ollama_tw.http.native.transfers import TransferRoutes
@@ -40,17 +40,16 @@ def make_api_site(
     metrics: Metrics,
     *,
     bound_host: str,
-    ready: Callable[[], bool],
+    readiness: Callable[[], Readiness],
 ) -> ApiSite:
     """Return the site with the routes of ``components``.
 
-    Requests are checked against their ``Host`` header if ``bound_host`` is a loopback address. ``ready``
-    returns False while the server drains.
+    Requests are checked against their ``Host`` header if ``bound_host`` is a loopback address.
     """
     routes = Routes()
     VersionRoutes(settings.version).register(routes)
-    HealthRoutes(metrics, ready).register(routes)
-    BackendRoutes(components.backends, components.backend, components.disk).register(routes)
+    HealthRoutes(metrics, readiness).register(routes)
+    BackendRoutes(components.backends, components.disk).register(routes)
     AccountRoutes(components.account, components.cloud_status).register(routes)
     cloud = CloudRelay(reactor, components.cloud, components.policy)
     CloudRoutes(cloud, components.policy, components.recommendations).register(routes)

@@ -67,7 +67,7 @@ class Application(HttpClient):
 
     def _start(self) -> None:
         with patch(
-            "ollama_tw.server.components.discover",
+            "ollama_tw.server.components.installed",
             lambda: [DiscoveredBackend(self.backend, self.backend.probe())],
         ):
             self.daemon.privilegedStartService()

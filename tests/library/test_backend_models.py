@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from zope.interface import implementer
 
-from ollama_tw.engine.backend_router import BackendRouter
+from ollama_tw.engine.backend_router import LISTING_TIMEOUT, BackendRouter
+from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.interfaces import IBackend, IModelSource, LoadError, LoadPlan, Probe, RemoteModel
 from ollama_tw.library.backend_models import BackendModels
@@ -71,9 +72,16 @@ def found(backend: Any, reason: str = "") -> DiscoveredBackend:
     return DiscoveredBackend(backend, Probe(reason=reason), f"/x/{backend.name}.py")
 
 
+def router(
+    chosen: DiscoveredBackend, *others: DiscoveredBackend, timeout: float = LISTING_TIMEOUT
+) -> BackendRouter:
+    """Return the router of these backends."""
+    return BackendRouter(BackendSelection(lambda: [chosen, *others], chosen.name), timeout)
+
+
 def test_models_are_loaded_by_the_backend_that_lists_them() -> None:
     chosen, source = Backend("cpu"), ListingBackend("far", FAR)
-    sources = BackendRouter(found(chosen), [found(chosen), found(source)])
+    sources = router(found(chosen), found(source))
     (remote,) = BackendModels(sources).all()
     assert sources.load(LoadPlan(str(remote.model.model_path)), lambda done: True) is source.runner
     assert sources.load(LoadPlan("/blobs/sha256-1"), lambda done: True) is chosen.runner
@@ -81,13 +89,13 @@ def test_models_are_loaded_by_the_backend_that_lists_them() -> None:
 
 
 def test_names_are_compared_without_case() -> None:
-    remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(ListingBackend("far", FAR))]))
+    remotes = BackendModels(router(found(Backend("cpu")), found(ListingBackend("far", FAR))))
     assert remotes.find(parse_name("ORG/far:BIG")) is not None
     assert remotes.find(parse_name("org/far")) is None
 
 
 def test_entry_and_capabilities() -> None:
-    (remote,) = BackendModels(BackendRouter(found(Backend("cpu")), [found(ListingBackend("far", FAR))])).all()
+    (remote,) = BackendModels(router(found(Backend("cpu")), found(ListingBackend("far", FAR)))).all()
     entry = tags_entry(remote.model, remote.header)
     assert (entry["name"], entry["remote_model"], entry["remote_host"], entry["size"]) == (
         "org/Far:big",
@@ -116,13 +124,13 @@ def test_unavailable_backends_and_invalid_names_are_skipped() -> None:
         found(ListingBackend("absent", FAR), reason="it is not configured"),
         found(ListingBackend("far", odd, FAR)),
     ]
-    assert names(BackendModels(BackendRouter(found(Backend("cpu")), backends))) == ["org/Far:big"]
+    assert names(BackendModels(router(found(Backend("cpu")), *backends))) == ["org/Far:big"]
 
 
 def test_duplicate_names_are_listed_once() -> None:
     again = RemoteModel("org/far:big", "http://h:2#x", "http://h:2")
-    sources = BackendRouter(
-        found(Backend("cpu")), [found(ListingBackend("one", FAR, FAR)), found(ListingBackend("two", again))]
+    sources = router(
+        found(Backend("cpu")), found(ListingBackend("one", FAR, FAR)), found(ListingBackend("two", again))
     )
     (remote,) = BackendModels(sources).all()
     assert remote.model.config.remote_host == "http://h:1"
@@ -142,9 +150,7 @@ def test_a_failing_backend_is_logged_once_with_its_name_and_file(
     logged: list[LogEvent], wrong: Any, reason: str
 ) -> None:
     broken = ListingBackend("broken", answer=wrong)
-    remotes = BackendModels(
-        BackendRouter(found(Backend("cpu")), [found(broken), found(ListingBackend("far", FAR))])
-    )
+    remotes = BackendModels(router(found(Backend("cpu")), found(broken), found(ListingBackend("far", FAR))))
     line = f"backend broken (/x/broken.py) failed to list its models: {reason}"
     for _ in range(3):
         assert names(remotes) == ["org/Far:big"]
@@ -159,9 +165,7 @@ def test_a_failing_backend_is_logged_once_with_its_name_and_file(
 def test_a_hanging_backend_is_not_called_again_until_it_returns(logged: list[LogEvent]) -> None:
     gate = threading.Event()
     slow = ListingBackend("slow", RemoteModel("late", "x", "h"), gate=gate)
-    sources = BackendRouter(
-        found(Backend("cpu")), [found(slow), found(ListingBackend("far", FAR))], timeout=2
-    )
+    sources = router(found(Backend("cpu")), found(slow), found(ListingBackend("far", FAR)), timeout=2)
     remotes = BackendModels(sources)
     for _ in range(3):
         assert names(remotes) == ["org/Far:big"]
@@ -177,7 +181,7 @@ def test_a_hanging_backend_is_not_called_again_until_it_returns(logged: list[Log
 def test_recent_listings_are_reused() -> None:
     clock = Clock()
     source = ListingBackend("far", FAR)
-    remotes = BackendModels(BackendRouter(found(Backend("cpu")), [found(source)]), clock.seconds)
+    remotes = BackendModels(router(found(Backend("cpu")), found(source)), clock.seconds)
     name = parse_name("org/far:big")
     assert remotes.recent(name) is not None
     clock.advance(4.9)
@@ -199,6 +203,6 @@ class Broken(Backend):
 def test_a_load_that_breaks_the_contract_names_the_backend(logged: list[LogEvent], backend: Backend) -> None:
     backend.runner = None
     with pytest.raises(LoadError) as caught:
-        BackendRouter(found(backend), []).load(LoadPlan("m"), lambda done: True)
+        router(found(backend)).load(LoadPlan("m"), lambda done: True)
     assert str(caught.value) == "backend odd failed to load the model; see the server's log"
     assert texts(logged) == ["backend odd (/x/odd.py) failed to load a model"]

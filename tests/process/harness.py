@@ -1,6 +1,7 @@
 """Server process on the puppet backend, and HTTP over sockets of any kind."""
 
 import json
+import select
 import shutil
 import socket
 import ssl
@@ -145,6 +146,31 @@ class PuppetServer(ServerProcess):
     def plans(self) -> list[dict[str, Any]]:
         """Return the plan of every load."""
         return [json.loads(line) for line in (self.puppet / "plans.jsonl").read_text().splitlines()]
+
+
+class SystemdManager:
+    """The socket on which systemd receives notifications; ``told`` are their lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.settimeout(PATIENCE)
+        self.told: list[str] = []
+
+    def until(self, line: str) -> list[str]:
+        """Receive until ``line`` has been received, and return all lines."""
+        while line not in self.told:
+            self.told += self._socket.recv(4096).decode().split("\n")
+        return self.told
+
+    def has_received(self) -> bool:
+        """Return whether there are notifications that :meth:`until` has not returned."""
+        return bool(select.select([self._socket], [], [], 0)[0])
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
 
 
 def _address(text: str) -> Address:

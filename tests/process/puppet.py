@@ -1,8 +1,8 @@
 """A backend controlled by files; copied to the plugins of a server process.
 
-In the folder that PUPPET_DIR names: ``gate`` lets replies go on after their first piece, ``stall``
-keeps loads from moving, ``fail`` holds the text with which loads fail, ``devices.json`` the devices;
-``plans.jsonl`` is written: the plan of every load.
+In the folder that PUPPET_DIR names: ``probing`` keeps probes from returning, ``gate`` lets replies go on
+after their first piece, ``stall`` keeps loads from moving, ``fail`` holds the text with which loads fail,
+``devices.json`` the devices; ``plans.jsonl`` is written: the plan of every load.
 """
 
 import json
@@ -82,6 +82,8 @@ class PuppetBackend:
     priority = -1
 
     def probe(self) -> Probe:
+        while (folder() / "probing").exists():
+            time.sleep(POLL)
         try:
             devices = json.loads((folder() / "devices.json").read_text())
         except OSError:

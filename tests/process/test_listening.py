@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.helpers import PATIENCE
 from tests.helpers.process import SERVE
-from tests.process.harness import Connection, PuppetServer, make_model, serving
+from tests.process.harness import Connection, PuppetServer, SystemdManager, make_model, serving
 from tests.process.puppet import WORDS
 
 TWIST = (sys.executable, "-m", "twisted", "--log-format=text", "ollama")
@@ -92,27 +91,8 @@ def test_sockets_of_another_process_are_ignored(home: Path) -> None:
         assert server.get("/healthz")[0] == 200
 
 
-class Manager:
-    """The socket on which systemd receives notifications."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = str(folder / "notify")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.path)
-        self._socket.settimeout(PATIENCE)
-        self.told: list[str] = []
-
-    def until(self, line: str) -> list[str]:
-        while line not in self.told:
-            self.told += self._socket.recv(4096).decode().split("\n")
-        return self.told
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 def test_notifies_systemd(home: Path, tmp_path: Path) -> None:
-    manager = Manager(tmp_path)
+    manager = SystemdManager(tmp_path)
     with serving(home, NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="100000") as server:
         manager.until("READY=1")
         assert any(line.startswith("STATUS=Listening on 127.0.0.1:") for line in manager.told)

@@ -82,7 +82,7 @@ class EmbeddingTests(TestCase):
     def serve(self, *endpoints: Any, **settings: str) -> Any:
         service: Any = make_service(NET, {"HOME": str(self.home), **settings}, endpoints)
         with patch(
-            "ollama_tw.server.components.discover",
+            "ollama_tw.server.components.installed",
             lambda: [DiscoveredBackend(self.backend, self.backend.probe())],
         ):
             service.privilegedStartService()
@@ -144,7 +144,7 @@ class EmbeddingTests(TestCase):
     async def test_it_can_be_started_again(self) -> None:
         service = self.serve("tcp:0:interface=127.0.0.1")
         with patch(
-            "ollama_tw.server.components.discover",
+            "ollama_tw.server.components.installed",
             lambda: [DiscoveredBackend(self.backend, self.backend.probe())],
         ):
             for _ in range(2):
@@ -203,7 +203,7 @@ class EmbeddingTests(TestCase):
         service.privilegedStartService()
         with (
             patch(
-                "ollama_tw.server.components.discover",
+                "ollama_tw.server.components.installed",
                 lambda: [DiscoveredBackend(self.backend, self.backend.probe())],
             ),
             self.assertRaisesRegex(Exception, "abacus"),

@@ -1,25 +1,22 @@
 """Route of the installed backends, which Ollama does not have."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from twisted.web.http import Request
 
 from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.backends import DiscoveredBackend, refresh
 from ollama_tw.http.server.replies import send_json
 from ollama_tw.http.server.routing import Routes
 
 
 class BackendRoutes:
-    """``/api/backends``: describes ``found``, of which ``chosen`` runs the models."""
+    """``/api/backends``: describes the ``backends``, probed again on a thread of ``disk``."""
 
-    def __init__(
-        self, found: Sequence[DiscoveredBackend], chosen: DiscoveredBackend, disk: WorkerPool
-    ) -> None:
-        self._found = found
-        self._chosen = chosen
+    def __init__(self, backends: BackendSelection, disk: WorkerPool) -> None:
+        self._backends = backends
         self._disk = disk
 
     def register(self, routes: Routes) -> None:
@@ -28,15 +25,19 @@ class BackendRoutes:
 
     async def backends(self, request: Request) -> None:
         """List the backends, probed again."""
-        entries = [self._entry(one, await self._disk.run(refresh, one)) for one in self._found]
+        chosen = await self._disk.run(self._backends.chosen)
+        entries = [
+            _entry(await self._disk.run(refresh, one), chosen=one is chosen) for one in self._backends.all()
+        ]
         send_json(request, {"backends": entries})
 
-    def _entry(self, one: DiscoveredBackend, now: DiscoveredBackend) -> dict[str, Any]:
-        return {
-            "name": now.name,
-            "version": now.version,
-            "available": now.probe.available,
-            "reason": now.probe.reason,
-            "chosen": one is self._chosen,
-            "devices": [asdict(device) for device in now.probe.devices],
-        }
+
+def _entry(one: DiscoveredBackend, *, chosen: bool) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "version": one.version,
+        "available": one.probe.available,
+        "reason": one.probe.reason,
+        "chosen": chosen,
+        "devices": [asdict(device) for device in one.probe.devices],
+    }

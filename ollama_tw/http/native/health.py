@@ -4,6 +4,7 @@
 # (twisted.web has few annotations)
 
 from collections.abc import Callable
+from typing import Literal
 
 from twisted.web.http import Request
 
@@ -11,16 +12,16 @@ from ollama_tw.http.server.replies import send_text
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.metrics import CONTENT_TYPE, Metrics
 
+Readiness = Literal["starting", "ready", "draining"]
+"""Whether models can be run: not until a backend is chosen, and not while the server drains."""
+
 
 class HealthRoutes:
-    """``/healthz``, ``/readyz`` and ``/metrics``.
+    """``/healthz``, ``/readyz`` and ``/metrics``."""
 
-    ``ready`` returns whether requests are admitted, which ends when the server drains.
-    """
-
-    def __init__(self, metrics: Metrics, ready: Callable[[], bool]) -> None:
+    def __init__(self, metrics: Metrics, readiness: Callable[[], Readiness]) -> None:
         self._metrics = metrics
-        self._ready = ready
+        self._readiness = readiness
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
@@ -33,12 +34,13 @@ class HealthRoutes:
         send_text(request, "ok\n")
 
     def readyz(self, request: Request) -> None:
-        """Answer 200 while requests are admitted, 503 while the server drains."""
-        if self._ready():
+        """Answer 200 if models can be run, else 503."""
+        readiness = self._readiness()
+        if readiness == "ready":
             send_text(request, "ready\n")
         else:
             request.setHeader("Retry-After", "1")
-            send_text(request, "draining\n", 503)
+            send_text(request, f"{readiness}\n", 503)
 
     def metrics(self, request: Request) -> None:
         """Send the metrics in Prometheus's text format."""

@@ -5,6 +5,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.http.native.backends import BackendRoutes
 from ollama_tw.http.server.routing import Routes
@@ -42,7 +43,7 @@ class BackendsTests(SynchronousTestCase):
         devices = (Device("D", "a device", "gpu", 1, 2),)
         broken = DiscoveredBackend(Quiet(), Probe(reason="it cannot be imported"), "/x/quiet.py")  # type: ignore[arg-type]
         chosen = DiscoveredBackend(Working(Probe(devices)), Probe(), "/x/working.py")
-        BackendRoutes([chosen, broken], chosen, Disk()).register(routes)  # type: ignore[arg-type]
+        BackendRoutes(BackendSelection(lambda: [chosen, broken]), Disk()).register(routes)  # type: ignore[arg-type]
         client: Any = StubTreq(routes.resource())
         response = self.successResultOf(client.get("http://h/api/backends"))
         self.assertEqual(
