@@ -81,6 +81,10 @@ class LoadPlan:
     """``f16``, ``q8_0`` or ``q4_0``."""
     flash_attention: bool | None = None
     """None: the engine decides; True requires it, False disables it."""
+    prompt_cache: int = 0
+    """Bytes of main memory for the states of prompts that no slot holds any more; 0 for none."""
+    step_milliseconds: int = 150
+    """Target duration of a step that evaluates prompts beside running jobs."""
     adapter_paths: tuple[str, ...] = ()
     """LoRA adapters (GGUF files), each applied with scale 1."""
     projector_paths: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -103,6 +104,31 @@ def mebibytes(maximum: int) -> Callable[[str, Warn], int]:
     """Return a parser of a whole number of MiB up to ``maximum``; its result is in bytes."""
     parse = whole_number(0, maximum)
     return lambda text, note: parse(text, note) * MEBIBYTE
+
+
+@dataclass(frozen=True)
+class MemoryShare:
+    """A number of bytes, or if it is None a ``fraction`` of a memory whose size is known later."""
+
+    size: int | None = None
+    fraction: float = 0.0
+
+
+NO_MEMORY = MemoryShare(0)
+
+
+def memory_share(text: str, note: Warn) -> MemoryShare:
+    """Parse ``4GB``, ``512MiB``, ``10%`` or 0; units are powers of 1024, with or without an i."""
+    found = re.fullmatch(r"([0-9]{1,12})(?:\.([0-9]{1,3}))?\s*(%|[KMGT]?i?B?)", text, re.IGNORECASE)
+    if not found:
+        raise ValueError("is not a size such as 4GB or 10%")
+    value, unit = float(f"{found[1]}.{found[2] or 0}"), found[3].upper()
+    if unit == "%":
+        if value > 100:
+            raise ValueError("is more than 100%")
+        return MemoryShare(fraction=value / 100)
+    power = "KMGT".find(unit[:1]) + 1 if unit[:1] and unit != "B" else 0
+    return MemoryShare(int(value * 1024**power))
 
 
 def duration(text: str, note: Warn) -> int:

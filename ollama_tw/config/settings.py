@@ -120,6 +120,23 @@ class Settings:
             "Type of the values in the K/V cache: f16, q8_0 or q4_0",
         )
     )
+    prompt_cache: parsers.MemoryShare | None = setting(
+        Variable(
+            "OLLAMA_PROMPT_CACHE",
+            parsers.optional(parsers.memory_share),
+            "auto",
+            "Main memory for the states of prompts that no slot holds any more, such as 4GB or 10% of all; "
+            "0 turns it off, auto is a quarter of the free memory, 8GB at most",
+        )
+    )
+    step_target: int = setting(
+        Variable(
+            "OLLAMA_STEP_TARGET",
+            parsers.duration,
+            "150ms",
+            "How long a step may take that evaluates prompts while other requests generate",
+        )
+    )
     gpu_overhead: int = setting(
         Variable(
             "OLLAMA_GPU_OVERHEAD",

@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ollama_tw.concurrency.threads import Reactor, WorkerPool
-from ollama_tw.engine.memory import ModelShape, cache_obstacle, place_layers
+from ollama_tw.config.parsers import NO_MEMORY, MemoryShare
+from ollama_tw.engine.memory import ModelShape, cache_obstacle, place_layers, prompt_cache_size
 from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
 from ollama_tw.interfaces import IBackend, IRunner, LoadError, LoadPlan
 
@@ -39,10 +40,14 @@ _log = Logger()
 
 @dataclass(frozen=True)
 class Devices:
-    """Use of the GPUs: ``spread`` uses all of them, ``overhead`` is the bytes left free on each."""
+    """Use of the memory: ``spread`` uses all GPUs, ``overhead`` is the bytes left free on each.
+
+    ``prompt_cache`` is the main memory for saved states of prompts, None for the automatic size.
+    """
 
     spread: bool = False
     overhead: int = 0
+    prompt_cache: MemoryShare | None = NO_MEMORY
 
 
 class LoadStalled(LoadError):
@@ -136,6 +141,7 @@ class Loader:
                 overhead=self._devices.overhead,
                 main_gpu=main_gpu,
             )
+        plan = replace(plan, prompt_cache=prompt_cache_size(self._devices.prompt_cache, devices))
         return self._backend.load(plan, progress)
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:

@@ -10,6 +10,7 @@ llama.cpp: src/llama-kv-cache-iswa.cpp and measurements (docs/scheduling.md) for
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ollama_tw.config.parsers import MemoryShare
 from ollama_tw.engine.split import LayersDoNotFit, split_layers
 from ollama_tw.interfaces import Device, LoadPlan
 
@@ -83,6 +84,11 @@ class Estimate:
     def total(self, tied: bool = False) -> int:
         """Return the size on the CPU alone; ``tied`` as in :class:`ModelShape`."""
         return sum(self.layers) + (0 if tied else self.output) + self.compute + self.host
+
+
+# Of the free main memory, unless OLLAMA_PROMPT_CACHE says otherwise.
+_AUTOMATIC_PART = 4
+_LARGEST_AUTOMATIC = 8 * _GIB
 
 
 class DoesNotFit(Exception):
@@ -240,3 +246,18 @@ def _cpu_free(devices: Sequence[Device]) -> int | None:
 def _check(need: int, free: int | None, elsewhere: int = 0) -> None:
     if free is not None and need > free:
         raise DoesNotFit(need + elsewhere, free + elsewhere)
+
+
+def prompt_cache_size(share: MemoryShare | None, devices: Sequence[Device]) -> int:
+    """Return the bytes of main memory for saved states of prompts.
+
+    None stands for a quarter of what is free, and 8 GiB at most. A share of an unknown memory is 0.
+    """
+    if share is not None and share.size is not None:
+        return share.size
+    host = next((device for device in devices if device.kind == "cpu"), None)
+    if host is None:
+        return 0
+    if share is None:
+        return min(host.free // _AUTOMATIC_PART, _LARGEST_AUTOMATIC)
+    return int(share.fraction * host.total)

@@ -8,11 +8,14 @@ from ollama_tw.config.settings import Settings
 from ollama_tw.engine.model_shape import model_shape
 from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import OllamaError
-from ollama_tw.golang.durations import parse_keep_alive
+from ollama_tw.golang.durations import MILLISECOND, parse_keep_alive
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.interfaces import LoadPlan, Sampling
 from ollama_tw.library.show import details
 from ollama_tw.wire.options import OPTIONS, Options
+
+# Milliseconds; a longer one would not limit the largest batch of a slow model.
+_LONGEST_STEP = 3_600_000
 
 _PLAN_FIELDS = {name: row.plan_field for name, row in OPTIONS.items() if row.plan_field}
 
@@ -43,6 +46,7 @@ def model_requirements(
         slots=settings.num_parallel,
         kv_cache_type=settings.kv_cache_type,
         flash_attention=settings.flash_attention,
+        step_milliseconds=max(1, min(settings.step_target // MILLISECOND, _LONGEST_STEP)),
         adapter_paths=tuple(map(str, model.adapter_paths)),
         projector_paths=tuple(map(str, model.projector_paths)),
     )

@@ -19,22 +19,20 @@ from dataclasses import dataclass
 
 from ollama_tw.interfaces import DoneReason, LoadPlan, RunnerError
 from ollama_tw.llama.context import Context, Rows
+from ollama_tw.llama.lanes import Lanes, waits_for
 from ollama_tw.llama.model import LlamaModel
+from ollama_tw.llama.rates import Rates
 from ollama_tw.llama.sampler import Sampler
+from ollama_tw.llama.saved_states import SavedStates
 from ollama_tw.llama.sequence import Generated, ImageSpan, RunningSequence, RunParams
-from ollama_tw.llama.slots import Slot, choose_slot, common_prefix
 from ollama_tw.llama.vision import Projector
 
 _log = logging.getLogger("ollama_tw.llama")
 
-# Copying a slot moves its whole buffer, which costs as much as evaluating about this part of its
-# length; shorter prefixes than the minimum are not copied even in the shortest contexts.
-_COPY_FRACTION = 64
-_MIN_COPY_TOKENS = 32
-
-# Chunked prefill size while other sequences decode, so that no stream of tokens halts for long. On a
-# CPU smaller chunks are not slower to evaluate (docs/performance.md).
-_PREFILL_CHUNK = 256
+# Prompt tokens of a step beside running sequences: until the speed of prefill has been measured, and the
+# smallest number that is worth a step's fixed cost.
+_FIRST_CHUNK = 64
+_LEAST_CHUNK = 16
 
 # Seconds between two checks for cancelled sequences while none can be decoded.
 _CANCEL_POLL = 0.1
@@ -54,10 +52,10 @@ class Batcher:
     def __init__(self, model: LlamaModel, plan: LoadPlan, projector: Projector | None = None) -> None:
         self._model = model
         self._projector = projector
-        self._slots = [Slot(sequence_id) for sequence_id in range(plan.slots)]
+        self._rates = Rates()
+        self._step_target = plan.step_milliseconds / 1000
         self._queued: deque[RunningSequence] = deque()
         self._running: list[RunningSequence] = []
-        self._uses = 0
         # Written by the decode thread alone, read on any thread.
         self.steps = self.step_runs = 0
         self.step_began = 0.0
@@ -66,17 +64,13 @@ class Batcher:
         self._incoming: list[RunningSequence] = []
         self._closing = False
 
-        ready: Future[Context] = Future()
+        ready: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._main, args=(model, plan, ready), name="decode", daemon=True
         )
         self._thread.start()
-        self._context = ready.result()
+        ready.result()
         self.context_length = self._context.length
-        self._worth_copying = max(_MIN_COPY_TOKENS, self.context_length // _COPY_FRACTION)
-        if model.recurrent:
-            # A prefix of a recurrent state cannot be copied, so that none is waited for.
-            self._worth_copying = self.context_length
 
     # On any thread.
 
@@ -107,7 +101,7 @@ class Batcher:
 
     # On the decode thread.
 
-    def _main(self, model: LlamaModel, plan: LoadPlan, ready: Future[Context]) -> None:
+    def _main(self, model: LlamaModel, plan: LoadPlan, ready: Future[None]) -> None:
         try:
             context = Context(model, plan)
         except Exception as error:
@@ -115,10 +109,21 @@ class Batcher:
             return
         # Before the constructor returns, and therefore before the first submit().
         self._context = context
-        ready.set_result(context)
+        truncatable = not model.recurrent
+        self._lanes = Lanes(
+            context,
+            plan.slots,
+            # A sliding window may have dropped what a prefix of the state needs.
+            SavedStates(plan.prompt_cache, truncatable=truncatable and not model.window),
+            self._rates,
+            truncatable=truncatable,
+        )
+        ready.set_result(None)
         try:
             while self._wait_for_work():
                 self._end_cancelled()
+                if not self._queued:
+                    self._lanes.gather(sequence.slot for sequence in self._running)
                 batch = self._build_batch()
                 if batch:
                     self._decode(batch)
@@ -155,12 +160,9 @@ class Batcher:
                     return True
                 if any(sequence.ready() for sequence in self._running):
                     return True
-                if self._queued and self._has_idle_slot():
+                if self._queued and self._lanes.has_idle():
                     return True
                 self._wake.wait(_CANCEL_POLL if sequences else None)
-
-    def _has_idle_slot(self) -> bool:
-        return any(not slot.busy for slot in self._slots)
 
     def _end_cancelled(self) -> None:
         for sequence in [*self._running, *self._queued]:
@@ -196,7 +198,8 @@ class Batcher:
         ]
         budget = self._context.batch - len(decoding)
         if decoding:
-            budget = min(budget, _PREFILL_CHUNK)
+            rows = self._rates.prompt_rows(self._step_target, _LEAST_CHUNK)
+            budget = min(budget, _FIRST_CHUNK if rows is None else rows)
         prefilling = []
         for sequence in self._running:
             if budget and sequence.prefilling and sequence.image is None:
@@ -213,33 +216,20 @@ class Batcher:
 
     def _may_start(self, sequence: RunningSequence) -> bool:
         """Return whether no prefill under way will provide a longer cached prefix for the sequence."""
-        prefilling = [other for other in self._running if other.prefilling]
-        if not prefilling:
+        prefilling = [other.prompt for other in self._running if other.prefilling]
+        if not prefilling or self._model.recurrent:
             return True
-        usable = sequence.prompt[:-1]
-        soon = max(common_prefix(usable, other.prompt) for other in prefilling)
-        now = max(common_prefix(usable, slot.reusable) for slot in self._slots)
-        return soon - now < self._worth_copying
+        cached = self._lanes.cached(sequence.prompt[:-1])
+        return not waits_for(sequence.prompt, prefilling, cached, self._lanes.worth_copying)
 
     def _admit(self, sequence: RunningSequence) -> bool:
         """Assign a slot with the longest cached prefix; return False if all slots are busy."""
-        choice = choose_slot(sequence.prompt, self._slots, self._worth_copying)
-        if choice is None:
+        assigned = self._lanes.assign(sequence.prompt, sequence.position)
+        if assigned is None:
             return False
-        slot = choice.slot
-        if choice.source is not slot:
-            self._context.copy(choice.source.sequence_id, slot.sequence_id)
-        # An image is cached as a whole or not at all: its tokens differ from the first one on.
-        kept = self._context.trim(slot.sequence_id, sequence.position(choice.cached))
-        cached = choice.cached if kept else 0
-        slot.tokens = sequence.prompt[:cached]
-        slot.intact = None
-        slot.busy = True
-        self._uses += 1
-        slot.last_used = self._uses
         self._queued.remove(sequence)
         self._running.append(sequence)
-        sequence.start(slot, cached)
+        sequence.start(*assigned)
         return True
 
     @staticmethod
@@ -250,7 +240,7 @@ class Batcher:
         return _BatchPart(sequence, Rows(sequence.slot.sequence_id, sequence.position(begin), chunk, at_end))
 
     def _decode(self, batch: Sequence[_BatchPart]) -> None:
-        self.step_began = time.monotonic()
+        began = self.step_began = time.monotonic()
         try:
             last_rows = self._context.decode([part.rows for part in batch])
         except RunnerError as error:
@@ -258,6 +248,12 @@ class Batcher:
             return
         finally:
             self.step_began = 0.0
+        prompts = [part for part in batch if part.sequence.prefilling]
+        self._rates.step(
+            sum(len(part.rows.tokens) for part in prompts),
+            len(batch) - len(prompts),
+            time.monotonic() - began,
+        )
         self.steps += 1
         self.step_runs += len(batch)
         sampled = []
@@ -326,7 +322,6 @@ class Batcher:
     def _fail(self, sequences: Sequence[RunningSequence], error: RunnerError) -> None:
         _log.error("a batch of %d sequences failed: %s", len(sequences), error)
         for sequence in sequences:
-            self._context.clear(sequence.slot.sequence_id)
-            sequence.slot.tokens = []
+            self._lanes.forget(sequence.slot)
             self._release(sequence)
             sequence.fail(error)

@@ -1,6 +1,7 @@
 """A llama.cpp context: the KV cache of several sequences, and the evaluation of a batch."""
 
 import ctypes
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ from ollama_tw.llama.structures import set_fields
 # enum ggml_type and enum llama_flash_attn_type
 _CACHE_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 FLASH_ATTENTION = {None: -1, False: 0, True: 1}
+
+
+# llama_state_seq_flags
+_WHOLE_STATE = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Context:
         self.batch: int = batch
         # None for encoder-only models.
         self._memory = llama_cpp.llama_get_memory(handle)
+        # Targets of copies whose bytes the next batch copies.
+        self._copied: set[int] = set()
         self._make_batch(batch)
 
     def _make_batch(self, rows: int) -> None:
@@ -123,6 +130,7 @@ class Context:
             last_rows.append(end - 1)
         set_fields(self._batch, n_tokens=end)
         status = llama_cpp.llama_decode(self.handle, self._batch)
+        self._copied.clear()
         if status != 0:
             raise RunnerError(f"llama.cpp failed to evaluate a batch of {end} tokens (status {status})")
         return last_rows
@@ -143,6 +151,34 @@ class Context:
         """Copy the cache of sequence ``source`` to ``target``. The bytes are copied by the next batch."""
         self.clear(target)
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._copied.add(target)
+
+    def state_size(self, sequence_id: int) -> int:
+        """Return the number of bytes that :meth:`save` needs for a sequence."""
+        size: int = llama_cpp.llama_state_seq_get_size_ext(self.handle, sequence_id, _WHOLE_STATE)
+        return size
+
+    def save(self, sequence_id: int, size: int) -> mmap.mmap | None:
+        """Return the state of a sequence, of ``size`` bytes, or None if it cannot be read now.
+
+        The memory is given back to the system when the last reference to it is dropped.
+        """
+        if not size or sequence_id in self._copied:
+            return None
+        data = mmap.mmap(-1, size)
+        written = llama_cpp.llama_state_seq_get_data_ext(
+            self.handle, _bytes_of(data, size), size, sequence_id, _WHOLE_STATE
+        )
+        return data if written == size else None
+
+    def restore(self, sequence_id: int, data: mmap.mmap, size: int) -> bool:
+        """Replace a sequence by a saved state; return whether llama.cpp accepted it."""
+        if sequence_id in self._copied:
+            return False
+        read = llama_cpp.llama_state_seq_set_data_ext(
+            self.handle, _bytes_of(data, size), size, sequence_id, _WHOLE_STATE
+        )
+        return bool(read == size)
 
     def trim(self, sequence_id: int, length: int) -> int:
         """Cut a sequence to its first ``length`` positions and return the number that is left.
@@ -192,3 +228,7 @@ class Context:
     def close(self) -> None:
         """Free the memory. Called once."""
         llama_cpp.llama_free(self.handle)
+
+
+def _bytes_of(data: mmap.mmap, size: int) -> Any:
+    return (ctypes.c_uint8 * size).from_buffer(data)

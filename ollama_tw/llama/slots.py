@@ -9,6 +9,7 @@ Source: llama.cpp: tools/server/server-context.cpp, get_available_slot.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(eq=False)
@@ -54,26 +55,48 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     return low
 
 
-def choose_slot(prompt: Sequence[int], slots: Iterable[Slot], worth_copying: int) -> SlotChoice | None:
+def reusable_prefix(tokens: Sequence[int], slot: Slot, *, truncatable: bool) -> int:
+    """Return how many of the first ``tokens`` the sequence of ``slot`` can provide."""
+    length = common_prefix(tokens, slot.reusable)
+    return length if truncatable or length == len(slot.tokens) else 0
+
+
+def breaks(sequence_ids: Iterable[int]) -> int:
+    """Return how often ``sequence_ids``, in ascending order, are not consecutive.
+
+    llama.cpp evaluates a batch in as many parts plus one, one after another.
+    """
+    ordered = sorted(sequence_ids)
+    return sum(right - left > 1 for left, right in pairwise(ordered))
+
+
+def choose_slot(
+    prompt: Sequence[int], slots: Iterable[Slot], worth_copying: int, *, truncatable: bool = True
+) -> SlotChoice | None:
     """Return the best slot for ``prompt``, None if all are busy.
 
-    Copying moves a slot's whole buffer, so that it must save at least ``worth_copying`` tokens. The
-    last token of a prompt is never reused: it has to be evaluated for its logits.
+    It is one that keeps the busy sequences consecutive, of those the one with the longest common prefix,
+    else the least recently used one. Copying moves a slot's whole buffer, so that it must save at least
+    ``worth_copying`` tokens. The last token of a prompt is never reused: it has to be evaluated for its
+    logits. Without ``truncatable`` memory a slot is reused with all of its tokens or not at all.
     """
     slots = list(slots)
     idle = [slot for slot in slots if not slot.busy]
     if not idle:
         return None
     usable = prompt[:-1]
-    shared = {slot.sequence_id: common_prefix(usable, slot.reusable) for slot in slots}
+    shared = {slot.sequence_id: reusable_prefix(usable, slot, truncatable=truncatable) for slot in slots}
+    busy = [slot.sequence_id for slot in slots if slot.busy]
+    gaps = {slot.sequence_id: breaks([*busy, slot.sequence_id]) for slot in idle}
 
     best = max(slots, key=lambda slot: (shared[slot.sequence_id], not slot.busy, -slot.last_used))
     length = shared[best.sequence_id]
     # A slot that continues its own conversation loses less than half of its tokens.
-    if length and not best.busy and 2 * length >= len(best.tokens):
+    continues = length and not best.busy and 2 * length >= len(best.tokens)
+    if continues and gaps[best.sequence_id] == min(gaps.values()):
         return SlotChoice(best, best, length)
 
-    target = min(idle, key=lambda slot: (bool(slot.tokens), slot.last_used))
+    target = min(idle, key=lambda slot: (gaps[slot.sequence_id], bool(slot.tokens), slot.last_used))
     if length - shared[target.sequence_id] >= worth_copying:
         return SlotChoice(target, best, length)
     return SlotChoice(target, target, shared[target.sequence_id])

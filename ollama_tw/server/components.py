@@ -62,7 +62,7 @@ class Components:
             max_loaded=settings.max_loaded_models,
             max_queue=settings.max_queue,
             load_timeout=settings.load_timeout,
-            devices=Devices(settings.sched_spread, settings.gpu_overhead),
+            devices=Devices(settings.sched_spread, settings.gpu_overhead, settings.prompt_cache),
             metrics=metrics,
         )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from ollama_tw.config.host import Endpoint, is_loopback, join_host_port
+from ollama_tw.config.parsers import MemoryShare
 from ollama_tw.config.settings import VARIABLES, Settings
 from ollama_tw.config.variables import SettingsError
 
@@ -58,6 +59,8 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         flash_attention=None,
         go_template=None,
         kv_cache_type="f16",
+        prompt_cache=None,
+        step_target=150_000_000,
         gpu_overhead=0,
         load_timeout=5 * MINUTE,
         llm_library="",
@@ -84,6 +87,8 @@ def test_every_variable_is_read() -> None:
         OLLAMA_SCHED_SPREAD="1",
         OLLAMA_FLASH_ATTENTION="1",
         OLLAMA_KV_CACHE_TYPE="q8_0",
+        OLLAMA_PROMPT_CACHE="1.5GB",
+        OLLAMA_STEP_TARGET="50ms",
         OLLAMA_GPU_OVERHEAD="512",
         OLLAMA_LOAD_TIMEOUT="90s",
         OLLAMA_LLM_LIBRARY="cuda",
@@ -109,6 +114,8 @@ def test_every_variable_is_read() -> None:
         flash_attention=True,
         go_template=None,
         kv_cache_type="q8_0",
+        prompt_cache=MemoryShare(1_610_612_736),
+        step_target=50_000_000,
         gpu_overhead=536_870_912,
         load_timeout=90_000_000_000,
         llm_library="cuda",
@@ -122,7 +129,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 22
+    assert len(names) == len(set(names)) == 24
     assert all(variable.help for variable in VARIABLES)
 
 
@@ -165,6 +172,12 @@ def test_settings_cannot_be_changed() -> None:
         ("OLLAMA_KV_CACHE_TYPE", "Q4_0", "kv_cache_type", "q4_0"),
         ("OLLAMA_KV_CACHE_TYPE", "f16", "kv_cache_type", "f16"),
         ("OLLAMA_GPU_OVERHEAD", "1", "gpu_overhead", 1_048_576),
+        ("OLLAMA_PROMPT_CACHE", "0", "prompt_cache", MemoryShare(0)),
+        ("OLLAMA_PROMPT_CACHE", "4GB", "prompt_cache", MemoryShare(4 << 30)),
+        ("OLLAMA_PROMPT_CACHE", "512 MiB", "prompt_cache", MemoryShare(512 << 20)),
+        ("OLLAMA_PROMPT_CACHE", "1048576", "prompt_cache", MemoryShare(1 << 20)),
+        ("OLLAMA_PROMPT_CACHE", "12.5%", "prompt_cache", MemoryShare(fraction=0.125)),
+        ("OLLAMA_PROMPT_CACHE", "auto", "prompt_cache", None),
         ("OLLAMA_KEEP_ALIVE", "0", "keep_alive", 0),
         ("OLLAMA_KEEP_ALIVE", "-1", "keep_alive", FOREVER),
         ("OLLAMA_KEEP_ALIVE", "-1m", "keep_alive", FOREVER),
@@ -237,6 +250,20 @@ def test_forms_of_a_value(name: str, text: str, field: str, value: object) -> No
             "keep_alive",
             5 * MINUTE,
             'OLLAMA_KEEP_ALIVE="5 minutes" is not a duration such as 30s, 5m or -1; using the default 5m',
+        ),
+        (
+            "OLLAMA_PROMPT_CACHE",
+            "101%",
+            "prompt_cache",
+            None,
+            'OLLAMA_PROMPT_CACHE="101%" is more than 100%; using the default auto',
+        ),
+        (
+            "OLLAMA_PROMPT_CACHE",
+            "lots",
+            "prompt_cache",
+            None,
+            'OLLAMA_PROMPT_CACHE="lots" is not a size such as 4GB or 10%; using the default auto',
         ),
         (
             "OLLAMA_KV_CACHE_TYPE",

@@ -35,7 +35,16 @@ def test_every_variable_is_an_option() -> None:
     assert set(parsed()) == {
         *("host", "origins", "debug", "models", "keep-alive", "max-loaded-models", "max-queue"),
         *("noprune", "context-length", "num-parallel", "sched-spread", "flash-attention", "go-template"),
-        *("kv-cache-type", "gpu-overhead", "load-timeout", "llm-library", "no-cloud", "drain-timeout"),
+        *(
+            "kv-cache-type",
+            "prompt-cache",
+            "step-target",
+            "gpu-overhead",
+            "load-timeout",
+            "llm-library",
+            "no-cloud",
+            "drain-timeout",
+        ),
         *("remotes", "cloud-base-url", "ollama-version"),
         "listen",
     }

@@ -4,7 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from ollama_tw.engine.memory import DoesNotFit, LayerShape, ModelShape, cache_obstacle, estimate, place_layers
+from ollama_tw.config.parsers import MemoryShare
+from ollama_tw.engine.memory import (
+    DoesNotFit,
+    LayerShape,
+    ModelShape,
+    cache_obstacle,
+    estimate,
+    place_layers,
+    prompt_cache_size,
+)
 from ollama_tw.interfaces import Device, LoadPlan
 
 MIB = 1 << 20
@@ -178,3 +187,23 @@ def test_requirements_of_a_quantised_cache(cache: str, flash: bool | None, head:
     plan = replace(PLAN, kv_cache_type=cache, flash_attention=flash)
     shape = replace(SHAPE, key_length=head, value_length=head)
     assert bool(cache_obstacle(plan, shape)) is obstacle
+
+
+@pytest.mark.parametrize(
+    ("share", "free", "expected"),
+    [
+        (None, 8 * GIB, 2 * GIB),
+        (None, 100 * GIB, 8 * GIB),
+        (MemoryShare(0), 8 * GIB, 0),
+        (MemoryShare(5 * GIB), 1 * GIB, 5 * GIB),
+        (MemoryShare(fraction=0.25), 1 * GIB, 4 * GIB),
+    ],
+)
+def test_size_of_the_prompt_cache(share: MemoryShare | None, free: int, expected: int) -> None:
+    host = Device("CPU", "", "cpu", free, 16 * GIB)
+    assert prompt_cache_size(share, [gpu("G", 1000), host]) == expected
+
+
+def test_the_prompt_cache_needs_a_known_memory() -> None:
+    assert prompt_cache_size(None, []) == 0
+    assert prompt_cache_size(MemoryShare(7), []) == 7

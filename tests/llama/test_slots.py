@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.llama.slots import Slot, choose_slot, common_prefix
+from ollama_tw.llama.slots import Slot, breaks, choose_slot, common_prefix
 
 TOKENS = st.lists(st.integers(0, 1), max_size=12)
 
@@ -100,3 +100,39 @@ def test_the_prefix_is_cached_and_nearly_the_longest(
     assert found.source.tokens[: found.cached] == prompt[: found.cached]
     best = max(naive_prefix(prompt[:-1], tokens) for tokens, _ in held)
     assert best - found.cached < worth
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"), [([], 0), ([3], 0), ([2, 0, 1], 0), ([0, 2], 1), ([0, 1, 8, 9], 1), ([0, 4, 8], 2)]
+)
+def test_breaks_between_sequences(ids: list[int], expected: int) -> None:
+    assert breaks(ids) == expected
+
+
+def test_a_slot_next_to_the_busy_ones_is_chosen() -> None:
+    busy = [Slot(4, A, busy=True), Slot(5, B, busy=True)]
+    assert chosen([3, 4], Slot(0), Slot(3, A, last_used=9), *busy, Slot(7)) == (3, 3, 0)
+
+
+def test_the_hole_between_the_busy_slots_is_filled() -> None:
+    busy = [Slot(0, A, busy=True), Slot(2, B, busy=True)]
+    assert chosen([3, 4], busy[0], Slot(1, A, last_used=9), busy[1], Slot(3)) == (1, 1, 0)
+
+
+def test_a_distant_conversation_is_copied_next_to_the_busy_slots() -> None:
+    slots = [Slot(0, B, busy=True), Slot(1, B, last_used=5), Slot(2), Slot(6, A, last_used=1)]
+    assert chosen([*A, 5, 6], *slots) == (1, 6, 10)
+
+
+def test_without_busy_slots_a_conversation_stays_where_it_is() -> None:
+    assert chosen([*A, 5, 6], Slot(0, B), Slot(1), Slot(6, A)) == (6, 6, 10)
+
+
+def test_memory_that_cannot_be_cut_is_reused_as_a_whole() -> None:
+    def cached(*tokens: int) -> int:
+        found = choose_slot(list(tokens), [Slot(0, A), Slot(1)], 4, truncatable=False)
+        assert found is not None
+        return found.cached
+
+    assert cached(*A, 5, 6) == 10
+    assert cached(*A[:9], 5, 6) == 0

@@ -1,0 +1,200 @@
+"""Assignment of sequences to prompts, and the prompt cache: all methods are called on the decode thread.
+
+A prompt runs on a free sequence next to the busy ones; its longest known prefix is used in place, copied from
+another sequence, or restored from a saved state. What the sequence held before is saved first, if evaluating
+it again would take longer.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ollama_tw.llama.context import Context
+from ollama_tw.llama.rates import Rates
+from ollama_tw.llama.saved_states import BLOCK, SavedState, SavedStates
+from ollama_tw.llama.slots import Slot, breaks, choose_slot, common_prefix, reusable_prefix
+
+_log = logging.getLogger("ollama_tw.llama")
+
+# Copying a slot moves its whole buffer, which costs as much as evaluating about this part of its
+# length; shorter prefixes than the minimum are not copied even in the shortest contexts.
+_COPY_FRACTION = 64
+_MIN_COPY_TOKENS = 32
+
+# A state is saved if evaluating its tokens again takes this many times as long as saving it.
+_WORTH_SAVING = 2
+
+# Steps that running sequences must have been apart before one of them is moved: its buffer is copied.
+_STEPS_BEFORE_MOVE = 8
+
+
+@dataclass
+class CacheFigures:
+    """Figures of the prompt cache; seconds are those of the decode thread."""
+
+    lookups: int = 0
+    slot_tokens: int = 0
+    """Prompt tokens that were found in a slot."""
+    state_tokens: int = 0
+    """Prompt tokens that were found in a saved state."""
+    saves: int = 0
+    save_seconds: float = 0.0
+    restores: int = 0
+    restore_seconds: float = 0.0
+    moves: int = 0
+    """Running sequences that were moved next to the others."""
+
+
+class Lanes:
+    """The sequences of a context. ``states`` holds what the sequences held before, within its budget."""
+
+    def __init__(
+        self, context: Context, count: int, states: SavedStates, rates: Rates, *, truncatable: bool
+    ) -> None:
+        self.slots = [Slot(sequence_id) for sequence_id in range(count)]
+        self.states = states
+        self.figures = CacheFigures()
+        self._context = context
+        self._rates = rates
+        self._truncatable = truncatable
+        self._uses = 0
+        self._steps_apart = 0
+        self.worth_copying = max(_MIN_COPY_TOKENS, context.length // _COPY_FRACTION)
+
+    def has_idle(self) -> bool:
+        """Return whether a sequence is free."""
+        return any(not slot.busy for slot in self.slots)
+
+    def cached(self, tokens: Sequence[int]) -> int:
+        """Return the length of the longest prefix of ``tokens`` that is known."""
+        held = max(reusable_prefix(tokens, slot, truncatable=self._truncatable) for slot in self.slots)
+        return max(held, self.states.find(tokens)[1])
+
+    def assign(self, prompt: list[int], position: Callable[[int], int]) -> tuple[Slot, int] | None:
+        """Take a slot for ``prompt``; return it and the number of cached tokens, None if all are busy.
+
+        ``position`` maps an index in the prompt to its position in the sequence.
+        """
+        choice = choose_slot(prompt, self.slots, self.worth_copying, truncatable=self._truncatable)
+        if choice is None:
+            return None
+        slot, cached = choice.slot, choice.cached
+        state, known = self.states.find(prompt[:-1])
+        restore = state is not None and known - cached >= BLOCK
+        kept = cached if choice.source is slot and not restore else 0
+        self._save_before_loss(slot, kept)
+        self.figures.lookups += 1
+        if state is not None and restore:
+            cached = known if self._restore(state, slot) else 0
+        elif choice.source is not slot:
+            self._context.copy(choice.source.sequence_id, slot.sequence_id)
+            if not choice.source.busy:
+                # Its tokens are in both sequences now: the next prompt may overwrite them here.
+                choice.source.last_used = 0
+        # An image is cached as a whole or not at all: its tokens differ from the first one on.
+        if not self._context.trim(slot.sequence_id, position(cached)):
+            cached = 0
+        if restore:
+            self.figures.state_tokens += cached
+        else:
+            self.figures.slot_tokens += cached
+        slot.tokens = prompt[:cached]
+        slot.intact = None
+        slot.busy = True
+        self._uses += 1
+        slot.last_used = self._uses
+        return slot, cached
+
+    def forget(self, slot: Slot) -> None:
+        """Clear a sequence whose state is undefined."""
+        self._context.clear(slot.sequence_id)
+        slot.tokens = []
+        slot.intact = None
+
+    def gather(self, running: Iterable[Slot]) -> None:
+        """Move one of the ``running`` sequences if they have been apart for some steps.
+
+        llama.cpp evaluates sequences that are not consecutive one part after another. The last one takes
+        the first free sequence between the others.
+        """
+        ids = [slot.sequence_id for slot in running]
+        if not breaks(ids):
+            self._steps_apart = 0
+            return
+        self._steps_apart += 1
+        if self._steps_apart < _STEPS_BEFORE_MOVE:
+            return
+        self._steps_apart = 0
+        last = self.slots[max(ids)]
+        between = [slot for slot in self.slots[min(ids) : max(ids)] if not slot.busy]
+        if not between:
+            return
+        target = between[0]
+        self._save_before_loss(target, 0)
+        self._context.copy(last.sequence_id, target.sequence_id)
+        self._context.clear(last.sequence_id)
+        # The sequences change their ids, the slots keep everything else.
+        last.sequence_id, target.sequence_id = target.sequence_id, last.sequence_id
+        self.slots.sort(key=lambda slot: slot.sequence_id)
+        target.tokens = []
+        target.intact = None
+        self.figures.moves += 1
+
+    def save_all(self) -> None:
+        """Save the state of every sequence that is worth it."""
+        for slot in self.slots:
+            self._save_before_loss(slot, 0)
+
+    def _save_before_loss(self, slot: Slot, kept: int) -> None:
+        """Save the state of ``slot``, which is going to lose all but ``kept`` tokens, if that is worth it."""
+        tokens = slot.reusable
+        if not self.states.budget or len(tokens) - kept < BLOCK or self._known_elsewhere(slot, tokens):
+            return
+        # After a context shift the later tokens are of no use to another prompt.
+        if len(tokens) < len(slot.tokens) and not self._context.trim(slot.sequence_id, len(tokens)):
+            slot.tokens = []
+            return
+        size = self._context.state_size(slot.sequence_id)
+        if size > self.states.budget or not self._rates.reading_costs_more(
+            len(tokens) - kept, size, _WORTH_SAVING
+        ):
+            return
+        began = time.monotonic()
+        data = self._context.save(slot.sequence_id, size)
+        if data is None:
+            return
+        seconds = time.monotonic() - began
+        self._rates.saved(size, seconds)
+        self.figures.saves += 1
+        self.figures.save_seconds += seconds
+        self.states.add(SavedState(tuple(tokens), data, size))
+
+    def _known_elsewhere(self, slot: Slot, tokens: Sequence[int]) -> bool:
+        """Return whether another sequence or a saved state provides all ``tokens``."""
+        if any(
+            other is not slot and reusable_prefix(tokens, other, truncatable=self._truncatable) == len(tokens)
+            for other in self.slots
+        ):
+            return True
+        return self.states.covers(tokens)
+
+    def _restore(self, state: SavedState, slot: Slot) -> bool:
+        """Restore ``state`` into ``slot``; return False, with the slot cleared, if llama.cpp refuses it."""
+        began = time.monotonic()
+        self._context.clear(slot.sequence_id)
+        if not self._context.restore(slot.sequence_id, state.data, state.size):
+            _log.warning("llama.cpp refused a saved state of %d tokens; it is dropped", len(state.tokens))
+            self.states.drop(state)
+            self._context.clear(slot.sequence_id)
+            return False
+        self.states.use(state)
+        self.figures.restores += 1
+        self.figures.restore_seconds += time.monotonic() - began
+        return True
+
+
+def waits_for(prompt: Sequence[int], prefilling: Iterable[Sequence[int]], cached: int, worth: int) -> bool:
+    """Return whether a prefill under way will soon provide ``worth`` more tokens of ``prompt``."""
+    usable = prompt[:-1]
+    return max((common_prefix(usable, other) for other in prefilling), default=0) - cached >= worth

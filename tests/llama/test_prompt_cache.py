@@ -1,0 +1,99 @@
+"""The prompt cache of a real model: saved states, and sequences that are kept together."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ollama_tw.interfaces import Job, Sampling
+from ollama_tw.llama.runner import LlamaRunner
+from ollama_tw.testing.contract import Consumer
+from tests.llama.conftest import Load, load
+from tests.llama.test_batcher import Gate, start, submitted
+from tests.llama.tiny_models import write_gemma2, write_mamba
+
+GREEDY = Sampling(temperature=0)
+A = " ".join(f"Rule {number}: the number {number * 7} is a fine number." for number in range(24))
+B = " ".join(f"Law {number}: it is {number * 3} that counts." for number in range(24))
+CACHE = 256 << 20
+
+
+def ask(runner: LlamaRunner, prompt: str, count: int = 8) -> tuple[str, int]:
+    """Return the output and the number of cached tokens."""
+    ended = start(runner, prompt, count).ended()
+    return ended.text, ended.usage.cached_tokens
+
+
+def turns(runner: LlamaRunner) -> list[tuple[str, int]]:
+    """Let two chats take turns, each with a second question."""
+    ends = (" 1, 2, 3, 4, 5,", " Monday, Tuesday, Wednesday,")
+    return [ask(runner, prompt + end) for end in ends for prompt in (A, B)]
+
+
+def test_chats_that_take_turns_on_one_slot_are_not_read_again(smol: Load) -> None:
+    plain = turns(smol(context_length=1024))
+    cached = turns(smol(context_length=1024, prompt_cache=CACHE))
+    assert [text for text, _ in cached] == [text for text, _ in plain]
+    assert [count > 200 for _, count in plain] == [False] * 4
+    assert [count > 200 for _, count in cached] == [False, False, True, True]
+
+
+def test_without_space_nothing_is_saved(smol: Load) -> None:
+    assert [count > 200 for _, count in turns(smol(context_length=1024, prompt_cache=1000))] == [False] * 4
+
+
+def test_an_edited_last_message_is_found_after_another_chat(smol: Load) -> None:
+    runner = smol(context_length=1024, prompt_cache=CACHE)
+    ask(runner, A + " One, two, three:")
+    ask(runner, B)
+    assert ask(runner, A + " Four:")[1] > 200
+
+
+def test_a_restored_state_survives_a_context_shift(smol: Load) -> None:
+    runner = smol(context_length=512, prompt_cache=CACHE)
+    shifted = start(runner, A, 200, shift=True, keep=4).ended()
+    assert len(shifted.text) > 0
+    ask(runner, B[:600])
+    text, cached = ask(runner, A, 8)
+    assert text == ask(smol(context_length=512), A, 8)[0]
+    assert cached in (0, 1, 2, 3, 4) or cached > 64
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "sliding window"])
+def test_memories_that_cannot_be_cut_continue_a_conversation(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    if kind == "recurrent":
+        write_mamba(path)
+    else:
+        write_gemma2(path, window=32)
+    first, other = tuple(range(3, 180)), tuple(range(50, 230))
+
+    def run(runner: LlamaRunner, prompt: tuple[int, ...], count: int = 1) -> tuple[str, int]:
+        ended = Consumer(runner.generate(Job(prompt, GREEDY, max_tokens=count))).ended()
+        return ended.text, ended.usage.cached_tokens
+
+    with closing(load(str(path), prompt_cache=CACHE)) as runner, closing(load(str(path))) as plain:
+        run(runner, first)
+        run(runner, other)
+        # The last generated token is not evaluated: the state holds the prompt.
+        expected, _ = run(plain, (*first, 7, 8, 9), 8)
+        assert run(runner, (*first, 7, 8, 9), 8) == (expected, len(first))
+
+
+def test_sequences_that_run_together_are_consecutive(smol: Load) -> None:
+    runner = smol(slots=6)
+    for number in (1, 2, 3, 4, 5, 6):
+        # Each conversation has a slot of its own.
+        start(runner, f"{number} {A[:200]}", 1)
+    gate = Gate(runner)
+    runs = [start(runner, f"2 {A[:200]} and", 8)]
+    gate.wait()
+    runs.append(start(runner, f"5 {A[:200]} and", 8))
+    submitted(runner, 1)
+    gate.open()
+    texts = [run.ended().text for run in runs]
+    assert all(texts)
+    together = [step for step in gate.steps if len(step) == 2]
+    assert together
+    for left, right in together:
+        assert right.sequence_id - left.sequence_id == 1
