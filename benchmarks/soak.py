@@ -285,7 +285,12 @@ def server_for(given: argparse.Namespace) -> Iterator[tuple[Target, int]]:
         if given.url:
             url, pid = given.url.rstrip("/"), given.pid
         else:
-            slots = {"OLLAMA_NUM_PARALLEL": str(given.parallel), "OLLAMA_MAX_LOADED_MODELS": "1"}
+            # A prompt cache that the warm-up fills.
+            slots = {
+                "OLLAMA_NUM_PARALLEL": str(given.parallel),
+                "OLLAMA_MAX_LOADED_MODELS": "1",
+                "OLLAMA_PROMPT_CACHE": "8MB",
+            }
             started = stack.enter_context(serving(home, slots))
             url, pid = started.url, started.pid
         target = Target(url, timeout=given.timeout)
