@@ -22,12 +22,13 @@ from ollama_tw.interfaces import (
     PromptTooLong,
     RunnerError,
     Sampling,
+    ThinkingBudget,
     TokenLogprob,
     Usage,
 )
 from ollama_tw.metrics import Metrics
 from ollama_tw.output.model_syntax import Syntax
-from ollama_tw.output.stream_parser import Content, Event, StreamParser, Thinking
+from ollama_tw.output.stream_parser import Event, StreamParser
 from ollama_tw.wire.native import Emit, Record
 
 PLAIN = Syntax()
@@ -66,8 +67,8 @@ class CompletionTask:
     tools: Sequence[Mapping[str, Any]] = ()
     build_grammar: Callable[[], str] = str
     """Returns the grammar of the output, "" for none. May take a second for a large schema."""
-    thinks_first: bool = False
-    """Apply the grammar after the thinking, not from the first token on."""
+    think_budget: int | None = None
+    """Maximum number of tokens of the thinking, None for no limit."""
     logprobs: int | None = None
     shift: bool = False
     keep: int = 0
@@ -102,8 +103,9 @@ def complete(
         return task.writer.debug(prompt.text, len(prompt.images))
     reply = _Reply(task.writer, emit)
     try:
-        job = _job(task, prompt, RunCancel(cancel))
-        repeats = _run(task, prompt, job, runner, reply, metrics)
+        syntax = task.syntax.after(prompt.text)
+        job = _job(task, prompt, syntax, RunCancel(cancel))
+        repeats = _run(task, job, syntax, runner, reply, metrics)
     except (PromptTooLong, InvalidGrammar, InvalidImages) as error:
         raise OllamaError(400, str(error)) from error
     except RunnerError as error:
@@ -124,37 +126,52 @@ def complete(
     )
 
 
-def _job(task: CompletionTask, prompt: Prompt, cancel: threading.Event) -> Job:
+def _job(task: CompletionTask, prompt: Prompt, syntax: Syntax, cancel: threading.Event) -> Job:
     text, images = place_images(prompt.text, prompt.images) if prompt.images else (prompt.text, ())
     return Job(
         prompt=text if prompt.tokens is None else prompt.tokens,
         sampling=task.sampling,
         stop=task.stop,
         max_tokens=task.limit,
-        grammar=task.build_grammar(),
+        grammar=_grammar(task, syntax),
         logprobs=task.logprobs,
         shift=task.shift,
         keep=task.keep,
         cancel=cancel,
         images=images,
         logit_bias=task.logit_bias,
+        thinking=_thinking_budget(task, syntax),
     )
+
+
+def _grammar(task: CompletionTask, syntax: Syntax) -> str:
+    """Return the grammar of the output, in which a model that thinks does so freely before the answer."""
+    grammar = task.build_grammar()
+    if not grammar or syntax.thinking is None:
+        return grammar
+    from ollama_tw.grammar.thinking import after_thinking
+
+    tags = syntax.thinking
+    return after_thinking(grammar, "" if tags.starts_open else tags.open, tags.close)
+
+
+def _thinking_budget(task: CompletionTask, syntax: Syntax) -> ThinkingBudget | None:
+    tags = syntax.thinking
+    if tags is None or task.think_budget is None:
+        return None
+    opening = "" if tags.starts_open else tags.open
+    return ThinkingBudget(task.think_budget, opening, tags.close, f"\n{tags.close}\n\n")
 
 
 def _run(
     task: CompletionTask,
-    prompt: Prompt,
     job: Job,
+    syntax: Syntax,
     runner: IRunner,
     reply: "_Reply",
     metrics: Metrics | None,
 ) -> bool:
     """Generate and parse the output into ``reply``; return True if it was ended as endless repetition."""
-    syntax = task.syntax.after(prompt.text)
-    if job.grammar and task.thinks_first and syntax.thinking is not None and isinstance(job.prompt, str):
-        thought = _think(replace(job, grammar=""), runner, syntax, syntax.thinking.close, reply)
-        job = replace(job, prompt=job.prompt + thought)
-        syntax = replace(syntax, thinking=None)
     parser = StreamParser(syntax, task.tools)
     repetition = Repetition()
     repeats = False
@@ -170,34 +187,6 @@ def _run(
                 reply.add(piece, parser.feed(piece.text))
     reply.add(Piece(""), parser.finish())
     return repeats
-
-
-def _think(job: Job, runner: IRunner, syntax: Syntax, close: str, reply: "_Reply") -> str:
-    """Generate the thinking without a grammar, and return the output up to its end.
-
-    The thinking ends with the mark ``close``. The run ends with the first content, which is dropped: it is
-    generated again, under the grammar.
-    """
-    parser = StreamParser(syntax)
-    output = ""
-    with closing(measured(runner.generate(job), 0, None)) as pieces:
-        for piece in pieces:
-            output += piece.text
-            events = parser.feed(piece.text)
-            reply.add(
-                replace(piece, text="", done=None, usage=None),
-                [event for event in events if isinstance(event, Thinking)],
-            )
-            if any(isinstance(event, Content) for event in events):
-                break
-            if piece.done is DoneReason.CANCELLED:
-                raise Cancelled
-    end = output.rfind(close)
-    if end < 0:
-        return ""
-    end += len(close)
-    spaces = len(output[end:]) - len(output[end:].lstrip())
-    return output[: end + spaces]
 
 
 def _context(runner: IRunner, prompt: Prompt, output: str) -> list[int]:

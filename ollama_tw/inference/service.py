@@ -175,7 +175,7 @@ class Completions:
                 syntax=PLAIN if raw else _syntax(entry, admitted.think, extras),
                 tools=request.tools if isinstance(request, ChatRequest) else (),
                 build_grammar=partial(_grammar, request, options),
-                thinks_first=isinstance(request, ChatRequest),
+                think_budget=_think_budget(options, admitted.think),
                 logprobs=request.top_logprobs if request.logprobs else None,
                 shift=admitted.shift,
                 keep=max(options.num_keep, 0),
@@ -231,6 +231,12 @@ def _limit(entry: Entry, options: Options, raw: bool) -> int:
         return limit
     most = _MAX_CONTEXTS * options.num_ctx
     return most if limit < 0 else min(limit, most)
+
+
+def _think_budget(options: Options, think: Think) -> int | None:
+    """Return the maximum number of tokens of the thinking, None for no limit."""
+    given = [limit for limit in (think.budget, options.think_budget) if limit is not None and limit >= 0]
+    return min(given, default=None)
 
 
 def _syntax(entry: Entry, think: Think, extras: RequestExtras) -> Syntax:

@@ -1,4 +1,4 @@
-"""The ``think`` value of a request: thinking on or off, or its level.
+"""The ``think`` value of a request: thinking on or off, its level, or its maximum number of tokens.
 
 Source: ollama: api/types.go, ThinkValue; server/routes.go, ChatHandler.
 """
@@ -20,7 +20,9 @@ class Think:
 
     enabled: bool | None = None
     level: str = ""
-    """The requested level, empty for a boolean."""
+    """The requested level, empty for a boolean or a number."""
+    budget: int | None = None
+    """The requested maximum number of tokens, None for no limit."""
 
     @property
     def template_value(self) -> bool | str | None:
@@ -34,6 +36,10 @@ def parse_think(value: Any) -> Think:
         return Think()
     if isinstance(value, bool):
         return Think(value)
+    if isinstance(value, int):
+        if value < 0:
+            raise OllamaError(400, "a number of tokens as think must not be negative")
+        return Think(value > 0, budget=value or None)
     if not isinstance(value, str):
         raise OllamaError(400, f"think must be a boolean or string ({_ALLOWED})")
     if value not in _LEVELS:

@@ -212,6 +212,13 @@ class Options:
         "Texts before which the output ends.",
         documented_default="none",
     )
+    think_budget: int = option(
+        -1,
+        Kind.INTEGER,
+        "Maximum number of tokens of the thinking, after which the answer begins; -1: no limit.",
+        (-1, _INT32),
+        request_only=True,
+    )
     grammar: str = option(
         "",
         Kind.STRING,

@@ -102,6 +102,13 @@ def test_tools(choice: Any, shown: int, must_call: tuple[str, ...]) -> None:
     assert extras == RequestExtras(must_call=must_call, drops_thinking=True)
 
 
+def test_a_budget_of_the_thinking() -> None:
+    native = request(thinking={"type": "enabled", "budget_tokens": 1024})
+    assert native.think is True
+    assert native.options["think_budget"] == 1024
+    assert "think_budget" not in request(thinking={"type": "enabled"}).options
+
+
 def test_a_tool() -> None:
     assert request(tools=TOOLS).tools[0] == {
         "type": "function",

@@ -60,6 +60,7 @@ def test_options() -> None:
         "stop": ["a", "b"],
     }
     assert request(max_tokens=5, max_completion_tokens=6).options["num_predict"] == 6
+    assert request(reasoning={"max_tokens": 7}).options["think_budget"] == 7
     assert request(stop="x").options["stop"] == ["x"]
     assert "stop" not in request(stop=7).options
 

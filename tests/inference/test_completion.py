@@ -22,10 +22,12 @@ from ollama_tw.interfaces import (
     PromptTooLong,
     RunnerError,
     Sampling,
+    ThinkingBudget,
     TokenLogprob,
     Usage,
 )
 from ollama_tw.output.model_syntax import CallSyntax, Syntax, ThinkingSyntax
+from tests.grammar.checker import matches
 
 USAGE = Usage(prompt_tokens=7, cached_tokens=3, prompt_duration=20, output_tokens=2, output_duration=30)
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -172,21 +174,42 @@ def test_a_call_keeps_its_place_and_the_order_of_its_arguments() -> None:
     assert calls[0]["id"].startswith("call_")
 
 
+NUMBER = "root ::= [0-9]+"
+
+
 def test_a_format_holds_from_where_the_thinking_ends() -> None:
-    runner = ScriptedRunner(["<think>hm</think>\n", "free ", "text"], ['{"a":1}'])
-    record = whole(task(syntax=THINK, build_grammar=lambda: "G", thinks_first=True), runner)
-    assert record["message"] == {"role": "assistant", "content": '{"a":1}', "thinking": "hm"}
-    assert [(job.prompt, job.grammar) for job in runner.jobs] == [
-        ("PROMPT ", ""),
-        ("PROMPT <think>hm</think>\n", "G"),
-    ]
+    runner = ScriptedRunner(["<think>hm</think>\n", "42"])
+    record = whole(task(syntax=THINK, build_grammar=lambda: NUMBER), runner)
+    assert record["message"] == {"role": "assistant", "content": "42", "thinking": "hm"}
+    (job,) = runner.jobs
+    assert matches(job.grammar, "<think>any text</think>\n42")
+    # A model that does not think answers at once.
+    assert matches(job.grammar, "42")
+    assert not matches(job.grammar, "<think>any text</think>\nfree")
 
 
-def test_a_format_holds_from_the_start_for_a_model_that_does_not_think() -> None:
-    runner = ScriptedRunner(["free text"], ['{"a":1}'])
-    record = whole(task(syntax=THINK, build_grammar=lambda: "G", thinks_first=True), runner)
-    assert record["message"]["content"] == '{"a":1}'
-    assert [(job.prompt, job.grammar) for job in runner.jobs] == [("PROMPT ", ""), ("PROMPT ", "G")]
+def test_a_format_holds_from_where_the_thinking_ends_that_the_prompt_opened() -> None:
+    runner = ScriptedRunner(["hm</think>42"])
+    opened = task(syntax=THINK, build_grammar=lambda: NUMBER, build_prompt=lambda _: Prompt("<think>\n"))
+    assert whole(opened, runner)["message"] == {"role": "assistant", "content": "42", "thinking": "hm"}
+    assert matches(runner.jobs[0].grammar, "any text</think>\n42")
+    assert not matches(runner.jobs[0].grammar, "42")
+
+
+def test_a_format_holds_from_the_start_for_a_model_without_thinking() -> None:
+    runner = ScriptedRunner(["42"])
+    whole(task(syntax=HERMES, build_grammar=lambda: NUMBER), runner)
+    assert runner.jobs[0].grammar == NUMBER
+
+
+@pytest.mark.parametrize(("end", "opening"), [("", "<think>"), ("<think>\n", "")])
+def test_the_thinking_is_limited(end: str, opening: str) -> None:
+    runner = ScriptedRunner(["x"])
+    whole(task(syntax=THINK, think_budget=9, build_prompt=lambda _: Prompt("PROMPT " + end)), runner)
+    assert runner.jobs[0].thinking == ThinkingBudget(9, opening, "</think>", "\n</think>\n\n")
+    runner = ScriptedRunner(["x"])
+    whole(task(syntax=HERMES, think_budget=9), runner)
+    assert runner.jobs[0].thinking is None
 
 
 def test_log_probabilities_come_with_their_tokens_also_where_the_text_is_held_back() -> None:

@@ -9,7 +9,7 @@ from ollama_tw.inference.completion import Prompt
 from ollama_tw.inference.images import place_images, without_tags
 from ollama_tw.inference.records import GenerateWriter
 from ollama_tw.interfaces import IMAGE_MARKER, InvalidImages
-from tests.inference.test_completion import THINK, ScriptedRunner, streamed, task, whole
+from tests.inference.test_completion import ScriptedRunner, task, whole
 
 X = IMAGE_MARKER
 
@@ -51,15 +51,6 @@ def test_the_engine_gets_the_images_and_where_they_stand() -> None:
     runner = ScriptedRunner(["yes"])
     whole(with_image(), runner)
     assert (runner.jobs[0].prompt, runner.jobs[0].images) == (f"{X}what?", (b"a",))
-
-
-def test_the_engine_gets_the_images_again_after_the_thinking() -> None:
-    runner = ScriptedRunner(["<think>a</think>b"], ["{}"])
-    streamed(with_image(syntax=THINK, build_grammar=lambda: "GRAMMAR", thinks_first=True), runner)
-    assert [(job.prompt, job.images) for job in runner.jobs] == [
-        (f"{X}what?", (b"a",)),
-        (f"{X}what?<think>a</think>", (b"a",)),
-    ]
 
 
 def test_without_images_a_tag_is_text() -> None:

@@ -39,7 +39,8 @@ def test_values(
         ("", 'invalid think value: "" (must be "high", "medium", "low", "max", true, or false)'),
         ("High", 'invalid think value: "High" (must be "high", "medium", "low", "max", true, or false)'),
         ('a"b', 'invalid think value: "a\\"b" (must be "high", "medium", "low", "max", true, or false)'),
-        (1, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
+        (-1, "a number of tokens as think must not be negative"),
+        (1.0, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
         (0.0, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
         ([], 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
         ({}, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
@@ -49,6 +50,12 @@ def test_invalid_values(value: Any, text: str) -> None:
     with pytest.raises(OllamaError) as caught:
         parse_think(value)
     assert (caught.value.status, caught.value.message) == (400, text)
+
+
+def test_a_number_is_the_maximum_of_tokens() -> None:
+    assert parse_think(512) == Think(True, budget=512)
+    assert parse_think(512).template_value is True
+    assert parse_think(0) == Think(False)
 
 
 def test_a_capable_model_thinks_by_default() -> None:

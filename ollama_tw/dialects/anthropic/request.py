@@ -45,9 +45,10 @@ class ToolChoice(msgspec.Struct):
 
 
 class ThinkingParam(msgspec.Struct):
-    """True if the model thinks."""
+    """True if the model thinks, and how much."""
 
     type: str = ""
+    budget_tokens: int | None = None
 
 
 class OutputConfig(msgspec.Struct):
@@ -91,6 +92,8 @@ def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple
     options.update({name: value for name, value in sampling.items() if value is not None})
     if request.max_tokens > 0:
         options["num_predict"] = request.max_tokens
+    if request.thinking is not None and request.thinking.budget_tokens is not None:
+        options["think_budget"] = request.thinking.budget_tokens
     if request.stop_sequences:
         options["stop"] = request.stop_sequences
     tools, must_call = _tools(request)

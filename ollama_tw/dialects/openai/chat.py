@@ -67,6 +67,7 @@ def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], 
             frequency_penalty=request.frequency_penalty,
             presence_penalty=request.presence_penalty,
             stop=_stop(request.stop),
+            think_budget=None if request.reasoning is None else request.reasoning.max_tokens,
         ),
     }
     messages = native_messages(request.messages)

@@ -63,6 +63,7 @@ class Reasoning(msgspec.Struct):
     """Options of reasoning."""
 
     effort: str = ""
+    max_tokens: int | None = None
     summary: Any = None
 
 

@@ -76,7 +76,7 @@ def test_row_16_infilling_by_template_and_by_tokens(app: Application) -> None:
             'invalid think value: "extreme" (must be "high", "medium", "low", "max", true, or false)',
         ),
         ("", 'invalid think value: "" (must be "high", "medium", "low", "max", true, or false)'),
-        (1, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
+        (1.5, 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
         ([], 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
     ],
 )

@@ -45,6 +45,7 @@ def native_request(request: ResponsesRequest) -> tuple[ChatRequest, RequestExtra
             temperature=request.temperature,
             top_p=request.top_p,
             num_predict=request.max_output_tokens,
+            think_budget=None if request.reasoning is None else request.reasoning.max_tokens,
         ),
     }
     effort = request.reasoning.effort if request.reasoning is not None else ""
