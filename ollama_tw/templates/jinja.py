@@ -18,6 +18,10 @@ MAX_SOURCE: Final = 256 << 10
 """Maximum length of a template in characters; the largest published ones have about 30,000."""
 _MAX_DATE_FORMAT = 256
 
+_SWITCHES: Final = ("enable_thinking", "thinking", "reasoning")
+_LEVELS: Final = ("reasoning_effort", "reasoning_strength", "thinking_effort")
+"""Variables by which templates turn thinking on or off, and by which they set its level."""
+
 _TRIAL_TIME = datetime(2025, 1, 1)
 _TRIAL_SYSTEM = "trialsystemtext"
 _TRIAL_USER = "trialusertext"
@@ -52,15 +56,16 @@ class ChatTemplate:
     ) -> str:
         """Return the prompt for ``messages``.
 
-        ``think`` sets ``enable_thinking``, a string also ``reasoning_effort``; None leaves both undefined.
+        ``think`` sets the switches of thinking, under all their names, and a string also those of its level;
+        None leaves them undefined. ``tools`` is undefined if there are none.
         ``extra`` are further variables, which override those set here.
 
         Raises :class:`TemplateError` if the template rejects the messages, fails, or exceeds the limits
         of :mod:`ollama_tw.templates.budget`.
         """
         variables: dict[str, Any] = {
-            "tools": [dict(tool) for tool in tools] if tools else None,
             "add_generation_prompt": add_generation_prompt,
+            **({"tools": [dict(tool) for tool in tools]} if tools else {}),
             **_thinking(think),
             **(extra or {}),
         }
@@ -96,7 +101,7 @@ class ChatTemplate:
             trial.insert(0, Message("system", _TRIAL_SYSTEM))
         try:
             return text in self._render(
-                template_messages(trial, needs), _TRIAL_TIME, {"tools": None, "add_generation_prompt": True}
+                template_messages(trial, needs), _TRIAL_TIME, {"add_generation_prompt": True}
             )
         except LimitExceeded:
             raise
@@ -109,7 +114,6 @@ class ChatTemplate:
         values = {
             **self._tokens,
             "messages": messages,
-            "documents": None,
             "date_string": now.strftime("%d %b %Y"),
             "strftime_now": lambda form: now.strftime(form[:_MAX_DATE_FORMAT]),
             **variables,
@@ -149,8 +153,8 @@ def _thinking(think: bool | str | None) -> dict[str, Any]:
     if think is None:
         return {}
     if isinstance(think, str):
-        return {"enable_thinking": True, "reasoning_effort": think}
-    return {"enable_thinking": think}
+        return {**dict.fromkeys(_SWITCHES, True), **dict.fromkeys(_LEVELS, think)}
+    return dict.fromkeys(_SWITCHES, think)
 
 
 def _sentence(what: str, error: Exception) -> str:

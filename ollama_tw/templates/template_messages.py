@@ -10,7 +10,7 @@ from msgspec import UNSET
 from ollama_tw.templates.sandbox import JsonObject
 from ollama_tw.wire.native import Message, ToolCall
 
-_NULL_CONTENT = re.compile(r"content\W*\s+is\s+(not\s+)?none\b", re.IGNORECASE)
+_NULL_CONTENT = re.compile(r"\bcontent\W*\s+is\s+(not\s+)?none\b", re.IGNORECASE)
 _NINE_CHARACTER_IDS = re.compile(r"length\s*(!=|<)\s*9\b")
 
 

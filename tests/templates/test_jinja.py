@@ -147,7 +147,7 @@ def test_a_template_that_requires_content_parts_gets_them() -> None:
         ("{{ bos_token }}|{{ eos_token }}", "<s>|</s>"),
         ("{{ strftime_now('%Y-%m-%d %H:%M') }}", "2026-03-09 12:30"),
         ("{{ date_string }}", "09 Mar 2026"),
-        ("{{ tools is none }}{{ documents is none }}", "TrueTrue"),
+        ("{{ tools is defined }}{{ documents is defined }}", "FalseFalse"),
         ("{{ enable_thinking is defined }}{{ reasoning_effort is defined }}", "FalseFalse"),
         ("{{ {'b': '<é>', 'a': [1, none, true]} | tojson }}", '{"b": "<é>", "a": [1, null, true]}'),
         ("{{ {'b': 1, 'a': 2} | tojson(sort_keys=true, separators=(',', ':')) }}", '{"a":2,"b":1}'),
@@ -180,6 +180,19 @@ def test_thinking_variables() -> None:
     assert render(source, think="low") == "True low"
 
 
+@pytest.mark.parametrize("name", ["enable_thinking", "thinking", "reasoning"])
+def test_thinking_is_switched_under_every_name(name: str) -> None:
+    source = "{% if NAME is defined %}{{ NAME }}{% endif %}".replace("NAME", name)
+    assert render(source, think=True) == "True"
+    assert render(source, think=False) == "False"
+    assert render(source) == ""
+
+
+@pytest.mark.parametrize("name", ["reasoning_effort", "reasoning_strength", "thinking_effort"])
+def test_the_level_of_thinking_is_given_under_every_name(name: str) -> None:
+    assert render("{{ NAME }}".replace("NAME", name), think="low") == "low"
+
+
 def test_extra_variables_override_the_defaults() -> None:
     assert render("{{ date_string }} {{ mine }}", extra={"date_string": "1", "mine": "2"}) == "1 2"
 
@@ -206,6 +219,14 @@ def test_the_fields_of_a_message() -> None:
 def test_arguments_print_and_join_as_json() -> None:
     source = "{% set a = messages[0].tool_calls[0].function.arguments %}{{ a }} {{ '>' + a }}"
     assert render(source, [calling({"a": None})]) == '{"a": null} >{"a": null}'
+
+
+def test_a_test_of_the_earlier_thinking_does_not_make_the_content_none() -> None:
+    source = (
+        "{% for m in messages %}{% if m.reasoning_content is not none %}{% endif %}"
+        "{{ '</think>' in m.content }}{% endfor %}"
+    )
+    assert render(source, [calling({})]) == "False"
 
 
 def test_content_is_none_for_templates_that_require_it() -> None:
