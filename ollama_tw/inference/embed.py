@@ -2,7 +2,8 @@
 
 Checks, cutting and normalisation are Ollama's.
 
-Source: ollama: server/routes.go, EmbedHandler, EmbeddingsHandler.
+Source: ollama: server/routes.go, EmbedHandler, EmbeddingsHandler; llm/llama_server.go,
+legacyEmbeddingsWereRaw.
 """
 
 import threading
@@ -14,6 +15,7 @@ from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
+from ollama_tw.gguf.reader import Header
 from ollama_tw.inference.catalogue import Catalogue, not_found, not_found_try_pulling
 from ollama_tw.inference.planning import checked_keep_alive, model_requirements
 from ollama_tw.interfaces import Embedding, IRunner, PromptTooLong, RunnerError
@@ -22,6 +24,9 @@ from ollama_tw.wire.native import EmbeddingsRecord, EmbeddingsRequest, EmbedReco
 from ollama_tw.wire.options import Options, resolve
 
 _TOO_LONG = "the input length exceeds the context length"
+_NO_ROOM = "input after truncation exceeds maximum context length"
+_CANNOT_CUT = "input exceeds maximum context length and cannot be truncated further"
+_NOT_FINITE = "embedding contains NaN or Inf values"
 
 # Tokens of the context that are reserved for BOS and EOS, also for models without them.
 _RESERVED = 2
@@ -76,7 +81,10 @@ class Embeddings:
         )
 
     async def embeddings(self, request: EmbeddingsRequest, cancel: threading.Event) -> EmbeddingsRecord:
-        """Answer ``/api/embeddings``, the older form: one vector, not normalised; no input is cut."""
+        """Answer ``/api/embeddings``, the older form: one vector; no input is cut.
+
+        The vector has unit length, except for the models whose vectors Ollama has always left raw.
+        """
         if not request.model.strip():
             raise OllamaError(400, "model is required")
         keep_alive = checked_keep_alive(request.keep_alive)
@@ -96,7 +104,14 @@ class Embeddings:
                 raise OllamaError(500, _TOO_LONG) from error
             except RunnerError as error:
                 raise OllamaError(500, str(error)) from error
-        return EmbeddingsRecord(embedding=list(found[0].vector))
+        from ollama_tw.inference.vectors import all_finite, unit_vector_widened
+
+        vector = found[0].vector
+        if not all_finite([vector]):
+            raise OllamaError(500, _NOT_FINITE)
+        return EmbeddingsRecord(
+            embedding=list(vector) if _raw_in_older_form(entry.header) else unit_vector_widened(vector)
+        )
 
     def _count(self, found: Sequence[Embedding]) -> None:
         if self._metrics is not None:
@@ -117,16 +132,27 @@ def _embed(runner: IRunner, texts: Sequence[str], cancel: threading.Event) -> Se
     return runner.embed(texts, cancel)
 
 
+def _raw_in_older_form(header: Header) -> bool:
+    """Return whether ``/api/embeddings`` returns the vectors of this model as the engine gives them."""
+    if header.get("pooling_type") is None:
+        return False
+    match header.architecture:
+        case "bert":
+            tokenizer = header.get("tokenizer.ggml.model")
+            return tokenizer not in (None, "bert") or header.get("normalize_embeddings") is False
+        case "nomic-bert" | "nomic-bert-moe":
+            return header.get("normalize_embeddings") is not True
+        case _:
+            return False
+
+
 def _embed_within_context(
     runner: IRunner, inputs: Sequence[str], options: Options, truncate: bool, cancel: threading.Event
 ) -> Sequence[Embedding]:
     """Return the embeddings of ``inputs``, each cut to the context; 400 if ``truncate`` is False."""
     from ollama_tw.inference.vectors import all_finite
 
-    limit = min(options.num_ctx or runner.context_length, runner.context_length) - _RESERVED
-    if limit <= 0:
-        raise OllamaError(400, "input after truncation exceeds maximum context length")
-    texts = [_fitted(runner, text, limit, truncate) for text in inputs]
+    texts = _fitted(runner, inputs, options, truncate)
     try:
         embeddings = runner.embed(texts, cancel)
     except PromptTooLong as error:
@@ -134,17 +160,32 @@ def _embed_within_context(
     except RunnerError as error:
         raise OllamaError(400, str(error)) from error
     if not all_finite(one.vector for one in embeddings):
-        raise OllamaError(400, "embedding contains NaN or Inf values")
+        raise OllamaError(400, _NOT_FINITE)
     return embeddings
 
 
-def _fitted(runner: IRunner, text: str, limit: int, truncate: bool) -> str:
+def _fitted(runner: IRunner, inputs: Sequence[str], options: Options, truncate: bool) -> list[str]:
+    """Return the inputs, those that do not fit cut to the tokens that fit; 400 if they cannot be cut.
+
+    The limit is the ``num_ctx`` of the request or model as given, not as raised for the engine. Ollama
+    takes 0 as the trained length here, so that no cut is short enough for the engine.
+    """
+    limit = min(options.given_num_ctx or options.num_ctx or runner.context_length, runner.context_length)
+    limit -= _RESERVED
+    if limit <= 0:
+        raise OllamaError(400, _NO_ROOM)
+    unfit = _TOO_LONG if not truncate else _CANNOT_CUT if options.given_num_ctx == 0 else ""
+    return [_cut(runner, text, limit, unfit) for text in inputs]
+
+
+def _cut(runner: IRunner, text: str, limit: int, unfit: str) -> str:
+    """Return the first ``limit`` tokens of ``text``; raises 400 ``unfit``, if not empty, if it has more."""
     # A text has at most one token for each byte.
     if len(text.encode("utf-8", "replace")) <= limit:
         return text
     tokens = runner.tokenize(text, add_special=False)
     if len(tokens) <= limit:
         return text
-    if not truncate:
-        raise OllamaError(400, _TOO_LONG)
+    if unfit:
+        raise OllamaError(400, unfit)
     return runner.detokenize(tokens[:limit])

@@ -30,6 +30,11 @@ def unit_vector(vector: Sequence[float], dimensions: int) -> list[float]:
     return [float(str(value)) for value in values]
 
 
+def unit_vector_widened(vector: Sequence[float]) -> list[float]:
+    """Return ``vector`` normalised in float32, with each component as the float64 of the same value."""
+    return _normalised(np.asarray(vector, dtype=np.float32)).astype(np.float64).tolist()
+
+
 def _normalised(
     values: "np.ndarray[tuple[int], np.dtype[np.float32]]",
 ) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":

@@ -22,7 +22,7 @@ _INT32 = 2**31 - 1
 _INT64 = 2**63 - 1
 
 MIN_CONTEXT = 4
-"""Smallest context length; a smaller ``num_ctx`` is raised to it, as in Ollama."""
+"""Smallest context length of a loaded model; a smaller ``num_ctx`` is raised to it, as in Ollama."""
 
 UNBOUNDED = (-math.inf, math.inf)
 
@@ -228,6 +228,8 @@ class Options:
     )
     given: frozenset[str] = frozenset()
     """Names of the options that the model or the request sets."""
+    given_num_ctx: int | None = None
+    """The ``num_ctx`` that the model or the request sets, before it is raised to :data:`MIN_CONTEXT`."""
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -248,9 +250,11 @@ def resolve(parameters: Mapping[str, Any], requested: Mapping[str, Any]) -> Opti
             row = OPTIONS.get(name)
             if row is not None and value is not None and (is_request or not row.request_only):
                 values[name] = _converted(name, row, value)
-    if "num_ctx" in values:
-        values["num_ctx"] = max(values["num_ctx"], MIN_CONTEXT)
-    return Options(**values, given=frozenset(values))
+    given = frozenset(values)
+    num_ctx = values.get("num_ctx")
+    if num_ctx is not None:
+        values["num_ctx"] = max(num_ctx, MIN_CONTEXT)
+    return Options(**values, given=given, given_num_ctx=num_ctx)
 
 
 def _converted(name: str, row: Option, value: Any) -> Any:

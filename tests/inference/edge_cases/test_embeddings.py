@@ -3,11 +3,18 @@
 The fake vector of a text is its length, the sum of its characters, and one.
 """
 
+import math
+import struct
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from ollama_tw.interfaces import Embedding
+from ollama_tw.testing.fake import FakeRunner
 from tests.helpers.application import Application
+from tests.helpers.models import tiny
 
 
 def embed(app: Application, **fields: Any) -> Any:
@@ -49,7 +56,31 @@ def test_row_48_a_context_without_room(app: Application) -> None:
     assert (reply.status, reply.json["prompt_eval_count"]) == (200, 2)
 
 
-def test_row_49_unit_length_in_one_and_untouched_in_the_other(app: Application) -> None:
+@pytest.mark.parametrize(
+    ("num_ctx", "truncate", "text", "expected"),
+    [
+        (3, None, "why is it blue?", 1),
+        (3, True, "why is it blue?", 1),
+        (3, False, "why is it blue?", "the input length exceeds the context length"),
+        (2, True, "why is it blue?", "input after truncation exceeds maximum context length"),
+        (1, True, "w", "input after truncation exceeds maximum context length"),
+        (1, False, "why", "input after truncation exceeds maximum context length"),
+        (0, True, "why is it blue?", "input exceeds maximum context length and cannot be truncated further"),
+        (0, False, "why is it blue?", "the input length exceeds the context length"),
+        (0, True, "wh", 2),
+    ],
+)
+def test_num_ctx_below_the_smallest_context_cuts_as_given(
+    app: Application, num_ctx: int, truncate: bool | None, text: str, expected: int | str
+) -> None:
+    reply = embed(app, input=text, truncate=truncate, options={"num_ctx": num_ctx})
+    if isinstance(expected, int):
+        assert (reply.status, reply.json["prompt_eval_count"]) == (200, expected)
+    else:
+        assert (reply.status, reply.json) == (400, {"error": expected})
+
+
+def test_row_49_unit_length_in_both(app: Application) -> None:
     reply = embed(app, input=["\x02", "\x02\x02"])
     assert reply.json["embeddings"] == [
         [pytest.approx(6**-0.5), pytest.approx(2 * 6**-0.5), pytest.approx(6**-0.5)],
@@ -60,7 +91,42 @@ def test_row_49_unit_length_in_one_and_untouched_in_the_other(app: Application) 
     ]
     assert reply.json["prompt_eval_count"] == 3
     reply = app.post("/api/embeddings", {"model": "embedder", "prompt": "\x02"})
-    assert (reply.status, reply.json) == (200, {"embedding": [1, 2, 1]})
+    assert list(reply.json) == ["embedding"]
+    vector = reply.json["embedding"]
+    assert vector == pytest.approx([6**-0.5, 2 * 6**-0.5, 6**-0.5])
+    # The components are float32 numbers with the digits of float64.
+    assert list(struct.unpack("3f", struct.pack("3f", *vector))) == vector
+
+
+def test_a_vector_that_is_not_finite_is_an_error_in_both(app: Application) -> None:
+    with patch.object(FakeRunner, "embed", return_value=[Embedding([math.nan, 1.0], 1)]):
+        current = embed(app, input="x")
+        older = app.post("/api/embeddings", {"model": "embedder", "prompt": "x"})
+    error = {"error": "embedding contains NaN or Inf values"}
+    assert [(reply.status, reply.json) for reply in (current, older)] == [(400, error), (500, error)]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "metadata", "raw"),
+    [
+        ("bert", {}, False),
+        ("bert", {"tokenizer.ggml.model": "t5"}, True),
+        ("bert", {"bert.normalize_embeddings": False}, True),
+        ("nomic-bert", {}, True),
+        ("nomic-bert", {"nomic-bert.normalize_embeddings": True}, False),
+        ("nomic-bert-moe", {}, True),
+        ("qwen3", {"tokenizer.ggml.model": "gpt2"}, False),
+    ],
+)
+def test_the_older_form_leaves_the_vectors_of_some_files_raw(
+    app: Application, tmp_path: Path, architecture: str, metadata: dict[str, Any], raw: bool
+) -> None:
+    keys = {f"{architecture}.pooling_type": 1, f"{architecture}.context_length": 512, **metadata}
+    file = tiny(tmp_path, "e", metadata={"general.architecture": architecture, **keys})
+    app.create("of-architecture", file)
+    reply = app.post("/api/embeddings", {"model": "of-architecture", "prompt": "\x02"})
+    assert reply.json["embedding"] == ([1, 2, 1] if raw else pytest.approx([6**-0.5, 2 * 6**-0.5, 6**-0.5]))
+    app.request("DELETE", "/api/delete", b'{"model": "of-architecture"}')
 
 
 def test_row_49_a_single_text_is_one_vector(app: Application) -> None:
