@@ -24,7 +24,7 @@ from ollama_tw.cloud.rewriting import compact_object, forwarded_headers, model_o
 from ollama_tw.dialects.errors import NATIVE_ERRORS, ErrorFormat
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
-from ollama_tw.http.server.replies import read_body, send_bytes, send_json
+from ollama_tw.http.server.replies import JSON, read_body, send_bytes, send_json
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import NDJSON, Framing, ReplyStream, answer_stream
 
@@ -96,7 +96,7 @@ class CloudRelay:
         if reply.status >= 400:
             if (wait := reply.header("Retry-After")).isdecimal():
                 request.setHeader("Retry-After", wait)
-            send_bytes(request, await reply.error_object(), reply.status, "application/json")
+            send_bytes(request, await reply.error_object(), reply.status, JSON)
         elif reply.content_type in (_NDJSON, _EVENTS):
             is_ndjson = reply.content_type == _NDJSON
             framing = NDJSON if is_ndjson else _event_lines(errors)
@@ -113,7 +113,7 @@ class CloudRelay:
             found = compact_object(await reply.whole())
             if found is None:
                 raise OllamaError(502, "the remote server did not return a JSON object")
-            send_bytes(request, found, reply.status, "application/json; charset=utf-8")
+            send_bytes(request, found, reply.status, JSON)
 
 
 async def _put_records(stream: ReplyStream, lines: list[bytes]) -> None:

@@ -21,7 +21,7 @@ from ollama_tw.dialects.errors import ErrorFormat
 from ollama_tw.dialects.sse import data_event, named_event
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.errors import logged
-from ollama_tw.http.server.replies import read_body, send_json_line
+from ollama_tw.http.server.replies import JSON, read_body, send_json_line
 from ollama_tw.http.server.stream import Framing, RemainingRecords, ReplyStream, answer
 from ollama_tw.wire.native import ChatRecord, Emit, Record
 
@@ -106,7 +106,7 @@ class Dialect:
                 status, text = error.status, error.message
             else:
                 status, text = 500, logged(request, Failure())
-            content_type = "application/json" if translated else "application/json; charset=utf-8"
+            content_type = "application/json" if translated else JSON
             send_json_line(request, self.errors.body(status, text), status, content_type)
 
     async def answer(

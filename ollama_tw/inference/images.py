@@ -16,7 +16,7 @@ def place_images(text: str, images: Sequence[bytes]) -> tuple[str, tuple[bytes, 
     a tag without an image is text. Raises 400 for an image without a tag and for an audio file.
     """
     if any(map(_is_audio, images)):
-        raise OllamaError(400, "audio input is not supported")
+        raise OllamaError(400, "this server does not support multimodal input of audio")
     placed: list[bytes] = []
     tagged: set[int] = set()
 

@@ -54,7 +54,10 @@ class ManifestError(ValueError):
 
 
 class Layer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Layer of a model: media type, canonical digest, size in bytes, source and name."""
+    """Layer of a model: media type, canonical digest, size in bytes, source and name.
+
+    ``source`` is the model from which the layer was taken; "" if it is from a file.
+    """
 
     media_type: str = msgspec.field(name="mediaType")
     digest: str
@@ -181,7 +184,9 @@ def _checked(raw: _RawLayer) -> Layer:
         raise ManifestError("a layer of the manifest has an invalid size")
     if not raw.media_type or max(len(raw.media_type), len(raw.source), len(raw.name)) > MAX_TEXT:
         raise ManifestError("a layer of the manifest has an invalid media type or name")
-    return Layer(raw.media_type, parse_digest(raw.digest), raw.size, raw.source, raw.name)
+    # Manifests of releases up to 0.5 name the file here, which would be taken as the name of a model.
+    source = "" if raw.source.lower().endswith(".gguf") else raw.source
+    return Layer(raw.media_type, parse_digest(raw.digest), raw.size, source, raw.name)
 
 
 def manifest_path(root: Path, name: Name) -> Path:

@@ -162,7 +162,9 @@ class LlamaRunner:
         if not job.images:
             return self.tokenize(job.prompt), ()
         if self._projector is None:
-            raise InvalidImages("this model does not support images: it has no projector")
+            raise InvalidImages(
+                "this model does not support multimodal input: it has no projector for images"
+            )
         return self._projector.tokenize(job.prompt, job.images)
 
     def _bytes_of_tokens(self, preserved: Sequence[str]) -> Callable[[int], bytes]:

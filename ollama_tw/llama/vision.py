@@ -71,7 +71,9 @@ class Projector:
         :class:`InvalidImages`, and :class:`RunnerError` if an image is too large for a batch.
         """
         if not mtmd_cpp.mtmd_support_vision(self._handle):
-            raise InvalidImages("this model does not support images")
+            raise InvalidImages(
+                "this model does not support multimodal input: its projector does not take images"
+            )
         if text.count(IMAGE_MARKER) != len(files):
             raise InvalidImages("the prompt must contain one marker for each image")
         chunks = self._split(text, [_Bitmap(picture) for picture in decode(files)])

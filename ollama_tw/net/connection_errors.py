@@ -17,6 +17,10 @@ from ollama_tw.net.proxy import ProxyError
 _log = Logger()
 
 
+# OpenSSL's reasons for an answer that does not begin with a TLS record: nearly always one of plain HTTP.
+_NOT_TLS = frozenset({"wrong version number", "packet length too long", "record layer failure"})
+
+
 class TransportError(OllamaError):
     """A request failed because of the network or a temporary error of the server; it may be retried.
 
@@ -84,9 +88,11 @@ def _sentence(cause: BaseException, host: str) -> str | None:
 
 
 def _openssl_sentence(cause: SSL.Error) -> str:
-    """Return OpenSSL's reason, or Go's text for an untrusted certificate, the most frequent one."""
+    """Return OpenSSL's reason, or Go's text for an untrusted certificate and for a server without TLS."""
     reasons = [entry[-1] for entry in (cause.args[0] if cause.args else ()) if entry]
     reason = reasons[0] if reasons else "the handshake failed"
     if reason == "certificate verify failed":
         return "tls: failed to verify certificate: certificate signed by unknown authority"
+    if reason in _NOT_TLS:
+        return "http: server gave HTTP response to HTTPS client"
     return f"tls: {reason}"

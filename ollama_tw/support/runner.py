@@ -75,7 +75,7 @@ class SlotRunner(ABC):
         Nothing is done before the first step of the generator; closing it releases the slot.
         """
         if job.images:
-            raise InvalidImages("this backend does not support images")
+            raise InvalidImages("this backend does not support multimodal input: it takes text only")
         prompt = self.tokenize(job.prompt) if isinstance(job.prompt, str) else job.prompt
         self.check(prompt)
         capacity = self.context_length - len(prompt)

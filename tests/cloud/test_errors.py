@@ -31,7 +31,7 @@ def test_errors_are_relayed(app: Application, scripted: Remote, name: str, statu
     scripted.reply_with({"error": "no such luck"}, status)
     reply = app.generate(model=name)
     assert (reply.status, reply.json) == (status, {"error": "no such luck"})
-    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
 def test_error_objects_and_retry_after(app: Application, scripted: Remote) -> None:
@@ -61,7 +61,7 @@ def test_error_bodies_that_are_not_objects(
     scripted.reply_with(body, 500, Content_Type="text/html")
     reply = app.generate(model=name)
     assert (reply.status, reply.json) == (500, {"error": text})
-    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
 @pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions", "/v1/messages"])

@@ -130,7 +130,7 @@ def test_refusals(server: Server) -> None:
     )
     assert error(server, images=DATA[:1], model="blind") == (
         400,
-        "this model does not support images: it has no projector",
+        "this model does not support multimodal input: it has no projector for images",
     )
 
 

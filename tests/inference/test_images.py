@@ -75,4 +75,7 @@ def test_images_that_the_engine_cannot_read_are_the_clients_fault() -> None:
 def test_a_recording_is_refused(file: bytes) -> None:
     with pytest.raises(OllamaError) as raised:
         place_images("[img-0]", [file])
-    assert (raised.value.status, raised.value.message) == (400, "audio input is not supported")
+    assert (raised.value.status, raised.value.message) == (
+        400,
+        "this server does not support multimodal input of audio",
+    )

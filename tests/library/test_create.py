@@ -74,7 +74,6 @@ def test_from_an_uploaded_file(store: Store, tiny: str) -> None:
             "mediaType": "application/vnd.ollama.image.model",
             "digest": tiny,
             "size": (store.root / "blobs" / tiny.replace(":", "-")).stat().st_size,
-            "from": "sub/tiny.gguf",
         }
     ]
     assert content(store, written["config"]) == (
@@ -191,11 +190,13 @@ def test_projectors_and_adapters(store: Store, tiny: str, tmp_path: Path) -> Non
     )
     assert statuses[:3] == ["parsing GGUF"] * 3
     layers = manifest(store, "m")["layers"]
-    assert [(layer["mediaType"].rpartition(".")[2], layer["digest"], layer["from"]) for layer in layers] == [
-        ("projector", projector, "a.gguf"),
-        ("model", tiny, "b.gguf"),
-        ("adapter", adapter, "lora.gguf"),
+    assert [(layer["mediaType"].rpartition(".")[2], layer["digest"]) for layer in layers] == [
+        ("projector", projector),
+        ("model", tiny),
+        ("adapter", adapter),
     ]
+    assert not any("from" in layer for layer in layers)
+    assert store.load(parse_name("m")).parent_model == ""
     assert store.load(parse_name("m")).config.model_families == ["llama"]
 
 

@@ -105,7 +105,7 @@ def test_show_of_a_full_model(harness: ShowHarness) -> None:
     assert reply["capabilities"] == ["completion"]
     assert reply["modified_at"] == rfc3339(MODIFIED)
     assert reply["details"] == {
-        "parent_model": "m.gguf",
+        "parent_model": "",
         "format": "gguf",
         "family": "llama",
         "families": ["llama"],
@@ -254,7 +254,7 @@ def test_tags_entry(harness: ShowHarness) -> None:
         (
             "details",
             {
-                "parent_model": "m.gguf",
+                "parent_model": "",
                 "format": "gguf",
                 "family": "llama",
                 "families": ["llama"],
@@ -286,3 +286,15 @@ def test_a_stub_of_a_remote_model(harness: ShowHarness) -> None:
         "gptoss.context_length": 131072,
     }
     assert model_capabilities(model, None) == ["completion", "thinking"]
+
+
+def test_a_file_named_in_an_older_manifest_is_no_parent_model(harness: ShowHarness) -> None:
+    harness.make()
+    path = manifest_path(harness.store.root, parse_name("m"))
+    manifest = json.loads(path.read_bytes())
+    manifest["layers"][0]["from"] = "sub/m.GGUF"
+    harness.store.commit(parse_name("m"), json.dumps(manifest).encode())
+    assert harness.show()["details"]["parent_model"] == ""
+    manifest["layers"][0]["from"] = "base:latest"
+    harness.store.commit(parse_name("m"), json.dumps(manifest).encode())
+    assert harness.show()["details"]["parent_model"] == "base:latest"

@@ -246,7 +246,9 @@ def test_a_prompt_that_is_too_long_with_its_images(files: dict[str, Any]) -> Non
 
 def test_a_model_without_a_projector(files: dict[str, Any]) -> None:
     runner = load(files["path"])
-    with pytest.raises(InvalidImages, match="this model does not support images: it has no projector"):
+    with pytest.raises(
+        InvalidImages, match="this model does not support multimodal input: it has no projector for images"
+    ):
         next(runner.generate(Job(X, GREEDY, images=(A,))))
     runner.close()
 

@@ -61,6 +61,22 @@ class TLSTests(RegistryCase):
             await self.pull(self.name(host=host), insecure=True)
         self.assertEqual(self.registry.seen, [])
 
+    async def test_a_server_without_tls(self) -> None:
+        class Plain(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                assert self.transport is not None
+                self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nnot TLS\n")
+                self.transport.loseConnection()
+
+        factory = Factory.forProtocol(Plain)
+        factory.noisy = False
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.assertEqual(
+            await self.failure(f"127.0.0.1:{port.getHost().port}", {}),
+            "http: server gave HTTP response to HTTPS client",
+        )
+
     async def test_a_silent_server_times_out(self) -> None:
         greeted: Deferred[None] = Deferred()
 

@@ -140,7 +140,7 @@ class PullTests(RegistryCase):
             message,
             (
                 f'pull model manifest: Get "{url}": {self.host} did not answer in time',
-                f'pull model manifest: Get "{url}": tls: wrong version number',
+                f'pull model manifest: Get "{url}": http: server gave HTTP response to HTTPS client',
             ),
         )
         self.assertEqual(self.registry.seen, [])

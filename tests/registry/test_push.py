@@ -127,6 +127,14 @@ class PushTests(RegistryCase):
             ["0-22"],
         )
 
+    async def test_layers_of_a_file_are_not_mounted(self) -> None:
+        # As written by releases up to 0.5.
+        self.install({"from": "sub/Model.GGUF"}, WEIGHTS)
+        self.registry.hook = lambda request: _missing(request) if request.method == b"HEAD" else None
+        await self.push()
+        self.assertEqual(set(self.registry.paths("POST")), {"/v2/library/m/blobs/uploads/"})
+        self.assertNotIn(b'"from"', self.registry.manifests["library/m/latest"])
+
     async def test_missing_models(self) -> None:
         self.assertEqual(
             await self.failure("x"),

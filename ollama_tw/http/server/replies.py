@@ -18,6 +18,9 @@ from twisted.web.http import Request
 from ollama_tw.golang import json as gojson
 from ollama_tw.wire.native import error_object
 
+JSON = "application/json; charset=utf-8"
+"""Content type of the native API's replies and errors."""
+
 
 def read_body(request: Request) -> bytes:
     """Return the body of ``request``, which was collected in memory. May be called repeatedly."""
@@ -31,13 +34,13 @@ def read_body(request: Request) -> bytes:
 
 def send_json(request: Request, value: Any, status: int = 200) -> None:
     """Send ``value`` as the native API does: compact JSON without a newline."""
-    _send(request, status, "application/json; charset=utf-8", gojson.encode(value))
+    _send(request, status, JSON, gojson.encode(value))
 
 
 def send_error(request: Request, status: int, message: str, details: Mapping[str, str] | None = None) -> None:
     """Send ``{"error": message}`` with the members of ``details``."""
     _set_retry_after(request, status)
-    _send(request, status, "application/json", gojson.encode({**error_object(message), **(details or {})}))
+    _send(request, status, JSON, gojson.encode({**error_object(message), **(details or {})}))
 
 
 def send_json_line(

@@ -32,11 +32,11 @@ _CONVERTED_TO = ("F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class _GGUFFile:
-    """GGUF file, uploaded under the path ``source`` or, with an empty one, converted or merged here."""
+    """GGUF file, uploaded by the client, or converted or merged here."""
 
     digest: str
     header: Header
-    source: str = ""
+    uploaded: bool = False
 
 
 def inherit(job: CreationJob, name: Name) -> None:
@@ -69,8 +69,8 @@ def add_files(
     """
     found = yield from _read(job, files, requested_type)
     for file in found:
-        job.layers.add_existing(_KIND_TYPES[file.header.kind], file.digest, source=file.source)
-        if file.source:
+        job.layers.add_existing(_KIND_TYPES[file.header.kind], file.digest)
+        if file.uploaded:
             job.imported.add(file.digest)
     for file in found:
         job.check_cancelled()
@@ -105,7 +105,7 @@ def add_draft(
     if draft.header.kind != "model":
         raise OllamaError(400, "the draft is not a GGUF model file")
     job.layers.drop((manifests.DRAFT,))
-    job.layers.add_existing(manifests.DRAFT, draft.digest, source=draft.source)
+    job.layers.add_existing(manifests.DRAFT, draft.digest)
     _describe_draft(job, draft.header)
 
 
@@ -123,11 +123,11 @@ def _add_adapter(job: CreationJob, files: Mapping[str, str]) -> Generator[Record
     if len(ggufs) > 1:
         raise OllamaError(400, "only one adapter is currently supported")
     if ggufs:
-        (source, digest), *_ = ggufs.items()
+        (digest,) = ggufs.values()
         yield {"status": "parsing GGUF"}
         if _uploaded_header(job, digest).kind != "adapter":
             raise OllamaError(400, "the adapter is not a GGUF adapter file")
-        job.layers.add_existing(manifests.ADAPTER, digest, source=source)
+        job.layers.add_existing(manifests.ADAPTER, digest)
     elif any(path.endswith(".safetensors") for path in digests):
         bases = [layer for layer in job.layers.layers if layer.media_type == manifests.MODEL]
         if not bases:
@@ -173,7 +173,7 @@ def _read_ggufs(job: CreationJob, ggufs: Mapping[str, str]) -> Generator[Record,
         if is_shard(header):
             shards[path] = header
         else:
-            found.append(_GGUFFile(digest, header, path))
+            found.append(_GGUFFile(digest, header, uploaded=True))
     for parts in ordered_shards(shards):
         digest = job.write_blob(partial(merge, parts))
         found.append(_GGUFFile(digest, _validated_header(job, digest)))

@@ -43,7 +43,7 @@ class InMemoryTests(TestCase):
     async def test_errors_for_the_user(self) -> None:
         status, headers, body = await self.ask("GET", "/api/known")
         self.assertEqual((status, body), (503, b'{"error":"server busy \\u003cnow\\u003e"}'))
-        self.assertEqual(self.header(headers, "content-type"), ["application/json"])
+        self.assertEqual(self.header(headers, "content-type"), ["application/json; charset=utf-8"])
         self.assertEqual(self.header(headers, "retry-after"), ["1"])
         status, headers, body = await self.ask("POST", "/api/echo", b"")
         self.assertEqual((status, body), (400, b'{"error":"missing request body"}'))
@@ -56,7 +56,7 @@ class InMemoryTests(TestCase):
     async def test_unexpected_exceptions_are_logged_and_answered_without_their_text(self) -> None:
         status, headers, body = await self.ask("GET", "/api/broken")
         self.assertEqual(status, 500)
-        self.assertEqual(self.header(headers, "content-type"), ["application/json"])
+        self.assertEqual(self.header(headers, "content-type"), ["application/json; charset=utf-8"])
         text = json.loads(body)["error"]
         self.assertRegex(text, r"^internal server error; the server's log has it as request [0-9a-f]{8}$")
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)

@@ -94,7 +94,7 @@ def test_row_34_a_failure_after_three_chunks(app: Application, path: str) -> Non
 def test_section_1_13_a_failure_before_the_first_chunk_has_its_status(app: Application) -> None:
     app.set_reply(RunnerError("decoding failed"))
     reply = app.generate(stream=True)
-    assert (reply.status, reply.headers["Content-Type"]) == (500, "application/json")
+    assert (reply.status, reply.headers["Content-Type"]) == (500, JSON)
     assert reply.body == b'{"error":"an error was encountered while running the model: decoding failed"}'
 
 
