@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ollama_tw.config.settings import VARIABLES
-from ollama_tw.wire.options import OPTIONS, UNBOUNDED, Options
+from ollama_tw.wire.options import OPTIONS, UNBOUNDED, Beyond, Options
 
 DOCS = Path(__file__).parent
 
@@ -32,7 +32,8 @@ _OPTIONS = """\
 
 The members of `options` in requests of the native API, and the parameters of a model (`PARAMETER` in a
 Modelfile, `parameters` in `/api/create`). An option of the request overrides the model's parameter. Unknown
-names and null are ignored; a value of the wrong type or out of range is answered with status 400.
+names and null are ignored. A value of the wrong type is answered with status 400, and so is a number out of
+range, unless its range has a note on how it is taken.
 
 """
 
@@ -56,6 +57,8 @@ def options_page() -> str:
         kind = "array of strings" if row.kind == "array" else str(row.kind)
         low, high = row.bounds
         bounds = "" if row.bounds == UNBOUNDED else f"{_integer(low)} to {_integer(high)}"
+        if row.beyond is not Beyond.REFUSED:
+            bounds += f"; beyond: {row.beyond.value}"
         default = row.documented_default or f"`{getattr(defaults, name)}`"
         description = row.description + (_REQUEST_ONLY if row.request_only else "")
         rows.append((f"`{name}`", kind, bounds, default, description))

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, TypeVar
 
 from ollama_tw.errors import OllamaError
@@ -39,6 +39,14 @@ class Kind(StrEnum):
     STRINGS = "array"
 
 
+class Beyond(Enum):
+    """The treatment of a number out of the bounds of its option; the value is its description."""
+
+    REFUSED = "refused"
+    LIMIT = "as the limit"
+    MODULO = "modulo 2^63"
+
+
 @dataclass(frozen=True)
 class Option:
     """One row of the table."""
@@ -47,6 +55,8 @@ class Option:
     description: str
     bounds: tuple[float, float] = UNBOUNDED
     """Smallest and largest value of a number."""
+    beyond: Beyond = Beyond.REFUSED
+    """Refused if the value could harm the engine; otherwise it has the effect that it has in Ollama."""
     plan_field: str = ""
     """The field of :class:`~ollama_tw.interfaces.LoadPlan` that the option sets; "" for none."""
     automatic: int | None = None
@@ -62,6 +72,7 @@ def option(
     kind: Kind,
     description: str,
     bounds: tuple[float, float] = UNBOUNDED,
+    beyond: Beyond = Beyond.REFUSED,
     *,
     plan_field: str = "",
     automatic: int | None = None,
@@ -69,7 +80,7 @@ def option(
     request_only: bool = False,
 ) -> T:
     """Return a dataclass field for the option; see :class:`Option`."""
-    row = Option(kind, description, bounds, plan_field, automatic, documented_default, request_only)
+    row = Option(kind, description, bounds, beyond, plan_field, automatic, documented_default, request_only)
     field: Any = dataclasses.field(default=default, metadata={_OPTION: row})
     result: T = field
     return result
@@ -98,8 +109,9 @@ class Options:
     num_gpu: int = option(
         LoadPlan.gpu_layers,
         Kind.INTEGER,
-        "Number of layers on GPUs; -1: as many as fit.",
+        "Number of layers on GPUs; negative: as many as fit.",
         (-1, _INT32),
+        Beyond.LIMIT,
         plan_field="gpu_layers",
         automatic=-1,
     )
@@ -121,8 +133,9 @@ class Options:
     num_thread: int = option(
         LoadPlan.threads,
         Kind.INTEGER,
-        "Number of CPU threads; 0: one for each physical core.",
+        "Number of CPU threads; 0 and less: one for each physical core.",
         (0, 1 << 10),
+        Beyond.LIMIT,
         plan_field="threads",
         automatic=0,
     )
@@ -131,19 +144,22 @@ class Options:
         Kind.INTEGER,
         "Number of tokens that a draft model proposes in a step. No effect: draft models are not loaded.",
         (0, 1 << 10),
+        Beyond.LIMIT,
     )
     num_keep: int = option(
         4,
         Kind.INTEGER,
         "Number of tokens at the beginning of the prompt that are kept when it is cut to the context; "
-        "-1: all that fit.",
+        "negative: all that fit.",
         (-1, _INT32),
+        Beyond.LIMIT,
     )
     seed: int = option(
         Sampling.seed,
         Kind.INTEGER,
         "Seed of the random numbers; the same seed gives the same reply. -1: a new seed for each request.",
         (-_INT64, _INT64),
+        Beyond.MODULO,
     )
     num_predict: int = option(
         -1,
@@ -151,30 +167,35 @@ class Options:
         "Maximum number of tokens to generate. Negative, and 0 for a model whose Go template is in use: as "
         "many as the context holds.",
         (-_INT32, _INT32),
+        Beyond.LIMIT,
     )
     top_k: int = option(
         Sampling.top_k,
         Kind.INTEGER,
         "Sample from this many of the likeliest tokens; 0 and less: from all.",
         (-1, _INT32),
+        Beyond.LIMIT,
     )
     top_p: float = option(
         Sampling.top_p,
         Kind.FLOAT,
         "Sample from the likeliest tokens whose probabilities add up to this.",
         (0, 1),
+        Beyond.LIMIT,
     )
     min_p: float = option(
         Sampling.min_p,
         Kind.FLOAT,
         "Minimum probability of a token, as a fraction of the likeliest token's.",
         (0, 1),
+        Beyond.LIMIT,
     )
     typical_p: float = option(
         Sampling.typical_p,
         Kind.FLOAT,
         "Locally typical sampling: sample from the most typical tokens whose probabilities add up to this.",
         (0, 1),
+        Beyond.LIMIT,
     )
     repeat_last_n: int = option(
         Sampling.repeat_last_n,
@@ -187,6 +208,7 @@ class Options:
         Kind.FLOAT,
         "Randomness of the output; 0 always takes the likeliest token.",
         (0, 1000),
+        Beyond.LIMIT,
     )
     repeat_penalty: float = option(
         Sampling.repeat_penalty,
@@ -199,12 +221,14 @@ class Options:
         Kind.FLOAT,
         "Amount subtracted from the logit of each token that occurred.",
         (-1000, 1000),
+        Beyond.LIMIT,
     )
     frequency_penalty: float = option(
         Sampling.frequency_penalty,
         Kind.FLOAT,
         "Amount subtracted from the logit of a token for each time that it occurred.",
         (-1000, 1000),
+        Beyond.LIMIT,
     )
     stop: tuple[str, ...] = option(
         (),
@@ -245,8 +269,8 @@ def resolve(parameters: Mapping[str, Any], requested: Mapping[str, Any]) -> Opti
     type, and with the bounds for a value out of range.
     """
     values: dict[str, Any] = {}
-    for given, is_request in ((parameters, False), (requested, True)):
-        for name, value in given.items():
+    for source, is_request in ((parameters, False), (requested, True)):
+        for name, value in source.items():
             row = OPTIONS.get(name)
             if row is not None and value is not None and (is_request or not row.request_only):
                 values[name] = _converted(name, row, value)
@@ -277,8 +301,13 @@ def _converted(name: str, row: Option, value: Any) -> Any:
 def _number(name: str, row: Option, value: float) -> float:
     """Return ``value`` within the bounds of ``row``, truncated to an integer if it is one of integers."""
     low, high = row.bounds
-    if math.isfinite(value) and row.kind is Kind.INTEGER:
-        value = int(value)
+    if math.isfinite(value):
+        if row.kind is Kind.INTEGER:
+            value = int(value)
+        if row.beyond is Beyond.LIMIT:
+            value = min(max(value, low), high)
+        elif row.beyond is Beyond.MODULO and not low <= value <= high:
+            value %= 2**63
     # Written so that NaN, which compares false with everything, is refused too.
     if not low <= value <= high:
         raise OllamaError(400, f'option "{name}" must be between {low} and {high}')

@@ -10,6 +10,35 @@ from ollama_tw.inference.planning import sampling
 from ollama_tw.interfaces import LoadPlan, Sampling
 from ollama_tw.wire.options import OPTIONS, Options, resolve
 
+# Numbers that clients send and that cannot harm the engine have the effect that they have in Ollama.
+AS_THE_LIMIT = {
+    "temperature": (0, 1000),
+    "top_k": (-1, 2**31 - 1),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "presence_penalty": (-1000, 1000),
+    "frequency_penalty": (-1000, 1000),
+    "num_predict": (1 - 2**31, 2**31 - 1),
+    "num_keep": (-1, 2**31 - 1),
+    "num_gpu": (-1, 2**31 - 1),
+    "num_thread": (0, 1024),
+    "draft_num_predict": (0, 1024),
+}
+
+
+@pytest.mark.parametrize(("name", "limits"), AS_THE_LIMIT.items())
+def test_harmless_numbers_beyond_the_bounds_are_the_limit(name: str, limits: tuple[float, float]) -> None:
+    for value, expected in zip((-(2**70), 2**70), limits, strict=True):
+        assert getattr(resolve({}, {name: value}), name) == expected
+        assert getattr(resolve({name: float(value)}, {}), name) == expected
+
+
+def test_different_large_seeds_stay_different() -> None:
+    seeds = [resolve({}, {"seed": value}).seed for value in (2**63 + 5, 2**64 - 1, -(2**63) - 5, 1e300)]
+    assert len(set(seeds)) == 4
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
 
 def test_the_default_sampling_is_that_of_the_backend_contract() -> None:
     assert sampling(Options()) == Sampling()
@@ -33,7 +62,10 @@ def test_bounds_are_inclusive(name: str) -> None:
     # The smallest context is larger than the smallest value that is accepted.
     expected = {low, high} if name != "num_ctx" else {4, high}
     assert {getattr(resolve({}, {name: value}), name) for value in (low, high)} == expected
-    for value in (low - 1, high + 1, float("nan"), float("inf")):
+    refused = [float("nan"), float("inf")]
+    if name not in {*AS_THE_LIMIT, "seed"}:
+        refused += [low - 1, high + 1]
+    for value in refused:
         with pytest.raises(OllamaError) as caught:
             resolve({}, {name: value})
         assert caught.value.status == 400

@@ -99,7 +99,7 @@ def test_row_49_unit_length_in_both(app: Application) -> None:
 
 
 def test_a_vector_that_is_not_finite_is_an_error_in_both(app: Application) -> None:
-    with patch.object(FakeRunner, "embed", return_value=[Embedding([math.nan, 1.0], 1)]):
+    with patch.object(FakeRunner, "embed", return_value=[Embedding((math.nan, 1.0), 1)]):
         current = embed(app, input="x")
         older = app.post("/api/embeddings", {"model": "embedder", "prompt": "x"})
     error = {"error": "embedding contains NaN or Inf values"}
