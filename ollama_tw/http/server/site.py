@@ -18,7 +18,7 @@ from ollama_tw import __version__
 from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink, SiteConnection
 from ollama_tw.http.server.guard import Guard
 from ollama_tw.http.server.inflight import Inflight
-from ollama_tw.http.server.replies import send_error, send_text
+from ollama_tw.http.server.replies import send_empty, send_error, send_text
 
 MAX_BODY = 256 * 1024 * 1024
 """Limit in bytes of a body that is collected in memory. Ollama has none; images are the largest part."""
@@ -63,6 +63,10 @@ class RootResource(Resource):
         if isinstance(request, ApiRequest) and request.too_large:
             send_error(request, 413, f"the request body is larger than {request.owner.max_body} bytes")
             return _finish(request)
+        if (path := _clean(request.path)) != request.path:
+            request.setHeader(b"Location", path + request.uri[len(request.path) :])
+            send_empty(request, 307)
+            return _finish(request)
         if not _is_routable(b"/".join(request.postpath)):
             send_text(request, "404 page not found", 404)
             return _finish(request)
@@ -82,8 +86,26 @@ def _is_routable(path: bytes) -> bool:
         path.decode()
     except UnicodeDecodeError:
         return False
-    # Werkzeug strips further slashes: //api/tags would be /api/tags.
+    # Werkzeug strips further slashes: /%2Fapi/tags would be /api/tags.
     return not path.startswith(b"/")
+
+
+def _clean(path: bytes) -> bytes:
+    """Return ``path``, as received, without empty segments, ``.`` and ``..``.
+
+    A client whose base URL ends in a slash asks for ``//api/chat``. A path that does not begin with a slash
+    is returned unchanged. Source: Go's net/http: server.go, cleanPath.
+    """
+    if not path.startswith(b"/"):
+        return path
+    kept: list[bytes] = []
+    for segment in path.split(b"/"):
+        if segment == b"..":
+            del kept[-1:]
+        elif segment not in (b"", b"."):
+            kept.append(segment)
+    clean = b"/" + b"/".join(kept)
+    return clean + b"/" if kept and path.endswith(b"/") else clean
 
 
 class ApiSite(Site):
