@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ollama_tw.errors import OllamaError
@@ -12,9 +13,18 @@ MAX_OUTPUT: Final = 8 << 20
 """Characters of the finished prompt."""
 MAX_VALUE: Final = 16 << 20
 """Size of one value: its characters, and 16 for each element; a shared element counts each time."""
-MAX_TOTAL: Final = 512 << 20
-"""Total size of all values built in one rendering."""
-MAX_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one rendering, besides :data:`MAX_OUTPUT` and :data:`MAX_VALUE`."""
+
+    seconds: float = 5.0
+    total: int = 512 << 20
+    """Total size of all values built."""
+    steps: int | None = None
+    """Iterations, calls and pieces of output; None for any number."""
+
 
 _STEPS_PER_LOOK = 64
 _SIZE_PER_LOOK = 64 << 10
@@ -36,19 +46,22 @@ class LimitExceeded(TemplateError):
 class Budget:
     """Cost counter of one rendering; every method raises :class:`LimitExceeded` above a limit."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, limits: Limits = Limits()) -> None:
         self._clock = clock
-        self._deadline = clock() + MAX_SECONDS
-        self._steps = 0
-        self._total = 0
+        self._limits = limits
+        self._deadline = clock() + limits.seconds
+        self.steps = 0
+        self.total = 0
 
     def step(self, size: int = 0) -> None:
         """Charge one iteration, call or piece of output that produced ``size`` characters."""
-        self._steps += 1
-        self._total += max(size, 0)
-        if self._total > MAX_TOTAL:
+        self.steps += 1
+        self.total += max(size, 0)
+        if self.total > self._limits.total:
             raise LimitExceeded("the chat template needs too much memory")
-        look = self._steps % _STEPS_PER_LOOK == 0 or size > _SIZE_PER_LOOK
+        if self._limits.steps is not None and self.steps > self._limits.steps:
+            raise LimitExceeded("the chat template takes too many steps")
+        look = self.steps % _STEPS_PER_LOOK == 0 or size > _SIZE_PER_LOOK
         if look and self._clock() > self._deadline:
             raise LimitExceeded("the chat template takes too long to render")
 

@@ -7,16 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import jinja2
-
-from ollama_tw.templates.budget import MAX_OUTPUT, Budget, LimitExceeded, TemplateError, current, spending
-from ollama_tw.templates.sandbox import Environment
+from ollama_tw.templates.budget import Budget, LimitExceeded, TemplateError
+from ollama_tw.templates.compiled import compile_template
 from ollama_tw.templates.template_messages import TemplateNeeds, read_needs, template_messages
 from ollama_tw.wire.native import Message
-
-MAX_SOURCE: Final = 256 << 10
-"""Maximum length of a template in characters; the largest published ones have about 30,000."""
-_MAX_DATE_FORMAT = 256
 
 _SWITCHES: Final = ("enable_thinking", "thinking", "reasoning")
 _LEVELS: Final = ("reasoning_effort", "reasoning_strength", "thinking_effort")
@@ -42,7 +36,7 @@ class ChatTemplate:
         self.source = source
         self._tokens = {"bos_token": bos, "eos_token": eos}
         self._clock = clock
-        self._template = _compile(source)
+        self._template = compile_template(source)
 
     def render(
         self,
@@ -109,44 +103,8 @@ class ChatTemplate:
             return False
 
     def _render(self, messages: list[dict[str, Any]], now: datetime, variables: Mapping[str, Any]) -> str:
-        pieces: list[str] = []
-        length = 0
-        values = {
-            **self._tokens,
-            "messages": messages,
-            "date_string": now.strftime("%d %b %Y"),
-            "strftime_now": lambda form: now.strftime(form[:_MAX_DATE_FORMAT]),
-            **variables,
-        }
-        with spending(Budget(self._clock)):
-            try:
-                for piece in self._template.generate(values):
-                    current().step()
-                    length += len(piece)
-                    if length > MAX_OUTPUT:
-                        raise LimitExceeded("the chat template makes a prompt that is too long")
-                    pieces.append(piece)
-            except TemplateError:
-                raise
-            except Exception as error:  # an untrusted template can raise anything
-                raise TemplateError(_sentence("the chat template failed", error)) from error
-        return "".join(pieces)
-
-
-@functools.cache
-def _environment() -> Environment:
-    return Environment()
-
-
-@functools.lru_cache(maxsize=64)
-def _compile(source: str) -> jinja2.Template:
-    if len(source) > MAX_SOURCE:
-        raise TemplateError("the chat template is too long")
-    environment = _environment()
-    try:
-        return environment.from_string(environment.metered(source))
-    except Exception as error:  # a hostile text can break the parser and Python's compiler in many ways
-        raise TemplateError(_sentence("the chat template does not compile", error)) from error
+        values = {**self._tokens, "messages": messages, **variables}
+        return self._template.render(values, now, Budget(self._clock))
 
 
 def _thinking(think: bool | str | None) -> dict[str, Any]:
@@ -155,10 +113,3 @@ def _thinking(think: bool | str | None) -> dict[str, Any]:
     if isinstance(think, str):
         return {**dict.fromkeys(_SWITCHES, True), **dict.fromkeys(_LEVELS, think)}
     return dict.fromkeys(_SWITCHES, think)
-
-
-def _sentence(what: str, error: Exception) -> str:
-    detail = str(error).partition("\n")[0] or type(error).__name__
-    if isinstance(error, jinja2.TemplateSyntaxError):
-        detail = f"line {error.lineno}: {detail}"
-    return f"{what}: {detail[:200]}"
