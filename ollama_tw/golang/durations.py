@@ -27,6 +27,7 @@ _UNITS = {
     "m": MINUTE,
     "h": HOUR,
 }
+_NEGATIVE = re.compile("-[0-9]{1,19}")
 _TERM = re.compile(r"(?P<whole>[0-9]*)(?P<point>\.(?P<fraction>[0-9]*))?(?P<unit>[^.0-9]*)")
 # The magnitude of the smallest int64; only a negative duration reaches it.
 _LIMIT = 2**63
@@ -85,13 +86,16 @@ def parse_keep_alive(value: object) -> int | None:
     """Return a request's ``keep_alive``, decoded from JSON, in nanoseconds.
 
     A number is in seconds, a string is a Go duration, any negative value is FOREVER, and None (not given)
-    is None. Raises ValueError with the error text for the client.
+    is None. Unlike in Ollama, a negative number in a string ("-1") is FOREVER, too. Raises ValueError
+    with the error text for the client.
 
     Source: ollama: api/types.go, Duration.UnmarshalJSON.
     """
     if value is None:
         return None
     if isinstance(value, str):
+        if _NEGATIVE.fullmatch(value):
+            return FOREVER
         duration = parse_duration(value)
         return FOREVER if duration < 0 else duration
     if isinstance(value, (int, float)) and not isinstance(value, bool):

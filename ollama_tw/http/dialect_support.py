@@ -6,6 +6,7 @@ Source: ollama: middleware/openai.go; middleware/anthropic.go.
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
+import secrets
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import zstandard
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore, fail
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
@@ -29,6 +31,8 @@ RelayBody = Callable[[Request, bytes, ErrorFormat], Awaitable[bool]]
 """Answers a request whose body names a cloud model, and returns whether it did. Its errors before the
 first byte have the native API's format, as in Ollama."""
 
+_log = Logger()
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -38,6 +42,7 @@ Feed = Callable[[ChatRecord], list[dict[str, Any]]]
 EMPTY_BODY = "EOF"
 """The error message for an empty body, Go's."""
 
+_ID_BYTES = 12
 _MAX_DECOMPRESSED = 20 << 20
 _MAX_WINDOW = 8 << 20
 _MAX_CONCURRENT_RUNS = 16
@@ -57,6 +62,17 @@ def decompressed_body(request: Request) -> bytes:
     if len(decompressed) > _MAX_DECOMPRESSED:
         raise OllamaError(400, "the request body is larger than 20 MiB when it is unpacked")
     return decompressed
+
+
+def unique_id() -> str:
+    """Return the random part of the id of a reply: clients keep replies by their ids."""
+    return secrets.token_hex(_ID_BYTES)
+
+
+def log_ignored_tools(kinds: Sequence[str]) -> None:
+    """Log the kinds of tools that a request offers and the model does not get."""
+    if kinds:
+        _log.info("tools of these types are left out of the prompt: {kinds}", kinds=", ".join(kinds))
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,12 @@ def decode(body: bytes, type_: type[T], *, go_type: str, empty: str = "missing r
     changed. Fields of type ``bytes`` accept base64 text or an array of byte values. ``go_type`` is
     Ollama's name of the request (``api.ChatRequest``).
 
+    A struct may define ``normalised``, a static method that takes the members which were found, with their
+    names on the wire, and returns those to convert. A byte order mark is skipped.
+
     Raises OllamaError 400, with the message ``empty`` for a body without content.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)
     if not body.strip(_WHITESPACE):
         raise OllamaError(400, empty)
     value = _parse(body)
@@ -51,9 +55,12 @@ def decode(body: bytes, type_: type[T], *, go_type: str, empty: str = "missing r
         raise OllamaError(400, _wrong_type(str(error))) from None
 
 
-def decode_value(text: str) -> Any:
-    """Decode JSON text within the limits of a request. Raises OllamaError 400."""
-    return _parse(text.encode("utf-8", "replace"))
+def decode_value(text: str, *, alone: bool = False) -> Any:
+    """Decode JSON text within the limits of a request; its first value, which must be ``alone`` if so.
+
+    Raises OllamaError 400.
+    """
+    return _parse(text.encode("utf-8", "replace"), alone=alone)
 
 
 # ------------------------------------------------------------------------------------------ syntax
@@ -67,20 +74,26 @@ _ESCAPE = re.compile(
 )
 
 
-def _parse(body: bytes) -> Any:
-    """Decode the first JSON value of ``body``; invalid UTF-8 and lone surrogates are replaced, as in Go."""
+def _parse(body: bytes, *, alone: bool = False) -> Any:
+    """Decode the first JSON value of ``body``; invalid UTF-8 and lone surrogates are replaced, as in Go.
+
+    What follows it is an error if the value must be ``alone``.
+    """
     try:
         value = msgspec.json.decode(body)
     except RecursionError:
         raise OllamaError(400, _too_deep()) from None
     except UnicodeDecodeError:
-        return _parse(body.decode("utf-8", "ollama_tw.go_replace").encode())
+        return _parse(body.decode("utf-8", "ollama_tw.go_replace").encode(), alone=alone)
     except msgspec.ValidationError:
         raise OllamaError(400, "the request body has a number that is out of range") from None
     except msgspec.DecodeError as error:
         if _SURROGATE.search(body) and (repaired := _ESCAPE.sub(_without_lone_surrogate, body)) != body:
-            return _parse(repaired)
-        if trailing := _TRAILING.search(str(error)):
+            return _parse(repaired, alone=alone)
+        trailing = _TRAILING.search(str(error))
+        if trailing and alone:
+            raise OllamaError(400, f"unexpected text after the JSON value at byte {trailing[1]}") from None
+        if trailing:
             return _parse(body[: int(trailing[1]) - 1])
         raise OllamaError(400, _syntax_error(str(error))) from None
     # Counting brackets is cheap and sufficient for nearly all bodies; only the others are walked.
@@ -167,6 +180,7 @@ class _Field:
 @cache
 def _for_struct(cls: type) -> _Normaliser:
     """Return a function that normalises the keys and nulls of a decoded object for ``msgspec.convert``."""
+    finish: Callable[[dict[str, Any]], dict[str, Any]] | None = getattr(cls, "normalised", None)
     exact: dict[str, _Field] = {}
     folded: dict[str, _Field] = {}
 
@@ -187,7 +201,7 @@ def _for_struct(cls: type) -> _Normaliser:
             if entry is None or (item is None and not entry.keeps_null):
                 continue
             found[entry.name] = item if entry.normalise is None else entry.normalise(item)
-        return found
+        return found if finish is None else finish(found)
 
     return normalise
 
@@ -267,6 +281,8 @@ def _zero(info: inspect.Type) -> Callable[[], Any] | None:
 
 # ------------------------------------------------------------------------------------------ base64
 
+_DATA_URL = re.compile("data:[^,]{0,200};base64,")
+_IMAGE_URL = re.compile("data:(image/(jpeg|jpg|png|webp))?;base64,")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/\r\n]")
 
 
@@ -280,6 +296,24 @@ def decode_base64(text: str) -> bytes:
         return binascii.a2b_base64(data.translate(None, b"\r\n"), strict_mode=True)
     except binascii.Error:
         raise OllamaError(400, f"illegal base64 data at input byte {_base64_fault(data)}") from None
+
+
+def decode_image(url: str) -> bytes:
+    """Decode an image from a data URI.
+
+    Raises OllamaError 400. Source: ollama: openai/openai.go, decodeImageURL.
+    """
+    if url.startswith(("http://", "https://")):
+        raise OllamaError(
+            400, "image URLs are not currently supported, please use base64 encoded data instead"
+        )
+    prefix = _IMAGE_URL.match(url)
+    if prefix is None:
+        raise OllamaError(400, "invalid image input")
+    try:
+        return decode_base64(url[prefix.end() :])
+    except OllamaError:
+        raise OllamaError(400, "invalid image input") from None
 
 
 def _base64_fault(data: bytes) -> int:
@@ -307,7 +341,8 @@ def _after_newlines(data: bytes, start: int) -> int:
 
 def _to_bytes(value: Any) -> Any:
     if type(value) is str:
-        return decode_base64(value)
+        # Ollama refuses data URLs, which web pages have.
+        return decode_base64(value[found.end() :] if (found := _DATA_URL.match(value)) else value)
     if type(value) is list and all(type(item) is int and 0 <= item < 256 for item in value):
         return bytes(value)
     return value

@@ -9,6 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from ollama_tw.errors import OllamaError
+from ollama_tw.wire.decode import decode_image, decode_value
+
 
 class RunRequest(msgspec.Struct, kw_only=True):
     """The common fields of generate and chat. Fields of type ``Any`` have error messages of their own."""
@@ -46,6 +49,19 @@ class ToolCallFunction(msgspec.Struct):
     name: str = ""
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
 
+    @staticmethod
+    def normalised(found: dict[str, Any]) -> dict[str, Any]:
+        """Accept arguments as JSON text, as OpenAI has them; no text is no arguments. Ollama refuses both."""
+        text = found.get("arguments")
+        if not isinstance(text, str):
+            return found
+        try:
+            return {**found, "arguments": decode_value(text, alone=True) if text.strip() else {}}
+        except OllamaError:
+            raise OllamaError(
+                400, 'the "arguments" of a tool call must be an object, or an object as JSON text'
+            ) from None
+
 
 class ToolCall(msgspec.Struct, omit_defaults=True):
     """A model's call of a tool."""
@@ -67,6 +83,26 @@ class Message(msgspec.Struct):
 
     def __post_init__(self) -> None:
         self.role = self.role.lower()
+
+    @staticmethod
+    def normalised(found: dict[str, Any]) -> dict[str, Any]:
+        """Accept content in parts, as OpenAI has it: texts are joined, images are appended to ``images``."""
+        parts = found.get("content")
+        if not isinstance(parts, list):
+            return found
+        texts: list[str] = []
+        images = list(found.get("images") or ())
+        for part in parts:
+            match part:
+                case {"type": "text", "text": str(text)}:
+                    texts.append(text)
+                case {"type": "image_url", "image_url": str(url) | {"url": str(url)}}:
+                    images.append(decode_image(url))
+                case _:
+                    raise OllamaError(
+                        400, '"content" must be a string or an array of parts of type "text" or "image_url"'
+                    )
+        return {**found, "content": "".join(texts), **({"images": images} if images else {})}
 
 
 class ChatRequest(RunRequest, kw_only=True):

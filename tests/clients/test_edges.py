@@ -54,7 +54,7 @@ def openai_error(message: str, kind: str = "invalid_request_error") -> dict[str,
                     {
                         "role": "assistant",
                         "content": "",
-                        "tool_calls": [{"function": {"name": "f", "arguments": ""}}],
+                        "tool_calls": [{"function": {"name": "f", "arguments": "7"}}],
                     }
                 ],
             },
@@ -234,7 +234,7 @@ def test_a_response_without_input(scripted: str) -> None:
 
 def test_a_completion_without_a_prompt_loads(scripted: str) -> None:
     reply = httpx.post(f"{scripted}/v1/completions", json={"model": "plain"}).json()
-    assert reply["choices"] == [{"text": "", "index": 0, "finish_reason": "load"}]
+    assert reply["choices"] == [{"text": "", "index": 0, "finish_reason": "stop"}]
 
 
 def test_models(scripted: str) -> None:

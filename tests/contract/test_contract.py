@@ -34,7 +34,7 @@ UPLOADED = b"hello"
 """A blob of the server."""
 
 FAILURES = {
-    "/api/create": "blob |pull model manifest: |unsupported quantization type|license must be",
+    "/api/create": "blob |pull model manifest: |license must be",
     "/api/embeddings": "the input length exceeds the context length",
     "/api/pull": "pull model manifest: ",
     "/api/push": 'unqualified name: |open manifests/|Head |"403"',

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from ollama_tw.dialects.openai.messages import ChatMessage, image_data, native_messages
+from ollama_tw.dialects.openai.messages import ChatMessage, native_messages
 from ollama_tw.errors import OllamaError
-from ollama_tw.wire.decode import decode
+from ollama_tw.wire.decode import decode, decode_image
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 
 
@@ -95,7 +95,13 @@ def test_invalid_parts(part: Any, message: str) -> None:
     assert refusal({"role": "user", "content": [part]}) == message
 
 
-@pytest.mark.parametrize("arguments", ["", "[]", "7", "{", None, {}])
+@pytest.mark.parametrize("arguments", ["", None, "{}"])
+def test_a_call_without_arguments(arguments: Any) -> None:
+    message = {"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": arguments}}]}
+    assert read(message) == [Message("assistant", "", tool_calls=[ToolCall("", ToolCallFunction(0, "", {}))])]
+
+
+@pytest.mark.parametrize("arguments", ["[]", "7", "{", {}, '{"a":1}{"b":2}', '{"a":1} x'])
 def test_arguments_that_are_not_an_object(arguments: Any) -> None:
     message = {"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": arguments}}]}
     assert refusal(message) == "invalid tool call arguments"
@@ -103,10 +109,10 @@ def test_arguments_that_are_not_an_object(arguments: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["jpeg", "jpg", "png", "webp"])
 def test_kinds_of_images(kind: str) -> None:
-    assert image_data(f"data:image/{kind};base64,aGk=") == b"hi"
+    assert decode_image(f"data:image/{kind};base64,aGk=") == b"hi"
 
 
 @pytest.mark.parametrize("url", ["data:image/gif;base64,aGk=", "data:image/png;base64,a", "file:///x", ""])
 def test_invalid_images(url: str) -> None:
     with pytest.raises(OllamaError, match="invalid image input"):
-        image_data(url)
+        decode_image(url)

@@ -124,10 +124,12 @@ def test_only_listed_and_local_pages_may_where_origins_are_listed(guarded: Serve
 
 
 def test_preflights(guarded: Server) -> None:
-    reply = guarded.request("OPTIONS", "/anything", headers={"Origin": "https://app.example"})
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Headers": "x-api-key,x-stainless-new"}
+    reply = guarded.request("OPTIONS", "/anything", headers=asked)
     assert (reply.status, reply.body) == (204, b"")
     assert reply.headers["Access-Control-Allow-Methods"] == "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
     assert reply.headers["Access-Control-Allow-Headers"].startswith("Authorization,Content-Type,")
+    assert {"X-Api-Key", "x-stainless-new"} <= {*reply.headers["Access-Control-Allow-Headers"].split(",")}
     assert reply.headers["Access-Control-Max-Age"] == "43200"
     refused = guarded.request("OPTIONS", "/api/chat", headers={"Origin": "http://evil.example"})
     assert (refused.status, refused.body) == (403, b"")

@@ -186,7 +186,7 @@ def test_refusals_before_and_after_the_first_record(app: Application, digest: st
     streamed_faults: tuple[tuple[dict[str, Any], int, str], ...] = (
         (
             {"quantize": "q5_k_m"},
-            500,
+            400,
             "unsupported quantization type Q5_K_M - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0",
         ),
         ({"template": "{{ if }}"}, 400, "template error: template: :1: missing value for if"),

@@ -183,7 +183,8 @@ def test_many_brackets_without_nesting_are_accepted() -> None:
 def test_images() -> None:
     request = read('{"messages":[{"images":["aGk=","aG\\r\\nk=",[104,105],[]]}]}')
     assert request.messages[0].images == [b"hi", b"hi", b"hi", b""]
-    assert refusal('{"messages":[{"images":["data:image/png;base64,iVBOR"]}]}') == (
+    assert read('{"messages":[{"images":["data:image/png;base64,aGk="]}]}').messages[0].images == [b"hi"]
+    assert refusal('{"messages":[{"images":["data:image/png,iVBOR"]}]}') == (
         "illegal base64 data at input byte 4"
     )
     assert refusal('{"messages":[{"images":[[256]]}]}') == (

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from ollama_tw.dialects.openai.finish import finish_reason
 from ollama_tw.dialects.openai.messages import ChatMessage, native_messages
 from ollama_tw.dialects.openai.parameters import (
     CompletionParameters,
@@ -23,7 +24,7 @@ from ollama_tw.dialects.openai.parameters import (
     without_none,
 )
 from ollama_tw.dialects.openai.tools import call_object, checked_tools, chosen_tools
-from ollama_tw.dialects.openai.usage import finish_reason, usage
+from ollama_tw.dialects.openai.usage import usage
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRecord, ChatRequest, Logprob, ToolCall
@@ -85,7 +86,9 @@ def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], 
         )
         for number in range(choice_count(request.n))
     ]
-    return requests, RequestExtras(must_call=must_call, logit_bias=logit_bias(request.logit_bias))
+    return requests, RequestExtras(
+        must_call=must_call, logit_bias=logit_bias(request.logit_bias), drops_thinking=True
+    )
 
 
 def _limit(request: ChatCompletionRequest) -> int | None:
@@ -134,16 +137,11 @@ def _choice(index: int, record: ChatRecord) -> dict[str, Any]:
     choice = {
         "index": index,
         "message": message,
-        "finish_reason": _finish_reason(record, called=bool(record.message.tool_calls)),
+        "finish_reason": finish_reason(record, called=bool(record.message.tool_calls)),
     }
     if record.logprobs:
         choice["logprobs"] = logprobs_object(record.logprobs)
     return choice
-
-
-def _finish_reason(record: ChatRecord, *, called: bool) -> str | None:
-    reason = finish_reason(record)
-    return "tool_calls" if called and reason == "stop" else reason
 
 
 def logprobs_object(logprobs: Sequence[Logprob]) -> dict[str, Any]:
@@ -176,7 +174,7 @@ class ChoiceStream:
         """Return the chunks for ``record``."""
         chunks = self._deltas(record)
         if record.done:
-            reason = _finish_reason(record, called=self._called) or "stop"
+            reason = finish_reason(record, called=self._called) or "stop"
             chunks.append(self._chunk({}, finish_reason=reason))
         return chunks
 

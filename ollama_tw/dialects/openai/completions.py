@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ollama_tw.dialects.openai.chat import FINGERPRINT, CompletionIdentity
+from ollama_tw.dialects.openai.finish import finish_reason
 from ollama_tw.dialects.openai.parameters import (
     MAX_CHOICES,
     CompletionParameters,
@@ -17,7 +18,7 @@ from ollama_tw.dialects.openai.parameters import (
     seeded,
     without_none,
 )
-from ollama_tw.dialects.openai.usage import NO_USAGE, finish_reason, usage
+from ollama_tw.dialects.openai.usage import NO_USAGE, usage
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import GenerateRecord, GenerateRequest, Logprob
@@ -31,7 +32,10 @@ class CompletionRequest(CompletionParameters, kw_only=True):
     prompt: Any = ""
     """A text, several texts, the tokens of one text, or those of several."""
     suffix: str = ""
-    logprobs: int = 0
+    logprobs: int | None = None
+    """The number of alternatives for each token; 0 for the log probabilities of the tokens alone."""
+    echo: bool = False
+    best_of: int | None = None
 
 
 def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateRequest, RequestExtras]]]:
@@ -57,6 +61,7 @@ def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateReque
     }
     bias = logit_bias(request.logit_bias)
     prompts, wanted = _prompts(request.prompt), choice_count(request.n)
+    _check_extras(request, prompts, wanted)
     if len(prompts) * wanted > MAX_CHOICES:
         raise OllamaError(400, f'"n" answers to each "prompt" must not be more than {MAX_CHOICES} in all')
 
@@ -66,8 +71,8 @@ def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateReque
             prompt=prompt if isinstance(prompt, str) else "",
             suffix=request.suffix,
             options=seeded(options, number),
-            logprobs=request.logprobs > 0,
-            top_logprobs=max(request.logprobs, 0),
+            logprobs=request.logprobs is not None,
+            top_logprobs=request.logprobs or 0,
             debug_render_only=request.debug_render_only,
         )
         return generate, RequestExtras(
@@ -75,6 +80,29 @@ def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateReque
         )
 
     return [[native(prompt, number) for number in range(wanted)] for prompt in prompts]
+
+
+def _check_extras(request: CompletionRequest, prompts: Sequence[str | tuple[int, ...]], wanted: int) -> None:
+    if request.best_of is not None and request.best_of > wanted:
+        raise OllamaError(
+            400, '"best_of" above "n" is not supported: ask for "n" answers and choose among them'
+        )
+    if not request.echo:
+        return
+    if request.logprobs is not None:
+        raise OllamaError(
+            400, '"echo" is not supported with "logprobs": the prompt has no log probabilities here'
+        )
+    if request.max_tokens == 0:
+        raise OllamaError(400, '"max_tokens" must be at least 1 with "echo"')
+    if request.suffix or not all(isinstance(prompt, str) for prompt in prompts):
+        raise OllamaError(400, '"echo" is supported for text prompts without "suffix" only')
+
+
+def echoes(request: CompletionRequest) -> list[str]:
+    """Return the text that precedes the answers to each prompt: the prompt with ``echo``, else nothing."""
+    texts = [prompt if isinstance(prompt, str) else "" for prompt in _prompts(request.prompt)]
+    return texts if request.echo else [""] * len(texts)
 
 
 def _prompts(value: Any) -> list[str | tuple[int, ...]]:
@@ -111,31 +139,47 @@ def _stop(value: Any) -> list[str] | None:
     return value
 
 
-def whole_reply(identity: CompletionIdentity, prompts: Sequence[Sequence[GenerateRecord]]) -> dict[str, Any]:
-    """Return the reply to a request without a stream, from the records of each prompt's choices."""
-    records = [record for answers in prompts for record in answers]
+def whole_reply(
+    identity: CompletionIdentity, prompts: Sequence[Sequence[GenerateRecord]], echoed: Sequence[str]
+) -> dict[str, Any]:
+    """Return the reply to a request without a stream, from the records of each prompt's choices.
+
+    ``echoed`` has the text before the answers to each prompt.
+    """
+    pairs = [(record, echo) for answers, echo in zip(prompts, echoed, strict=True) for record in answers]
     return {
-        **_object(identity, [_choice(index, record, 0) for index, record in enumerate(records)]),
+        **_object(identity, [_choice(index, record, 0, echo) for index, (record, echo) in enumerate(pairs)]),
         "usage": usage(prompts),
     }
 
 
 class ChoiceStream:
-    """Translates the records of one choice to chunks. ``now`` returns Unix seconds."""
+    """Translates the records of one choice to chunks. ``now`` returns Unix seconds.
+
+    ``echo`` is the text before the answer.
+    """
 
     def __init__(
-        self, identity: CompletionIdentity, index: int, *, with_usage: bool, now: Callable[[], int]
+        self,
+        identity: CompletionIdentity,
+        index: int,
+        *,
+        with_usage: bool,
+        now: Callable[[], int],
+        echo: str = "",
     ) -> None:
         self._identity = identity
         self._index = index
         self._with_usage = with_usage
         self._now = now
+        self._echo = echo
         self._offset = 0
 
     def feed(self, record: GenerateRecord) -> list[dict[str, Any]]:
         """Return the chunks for ``record``."""
         identity = replace(self._identity, created=self._now())
-        chunk = _object(identity, [_choice(self._index, record, self._offset)])
+        chunk = _object(identity, [_choice(self._index, record, self._offset, self._echo)])
+        self._echo = ""
         self._offset += len(record.response)
         return [{**chunk, "usage": NO_USAGE} if self._with_usage else chunk]
 
@@ -156,9 +200,9 @@ def _object(identity: CompletionIdentity, listed: list[dict[str, Any]]) -> dict[
     }
 
 
-def _choice(index: int, record: GenerateRecord, offset: int) -> dict[str, Any]:
+def _choice(index: int, record: GenerateRecord, offset: int, echo: str) -> dict[str, Any]:
     choice: dict[str, Any] = {
-        "text": record.response,
+        "text": echo + record.response,
         "index": index,
         "finish_reason": finish_reason(record),
     }

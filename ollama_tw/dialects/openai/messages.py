@@ -11,11 +11,9 @@ from msgspec import UNSET, UnsetType
 
 from ollama_tw.dialects.openai.parameters import go_type_of
 from ollama_tw.errors import OllamaError
-from ollama_tw.wire.decode import decode_base64, decode_value
+from ollama_tw.wire.decode import decode_base64, decode_image, decode_value
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 
-_IMAGE_KINDS = ("jpeg", "jpg", "png", "webp")
-_IMAGE_PREFIXES = ("data:;base64,", *(f"data:image/{kind};base64," for kind in _IMAGE_KINDS))
 _INVALID = "invalid message format"
 
 
@@ -91,9 +89,11 @@ def _calls(calls: Sequence[ToolCallParam]) -> list[ToolCall]:
 
 
 def parsed_arguments(text: Any) -> dict[str, Any]:
-    """Parse the arguments of a call, a JSON object. Raises :class:`OllamaError` 400."""
+    """Parse the arguments of a call, a JSON object or nothing. Raises :class:`OllamaError` 400."""
+    if text == "" or text is None:
+        return {}
     try:
-        value = decode_value(text) if isinstance(text, str) else None
+        value = decode_value(text, alone=True) if isinstance(text, str) else None
     except OllamaError:
         value = None
     if not isinstance(value, dict):
@@ -106,25 +106,10 @@ def _part(role: str, part: Any) -> Message:
         case {"type": "text", "text": str(text)}:
             return Message(role, text)
         case {"type": "image_url", "image_url": str(url) | {"url": str(url)}}:
-            return Message(role, images=[image_data(url)])
+            return Message(role, images=[decode_image(url)])
         case {"type": "input_audio"}:
             return Message(role, images=[_audio(part.get("input_audio"))])
     raise OllamaError(400, _INVALID)
-
-
-def image_data(url: str) -> bytes:
-    """Decode an image from a data URI. Raises :class:`OllamaError` 400."""
-    if url.startswith(("http://", "https://")):
-        raise OllamaError(
-            400, "image URLs are not currently supported, please use base64 encoded data instead"
-        )
-    prefix = next((prefix for prefix in _IMAGE_PREFIXES if url.startswith(prefix)), None)
-    if prefix is None:
-        raise OllamaError(400, "invalid image input")
-    try:
-        return decode_base64(url[len(prefix) :])
-    except OllamaError:
-        raise OllamaError(400, "invalid image input") from None
 
 
 def _audio(audio: Any) -> bytes:

@@ -143,11 +143,11 @@ def go_type_of(value: Any) -> str:
 
 
 def choice_count(n: int | None) -> int:
-    """Return the number of choices for one prompt. Raises :class:`OllamaError` 400."""
-    if n is None:
+    """Return the number of choices for one prompt, one for ``n`` below 1. Raises :class:`OllamaError` 400."""
+    if n is None or n < 1:
         return 1
-    if not 1 <= n <= MAX_CHOICES:
-        raise OllamaError(400, f'"n" must be between 1 and {MAX_CHOICES}')
+    if n > MAX_CHOICES:
+        raise OllamaError(400, f'"n" must not be more than {MAX_CHOICES}')
     return n
 
 

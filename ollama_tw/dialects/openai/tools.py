@@ -12,13 +12,23 @@ from ollama_tw.golang import json as gojson
 from ollama_tw.wire.native import ToolCall
 
 _MAX_TOOLS = 1024
+_FUNCTIONS = ("function", "")
+
+
+def ignored_kinds(tools: Sequence[Any]) -> list[str]:
+    """Return the types of the ``tools`` that are not functions, such as ``web_search``: they are left out."""
+    kinds = (tool.get("type") for tool in tools if isinstance(tool, dict) and "function" not in tool)
+    return list(dict.fromkeys(kind for kind in kinds if isinstance(kind, str) and kind not in _FUNCTIONS))
 
 
 def checked_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return ``tools``, each of which must have a named function. Raises :class:`OllamaError` 400."""
+    """Return the functions among ``tools``, which must have names. Raises :class:`OllamaError` 400."""
     if len(tools) > _MAX_TOOLS:
         raise OllamaError(400, f'"tools" must not be more than {_MAX_TOOLS}')
+    found = []
     for index, tool in enumerate(tools):
+        if ignored_kinds([tool]):
+            continue
         function = tool.get("function") if isinstance(tool, dict) else None
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(function, dict) or not isinstance(name, str) or not name:
@@ -27,29 +37,36 @@ def checked_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
             raise OllamaError(400, f'"tools[{index}].function.parameters" must be an object')
         if not isinstance(function.get("description"), str | None):
             raise OllamaError(400, f'"tools[{index}].function.description" must be a string')
-    return list(tools)
+        found.append(tool)
+    return found
 
 
 def chosen_tools(tools: list[dict[str, Any]], choice: Any) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Return the tools in the prompt, and the names of those of which the model must call one.
 
-    ``choice`` is ``tool_choice``: ``auto``, ``none``, ``required``, ``{"type":"function",…}`` with a name,
-    or ``{"type":"allowed_tools",…}``. Raises :class:`OllamaError` 400.
+    ``choice`` is ``tool_choice``: ``auto``, ``none``, ``required`` or ``any``, each of which may be the type
+    of an object as well; ``{"type":"function",…}`` with a name, or the name alone; or
+    ``{"type":"allowed_tools",…}``. Other types of objects are tools that are left out; they choose nothing.
+    Raises :class:`OllamaError` 400.
     """
     names = [tool["function"]["name"] for tool in tools]
     match choice:
-        case None | "auto":
-            return tools, ()
-        case "none":
-            return [], ()
-        case "required":
-            return tools, _required(names)
         case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
+            return tools, _required([one for one in names if one == name], name)
+        case None | "" | "auto" | {"type": "auto"}:
+            return tools, ()
+        case "none" | {"type": "none"}:
+            return [], ()
+        case "required" | "any" | {"type": "required" | "any"}:
+            return tools, _required(names)
+        case str(name):
             return tools, _required([one for one in names if one == name], name)
         case {"type": "allowed_tools", "allowed_tools": dict(allowed)} | (
             {"type": "allowed_tools", "tools": list()} as allowed
         ):
             return _allowed(tools, allowed)
+        case {"type": str(kind)} if kind not in ("function", "allowed_tools"):
+            return tools, ()
     raise OllamaError(400, '"tool_choice" must be "auto", "none", "required" or name a function')
 
 

@@ -1,4 +1,4 @@
-"""Token counts of finished runs, and the reasons of their end."""
+"""Token counts of finished runs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,12 +6,6 @@ from typing import Any
 from ollama_tw.wire.native import Record
 
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-
-
-def finish_reason(record: Record) -> str | None:
-    """Return OpenAI's word for the reason of the end, None before it; a reply that was cut has ``length``."""
-    reason = record.done_reason or None
-    return "length" if reason == "repetition" else reason
 
 
 def usage(prompts: Iterable[Iterable[Record]]) -> dict[str, Any]:

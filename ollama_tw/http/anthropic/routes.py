@@ -6,7 +6,6 @@ Source: ollama: middleware/anthropic.go, AnthropicMessagesMiddleware.
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
-import secrets
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +18,7 @@ from ollama_tw.dialects.anthropic.request import (
     estimated_tokens,
     native_request,
 )
-from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing
+from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing, unique_id
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.service import Completions
@@ -50,7 +49,7 @@ class AnthropicRoutes:
 
     async def _messages(self, request: Request, call: _Call) -> None:
         body, native, extras = call
-        identity = MessageIdentity(f"msg_{secrets.token_hex(12)}", body.model)
+        identity = MessageIdentity(f"msg_{unique_id()}", body.model)
         await self.dialect.answer_chat(
             request,
             partial(self.completions.chat, native, extras=extras),

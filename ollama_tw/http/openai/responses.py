@@ -6,7 +6,6 @@ Source: ollama: middleware/openai.go, ResponsesMiddleware.
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
-import secrets
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -17,15 +16,14 @@ from twisted.web.http import Request
 from ollama_tw.dialects.openai.responses.objects import ResponseIdentity, whole_reply
 from ollama_tw.dialects.openai.responses.request import GO_TYPE, ResponsesRequest, native_request
 from ollama_tw.dialects.openai.responses.stream import ResponseStream
+from ollama_tw.dialects.openai.tools import ignored_kinds
 from ollama_tw.dialects.sse import named_event
-from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing
+from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing, log_ignored_tools, unique_id
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.service import Completions
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRecord, ChatRequest
-
-_IDS = 999_999
 
 _Call = tuple[ResponsesRequest, ChatRequest, RequestExtras]
 
@@ -47,7 +45,8 @@ class ResponsesRoutes:
 
     async def _respond(self, request: Request, call: _Call) -> None:
         body, native, extras = call
-        identity = ResponseIdentity(secrets.randbelow(_IDS), _now())
+        log_ignored_tools(ignored_kinds(body.hosted_tools))
+        identity = ResponseIdentity(unique_id(), _now())
         stream = ResponseStream(body, identity, _now)
 
         def whole(record: ChatRecord) -> dict[str, Any]:

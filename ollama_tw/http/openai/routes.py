@@ -6,7 +6,6 @@ Source: ollama: middleware/openai.go.
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -17,9 +16,17 @@ from typing import Any, Protocol
 from twisted.web.http import Request
 
 from ollama_tw.dialects.openai import chat, completions, embeddings, models
+from ollama_tw.dialects.openai.tools import ignored_kinds
 from ollama_tw.dialects.sse import DONE
 from ollama_tw.http.cloud import CloudRelay
-from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, data_framing, gather
+from ollama_tw.http.dialect_support import (
+    EMPTY_BODY,
+    Dialect,
+    data_framing,
+    gather,
+    log_ignored_tools,
+    unique_id,
+)
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import RemainingRecords, ReplyStream, answer_whole
@@ -31,7 +38,6 @@ from ollama_tw.management.models import ModelService
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.native import EmbedRequest, Emit, Record
 
-_IDS = 999
 _SECOND = 10**9
 
 
@@ -60,7 +66,8 @@ class OpenAIRoutes:
 
     async def _chat(self, request: Request, call: "_ChatCall") -> None:
         body, (natives, extras) = call
-        identity = chat.CompletionIdentity(f"chatcmpl-{secrets.randbelow(_IDS)}", _now(), body.model)
+        log_ignored_tools(ignored_kinds(body.tools))
+        identity = chat.CompletionIdentity(f"chatcmpl-{unique_id()}", _now(), body.model)
         with_usage = body.stream_options is not None and body.stream_options.include_usage
 
         async def work(
@@ -84,8 +91,10 @@ class OpenAIRoutes:
 
     async def _complete(self, request: Request, call: "_CompletionCall") -> None:
         body, prompts = call
-        identity = chat.CompletionIdentity(f"cmpl-{secrets.randbelow(_IDS)}", _now(), body.model)
+        identity = chat.CompletionIdentity(f"cmpl-{unique_id()}", _now(), body.model)
         natives = [one for answers in prompts for one in answers]
+        echoed = completions.echoes(body)
+        width = len(prompts[0])
         with_usage = body.stream_options is not None and body.stream_options.include_usage
 
         async def work(
@@ -93,15 +102,16 @@ class OpenAIRoutes:
         ) -> dict[str, Any] | RemainingRecords:
             run = partial(self.completions.generate, cancel=cancel)
             choices = [
-                completions.ChoiceStream(identity, index, with_usage=with_usage, now=_now)
+                completions.ChoiceStream(
+                    identity, index, with_usage=with_usage, now=_now, echo=echoed[index // width]
+                )
                 for index in range(len(natives))
             ]
             runs = [partial(run, native, extras=extras) for native, extras in natives]
             finals, rest = await _run_choices(runs, choices, stream, cancel)
-            width = len(prompts[0])
             by_prompt = [finals[start : start + width] for start in range(0, len(finals), width)]
             if stream is None:
-                return completions.whole_reply(identity, by_prompt)
+                return completions.whole_reply(identity, by_prompt, echoed)
             if with_usage:
                 rest.append(completions.usage_chunk(identity, by_prompt))
             return RemainingRecords([*rest, DONE])

@@ -7,6 +7,7 @@ Source: ollama: server/routes.go, allowedHostsMiddleware, GenerateRoutes; gin-co
 """
 
 import ipaddress
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -51,13 +52,24 @@ _ALLOWED_HEADERS = ",".join(
         "X-Stainless-Runtime",
         "X-Stainless-Runtime-Version",
         "X-Stainless-Timeout",
+        # Ollama's list ends here. These are of the OpenAI and Anthropic clients, and of tracing.
+        "X-Api-Key",
+        "Anthropic-Version",
+        "Anthropic-Beta",
+        "Anthropic-Dangerous-Direct-Browser-Access",
+        "Openai-Organization",
+        "Openai-Project",
+        "X-Request-Id",
+        "Traceparent",
+        "Tracestate",
+        "Baggage",
+        "Cache-Control",
     )
 )
-_PREFLIGHT: Headers = (
-    ("Access-Control-Allow-Methods", _METHODS),
-    ("Access-Control-Allow-Headers", _ALLOWED_HEADERS),
-    ("Access-Control-Max-Age", "43200"),
-)
+_LISTED = frozenset(_ALLOWED_HEADERS.lower().split(","))
+# Clients add headers of their own with each release (X-Stainless-…), which no list can keep up with.
+_MAX_REQUESTED = 64
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 
 
 class OriginPolicy:
@@ -73,8 +85,12 @@ class OriginPolicy:
         self._exact = frozenset(entry for entry in listed if "*" not in entry)
         self._wildcards = [tuple(entry.split("*")) for entry in listed if "*" in entry]
 
-    def decide(self, method: str, origin: str | None, host: str) -> Decision:
-        """Decide on a request by its Origin and Host headers; ``host`` is "" if it has none."""
+    def decide(self, method: str, origin: str | None, host: str, requested: str = "") -> Decision:
+        """Decide on a request by its Origin and Host headers; ``host`` is "" if it has none.
+
+        ``requested`` are the headers that a preflight asks for (``Access-Control-Request-Headers``): a page
+        that is allowed at all may send any.
+        """
         if not origin or origin in (f"http://{host}", f"https://{host}"):
             return ADMITTED
         if not self._allows(origin):
@@ -90,7 +106,7 @@ class OriginPolicy:
                 ("Vary", "Access-Control-Request-Method"),
                 ("Vary", "Access-Control-Request-Headers"),
             )
-        return Decision(204, _PREFLIGHT + headers)
+        return Decision(204, _preflight(requested) + headers)
 
     def _allows(self, origin: str) -> bool:
         return (
@@ -98,6 +114,16 @@ class OriginPolicy:
             or origin in self._exact
             or any(origin.startswith(before) and origin.endswith(after) for before, after in self._wildcards)
         )
+
+
+def _preflight(requested: str) -> Headers:
+    names = [name.strip() for name in requested.split(",", _MAX_REQUESTED)[:_MAX_REQUESTED]]
+    others = [name for name in names if _TOKEN.fullmatch(name) and name.lower() not in _LISTED]
+    return (
+        ("Access-Control-Allow-Methods", _METHODS),
+        ("Access-Control-Allow-Headers", ",".join([_ALLOWED_HEADERS, *others])),
+        ("Access-Control-Max-Age", "43200"),
+    )
 
 
 _PRIVATE = tuple(
@@ -178,7 +204,10 @@ class Guard:
         origins = request.requestHeaders.getRawHeaders(b"origin")
         origin = None if origins is None else ", ".join(value.decode("latin-1") for value in origins)
 
-        by_origin = self._origins.decide(method, origin, host)
+        wanted = request.requestHeaders.getRawHeaders(b"access-control-request-headers", ())
+        requested = ",".join(value.decode("latin-1") for value in wanted)
+
+        by_origin = self._origins.decide(method, origin, host, requested)
         if by_origin.status is not None:
             return by_origin
         by_host = self._hosts.decide(method, host)

@@ -46,7 +46,7 @@ def _model(job: CreationJob, layer: Layer, requested_type: str) -> Generator[Rec
     digest = layer.digest
     label = job.converted_types.get(digest, header.file_type)
     if requested_type and label not in _UNQUANTIZED:
-        raise OllamaError(500, "quantization is only supported for F16, BF16 and F32 models")
+        raise OllamaError(400, "quantization is only supported for F16, BF16 and F32 models")
     if requested_type and label != requested_type:
         digest = yield from job.quantize_blob(digest, label, requested_type)
         job.layers.swap(layer, digest)
@@ -59,7 +59,7 @@ def _model(job: CreationJob, layer: Layer, requested_type: str) -> Generator[Rec
 def _draft(job: CreationJob, layer: Layer, requested_type: str) -> Generator[Record, None, None]:
     label = job.converted_types.get(layer.digest, job.store.header_of(layer.digest).file_type)
     if label not in _UNQUANTIZED:
-        raise OllamaError(500, f"draft quantization requires an unquantized draft model, got {label}")
+        raise OllamaError(400, f"draft quantization requires an unquantized draft model, got {label}")
     if label != requested_type:
         digest = yield from job.quantize_blob(layer.digest, label, requested_type)
         job.layers.swap(layer, digest)

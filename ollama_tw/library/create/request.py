@@ -78,14 +78,14 @@ def missing_base(store: Store, request: CreateRequest) -> Name | None:
 
 
 def file_type(text: str) -> str:
-    """Return the canonical file type for ``text``, "" for ""; raises OllamaError 500 for others."""
+    """Return the canonical file type for ``text``, "" for ""; raises OllamaError 400 for others."""
     canonical = text.upper()
     if canonical == "Q4_K":
         return "Q4_K_M"
     if canonical and canonical not in _FILE_TYPES:
         # As in Ollama, BF16 is supported but not in the list.
         raise OllamaError(
-            500,
+            400,
             f"unsupported quantization type {canonical} - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0",
         )
     return canonical

@@ -12,7 +12,9 @@ PREFLIGHT = (
             "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,"
             "X-Stainless-Async,X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,"
             "X-Stainless-Os,X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,"
-            "X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout"
+            "X-Stainless-Runtime,X-Stainless-Runtime-Version,X-Stainless-Timeout,X-Api-Key,Anthropic-Version,"
+            "Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access,Openai-Organization,Openai-Project,"
+            "X-Request-Id,Traceparent,Tracestate,Baggage,Cache-Control"
         ),
     ),
     ("Access-Control-Max-Age", "43200"),
@@ -95,6 +97,20 @@ def test_preflight_of_a_listed_origin() -> None:
             ("Vary", "Access-Control-Request-Headers"),
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("requested", "added"),
+    [
+        ("x-stainless-new, x-title", ",x-stainless-new,x-title"),
+        ("authorization,anthropic-version", ""),
+        ("bad name,a\r\nb,", ""),
+        (",".join(f"h{i}" for i in range(65)), "".join(f",h{i}" for i in range(64))),
+    ],
+)
+def test_a_preflight_allows_the_headers_that_it_asks_for(requested: str, added: str) -> None:
+    decision = OriginPolicy(["*"]).decide("OPTIONS", "http://page.example", HOST, requested)
+    assert dict(decision.headers)["Access-Control-Allow-Headers"] == PREFLIGHT[1][1] + added
 
 
 LOOPBACK = HostPolicy("127.0.0.1", ["203.0.113.7", "fe80::1"], "MyBox")

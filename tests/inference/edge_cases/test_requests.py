@@ -102,11 +102,59 @@ def test_row_28_keep_alive_values(app: Application, path: str, value: Any, text:
 
 
 @pytest.mark.parametrize("path", ["generate", "chat"])
-def test_row_29_a_data_uri_is_no_base64(app: Application, path: str) -> None:
-    images = ["data:image/png;base64,iVBORw0KGgo="]
-    messages = [{"role": "user", "content": "see", "images": images}]
-    reply = app.post(f"/api/{path}", {"model": "m", "prompt": "see", "images": images, "messages": messages})
+def test_row_29_data_urls_are_images_but_other_urls_are_not(app: Application, path: str) -> None:
+    def post(url: str) -> Any:
+        messages = [{"role": "user", "content": "see", "images": [url]}]
+        return app.post(
+            f"/api/{path}", {"model": "m", "prompt": "see", "images": [url], "messages": messages}
+        )
+
+    assert post("data:image/png;base64,iVBORw0KGgo=").status == 200
+    assert app.job.images == (b"\x89PNG\r\n\x1a\n",)
+    reply = post("file:///etc/passwd")
     assert (reply.status, reply.json) == (400, {"error": "illegal base64 data at input byte 4"})
+
+
+def test_content_in_parts(app: Application) -> None:
+    parts = [
+        {"type": "text", "text": "see "},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+        {"type": "text", "text": "this"},
+    ]
+    assert (
+        app.post("/api/chat", {"model": "m", "messages": [{"role": "user", "content": parts}]}).status == 200
+    )
+    assert "see this" in str(app.job.prompt)
+    assert app.job.images == (b"\x89PNG\r\n\x1a\n",)
+    wrong = [{"type": "video", "video": "x"}]
+    reply = app.post("/api/chat", {"model": "m", "messages": [{"role": "user", "content": wrong}]})
+    assert (reply.status, reply.json) == (
+        400,
+        {"error": '"content" must be a string or an array of parts of type "text" or "image_url"'},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        *(('{"a":1}', 200), ("", 200), (None, 200)),
+        *(('{"a":1}{"b":2}', 400), ("[]", 400), ("x", 400), ([1], 400), (5, 400)),
+    ],
+)
+def test_row_30_arguments_are_an_object_or_its_text(app: Application, arguments: Any, status: int) -> None:
+    call = {"function": {"name": "weather", "arguments": arguments}}
+    messages = [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    reply = app.post("/api/chat", {"model": "tools", "messages": messages})
+    assert reply.status == status
+    if status == 200:
+        assert ('{"a": 1}' if arguments else "{}") in str(app.job.prompt).replace('{"a":1}', '{"a": 1}')
+    else:
+        assert "arguments" in reply.json["error"]
+
+
+def test_a_byte_order_mark(app: Application) -> None:
+    reply = app.post("/api/generate", b'\xef\xbb\xbf{"model":"m","prompt":"hi","stream":false}')
+    assert (reply.status, reply.json["response"]) == (200, "Hello")
 
 
 def test_row_66_a_template_of_the_request_gets_no_image_tags(app: Application) -> None:
@@ -117,15 +165,6 @@ def test_row_66_a_template_of_the_request_gets_no_image_tags(app: Application) -
     }
     shown = app.generate(prompt="see [img-0]", **fields).json["_debug_info"]["rendered_template"]
     assert shown == "<see [img-0]>"
-
-
-@pytest.mark.parametrize("arguments", ['{"a":1}', [1], 5])
-def test_row_30_arguments_are_an_object(app: Application, arguments: Any) -> None:
-    call = {"function": {"name": "weather", "arguments": arguments}}
-    messages = [{"role": "assistant", "content": "", "tool_calls": [call]}]
-    reply = app.post("/api/chat", {"model": "tools", "messages": messages})
-    assert reply.status == 400
-    assert "arguments" in reply.json["error"]
 
 
 @pytest.mark.parametrize("content", [["x"], {"type": "text"}, 5])

@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec import UNSET
 
-from ollama_tw.dialects.openai.messages import image_data, native_role
+from ollama_tw.dialects.openai.messages import native_role
 from ollama_tw.errors import OllamaError
-from ollama_tw.wire.decode import decode_value
+from ollama_tw.wire.decode import decode_image, decode_value
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 
 
@@ -139,7 +139,7 @@ def _content(where: str, content: Any) -> tuple[str, list[bytes]]:
                 texts.append(_string(inside, part, "text"))
             case "input_image":
                 if url := _string(inside, part, "image_url"):
-                    images.append(image_data(url))
+                    images.append(decode_image(url))
             case "input_file":
                 raise OllamaError(400, "file inputs are not currently supported")
             case _:

@@ -33,6 +33,11 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     stream: bool = False
     options: dict[str, Any] = {}
 
+    @property
+    def hosted_tools(self) -> list[Any]:
+        """The tools that are neither functions nor groups of functions."""
+        return [tool for tool in self.tools if not isinstance(tool, dict) or tool.get("type") != "namespace"]
+
 
 def native_request(request: ResponsesRequest) -> tuple[ChatRequest, RequestExtras]:
     """Return the native request and its extras. Raises :class:`OllamaError` 400."""
@@ -57,7 +62,7 @@ def native_request(request: ResponsesRequest) -> tuple[ChatRequest, RequestExtra
         format=_format(request),
         think=think_value(effort),
     )
-    return chat, RequestExtras(must_call=must_call)
+    return chat, RequestExtras(must_call=must_call, drops_thinking=True)
 
 
 def _format(request: ResponsesRequest) -> Any:
