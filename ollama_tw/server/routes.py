@@ -1,6 +1,7 @@
 """Registers all routes on one site, behind the CORS and Host checks."""
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import psutil
 from ollama_tw.config.settings import Settings
 from ollama_tw.dialects.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
 from ollama_tw.dialects.openai.errors import ERRORS as OPENAI_ERRORS
+from ollama_tw.dialects.openai.responses.store import ResponseStore
 from ollama_tw.http.anthropic.routes import AnthropicRoutes
 from ollama_tw.http.cloud import CloudRelay, CloudRoutes
 from ollama_tw.http.dialect_support import Dialect
@@ -71,7 +73,7 @@ def make_api_site(
     OpenAIRoutes(openai, components.completions).register(routes)
     OpenAIModelRoutes(openai, components.models, cloud).register(routes)
     OpenAIEmbeddingRoutes(openai, components.embeddings, components.tokens).register(routes)
-    ResponsesRoutes(openai, components.completions).register(routes)
+    ResponsesRoutes(openai, components.completions, ResponseStore(time.monotonic)).register(routes)
     TranscriptionRoutes(openai, components.completions).register(routes)
     RerankRoutes(openai, components.reranking).register(routes)
     anthropic = Dialect(reactor, ANTHROPIC_ERRORS, cloud.relay_body)

@@ -472,3 +472,73 @@ def test_a_body_compressed_with_zstd(scripted: str, path: str) -> None:
     assert isinstance(reply.json()["error"], str)
     bomb = zstandard.compress(b" " * (21 << 20))
     assert httpx.post(f"{scripted}/v1/{path}", content=bomb, headers=headers).status_code == 400
+
+
+def test_a_response_that_is_cut(client: openai.OpenAI) -> None:
+    reply = client.responses.create(model="talker", input="SAY a b c", max_output_tokens=2)
+    assert (reply.status, reply.completed_at) == ("incomplete", None)
+    assert reply.incomplete_details is not None
+    assert reply.incomplete_details.reason == "max_output_tokens"
+    assert [getattr(item, "status", None) for item in reply.output] == ["incomplete"]
+    *_, before, last = client.responses.create(
+        model="talker", input="SAY a b c", max_output_tokens=2, stream=True
+    )
+    assert (before.type, last.type) == ("response.output_item.done", "response.incomplete")
+    assert getattr(before.item, "status", None) == "incomplete"
+    assert last.response.incomplete_details is not None
+    assert last.response.incomplete_details.reason == "max_output_tokens"
+
+
+def test_a_conversation_of_kept_responses(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="plain", input="SAY one", metadata={"a": "b"})
+    assert client.responses.retrieve(first.id) == first
+    assert (first.metadata, first.to_dict()["store"]) == ({"a": "b"}, True)
+    *_, last = client.responses.create(
+        model="plain", input="And now?", previous_response_id=first.id, stream=True
+    )
+    assert last.type == "response.completed"
+    second = last.response
+    assert second.previous_response_id == first.id
+    # The model sees the conversation: what it is to say is in the first request.
+    assert second.output_text == "one"
+    whole: Any = [
+        {"role": "user", "content": "SAY one"},
+        {"role": "assistant", "content": "one"},
+        {"role": "user", "content": "And now?"},
+    ]
+    assert second.usage == client.responses.create(model="plain", input=whole).usage
+    [asked] = client.responses.input_items.list(second.id)
+    assert (asked.type, asked.content[0].text) == ("message", "And now?")  # type: ignore[union-attr]
+    reference: Any = [{"type": "item_reference", "id": first.output[0].id}]
+    answer = client.responses.create(
+        model="plain", input=[*reference, {"role": "user", "content": "SAY two"}]
+    )
+    assert answer.output_text == "two"
+    whole = [whole[1], {"role": "user", "content": "SAY two"}]
+    assert answer.usage == client.responses.create(model="plain", input=whole).usage
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError) as error:
+        client.responses.retrieve(first.id)
+    assert error.value.body["message"] == f"Response with id '{first.id}' not found."  # type: ignore[index]
+    with pytest.raises(openai.NotFoundError, match="not found"):
+        client.responses.create(model="plain", input="x", previous_response_id=first.id)
+    with pytest.raises(openai.NotFoundError, match="Item with id 'msg_1' not found"):
+        client.responses.create(model="plain", input=[{"type": "item_reference", "id": "msg_1"}])
+
+
+def test_a_response_that_is_not_kept(client: openai.OpenAI) -> None:
+    reply = client.responses.create(model="plain", input="SAY one", store=False)
+    assert reply.to_dict()["store"] is False
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(reply.id)
+
+
+def test_ids_are_long_and_random(client: openai.OpenAI, chat: Chat) -> None:
+    ids = [
+        chat("x").id.removeprefix("chatcmpl-"),
+        client.completions.create(model="plain", prompt="SAY x").id.removeprefix("cmpl-"),
+        client.responses.create(model="plain", input="SAY x").id.removeprefix("resp_"),
+    ]
+    for one in ids:
+        assert len(bytes.fromhex(one)) * 8 >= 96
+    assert len(set(ids)) == 3

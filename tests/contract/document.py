@@ -57,8 +57,8 @@ def path_template(path: str) -> str:
         for template in DOCUMENT["paths"]
         if re.fullmatch(re.sub(r"\\\{\w+\\\}", ".+", re.escape(template)), path)
     ]
-    # The one without parameters, if there is one.
-    return min(fits, key=lambda template: template.count("{"))
+    # The one without parameters, if there is one; else the one with the most text of its own.
+    return min(fits, key=lambda template: (template.count("{"), -len(template)))
 
 
 def faults(method: str, path: str, status: int, content_type: str | None, body: bytes) -> list[str]:

@@ -114,7 +114,7 @@ def fuzzed_document() -> dict[str, Any]:
     for name in schemas.keys() - {"GenerateRequest"}:
         if schemas[name].get("properties", {}).get("options", {}).get("$ref"):
             schemas[name]["properties"]["options"] = few
-    call = next(one for one in schemas["InputItem"]["anyOf"] if "arguments" in one["required"])
+    call = next(one for one in schemas["InputItem"]["anyOf"] if "arguments" in one["properties"])
     call["properties"]["arguments"] = arguments
     document["paths"]["/v1/models/{model}"]["get"]["parameters"][0]["schema"] = model
     digests = [digest_of(UPLOADED), digest_of(b""), "sha256:0"]
@@ -169,6 +169,9 @@ def test_the_server_keeps_to_the_document(
 ) -> None:
     if isinstance(case.body, dict) and isinstance(case.body.get("stream"), bool):
         case.body["stream"] = len(repr(case.body)) % 2 == 0
+    if "response" in case.path_parameters and len(case.path_parameters["response"]) % 2 == 0:
+        kept = server.post("/v1/responses", {"model": "m", "input": "Hello"}).json
+        case.path_parameters["response"] = kept["id"]
     with captured() as events:
         response = case.call(f"http://127.0.0.1:{server.port}", session, allow_redirects=False)
     assert tracebacks(events) == []

@@ -2,6 +2,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from ollama_tw.dialects.openai.chat import CompletionIdentity
 from ollama_tw.dialects.openai.completions import (
@@ -23,8 +24,9 @@ def read(**fields: Any) -> CompletionRequest:
 
 
 def record(text: str, reason: str = "") -> GenerateRecord:
-    done = {"done": True, "done_reason": reason} if reason else {}
-    return GenerateRecord(model="m", created_at="t", response=text, **done)
+    return GenerateRecord(
+        model="m", created_at="t", response=text, done=bool(reason), done_reason=reason or UNSET
+    )
 
 
 @pytest.mark.parametrize(

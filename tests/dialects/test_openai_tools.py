@@ -13,7 +13,8 @@ def test_tools_that_are_not_functions_are_left_out() -> None:
     hosted: list[Any] = [{"type": "web_search"}, {"type": "file_search", "vector_store_ids": []}]
     assert checked_tools([hosted[0], F, hosted[1]]) == [F]
     assert ignored_kinds([*hosted, F, hosted[0]]) == ["web_search", "file_search"]
-    for tool in ({"type": "function"}, {"function": {}}, {}, 7, {"type": 7}):
+    tools: list[Any] = [{"type": "function"}, {"function": {}}, {}, 7, {"type": 7}]
+    for tool in tools:
         assert ignored_kinds([tool]) == []
         with pytest.raises(OllamaError, match=r'"tools\[1\]\.function" must be an object with a name'):
             checked_tools([F, tool])

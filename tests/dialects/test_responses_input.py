@@ -2,9 +2,13 @@ from typing import Any
 
 import pytest
 
-from ollama_tw.dialects.openai.responses.input import native_messages
+from ollama_tw.dialects.openai.responses.input import input_items, native_messages
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
+
+
+def read(given: Any) -> list[Message]:
+    return native_messages(input_items(given, lambda: "new"))
 
 
 def call(name: str) -> dict[str, Any]:
@@ -17,6 +21,11 @@ def native(name: str) -> ToolCall:
 
 def output(name: str) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": f"c_{name}", "output": "done"}
+
+
+def called(name: str, arguments: dict[str, Any]) -> list[Message]:
+    call = ToolCall("c", ToolCallFunction(0, name, arguments))
+    return [Message("assistant", "", tool_calls=[call]), Message("tool", "done", tool_call_id="c")]
 
 
 RESULT = Message("tool", "done", tool_call_id="c_f")
@@ -77,10 +86,46 @@ RESULT = Message("tool", "done", tool_call_id="c_f")
             ],
             [RESULT],
         ),
+        (
+            [
+                {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "*** Begin"},
+                {"type": "custom_tool_call_output", "call_id": "c", "output": "done"},
+            ],
+            called("patch", {"input": "*** Begin"}),
+        ),
+        (
+            [
+                {"type": "local_shell_call", "call_id": "c", "action": {"command": ["ls"]}},
+                {"type": "local_shell_call_output", "id": "c", "output": "done"},
+            ],
+            called("local_shell", {"command": ["ls"]}),
+        ),
+        (
+            [
+                {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}},
+                {
+                    "type": "shell_call_output",
+                    "call_id": "c",
+                    "output": [{"type": "shell_call_output", "stdout": "do", "stderr": "ne"}],
+                },
+            ],
+            called("shell", {"commands": ["ls"]}),
+        ),
+        (
+            [{"type": "function_call", "call_id": "c", "name": "f", "arguments": ""}, {"type": "compaction"}],
+            [Message("assistant", "", tool_calls=[ToolCall("c", ToolCallFunction(0, "f", {}))])],
+        ),
+        (
+            [
+                {"role": "assistant", "content": None},
+                {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+            ],
+            [Message("assistant", ""), Message("assistant", "No.")],
+        ),
     ],
 )
 def test_items_become_messages(given: Any, messages: list[Message]) -> None:
-    assert native_messages(given) == messages
+    assert read(given) == messages
 
 
 @pytest.mark.parametrize(
@@ -99,6 +144,14 @@ def test_items_become_messages(given: Any, messages: list[Message]) -> None:
         ),
         ([{"role": "user", "content": [{"type": "input_file"}]}], "file inputs are not currently supported"),
         (
+            [{"type": "function_call", "arguments": '{"a":1}{"b":2}'}],
+            "failed to parse function call arguments: unexpected text after the JSON value at byte 8",
+        ),
+        (
+            [{"role": "user", "content": None}],
+            "input[0]: content must be a string or array: null given",
+        ),
+        (
             [{"type": "function_call", "arguments": "[]"}],
             "failed to parse function call arguments: an array given",
         ),
@@ -106,5 +159,5 @@ def test_items_become_messages(given: Any, messages: list[Message]) -> None:
 )
 def test_invalid_items(given: Any, message: str) -> None:
     with pytest.raises(OllamaError) as error:
-        native_messages(given)
+        read(given)
     assert (error.value.status, error.value.message) == (400, message)

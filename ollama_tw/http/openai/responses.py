@@ -1,70 +1,139 @@
-"""Route of ``/v1/responses``.
+"""Routes of ``/v1/responses``.
 
-Source: ollama: middleware/openai.go, ResponsesMiddleware.
+Source: ollama: middleware/openai.go, ResponsesMiddleware; https://platform.openai.com/docs/api-reference/responses
+for the routes of one response, which Ollama does not have.
 """
 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from twisted.web.http import Request
 
+from ollama_tw.dialects.openai.responses.input import REFERENCE, input_items
+from ollama_tw.dialects.openai.responses.listing import item_list, page_of
 from ollama_tw.dialects.openai.responses.objects import ResponseIdentity, whole_reply
 from ollama_tw.dialects.openai.responses.request import GO_TYPE, ResponsesRequest, native_request
+from ollama_tw.dialects.openai.responses.store import Item, ResponseStore
 from ollama_tw.dialects.openai.responses.stream import ResponseStream
 from ollama_tw.dialects.openai.tools import ignored_kinds
 from ollama_tw.dialects.sse import named_event
 from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing, log_ignored_tools, unique_id
+from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.service import Completions
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRecord, ChatRequest
 
-_Call = tuple[ResponsesRequest, ChatRequest, RequestExtras]
+
+@dataclass(frozen=True)
+class _Call:
+    """A request and what it is translated to."""
+
+    body: ResponsesRequest
+    given: list[Item]
+    """The items of the request, which are kept with the response."""
+    earlier: tuple[Item, ...]
+    """The items of the conversation before."""
+    native: ChatRequest
+    extras: RequestExtras
 
 
 @dataclass(frozen=True)
 class ResponsesRoutes:
-    """``/v1/responses``. Responses are not stored: ``previous_response_id`` and ``store`` have no effect."""
+    """``/v1/responses`` and the responses that ``store`` keeps."""
 
     dialect: Dialect
     completions: Completions
+    store: ResponseStore
 
     def register(self, routes: Routes) -> None:
-        """Add the route to ``routes``."""
+        """Add the routes to ``routes``."""
         routes.add("POST", "/v1/responses", self.respond)
+        routes.add("GET", "/v1/responses/<response>", self.retrieve)
+        routes.add("DELETE", "/v1/responses/<response>", self.delete)
+        routes.add("GET", "/v1/responses/<response>/input_items", self.list_input)
 
     async def respond(self, request: Request) -> None:
         """Create a response."""
-        await self.dialect.serve_or_relay(request, _read, partial(self._respond, request))
+        await self.dialect.serve_or_relay(request, self._read, partial(self._respond, request))
+
+    def _read(self, body: bytes) -> _Call:
+        request = decode(body, ResponsesRequest, go_type=GO_TYPE, empty=EMPTY_BODY)
+        previous = request.previous_response_id
+        earlier = self.store.conversation(previous) if previous else ()
+        given: list[Item] = [
+            self.store.item(str(item["id"])) if item.get("type") == REFERENCE else item
+            for item in input_items(request.input, lambda: f"item_{unique_id()}")
+        ]
+        native, extras = native_request(request, [*earlier, *given], len(earlier))
+        return _Call(request, given, earlier, native, extras)
 
     async def _respond(self, request: Request, call: _Call) -> None:
-        body, native, extras = call
+        body = call.body
         log_ignored_tools(ignored_kinds(body.hosted_tools))
         identity = ResponseIdentity(unique_id(), _now())
         stream = ResponseStream(body, identity, _now)
 
         def whole(record: ChatRecord) -> dict[str, Any]:
-            return whole_reply(body, identity, record, completed=_now())
+            return keep(whole_reply(body, identity, record, completed=_now()))
+
+        def feed(record: ChatRecord) -> list[dict[str, Any]]:
+            events = stream.feed(record)
+            if stream.finished is not None:
+                keep(stream.finished)
+            return events
+
+        def keep(response: dict[str, Any]) -> dict[str, Any]:
+            if response["store"]:
+                self.store.put(response, call.given, call.earlier)
+            return response
 
         await self.dialect.answer_chat(
             request,
-            partial(self.completions.chat, native, extras=extras),
+            partial(self.completions.chat, call.native, extras=call.extras),
             whole,
-            stream.feed if body.stream else None,
+            feed if body.stream else None,
             event_framing(lambda status, text: named_event(stream.failure(status, text))),
         )
+
+    async def retrieve(self, request: Request, response: str) -> None:
+        """Send a kept response."""
+        await self._answer(request, lambda: self.store.response(response))
+
+    async def delete(self, request: Request, response: str) -> None:
+        """Forget a response."""
+
+        def delete() -> dict[str, Any]:
+            self.store.delete(response)
+            return {"id": response, "object": "response", "deleted": True}
+
+        await self._answer(request, delete)
+
+    async def list_input(self, request: Request, response: str) -> None:
+        """List the items of the request of a response."""
+        query = _query(request)
+        await self._answer(request, lambda: item_list(self.store.input_of(response), page_of(query)))
+
+    async def _answer(self, request: Request, find: Callable[[], dict[str, Any]]) -> None:
+        async def send(found: dict[str, Any]) -> None:
+            send_json_line(request, found)
+
+        await self.dialect.serve(request, lambda _: find(), send)
 
 
 def _now() -> int:
     return int(time.time())
 
 
-def _read(body: bytes) -> _Call:
-    request = decode(body, ResponsesRequest, go_type=GO_TYPE, empty=EMPTY_BODY)
-    return request, *native_request(request)
+def _query(request: Request) -> dict[str, str]:
+    return {
+        name.decode("latin-1"): values[0].decode("utf-8", "replace")
+        for name, values in (request.args or {}).items()
+    }

@@ -1,4 +1,4 @@
-"""The Responses API. Responses are not stored.
+"""The Responses API.
 
 Source: ollama: openai/responses.go.
 """

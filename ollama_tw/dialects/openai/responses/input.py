@@ -1,6 +1,6 @@
 """Translation of the ``input`` of a response to native messages."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -10,18 +10,68 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode_image, decode_value
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 
+REFERENCE = "item_reference"
+"""The type of an item that stands for one of an earlier response."""
 
-def native_messages(value: Any) -> list[Message]:
-    """Translate ``input``. Raises :class:`OllamaError` 400 with Ollama's texts."""
+# Tools that run on OpenAI's servers: what they did is no part of the prompt. An item of compaction is
+# encrypted for them.
+_HOSTED = frozenset(
+    {
+        "code_interpreter_call",
+        "compaction",
+        "computer_call",
+        "computer_call_output",
+        "file_search_call",
+        "image_generation_call",
+        "mcp_approval_request",
+        "mcp_approval_response",
+        "mcp_call",
+        "mcp_list_tools",
+        "web_search_call",
+    }
+)
+# Tools that the client runs and that are no functions: the member with the arguments of a call, and the name
+# if the item has none.
+_CLIENT_CALLS = {
+    "apply_patch_call": ("operation", "apply_patch"),
+    "custom_tool_call": ("input", ""),
+    "local_shell_call": ("action", "local_shell"),
+    "shell_call": ("action", "shell"),
+}
+_OUTPUTS = frozenset({"function_call_output", *(f"{kind}_output" for kind in _CLIENT_CALLS)})
+
+
+def input_items(value: Any, new_id: Callable[[], str]) -> list[dict[str, Any]]:
+    """Return ``input`` as items with ids, which are ``new_id()`` for those without one.
+
+    Raises :class:`OllamaError` 400 with Ollama's texts.
+    """
     if value is None or value == "":
         return []
     if isinstance(value, str):
-        return [Message("user", value)]
+        value = [{"role": "user", "content": value}]
     if not isinstance(value, list):
         raise OllamaError(400, f"input must be a string or array: {_kind(value)} given")
-    conversation = _Conversation()
+    items = []
     for index, item in enumerate(value):
-        conversation.add(f"input[{index}]", item)
+        if not isinstance(item, dict):
+            raise OllamaError(400, f"input[{index}]: an input item must be an object: {_kind(item)} given")
+        if not item.get("type") and item.get("role"):
+            item = {**item, "type": "message"}
+        elif item.keys() == {"id"} or (item.keys() == {"id", "type"} and not item["type"]):
+            item = {**item, "type": REFERENCE}
+        items.append(item if item.get("id") else {**item, "id": new_id()})
+    return items
+
+
+def native_messages(items: Sequence[Mapping[str, Any]], earlier: int = 0) -> list[Message]:
+    """Translate items without references, of which the first ``earlier`` ones are not of this request.
+
+    Raises :class:`OllamaError` 400 with Ollama's texts.
+    """
+    conversation = _Conversation()
+    for index, item in enumerate(items):
+        conversation.add(f"input[{index - earlier}]", item)
     return conversation.finish()
 
 
@@ -39,23 +89,25 @@ class _Conversation:
         self._calls: set[str] = set()
         """Calls without outputs so far."""
 
-    def add(self, where: str, item: Any) -> None:
+    def add(self, where: str, item: Mapping[str, Any]) -> None:
         """Add an item; ``where`` is its path in error messages."""
-        if not isinstance(item, dict):
-            raise OllamaError(400, f"{where}: an input item must be an object: {_kind(item)} given")
-        kind = item.get("type") or ("message" if item.get("role") else None)
-        match kind:
+        match kind := item.get("type"):
             case "message":
                 self._message(where, item)
             case "function_call":
-                self._call(where, item)
-            case "function_call_output":
+                self._call(where, item, _string(where, item, "name"), _arguments(where, item))
+            case str() if kind in _CLIENT_CALLS:
+                key, name = _CLIENT_CALLS[kind]
+                given = item.get(key)
+                arguments = given if isinstance(given, dict) else {key: given}
+                self._call(where, item, _string(where, item, "name") or name, arguments)
+            case str() if kind in _OUTPUTS:
                 self._output(where, item)
             case "reasoning":
                 self._thinking = _string(where, item, "encrypted_content")
-            case "web_search_call":
+            case str() if kind in _HOSTED:
                 pass
-            case None:
+            case None | "":
                 raise OllamaError(400, f"{where}: input item missing required 'type' field")
             case _:
                 shown = kind if isinstance(kind, str) else _kind(kind)
@@ -68,8 +120,9 @@ class _Conversation:
         return self._messages
 
     def _message(self, where: str, item: Mapping[str, Any]) -> None:
-        text, images = _content(where, item.get("content"))
         role = _string(where, item, "role")
+        content = item.get("content")
+        text, images = _content(where, "" if content is None and role == "assistant" else content)
         if role == "assistant":
             last = self._messages[-1] if self._messages else None
             if last is not None and last.tool_calls and self._calls and not self._thinking:
@@ -90,18 +143,19 @@ class _Conversation:
         self._messages.append(message)
         return message
 
-    def _call(self, where: str, item: Mapping[str, Any]) -> None:
+    def _call(self, where: str, item: Mapping[str, Any], name: str, arguments: dict[str, Any]) -> None:
         last = self._messages[-1] if self._messages else None
         joined = last is not None and last.role == "assistant" and not self._thinking
         message = last if joined and last is not None else self._assistant()
         call_id = _string(where, item, "call_id")
-        function = ToolCallFunction(0, _string(where, item, "name"), _arguments(where, item))
-        message.tool_calls = [*(message.tool_calls or []), ToolCall(call_id, function)]
+        call = ToolCall(call_id, ToolCallFunction(0, name, arguments))
+        message.tool_calls = [*(message.tool_calls or []), call]
         self._calls.add(call_id)
 
     def _output(self, where: str, item: Mapping[str, Any]) -> None:
         text, images = _content(where, item.get("output"))
-        call_id = _string(where, item, "call_id")
+        # Outputs of local_shell_call have the id of the call in "id".
+        call_id = _string(where, item, "call_id") or _string(where, item, "id")
         self._calls.discard(call_id)
         self._messages.append(Message("tool", text, images=images or UNSET, tool_call_id=call_id or UNSET))
 
@@ -115,8 +169,10 @@ def _string(where: str, item: Mapping[str, Any], key: str) -> str:
 
 def _arguments(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
     text = _string(where, item, "arguments")
+    if not text.strip():
+        return {}
     try:
-        value = decode_value(text)
+        value = decode_value(text, alone=True)
     except OllamaError as error:
         raise OllamaError(400, f"failed to parse function call arguments: {error.message}") from None
     if not isinstance(value, dict):
@@ -135,8 +191,12 @@ def _content(where: str, content: Any) -> tuple[str, list[bytes]]:
         inside = f"{where}: content[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
         match kind:
-            case "input_text" | "output_text":
+            case "input_text" | "output_text" | "text":
                 texts.append(_string(inside, part, "text"))
+            case "refusal":
+                texts.append(_string(inside, part, "refusal"))
+            case "shell_call_output":
+                texts += [_string(inside, part, "stdout"), _string(inside, part, "stderr")]
             case "input_image":
                 if url := _string(inside, part, "image_url"):
                     images.append(decode_image(url))

@@ -10,15 +10,24 @@ from ollama_tw.wire.native import ChatRecord, ToolCall
 
 @dataclass(frozen=True)
 class ResponseIdentity:
-    """The fields that identify a response. ``created`` is in Unix seconds."""
+    """The fields that identify a response. ``key`` is unique, ``created`` is in Unix seconds."""
 
-    number: int
+    key: str
     created: int
 
     @property
     def id(self) -> str:
         """The id of the response."""
-        return f"resp_{self.number}"
+        return f"resp_{self.key}"
+
+    def item_id(self, prefix: str, index: int) -> str:
+        """Return the id of item ``index`` of the output; ``prefix`` is that of its type."""
+        return f"{prefix}_{self.key}_{index}"
+
+
+def final_status(record: ChatRecord) -> str:
+    """Return the status of a response and of its last item: whether the reply was cut."""
+    return "incomplete" if record.done_reason in ("length", "repetition") else "completed"
 
 
 def response(
@@ -42,9 +51,9 @@ def response(
         "created_at": identity.created,
         "completed_at": completed,
         "status": status,
-        "incomplete_details": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
         "model": request.model,
-        "previous_response_id": None,
+        "previous_response_id": request.previous_response_id or None,
         "instructions": request.instructions or None,
         "output": output,
         "error": error,
@@ -62,10 +71,10 @@ def response(
         "usage": usage,
         "max_output_tokens": request.max_output_tokens,
         "max_tool_calls": None,
-        "store": False,
+        "store": request.store is not False,
         "background": request.background,
         "service_tier": "default",
-        "metadata": {},
+        "metadata": request.metadata if isinstance(request.metadata, dict) else {},
         "safety_identifier": None,
         "prompt_cache_key": None,
     }
@@ -116,12 +125,21 @@ def whole_reply(
 ) -> dict[str, Any]:
     """Return the reply to a request without a stream. ``completed`` is in Unix seconds."""
     output: list[dict[str, Any]] = []
+    status = final_status(record)
     if record.message.thinking:
-        output.append(reasoning_item(f"rs_{identity.id}", record.message.thinking))
+        output.append(reasoning_item(identity.item_id("rs", 0), record.message.thinking))
     calls = record.message.tool_calls or []
     if record.message.content or not calls:
-        output.append(message_item(f"msg_{identity.number}", [text_part(record.message.content)]))
-    output += [
-        call_item(f"fc_{identity.id}_{index}", call, arguments_text(call)) for index, call in enumerate(calls)
-    ]
-    return response(request, identity, output, status="completed", completed=completed, usage=usage(record))
+        parts = [text_part(record.message.content)]
+        item_id = identity.item_id("msg", len(output))
+        output.append(message_item(item_id, parts, "completed" if calls else status))
+    for call in calls:
+        output.append(call_item(identity.item_id("fc", len(output)), call, arguments_text(call)))
+    return response(
+        request,
+        identity,
+        output,
+        status=status,
+        completed=completed if status == "completed" else None,
+        usage=usage(record),
+    )

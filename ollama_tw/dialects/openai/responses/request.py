@@ -1,5 +1,6 @@
 """Requests of ``/v1/responses``."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +31,9 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     tool_choice: Any = None
     truncation: str = ""
     background: bool = False
+    previous_response_id: str = ""
+    store: bool | None = None
+    metadata: Any = None
     stream: bool = False
     options: dict[str, Any] = {}
 
@@ -39,8 +43,13 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
         return [tool for tool in self.tools if not isinstance(tool, dict) or tool.get("type") != "namespace"]
 
 
-def native_request(request: ResponsesRequest) -> tuple[ChatRequest, RequestExtras]:
-    """Return the native request and its extras. Raises :class:`OllamaError` 400."""
+def native_request(
+    request: ResponsesRequest, items: Sequence[Mapping[str, Any]], earlier: int = 0
+) -> tuple[ChatRequest, RequestExtras]:
+    """Return the native request for a conversation, and its extras.
+
+    The first ``earlier`` of its ``items`` are of earlier responses. Raises :class:`OllamaError` 400.
+    """
     system = [Message("system", request.instructions)] if request.instructions else []
     tools, must_call = chosen_tools(checked_tools(_flat_tools(request.tools)), request.tool_choice)
     options = {
@@ -56,7 +65,7 @@ def native_request(request: ResponsesRequest) -> tuple[ChatRequest, RequestExtra
     effort = request.reasoning.effort if request.reasoning is not None else ""
     chat = ChatRequest(
         model=request.model,
-        messages=[*system, *native_messages(request.input)],
+        messages=[*system, *native_messages(items, earlier)],
         tools=tools,
         options=options,
         format=_format(request),

@@ -6,6 +6,7 @@ from typing import Any
 from ollama_tw.dialects.openai.responses.objects import (
     ResponseIdentity,
     call_item,
+    final_status,
     message_item,
     reasoning_item,
     response,
@@ -36,7 +37,8 @@ class ResponseStream:
         """The kind of the open item: ``text``, ``thinking`` or empty."""
         self._texts: list[str] = []
         """The texts of the open item."""
-        self._calls = 0
+        self.finished: dict[str, Any] | None = None
+        """The response, when its last event was returned and it did not fail."""
 
     def feed(self, record: ChatRecord) -> list[Event]:
         """Return the events for ``record``."""
@@ -49,7 +51,8 @@ class ResponseStream:
         for call in message.tool_calls or []:
             events += [*self._close(), *self._call(call)]
         if record.done:
-            events += [*self._close(), self._end("completed", usage=usage(record))]
+            status = final_status(record)
+            events += [*self._close(status), self._end(status, usage=usage(record))]
         return events
 
     def start(self) -> list[Event]:
@@ -73,7 +76,7 @@ class ResponseStream:
         return event
 
     def _item_id(self, prefix: str) -> str:
-        return f"{prefix}_{self._identity.number}_{len(self._output)}"
+        return self._identity.item_id(prefix, len(self._output))
 
     def _place(self, prefix: str) -> dict[str, Any]:
         return {"item_id": self._item_id(prefix), "output_index": len(self._output)}
@@ -118,8 +121,7 @@ class ResponseStream:
         return [*events, self._event("response.output_text.delta", **place, delta=text, logprobs=[])]
 
     def _call(self, call: ToolCall) -> list[Event]:
-        item_id = f"fc_{self._identity.number}_{self._calls}"
-        self._calls += 1
+        item_id = self._item_id("fc")
         arguments = arguments_text(call)
         place = {"item_id": item_id, "output_index": len(self._output)}
         name = call.function.name
@@ -130,8 +132,8 @@ class ResponseStream:
             self._done(call_item(item_id, call, arguments)),
         ]
 
-    def _close(self) -> list[Event]:
-        """Return the events that close the open item, if any."""
+    def _close(self, status: str = "completed") -> list[Event]:
+        """Return the events that close the open item, if any, with its final status."""
         kind, self._kind = self._kind, ""
         text = "".join(self._texts)
         self._texts.clear()
@@ -149,7 +151,7 @@ class ResponseStream:
             return [
                 self._event("response.output_text.done", **place, text=text, logprobs=[]),
                 self._event("response.content_part.done", **place, part=text_part(text)),
-                self._done(message_item(self._item_id("msg"), [text_part(text)])),
+                self._done(message_item(self._item_id("msg"), [text_part(text)], status)),
             ]
         return []
 
@@ -166,4 +168,6 @@ class ResponseStream:
             usage=usage,
             error=error,
         )
+        if error is None:
+            self.finished = last
         return self._event(f"response.{status}", response=last)
