@@ -21,6 +21,16 @@ from jinja2.utils import Joiner, Namespace
 from jinja2.visitor import NodeTransformer
 
 from ollama_tw.templates.budget import LimitExceeded, TemplateError, current, weigh
+from ollama_tw.templates.filters import (
+    OWN_FILTERS,
+    concat,
+    reserve_joined,
+    reserve_percent,
+    reserve_power,
+    reserve_product,
+    reserve_replacement,
+)
+from ollama_tw.templates.growing import METHODS, GrowingList, built, charged, settled
 
 
 def _words(text: str) -> frozenset[str]:
@@ -28,8 +38,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 _PLAIN_FILTERS = _words(
-    "abs capitalize count d default dictsort e escape first float forceescape groupby int items last length "
-    "list lower map max min reject rejectattr reverse safe select selectattr sort string title trim unique "
+    "abs capitalize count d default dictsort first float groupby int items last length "
+    "lower map max min reject rejectattr reverse select selectattr sort string title trim unique "
     "upper urlencode wordcount"
 )
 
@@ -41,17 +51,14 @@ _METHODS: Final = {
         "swapcase title upper"
     ),
     dict: frozenset({"copy", "get", "items", "keys", "values"}),
+    GrowingList: METHODS | {"copy", "count", "index"},
     list: frozenset({"copy", "count", "index"}),
     tuple: frozenset({"count", "index"}),
     int: frozenset(),
     float: frozenset(),
     bytes: frozenset(),
 }
-_MAX_INTEGER_BITS = 4096
-_MAX_INDENT = 64
 
-# A width or precision of four digits, or one taken from the arguments.
-_WIDE_PERCENT = re.compile(r"%(\([^)]*\))?[-+ #0]*(\*|\d{4}|\d*\.(\*|\d{4}))")
 _WIDE_BRACE = re.compile(r"\{[^{}]*:[^{}]*(\d{4}|\{)")
 
 
@@ -92,7 +99,7 @@ class Environment(ImmutableSandboxedEnvironment):
             finalize=_finalize,
         )
         self.filters = {name: _metered(FILTERS[name]) for name in _PLAIN_FILTERS}
-        for name, function in _OWN_FILTERS.items():
+        for name, function in (OWN_FILTERS | _INSTRUMENTS).items():
             self.filters[name] = _metered(function)
         self.filters[_CHARGE] = _charge
         self.globals = {
@@ -105,7 +112,8 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def metered(self, source: str) -> nodes.Template:
         """Parse ``source`` and instrument its AST: loops, macros and growing expressions are charged."""
-        tree: nodes.Template = _Metering().visit(self.parse(source))
+        grows = any(f".{method}" in source for method in METHODS)
+        tree: nodes.Template = _Metering(grows).visit(self.parse(source))
         tree.set_environment(self)
         return tree
 
@@ -138,9 +146,13 @@ class Environment(ImmutableSandboxedEnvironment):
         if isinstance(owner, str):
             name = getattr(obj, "__name__", "")
             if name == "replace":
-                _reserve_replacement(owner, *args)
+                reserve_replacement(owner, *args)
             elif name == "join" and args:
-                args = (_reserve_joined(args[0], owner),)
+                args = (reserve_joined(args[0], owner),)
+        elif isinstance(owner, GrowingList):
+            args = charged(args)
+        elif obj is dict:
+            kwargs = {key: settled(value) for key, value in kwargs.items()}
         return current().hold(super().call(context, obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -153,18 +165,19 @@ class Environment(ImmutableSandboxedEnvironment):
             if isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
                 current().reserve(len(left) + len(right))
         elif operator == "*":
-            _reserve_product(left, right)
+            reserve_product(left, right)
         elif operator == "**":
-            _reserve_power(left, right)
+            reserve_power(left, right)
         elif isinstance(left, str):
-            _reserve_percent(left, right)
-        return current().hold(super().call_binop(context, operator, left, right))
+            reserve_percent(left, right)
+        result = current().hold(super().call_binop(context, operator, left, right))
+        return GrowingList(result) if isinstance(left, GrowingList) and isinstance(result, list) else result
 
 
 @pass_context
 def _finalize(context: Context, value: Any) -> Any:
     if not isinstance(value, str):
-        value = str(value)
+        value = str(current().hold(value))
     current().step(len(value))
     return value
 
@@ -193,116 +206,11 @@ def _raise_exception(message: Any = "") -> None:
     raise TemplateError(str(message))
 
 
-def _too_large() -> LimitExceeded:
-    return LimitExceeded("the chat template computes a number that is too large")
-
-
-def _reserve_replacement(text: str, old: Any = "", new: Any = "", *_count: Any) -> None:
-    current().reserve(len(text) + text.count(str(old)) * len(str(new)))
-
-
-def _reserve_joined(values: Any, separator: str) -> list[Any]:
-    items = list(values)
-    current().reserve(weigh(items) + len(items) * len(separator))
-    return items
-
-
-def _reserve_product(left: Any, right: Any) -> None:
-    if isinstance(left, int) and isinstance(right, int):
-        if left.bit_length() + right.bit_length() > _MAX_INTEGER_BITS:
-            raise _too_large()
-        return
-    for value, times in ((left, right), (right, left)):
-        if isinstance(value, (str, list, tuple)) and isinstance(times, int):
-            current().reserve(weigh(value) * max(times, 0))
-
-
-def _reserve_power(left: Any, right: Any) -> None:
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > _MAX_INTEGER_BITS:
-        raise _too_large()
-
-
-def _reserve_percent(text: str, values: Any) -> None:
-    if _WIDE_PERCENT.search(text):
-        raise LimitExceeded("the chat template formats with a width that is too large")
-    current().reserve(len(text) + text.count("%") * (weigh(values) + 1000))
-
-
-def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
-    text = str(value)
-    _reserve_replacement(text, old, new)
-    return text.replace(str(old), str(new), -1 if count is None else count)
-
-
-@pass_context
-def _join(context: Context, value: Any, d: Any = "", attribute: str | int | None = None) -> str:
-    items = list(value)
-    if attribute is not None:
-        items = [context.environment.getitem(item, attribute) for item in items]
-    return str(d).join(map(str, _reserve_joined(items, str(d))))
-
-
-def _indent(value: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-    margin = width if isinstance(width, str) else " " * min(width, _MAX_INDENT)
-    text = str(value)
-    current().reserve(len(text) + (text.count("\n") + 1) * len(margin))
-    lines = (text + "\n").splitlines()
-    indented = [line if i == 0 or not (line or blank) else margin + line for i, line in enumerate(lines)]
-    return (margin if first else "") + "\n".join(indented)
-
-
-def _format(value: Any, *args: Any, **kwargs: Any) -> str:
-    text = str(value)
-    _reserve_percent(text, kwargs or args)
-    return text % (kwargs or args)
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Return JSON as Hugging Face's chat templates expect it: no HTML escapes, keys in their order."""
-    if indent is not None:
-        indent = min(indent, _MAX_INDENT)
-        current().reserve(weigh(value) * (1 + indent))
-    if separators is not None:
-        current().reserve(weigh(value) * (1 + weigh(separators) // 16))
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _fromjson(value: Any) -> Any:
-    return json.loads(str(value))
-
-
-def _concat(values: list[Any]) -> str:
-    return "".join(map(str, _reserve_joined(values, "")))
-
-
-def _built(value: Any) -> Any:
-    return value
-
-
 # These names are not identifiers, so that only the instrumented tree can refer to them.
 _CHARGE = "<charge>"
 _CONCAT = "<concat>"
 _BUILT = "<built>"
-
-_OWN_FILTERS: dict[str, Callable[..., Any]] = {
-    "replace": _replace,
-    "join": _join,
-    "indent": _indent,
-    "format": _format,
-    "tojson": _tojson,
-    "fromjson": _fromjson,
-    "from_json": _fromjson,
-    _CONCAT: _concat,
-    _BUILT: _built,
-}
+_INSTRUMENTS: Final[dict[str, Callable[..., Any]]] = {_CONCAT: concat, _BUILT: built}
 
 
 @pass_context
@@ -312,7 +220,13 @@ def _charge(context: Context, size: int) -> int:
 
 
 class _Metering(NodeTransformer):
-    """Instruments an AST so that constructs without a hook in Jinja are charged too."""
+    """Instruments an AST so that constructs without a hook in Jinja are charged too.
+
+    ``grows`` is True if the template may append to the lists that it builds.
+    """
+
+    def __init__(self, grows: bool) -> None:
+        self._grows = grows
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         return self._charged(node)
@@ -346,7 +260,9 @@ class _Metering(NodeTransformer):
         return node
 
     def _literal(self, node: nodes.Expr, items: list[nodes.Expr]) -> nodes.Node:
-        constant = all(isinstance(item, nodes.Const) for item in items)
+        constant = all(isinstance(item, nodes.Const) for item in items) and not (
+            self._grows and isinstance(node, nodes.List)
+        )
         self.generic_visit(node)
         return node if constant else _filter(node, _BUILT)
 

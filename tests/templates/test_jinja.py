@@ -167,6 +167,12 @@ def test_a_template_that_requires_content_parts_gets_them() -> None:
         ("{% set s = namespace(n=0) %}{% for i in [1] %}{% set s.n = s.n + 3 %}{% endfor %}{{ s.n }}", "3"),
         ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ loop.revindex }}{% endfor %}", "98"),
         ("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(1) + m(x=2) }}", "<1><2>"),
+        ("{% set a = [] %}{% for i in [1, 2] %}{% set _ = a.append(i) %}{% endfor %}{{ a }}", "[1, 2]"),
+        ("{% set n = namespace(a=[]) %}{% set _ = n.a.append('x') %}{{ n.a.pop(0) }}{{ n.a }}", "x[]"),
+        ("{% set a = messages | list %}{% set _ = a.extend([1, 2]) %}{{ a | length }}", "3"),
+        ("{% set a = [1] %}{% set b = [a, a] %}{% set _ = a.append(2) %}{{ b }}{{ a }}", "[[1], [1]][1, 2]"),
+        ("{{ ['b', 'a'] | map('upper') | tojson }}{{ {'a': 1}.values() | tojson }}", '["B", "A"][1]'),
+        ("{{ '<i>' | safe + '<b>' }}{{ '<' | e + '<' }}", "<i><b>&lt;<"),
     ],
 )  # fmt: skip
 def test_what_templates_can_use(source: str, expected: str) -> None:
@@ -323,6 +329,9 @@ DOUBLED_BLOCK = "{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"
         GROW.replace("STEP", "ns.x.join(['a', 'b', 'c'])"),
         GROW.replace("'xxxxxxxx'", "3").replace("STEP", "ns.x * ns.x"),
         GROW.replace("{% set ns.x = STEP %}", DOUBLED_BLOCK),
+        "{% set a = ['x'] %}{% for i in range(70) %}{% set _ = a.extend(a) %}{% endfor %}",
+        "{% set a = ['x'] %}{% for i in range(70) %}{% set _ = a.append(a) %}{% endfor %}",
+        "{% set a = ['x' * 999999] %}{% for i in range(70) %}{% set _ = a.append(a[0]) %}{% endfor %}{{ a }}",
         "{% for i in range(100000) %}" + "x" * 500 + "{% endfor %}",
         "{% set y %}{% for i in range(99999) %}" + "x" * 9999 + "{% endfor %}{% endset %}",
     ],
