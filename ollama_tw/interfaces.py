@@ -279,7 +279,7 @@ class PromptTooLong(RunnerError):
     def __init__(self, prompt_tokens: int, context_length: int, index: int = 0) -> None:
         super().__init__(
             f"the prompt has {prompt_tokens} tokens and the context of this model holds {context_length}: "
-            "shorten the prompt or set a larger num_ctx"
+            "shorten the prompt, or raise num_ctx or, on the server, OLLAMA_CONTEXT_LENGTH"
         )
         self.prompt_tokens = prompt_tokens
         self.context_length = context_length

@@ -6,6 +6,7 @@ Source: ollama: server/sched.go, load; docs/scheduling.md.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
@@ -15,6 +16,7 @@ from twisted.python.failure import Failure
 
 from ollama_tw.concurrency.threads import Reactor, WorkerPool
 from ollama_tw.config.parsers import NO_MEMORY, MemoryShare
+from ollama_tw.engine.context_growth import with_room_to_grow
 from ollama_tw.engine.memory import ModelShape, cache_obstacle, place_layers, prompt_cache_size
 from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
 from ollama_tw.interfaces import IBackend, IRunner, LoadError, LoadPlan
@@ -79,18 +81,20 @@ class Loader:
         cancel: threading.Event,
         shape: Callable[[], ModelShape] | None = None,
         main_gpu: int | None = None,
+        *,
+        grows: bool = False,
     ) -> Deferred[IRunner]:
         """Load a model on the devices that have the memory; ``main_gpu`` if the user set it.
 
-        ``shape`` is called on the load thread; without it the backend places the layers. Setting
-        ``cancel`` ends the load. Fails with :class:`~ollama_tw.engine.memory.DoesNotFit`,
-        :class:`LoadError`, :class:`LoadStalled`.
+        ``grows`` allows a longer context than that of ``plan``. ``shape`` is called on the load thread;
+        without it the backend places the layers. Setting ``cancel`` ends the load. Fails with
+        :class:`~ollama_tw.engine.memory.DoesNotFit`, :class:`LoadError`, :class:`LoadStalled`.
         """
         pool = self._pool
         watchdog = _StallWatchdog(self._reactor, self._timeout, cancel)
         self._watchdog = watchdog
         result: Deferred[IRunner] = Deferred()
-        source = pool.run(self._load, plan, shape, main_gpu, watchdog.progress)
+        source = pool.run(self._load, plan, shape, main_gpu, grows, watchdog.progress)
 
         def ended(outcome: IRunner | Failure) -> None:
             watchdog.stop()
@@ -120,6 +124,7 @@ class Loader:
         plan: LoadPlan,
         shape: Callable[[], ModelShape] | None,
         main_gpu: int | None,
+        grows: bool,
         progress: Callable[[float], bool],
     ) -> IRunner:
         known_shape = None if shape is None else shape()
@@ -133,14 +138,15 @@ class Loader:
             plan = replace(plan, kv_cache_type="f16")
         devices = self._backend.probe().devices
         if known_shape is not None and devices:
-            plan = place_layers(
+            place = partial(
+                place_layers,
                 known_shape,
-                plan,
-                devices,
+                devices=devices,
                 spread=self._devices.spread,
                 overhead=self._devices.overhead,
                 main_gpu=main_gpu,
             )
+            plan = with_room_to_grow(known_shape, plan, place) if grows else place(plan)
         plan = replace(plan, prompt_cache=prompt_cache_size(self._devices.prompt_cache, devices))
         return self._backend.load(plan, progress)
 

@@ -164,7 +164,11 @@ class Scheduler:
     async def _load(self, requirements: ModelRequirements, cancel: threading.Event) -> LoadedModel:
         plan = requirements.plan
         old = self._loaded.get(plan.model_path)
+        grows = False
         if old is not None:
+            grows = (
+                plan.context_length > old.plan.context_length and "context_length" in requirements.explicit
+            )
             await self._evict(old, cancel)
             # A longer context that an earlier request set is kept, unless this one sets another.
             if "context_length" not in requirements.explicit:
@@ -173,7 +177,9 @@ class Scheduler:
             await self._evict(select_victim(self._loaded.values()), cancel)
         started = self._reactor.seconds()
         _log.info("loading {name}", name=requirements.name)
-        runner = await self._fit(requirements, plan, cancel)
+        runner = await self._fit(requirements, plan, cancel, grows)
+        if runner.context_length > plan.context_length:
+            plan = replace(plan, context_length=runner.context_length)
         seconds = self._reactor.seconds() - started
         self._metrics.loaded(seconds)
         loaded = LoadedModel(
@@ -201,16 +207,19 @@ class Scheduler:
         )
         return loaded
 
-    async def _fit(self, requirements: ModelRequirements, plan: LoadPlan, cancel: threading.Event) -> IRunner:
+    async def _fit(
+        self, requirements: ModelRequirements, plan: LoadPlan, cancel: threading.Event, grows: bool
+    ) -> IRunner:
         """Load the model, evicting others while there is not enough memory.
 
-        An out-of-memory error of the engine evicts all idle models, once.
+        An out-of-memory error of the engine takes away the longer context that ``grows`` allows; the next one
+        evicts all idle models, once.
         """
         main_gpu = plan.main_gpu if "main_gpu" in requirements.explicit else None
         second_try = False
         while True:
             try:
-                return await self._loader.load(plan, cancel, requirements.shape, main_gpu)
+                return await self._loader.load(plan, cancel, requirements.shape, main_gpu, grows=grows)
             except LoadCancelled:
                 _log.info("loading {name} was cancelled", name=requirements.name)
                 raise Cancelled from None
@@ -220,12 +229,14 @@ class Scheduler:
                 await self._evict(select_victim(self._loaded.values()), cancel)
             except LoadError as error:
                 idle = select_idle(self._loaded.values())
-                if second_try or not idle or not is_out_of_memory(error):
+                if not is_out_of_memory(error) or not (grows or (idle and not second_try)):
                     raise self._load_failed(requirements, error) from error
-                second_try = True
-                for loaded in idle:
-                    await self._evict(loaded)
-            _log.info("retrying to load {name} after an eviction", name=requirements.name)
+                if not grows:
+                    second_try = True
+                    for loaded in idle:
+                        await self._evict(loaded)
+                grows = False
+            _log.info("retrying to load {name} with more memory or less context", name=requirements.name)
             if cancel.is_set():
                 raise Cancelled
 

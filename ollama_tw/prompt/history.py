@@ -175,5 +175,5 @@ def too_long(length: int, context: int) -> OllamaError:
     return OllamaError(
         400,
         f"the prompt has {length} tokens, which exceeds the available context size of {context} tokens; "
-        "shorten the prompt or raise num_ctx",
+        "shorten the prompt, or raise num_ctx or, on the server, OLLAMA_CONTEXT_LENGTH",
     )

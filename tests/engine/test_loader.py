@@ -4,6 +4,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -214,6 +215,34 @@ class MemoryTests(TestCase):
             await self.use("/b")
         self.assertEqual(caught.exception.message, "failed to allocate 7 GiB")
         self.assertEqual([plan.model_path for plan in self.backend.plans], ["/a", "/b", "/b"])
+        await self.scheduler.close()
+
+    async def use_context(self, length: int) -> int:
+        plan = LoadPlan("/m", context_length=length)
+        want = ModelRequirements(
+            "/m", plan, frozenset({"context_length"}), shape=lambda: replace(SHAPE, trained_context=16384)
+        )
+        async with self.scheduler.lease(want, threading.Event()):
+            return self.backend.plans[-1].context_length
+
+    async def test_a_growing_context_loads_the_model_once(self) -> None:
+        self.assertEqual(await self.use_context(2100), 2100)
+        self.assertEqual([await self.use_context(asked) for asked in (4100, 4300, 4600)], [8192] * 3)
+        self.assertEqual(await self.use_context(9000), 16384)
+        self.assertEqual(len(self.backend.plans), 3)
+        await self.scheduler.close()
+
+    async def test_out_of_memory_takes_the_room_to_grow_first(self) -> None:
+        await self.use("/a")
+        await self.use_context(2100)
+
+        def fail_when_rounded(plan: LoadPlan) -> None:
+            if plan.context_length == 8192:
+                raise LoadError("failed to allocate 7 GiB")
+
+        self.backend.outcome = fail_when_rounded
+        self.assertEqual(await self.use_context(4100), 4100)
+        self.assertEqual(self.names, ["/a", "/m"])
         await self.scheduler.close()
 
     async def test_another_failure_evicts_nothing(self) -> None:

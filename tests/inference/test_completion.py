@@ -256,7 +256,7 @@ def test_only_the_prompt_is_wanted() -> None:
             400,
             (
                 "the prompt has 70 tokens and the context of this model holds 64: "
-                "shorten the prompt or set a larger num_ctx"
+                "shorten the prompt, or raise num_ctx or, on the server, OLLAMA_CONTEXT_LENGTH"
             ),
         ),
         (RunnerError("no memory"), 500, "an error was encountered while running the model: no memory"),

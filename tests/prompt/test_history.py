@@ -172,6 +172,7 @@ def test_a_middle_cut_is_shorter_than_the_context_and_keeps_both_ends(
 def test_a_prompt_that_may_not_be_cut_names_both_lengths() -> None:
     error = too_long(5000, 2048)
     assert error.status == 400
-    assert error.message.startswith(
-        "the prompt has 5000 tokens, which exceeds the available context size of 2048 tokens"
+    assert error.message == (
+        "the prompt has 5000 tokens, which exceeds the available context size of 2048 tokens; "
+        "shorten the prompt, or raise num_ctx or, on the server, OLLAMA_CONTEXT_LENGTH"
     )
