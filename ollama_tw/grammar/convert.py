@@ -44,7 +44,19 @@ def schema_to_gbnf(schema: Mapping[str, Any]) -> str:
     keywords are ignored. Raises :class:`OllamaError` 400, with the JSON pointer of the schema, for a
     keyword that cannot be enforced, for an unsatisfiable schema, and above the limits.
     """
-    return _Converter(schema).text()
+    book = RuleBook()
+    root = book.fresh("root")
+    book.define(root, schema_node(schema, Tokens(book)))
+    check_rules(book.rules)
+    return book.text()
+
+
+def schema_node(schema: Mapping[str, Any], tokens: Tokens) -> Node:
+    """Return the grammar of the JSON texts that satisfy ``schema``; its rules are added to the book of ``tokens``.
+
+    Raises :class:`OllamaError` like :func:`schema_to_gbnf`, but does not check the size of the grammar.
+    """
+    return _Converter(schema, tokens).node()
 
 
 def any_object_gbnf() -> str:
@@ -56,23 +68,21 @@ def any_object_gbnf() -> str:
 
 
 class _Converter:
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Mapping[str, Any], tokens: Tokens) -> None:
         self._document = Document(schema)
         self._schema = schema
-        self._book = RuleBook()
-        self._tokens = Tokens(self._book)
+        self._book = tokens.book
+        self._tokens = tokens
         self._references: dict[str, Ref] = {}
         self._waiting: list[str] = []
 
-    def text(self) -> str:
-        root = self._book.fresh("root")
-        self._book.define(root, self._node(self._schema, "#", 0))
+    def node(self) -> Node:
+        root = self._node(self._schema, "#", 0)
         while self._waiting:
             reference = self._waiting.pop()
             target = self._document.resolve(reference, reference)
             self._book.define(self._references[reference].name, self._node(target, reference, 0))
-        check_rules(self._book.rules)
-        return self._book.text()
+        return root
 
     def _node(self, schema: object, where: str, depth: int) -> Node:
         if depth > MAX_SCHEMA_DEPTH:
