@@ -122,6 +122,9 @@ class LazyGrammar:
     """Texts at whose first occurrence the grammar begins; special tokens are written out."""
     after: str = ""
     """Text that must occur before a trigger counts, such as the end of the thinking; "" for none."""
+    opening: str = ""
+    """Text at the beginning of the output without which there is no thinking, and ``after`` need not occur;
+    "" if the prompt has begun it."""
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,13 @@ def schema_to_gbnf(schema: Mapping[str, Any]) -> str:
     return book.text()
 
 
-def schema_node(schema: Mapping[str, Any], tokens: Tokens) -> Node:
-    """Return the grammar of the JSON texts that satisfy ``schema``; its rules are added to the book of ``tokens``.
+def schema_node(schema: Mapping[str, Any], tokens: Tokens, part: object = None) -> Node:
+    """Return the grammar of the JSON texts that satisfy ``schema``, or the schema ``part`` in it.
 
-    Raises :class:`OllamaError` like :func:`schema_to_gbnf`, but does not check the size of the grammar.
+    Its rules are added to the book of ``tokens``. Raises :class:`OllamaError` like :func:`schema_to_gbnf`,
+    but does not check the size of the grammar.
     """
-    return _Converter(schema, tokens).node()
+    return _Converter(schema, tokens).node(schema if part is None else part)
 
 
 def any_object_gbnf() -> str:
@@ -70,14 +71,13 @@ def any_object_gbnf() -> str:
 class _Converter:
     def __init__(self, schema: Mapping[str, Any], tokens: Tokens) -> None:
         self._document = Document(schema)
-        self._schema = schema
         self._book = tokens.book
         self._tokens = tokens
         self._references: dict[str, Ref] = {}
         self._waiting: list[str] = []
 
-    def node(self) -> Node:
-        root = self._node(self._schema, "#", 0)
+    def node(self, schema: object) -> Node:
+        root = self._node(schema, "#", 0)
         while self._waiting:
             reference = self._waiting.pop()
             target = self._document.resolve(reference, reference)

@@ -67,6 +67,9 @@ class GrammarStart:
 
     def __init__(self, lazy: LazyGrammar, spell: Callable[[bytes], Sequence[int] | None]) -> None:
         self._spell = spell
+        self._opening = lazy.opening.strip().encode() if lazy.after else b""
+        self._beginning: list[Written] = []
+        """The output while it may be the beginning of the opening."""
         self._after = lazy.after.encode()
         self._before = _Search([lazy.after]) if lazy.after else None
         self._triggers = _Search(lazy.triggers)
@@ -77,6 +80,8 @@ class GrammarStart:
         These are the generated tokens from the trigger's beginning on. If the trigger begins within a
         token, they are other tokens of the same text; there may be none.
         """
+        if self._opening:
+            return self._begin(written)
         if self._before is not None:
             found = self._before.feed(written)
             if found is None:
@@ -91,6 +96,21 @@ class GrammarStart:
         if tokens[0].token != _PART and text == b"".join(each.text for each in tokens):
             return [each.token for each in tokens]
         return self._spell(text) or ()
+
+    def _begin(self, written: Written) -> Sequence[int] | None:
+        """Decide whether the output begins with thinking; feed it again when it is known."""
+        self._beginning.append(written)
+        text = b"".join(each.text for each in self._beginning).lstrip(_WHITE_SPACE)
+        thinks = text.startswith(self._opening)
+        if not thinks:
+            if self._opening.startswith(text):
+                return None
+            self._before = None
+        self._opening = b""
+        for each in self._beginning:
+            # The trigger is completed by the last token at the earliest: before it, all was undecided.
+            found = self.feed(each)
+        return found
 
 
 class ThinkingLimit:

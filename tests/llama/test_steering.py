@@ -55,6 +55,20 @@ def test_no_trigger_counts_while_the_thinking_is_open(cuts: list[int]) -> None:
     assert begin(CALLS, cut("<call> and <call> </thin k>", cuts)) is None
 
 
+OPTIONAL = LazyGrammar("root ::= any", ("<call>",), "</think>", "<think>")
+
+
+@given(st.lists(st.integers(0, 60), max_size=30))
+def test_thinking_that_the_output_may_begin_with(cuts: list[int]) -> None:
+    found = begin(OPTIONAL, cut("\n<think> <call> </think> <call>x", cuts))
+    assert found is not None
+    assert b"</think>" in found[0][: -len(found[1])]
+    found = begin(OPTIONAL, cut("<thin <call>x</think><call>", cuts))
+    assert found is not None
+    assert found[0][: -len(found[1])] == b"<thin "
+    assert begin(OPTIONAL, cut("<think> <call>", cuts)) is None
+
+
 def test_no_trigger_no_grammar() -> None:
     assert begin(LazyGrammar("root ::= any", ("<call>",)), [b"<cal", b"<", b"call"]) is None
 

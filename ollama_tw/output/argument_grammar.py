@@ -1,0 +1,265 @@
+"""Grammars of the arguments of a tool call, in each notation.
+
+Arguments stand in the order of the tool's schema; those that are not required may be left out. An argument
+whose schema cannot be enforced may have any value, which is logged.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.grammar.convert import schema_node
+from ollama_tw.grammar.document import TYPES, Document, Flat
+from ollama_tw.grammar.gbnf import (
+    EMPTY,
+    Literal,
+    Node,
+    Repeat,
+    RuleBook,
+    chars,
+    choice,
+    optional,
+    seq,
+)
+from ollama_tw.grammar.tokens import Tokens
+from ollama_tw.grammar.until import text_through, text_without
+from ollama_tw.output.description import HOLE, KEY, CallLayout, TaggedArguments
+from ollama_tw.output.value_grammar import NAME, Values, gemma_words, listed, python_words
+
+_log = logging.getLogger("ollama_tw.output")
+
+# A short text that varies, in place of a hole.
+_PYTHON = {"boolean": ("True", "False"), "null": ("None",)}
+
+VARYING = Repeat(chars("09AZaz..__--"), 0, 32)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a tool: its name, its schema, and True if it is required."""
+
+    name: str
+    schema: object
+    required: bool
+
+
+class Parameters:
+    """The schema of a tool's arguments. ``tool`` is its name, for the log."""
+
+    def __init__(self, tool: str, schema: object) -> None:
+        self._tool = tool
+        given = schema if isinstance(schema, Mapping) else {}
+        self.schema: dict[str, Any] = {**given, "type": "object"}
+        properties = given.get("properties")
+        required = given.get("required")
+        required = required if isinstance(required, list) else []
+        properties = properties if isinstance(properties, Mapping) else {}
+        self.arguments = [Argument(name, value, name in required) for name, value in properties.items()]
+        others = given.get("additionalProperties", not properties)
+        self.more = others is not False and others is not None
+        """True if there may be arguments that are not declared."""
+
+    def flat(self, argument: Argument) -> Flat:
+        """Return the keywords of an argument's schema, none if it cannot be read."""
+        try:
+            return Document(self.schema).flatten(argument.schema, f"#/properties/{argument.name}")
+        except OllamaError as error:
+            self.free(argument, error)
+            return {}
+
+    def free(self, argument: Argument, error: OllamaError) -> None:
+        """Log that an argument may have any value."""
+        _log.warning("tool %s: argument %s is not held to its schema: %s", self._tool, argument.name, error)
+
+    def value(self, argument: Argument, tokens: Tokens) -> Node:
+        """Return the JSON texts of an argument's value."""
+        try:
+            # A failed conversion leaves rules behind.
+            schema_node(self.schema, Tokens(RuleBook()), argument.schema)
+            return schema_node(self.schema, tokens, argument.schema)
+        except OllamaError as error:
+            self.free(argument, error)
+            return tokens.value()
+
+    def json(self, tokens: Tokens) -> Node:
+        """Return the JSON objects of the arguments."""
+        for schema in (self.schema, self._without_what_fails()):
+            try:
+                schema_node(schema, Tokens(RuleBook()))
+                return schema_node(schema, tokens)
+            except OllamaError as error:
+                failure = error
+        _log.warning("tool %s: the arguments are not held to their schema: %s", self._tool, failure)
+        return tokens.any_object()
+
+    def _without_what_fails(self) -> dict[str, Any]:
+        kept = {
+            name: value
+            for name, value in self.schema.items()
+            if name in ("$defs", "definitions", "required", "additionalProperties")
+        }
+        properties: dict[str, Any] = {}
+        for argument in self.arguments:
+            properties[argument.name] = argument.schema
+            try:
+                schema_node(self.schema, Tokens(RuleBook()), argument.schema)
+            except OllamaError as error:
+                self.free(argument, error)
+                properties[argument.name] = True
+        return {**kept, "type": "object", "properties": properties}
+
+
+def mark(text: str) -> Node:
+    """Return the text of a layout; white space at its ends is optional, and a hole is any short text."""
+    body = text.strip()
+    if not body:
+        return optional(Literal(text)) if text else EMPTY
+    before, after = text[: text.index(body)], text[text.index(body) + len(body) :]
+    parts: list[Node] = []
+    for number, part in enumerate(body.split(HOLE)):
+        if number:
+            parts.append(VARYING)
+        parts.append(Literal(part))
+    return seq(mark(before), *parts, mark(after))
+
+
+# A pair of texts around each argument
+
+
+def tagged(parameters: Parameters, layout: TaggedArguments, ends: Sequence[str], tokens: Tokens) -> Node:
+    """Return arguments between tags. A value ends before one of ``ends`` where no tag of its own ends it."""
+    tags = _Tags(layout, [text for text in (layout.key.open.strip(), *ends) if text], tokens)
+    items = [
+        (tags.argument(argument.name, _typed(parameters, argument, tags, tokens)), argument.required)
+        for argument in parameters.arguments
+    ]
+    more = None
+    if parameters.more and KEY not in layout.value.close:
+        more = tags.argument(NAME, {"": tags.text("")})
+    return listed(items, mark(layout.separator), more, tokens.book)
+
+
+class _Tags:
+    """Parts of tagged arguments."""
+
+    def __init__(self, layout: TaggedArguments, ends: Sequence[str], tokens: Tokens) -> None:
+        self._layout = layout
+        self._ends = ends
+        self._tokens = tokens
+        self._words = dict(layout.types)
+        self.names_types = HOLE in layout.key.close
+        """True if the type of a value is written beside its key."""
+
+    def argument(self, name: Node | str, values: Mapping[str, Node]) -> Node:
+        """Return an argument; ``values`` are those of each JSON type, under "" for any type."""
+        layout = self._layout
+        branches = [
+            seq(
+                mark(layout.key.close.replace(HOLE, self._words.get(kind, HOLE))),
+                mark(layout.value.open),
+                value,
+            )
+            for kind, value in values.items()
+        ]
+        return seq(mark(layout.key.open), name, choice(branches))
+
+    def text(self, name: str) -> Node:
+        """Return any text up to the end of the value of an argument of this name."""
+        end = self._close(name).strip()
+        book = self._tokens.book
+        if not end:
+            return text_without(self._ends, book, "raw") if self._ends else EMPTY
+        return seq(text_through([end], book, "raw"), mark(self._space()))
+
+    def value(self, name: str, value: Node, kinds: Iterable[str]) -> Node:
+        """Return ``value`` and the end of the value of an argument of this name.
+
+        Some families write the constants of Python, also where all other values are JSON.
+        """
+        words = [Literal(word) for kind in kinds for word in _PYTHON.get(kind, ())]
+        value = choice([value, *words])
+        closed = mark(self._close(name).lstrip())
+        return seq(optional(Literal("\n")), value, self._tokens.space(), closed)
+
+    def _close(self, name: str) -> str:
+        return self._layout.value.close.replace(KEY, name)
+
+    def _space(self) -> str:
+        text = self._layout.value.close
+        return text[len(text.rstrip()) :]
+
+
+def _typed(parameters: Parameters, argument: Argument, tags: _Tags, tokens: Tokens) -> dict[str, Node]:
+    """Return the values of an argument by their JSON type, under "" if the type makes no difference."""
+    name, flat = argument.name, parameters.flat(argument)
+    if "enum" in flat:
+        found: dict[str, list[Node]] = {}
+        for value in flat["enum"]:
+            literal = Literal(value) if isinstance(value, str) else tokens.constant(value)
+            kind = _kind_of(value)
+            found.setdefault(kind, []).append(tags.value(name, literal, [kind]))
+        return {kind: choice(nodes) for kind, nodes in found.items()}
+    kinds = _kinds(flat)
+    if not tags.names_types:
+        # A text may be any other value too.
+        if "string" in kinds:
+            return {"": tags.text(name)}
+        return {"": tags.value(name, parameters.value(argument, tokens), kinds)}
+    others = [kind for kind in kinds if kind != "string"]
+    values = {"string": tags.text(name)} if "string" in kinds else {}
+    if others:
+        value = tags.value(name, parameters.value(argument, tokens), others)
+        values |= dict.fromkeys(others, value)
+    return values
+
+
+def _kinds(flat: Flat) -> tuple[str, ...]:
+    """Return the JSON types that a value of a schema may have, perhaps too many."""
+    for keyword in ("anyOf", "oneOf"):
+        if keyword in flat:
+            found: dict[str, None] = {}
+            for branch in flat[keyword]:
+                own = branch.get("type", TYPES) if isinstance(branch, Mapping) else TYPES
+                found |= dict.fromkeys([own] if isinstance(own, str) else own)
+            return tuple(found)
+    return tuple(flat.get("type", TYPES))
+
+
+def _kind_of(value: object) -> str:
+    match value:
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case int() | float():
+            return "number"
+        case None:
+            return "null"
+        case list():
+            return "array"
+    return "object"
+
+
+def python(parameters: Parameters, tokens: Tokens) -> Node:
+    """Return ``(KEY=VALUE, …)`` with Python's literals."""
+    values = Values(python_words(tokens), tokens)
+    items = [
+        (seq(argument.name, "=", values.of(parameters.flat(argument))), argument.required)
+        for argument in parameters.arguments
+    ]
+    more = seq(NAME, "=", values.any()) if parameters.more else None
+    return seq("(", listed(items, seq(",", tokens.space()), more, tokens.book), ")")
+
+
+def gemma(parameters: Parameters, layout: CallLayout, tokens: Tokens) -> Node:
+    """Return ``{KEY:VALUE,…}`` with bare keys and quoted strings."""
+    words = gemma_words(layout.quote, tokens)
+    values = Values(words, tokens)
+    items = [
+        (seq(argument.name, ":", values.of(parameters.flat(argument))), argument.required)
+        for argument in parameters.arguments
+    ]
+    more = seq(words.any_key, ":", values.any()) if parameters.more else None
+    return seq("{", listed(items, Literal(","), more, tokens.book), "}")

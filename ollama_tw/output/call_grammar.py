@@ -1,0 +1,231 @@
+"""Grammars of tool calls in the layout of a model's family, from its description.
+
+The stream parser reads by the same description what these grammars hold the model to.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.grammar.check import check_rules
+from ollama_tw.grammar.gbnf import EMPTY, Literal, Node, Repeat, RuleBook, chars, choice, optional, seq
+from ollama_tw.grammar.tokens import Tokens, json_text
+from ollama_tw.grammar.until import text_through
+from ollama_tw.interfaces import LazyGrammar
+from ollama_tw.output.argument_grammar import Parameters, gemma, mark, python, tagged
+from ollama_tw.output.description import CallLayout, Description, IdPlace, Notation, Shape, Turns
+
+_ID = Repeat(chars("09AZaz..::__--"), 1, 64)
+_SPACE = Repeat(chars("\t\n\r\r  "), 0, 4)
+
+# A text that is found in prose is no sign of a call.
+_MIN_SIGN = 3
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool that may be called."""
+
+    name: str
+    parameters: object
+
+
+def callable_tools(tools: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> list[Tool]:
+    """Return the request's ``tools`` of these names, all without ``names``; malformed ones are skipped."""
+    found = []
+    for tool in tools:
+        function = tool.get("function")
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if isinstance(function, Mapping) and isinstance(name, str) and name and name in (names or (name,)):
+            found.append(Tool(name, function.get("parameters")))
+    return found
+
+
+def required_calls(
+    description: Description, tools: Sequence[Tool], *, parallel: bool = True, opened: bool | None = None
+) -> str:
+    """Return the grammar of a reply that is one call, or with ``parallel`` several, after any thinking.
+
+    ``opened`` is True if the prompt has opened the thinking, None if there is no thinking. A model without
+    a layout of its own calls by a JSON object. Raises :class:`OllamaError` 400 if the grammar is too large.
+    """
+    calls = _Calls(description.calls or CallLayout(), tools, description.turns, parallel=parallel)
+    book = calls.tokens.book
+    root = book.fresh("root")
+    before = calls.before(description, opened=opened)
+    book.define(root, seq(_SPACE, *before, calls.header(), calls.whole()))
+    return _checked(book)
+
+
+def lazy_calls(
+    description: Description, tools: Sequence[Tool], *, parallel: bool = True, opened: bool | None = None
+) -> LazyGrammar | None:
+    """Return the grammar that holds a reply from the beginning of its first call on.
+
+    None if no text marks that beginning, or for a grammar that is too large.
+    """
+    layout = description.calls
+    if layout is None:
+        return None
+    calls = _Calls(layout, tools, description.turns, parallel=parallel)
+    signs = calls.signs()
+    if not signs:
+        return None
+    book = calls.tokens.book
+    root = book.fresh("root")
+    book.define(root, choice(signs.values()))
+    opening = closing = ""
+    if description.thinking is not None and opened is not None:
+        closing = description.thinking.close.strip()
+        opening = "" if opened else description.thinking.open.strip()
+    try:
+        return LazyGrammar(_checked(book), tuple(signs), closing, opening)
+    except OllamaError:
+        return None
+
+
+def _checked(book: RuleBook) -> str:
+    check_rules(book.rules)
+    return book.text()
+
+
+class _Calls:
+    """Rules of the calls of some tools in one layout."""
+
+    def __init__(
+        self, layout: CallLayout, tools: Sequence[Tool], turns: Turns | None, *, parallel: bool
+    ) -> None:
+        self.tokens = Tokens(RuleBook())
+        self._layout = layout
+        self._tools = tools
+        self._turns = turns
+        self._parallel = parallel
+
+    def before(self, description: Description, *, opened: bool | None) -> list[Node]:
+        """Return what precedes the calls: thinking, and the headers of further messages."""
+        book = self.tokens.book
+        turns = self._turns
+        if turns is not None:
+            closed = text_through(turns.closes, book, "message")
+            headers = choice(seq(mark(f" {text}"), mark(turns.header_end)) for text in turns.thinking)
+            message = book.rule(seq(headers, closed, mark(turns.open)), "thought")
+            return [Repeat(message, 0, None)] if opened is not None else []
+        if description.thinking is None or opened is None:
+            return []
+        tags = description.thinking
+        thought = seq(text_through([tags.close.strip()], book, "thought"), _SPACE)
+        if opened or not tags.open.strip():
+            return [thought]
+        return [optional(seq(tags.open.strip(), thought))]
+
+    def header(self) -> Node:
+        """Return the header of the message with the calls, if it is no part of their layout."""
+        turns, layout = self._turns, self._layout
+        if turns is None or turns.recipient in f"{layout.section.open}{layout.call.open}{layout.name.open}":
+            return EMPTY
+        return seq(mark(f" {turns.recipient}"), _ID, mark(turns.header_end))
+
+    def whole(self) -> Node:
+        """Return all calls of a reply, from the first text of the layout on."""
+        layout, header = self._layout, self.header()
+        calls = self.tokens.book.rule(
+            seq(mark(layout.section.open), self._items(), mark(layout.section.close)), "calls"
+        )
+        if header == EMPTY or self._turns is None or not self._parallel:
+            return calls
+        ends = choice(mark(text) for text in self._turns.closes)
+        return seq(calls, Repeat(seq(ends, mark(self._turns.open), header, calls), 0, None))
+
+    def signs(self) -> dict[str, Node]:
+        """Return the texts that certainly begin a call, each with what has to be there from it on."""
+        layout = self._layout
+        if not layout.leads:
+            found = {layout.opening.strip(): self.whole()}
+            # Models forget the tag around a call whose name has a tag of its own.
+            inner = layout.name.open.strip()
+            if layout.call.open and not layout.section.open and len(inner) > _MIN_SIGN and inner[0] == "<":
+                found[inner] = seq(self._call(), mark(layout.call.close))
+            return found
+        if layout.array or layout.shape is Shape.NAME_FIRST:
+            return {}
+        quoted = [json_text(tool.name) for tool in self._tools]
+        if layout.shape is Shape.KEYED:
+            return {"{" + name: self.whole() for name in quoted}
+        key = json_text(layout.name_key)
+        return {"{" + key + ":" + space + name: self.whole() for name in quoted for space in ("", " ")}
+
+    def _items(self) -> Node:
+        layout = self._layout
+        close = mark(layout.call.close)
+        if self._turns is not None and layout.call.close in self._turns.closes:
+            # The token of this text ends the generation.
+            close = optional(close)
+        item = self.tokens.book.rule(seq(mark(layout.call.open), self._call(), close), "item")
+        space = self.tokens.space()
+        separator = seq(space, ",", space) if layout.array else mark(layout.separator)
+        more = Repeat(self.tokens.book.rule(seq(separator, item), "next"), 0, None)
+        items = seq(item, more) if self._parallel else item
+        return seq("[", space, items, space, "]") if layout.array else items
+
+    def _call(self) -> Node:
+        shapes: dict[Shape, Callable[[Tool], Node]] = {
+            Shape.OBJECT: self._object,
+            Shape.KEYED: self._keyed,
+            Shape.NAME_FIRST: self._name_first,
+        }
+        shape = shapes[self._layout.shape]
+        return self.tokens.book.rule(choice(shape(tool) for tool in self._tools), "call")
+
+    def _object(self, tool: Tool) -> Node:
+        layout, space = self._layout, self.tokens.space()
+        arguments = Parameters(tool.name, tool.parameters).json(self.tokens)
+        members = [self._member(layout.name_key, Literal(json_text(tool.name)))]
+        members.append(self._member(layout.arguments_key, arguments))
+        inner = seq(members[0], ",", space, members[1])
+        if layout.wrapper:
+            kind = optional(seq(self._member("type", Literal('"function"')), ",", space))
+            inner = seq(kind, self._member(layout.wrapper, seq("{", space, inner, space, "}")))
+        if layout.id_place is IdPlace.FIELD:
+            number = self._member(layout.id_key, choice([seq('"', _ID, '"'), self.tokens.integer()]))
+            # The description has no order of the members.
+            inner = choice([seq(number, ",", space, inner), seq(inner, ",", space, number), inner])
+        return seq("{", space, inner, space, "}")
+
+    def _keyed(self, tool: Tool) -> Node:
+        space = self.tokens.space()
+        arguments = Parameters(tool.name, tool.parameters).json(self.tokens)
+        return seq("{", space, self._member(tool.name, arguments), space, "}")
+
+    def _member(self, key: str, value: Node) -> Node:
+        space = EMPTY if self._layout.compact else self.tokens.space()
+        return seq(json_text(key), ":", space, value)
+
+    def _name_first(self, tool: Tool) -> Node:
+        layout = self._layout
+        number = seq(mark(layout.id.open), _ID, mark(layout.id.close))
+        places = {place: number if layout.id_place is place else EMPTY for place in IdPlace}
+        name: Node = Literal(tool.name)
+        if layout.id_place is IdPlace.IN_NAME:
+            name = seq("functions.", tool.name, ":", Repeat(chars("09"), 1, 6))
+        return seq(
+            places[IdPlace.BEFORE_NAME],
+            mark(layout.name.open),
+            name,
+            mark(layout.name.close),
+            places[IdPlace.AFTER_NAME],
+            self._arguments(tool),
+            places[IdPlace.AFTER_ARGUMENTS],
+        )
+
+    def _arguments(self, tool: Tool) -> Node:
+        layout, parameters = self._layout, Parameters(tool.name, tool.parameters)
+        match layout.notation:
+            case Notation.TAGGED if layout.tagged is not None:
+                ends = (layout.call.close.strip(), layout.section.close.strip())
+                return tagged(parameters, layout.tagged, ends, self.tokens)
+            case Notation.PYTHON:
+                return python(parameters, self.tokens)
+            case Notation.GEMMA:
+                return gemma(parameters, layout, self.tokens)
+        return parameters.json(self.tokens)
