@@ -91,6 +91,81 @@ async def second_turn(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
     return Run(tuple(samples), seconds)
 
 
+async def alternate(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+    """Let each client go back and forth between two long chats, and measure the turns after the first.
+
+    With as many clients as slots, every turn runs on a slot that held another chat.
+    """
+
+    async def client(number: int) -> tuple[list[Sample], float]:
+        chats = [prompt(load.prefix_tokens, *load.key, "alternate", number, which) for which in (0, 1)]
+        later: list[Sample] = []
+        seconds = 0.0
+        for turn in range(load.requests + 1):
+            for which in (0, 1):
+                start = clock()
+                reply = await ask(chats[which], keep_text=True)
+                if turn:
+                    later.append(reply)
+                    seconds += clock() - start
+                own = (*load.key, "next", number, which, turn)
+                chats[which] = continued(chats[which] + reply.text, load.own_tokens, *own)
+        return later, seconds
+
+    done = await asyncio.gather(*(client(number) for number in range(load.clients)))
+    return Run(
+        tuple(sample for samples, _ in done for sample in samples), max(seconds for _, seconds in done)
+    )
+
+
+async def web_interface(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+    """Measure the second turns of chats when each answer is followed by three short requests.
+
+    Open WebUI sends them for follow-up questions, a title and tags; they begin with other words.
+    """
+
+    async def client(number: int) -> tuple[list[Sample], float]:
+        seconds, second = 0.0, []
+        for turn in range(load.requests):
+            own = (*load.key, "web", number, turn)
+            first = prompt(load.prefix_tokens, *own)
+            reply = await ask(first, keep_text=True)
+            for task in ("follow-ups", "title", "tags"):
+                await ask(prompt(load.prompt_tokens, *own, task))
+            start = clock()
+            second.append(await ask(continued(first + reply.text, load.own_tokens, *own, "more")))
+            seconds += clock() - start
+        return second, seconds
+
+    done = await asyncio.gather(*(client(number) for number in range(load.clients)))
+    return Run(
+        tuple(sample for samples, _ in done for sample in samples), max(seconds for _, seconds in done)
+    )
+
+
+async def agents(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+    """Run coding agents: one long system prompt, histories that grow, and sub-agents of their own.
+
+    The length of the system prompt is `long_tokens`.
+    """
+    system = words(load.long_tokens, *load.key, "system")
+
+    async def client(number: int) -> list[Sample]:
+        own = (*load.key, "agent", number)
+        history = continued(system, load.own_tokens, *own)
+        samples = []
+        for turn in range(load.requests):
+            samples.append(await ask(history, keep_text=True))
+            history = continued(history + samples[-1].text, load.own_tokens, *own, turn)
+            if turn % 2:
+                samples.append(await ask(continued(system, load.own_tokens, *own, "sub-agent", turn)))
+        return samples
+
+    start = clock()
+    done = await asyncio.gather(*(client(number) for number in range(load.clients)))
+    return Run(tuple(sample for samples in done for sample in samples), clock() - start)
+
+
 class _Countdown:
     """Callable that sets ``done`` at its ``count``-th call."""
 
@@ -134,7 +209,10 @@ SCENARIOS: dict[str, Scenario] = {
     "plain": plain,
     "shared-prefix": shared_prefix,
     "second-turn": second_turn,
+    "alternate": alternate,
+    "webui": web_interface,
     "long-prompt": long_prompt,
+    "agents": agents,
 }
 
 DEFAULT = ("plain", "shared-prefix", "second-turn")

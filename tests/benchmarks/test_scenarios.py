@@ -48,6 +48,35 @@ def test_plain_never_asks_the_same_twice() -> None:
     assert [len(prompt.split(" ")) for prompt in listener.prompts] == [16] * 6
 
 
+def test_alternate_repeats_no_chat_twice_in_a_row() -> None:
+    listener = Listener()
+    done = run("alternate", listener)
+    # Two chats of three turns each; the first turns are not measured.
+    assert len(listener.prompts) == 3 * 2 * 3
+    assert len(done.samples) == 3 * 2 * 2
+    mine = [prompt for prompt in listener.prompts if prompt.startswith(listener.prompts[0])]
+    assert [prompt.count(" and so on") for prompt in mine] == [0, 1, 2]
+
+
+def test_the_web_interface_continues_a_chat_after_three_other_prompts() -> None:
+    listener = Listener()
+    done = run("webui", listener)
+    assert len(listener.prompts) == 3 * 2 * 5
+    assert len(done.samples) == 6
+    first = listener.prompts[0]
+    continues = [index for index, prompt in enumerate(listener.prompts) if prompt.startswith(first)]
+    assert len(continues) == 2
+    assert " and so on" in listener.prompts[continues[1]]
+
+
+def test_agents_share_their_system_prompt() -> None:
+    listener = Listener()
+    done = run("agents", listener)
+    assert len(done.samples) == len(listener.prompts) == 3 * 3
+    assert len({tuple(prompt.split(" ")[:50]) for prompt in listener.prompts}) == 1
+    assert len(set(listener.prompts)) == 9
+
+
 def test_shared_prefix_has_one_beginning_a_round() -> None:
     listener = Listener()
     done = run("shared-prefix", listener)
