@@ -20,14 +20,8 @@ from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.backends import installed
 from ollama_tw.engine.loader import Devices
 from ollama_tw.engine.scheduler import Scheduler
-from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.identity.keys import KEY_NAME
 from ollama_tw.identity.signer import Signer
-from ollama_tw.inference.catalogue import Catalogue
-from ollama_tw.inference.embed import Embeddings
-from ollama_tw.inference.rerank import Reranking
-from ollama_tw.inference.service import Completions
-from ollama_tw.inference.tokens import Tokens
 from ollama_tw.library.backend_models import BackendModels
 from ollama_tw.library.create import CreateDependencies
 from ollama_tw.library.store import Store
@@ -46,7 +40,10 @@ _log = Logger()
 
 
 class Components:
-    """The services of one server, created on the reactor thread."""
+    """The services of one server, created on the reactor thread.
+
+    Those that run models are in ``server/inference.py``.
+    """
 
     def __init__(self, reactor: Any, settings: Settings, store: Store, metrics: Metrics) -> None:
         self._home = settings.home
@@ -54,10 +51,10 @@ class Components:
         self.disk = WorkerPool(reactor, _DISK_THREADS, "disk")
 
         self.backends = BackendSelection(installed, settings.llm_library)
-        sources = BackendRouter(self.backends)
+        self.sources = BackendRouter(self.backends)
         self.scheduler = Scheduler(
             reactor,
-            sources,
+            self.sources,
             keep_alive=settings.keep_alive,
             max_loaded=settings.max_loaded_models,
             max_queue=settings.max_queue,
@@ -80,17 +77,12 @@ class Components:
         self.cloud = RemoteClient(self._network, self._signer, self.account)
         self.recommendations = Recommendations(self.cloud, self.policy, reactor, random.random)
         self._forward_pool = WorkerPool(reactor, MAX_CONCURRENT, "forward")
-        forwarding = Forwarding(self.cloud, self.policy, self._forward_pool.run)
+        self.forwarding = Forwarding(self.cloud, self.policy, self._forward_pool.run)
 
-        backend_models = BackendModels(sources)
+        self.backend_models = BackendModels(self.sources)
         self.models = ModelService(
-            store, self.disk, self.scheduler, backend_models, self.policy, settings.go_template
+            store, self.disk, self.scheduler, self.backend_models, self.policy, settings.go_template
         )
-        catalogue = Catalogue(store, self.disk, backend_models, settings.go_template, self.policy)
-        self.completions = Completions(catalogue, self.scheduler, settings, forwarding, metrics)
-        self.embeddings = Embeddings(catalogue, self.scheduler, settings, forwarding, metrics)
-        self.reranking = Reranking(catalogue, self.scheduler, settings)
-        self.tokens = Tokens(catalogue, Vocabularies(sources.owner, self.disk), self.disk)
 
     async def _signer(self) -> Signer:
         signer: Signer = await self.disk.run(Signer.load, self._home / KEY_NAME)

@@ -1,38 +1,30 @@
 """Registers all routes on one site, behind the CORS and Host checks."""
 
 import socket
-import time
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from ollama_tw.config.settings import Settings
-from ollama_tw.dialects.anthropic.errors import ERRORS as ANTHROPIC_ERRORS
-from ollama_tw.dialects.openai.errors import ERRORS as OPENAI_ERRORS
-from ollama_tw.dialects.openai.responses.store import ResponseStore
-from ollama_tw.http.anthropic.routes import AnthropicRoutes
 from ollama_tw.http.cloud import CloudRelay, CloudRoutes
-from ollama_tw.http.dialect_support import Dialect
 from ollama_tw.http.native.account import AccountRoutes
 from ollama_tw.http.native.backends import BackendRoutes
 from ollama_tw.http.native.blobs import BlobRoutes
-from ollama_tw.http.native.completions import CompletionRoutes
 from ollama_tw.http.native.health import HealthRoutes, Readiness
 from ollama_tw.http.native.models import ModelRoutes
-from ollama_tw.http.native.tokens import TokenRoutes
 from ollama_tw.http.native.transfers import TransferRoutes
 from ollama_tw.http.native.version import VersionRoutes
-from ollama_tw.http.openai.responses import ResponsesRoutes
-from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes, OpenAIModelRoutes, OpenAIRoutes
-from ollama_tw.http.openai.transcriptions import TranscriptionRoutes
-from ollama_tw.http.rerank import RerankRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import ApiSite, make_site
 from ollama_tw.http.websocket.endpoint import WebSocketEndpoint
 from ollama_tw.metrics import Metrics
 from ollama_tw.server.components import Components
+
+if TYPE_CHECKING:
+    from ollama_tw.server.inference import Inference
 
 
 def make_api_site(
@@ -65,26 +57,20 @@ def make_api_site(
     )
     transfers.register(routes)
 
-    completions = CompletionRoutes(reactor, components.completions, components.embeddings, cloud)
-    completions.register(routes)
-    TokenRoutes(components.tokens).register(routes)
+    @cache
+    def inference() -> "Inference":
+        from ollama_tw.server.inference import Inference
 
-    openai = Dialect(reactor, OPENAI_ERRORS, cloud.relay_body)
-    OpenAIRoutes(openai, components.completions).register(routes)
-    OpenAIModelRoutes(openai, components.models, cloud).register(routes)
-    OpenAIEmbeddingRoutes(openai, components.embeddings, components.tokens).register(routes)
-    ResponsesRoutes(openai, components.completions, ResponseStore(time.monotonic)).register(routes)
-    TranscriptionRoutes(openai, components.completions).register(routes)
-    RerankRoutes(openai, components.reranking).register(routes)
-    anthropic = Dialect(reactor, ANTHROPIC_ERRORS, cloud.relay_body)
-    AnthropicRoutes(anthropic, components.completions, components.tokens).register(routes)
+        return Inference(reactor, settings, components, metrics, cloud)
+
+    routes.add_later(lambda: inference().register(routes))
 
     websocket = WebSocketEndpoint(
         reactor,
         {
-            "/api/generate": completions.generate,
-            "/api/chat": completions.chat,
-            "/api/embed": completions.embed,
+            "/api/generate": lambda request: inference().routes.generate(request),
+            "/api/chat": lambda request: inference().routes.chat(request),
+            "/api/embed": lambda request: inference().routes.embed(request),
             "/api/create": models.create,
             "/api/pull": transfers.pull,
             "/api/push": transfers.push,

@@ -3,7 +3,18 @@
 import subprocess
 import sys
 
-LATE = {"PIL", "autobahn", "llama_cpp", "numpy", "ollama_tw.convert.model", "ollama_tw.grammar"}
+LATE = {
+    "PIL",
+    "autobahn",
+    "jinja2",
+    "llama_cpp",
+    "numpy",
+    "ollama_tw.convert.model",
+    "ollama_tw.dialects.openai",
+    "ollama_tw.grammar",
+    "ollama_tw.inference",
+    "ollama_tw.output",
+}
 
 
 def test_starting_imports_no_package_that_the_first_request_does_not_need() -> None:

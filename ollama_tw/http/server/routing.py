@@ -10,6 +10,9 @@ A handler is called with the request and the variables of the path. It may be a 
 through ``replies.py`` and returns None.
 """
 
+# mypy: allow-untyped-calls
+# (twisted.web has few annotations)
+
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
@@ -17,7 +20,7 @@ from typing import Any
 from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.web.http import Request
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
 
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.errors import install_error_handlers
@@ -32,6 +35,7 @@ class Routes:
         self._app = Klein()
         self._app.url_map.merge_slashes = False
         install_error_handlers(self._app)
+        self._later: list[Callable[[], None]] = []
 
     def add(self, methods: str, path: str, handler: Handler) -> None:
         """Serve ``path`` (in Werkzeug's syntax) for ``methods``, e.g. ``"HEAD GET"``, and no others."""
@@ -42,10 +46,38 @@ class Routes:
             # Werkzeug adds HEAD to each GET.
             rule.methods = set(methods.split())
 
+    def add_later(self, register: Callable[[], None]) -> None:
+        """Have ``register`` add routes when a request comes to a path that has no route yet.
+
+        It can thus import modules that other requests do not need.
+        """
+        self._later.append(register)
+
     def resource(self) -> IResource:
         """Return the resource for :func:`~ollama_tw.http.server.site.make_site`."""
-        resource: IResource = self._app.resource()
+        resource: IResource = _Resource(self._app.resource(), self._add_routes_for)
         return resource
+
+    def _add_routes_for(self, path: str) -> None:
+        if self._later and not self._app.url_map.bind("").allowed_methods(path):
+            later, self._later = self._later, []
+            for register in later:
+                register()
+
+
+class _Resource(Resource):
+    """Calls ``before`` with the path of each request, and passes the request on to Klein."""
+
+    isLeaf = True
+
+    def __init__(self, klein: IResource, before: Callable[[str], None]) -> None:
+        super().__init__()
+        self._klein = klein
+        self._before = before
+
+    def render(self, request: Any) -> Any:
+        self._before("/" + b"/".join(request.postpath).decode(errors="replace"))
+        return self._klein.render(request)
 
 
 def _record_route(path: str, handler: Handler) -> Handler:

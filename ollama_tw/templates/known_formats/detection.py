@@ -16,14 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ollama_tw.templates import gotemplate
 from ollama_tw.templates.budget import LimitExceeded, TemplateError
-from ollama_tw.templates.jinja import ChatTemplate
 from ollama_tw.templates.known_formats.formats import BOS, EOS, FORMATS, Format, with_tokens
 from ollama_tw.templates.known_formats.writing import Opening, When, go_template
 from ollama_tw.wire.native import Message
+
+if TYPE_CHECKING:
+    from ollama_tw.templates.jinja import ChatTemplate
 
 _MAX_SECONDS: Final = 0.1
 """Limit for all renderings of one template together."""
@@ -93,6 +95,8 @@ def detect(
     if len(jinja) > _MAX_SOURCE or _MORE.search(jinja) or "{" in f"{bos}{eos}":
         return None
     try:
+        from ollama_tw.templates.jinja import ChatTemplate
+
         template = ChatTemplate(jinja, bos=BOS, eos=EOS, clock=_stopping(clock, clock() + _MAX_SECONDS))
         renderings = list(_render(template))
         has_system_role = template.has_system_role
@@ -120,7 +124,7 @@ def _stopping(clock: Callable[[], float], deadline: float) -> Callable[[], float
     return lambda: 0.0 if clock() < deadline else math.inf
 
 
-def _render(template: ChatTemplate) -> Iterator[_Rendering]:
+def _render(template: "ChatTemplate") -> Iterator[_Rendering]:
     for day, messages in enumerate(_PROBES, 1):
         now = datetime(2024, day, day, day)
         try:
