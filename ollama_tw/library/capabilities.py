@@ -46,7 +46,10 @@ def show_capabilities(
     *,
     has_go_template: bool,
 ) -> list[str]:
-    """Return the capabilities in the order of ``/api/show``.
+    """Return the capabilities in Ollama's order, that of ``/api/show``.
+
+    Unlike in Ollama, ``/api/tags`` has the same: without the file's chat template, its list of the models
+    whose prompts that template renders would be too short.
 
     ``header`` is that of the GGUF file, None if the model has none; ``traits`` are those of its Go
     template, or of the default template.
@@ -61,21 +64,6 @@ def show_capabilities(
     if rendering.go_template_in_use or not has_go_template:
         found += _ordered(go_capabilities(traits))
     found += _of_parser_and_family(config)
-    return _without_removed(found, config, header)
-
-
-def listed_capabilities(
-    config: ModelConfig, header: Header | None, *, has_projector: bool, traits: TemplateTraits
-) -> list[str]:
-    """Return the capabilities in the order of ``/api/tags``; a brief ``header`` suffices."""
-    found: list[str] = []
-    if header is not None:
-        found += [*_modalities(header), _purpose(header)]
-    found += config.capabilities or ()
-    found += _ordered(go_capabilities(traits))
-    found += _of_parser_and_family(config)
-    if has_projector:
-        found.append("vision")
     return _without_removed(found, config, header)
 
 

@@ -1,7 +1,7 @@
 """Replies about installed models, each computed in one blocking call on the disk pool."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from ollama_tw.errors import OllamaError
@@ -15,9 +15,37 @@ from ollama_tw.wire.models import ShowRequest
 _LOG = logging.getLogger("ollama_tw.library")
 
 
-def list_models(store: Store, models: Iterable[Model]) -> list[dict[str, Any]]:
-    """Return the entries of ``/api/tags`` for ``models``, also for those whose weights are damaged."""
-    return [tags_entry(model, _brief_header(store, model)) for model in models]
+class ModelList:
+    """The entries of ``/api/tags`` for the models of ``store``.
+
+    The capabilities need the chat template behind the vocabulary of each file, so they are computed once for
+    each model. ``go_template_setting`` is OLLAMA_GO_TEMPLATE. Thread-safe.
+    """
+
+    def __init__(self, store: Store, *, go_template_setting: bool | None = None) -> None:
+        self._store = store
+        self._go_template_setting = go_template_setting
+        self._known: dict[str, list[str]] = {}
+        """Capabilities by the digest of the manifest."""
+
+    def entries(self, models: Sequence[Model]) -> list[dict[str, Any]]:
+        """Return the entries of ``models``, also of those whose weights are damaged. Blocking."""
+        known = {model.digest: self._capabilities(model) for model in models}
+        self._known = {digest: found for digest, found in known.items() if found is not None}
+        return [
+            tags_entry(model, _brief_header(self._store, model), known[model.digest] or ())
+            for model in models
+        ]
+
+    def _capabilities(self, model: Model) -> list[str] | None:
+        """Return the capabilities of ``model``, None if a file of it cannot be read."""
+        known = self._known.get(model.digest)
+        if known is not None:
+            return known
+        try:
+            return capabilities(self._store, model, go_template_setting=self._go_template_setting)
+        except OllamaError:
+            return None
 
 
 def show_model(

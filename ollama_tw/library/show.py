@@ -12,7 +12,7 @@ from typing import Any
 from ollama_tw.gguf.reader import ArrayRef, Header, is_byte_array
 from ollama_tw.gguf.types import UNKNOWN_FILE_TYPE
 from ollama_tw.golang.json import json_numbers
-from ollama_tw.library.capabilities import listed_capabilities, show_capabilities
+from ollama_tw.library.capabilities import show_capabilities
 from ollama_tw.library.model import DEFAULT_TEMPLATE, Model
 from ollama_tw.library.modelfile.description import modelfile_text, parameters_text
 from ollama_tw.library.rendering import PromptPath, Rendering, choose_rendering
@@ -50,7 +50,7 @@ def model_capabilities(
     *,
     go_template_setting: bool | None = None,
 ) -> list[str]:
-    """Return the capabilities in the order of ``/api/show``; requests are checked against these."""
+    """Return the capabilities of a model; requests are checked against these."""
     return show_capabilities(
         model.config,
         header,
@@ -77,8 +77,11 @@ def details(model: Model, header: Header | None) -> dict[str, Any]:
     }
 
 
-def tags_entry(model: Model, header: Header | None) -> dict[str, Any]:
-    """Return the entry of ``/api/tags``; ``header`` may be brief, None if there is no GGUF file."""
+def tags_entry(model: Model, header: Header | None, capabilities: Sequence[str]) -> dict[str, Any]:
+    """Return the entry of ``/api/tags``; ``header`` may be brief, None if there is no GGUF file.
+
+    The ``capabilities`` are those of :func:`model_capabilities`.
+    """
     config = model.config
     entry: dict[str, Any] = {"name": model.name.short, "model": model.name.short}
     if config.remote_model:
@@ -95,14 +98,8 @@ def tags_entry(model: Model, header: Header | None) -> dict[str, Any]:
     ):
         if length := configured or (header.get_int(key) if header else 0):
             entry["details"][key] = length
-    capabilities = listed_capabilities(
-        config,
-        header,
-        has_projector=bool(model.projector_paths),
-        traits=template_traits(_template_text(model)),
-    )
     if capabilities:
-        entry["capabilities"] = capabilities
+        entry["capabilities"] = list(capabilities)
     return entry
 
 

@@ -23,8 +23,8 @@ from ollama_tw.library.names import (
     parse_reference,
     stub_name,
 )
-from ollama_tw.library.queries import list_models, show_model
-from ollama_tw.library.show import show_reply, tags_entry
+from ollama_tw.library.queries import ModelList, show_model
+from ollama_tw.library.show import model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.wire.models import CopyRequest, LoadedModelRecord, ShowRequest
 from ollama_tw.wire.timestamps import rfc3339
@@ -55,6 +55,7 @@ class ModelService:
         self._backend_models = backend_models
         self._policy = policy
         self._go_template = go_template
+        self._list = ModelList(store, go_template_setting=go_template)
 
     async def all(self) -> list[Model]:
         """Return all models, those of the store in its order."""
@@ -67,11 +68,18 @@ class ModelService:
         def entries() -> list[dict[str, Any]]:
             installed, listed = self._listing()
             return [
-                *list_models(self._store, installed),
-                *(tags_entry(one.model, one.header) for one in listed),
+                *self._list.entries(installed),
+                *(
+                    tags_entry(one.model, one.header, model_capabilities(one.model, one.header))
+                    for one in listed
+                ),
             ]
 
         return await self._disk.run(entries)
+
+    async def read_ahead(self) -> None:
+        """Read the models of the store once, so that the first listing is fast."""
+        await self._disk.run(lambda: self._list.entries(self._store.list()))
 
     def _listing(self) -> tuple[list[Model], list[BackendModel]]:
         installed = self._store.list()

@@ -24,7 +24,6 @@ from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
 from ollama_tw.http.native.health import Readiness
 from ollama_tw.http.server.site import ApiSite
 from ollama_tw.identity.keys import ensure_key
-from ollama_tw.library.queries import list_models
 from ollama_tw.library.store import Store
 from ollama_tw.llama import discovery as devices
 from ollama_tw.metrics import Metrics
@@ -151,7 +150,7 @@ class Daemon(Service):
         settings = self._settings
         self._components = Components(self._reactor, settings, self._store, self._metrics)
         # With many models the first listing takes long; it is done before a client requests it.
-        self._components.disk.run(_read_models, self._store).addErrback(_log_unread)
+        Deferred.fromCoroutine(self._components.models.read_ahead()).addErrback(_log_unread)
         scheduler = self._components.scheduler
         self._watchdog = Watchdog(self._reactor, self._notifier, lambda: scheduler.stuck(_STEP_TIMEOUT))
         return make_api_site(
@@ -252,11 +251,6 @@ class Daemon(Service):
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, _exit_now)
         return Deferred.fromCoroutine(self._drain())
-
-
-def _read_models(store: Store) -> None:
-    """Read all models once, which fills the caches of the store."""
-    list_models(store, store.list())
 
 
 def _log_unread(failure: Failure) -> None:

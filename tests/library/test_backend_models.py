@@ -96,7 +96,7 @@ def test_names_are_compared_without_case() -> None:
 
 def test_entry_and_capabilities() -> None:
     (remote,) = BackendModels(router(found(Backend("cpu")), found(ListingBackend("far", FAR)))).all()
-    entry = tags_entry(remote.model, remote.header)
+    entry = tags_entry(remote.model, remote.header, ["completion"])
     assert (entry["name"], entry["remote_model"], entry["remote_host"], entry["size"]) == (
         "org/Far:big",
         "org/Far:big",

@@ -13,6 +13,7 @@ from ollama_tw.golang import json as gojson
 from ollama_tw.library.create import create
 from ollama_tw.library.manifests import manifest_path
 from ollama_tw.library.names import parse_name
+from ollama_tw.library.queries import ModelList
 from ollama_tw.library.show import model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
@@ -47,9 +48,8 @@ class ShowHarness:
 
     def tags(self) -> dict[str, Any]:
         model = self.store.load(parse_name("m"))
-        entry: dict[str, Any] = json.loads(
-            gojson.encode(tags_entry(model, self.store.header(model, brief=True)))
-        )
+        (entry,) = json.loads(gojson.encode(ModelList(self.store).entries([model])))
+        assert isinstance(entry, dict)
         return entry
 
 
@@ -194,7 +194,7 @@ def test_the_jinja_template_is_shown_and_gives_the_capabilities(harness: ShowHar
     assert reply["template"] == JINJA
     assert "\nTEMPLATE {{ .Prompt }}\n" in reply["modelfile"]
     assert reply["capabilities"] == ["tools", "thinking", "completion"]
-    assert harness.tags()["capabilities"] == ["completion"]
+    assert harness.tags()["capabilities"] == reply["capabilities"]
 
 
 def test_the_go_template_gives_the_capabilities_if_it_is_used(harness: ShowHarness) -> None:
@@ -212,7 +212,7 @@ def test_modalities_and_embeddings(harness: ShowHarness) -> None:
     }  # fmt: skip
     harness.make(gguf={"metadata": metadata}, info={"capabilities": ["thinking"]}, parser="qwen3")
     assert harness.show()["capabilities"] == ["thinking", "embedding", "audio", "vision", "tools"]
-    assert harness.tags()["capabilities"] == ["audio", "vision", "embedding", "thinking", "tools"]
+    assert harness.tags()["capabilities"] == ["thinking", "embedding", "audio", "vision", "tools"]
 
 
 def test_projectors(harness: ShowHarness) -> None:
@@ -237,7 +237,7 @@ def test_projectors(harness: ShowHarness) -> None:
     assert reply["projector_info"]["general.name"] == "tiny"
     assert reply["projector_info"]["clip.has_audio_encoder"] is True
     assert f"\nFROM {harness.store.blobs.path(digest)}\n" in reply["modelfile"]
-    assert harness.tags()["capabilities"] == ["completion", "vision"]
+    assert harness.tags()["capabilities"] == ["completion", "vision", "audio"]
 
 
 def test_tags_entry(harness: ShowHarness) -> None:
@@ -278,7 +278,7 @@ def test_a_stub_of_a_remote_model(harness: ShowHarness) -> None:
     layer = {"mediaType": "application/vnd.docker.container.image.v1+json", "digest": digest, "size": size}
     harness.store.commit(parse_name("m"), json.dumps({"schemaVersion": 2, "config": layer}).encode())
     model = harness.store.load(parse_name("m"))
-    entry = tags_entry(model, None)
+    entry = tags_entry(model, None, model_capabilities(model, None))
     assert (entry["remote_model"], entry["remote_host"]) == ("gpt-oss:20b", "https://ollama.com:443")
     assert entry["details"]["context_length"] == 131072
     assert show_reply(model, None)["model_info"] == {

@@ -118,12 +118,14 @@ class BlobTests(TestCase):
             "abc",
             "sha256:" + "0" * 63,
             "sha256:" + "g" * 64,
-            "..",
+            "%2e%2e",
             "sha256:..%5C..%5Cx",
             "md5:" + "0" * 64,
         ):
             answer = await self.exchange(post(digest, "Content-Length: 5", "Connection: close") + b"hello")
             self.assertEqual((digest, answer), (digest, (400, b'{"error":"invalid digest format"}')))
+        answer = await self.exchange(post("..", "Content-Length: 5", "Connection: close") + b"hello")
+        self.assertEqual(answer, (307, b""))
         for line in ("Origin: http://evil.example", "Host: evil.example"):
             data = post(HELLO, "Content-Length: 5", "Connection: close", line) + b"hello"
             if line.startswith("Host"):
