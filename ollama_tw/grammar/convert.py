@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from ollama_tw.grammar.ambiguity import is_ambiguous
 from ollama_tw.grammar.check import check_rules
 from ollama_tw.grammar.containers import Items, Member, array_of, object_of
 from ollama_tw.grammar.document import (
@@ -252,9 +253,12 @@ class _Converter:
             expression: Expression = (
                 format_expression(flat["format"]) if keyword == "format" else parse_pattern(flat["pattern"])
             )
-            return string_of(with_length(expression, minimum, maximum), self._tokens)
+            node = string_of(with_length(expression, minimum, maximum), self._tokens)
         except PatternError as error:
             raise refuse(where, f"{keyword} {json_text(flat[keyword][:100])}: {error}") from None
+        if is_ambiguous(node, self._book.rules):
+            raise refuse(where, f"{keyword} {json_text(flat[keyword][:100])} is too ambiguous")
+        return node
 
     def _counts(self, flat: Flat, unit: str, where: str) -> tuple[int, int | None]:
         minimum = int(flat.get(f"min{unit}", 0))

@@ -1,8 +1,20 @@
 """Reader of clients' GBNF, to the extent that the limits of grammars require."""
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.grammar.ambiguity import check_ambiguity
 from ollama_tw.grammar.check import check_rules
-from ollama_tw.grammar.gbnf import EMPTY, Chars, Choice, Literal, Node, Ref, Repeat, Seq
+from ollama_tw.grammar.gbnf import (
+    EMPTY,
+    LAST_CODE_POINT,
+    Chars,
+    Choice,
+    Literal,
+    Node,
+    Ref,
+    Repeat,
+    Seq,
+    complement,
+)
 
 MAX_GRAMMAR = 512 * 1024
 """Maximum length of a grammar in characters."""
@@ -12,17 +24,20 @@ MAX_NESTING = 64
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 _HEX = frozenset("0123456789abcdefABCDEF")
 _HEX_LENGTHS = {"x": 2, "u": 4, "U": 8}
-_ANY = Chars(((0, 0),))
+_ESCAPES = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-"}
+_ANY = Chars(((0, LAST_CODE_POINT),))
 
 
 def limit_grammar(text: str) -> None:
     """Raise :class:`OllamaError` 400 for GBNF that llama.cpp cannot process safely.
 
-    Such grammars are malformed, too deep, too large or left-recursive.
+    Such grammars are malformed, too deep, too large, left-recursive or too ambiguous.
     """
     if len(text) > MAX_GRAMMAR:
         raise OllamaError(400, f"the grammar is longer than {MAX_GRAMMAR} characters")
-    check_rules(_Reader(text).rules())
+    rules = _Reader(text).rules()
+    check_rules(rules)
+    check_ambiguity(rules)
 
 
 class _Reader:
@@ -73,10 +88,9 @@ class _Reader:
         self._at += 1
         match start:
             case '"':
-                return Literal("x" * self._characters('"'))
+                return Literal(self._characters('"'))
             case "[":
-                self._take("^")
-                return Chars(((0, 0),) * self._characters("]"))
+                return self._class()
             case "(":
                 return self._group()
             case ".":
@@ -106,25 +120,42 @@ class _Reader:
         self._at = end + 1
         return _ANY
 
-    def _characters(self, closing: str) -> int:
-        """Return the number of characters up to ``closing``."""
-        count = 0
+    def _characters(self, closing: str) -> str:
+        """Return the characters up to ``closing``."""
+        found = []
         while not self._take(closing):
             character = self._next()
-            if character == "\\":
-                self._escape()
-            count += 1
-        return count
+            found.append(self._escape() if character == "\\" else character)
+        return "".join(found)
 
-    def _escape(self) -> None:
+    def _class(self) -> Chars:
+        """Return a class of characters, up to its bracket."""
+        negated = self._take("^")
+        ranges = []
+        while not self._take("]"):
+            first = last = self._character()
+            if self._peek() == "-" and self._text[self._at + 1 : self._at + 2] != "]":
+                self._at += 1
+                last = self._character()
+            if first <= last:
+                ranges.append((first, last))
+        return Chars(complement(ranges) if negated else tuple(ranges))
+
+    def _character(self) -> int:
+        character = self._next()
+        return ord(self._escape() if character == "\\" else character)
+
+    def _escape(self) -> str:
         mark = self._next()
         if (length := _HEX_LENGTHS.get(mark)) is not None:
             digits = self._text[self._at : self._at + length]
             if len(digits) < length or not _HEX.issuperset(digits):
                 raise self._malformed("hexadecimal digits are expected")
             self._at += length
-        elif mark not in 'trn\\"[]-':
+            return chr(min(int(digits, 16), LAST_CODE_POINT))
+        if mark not in _ESCAPES:
             raise self._malformed("an unknown escape")
+        return _ESCAPES[mark]
 
     def _counts(self) -> tuple[int, int | None]:
         sign = self._next()

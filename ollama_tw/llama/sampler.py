@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,11 @@ _RANDOM_SEED = 0xFFFFFFFF
 
 # struct llama_token_data
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+
+# Seconds that a grammar may take: to begin with, and for each token. A mask of a large vocabulary takes
+# about 20 ms, and several times that on a busy machine.
+_GRAMMAR_START, _GRAMMAR_STEP = 4.0, 0.25
 
 
 class Sampler:
@@ -41,6 +47,8 @@ class Sampler:
         if job.lazy_grammar is not None and self._grammar is None:
             self._wait_for(job.lazy_grammar)
         self._limit = self._thinking_limit(job)
+        self._grammar_time = _GRAMMAR_START
+        """Seconds that the grammar may take until the next token."""
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         if job.logit_bias:
             self._add_bias(job.logit_bias)
@@ -156,13 +164,21 @@ class Sampler:
 
         Applying a grammar to a whole vocabulary takes longer than all other samplers.
         """
+        began = time.monotonic()
         logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, row), (self._vocabulary.size,))
         token = self._sample_from(logits)
         if not self._allows(token):
             token = self._sample_from(logits, self._grammar)
         llama_cpp.llama_sampler_accept(self._chain, token)
         self._accept_in_grammar(token)
+        self._spend(time.monotonic() - began)
         return token
+
+    def _spend(self, seconds: float) -> None:
+        """Count the time of a step: other sequences of the model wait meanwhile."""
+        self._grammar_time += _GRAMMAR_STEP - seconds
+        if self._grammar_time < 0:
+            raise RunnerError("the grammar is too ambiguous: matching it takes too long")
 
     def _accept_in_grammar(self, token: int) -> None:
         if not self._vocabulary.ends_generation(token):

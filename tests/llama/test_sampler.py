@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ollama_tw.interfaces import Job, Sampling
+from ollama_tw.interfaces import Job, RunnerError, Sampling
+from ollama_tw.llama import sampler
 from ollama_tw.llama.runner import LlamaRunner
 
 STORY = "Once upon a time there was a"
@@ -50,6 +51,16 @@ def test_typical_p_comes_before_the_greedy_choice(shared_smol: LlamaRunner) -> N
     assert text(shared_smol, temperature=0, typical_p=0.01) != likeliest
     # Of one candidate there is no less typical one.
     assert text(shared_smol, temperature=0, typical_p=0.01, top_k=1) == likeliest
+
+
+def test_a_grammar_that_takes_too_long_ends_its_run(
+    shared_smol: LlamaRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "_GRAMMAR_START", -1.0)
+    with pytest.raises(RunnerError, match="too ambiguous"):
+        list(shared_smol.generate(Job(STORY, max_tokens=4, grammar="root ::= .*")))
+    # Without a grammar no time is counted.
+    assert text(shared_smol)
 
 
 @pytest.mark.parametrize(

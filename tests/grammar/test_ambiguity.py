@@ -1,0 +1,47 @@
+"""Grammars that can read a text in very many ways are refused, ordinary ones are not."""
+
+import pytest
+
+from ollama_tw.errors import OllamaError
+from ollama_tw.grammar import limit_grammar, schema_to_gbnf
+
+WORDS = [f"word-{number}" for number in range(40)]
+AMBIGUOUS = {
+    "alternatives": "root ::= (" + " | ".join(["[a-z]"] * 40) + ")*",
+    "repeated rules": f"root ::= ({' | '.join(WORDS)})*\n"
+    + "".join(f"{word} ::= [a-z]+\n" for word in WORDS),
+    "later": 'root ::= "start: " part\npart ::= item*\nitem ::= ' + " | ".join(["[a-z]+"] * 12),
+    "nested": 'root ::= ("a" | "a" ("a" | "a" "a")+ | ("aa" | "a")*  "a")+',
+    "negated": "root ::= (" + " | ".join(f"[^{letter}]" for letter in "abcdefghij") + ")+",
+}
+PLAIN = {
+    "any text": "root ::= .*",
+    "lines": 'root ::= (line "\\n")* line\nline ::= [^\\n]*',
+    "words that begin alike": "root ::= (" + " | ".join(f'"word{number}"' for number in range(200)) + ")+",
+    "optional parts": "root ::= " + " ".join(f'"{letter}"?' for letter in "abcdefghijkl"),
+    "arithmetic": 'root ::= (expr "=" ws term "\\n")+\nexpr ::= term ([-+*/] term)*\n'
+    'term ::= ident | num | "(" ws expr ")" ws\nident ::= [a-z] [a-z0-9_]* ws\n'
+    "num ::= [0-9]+ ws\nws ::= [ \\t\\n]*",
+    "two readings": 'root ::= ("a" | [^b]{2,3})+ .',
+    "escapes": 'root ::= "\\x41\\u00e9" [\\]\\-\\x30-9] [-a] [a-]',
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_an_ambiguous_grammar_gets_400(name: str) -> None:
+    with pytest.raises(OllamaError, match="too ambiguous") as caught:
+        limit_grammar(AMBIGUOUS[name])
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_an_ordinary_grammar_passes(name: str) -> None:
+    limit_grammar(PLAIN[name])
+
+
+def test_an_ambiguous_pattern_gets_400() -> None:
+    pattern = "^(" + "|".join(["[a-z]+", "[a-y]+", "[a-x]+", "[a-w]+", "[b-z]+", "[c-z]+"]) + ")+$"
+    with pytest.raises(OllamaError, match="too ambiguous"):
+        schema_to_gbnf({"type": "string", "pattern": pattern})
+    variants = [{"properties": {"a": {"type": "string"}, f"b{number}": {}}} for number in range(60)]
+    schema_to_gbnf({"anyOf": variants})
