@@ -47,6 +47,12 @@ class BackendSelection:
             return
         except NoBackend as error:
             self._chosen.set_exception(OllamaError(500, str(error)))
+        except Exception:
+            _log.failure("the backends could not be probed")
+            reason = OllamaError(500, "the backends could not be probed; see the server's log")
+            for future in (self._installed, self._probed, self._chosen):
+                if not future.done():
+                    future.set_exception(reason)
 
     def all(self) -> Sequence[DiscoveredBackend]:
         """Return all backends, by descending priority."""

@@ -22,6 +22,7 @@ from ollama_tw.interfaces import (
 )
 from ollama_tw.testing.fake import FakeBackend
 from tests.helpers import PATIENCE
+from tests.helpers.logs import captured, texts
 
 
 @implementer(IBackend)
@@ -93,3 +94,15 @@ def test_cancelling_fails_what_waits() -> None:
                 one.result(PATIENCE)
             assert caught.value.status == 503
     slow.gate.set()
+
+
+def test_an_error_of_the_search_fails_what_waits() -> None:
+    def installed() -> list[DiscoveredBackend]:
+        raise OSError("secret")
+
+    with captured("ollama_tw.engine.backend_selection") as events:
+        selection = BackendSelection(installed)
+        for call in (selection.chosen, selection.model_sources):
+            with pytest.raises(OllamaError, match="could not be probed; see the server's log"):
+                call()
+    assert texts(events) == ["the backends could not be probed"]
