@@ -48,12 +48,12 @@ def test_the_backend(start: StartServer, models: str, tmp_path: Path) -> None:
     (plugins / "echo.py").write_text(code)
     path = f"{ROOT}{os.pathsep}{tmp_path / 'theirs'}"
     server = start(PYTHONPATH=path, OLLAMA_MODELS=models, OLLAMA_LLM_LIBRARY="echo").ready()
-    assert "models run on backend echo" in server.log
+    server.wait_for("models run on backend echo")
     record = server.generate("Is anybody there?", raw=True).json
     assert (record["response"], record["done_reason"]) == ("Is anybody there?", "stop")
     chosen_freely = start(PYTHONPATH=path).ready()
+    chosen_freely.wait_for("models run on backend cpu")
     assert "backend echo (" in chosen_freely.log
-    assert "models run on backend cpu" in chosen_freely.log
 
 
 def test_defaults_are_those_of_the_server() -> None:
