@@ -10,6 +10,11 @@ from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import GGUFError, Header
 from ollama_tw.gguf.validation import validate_header
+from ollama_tw.inference.infill import (
+    InfillTokens,
+    infill_tokens_of_metadata,
+    infill_tokens_of_vocabulary,
+)
 from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import DEFAULT_TEMPLATE, Model
 from ollama_tw.library.names import ModelReference, ReferenceSource, parse_reference
@@ -89,6 +94,8 @@ class Catalogue:
         self._backend_models = backend_models
         self._sound: set[str] = set()
         """Digests of the files that passed :func:`validate_header`."""
+        self._infill: dict[str, InfillTokens | None] = {}
+        """The tokens in the vocabularies of the files that were asked to fill in text, by digest."""
 
     async def find(
         self, sent: str, missing: Callable[[str], OllamaError] = not_found, *, any_case: bool = True
@@ -127,6 +134,26 @@ class Catalogue:
             if listed is None:
                 raise missing(sent) from error
             return _backend_entry(sent, listed)
+
+    async def infill_tokens(self, entry: Entry) -> InfillTokens | None:
+        """Return the tokens with which the model fills in text, from its metadata or its vocabulary.
+
+        Raises OllamaError 500 if the model's file cannot be read.
+        """
+        found = infill_tokens_of_metadata(entry.header.metadata)
+        if found is None and entry.model.model_digest:
+            found = await self._disk.run(self._infill_tokens_of_file, entry)
+        return found
+
+    def _infill_tokens_of_file(self, entry: Entry) -> InfillTokens | None:
+        digest = entry.model.model_digest
+        if digest not in self._infill:
+            try:
+                texts = entry.header.raw_strings("tokenizer.ggml.tokens")
+            except (GGUFError, OSError) as error:
+                raise OllamaError(500, "the vocabulary of the model cannot be read") from error
+            self._infill[digest] = infill_tokens_of_vocabulary(texts)
+        return self._infill[digest]
 
     def _installed(
         self, reference: ModelReference, missing: Callable[[str], OllamaError], any_case: bool

@@ -15,6 +15,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Entry, parse_go_template
 from ollama_tw.inference.completion import Prompt
 from ollama_tw.inference.images import without_tags
+from ollama_tw.inference.infill import InfillTokens
 from ollama_tw.interfaces import IRunner, RunnerError
 from ollama_tw.prompt.conversation import (
     chat_messages,
@@ -62,9 +63,17 @@ def chat_prompt(
 
 
 def generate_prompt(
-    entry: Entry, request: GenerateRequest, options: Options, think: Think, shift: bool
+    entry: Entry,
+    request: GenerateRequest,
+    options: Options,
+    think: Think,
+    shift: bool,
+    infill: InfillTokens | None = None,
 ) -> PromptBuilder:
-    """Return the builder of a generate request's prompt."""
+    """Return the builder of a generate request's prompt.
+
+    ``infill`` are the tokens that place a suffix where the model's template cannot.
+    """
     truncate = request.truncate is not False
     images = tuple(request.images)
 
@@ -75,7 +84,7 @@ def generate_prompt(
         if request.raw:
             return Prompt(_without_bos(request.prompt, runner), images=images)
         if request.suffix:
-            return Prompt(_infill(entry, request, runner, think), images=images)
+            return Prompt(_infill(entry, request, runner, think, infill), images=images)
         messages = generate_messages(
             request.prompt,
             system=request.system,
@@ -104,11 +113,6 @@ def token_prompt(tokens: tuple[int, ...]) -> PromptBuilder:
         return Prompt(_text_of(tokens, runner, "prompt"), tokens)
 
     return build
-
-
-def can_infill(entry: Entry) -> bool:
-    """Return whether the model's Go template or its tokens can ask for text before a suffix."""
-    return "insert" in entry.capabilities or _infill_tokens(entry) is not None
 
 
 def _embedded(entry: Entry) -> list[Message]:
@@ -214,25 +218,11 @@ def _fit(prompt: Prompt, runner: IRunner, options: Options, truncate: bool, shif
     return Prompt(prompt.text, tuple(left), prompt.truncated + len(tokens) - len(left))
 
 
-# Metadata keys of the tokens before prefix, suffix and middle, by the names of newer and older GGUF files.
-_INFILL_KEYS = (
-    ("fim_pre_token_id", "fim_suf_token_id", "fim_mid_token_id"),
-    ("prefix_token_id", "suffix_token_id", "middle_token_id"),
-)
-
-
-def _infill_tokens(entry: Entry) -> tuple[int, ...] | None:
-    for keys in _INFILL_KEYS:
-        found = [entry.header.metadata.get(f"tokenizer.ggml.{key}") for key in keys]
-        if all(isinstance(token, int) for token in found):
-            return tuple(int(token) for token in found if isinstance(token, int))
-    return None
-
-
-def _infill(entry: Entry, request: GenerateRequest, runner: IRunner, think: Think) -> str:
+def _infill(
+    entry: Entry, request: GenerateRequest, runner: IRunner, think: Think, tokens: InfillTokens | None
+) -> str:
     """Return the prompt for the text between the request's prompt and its suffix."""
-    tokens = _infill_tokens(entry)
-    if request.template or "insert" in entry.capabilities or tokens is None:
+    if request.template or tokens is None:
         template = parse_go_template(request.template) if request.template else entry.go_template
         text = template.render(
             [],
@@ -242,5 +232,7 @@ def _infill(entry: Entry, request: GenerateRequest, runner: IRunner, think: Thin
             suffix=request.suffix,
         )
         return _without_bos(text, runner)
-    before, between, after = (runner.detokenize([token]) for token in tokens)
+    before, between, after = (
+        runner.detokenize([token]) for token in (tokens.prefix, tokens.suffix, tokens.middle)
+    )
     return f"{before}{request.prompt}{between}{request.suffix}{after}"

@@ -20,7 +20,6 @@ from ollama_tw.inference.completion import PLAIN, CompletionTask, complete
 from ollama_tw.inference.planning import checked_keep_alive, model_requirements, sampling
 from ollama_tw.inference.prompting import (
     PromptBuilder,
-    can_infill,
     chat_prompt,
     generate_prompt,
     token_prompt,
@@ -101,14 +100,17 @@ class Completions:
             raise OllamaError(400, "raw mode does not support template, system, or context")
         think = _settled(think, entry, request)
         entry.require("completion", "generate")
-        if request.suffix and not can_infill(entry):
-            raise OllamaError(400, f"{entry.model.name.full} does not support insert")
+        infill = None
+        if request.suffix and "insert" not in entry.capabilities:
+            infill = await self._catalogue.infill_tokens(entry)
+            if infill is None:
+                raise OllamaError(400, f"{entry.model.name.full} does not support insert")
         admitted = _admitted(request, entry, think, keep_alive, started)
         build: PromptBuilder | None = None
         if extras.prompt_tokens:
             build = token_prompt(extras.prompt_tokens)
         elif request.prompt:
-            build = generate_prompt(entry, request, admitted.options, think, admitted.shift)
+            build = generate_prompt(entry, request, admitted.options, think, admitted.shift, infill)
         return await self._run(request, admitted, writer, build, emit, cancel, extras)
 
     async def chat(

@@ -67,6 +67,34 @@ def test_row_16_infilling_by_template_and_by_tokens(app: Application) -> None:
     assert app.job.prompt == "<a|b>"
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+        ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+        ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
+        ("▁<PRE>", "▁<SUF>", "▁<MID>"),
+    ],
+)
+def test_infilling_by_the_tokens_of_the_vocabulary(
+    app: Application, tmp_path: Path, names: tuple[str, str, str]
+) -> None:
+    # The fake backend's tokens are characters: those of the three places are "<", "|" and ">".
+    vocabulary = [f"t{number}" for number in range(128)]
+    for mark, name in zip("<|>", names, strict=True):
+        vocabulary[ord(mark)] = name
+    app.create("vocabulary", tiny(tmp_path, "vocabulary", tokens=tuple(vocabulary)))
+    for _ in range(2):
+        app.generate(model="vocabulary", prompt="a", suffix="b")
+        assert app.job.prompt == "<a|b>"
+    vocabulary[ord("|")] = "other"
+    app.create("vocabulary", tiny(tmp_path, "vocabulary", tokens=tuple(vocabulary)))
+    reply = app.generate(model="vocabulary", prompt="a", suffix="b")
+    error = "registry.ollama.ai/library/vocabulary:latest does not support insert"
+    assert (reply.status, reply.json) == (400, {"error": error})
+    app.request("DELETE", "/api/delete", {"model": "vocabulary"})
+
+
 @pytest.mark.parametrize("path", ["generate", "chat"])
 @pytest.mark.parametrize(
     ("think", "text"),
