@@ -81,7 +81,7 @@ def model_shape(header: Header, others: Sequence[str] = ()) -> ModelShape:
         window=header.get_int("attention.sliding_window"),
         key_length=key,
         value_length=value,
-        generates=header.get("pooling_type") is None,
+        generates=not header.embeds,
         extra=sum(Path(path).stat().st_size for path in others),
     )
 

@@ -25,6 +25,7 @@ from ollama_tw.gguf.cursor import (
     Value,
 )
 from ollama_tw.gguf.types import TENSOR_TYPES, TensorType, file_type_label
+from ollama_tw.llama.architectures import ENCODERS
 
 __all__ = [
     "DEFAULT_ALIGNMENT",
@@ -44,6 +45,8 @@ MAX_TENSORS = 1 << 18
 MAX_DIMENSIONS = 4
 MAX_ELEMENTS = (1 << 63) - 1
 DEFAULT_ALIGNMENT = 32
+# LLAMA_POOLING_TYPE_UNSPECIFIED, which llama.cpp writes into models that it saves.
+_UNSPECIFIED = (-1, 2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,17 @@ class Header:
         """Return the integer at ``key`` (see :meth:`get`), 0 if it is absent or has another type."""
         value = self.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+    @property
+    def pooling_type(self) -> int | None:
+        """The number of the pooling of embeddings, None if the file declares none or "unspecified"."""
+        value = self.get("pooling_type")
+        return value if isinstance(value, int) and value not in _UNSPECIFIED else None
+
+    @property
+    def embeds(self) -> bool:
+        """True if the model is for embeddings or ranking, not for generating text."""
+        return self.pooling_type is not None or self.architecture in ENCODERS
 
     def array(self, key: str) -> list[Any]:
         """Read the items of the array at the full ``key`` from the file.

@@ -7,19 +7,25 @@ uniqueness of token texts. Values that llama.cpp rejects with an error are not c
 import math
 from collections.abc import Iterable
 
+from ollama_tw.gguf.checks import check_alignment, check_weight_type
+from ollama_tw.gguf.projectors import validate_projector
 from ollama_tw.gguf.reader import ArrayRef, GGUFError, Header, Tensor
 
 _MAX_LAYERS = 512
 _MAX_EXPERTS = 1024
 _MAX_CONTEXT = 2**31 - 1
+_MAX_WINDOW = 1 << 26
 # enum llama_pooling_type: none, mean, first, last, rank.
 _MAX_POOLING = 4
+
+# Architectures that have heads, none of whose elements are rotated.
+_UNROTATED = ("glm5-next",)
+# enum llama_rope_scaling_type
+_ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 
 _TOKENS = "tokenizer.ggml.tokens"
 _TYPES = "tokenizer.ggml.token_type"
 _BYTE_TYPE = 6
-# Types of indices, positions and intermediate results, for which llama.cpp has no matrix product.
-_NOT_WEIGHTS = frozenset({"I8", "I16", "I32", "I64", "F64", "Q8_1", "Q8_K"})
 # A tensor of one row is a bias or a scale and must be F32, except these, which are matrices of one row.
 _ONE_ROW_MATRICES = ("gate_inp", "cls")
 _EPSILONS = (
@@ -30,13 +36,26 @@ _EPSILONS = (
 
 
 def validate_header(header: Header) -> None:
-    """Raise GGUFError if llama.cpp would abort on the model of ``header``, which must be complete.
+    """Raise GGUFError if llama.cpp would abort on the file of ``header``, which must be complete.
 
-    Adapters and projectors pass unchecked. Blocking: reads the vocabulary, which takes about 0.1 s
-    for the largest ones. Raises OSError if the file cannot be read.
+    Adapters pass unchecked: see :func:`~ollama_tw.gguf.adapters.validate_adapter`. Blocking: reads the
+    vocabulary, which takes about 0.1 s for the largest ones. Raises OSError if the file cannot be read.
     """
-    if header.kind != "model":
-        return
+    if header.kind == "projector":
+        validate_projector(header)
+    elif header.kind == "model":
+        _validate_model(header)
+
+
+def _validate_model(header: Header) -> None:
+    if not isinstance(header.metadata.get("general.architecture"), str):
+        raise GGUFError("the file declares no architecture")
+    if header.architecture == "clip":
+        raise GGUFError("the file is of a projector without an encoder")
+    if not header.tensors and _TOKENS not in header.metadata:
+        # A vocabulary without weights can be shown and used for tokenization.
+        raise GGUFError("the file has no tensors")
+    check_alignment(header)
     layers = header.get("block_count")
     if isinstance(layers, int) and not 1 <= layers <= _MAX_LAYERS:
         raise GGUFError(f"the model declares {layers} layers, not 1 to {_MAX_LAYERS}")
@@ -46,10 +65,13 @@ def validate_header(header: Header) -> None:
         value = header.get(key)
         if isinstance(value, float) and not (value >= 0 and math.isfinite(value)):
             raise GGUFError(f'metadata key "{key}" is not a finite non-negative number')
-    pooling = header.get("pooling_type")
-    if isinstance(pooling, int) and not 0 <= pooling <= _MAX_POOLING:
+    pooling = header.pooling_type
+    if pooling is not None and not 0 <= pooling <= _MAX_POOLING:
         raise GGUFError(f"the model declares the unknown pooling type {pooling}")
     _check_experts(header)
+    _check_rotation(header)
+    if header.get_int("nextn_predict_layers") not in range(header.get_int("block_count") + 1):
+        raise GGUFError("the model declares more layers for predicting further tokens than layers")
     for tensor in header.tensors:
         _check_type(tensor)
     _check_vocabulary(header)
@@ -59,8 +81,8 @@ def _check_type(tensor: Tensor) -> None:
     """Raise GGUFError for a type on which llama.cpp aborts while it evaluates a batch."""
     type_ = tensor.type.name
     table = type_ == "I32" and "tid2eid" in tensor.name
-    if type_ in _NOT_WEIGHTS and not table:
-        raise GGUFError(f'tensor "{tensor.name}" has the type {type_}, which is not supported for weights')
+    if not table:
+        check_weight_type(tensor)
     row = math.prod(tensor.shape[1:]) == 1 and not any(part in tensor.name for part in _ONE_ROW_MATRICES)
     if type_ != "F32" and (row or "norm" in tensor.name or tensor.name.endswith(".bias")):
         raise GGUFError(f'tensor "{tensor.name}" has the type {type_} instead of F32')
@@ -73,6 +95,29 @@ def _check_experts(header: Header) -> None:
         raise GGUFError(f"the model declares {count} experts, more than {_MAX_EXPERTS}")
     if not min(count, 1) <= most <= count:
         raise GGUFError(f"the model declares {count} experts, of which {most} are used")
+    groups, used = header.get_int("expert_group_count"), header.get_int("expert_group_used_count")
+    if not 0 <= groups <= max(0, count - 1) or (groups > 1 and (count % groups or not 0 < used < groups)):
+        raise GGUFError(f"the model declares {count} experts in {groups} groups, of which {used} are used")
+
+
+def _check_rotation(header: Header) -> None:
+    scaling = header.get("rope.scaling.type")
+    if isinstance(scaling, str) and scaling not in _ROPE_SCALINGS:
+        raise GGUFError(f'the model declares the unknown scaling "{scaling[:32]}" of its positions')
+    rotated = header.get("rope.dimension_count")
+    if header.architecture in _UNROTATED or not header.get("attention.head_count"):
+        rotated = rotated or None
+    if isinstance(rotated, int) and (rotated <= 0 or rotated % 2):
+        # Without rotated elements gemma2 never ends its first batch.
+        raise GGUFError(
+            f"the model rotates {rotated} elements of a head, which is not a positive even number"
+        )
+    sections = list(_integers(header, "rope.dimension_sections"))
+    head = header.get_int("attention.key_length") or header.get_int("embedding_length")
+    if min(sections, default=0) < 0 or sum(sections) > head:
+        raise GGUFError(f"the model rotates sections of {sum(sections)} elements in heads of {head}")
+    if header.get_int("attention.sliding_window") > _MAX_WINDOW:
+        raise GGUFError(f"the model declares a window of {header.get_int('attention.sliding_window')} tokens")
 
 
 def _integers(header: Header, key: str) -> Iterable[int]:

@@ -8,6 +8,7 @@ from ollama_tw.cloud.policy import CloudPolicy, Operation, cannot_run
 from ollama_tw.cloud.stubs import Stub
 from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.errors import OllamaError
+from ollama_tw.gguf.adapters import validate_adapter
 from ollama_tw.gguf.reader import GGUFError, Header
 from ollama_tw.gguf.validation import validate_header
 from ollama_tw.inference.infill import (
@@ -92,8 +93,8 @@ class Catalogue:
         self._store = store
         self._disk = disk
         self._backend_models = backend_models
-        self._sound: set[str] = set()
-        """Digests of the files that passed :func:`validate_header`."""
+        self._sound: set[tuple[str, ...]] = set()
+        """Digests of the files of each model that passed the checks of :mod:`ollama_tw.gguf`."""
         self._infill: dict[str, InfillTokens | None] = {}
         """The tokens in the vocabularies of the files that were asked to fill in text, by digest."""
 
@@ -174,17 +175,29 @@ class Catalogue:
 
     def _entry(self, sent: str, model: Model) -> Entry:
         header = self._store.header(model)
-        if model.model_digest not in self._sound:
-            # Create checks its files, but not those that were pulled or were in the store before.
-            try:
-                validate_header(header)
-            except GGUFError as error:
-                raise OllamaError(400, f"the model cannot be loaded: {error}") from error
-            self._sound.add(model.model_digest)
+        self._check_files(model, header)
         setting = self._go_template
         rendering = model_rendering(model, header, go_template_setting=setting)
         able = capabilities(self._store, model, go_template_setting=setting)
         return Entry(sent, model, header, rendering, frozenset(able))
+
+    def _check_files(self, model: Model, header: Header) -> None:
+        """Raise 400 if a file of the model could end the process.
+
+        Create checks its files, but not those that were pulled or were in the store before.
+        """
+        files = (model.model_digest, *model.projector_digests, *model.adapter_digests)
+        if files in self._sound:
+            return
+        try:
+            validate_header(header)
+            for digest in model.projector_digests:
+                validate_header(self._store.header_of(digest))
+            for digest in model.adapter_digests:
+                validate_adapter(self._store.header_of(digest), header)
+        except GGUFError as error:
+            raise OllamaError(400, f"the model cannot be loaded: {error}") from error
+        self._sound.add(files)
 
 
 def _backend_entry(sent: str, listed: BackendModel) -> Entry:

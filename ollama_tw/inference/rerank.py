@@ -72,7 +72,7 @@ class Reranking:
 def _check(entry: Entry) -> None:
     """Raise :class:`OllamaError` 400 for a model that is not a reranking model."""
     header = entry.header
-    if header.get("pooling_type") != _RANK_POOLING:
+    if header.pooling_type != _RANK_POOLING:
         raise OllamaError(400, f'"{entry.sent}" does not support reranking: its pooling type is not rank')
     # Without the head the engine returns a component of the embedding as the score.
     if not any(tensor.name.startswith(_HEAD_PREFIX) for tensor in header.tensors):

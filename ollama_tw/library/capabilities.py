@@ -68,7 +68,7 @@ def show_capabilities(
 
 
 def _purpose(header: Header) -> str:
-    return "completion" if header.get("pooling_type") is None else "embedding"
+    return "embedding" if header.embeds else "completion"
 
 
 def _modalities(header: Header) -> list[str]:

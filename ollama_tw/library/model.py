@@ -61,9 +61,15 @@ class Model:
     @property
     def projector_digests(self) -> tuple[str, ...]:
         """The digests of the projector files, in order."""
-        return tuple(
-            layer.digest for layer in self.manifest.layers if layer.media_type == manifests.PROJECTOR
-        )
+        return self._digests(manifests.PROJECTOR)
+
+    @property
+    def adapter_digests(self) -> tuple[str, ...]:
+        """The digests of the adapter files, in order."""
+        return self._digests(manifests.ADAPTER)
+
+    def _digests(self, media_type: str) -> tuple[str, ...]:
+        return tuple(layer.digest for layer in self.manifest.layers if layer.media_type == media_type)
 
     @property
     def is_remote(self) -> bool:

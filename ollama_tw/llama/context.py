@@ -15,6 +15,8 @@ from ollama_tw.llama.structures import set_fields
 
 # enum ggml_type and enum llama_flash_attn_type
 _CACHE_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
+# enum llama_pooling_type
+_MEAN_POOLING = 1
 FLASH_ATTENTION = {None: -1, False: 0, True: 1}
 
 
@@ -45,7 +47,7 @@ class Context:
         self._embeddings = embeddings
         length = min(plan.context_length, model.trained_context or plan.context_length)
         batch = max(plan.batch, plan.slots)
-        if embeddings and model.has_pooling:
+        if embeddings and model.embeds:
             # Pooling and bidirectional attention need an input to be in one batch.
             batch = max(batch, length)
         threads = cpu_threads(plan.threads)
@@ -66,6 +68,8 @@ class Context:
         )
         if embeddings:
             set_fields(params, embeddings=True)
+            if model.lacks_pooling:
+                set_fields(params, pooling_type=_MEAN_POOLING)
         else:
             # A sequence needs the logits of one token a step, which keeps their buffer small.
             set_fields(params, n_outputs_max=plan.slots)

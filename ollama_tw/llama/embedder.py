@@ -33,7 +33,9 @@ class Embedder:
     """
 
     def __init__(self, model: LlamaModel, plan: LoadPlan) -> None:
-        if model.has_pooling and model.bidirectional:
+        if model.truncates_embeddings:
+            raise RunnerError("this model does not support embeddings")
+        if model.embeds and model.bidirectional:
             plan = replace(plan, slots=max(plan.slots, _ENCODER_SEQUENCES))
         self._queue: deque[_Input] = deque()
         self._wake = threading.Condition()

@@ -10,6 +10,7 @@ import llama_cpp
 import psutil
 
 from ollama_tw.interfaces import LoadCancelled, LoadError, LoadPlan, Progress
+from ollama_tw.llama.architectures import ENCODERS
 from ollama_tw.llama.native import LoadReport, NativeDevice, initialise, uses_amx
 from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import LlamaVocabulary
@@ -22,6 +23,7 @@ _LOAD_MODES = {None: -1, False: 0, True: 1}
 
 # enum llama_pooling_type, as text in the metadata
 _RANK_POOLING = "4"
+_UNSPECIFIED_POOLING = ("-1", "4294967295")
 
 
 def cpu_threads(count: int) -> int:
@@ -101,7 +103,6 @@ class LlamaModel:
             handle
         )
         """True if the memory is a recurrent state, which cannot go back to an earlier position."""
-        self.has_encoder: bool = llama_cpp.llama_model_has_encoder(handle)
         self.has_decoder: bool = llama_cpp.llama_model_has_decoder(handle)
         self.metadata = self._read_metadata()
         self.rank_template: str = self.metadata.get("tokenizer.chat_template.rerank", "")
@@ -115,9 +116,19 @@ class LlamaModel:
         return adapter
 
     @property
-    def has_pooling(self) -> bool:
-        """True if the file names a pooling: the model was trained for embeddings or ranking."""
-        return bool(self._pooling)
+    def architecture(self) -> str:
+        """The name of the architecture, "" if the file has none."""
+        return self.metadata.get("general.architecture", "")
+
+    @property
+    def embeds(self) -> bool:
+        """True if the model was trained for embeddings or ranking: it has a pooling, or is an encoder."""
+        return bool(self._pooling) or self.architecture in ENCODERS
+
+    @property
+    def lacks_pooling(self) -> bool:
+        """True for an encoder whose file names no pooling."""
+        return self.embeds and not self._pooling
 
     @property
     def is_reranker(self) -> bool:
@@ -126,8 +137,8 @@ class LlamaModel:
 
     @property
     def _pooling(self) -> str:
-        architecture = self.metadata.get("general.architecture", "")
-        return self.metadata.get(f"{architecture}.pooling_type", "")
+        declared = self.metadata.get(f"{self.architecture}.pooling_type", "")
+        return "" if declared in _UNSPECIFIED_POOLING else declared
 
     @property
     def pooled_size(self) -> int:
@@ -137,10 +148,15 @@ class LlamaModel:
         return int(llama_cpp.llama_model_n_embd_out(self.handle))
 
     @property
+    def truncates_embeddings(self) -> bool:
+        """True if llama.cpp keeps fewer elements of embeddings than it reads, which ends the process."""
+        return not self.is_reranker and self.pooled_size > llama_cpp.llama_model_n_embd(self.handle)
+
+    @property
     def bidirectional(self) -> bool:
         """True if attention is not causal, so that the model has no KV cache."""
-        architecture = self.metadata.get("general.architecture", "")
-        return self.metadata.get(f"{architecture}.attention.causal") == "false"
+        causal = self.metadata.get(f"{self.architecture}.attention.causal")
+        return self.architecture in ENCODERS or causal == "false"
 
     def _read_metadata(self) -> Mapping[str, str]:
         """Return the file's scalar metadata, without arrays."""

@@ -15,7 +15,6 @@ from ollama_tw.interfaces import (
     IReranker,
     IRunner,
     Job,
-    LoadError,
     LoadPlan,
     Piece,
     Progress,
@@ -25,6 +24,7 @@ from ollama_tw.interfaces import (
     TokenLogprob,
     Usage,
 )
+from ollama_tw.llama.architectures import refuse_unsupported
 from ollama_tw.llama.batcher import Batcher
 from ollama_tw.llama.embedder import Embedder
 from ollama_tw.llama.host import return_freed_memory
@@ -82,10 +82,9 @@ class LlamaRunner:
 
     def _make_batcher(self) -> Batcher | None:
         """Create the batcher, None for an embedding model."""
-        if self._model.has_pooling or not self._model.has_decoder:
+        refuse_unsupported(self._model.architecture)
+        if self._model.embeds or not self._model.has_decoder:
             return None
-        if self._model.has_encoder:
-            raise LoadError("encoder-decoder models are not supported")
         return Batcher(self._model, self._plan, self._projector)
 
     @property

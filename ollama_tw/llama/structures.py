@@ -27,6 +27,7 @@ FIELDS: Mapping[str, frozenset[str]] = {
             "n_seq_max",
             "n_threads",
             "n_threads_batch",
+            "pooling_type",
             "n_ubatch",
             "swa_full",
             "type_k",

@@ -1,6 +1,7 @@
 """Header validation: llama.cpp aborts the process on each of the rejected files."""
 
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from ollama_tw.gguf.reader import GGUFError, read_header
 from ollama_tw.gguf.validation import validate_header
-from tests.helpers.gguf_files import write_gguf
+from tests.helpers.gguf_files import raw_gguf, text
 from tests.security.llamas import METADATA, write_llama
 
 TOKENS = METADATA["tokenizer.ggml.tokens"]
@@ -69,18 +70,46 @@ ABORTING: dict[str, tuple[dict[str, Any], str]] = {
         {"llama.pooling_type": 2**31},
         "the model declares the unknown pooling type 2147483648",
     ),
+    "no rotation": (
+        {"llama.rope.dimension_count": 0},
+        "the model rotates 0 elements of a head, which is not a positive even number",
+    ),
+    "an odd rotation": (
+        {"llama.rope.dimension_count": 7},
+        "the model rotates 7 elements of a head, which is not a positive even number",
+    ),
+    "sections of a rotation": (
+        {"llama.rope.dimension_sections": [40, 40, 0, 0]},
+        "the model rotates sections of 80 elements in heads of 32",
+    ),
+    "scaling": (
+        {"llama.rope.scaling.type": "x"},
+        'the model declares the unknown scaling "x" of its positions',
+    ),
+    "window": (
+        {"llama.attention.sliding_window": 2**31 - 1},
+        "the model declares a window of 2147483647 tokens",
+    ),
+    "predicting layers": (
+        {"llama.nextn_predict_layers": 2},
+        "the model declares more layers for predicting further tokens than layers",
+    ),
+    "groups without experts": (
+        {"llama.expert_group_count": 2},
+        "the model declares 0 experts in 2 groups, of which 0 are used",
+    ),
     "no vocabulary": ({"tokenizer.ggml.model": "none"}, "the model has no vocabulary"),
 }
 
 
 @pytest.mark.parametrize("name", ABORTING)
 def test_models_on_which_llama_cpp_aborts(tmp_path: Path, name: str) -> None:
-    metadata, text = ABORTING[name]
+    metadata, message = ABORTING[name]
     write_llama(tmp_path / "m.gguf", metadata)
     header = read_header(tmp_path / "m.gguf")
     with pytest.raises(GGUFError) as caught:
         validate_header(header)
-    assert str(caught.value) == text
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -138,7 +167,30 @@ def test_tokens_that_are_not_utf_8_are_distinguished(tmp_path: Path) -> None:
     validate_header(read_header(path))
 
 
-def test_adapters_and_projectors_need_neither_layers_nor_tokens(tmp_path: Path) -> None:
-    for kind in ("adapter", "projector"):
-        path = write_gguf(tmp_path / kind, metadata={"general.type": kind, "llama.block_count": 0})
+@pytest.mark.parametrize(
+    ("keys", "body", "message"),
+    [
+        (0, b"", "the file declares no architecture"),
+        (1, text("general.architecture") + struct.pack("<II", 4, 1), "the file declares no architecture"),
+        (1, text("general.architecture") + struct.pack("<I", 8) + text("llama"), "the file has no tensors"),
+        (
+            1,
+            text("general.architecture") + struct.pack("<I", 8) + text("clip"),
+            "the file is of a projector without an encoder",
+        ),
+    ],
+)
+def test_files_without_content_are_no_models(tmp_path: Path, keys: int, body: bytes, message: str) -> None:
+    path = tmp_path / "m"
+    path.write_bytes(raw_gguf(keys=keys, body=body))
+    with pytest.raises(GGUFError) as caught:
         validate_header(read_header(path))
+    assert str(caught.value) == message
+
+
+def test_an_unspecified_pooling_is_none(tmp_path: Path) -> None:
+    """llama.cpp writes it into the models that it saves."""
+    write_llama(tmp_path / "m.gguf", {"llama.pooling_type": 2**32 - 1})
+    header = read_header(tmp_path / "m.gguf")
+    validate_header(header)
+    assert not header.embeds

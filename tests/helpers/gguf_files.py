@@ -54,6 +54,21 @@ def write_gguf(
     return path
 
 
+def write_lora(path: Path, *, architecture: str = "llama") -> Path:
+    """Write an adapter of rank 3 for the embeddings of the model of :func:`write_gguf`."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 3.0)
+    writer.add_tensor("token_embd.weight.lora_a", numpy.ones((2, 3), dtype=numpy.float32))
+    writer.add_tensor("token_embd.weight.lora_b", numpy.ones((64, 3), dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def text(value: str) -> bytes:
     return struct.pack("<Q", len(value)) + value.encode()
 

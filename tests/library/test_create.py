@@ -16,7 +16,8 @@ from ollama_tw.library.manifests import manifest_path
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
-from tests.helpers.gguf_files import write_gguf
+from tests.helpers.gguf_files import write_gguf, write_lora
+from tests.llama.tiny_vision import write_projector
 
 NO_SUCH = "sha256:" + "0" * 64
 
@@ -176,15 +177,8 @@ def test_info_takes_precedence(store: Store, tiny: str) -> None:
 
 
 def test_projectors_and_adapters(store: Store, tiny: str, tmp_path: Path) -> None:
-    projector = upload(
-        store,
-        write_gguf(
-            tmp_path / "p",
-            architecture="clip",
-            metadata={"clip.has_vision_encoder": True, "clip.projector_type": "mlp"},
-        ),
-    )
-    adapter = upload(store, write_gguf(tmp_path / "a", metadata={"general.type": "adapter"}))
+    projector = upload(store, write_projector(tmp_path / "p"))
+    adapter = upload(store, write_lora(tmp_path / "a"))
     statuses = run(
         store, model="m", files={"b.gguf": tiny, "a.gguf": projector}, adapters={"lora.gguf": adapter}
     )

@@ -11,13 +11,14 @@ from ollama_tw.library.queries import ModelList, capabilities, show_model
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest, ShowRequest
 from tests.helpers.gguf_files import write_gguf
+from tests.llama.tiny_vision import write_projector
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "models", prune=True)
     store.open()
-    projector = write_gguf(tmp_path / "p", architecture="clip", metadata={"clip.has_vision_encoder": True})
+    projector = write_projector(tmp_path / "p")
     files = {
         "m.gguf": store.blobs.put(write_gguf(tmp_path / "m").read_bytes())[0],
         "p.gguf": store.blobs.put(projector.read_bytes())[0],

@@ -18,7 +18,8 @@ from ollama_tw.library.show import model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
 from ollama_tw.wire.timestamps import rfc3339
-from tests.helpers.gguf_files import METADATA, raw_gguf, text, write_gguf
+from tests.helpers.gguf_files import METADATA, raw_gguf, raw_tensor, text, write_gguf
+from tests.llama.tiny_vision import write_projector
 
 JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools }}<think></think>"
 MODIFIED = 1_700_000_000_120_000_000
@@ -169,19 +170,27 @@ def test_model_info(harness: ShowHarness) -> None:
     assert verbose["general.tags"] == ["a"]
 
 
+ARCHITECTURE = text("general.architecture") + struct.pack("<I", 8) + text("x")
+ONE_TENSOR = raw_tensor("t", (1,)) + bytes(99)
+
+
 def test_empty_arrays_and_arrays_of_bytes(harness: ShowHarness) -> None:
-    body = text("a") + struct.pack("<IIQ", 9, 5, 0) + text("b") + struct.pack("<IIQ3B", 9, 0, 3, 1, 2, 255)
-    digest = harness.store.blobs.put(raw_gguf(keys=2, body=body))[0]
+    body = ARCHITECTURE + text("a") + struct.pack("<IIQ", 9, 5, 0)
+    body += text("b") + struct.pack("<IIQ3B", 9, 0, 3, 1, 2, 255) + ONE_TENSOR
+    digest = harness.store.blobs.put(raw_gguf(keys=3, tensors=1, body=body))[0]
     list(create(harness.store, CreateRequest(model="m", files={"m.gguf": digest})))
-    assert harness.show()["model_info"] == {"a": [], "b": None, "general.parameter_count": 0}
+    assert harness.show()["model_info"] == {
+        "general.architecture": "x", "a": [], "b": None, "general.parameter_count": 1
+    }  # fmt: skip
     assert harness.show(verbose=True)["model_info"]["b"] == "AQL/"
 
 
 def test_arrays_beyond_the_limit_are_not_read(harness: ShowHarness) -> None:
     big = text("big") + struct.pack("<IIQ", 9, 0, (4 << 20) + 1) + bytes((4 << 20) + 1)
     half = struct.pack("<IIQ", 9, 0, 3 << 20) + bytes(3 << 20)
-    body = big + text("one") + half + text("two") + half + text("z") + struct.pack("<IIQB", 9, 1, 1, 255)
-    digest = harness.store.blobs.put(raw_gguf(keys=4, body=body))[0]
+    body = ARCHITECTURE + big + text("one") + half + text("two") + half
+    body += text("z") + struct.pack("<IIQB", 9, 1, 1, 255) + ONE_TENSOR
+    digest = harness.store.blobs.put(raw_gguf(keys=5, tensors=1, body=body))[0]
     list(create(harness.store, CreateRequest(model="m", files={"m.gguf": digest})))
     info = harness.show(verbose=True)["model_info"]
     assert (info["big"], info["two"], info["z"]) == (None, None, [-1])
@@ -216,15 +225,7 @@ def test_modalities_and_embeddings(harness: ShowHarness) -> None:
 
 
 def test_projectors(harness: ShowHarness) -> None:
-    projector = write_gguf(
-        harness.root / "p",
-        architecture="clip",
-        metadata={
-            "clip.has_vision_encoder": True,
-            "clip.has_audio_encoder": True,
-            "clip.projector_type": "mlp",
-        },
-    )
+    projector = write_projector(harness.root / "p", audio=True)
     digest = harness.store.blobs.put(projector.read_bytes())[0]
     harness.make()
     base = {

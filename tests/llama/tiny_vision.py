@@ -69,12 +69,26 @@ def write_text_model(path: Path, *, qwen: bool = False, chat_template: str = "")
     return _written(writer, path)
 
 
-def write_projector(path: Path, *, qwen: bool = False) -> Path:
-    """Write the projector for one of the text models."""
+def write_projector(
+    path: Path, *, qwen: bool = False, type_key: str = "clip.projector_type", audio: bool = False
+) -> Path:
+    """Write the projector for one of the text models.
+
+    ``type_key`` declares its type, "" leaves it out; with ``audio`` it declares an encoder of audio too.
+    """
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_string("general.type", "mmproj")
     writer.add_bool("clip.has_vision_encoder", True)
-    writer.add_string("clip.projector_type", "qwen2vl_merger" if qwen else "mlp")
+    writer.add_name("tiny")
+    if type_key:
+        writer.add_string(type_key, "qwen2vl_merger" if qwen else "mlp")
+    if audio:
+        writer.add_bool("clip.has_audio_encoder", True)
+        for key in (
+            "embedding_length", "feed_forward_length", "block_count", "projection_dim", "attention.head_count"
+        ):  # fmt: skip
+            writer.add_uint32(f"clip.audio.{key}", 1)
+        writer.add_float32("clip.audio.attention.layer_norm_epsilon", 1e-5)
     writer.add_bool("clip.use_gelu", True)
     for key, value in (
         ("image_size", _IMAGE),

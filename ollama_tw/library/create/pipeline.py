@@ -23,7 +23,7 @@ from ollama_tw.library.create.request import (
     target_name,
     validate,
 )
-from ollama_tw.library.create.sources import add_adapter, add_draft, add_files, inherit
+from ollama_tw.library.create.sources import add_adapter, add_draft, add_files, check_adapters, inherit
 from ollama_tw.library.layers import LayerList
 from ollama_tw.library.manifests import (
     Layer,
@@ -115,6 +115,7 @@ def _fill(job: CreationJob, request: CreateRequest) -> Generator[Record, None, N
             yield from add_draft(job, request.draft_files, request.draft_quantize.upper())
         if request.adapters:
             yield from add_adapter(job, request.adapters)
+        check_adapters(job)
         yield from process_weights(job, file_type(requested_type), file_type(request.draft_quantize))
     apply_overrides(job, request)
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.gguf.adapters import validate_adapter
 from ollama_tw.gguf.reader import GGUFError, Header, is_gguf
 from ollama_tw.gguf.validation import validate_header
 from ollama_tw.library import manifests
@@ -125,7 +126,8 @@ def _add_adapter(job: CreationJob, files: Mapping[str, str]) -> Generator[Record
     if ggufs:
         (digest,) = ggufs.values()
         yield {"status": "parsing GGUF"}
-        if _uploaded_header(job, digest).kind != "adapter":
+        header = _uploaded_header(job, digest)
+        if header.kind != "adapter":
             raise OllamaError(400, "the adapter is not a GGUF adapter file")
         job.layers.add_existing(manifests.ADAPTER, digest)
     elif any(path.endswith(".safetensors") for path in digests):
@@ -139,6 +141,19 @@ def _add_adapter(job: CreationJob, files: Mapping[str, str]) -> Generator[Record
         job.layers.add_existing(manifests.ADAPTER, converted)
     else:
         raise OllamaError(400, "unknown type")
+
+
+def check_adapters(job: CreationJob) -> None:
+    """Raise OllamaError 400 if an adapter does not fit the model, whose layers are complete."""
+    bases = [layer.digest for layer in job.layers.layers if layer.media_type == manifests.MODEL]
+    adapters = [layer.digest for layer in job.layers.layers if layer.media_type == manifests.ADAPTER]
+    if not bases or not is_gguf(job.store.blobs.require(bases[-1])):
+        return
+    for digest in adapters:
+        try:
+            validate_adapter(job.store.header_of(digest), job.store.header_of(bases[-1]))
+        except GGUFError as error:
+            raise OllamaError(400, str(error)) from error
 
 
 def _read(
@@ -171,8 +186,10 @@ def _read_ggufs(job: CreationJob, ggufs: Mapping[str, str]) -> Generator[Record,
         job.check_cancelled()
         header = _uploaded_header(job, digest)
         if is_shard(header):
+            # Validated when it is merged: only the first one has the metadata.
             shards[path] = header
         else:
+            _validate(header)
             found.append(_GGUFFile(digest, header, uploaded=True))
     for parts in ordered_shards(shards):
         digest = job.write_blob(partial(merge, parts))
@@ -201,22 +218,27 @@ def _paths(job: CreationJob, digests: Mapping[str, str]) -> dict[str, Path]:
 
 
 def _uploaded_header(job: CreationJob, digest: str) -> Header:
-    """Return the header of an uploaded file; raises OllamaError 400 if the file is invalid."""
+    """Return the header of an uploaded file; raises OllamaError 400 if it cannot be read."""
     job.layers.pin(digest)
     if not is_gguf(job.store.blobs.require(digest)):
         raise OllamaError(400, "supplied file was not in GGUF format")
-    return _validated_header(job, digest)
+    try:
+        return job.store.header_of(digest)
+    except OllamaError as error:
+        raise OllamaError(400, error.message) from error
 
 
 def _validated_header(job: CreationJob, digest: str) -> Header:
+    header = _uploaded_header(job, digest)
+    _validate(header)
+    return header
+
+
+def _validate(header: Header) -> None:
     try:
-        header = job.store.header_of(digest)
         validate_header(header)
-    except OllamaError as error:
-        raise OllamaError(400, error.message) from error
     except GGUFError as error:
         raise OllamaError(400, str(error)) from error
-    return header
 
 
 def _describe_draft(job: CreationJob, header: Header) -> None:

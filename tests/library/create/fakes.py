@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import Any
 
 import gguf
 
 from ollama_tw.gguf.reader import Header
 from ollama_tw.library.create import Write
-from tests.helpers.gguf_files import write_gguf
+from tests.helpers.gguf_files import write_gguf, write_lora
 
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "Q4_K_S": 14, "Q4_K_M": 15, "BF16": 32}
 
@@ -44,14 +43,16 @@ class FakeConverter:
         self.base = ""
 
     def model(self, files: Mapping[str, Path], write: Write, *, file_type: str = "F16") -> None:
-        self._write(files, write, file_type=FILE_TYPES[file_type], chat_template="{{ chat }}")
+        path = self._scratch / "converted"
+        kind = FILE_TYPES[file_type]
+        self._write(files, write, write_gguf(path, file_type=kind, chat_template="{{ chat }}"))
 
     def adapter(self, files: Mapping[str, Path], base: Header, write: Write) -> None:
         self.base = base.architecture
-        self._write(files, write, metadata={"general.type": "adapter"})
+        self._write(files, write, write_lora(self._scratch / "converted"))
 
-    def _write(self, files: Mapping[str, Path], write: Write, **fields: Any) -> None:
+    def _write(self, files: Mapping[str, Path], write: Write, converted: Path) -> None:
         self.files = {path: file.read_bytes() for path, file in files.items()}
-        data = write_gguf(self._scratch / "converted", **fields).read_bytes()
+        data = converted.read_bytes()
         write(data[:100])
         write(memoryview(data)[100:])

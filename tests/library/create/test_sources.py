@@ -13,11 +13,10 @@ import pytest
 from ollama_tw.errors import Cancelled
 from ollama_tw.library.names import parse_name
 from ollama_tw.templates.known_formats import NamedTemplate
-from tests.helpers.gguf_files import METADATA, write_gguf
+from tests.helpers.gguf_files import METADATA, write_gguf, write_lora
 from tests.library.create.fakes import FakeConverter
 from tests.library.create.harness import CreationHarness
-
-CLIP = {"clip.has_vision_encoder": True}
+from tests.llama.tiny_vision import write_projector
 
 
 @pytest.fixture
@@ -97,7 +96,7 @@ def test_a_safetensors_adapter(harness: CreationHarness, converter: FakeConverte
 
 def test_errors_of_adapters_have_status_400(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
     files = {"files": {"m.gguf": tiny}}
-    lora = harness.upload(write_gguf(tmp_path / "a", metadata={"general.type": "adapter"}))
+    lora = harness.upload(write_lora(tmp_path / "a"))
     missing = "sha256:" + "0" * 64
     text = harness.upload(b"text")
     for adapters, fault in (
@@ -112,7 +111,7 @@ def test_errors_of_adapters_have_status_400(harness: CreationHarness, tiny: str,
         ),
     ):
         assert harness.failure(**files, adapters=adapters) == (400, fault)
-    only = {"p.gguf": harness.upload(write_gguf(tmp_path / "p", architecture="clip", metadata=CLIP))}
+    only = {"p.gguf": harness.upload(write_projector(tmp_path / "p"))}
     assert harness.failure(files=only, adapters={"a.safetensors": text}) == (400, "no base model was found")
 
 
@@ -143,7 +142,7 @@ def test_a_draft_is_stored_and_inherited(harness: CreationHarness, tiny: str, tm
 
 
 def test_errors_of_drafts(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
-    projector = harness.upload(write_gguf(tmp_path / "p", architecture="clip", metadata=CLIP))
+    projector = harness.upload(write_projector(tmp_path / "p"))
     text = harness.upload(b"text")
     missing = "sha256:" + "0" * 64
     for files, fault in (
@@ -165,7 +164,7 @@ def test_errors_of_drafts(harness: CreationHarness, tiny: str, tmp_path: Path) -
 
 
 def test_an_old_projector_gets_its_type(harness: CreationHarness, tiny: str, tmp_path: Path) -> None:
-    old = write_gguf(tmp_path / "p.gguf", architecture="clip", metadata=CLIP)
+    old = write_projector(tmp_path / "p.gguf", type_key="")
     digest = harness.upload(old)
     statuses = harness.statuses(files={"m.gguf": tiny, "p.gguf": digest})
     _, projector = harness.layers()
@@ -192,9 +191,7 @@ def test_an_old_projector_gets_its_type(harness: CreationHarness, tiny: str, tmp
 
 @pytest.mark.parametrize("key", ["clip.projector_type", "clip.vision.projector_type"])
 def test_a_projector_with_a_type_is_not_changed(harness: CreationHarness, tmp_path: Path, key: str) -> None:
-    digest = harness.upload(
-        write_gguf(tmp_path / "p", architecture="clip", metadata={**CLIP, key: "pixtral"})
-    )
+    digest = harness.upload(write_projector(tmp_path / "p", type_key=key))
     harness.statuses(files={"p.gguf": digest})
     assert harness.layers()[0]["digest"] == digest
 

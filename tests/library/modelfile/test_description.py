@@ -1,6 +1,7 @@
 """Round trip of models through the Modelfile that describes them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from ollama_tw.library.modelfile.recipe import read_recipe
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.store import Store
 from ollama_tw.wire.models import CreateRequest
-from tests.helpers.gguf_files import write_gguf
+from tests.helpers.gguf_files import write_gguf, write_lora
+from tests.llama.tiny_vision import write_projector
 
 KINDS = ("model", "projector", "adapter", "template", "system", "license", "params", "messages")
 
@@ -31,8 +33,8 @@ class ModelfileHarness:
         self.store = Store(root / "models", prune=True)
         self.store.open()
 
-    def upload(self, **gguf: Any) -> str:
-        return self.store.blobs.put(write_gguf(self._root / "upload", **gguf).read_bytes())[0]
+    def upload(self, write: Callable[[Path], Path] = write_gguf) -> str:
+        return self.store.blobs.put(write(self._root / "upload").read_bytes())[0]
 
     def make(self, name: str, **fields: Any) -> None:
         fields = {"files": {"m.gguf": self.upload()}, **fields}
@@ -76,8 +78,8 @@ def assert_made_again(harness: ModelfileHarness, name: str) -> None:
 
 
 def test_a_model_with_all_instructions(harness: ModelfileHarness) -> None:
-    projector = harness.upload(architecture="clip", metadata={"clip.has_vision_encoder": True})
-    adapter = harness.upload(metadata={"general.type": "adapter"})
+    projector = harness.upload(write_projector)
+    adapter = harness.upload(write_lora)
     harness.make(
         "m",
         files={"m.gguf": harness.upload(), "p.gguf": projector},
