@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from zope.interface import Attribute, Interface
 
@@ -53,6 +53,23 @@ class Probe:
     def available(self) -> bool:
         """True if the backend can run here."""
         return not self.reason
+
+
+@dataclass(frozen=True)
+class ChildEngine:
+    """Engine of a backend, as a child process imports it.
+
+    ``module`` must not import Twisted. Its attribute ``factory`` is called with ``arguments``, plain data;
+    the result has the method :meth:`IBackend.load`, and :meth:`IVocabularyReader.read_vocabulary` if the
+    backend provides IVocabularyReader.
+    """
+
+    module: str
+    factory: str
+    arguments: tuple[Any, ...] = ()
+    environment: tuple[str, ...] = ()
+    """Names, or beginnings of names that end with ``*``, of variables that the engine reads; the child has
+    no others than these and those of the system, the drivers and the common libraries."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +282,18 @@ class RunnerError(Exception):
     """A job failed in the engine. The text is one sentence for the user."""
 
 
+class LoadDied(LoadError):
+    """The process of the runner ended during the load, or was killed because it made no progress."""
+
+
+class RunnerDied(Exception):
+    """The process of the runner ended, or was killed because it made no progress.
+
+    Any call of a runner that provides :class:`IProcess` may raise it. The job is not at fault, and may be
+    run again on another runner.
+    """
+
+
 class InvalidGrammar(RunnerError):
     """The job's grammar is invalid."""
 
@@ -352,6 +381,21 @@ class IActivity(Interface):
     step_began = Attribute(
         "``time.monotonic()`` at the beginning of the current batch, 0.0 between two batches."
     )
+    step_rows = Attribute("Number of tokens of the current batch; optional.")
+
+
+class IProcess(Interface):
+    """Optional interface of a runner in a process of its own, which may end at any time."""
+
+    pid = Attribute("Process id.")
+
+    def on_death(callback: Callable[[str, str], None]) -> None:
+        """Call ``callback(kind, reason)`` once, on any thread, when the process has ended by itself.
+
+        It is called before any job raises :class:`RunnerDied`, and at once if the process has ended
+        already; never after :meth:`IRunner.close` was called. ``kind`` is one of a fixed set, for
+        metrics; ``reason`` is a predicate in the past tense, such as "was killed by SIGSEGV".
+        """
 
 
 class IReranker(Interface):
@@ -395,7 +439,9 @@ class IVocabularyReader(Interface):
 class IBackend(Interface):
     """An engine that runs models: a plugin in the package ``ollama_tw.plugins``.
 
-    An optional attribute ``version``, a text, is shown by ``/api/backends``.
+    An optional attribute ``version``, a text, is shown by ``/api/backends``. An optional attribute
+    ``child_engine``, a :class:`ChildEngine`, has the server load each model in a child process; ``load`` is
+    then called in the process of the server only if the operator has turned child processes off.
     """
 
     name = Attribute("Unique name that ``OLLAMA_LLM_LIBRARY`` selects, for instance 'cuda'.")

@@ -67,6 +67,12 @@ class Metrics:
             "ollama_load_seconds", "Duration of model loads", buckets=_LONG, registry=self._registry
         )
         self._load_failures = Counter("ollama_load_failures", "Failed model loads", registry=self._registry)
+        self._deaths = Counter(
+            "ollama_runner_deaths",
+            "Runner processes that ended by themselves, or were killed because they made no progress",
+            ("reason",),
+            registry=self._registry,
+        )
         self._prompt_tokens = Counter("ollama_prompt_tokens", "Prompt tokens", registry=self._registry)
         self._cached_tokens = Counter(
             "ollama_prompt_cached_tokens",
@@ -104,6 +110,10 @@ class Metrics:
     def load_failed(self) -> None:
         """Count a failed model load."""
         self._load_failures.inc()
+
+    def runner_died(self, reason: str) -> None:
+        """Count the death of a runner process; ``reason`` is the name of a signal, or another of a few."""
+        self._deaths.labels(reason).inc()
 
     def first_token(self, seconds: float) -> None:
         """Observe the time to the first piece of an output."""

@@ -33,8 +33,8 @@ class Settings:
     """The settings of one server.
 
     Durations are nanoseconds, ``golang.durations.FOREVER`` for unlimited ones. ``home`` is the directory
-    ``~/.ollama``. An origin may contain one ``*`` for any text. ``flash_attention`` and ``go_template``
-    are None, ``llm_library`` is "" where the server chooses. ``gpu_overhead`` is in bytes.
+    ``~/.ollama``. An origin may contain one ``*`` for any text. ``flash_attention``, ``go_template``
+    and ``runner`` are None, ``llm_library`` is "" where the server chooses. ``gpu_overhead`` is in bytes.
     """
 
     home: Path
@@ -159,6 +159,14 @@ class Settings:
             parsers.string,
             "",
             "Name of the backend to use instead of the available one of the highest priority",
+        )
+    )
+    runner: str | None = setting(
+        Variable(
+            "OLLAMA_RUNNER",
+            parsers.optional(parsers.choice("process", "inprocess")),
+            "auto",
+            "Where models run: process is a child process for each, inprocess and auto the server's own",
         )
     )
     no_cloud: bool = setting(

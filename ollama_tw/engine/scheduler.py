@@ -19,16 +19,26 @@ from twisted.logger import Logger
 
 from ollama_tw.concurrency.deferreds import detached
 from ollama_tw.concurrency.threads import Reactor, WorkerPool
+from ollama_tw.engine.crashes import Crashes
 from ollama_tw.engine.eviction import select_idle, select_victim
 from ollama_tw.engine.lease import Lease
 from ollama_tw.engine.loaded_model import LoadedModel
-from ollama_tw.engine.loader import Devices, Loader, is_out_of_memory
+from ollama_tw.engine.loader import Devices, Loader, LoadStalled, is_out_of_memory
 from ollama_tw.engine.memory import DoesNotFit
 from ollama_tw.engine.queue import RequestQueue
 from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang.durations import FOREVER
-from ollama_tw.interfaces import IBackend, IRunner, LoadCancelled, LoadError, LoadPlan
+from ollama_tw.interfaces import (
+    IBackend,
+    IProcess,
+    IRunner,
+    LoadCancelled,
+    LoadDied,
+    LoadError,
+    LoadPlan,
+    RunnerDied,
+)
 from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
 
 _MIB = 1 << 20
@@ -73,6 +83,7 @@ class Scheduler:
         self._unloading: set[Deferred[None]] = set()
         self._closing: list[str] = []
         """Names of the models whose runners are being closed."""
+        self._crashes = Crashes()
         # Totals of the models that were unloaded.
         self._steps = self._step_runs = 0
         self._metrics.watch(self._state)
@@ -113,8 +124,9 @@ class Scheduler:
     async def lease(self, requirements: ModelRequirements, cancel: threading.Event) -> AsyncIterator[Lease]:
         """Lease a model that meets ``requirements``; it is loaded unless it is in memory.
 
-        Raises :class:`OllamaError` 503 if the queue is full or the server is draining, 500 if the load
-        fails. Cancelling sets ``cancel``, which ends the load; a lease ends with the block.
+        Raises :class:`OllamaError` 503 if the queue is full, the server is draining or the model is refused
+        after several crashes, 500 if the load fails; :class:`RunnerDied` if the process that loads it dies.
+        Cancelling sets ``cancel``, which ends the load; a lease ends with the block.
         """
         self._queue.check_accepting()
         loaded = self._find_serving(requirements)
@@ -163,6 +175,7 @@ class Scheduler:
 
     async def _load(self, requirements: ModelRequirements, cancel: threading.Event) -> LoadedModel:
         plan = requirements.plan
+        self._crashes.check(plan.model_path, requirements.name, self._reactor.seconds())
         old = self._loaded.get(plan.model_path)
         grows = False
         if old is not None:
@@ -195,6 +208,9 @@ class Scheduler:
             details=requirements.details,
         )
         self._loaded[loaded.key] = loaded
+        if IProcess.providedBy(runner):
+            process: IProcess = IProcess(runner)
+            process.on_death(lambda *death: self._reactor.callFromThread(self._died, loaded, *death))
         _log.info(
             "loaded {name} in {seconds:.2f} s: {size} MiB ({gpu} MiB on GPU), "
             "{slots} slots of {context} tokens",
@@ -227,6 +243,13 @@ class Scheduler:
                 if not self._loaded:
                     raise self._load_failed(requirements, error) from error
                 await self._evict(select_victim(self._loaded.values()), cancel)
+            except LoadDied as error:
+                self._note_death(plan.model_path, "died while it loaded the model", "load")
+                self._load_failed(requirements, error)
+                raise RunnerDied(str(error)) from error
+            except LoadStalled as error:
+                self._note_death(plan.model_path, "made no progress while it loaded the model", "hang")
+                raise self._load_failed(requirements, error) from error
             except LoadError as error:
                 idle = select_idle(self._loaded.values())
                 if not is_out_of_memory(error) or not (grows or (idle and not second_try)):
@@ -244,6 +267,19 @@ class Scheduler:
         _log.error("loading {name} failed: {error}", name=requirements.name, error=str(error))
         self._metrics.load_failed()
         return OllamaError(500, str(error))
+
+    def _note_death(self, key: str, reason: str, kind: str) -> None:
+        self._metrics.runner_died(kind)
+        self._crashes.note(key, reason, self._reactor.seconds())
+
+    def _died(self, loaded: LoadedModel, kind: str, reason: str) -> None:
+        """Remove a model whose runner process has died; its requests fail by themselves."""
+        _log.error("the runner of {name} {reason}", name=loaded.name, reason=reason)
+        self._note_death(loaded.key, reason, kind)
+        removing = Deferred.fromCoroutine(self._evict(loaded))
+        if not removing.called:
+            self._unloading.add(removing)
+            removing.addBoth(lambda _: self._unloading.discard(removing))
 
     async def _evict(self, loaded: LoadedModel, cancel: threading.Event | None = None) -> None:
         """Refuse new leases of ``loaded``, wait until it is idle, and unload it.

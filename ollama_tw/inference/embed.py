@@ -13,6 +13,7 @@ from functools import partial
 
 from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.config.settings import Settings
+from ollama_tw.engine.retry import run_again_after_death
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import Header
@@ -61,14 +62,22 @@ class Embeddings:
             return await self._forwarding.embed(entry, request)
         options = resolve(entry.model.params, request.options)
         requirements = model_requirements(entry, options, self._settings, keep_alive)
-        async with self._scheduler.lease(requirements, cancel) as lease:
-            load_duration = time.monotonic_ns() - started
-            if not inputs:
-                return EmbedRecord(model=request.model, embeddings=[])
-            work = partial(
-                _embed_within_context, inputs=inputs, options=options, truncate=request.truncate is not False
-            )
-            found = await lease.run(partial(work, cancel=cancel), cancel)
+        work = partial(
+            _embed_within_context,
+            inputs=inputs,
+            options=options,
+            truncate=request.truncate is not False,
+            cancel=cancel,
+        )
+
+        async def attempt() -> tuple[Sequence[Embedding], int]:
+            async with self._scheduler.lease(requirements, cancel) as lease:
+                load_duration = time.monotonic_ns() - started
+                return (await lease.run(work, cancel) if inputs else ()), load_duration
+
+        found, load_duration = await run_again_after_death(attempt)
+        if not inputs:
+            return EmbedRecord(model=request.model, embeddings=[])
         self._count(found)
         from ollama_tw.inference.vectors import unit_vector
 
@@ -93,17 +102,21 @@ class Embeddings:
             return await self._forwarding.embeddings(entry, request)
         options = resolve(entry.model.params, request.options)
         requirements = model_requirements(entry, options, self._settings, keep_alive)
-        async with self._scheduler.lease(requirements, cancel) as lease:
-            if not request.prompt:
-                return EmbeddingsRecord(embedding=[])
-            work = partial(_embed, texts=[request.prompt], cancel=cancel)
-            try:
-                found = await lease.run(work, cancel)
-                self._count(found)
-            except PromptTooLong as error:
-                raise OllamaError(500, _TOO_LONG) from error
-            except RunnerError as error:
-                raise OllamaError(500, str(error)) from error
+        work = partial(_embed, texts=[request.prompt], cancel=cancel)
+
+        async def attempt() -> Sequence[Embedding]:
+            async with self._scheduler.lease(requirements, cancel) as lease:
+                return await lease.run(work, cancel) if request.prompt else ()
+
+        try:
+            found = await run_again_after_death(attempt)
+        except PromptTooLong as error:
+            raise OllamaError(500, _TOO_LONG) from error
+        except RunnerError as error:
+            raise OllamaError(500, str(error)) from error
+        if not request.prompt:
+            return EmbeddingsRecord(embedding=[])
+        self._count(found)
         from ollama_tw.inference.vectors import all_finite, unit_vector_widened
 
         vector = found[0].vector

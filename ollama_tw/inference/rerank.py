@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ollama_tw.config.settings import Settings
+from ollama_tw.engine.retry import run_again_after_death
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry, not_found_try_pulling
@@ -63,9 +64,13 @@ class Reranking:
         _check(entry)
         options = resolve(entry.model.params, request.options)
         requirements = model_requirements(entry, options, self._settings, keep_alive)
-        async with self._scheduler.lease(requirements, cancel) as lease:
-            work = partial(_rank, query=request.query, documents=documents, cancel=cancel)
-            rankings = await lease.run(work, cancel)
+        work = partial(_rank, query=request.query, documents=documents, cancel=cancel)
+
+        async def attempt() -> Sequence[Ranking]:
+            async with self._scheduler.lease(requirements, cancel) as lease:
+                return await lease.run(work, cancel)
+
+        rankings = await run_again_after_death(attempt)
         return _reply(request, documents, rankings)
 
 

@@ -5,6 +5,7 @@ The checks and their order are Ollama's. Source: ollama: server/routes.go, Gener
 
 import threading
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace as changed
 
 from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.config.settings import Settings
+from ollama_tw.engine.retry import run_again_after_death
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry
@@ -160,6 +162,31 @@ class Completions:
         extras: RequestExtras,
     ) -> Record | None:
         """Lease the model and run the prompt, if there is one, on one of the model's threads."""
+        sent = False
+
+        def send(record: Record) -> None:
+            nonlocal sent
+            sent = True
+            if emit is not None:
+                emit(record)
+
+        sink = None if emit is None else send
+
+        def attempt() -> Awaitable[Record | None]:
+            return self._attempt(request, admitted, writer, build_prompt, sink, cancel, extras)
+
+        return await run_again_after_death(attempt, lambda: not sent)
+
+    async def _attempt(
+        self,
+        request: RunRequest,
+        admitted: _Admitted,
+        writer: RecordWriter,
+        build_prompt: PromptBuilder | None,
+        emit: Emit | None,
+        cancel: threading.Event,
+        extras: RequestExtras,
+    ) -> Record | None:
         entry, options = admitted.entry, admitted.options
         requirements = model_requirements(entry, options, self._settings, admitted.keep_alive)
         async with self._scheduler.lease(requirements, cancel) as lease:

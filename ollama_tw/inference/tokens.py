@@ -1,12 +1,13 @@
 """Tokenizes, detokenizes and counts tokens without loading a model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace as changed
 
 from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.engine.retry import run_again_after_death
 from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry
@@ -17,6 +18,8 @@ from ollama_tw.wire.native import ChatRequest
 from ollama_tw.wire.options import Options
 
 _NO_LIMIT = 1 << 40
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,12 @@ class Tokens:
     async def tokenize(self, model: str, text: str) -> Sequence[int]:
         """Return the tokens of ``text``, without BOS and EOS."""
         _, vocabulary = await self._open(model)
-        return await self._workers.run(vocabulary.tokenize, text, add_special=False)
+        return await self._run(lambda: vocabulary.tokenize(text, add_special=False))
 
     async def detokenize(self, model: str, tokens: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each sequence of ``tokens``; 400 for an unknown token."""
         _, vocabulary = await self._open(model)
-        return await self._workers.run(_texts, vocabulary, tokens)
+        return await self._run(lambda: _texts(vocabulary, tokens))
 
     async def count(self, request: ChatRequest) -> int:
         """Return the number of tokens of the whole prompt of ``request``.
@@ -60,7 +63,10 @@ class Tokens:
         capable = "thinking" in entry.capabilities
         asked = parse_think(request.think) if capable else Think()
         think = resolve_think(asked, model=request.model, capable=capable, harmony=entry.rendering.harmony)
-        return await self._workers.run(_count, entry, request, think, vocabulary)
+        return await self._run(lambda: _count(entry, request, think, vocabulary))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await run_again_after_death(lambda: self._workers.run(work))
 
     async def _open(self, model: str) -> tuple[Entry, IVocabulary]:
         if not model.strip():

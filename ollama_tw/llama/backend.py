@@ -7,6 +7,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from ollama_tw.interfaces import (
+    ChildEngine,
     IBackend,
     IRunner,
     IVocabulary,
@@ -29,30 +30,28 @@ class LlamaBackend:
         self.name = name
         self.priority = priority
         self._libraries = libraries
-        self._probed = False
+        self.child_engine = ChildEngine("ollama_tw.llama.operations", "LlamaEngine", (libraries,))
 
     def probe(self) -> Probe:
         """Return the devices, or why the backend is unavailable.
 
-        The first probe takes the result of the child process, if one was started; later ones need the
-        memory that is free at their time.
+        Child processes list them if one was started at first, otherwise llama.cpp in this process.
         """
         enumeration = discovery.under_way()
-        if enumeration is not None and not self._probed:
-            self._probed = True
+        if enumeration is not None:
             return enumeration.result().probe(self.name, self._libraries)
         from ollama_tw.llama.operations import discover
 
         return discover().probe(self.name, self._libraries)
 
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
-        """Load a model."""
-        from ollama_tw.llama.operations import load
+        """Load a model in this process."""
+        from ollama_tw.llama.operations import LlamaEngine
 
-        return load(plan, progress, self._libraries)
+        return LlamaEngine(self._libraries).load(plan, progress)
 
     def read_vocabulary(self, model_path: str) -> IVocabulary:
-        """Return the vocabulary of a model file."""
-        from ollama_tw.llama.operations import read_vocabulary
+        """Return the vocabulary of a model file, read by this process."""
+        from ollama_tw.llama.operations import LlamaEngine
 
-        return read_vocabulary(model_path)
+        return LlamaEngine(self._libraries).read_vocabulary(model_path)

@@ -57,7 +57,7 @@ class Batcher:
         self._queued: deque[RunningSequence] = deque()
         self._running: list[RunningSequence] = []
         # Written by the decode thread alone, read on any thread.
-        self.steps = self.step_runs = 0
+        self.steps = self.step_runs = self.step_rows = 0
         self.step_began = 0.0
         # Shared with other threads, under _wake.
         self._wake = threading.Condition()
@@ -126,8 +126,10 @@ class Batcher:
                     self._lanes.gather(sequence.slot for sequence in self._running)
                 batch = self._build_batch()
                 if batch:
+                    self._begin_step(sum(len(part.rows.tokens) for part in batch))
                     self._decode(batch)
                 self._encode_next_image()
+                self.step_began = 0.0
             for sequence in [*self._running, *self._queued]:
                 self._end(sequence, DoneReason.CANCELLED)
         except Exception:
@@ -239,15 +241,18 @@ class Batcher:
         at_end = begin + len(chunk) == len(sequence.prompt)
         return _BatchPart(sequence, Rows(sequence.slot.sequence_id, sequence.position(begin), chunk, at_end))
 
+    def _begin_step(self, rows: int) -> None:
+        """Note the beginning of a step, which ends when its tokens have been passed to the consumers."""
+        self.step_rows = rows
+        self.step_began = time.monotonic()
+
     def _decode(self, batch: Sequence[_BatchPart]) -> None:
-        began = self.step_began = time.monotonic()
+        began = self.step_began
         try:
             last_rows = self._context.decode([part.rows for part in batch])
         except RunnerError as error:
             self._fail([part.sequence for part in batch], error)
             return
-        finally:
-            self.step_began = 0.0
         prompts = [part for part in batch if part.sequence.prefilling]
         self._rates.step(
             sum(len(part.rows.tokens) for part in prompts),
@@ -284,6 +289,7 @@ class Batcher:
 
     def _encode_image(self, projector: Projector, sequence: RunningSequence, image: ImageSpan) -> None:
         slot = sequence.slot
+        self._begin_step(len(image.tokens))
         try:
             projector.evaluate(image, self._context, slot.sequence_id, sequence.position(image.begin))
         except RunnerError as error:

@@ -1,19 +1,20 @@
-"""Devices of llama.cpp for the first probe of the backends, found by a child process.
+"""Devices of llama.cpp for the probes of the backends, found by child processes.
 
-A server without a loaded model thus does not hold the library and its memory, a driver that crashes
-while it is initialised ends the child only, and the child works while the server is imported. Does not
-import llama.cpp.
+The server thus does not hold the library and its memory, a driver that crashes while it is initialised
+ends the child only, and the first child works while the server is imported. Does not import llama.cpp.
 """
 
 import json
-import signal
 import subprocess
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 from ollama_tw.interfaces import Device, Probe
-from ollama_tw.llama.child import child_command, child_environment
+from ollama_tw.llama.host import available_memory
+from ollama_tw.runner.environment import child_command, child_environment
+from ollama_tw.runner.supervisor import signal_name
 
 Libraries = tuple[str, ...] | None
 """Names of the ggml backends whose GPUs are used, in lower case; None for all."""
@@ -22,6 +23,9 @@ GPU_KINDS = ("gpu", "igpu")
 
 # Seconds for the child; drivers of several GPUs take some of them. Less than the limit of a probe.
 _TIMEOUT = 18.0
+
+# Seconds for which a list is used again: the backends are probed one after another.
+_MAX_AGE = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,17 @@ class Discovery:
 
 
 class Enumeration:
-    """A child process that lists the devices."""
+    """Lists the devices in a child process, which begins with the constructor; later ones when needed."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._discovery: Discovery | None = None
-        self._child = subprocess.Popen(  # noqa: S603 - a fixed module of this package
+        self._made = 0.0
+        self._child = self._start()
+
+    @staticmethod
+    def _start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(  # noqa: S603 - a fixed module of this package
             child_command("ollama_tw.llama.list_devices"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -78,24 +87,45 @@ class Enumeration:
         )
 
     def result(self) -> Discovery:
-        """Return what the child found; blocks until it ends, and kills it after 18 seconds."""
+        """Return the devices with the memory that is free now. Blocks while a child lists them.
+
+        The free memory of GPUs is listed by a new child, unless the last list is less than a second old.
+        The child is killed after 18 seconds.
+        """
         with self._lock:
             if self._discovery is None:
-                try:
-                    output, _ = self._child.communicate(timeout=_TIMEOUT)
-                except subprocess.TimeoutExpired:
-                    self._child.kill()
-                    self._child.communicate()
-                    reason = f"the devices of llama.cpp were not listed within {_TIMEOUT:g} seconds"
-                    self._discovery = Discovery(reason=reason)
-                else:
-                    self._discovery = _read(output, self._child.returncode)
+                self._discovery = self._wait()
+            elif any(found.device.kind in GPU_KINDS for found in self._discovery.devices):
+                if time.monotonic() - self._made > _MAX_AGE:
+                    self._child = self._start()
+                    self._discovery = self._wait()
+            else:
+                self._discovery = replace(
+                    self._discovery, devices=tuple(map(_with_free_memory, self._discovery.devices))
+                )
             return self._discovery
+
+    def _wait(self) -> Discovery:
+        """Return what the child found."""
+        try:
+            output, _ = self._child.communicate(timeout=_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.communicate()
+            return Discovery(reason=f"the devices of llama.cpp were not listed within {_TIMEOUT:g} seconds")
+        self._made = time.monotonic()
+        return _read(output, self._child.returncode)
+
+
+def _with_free_memory(found: FoundDevice) -> FoundDevice:
+    if found.device.kind != "cpu":
+        return found
+    return replace(found, device=replace(found.device, free=available_memory()))
 
 
 def _read(output: bytes, status: int) -> Discovery:
     if status < 0:
-        return Discovery(reason=f"llama.cpp crashed while its devices were listed ({_signal(-status)})")
+        return Discovery(reason=f"llama.cpp crashed while its devices were listed ({signal_name(-status)})")
     try:
         listing: dict[str, Any] = json.loads(output)
         devices = tuple(
@@ -106,20 +136,16 @@ def _read(output: bytes, status: int) -> Discovery:
         return Discovery(reason=f"the devices of llama.cpp could not be listed (exit status {status})")
 
 
-def _signal(number: int) -> str:
-    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-
-
 _enumeration: Enumeration | None = None
 
 
 def begin() -> None:
-    """Start the child, whose result the first probe of each backend then uses."""
+    """Start the first child; from now on child processes list the devices."""
     global _enumeration
     if _enumeration is None:
         _enumeration = Enumeration()
 
 
 def under_way() -> Enumeration | None:
-    """Return the child that :func:`begin` started, None without one."""
+    """Return the enumeration that :func:`begin` started, None without one."""
     return _enumeration

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -40,6 +41,9 @@ class Embedder:
         self._queue: deque[_Input] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        # Written by the thread of the context alone, read on any thread.
+        self.steps = self.step_runs = self.step_rows = 0
+        self.step_began = 0.0
         self._slots = plan.slots
         ready: Future[Context] = Future()
         self._thread = threading.Thread(
@@ -86,7 +90,12 @@ class Embedder:
             return
         ready.set_result(context)
         while batch := self._next_batch(context.batch):
+            self.step_rows = sum(len(item.tokens) for item in batch)
+            self.step_began = time.monotonic()
             self._run(context, batch)
+            self.step_began = 0.0
+            self.steps += 1
+            self.step_runs += len(batch)
         for item in self._queue:
             item.result.set_exception(RunnerError("the model was unloaded"))
         context.close()

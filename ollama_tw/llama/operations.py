@@ -1,5 +1,7 @@
 """Device listing, loading and vocabularies: the llama.cpp side of the built-in backends."""
 
+from collections.abc import Sequence
+
 from ollama_tw.interfaces import IRunner, IVocabulary, LoadPlan, Progress
 from ollama_tw.llama.discovery import GPU_KINDS, Discovery, FoundDevice, Libraries
 from ollama_tw.llama.native import NativeDevice, devices
@@ -23,11 +25,16 @@ def _gpus(libraries: Libraries) -> list[NativeDevice]:
     ]
 
 
-def load(plan: LoadPlan, progress: Progress, libraries: Libraries) -> IRunner:
-    """Load a model on the GPUs of ``libraries``, and on the CPU for the layers that they do not hold."""
-    return LlamaRunner(plan, _gpus(libraries), progress)
+class LlamaEngine:
+    """llama.cpp on the GPUs of ``libraries``, and on the CPU for the layers that they do not hold."""
 
+    def __init__(self, libraries: Sequence[str] | None) -> None:
+        self._libraries = None if libraries is None else tuple(libraries)
 
-def read_vocabulary(model_path: str) -> IVocabulary:
-    """Return the vocabulary of a model file. Raises :class:`LoadError`."""
-    return FileVocabulary(model_path)
+    def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
+        """Load a model."""
+        return LlamaRunner(plan, _gpus(self._libraries), progress)
+
+    def read_vocabulary(self, model_path: str) -> IVocabulary:
+        """Return the vocabulary of a model file. Raises :class:`LoadError`."""
+        return FileVocabulary(model_path)

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.llama.child import child_command, child_environment
 from ollama_tw.llama.quantize import UNAVAILABLE
+from ollama_tw.runner.environment import child_command, child_environment
 
 _log = logging.getLogger("ollama_tw.llama")
 

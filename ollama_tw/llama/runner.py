@@ -88,19 +88,29 @@ class LlamaRunner:
         return Batcher(self._model, self._plan, self._projector)
 
     @property
+    def _threads(self) -> Sequence[Batcher | Embedder]:
+        """The threads that evaluate batches."""
+        return [one for one in (self._batcher, self._embedder) if one is not None]
+
+    @property
     def steps(self) -> int:
         """Number of batches decoded."""
-        return self._batcher.steps if self._batcher else 0
+        return sum(one.steps for one in self._threads)
 
     @property
     def step_runs(self) -> int:
         """Number of sequences in all batches."""
-        return self._batcher.step_runs if self._batcher else 0
+        return sum(one.step_runs for one in self._threads)
 
     @property
     def step_began(self) -> float:
-        """Monotonic time at which the current batch began, 0.0 between two batches."""
-        return self._batcher.step_began if self._batcher else 0.0
+        """Monotonic time at which the oldest current batch began, 0.0 between two batches."""
+        return min(filter(None, (one.step_began for one in self._threads)), default=0.0)
+
+    @property
+    def step_rows(self) -> int:
+        """Number of tokens of the current batches."""
+        return sum(one.step_rows for one in self._threads if one.step_began)
 
     def _embedding_length(self) -> int:
         return min(self._plan.context_length, self._model.trained_context)

@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+from dataclasses import replace
 from typing import Any
 
 from twisted.logger import Logger
@@ -17,7 +18,7 @@ from ollama_tw.config.settings import Settings
 from ollama_tw.convert import convert_adapter, convert_model
 from ollama_tw.engine.backend_router import BackendRouter
 from ollama_tw.engine.backend_selection import BackendSelection
-from ollama_tw.engine.backends import installed
+from ollama_tw.engine.backends import DiscoveredBackend, installed
 from ollama_tw.engine.loader import Devices
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.identity.keys import KEY_NAME
@@ -33,6 +34,7 @@ from ollama_tw.net.network import Network
 from ollama_tw.registry.pull import Pulls
 from ollama_tw.registry.push import Pushes
 from ollama_tw.registry.transfers import TransferContext
+from ollama_tw.runner.backend import in_children
 
 _DISK_THREADS = 4
 
@@ -42,15 +44,26 @@ _log = Logger()
 class Components:
     """The services of one server, created on the reactor thread.
 
-    Those that run models are in ``server/inference.py``.
+    Those that run models are in ``server/inference.py``. With ``child_processes`` the models of backends
+    that allow it run in child processes.
     """
 
-    def __init__(self, reactor: Any, settings: Settings, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        store: Store,
+        metrics: Metrics,
+        *,
+        child_processes: bool,
+    ) -> None:
         self._home = settings.home
         self.store = store
         self.disk = WorkerPool(reactor, _DISK_THREADS, "disk")
 
-        self.backends = BackendSelection(installed, settings.llm_library)
+        self.backends = BackendSelection(
+            _installed_for_children if child_processes else installed, settings.llm_library
+        )
         self.sources = BackendRouter(self.backends)
         self.scheduler = Scheduler(
             reactor,
@@ -101,3 +114,7 @@ class Components:
         self.disk.stop()
         self._forward_pool.stop()
         return running
+
+
+def _installed_for_children() -> list[DiscoveredBackend]:
+    return [replace(one, backend=in_children(one.backend)) for one in installed()]

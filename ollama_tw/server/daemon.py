@@ -65,6 +65,7 @@ class Daemon(Service):
         self._reactor = reactor
         self._owns_process = owns_process
         self._settings = settings
+        self._child_processes = settings.runner == "process"
         self._listen = listen
         self._sockets = sockets
         self._listener = Listener(reactor)
@@ -117,7 +118,7 @@ class Daemon(Service):
         ``failure``.
         """
         super().startService()  # type: ignore[no-untyped-call]
-        if self._owns_process:
+        if self._child_processes:
             devices.begin()
         if not self._prepared:
             # ``twist``, unlike ``twistd``, does not call ``privilegedStartService``.
@@ -148,7 +149,13 @@ class Daemon(Service):
 
     def _build_site(self, bound_host: str) -> ApiSite:
         settings = self._settings
-        self._components = Components(self._reactor, settings, self._store, self._metrics)
+        self._components = Components(
+            self._reactor,
+            settings,
+            self._store,
+            self._metrics,
+            child_processes=self._child_processes,
+        )
         # With many models the first listing takes long; it is done before a client requests it.
         Deferred.fromCoroutine(self._components.models.read_ahead()).addErrback(_log_unread)
         scheduler = self._components.scheduler

@@ -64,6 +64,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         gpu_overhead=0,
         load_timeout=5 * MINUTE,
         llm_library="",
+        runner=None,
         no_cloud=False,
         remotes=("ollama.com",),
         cloud_base_url="https://ollama.com:443",
@@ -92,6 +93,7 @@ def test_every_variable_is_read() -> None:
         OLLAMA_GPU_OVERHEAD="512",
         OLLAMA_LOAD_TIMEOUT="90s",
         OLLAMA_LLM_LIBRARY="cuda",
+        OLLAMA_RUNNER="inprocess",
         OLLAMA_NO_CLOUD="1",
         OLLAMA_REMOTES="GPU.example, ollama.com",
         OLLAMA_CLOUD_BASE_URL="http://127.0.0.1:8080/",
@@ -119,6 +121,7 @@ def test_every_variable_is_read() -> None:
         gpu_overhead=536_870_912,
         load_timeout=90_000_000_000,
         llm_library="cuda",
+        runner="inprocess",
         no_cloud=True,
         remotes=("gpu.example", "ollama.com"),
         cloud_base_url="http://127.0.0.1:8080",
@@ -129,7 +132,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 24
+    assert len(names) == len(set(names)) == 25
     assert all(variable.help for variable in VARIABLES)
 
 

@@ -42,6 +42,7 @@ def test_every_variable_is_an_option() -> None:
             "gpu-overhead",
             "load-timeout",
             "llm-library",
+            "runner",
             "no-cloud",
             "drain-timeout",
         ),

@@ -4,6 +4,7 @@ import pytest
 
 from ollama_tw.interfaces import IRunner, LoadPlan
 from ollama_tw.plugins.cpu import backend
+from ollama_tw.runner.backend import in_children
 from ollama_tw.testing.contract import BackendContract
 
 
@@ -18,3 +19,9 @@ class TestSmolLM2(BackendContract):
         # One thread: several would spin on a busy machine.
         plan = LoadPlan(self.path, slots=slots, context_length=512, threads=1)
         return backend.load(plan, lambda done: True)
+
+
+class TestSmolLM2InAChildProcess(TestSmolLM2):
+    def make_runner(self, slots: int) -> IRunner:
+        plan = LoadPlan(self.path, slots=slots, context_length=512, threads=1)
+        return in_children(backend).load(plan, lambda done: True)

@@ -38,11 +38,21 @@ def test_the_first_probe_has_the_devices_of_the_child(monkeypatch: pytest.Monkey
     assert not probe("rocm", ("rocm",)).available
 
 
-def test_later_probes_list_the_devices_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    child(monkeypatch, listing(CPU, GPU))
+def test_later_probes_have_the_memory_that_is_free_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    child(monkeypatch, listing(CPU))
     backend = LlamaBackend("cpu", 0, ())
-    assert backend.probe().devices[0].total == 4
-    assert backend.probe().devices[0].total > 4
+    assert backend.probe().devices[0].free == 3
+    monkeypatch.setattr(discovery, "available_memory", lambda: 2)
+    assert backend.probe().devices[0].free == 2
+
+
+def test_gpus_are_listed_again_by_another_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    child(monkeypatch, listing(CPU, GPU))
+    monkeypatch.setattr(discovery, "_MAX_AGE", -1.0)
+    assert probe().devices[0].free == 1
+    code = listing(CPU, {**GPU, "free": 2})
+    monkeypatch.setattr(discovery, "child_command", lambda _: [sys.executable, "-c", code])
+    assert probe().devices[0].free == 2
 
 
 def test_a_reason_of_the_child_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

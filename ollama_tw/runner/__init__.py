@@ -1,0 +1,1 @@
+"""Runners in child processes: supervisor, protocol, sandbox, and the two ends of a runner."""

@@ -1,0 +1,195 @@
+"""``python -m ollama_tw.runner.child SOCKET PARENT``: a child process that hosts a runner.
+
+``SOCKET`` is the inherited descriptor of its connection to the server, ``PARENT`` the server's process id.
+The process confines itself, then imports the engine. It ends when the connection does. Imports no Twisted.
+"""
+
+import faulthandler
+import gc
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ollama_tw.interfaces import (
+    IActivity,
+    IReranker,
+    LoadCancelled,
+    LoadPlan,
+)
+from ollama_tw.runner import messages
+from ollama_tw.runner.failures import to_failure
+from ollama_tw.runner.host import Host
+from ollama_tw.runner.messages import Loaded, LoadFailed, Open, Splitter
+from ollama_tw.runner.sandbox import confine
+
+# The thread that decodes needs the interpreter lock briefly between two steps.
+_SWITCH_INTERVAL = 0.0005
+
+
+class Connection:
+    """The child's end of the connection to the server. :meth:`send` may be called on any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._splitter = Splitter()
+        self._sending = threading.Lock()
+
+    def send(self, message: messages.FromChild) -> None:
+        """Send a message; the process ends if the connection has ended."""
+        data = messages.encode(message)
+        try:
+            with self._sending:
+                self._socket.sendall(data)
+        except OSError:
+            os._exit(0)
+
+    def receive(self) -> list[messages.FromServer]:
+        """Wait for messages, at least one; the process ends if the connection has ended."""
+        while True:
+            try:
+                data = self._socket.recv(1 << 18)
+            except OSError:
+                data = b""
+            if not data:
+                os._exit(0)
+            found = [messages.decode_from_server(one) for one in self._splitter.feed(data)]
+            if found:
+                return found
+
+
+class LogSender(logging.Handler):
+    """Sends log lines to the server."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a line."""
+        self._connection.send(messages.Log(record.levelno, record.name, self.format(record)))
+
+
+class Reader(threading.Thread):
+    """Reads what the server sends, and hands it to the host once there is one."""
+
+    def __init__(self, connection: Connection, waiting: list[messages.FromServer]) -> None:
+        super().__init__(name="reader", daemon=True)
+        self._connection = connection
+        self._waiting = waiting
+        self._lock = threading.Lock()
+        self._handle: Callable[[messages.FromServer], None] | None = None
+
+    def hand_to(self, handle: Callable[[messages.FromServer], None]) -> None:
+        """Hand messages, also those that came before, to ``handle`` on the thread of the reader."""
+        with self._lock:
+            self._handle = handle
+            for message in self._waiting:
+                handle(message)
+
+    def run(self) -> None:
+        """Read until the connection ends, and with it the process."""
+        while True:
+            for message in self._connection.receive():
+                with self._lock:
+                    if self._handle is None:
+                        self._waiting.append(message)
+                    else:
+                        self._handle(message)
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Host a runner, or a vocabulary, until the server closes it."""
+    faulthandler.enable()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A service manager may signal all processes; the server then completes what is running.
+        signal.signal(number, signal.SIG_IGN)
+    connection = Connection(descriptor)
+    opening, *waiting = connection.receive()
+    if not isinstance(opening, Open):
+        raise SystemExit("the first message is not an Open")
+    logging.basicConfig(handlers=[LogSender(connection)], level=opening.level, format="%(message)s")
+    connection.send(confine(files_of(opening), parent))
+    # After the sandbox, which a thread inherits from the one that starts it.
+    reader = Reader(connection, waiting)
+    reader.start()
+    try:
+        # The collector would visit each object of the modules several times.
+        gc.disable()
+        engine = load_engine(opening)
+        gc.enable()
+        runner = open_runner(engine, opening, connection)
+    except BaseException as error:
+        connection.send(LoadFailed(to_failure(error)))
+        os._exit(0)
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    host = Host(runner, connection.send)
+    connection.send(describe(runner))
+    reader.hand_to(host.handle)
+    host.serve()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without the destructors of native libraries, which must not run beside their threads.
+    os._exit(0)
+
+
+def files_of(opening: Open) -> list[str]:
+    """Return the paths of the files that the engine reads."""
+    plan = opening.plan
+    if plan is None:
+        return [opening.vocabulary]
+    return [plan.model_path, *plan.adapter_paths, *plan.projector_paths]
+
+
+def load_engine(opening: Open) -> Any:
+    """Import and return the engine."""
+    module = importlib.import_module(opening.engine.module)
+    return getattr(module, opening.engine.factory)(*opening.engine.arguments)
+
+
+def open_runner(engine: Any, opening: Open, connection: Connection) -> Any:
+    """Load the model, or the vocabulary, with ``engine``."""
+    plan: LoadPlan | None = opening.plan
+    if plan is None:
+        return engine.read_vocabulary(opening.vocabulary)
+    reported = -1.0
+
+    def progress(fraction: float) -> bool:
+        nonlocal reported
+        # The server, which kills a load that is not wanted, needs to know that it goes on.
+        if fraction >= reported + 0.01 or fraction >= 1.0:
+            reported = fraction
+            connection.send(messages.Progress(fraction))
+        return True
+
+    runner = engine.load(plan, progress)
+    if runner is None:
+        raise LoadCancelled("the load was cancelled")
+    return runner
+
+
+def describe(runner: Any) -> Loaded:
+    """Return the attributes of a runner or a vocabulary."""
+    optional = (IActivity, IReranker)
+    return Loaded(
+        bos_text=runner.bos_text,
+        eos_text=runner.eos_text,
+        adds_bos=bool(runner.adds_bos),
+        size=getattr(runner, "size", 0),
+        size_gpu=getattr(runner, "size_gpu", 0),
+        context_length=getattr(runner, "context_length", 0),
+        slots=getattr(runner, "slots", 0),
+        metadata=dict(getattr(runner, "metadata", {})),
+        interfaces=tuple(one.__name__ for one in optional if one.providedBy(runner)),
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,195 @@
+"""The child's end of a runner: runs its jobs and calls on threads, and sends what they give.
+
+One thread sends, so that what several runs give within a step crosses in one message.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+from ollama_tw.interfaces import Job, Piece
+from ollama_tw.runner import messages
+from ollama_tw.runner.failures import to_failure
+from ollama_tw.runner.messages import Activity, Failure, FromChild, FromServer, Output
+
+# Seconds between two reports while the runner works: a sign of life, and the state of a long step.
+_REPORT = 0.25
+# Seconds for the runs to end when the runner is closed.
+_CLOSE_TIMEOUT = 5.0
+_MAX_THREADS = 4096
+
+
+class _Run:
+    """A job that runs: its cancel event, and the number of pieces that it may still send."""
+
+    def __init__(self, cancel: threading.Event) -> None:
+        self.cancel = cancel
+        self.credit = messages.WINDOW
+        self.changed = threading.Condition()
+
+    def add(self, count: int) -> None:
+        """Allow ``count`` more pieces."""
+        with self.changed:
+            self.credit += count
+            self.changed.notify()
+
+    def stop(self) -> None:
+        """Cancel the job."""
+        self.cancel.set()
+        with self.changed:
+            self.changed.notify()
+
+    def wait(self) -> None:
+        """Wait until a piece may be sent; one that ends a cancelled job always may."""
+        with self.changed:
+            while self.credit <= 0 and not self.cancel.is_set():
+                self.changed.wait()
+            self.credit -= 1
+
+
+class Host:
+    """A runner, or a vocabulary, and what the server runs on it; ``send`` sends a message."""
+
+    def __init__(self, runner: Any, send: Callable[[FromChild], None]) -> None:
+        self._runner = runner
+        self._send = send
+        self._pool = ThreadPoolExecutor(_MAX_THREADS, "run")
+        self._runs: dict[int, _Run] = {}
+        # Shared by all threads.
+        self._changed = threading.Condition()
+        self._pieces: list[tuple[int, Piece]] = []
+        self._ends: list[tuple[int, Failure | None]] = []
+        self._working = 0
+        self._closing = False
+
+    # On the thread that reads.
+
+    def handle(self, message: FromServer) -> None:
+        """Handle a message of the server; does not block."""
+        match message:
+            case messages.Run(number, job):
+                self._runs[number] = _Run(job.cancel)
+                self._begin(self._run, number, job)
+            case messages.Taken(number, count):
+                if run := self._runs.get(number):
+                    run.add(count)
+            case messages.Stop(number):
+                if run := self._runs.get(number):
+                    run.stop()
+            case messages.Close():
+                with self._changed:
+                    self._closing = True
+                    self._changed.notify()
+            case messages.Open():
+                raise ValueError("a second Open")
+            case _:
+                self._runs[message.number] = _Run(threading.Event())
+                self._begin(self._call, message.number, message)
+
+    def _begin(self, work: Callable[..., None], number: int, *arguments: Any) -> None:
+        with self._changed:
+            self._working += 1
+            if self._working == 1:
+                # The sender reports from now on.
+                self._changed.notify()
+        self._pool.submit(work, number, *arguments)
+
+    # On the threads of the pool.
+
+    def _run(self, number: int, job: Job) -> None:
+        run = self._runs[number]
+        end: tuple[Failure | None] | None = (None,)
+        try:
+            with closing(self._runner.generate(job)) as pieces:
+                for piece in pieces:
+                    run.wait()
+                    self._put(number, piece)
+                    if piece.done is not None:
+                        end = None
+        except BaseException as error:
+            end = (to_failure(error),)
+        self._end(number, end)
+
+    def _call(self, number: int, message: messages.Call) -> None:
+        end: tuple[Failure | None] | None = None
+        try:
+            self._send(self._result(number, message))
+        except BaseException as error:
+            end = (to_failure(error),)
+        self._end(number, end)
+
+    def _result(self, number: int, message: messages.Call) -> messages.Result:
+        cancel = self._runs[number].cancel
+        match message:
+            case messages.Tokenize(_, text, add_special):
+                return messages.Tokens(number, list(self._runner.tokenize(text, add_special=add_special)))
+            case messages.Detokenize(_, tokens):
+                return messages.Text(number, self._runner.detokenize(tokens))
+            case messages.Embed(_, inputs):
+                return messages.Embeddings(number, list(self._runner.embed(inputs, cancel)))
+            case messages.Rank(_, query, documents):
+                return messages.Rankings(number, list(self._runner.rank(query, documents, cancel)))
+
+    def _put(self, number: int, piece: Piece) -> None:
+        with self._changed:
+            if not self._pieces:
+                self._changed.notify()
+            self._pieces.append((number, piece))
+
+    def _end(self, number: int, end: tuple[Failure | None] | None) -> None:
+        del self._runs[number]
+        with self._changed:
+            if end is not None:
+                self._ends.append((number, end[0]))
+            self._working -= 1
+            self._changed.notify()
+
+    # On the main thread.
+
+    def serve(self) -> None:
+        """Send what the runs give until the server closes the runner, and close it."""
+        while self._send_next():
+            pass
+        closer = threading.Thread(target=self._close, daemon=True)
+        closer.start()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._working, _CLOSE_TIMEOUT)
+        closer.join()
+        self._send_output()
+
+    def _close(self) -> None:
+        for run in list(self._runs.values()):
+            run.stop()
+        if hasattr(self._runner, "close"):
+            self._runner.close()
+
+    def _send_next(self) -> bool:
+        """Wait for output or a report's time, and send; return False when the runner is to be closed."""
+        with self._changed:
+            due = self._changed.wait_for(
+                lambda: self._pieces or self._ends or self._closing or self._working, None
+            )
+            if not (self._pieces or self._ends or self._closing) and due:
+                self._changed.wait_for(lambda: self._pieces or self._ends or self._closing, _REPORT)
+        if not self._send_output() and not self._closing:
+            self._send(self._activity())
+        return not self._closing
+
+    def _send_output(self) -> bool:
+        with self._changed:
+            pieces, self._pieces = self._pieces, []
+            ends, self._ends = self._ends, []
+        if pieces or ends:
+            self._send(Output(pieces, ends, self._activity()))
+        return bool(pieces or ends)
+
+    def _activity(self) -> Activity:
+        runner = self._runner
+        return Activity(
+            getattr(runner, "steps", 0),
+            getattr(runner, "step_runs", 0),
+            getattr(runner, "step_began", 0.0),
+            getattr(runner, "step_rows", 0),
+        )

@@ -1,0 +1,145 @@
+"""Runner in a child process, as the server sees it: an :class:`IRunner` whose calls cross to the child."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from zope.interface import alsoProvides, implementer
+
+from ollama_tw.interfaces import (
+    Embedding,
+    IActivity,
+    IProcess,
+    IReranker,
+    IRunner,
+    Job,
+    Piece,
+    Ranking,
+    RunnerError,
+)
+from ollama_tw.runner import messages
+from ollama_tw.runner.link import Link
+from ollama_tw.runner.messages import FromServer, Loaded, Run
+
+# The optional interfaces of the child's runner that the one of the server provides as well.
+_OPTIONAL = (IActivity, IReranker)
+
+
+def call(link: Link, make: Callable[[int], FromServer], cancel: threading.Event | None = None) -> Any:
+    """Send the message of a call and return its result. Raises :class:`RunnerError`."""
+    try:
+        number, waiter = link.start(cancel, make)
+    except (OverflowError, ValueError) as error:
+        raise RunnerError(f"the engine cannot process this input: {error}") from error
+    try:
+        result = waiter.results.get()
+    finally:
+        link.forget(number, stop=False)
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+class ProcessVocabularyCalls:
+    """Tokenization by a child process. Subclasses return its link."""
+
+    def _link(self) -> Link:
+        raise NotImplementedError
+
+    def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
+        """Return the tokens of ``text``."""
+        tokens: list[int] = call(self._link(), lambda one: messages.Tokenize(one, text, add_special))
+        return tokens
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Return the text of ``tokens``."""
+        text: str = call(self._link(), lambda one: messages.Detokenize(one, list(tokens)))
+        return text
+
+
+@implementer(IRunner, IProcess)
+class ProcessRunner(ProcessVocabularyCalls):
+    """The runner at the other end of ``link``, with the attributes ``loaded``."""
+
+    def __init__(self, link: Link, loaded: Loaded) -> None:
+        self.link = link
+        self.size = loaded.size
+        self.size_gpu = loaded.size_gpu
+        self.context_length = loaded.context_length
+        self.slots = loaded.slots
+        self.metadata: Mapping[str, str] = loaded.metadata
+        self.bos_text = loaded.bos_text
+        self.eos_text = loaded.eos_text
+        self.adds_bos = loaded.adds_bos
+        for optional in _OPTIONAL:
+            if optional.__name__ in loaded.interfaces:
+                alsoProvides(self, optional)
+
+    def _link(self) -> Link:
+        return self.link
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self.link.pid
+
+    @property
+    def steps(self) -> int:
+        """Number of batches decoded, as last reported."""
+        return self.link.activity.steps
+
+    @property
+    def step_runs(self) -> int:
+        """Number of sequences in all batches, as last reported."""
+        return self.link.activity.step_runs
+
+    @property
+    def step_began(self) -> float:
+        """Monotonic time at which the current batch began, 0.0 between two batches, as last reported."""
+        return self.link.activity.step_began
+
+    def on_death(self, callback: Callable[[str, str], None]) -> None:
+        """See :meth:`IProcess.on_death`."""
+        self.link.on_death(callback)
+
+    def generate(self, job: Job) -> Iterator[Piece]:
+        """Yield the pieces of the output as they arrive."""
+        try:
+            number, waiter = self.link.start(job.cancel, lambda one: Run(one, job))
+        except (OverflowError, ValueError) as error:
+            raise RunnerError(f"the engine cannot process this prompt: {error}") from error
+        reported = 0
+        ended = False
+        try:
+            while True:
+                result = waiter.results.get()
+                if not isinstance(result, Piece):
+                    ended = True
+                    if result is None:
+                        return
+                    raise result
+                waiter.taken += 1
+                ended = result.done is not None
+                if not ended and waiter.taken - reported >= messages.WINDOW // 2:
+                    self.link.take(number, waiter.taken - reported)
+                    reported = waiter.taken
+                yield result
+                if ended:
+                    return
+        finally:
+            # Also when the consumer closes the iterator.
+            self.link.forget(number, stop=not ended)
+
+    def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
+        """Return one embedding for each input."""
+        found: list[Embedding] = call(self.link, lambda one: messages.Embed(one, list(inputs)), cancel)
+        return found
+
+    def rank(self, query: str, documents: Sequence[str], cancel: threading.Event) -> Sequence[Ranking]:
+        """Return one ranking for each document."""
+        found: list[Ranking] = call(self.link, lambda one: messages.Rank(one, query, list(documents)), cancel)
+        return found
+
+    def close(self) -> None:
+        """Cancel all jobs and end the child."""
+        self.link.close()

@@ -1,0 +1,124 @@
+"""A child process of the server: start, output, kill, and the reason of its end."""
+
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+_TAIL_LINES: Final = 40
+_LINE_BYTES: Final = 2000
+
+# Seconds for a process that has closed its connection to end.
+_END_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True)
+class Death:
+    """The end of a child process.
+
+    ``kind`` is the name of a signal, ``exit``, ``hang``, ``protocol`` or ``start``; ``reason`` a predicate in
+    the past tense; ``output`` the last lines that the process wrote.
+    """
+
+    kind: str
+    reason: str
+    output: tuple[str, ...] = ()
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as ``SIGSEGV``."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def exit_reason(status: int) -> Death:
+    """Return the death for an exit status as ``subprocess`` reports it: negative for a signal."""
+    if status >= 0:
+        return Death("exit", f"ended with exit status {status}")
+    name = signal_name(-status)
+    reason = f"was killed by {name}"
+    if name == "SIGKILL":
+        reason += ", as the system does when memory runs out"
+    return Death(name if name.startswith("SIG") else "signal", reason)
+
+
+class ChildProcess:
+    """A child process with the ``descriptors`` that it inherits. Raises OSError if it cannot be started.
+
+    It is created on a thread that lives until the process has ended: Linux kills a child that asks for it
+    (``PR_SET_PDEATHSIG``) at the end of the thread that started it. The output is read by the owner, from
+    ``output`` with :meth:`read_output`. A session of its own keeps a Ctrl-C on the terminal from it, which
+    is for the server: that completes what is running.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int] = ()
+    ) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - modules of this package
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            pass_fds=tuple(descriptors),
+        )
+        if self._process.stdout is None:
+            raise ValueError("the output of the child is not a pipe")
+        self._stdout = self._process.stdout
+        self._rest = b""
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.output: int = self._stdout.fileno()
+        os.set_blocking(self.output, False)
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def read_output(self) -> list[str] | None:
+        """Return the complete lines of the output that has come, None at its end. Does not block."""
+        try:
+            data = os.read(self.output, 65536)
+        except BlockingIOError:
+            return []
+        return self._lines(data) if data else None
+
+    def _lines(self, data: bytes) -> list[str]:
+        *lines, rest = (self._rest + data).split(b"\n")
+        # A process that writes no line feeds must not fill the memory.
+        self._rest = rest[-_LINE_BYTES:]
+        found = [line[:_LINE_BYTES].decode("utf-8", "replace").rstrip() for line in lines]
+        self._tail.extend(line for line in found if line)
+        return found
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless the process has ended. On any thread."""
+        self._process.kill()
+
+    def reap(self, patience: float = _END_TIMEOUT) -> Death:
+        """Wait ``patience`` seconds for the end of the process, kill it then, and return its death.
+
+        The kind is ``protocol`` if it had to be killed. Blocking; called once.
+        """
+        overdue = False
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            overdue = True
+            self.kill()
+            self._process.wait()
+        try:
+            while data := os.read(self.output, 65536):
+                self._lines(data)
+        except BlockingIOError:
+            # A process that it started has the pipe open.
+            pass
+        self._lines(b"\n")
+        self._stdout.close()
+        death = exit_reason(self._process.returncode)
+        if overdue:
+            death = Death("protocol", "closed its connection to the server")
+        return Death(death.kind, death.reason, tuple(self._tail))
