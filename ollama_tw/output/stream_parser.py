@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ollama_tw.output.bare_calls import BareCalls
 from ollama_tw.output.call_forms import Invocation, declared
 from ollama_tw.output.call_stream import CallStream
 from ollama_tw.output.model_syntax import Syntax, ThinkingSyntax
@@ -69,6 +70,9 @@ class StreamParser:
             return CallStream(calls, known, emit_text, output.call) if calls is not None and known else None
 
         self._content = call_stream(output.content)
+        self._bare: BareCalls | None = None
+        if self._content is not None and calls is not None:
+            self._bare = BareCalls(known, self._content.feed, output.call, fenced_only=calls.leading)
         self._thinking: _ThinkingStream | None = None
         if syntax.thinking is not None:
             within = syntax.thinking.calls and calls is not None and not calls.leading
@@ -89,15 +93,17 @@ class StreamParser:
         """Return the events held back until the end of the reply. Call once, after the last piece."""
         if self._thinking is not None:
             self._thinking.finish()
+        if self._bare is not None:
+            self._bare.finish()
         if self._content is not None:
             self._content.finish()
         return self._output.take(last=True)
 
     def _emit_content(self, text: str) -> None:
-        if self._content is None:
+        if self._bare is None:
             self._output.content(text)
         else:
-            self._content.feed(text)
+            self._bare.feed(text)
 
 
 class _Output:
