@@ -238,7 +238,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the output; the last piece alone has ``done`` and ``usage``.
+    """A part of the output; the last piece alone has ``done``, ``usage`` and ``stop_string``.
 
     A piece may have the text of several tokens, or none (text is held back while it may be the
     beginning of a stop string or of a character). It never ends within a character. ``logprobs`` are
@@ -249,6 +249,8 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
     done: DoneReason | None = None
     usage: Usage | None = None
+    stop_string: str = ""
+    """The stop string that ended the job; "" if none did, or if the engine does not report it."""
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ def complete(
             load_duration=task.load_duration,
             context=_context(runner, prompt, reply.output) if task.with_context else None,
             truncated=prompt.truncated,
+            stop_string=reply.stop_string,
         )
     )
 
@@ -204,6 +205,7 @@ class _Reply:
     emit: Emit | None
     done: DoneReason | None = None
     usage: Usage = _NO_USAGE
+    stop_string: str = ""
     _texts: list[str] = field(default_factory=list)
     _events: list[Event] = field(default_factory=list)
     _logprobs: list[TokenLogprob] = field(default_factory=list)
@@ -211,7 +213,7 @@ class _Reply:
     def add(self, piece: Piece, events: Sequence[Event]) -> None:
         """Add ``piece`` and the ``events`` that the parser found in it."""
         if piece.done is not None and piece.usage is not None:
-            self.done, self.usage = piece.done, piece.usage
+            self.done, self.usage, self.stop_string = piece.done, piece.usage, piece.stop_string
         self._texts.append(piece.text)
         if self.emit is None:
             self._events += events

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from ollama_tw.interfaces import Choice, TokenLogprob, Usage
 from ollama_tw.output.stream_parser import Call, Content, Event, Thinking
 from ollama_tw.wire import native
-from ollama_tw.wire.native import ChatRecord, DebugInfo, GenerateRecord, Message, Record
+from ollama_tw.wire.native import ChatRecord, DebugInfo, GenerateRecord, Message, Record, StoppedChatRecord
 from ollama_tw.wire.timestamps import utc
 
 
@@ -29,6 +29,8 @@ class Closing:
     """Tokens of the whole exchange, where the client gets them."""
     truncated: int = 0
     """Number of tokens that were cut from the prompt."""
+    stop_string: str = ""
+    """The stop string that ended the output."""
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of a final record, without figures that are zero."""
@@ -108,9 +110,13 @@ class GenerateWriter:
 
 @dataclass(frozen=True)
 class ChatWriter:
-    """Writes records of ``/api/chat``; ``model`` is the model reference as the client sent it."""
+    """Writes records of ``/api/chat``; ``model`` is the model reference as the client sent it.
+
+    With ``shows_stop`` the last record is a :class:`StoppedChatRecord` if a stop string ended the output.
+    """
 
     model: str
+    shows_stop: bool = False
 
     def record(
         self,
@@ -125,12 +131,16 @@ class ChatWriter:
             thinking=_thinking(events) or UNSET,
             tool_calls=_calls(events) or UNSET,
         )
-        return ChatRecord(
+        final = {} if closing is None else closing.fields()
+        kind: type[ChatRecord] = ChatRecord
+        if closing is not None and closing.stop_string and self.shows_stop:
+            kind, final["stop_string"] = StoppedChatRecord, closing.stop_string
+        return kind(
             model=self.model,
             created_at=_now(),
             message=message,
             logprobs=_wire_logprobs(logprobs) or UNSET,
-            **({} if closing is None else closing.fields()),
+            **final,
         )
 
     def bare(self, done_reason: str) -> ChatRecord:

@@ -128,7 +128,7 @@ class Completions:
         if not request.model.strip():
             raise OllamaError(400, "model is required")
         entry = await self._catalogue.find_or_stub(request.model)
-        writer = ChatWriter(request.model)
+        writer = ChatWriter(request.model, extras.shows_stop)
         if not request.messages and keep_alive == 0:
             return self._unload(entry, writer)
         if isinstance(entry, Stub):

@@ -160,7 +160,12 @@ class LlamaRunner:
         finally:
             # Also when the consumer closes the iterator.
             sequence.stop()
-        yield Piece(assembler.finish(), done=reason or sequence.reason, usage=sequence.usage())
+        yield Piece(
+            assembler.finish(),
+            done=reason or sequence.reason,
+            usage=sequence.usage(),
+            stop_string=assembler.stop_string,
+        )
 
     def _read_prompt(self, job: Job) -> tuple[Sequence[int], tuple[ImageSpan, ...]]:
         """Return the tokens of the job's prompt, and the images in it."""

@@ -16,8 +16,9 @@ from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.dialect_support import Dialect
 from ollama_tw.http.native.completions import CompletionRoutes
 from ollama_tw.http.native.tokens import TokenRoutes
+from ollama_tw.http.openai.models import ModelListRoutes
 from ollama_tw.http.openai.responses import ResponsesRoutes
-from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes, OpenAIModelRoutes, OpenAIRoutes
+from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes, OpenAIRoutes
 from ollama_tw.http.openai.transcriptions import TranscriptionRoutes
 from ollama_tw.http.rerank import RerankRoutes
 from ollama_tw.http.server.routing import Routes
@@ -57,10 +58,10 @@ class Inference:
 
         openai = Dialect(self._reactor, OPENAI_ERRORS, self._cloud.relay_body)
         OpenAIRoutes(openai, self._completions).register(routes)
-        OpenAIModelRoutes(openai, self._models, self._cloud).register(routes)
         OpenAIEmbeddingRoutes(openai, self._embeddings, self._tokens).register(routes)
         ResponsesRoutes(openai, self._completions, ResponseStore(time.monotonic)).register(routes)
         TranscriptionRoutes(openai, self._completions).register(routes)
         RerankRoutes(openai, self._reranking).register(routes)
         anthropic = Dialect(self._reactor, ANTHROPIC_ERRORS, self._cloud.relay_body)
+        ModelListRoutes(openai, anthropic, self._models, self._cloud).register(routes)
         AnthropicRoutes(anthropic, self._completions, self._tokens).register(routes)

@@ -17,7 +17,13 @@ class TextAssembler:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(text for text in stop if text)
         self._held = ""
-        self.stopped = False
+        self.stop_string = ""
+        """The stop string that was found."""
+
+    @property
+    def stopped(self) -> bool:
+        """True after a stop string."""
+        return bool(self.stop_string)
 
     def feed(self, data: bytes) -> str:
         """Add ``data`` and return the text that is final; sets :attr:`stopped` at a stop string."""
@@ -36,10 +42,11 @@ class TextAssembler:
             return text
         found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
         if found:
-            self.stopped = True
             self._held = ""
             # The one that was complete first: the result is independent of how the bytes are split.
-            return text[: min(found)[1]]
+            end, start = min(found)
+            self.stop_string = text[start:end]
+            return text[:start]
         keep = max(self._overlap(text, stop) for stop in self._stop)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -151,6 +151,8 @@ class BackendContract(ABC):
         pieces = list(runner.generate(Job(self.prompt, GREEDY, stop=("\x00never", stop), max_tokens=24)))
         assert "".join(piece.text for piece in pieces) == whole[: whole.index(stop)]
         assert pieces[-1].done is DoneReason.STOP
+        assert pieces[-1].stop_string in (stop, "")
+        assert not any(piece.stop_string for piece in pieces[:-1])
 
     def test_what_might_have_become_a_stop_string_is_not_lost(self, runner: IRunner) -> None:
         whole = self._text(runner, Job(self.prompt, GREEDY, max_tokens=24))

@@ -154,7 +154,7 @@ class FakeRunner:
         limit = min(job.max_tokens, capacity) if job.max_tokens >= 0 else capacity
         done = DoneReason.STOP
         count = 0
-        held = ""
+        held = stopped = ""
         for piece in self.reply(text):
             while not self.gate.wait(_POLL) and not self._ended(job):
                 pass
@@ -167,9 +167,10 @@ class FakeRunner:
             count += 1
             if piece not in self._controls or piece in job.preserved:
                 held += piece
-            stops = [at for at in (held.find(stop) for stop in job.stop if stop) if at >= 0]
+            stops = [(at, stop) for stop in job.stop if stop and (at := held.find(stop)) >= 0]
             if stops:
-                held = held[: min(stops)]
+                at, stopped = min(stops)
+                held = held[:at]
                 break
             keep = _may_become(held, job.stop)
             yield Piece(held[: len(held) - keep])
@@ -180,7 +181,7 @@ class FakeRunner:
         usage = Usage(
             len(text), cached, evaluated * NANOSECONDS_PER_TOKEN, count, count * NANOSECONDS_PER_TOKEN
         )
-        yield Piece(held, done=done, usage=usage)
+        yield Piece(held, done=done, usage=usage, stop_string=stopped)
 
     def _ended(self, job: Job) -> bool:
         return self.closed or job.cancel.is_set()

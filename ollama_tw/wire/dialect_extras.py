@@ -15,6 +15,8 @@ class RequestExtras:
     """The prompt of a generate request as tokens, which are evaluated unchanged."""
     drops_thinking: bool = False
     """True if a request to think is ignored for models that cannot, instead of refused."""
+    shows_stop: bool = False
+    """True if the last record has the stop string that ended the output."""
 
 
 NO_EXTRAS = RequestExtras()

@@ -230,6 +230,12 @@ class ChatRecord(RunRecord, kw_only=True):
     eval_duration: int | UnsetType = UNSET
 
 
+class StoppedChatRecord(ChatRecord, kw_only=True):
+    """The last record of a chat that ``stop_string`` ended. Only the Anthropic API has it."""
+
+    stop_string: str
+
+
 Record = GenerateRecord | ChatRecord
 
 Emit = Callable[[Any], None]

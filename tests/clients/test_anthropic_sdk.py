@@ -58,7 +58,7 @@ def test_the_length_of_an_answer(ask: Ask) -> None:
 def test_the_system_prompt_as_text_and_as_blocks(ask: Ask) -> None:
     message = [{"role": "user", "content": "?"}]
     assert ask("", system="SAY one", messages=message).content[0].text == "one"
-    blocks = [{"type": "text", "text": "SAY "}, {"type": "text", "text": "two"}]
+    blocks = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "SAY two"}]
     assert ask("", system=blocks, messages=message).content[0].text == "two"
 
 
@@ -167,7 +167,8 @@ def test_tokens_are_counted(client: anthropic.Anthropic, ask: Ask) -> None:
     messages: Any = [{"role": "user", "content": "SAY hi"}]
     count = client.messages.count_tokens(model="plain", messages=messages, system="Be brief.")
     assert count.input_tokens == len("system: Be brief.\nuser: SAY hi\nassistant: ")
-    assert ask("hi", model="plain", system="Be brief.").usage.input_tokens == count.input_tokens
+    usage = ask("hi", model="plain", system="Be brief.").usage
+    assert usage.input_tokens + usage.cache_read_input_tokens == count.input_tokens
 
 
 def test_a_failed_stream_ends_with_an_error(ask: Ask) -> None:
@@ -186,3 +187,37 @@ def test_a_missing_model(ask: Ask) -> None:
     body: Any = error.value.body
     assert body["error"] == {"type": "not_found_error", "message": "model 'nope' not found"}
     assert body["request_id"].startswith("req_")
+
+
+def test_a_stop_sequence(ask: Ask) -> None:
+    reply = ask("one two", model="plain", stop_sequences=["zzz", "two"])
+    assert (reply.stop_reason, reply.stop_sequence, reply.content[0].text) == ("stop_sequence", "two", "one ")
+    *_, delta, _ = ask("one two", model="plain", stop_sequences=["two"], stream=True)
+    assert (delta.delta.stop_reason, delta.delta.stop_sequence) == ("stop_sequence", "two")
+    assert ask("one two", model="plain", stop_sequences=["zzz"]).stop_reason == "end_turn"
+
+
+def test_documents(ask: Ask) -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": "SAY buzz"}
+    content = [{"type": "document", "source": source}, {"type": "text", "text": "Go."}]
+    assert ask("", model="plain", messages=[{"role": "user", "content": content}]).content[0].text == "buzz"
+    pdf = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
+    with pytest.raises(anthropic.BadRequestError, match="documents of type application/pdf"):
+        ask("", messages=[{"role": "user", "content": [{"type": "document", "source": pdf}]}])
+
+
+def test_structured_output(ask: Ask) -> None:
+    schema = {"type": "object", "properties": {"sky": {"const": "blue"}}, "required": ["sky"]}
+    form = {"format": {"type": "json_schema", "schema": schema}}
+    reply = ask('no MUST {"sky": "blue"}', model="plain", output_config=form)
+    assert reply.content[0].text == '{"sky": "blue"}'
+
+
+def test_models(client: anthropic.Anthropic) -> None:
+    found = {model.id: model for model in client.models.list()}
+    assert {"plain:latest", "talker:latest"} <= found.keys()
+    assert client.models.retrieve("plain").created_at == found["plain:latest"].created_at
+    with pytest.raises(anthropic.NotFoundError) as error:
+        client.models.retrieve("nope")
+    body: Any = error.value.body
+    assert body["error"] == {"type": "not_found_error", "message": "model 'nope:latest' not found"}

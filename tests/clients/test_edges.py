@@ -203,8 +203,13 @@ def test_the_frames_of_a_message_stream(scripted: str) -> None:
         'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hi"}}'
     )
     start = json.loads(frames[0].split("data: ")[1])
-    assert start["message"]["usage"] == {"input_tokens": len("userSAY hi") // 4, "output_tokens": 0}
-    assert "stop_reason" not in start["message"]
+    assert start["message"]["usage"] == {
+        "input_tokens": len("userSAY hi") // 4,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "output_tokens": 0,
+    }
+    assert (start["message"]["stop_reason"], start["message"]["stop_sequence"]) == (None, None)
 
 
 def test_a_failed_stream_has_no_done_event(scripted: str) -> None:

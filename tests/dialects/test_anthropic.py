@@ -2,6 +2,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from ollama_tw.dialects.anthropic.errors import error_object
 from ollama_tw.dialects.anthropic.reply import MessageIdentity, MessageStream, whole_reply
@@ -9,7 +10,14 @@ from ollama_tw.dialects.anthropic.request import MessagesRequest, estimated_toke
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.dialect_extras import RequestExtras
-from ollama_tw.wire.native import ChatRecord, ChatRequest, Message, ToolCall, ToolCallFunction
+from ollama_tw.wire.native import (
+    ChatRecord,
+    ChatRequest,
+    Message,
+    StoppedChatRecord,
+    ToolCall,
+    ToolCallFunction,
+)
 
 IDENTITY = MessageIdentity("msg_1", "m")
 CALL = ToolCall("call_a", ToolCallFunction(0, "f", {"b": 1, "a": 2}))
@@ -44,8 +52,36 @@ def test_options_are_those_that_were_given() -> None:
 def test_the_system_prompt_comes_first() -> None:
     assert request(system="Be brief.").messages[0] == Message("system", "Be brief.")
     blocks = [{"type": "text", "text": "a"}, {"type": "other"}, {"type": "text", "text": "b"}]
-    assert request(system=blocks).messages[0] == Message("system", "ab")
-    assert request(system="").messages == [Message("user", "hi")]
+    assert request(system=blocks).messages[0] == Message("system", "a\nb")
+    systems: list[Any] = ["", 7, {}, None, [7]]
+    for system in systems:
+        assert request(system=system).messages == [Message("user", "hi")]
+
+
+BILLING = "x-anthropic-billing-header: cc_version=2.0.1; cc_entrypoint=cli; cch=00a1;"
+
+
+@pytest.mark.parametrize(
+    ("system", "text"),
+    [
+        ([{"type": "text", "text": BILLING}, {"type": "text", "text": "Be brief."}], "Be brief."),
+        (f"{BILLING}\nBe brief.", "Be brief."),
+        (f"{BILLING}\n\n{BILLING}\nBe brief.", "Be brief."),
+        (f"Be brief.\n{BILLING}", f"Be brief.\n{BILLING}"),
+    ],
+)
+def test_claude_codes_billing_header_is_no_part_of_the_prompt(system: Any, text: str) -> None:
+    expected = [Message("system", text), Message("user", "hi")]
+    assert request(system=system).messages == expected
+    assert native_request(read(system=system), counting=True)[0].messages == expected
+    turns = [{"role": "user", "content": "a"}, {"role": "system", "content": system}]
+    assert request(messages=turns).messages == [Message("user", "a"), Message("system", text)]
+    assert estimated_tokens(read(system=system)) == estimated_tokens(read(system=text))
+
+
+def test_a_system_turn_of_nothing_but_the_billing_header_vanishes() -> None:
+    turns = [{"role": "system", "content": BILLING}, {"role": "user", "content": "hi"}]
+    assert request(messages=turns).messages == [Message("user", "hi")]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +116,109 @@ def test_blocks() -> None:
             tool_calls=[ToolCall("t", ToolCallFunction(0, "f", {"b": 1, "a": 2}))],
         )
     ]
-    assert messages({"type": "redacted_thinking", "data": "x"}, {"type": "document"}) == []
+    hidden = {"type": "redacted_thinking", "data": "x"}
+    assert messages(hidden, {"type": "text", "text": "a"}) == [Message("user", "a")]
+
+
+def document(**source: Any) -> dict[str, Any]:
+    return {"type": "document", "title": "Report", "context": "For you.", "source": source}
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        (document(type="text", media_type="text/plain", data="Bees."), "Report\nFor you.\nBees.\n"),
+        (document(type="base64", media_type="text/csv", data="YSxi"), "Report\nFor you.\na,b\n"),
+        (document(type="content", content="Bees."), "Report\nFor you.\nBees.\n"),
+        (
+            document(type="content", content=[{"type": "text", "text": text} for text in ("Be", "es.")]),
+            "Report\nFor you.\nBees.\n",
+        ),
+        (
+            {
+                "type": "search_result",
+                "title": "Bees",
+                "source": "https://bees.example",
+                "content": [{"type": "text", "text": "They buzz."}],
+            },
+            "Bees\nhttps://bees.example\nThey buzz.\n",
+        ),
+    ],
+)
+def test_texts_of_documents(block: dict[str, Any], text: str) -> None:
+    assert messages(block, {"type": "text", "text": "Sum up."}) == [Message("user", f"{text}Sum up.")]
+    assert messages({"type": "tool_result", "tool_use_id": "t", "content": [block]}) == [
+        Message("tool", text, tool_call_id="t")
+    ]
+
+
+def test_the_results_of_a_web_search() -> None:
+    found = {"type": "web_search_result", "title": "Bees", "url": "https://bees.example", "page_age": None}
+    failed = {"type": "web_search_tool_result_error", "error_code": "unavailable"}
+    for content, text in (([found], "Bees\nhttps://bees.example\n"), (failed, "unavailable")):
+        block = {"type": "web_search_tool_result", "tool_use_id": "t", "content": content}
+        assert messages(block) == [Message("tool", text, tool_call_id="t")]
+
+
+PDF = "documents of type application/pdf are not supported, only texts are"
+TYPELESS = 'blocks of type "" are not supported'
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (document(type="base64", media_type="application/pdf", data="JVBERi0="), PDF),
+        (
+            document(type="url", url="https://x.example"),
+            'documents with a source of type "url" are not supported, only texts are',
+        ),
+        (document(), "a document must have a source with a type"),
+        ({"type": "container_upload", "file_id": "f"}, 'blocks of type "container_upload" are not supported'),
+        ({}, TYPELESS),
+    ],
+)
+def test_content_that_would_be_lost_is_refused(block: dict[str, Any], reason: str) -> None:
+    text = {"type": "text", "text": "a"}
+    with pytest.raises(OllamaError) as error:
+        messages(text, block)
+    assert (error.value.status, error.value.message) == (400, f"messages[0].content[1]: {reason}")
+    with pytest.raises(OllamaError) as error:
+        messages({"type": "tool_result", "tool_use_id": "t", "content": [text, block]})
+    assert error.value.message == f"messages[0].content[0].content[1]: {reason}"
+
+
+@pytest.mark.parametrize("content", [[], [{"type": "redacted_thinking", "data": "x"}]])
+def test_an_empty_turn_is_refused(content: Any) -> None:
+    with pytest.raises(OllamaError) as error:
+        request(messages=[{"role": "user", "content": content}])
+    assert (error.value.status, error.value.message) == (400, "messages[0]: the content is empty")
+
+
+def test_null_content_is_an_empty_text_but_missing_content_an_error() -> None:
+    assert request(messages=[{"role": "user", "content": None}]).messages == [Message("user", "")]
+    with pytest.raises(OllamaError, match="unexpected end of JSON input"):
+        request(messages=[{"role": "user"}])
+
+
+@pytest.mark.parametrize("fields", [{"output_config": {"format": 7}}, {"output_format": {"type": "text"}}])
+def test_formats_that_cannot_be_kept(fields: Any) -> None:
+    with pytest.raises(OllamaError, match="the output format must be"):
+        request(**fields)
+
+
+def test_the_format_of_the_output() -> None:
+    form = {"type": "json_schema", "schema": {"type": "object"}}
+    assert request(output_config={"format": form, "effort": "low"}).format == {"type": "object"}
+    assert request(output_format=form).format == {"type": "object"}
+    assert request(output_config={"effort": "low"}).format is UNSET
+
+
+def test_tools_of_anthropics_servers_are_left_out() -> None:
+    offered = [
+        {"type": "web_search_20250305", "name": "web_search"},
+        {"type": "bash_20250124", "name": "bash"},
+    ]
+    assert [tool["function"]["name"] for tool in request(tools=offered).tools] == ["bash"]
 
 
 TOOLS = [{"name": "f", "description": "d", "input_schema": {"type": "object"}}, {"name": "g"}]
@@ -145,6 +283,7 @@ def test_a_whole_reply() -> None:
         done=True,
         done_reason="length",
         prompt_eval_count=9,
+        prompt_cached_count=4,
         eval_count=2,
     )
     assert whole_reply(IDENTITY, final) == {
@@ -158,17 +297,40 @@ def test_a_whole_reply() -> None:
             {"type": "tool_use", "id": "call_a", "name": "f", "input": {"b": 1, "a": 2}},
         ],
         "stop_reason": "tool_use",
-        "usage": {"input_tokens": 9, "output_tokens": 2},
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 5,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 4,
+            "output_tokens": 2,
+        },
     }
 
 
 @pytest.mark.parametrize(
-    ("reason", "stop_reason"), [("stop", "end_turn"), ("length", "max_tokens"), ("load", "stop_sequence")]
+    ("reason", "stop_reason"), [("stop", "end_turn"), ("length", "max_tokens"), ("load", "end_turn")]
 )
 def test_stop_reasons(reason: str, stop_reason: str) -> None:
     found = whole_reply(IDENTITY, record(Message(), done=True, done_reason=reason))
     assert (found["stop_reason"], found["content"]) == (stop_reason, [])
-    assert "stop_reason" not in whole_reply(IDENTITY, record(Message()))
+    assert whole_reply(IDENTITY, record(Message()))["stop_reason"] is None
+    stopped = StoppedChatRecord(
+        model="m",
+        created_at="t",
+        message=Message(content="a"),
+        done=True,
+        done_reason="stop",
+        stop_string="END",
+    )
+    found = whole_reply(IDENTITY, stopped)
+    assert (found["stop_reason"], found["stop_sequence"]) == ("stop_sequence", "END")
+    *_, delta, _ = MessageStream(IDENTITY, 3).feed(stopped)
+    assert delta["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+
+
+def test_stop_strings_of_the_model_are_no_stop_sequences() -> None:
+    assert native_request(read(stop_sequences=["END"]))[1].shows_stop
+    assert not native_request(read())[1].shows_stop
 
 
 def test_a_repeated_call_is_sent_once_and_thinking_may_follow_text() -> None:

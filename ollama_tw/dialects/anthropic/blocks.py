@@ -1,6 +1,6 @@
 """Translation of content blocks to native messages.
 
-Source: ollama: anthropic/anthropic.go, convertMessage.
+Source: ollama: anthropic/anthropic.go, convertMessage; https://docs.anthropic.com/en/api/messages.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,10 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode_base64
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 
+# Claude Code begins its system prompt with a line of this name, which differs between sessions or requests:
+# prompts that contain it have no common beginning that could be cached.
+_BILLING = "x-anthropic-billing-header:"
+
 
 @dataclass
 class _Turn:
@@ -24,19 +28,31 @@ class _Turn:
     results: list[Message] = field(default_factory=list)
     thinking: str = ""
 
+    @property
+    def empty(self) -> bool:
+        """True if nothing but results of tools was collected."""
+        return not (self.texts or self.images or self.calls or self.thinking)
 
-def native_messages(role: str, content: Any) -> list[Message]:
-    """Translate one message; one without a supported block gives no messages.
 
-    Raises :class:`OllamaError` 400 with Ollama's texts.
+def native_messages(where: str, role: str, content: Any) -> list[Message]:
+    """Translate one message; ``where`` is its path in error messages.
+
+    Raises :class:`OllamaError` 400 with Ollama's texts, and for content that would be lost.
     """
+    if content is None:
+        content = ""
+    if role == "system" and content:
+        text = system_text(content)
+        return [Message(role, text)] if text else []
     if isinstance(content, str):
         return [Message(role, content)]
     turn = _Turn()
-    for block in _blocks(content):
-        _take(turn, block)
+    for index, block in enumerate(_blocks(content)):
+        _take(turn, block, f"{where}.content[{index}]")
+    if turn.empty and not turn.results:
+        raise OllamaError(400, f"{where}: the content is empty")
     own: list[Message] = []
-    if turn.texts or turn.images or turn.calls or turn.thinking:
+    if not turn.empty:
         own.append(
             Message(
                 role,
@@ -50,25 +66,82 @@ def native_messages(role: str, content: Any) -> list[Message]:
 
 
 def _blocks(content: Any) -> Sequence[dict[str, Any]]:
-    if content is None:
+    if content is UNSET:
         raise OllamaError(400, "unexpected end of JSON input")
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         raise OllamaError(400, '"content" must be a string or an array of blocks')
     return content
 
 
-def _take(turn: _Turn, block: dict[str, Any]) -> None:
+def _take(turn: _Turn, block: dict[str, Any], where: str) -> None:
     match block.get("type"):
+        case "tool_use" | "server_tool_use" | "mcp_tool_use":
+            turn.calls.append(_call(block))
+        case "tool_result" | "web_search_tool_result" | "mcp_tool_result":
+            turn.results.append(_result(block, where))
+        case "thinking":
+            turn.thinking = _text(block, "thinking")
+        case "redacted_thinking":
+            # Encrypted: only Anthropic can read it.
+            pass
+        case _:
+            _take_content(turn, block, where)
+
+
+def _take_content(turn: _Turn, block: dict[str, Any], where: str) -> None:
+    """Take a block that may be in a message as well as in the result of a tool."""
+    match kind := block.get("type"):
         case "text":
             turn.texts.append(_text(block, "text"))
         case "image":
             turn.images.append(_image(block.get("source")))
-        case "tool_use" | "server_tool_use":
-            turn.calls.append(_call(block))
-        case "tool_result" | "web_search_tool_result":
-            turn.results.append(_result(block))
-        case "thinking":
-            turn.thinking = _text(block, "thinking")
+        case "document":
+            _take_document(turn, block, where)
+        case "search_result":
+            _take_parts(turn, block.get("content"), f"{where}.content", _labels(block, "title", "source"))
+        case "web_search_result":
+            turn.texts.append("\n".join(_labels(block, "title", "url")) + "\n")
+        case "web_search_tool_result_error":
+            turn.texts.append(_text(block, "error_code"))
+        case _:
+            shown = kind if isinstance(kind, str) else ""
+            raise OllamaError(400, f'{where}: blocks of type "{shown}" are not supported')
+
+
+def _take_document(turn: _Turn, block: dict[str, Any], where: str) -> None:
+    source = block.get("source")
+    labels = _labels(block, "title", "context")
+    match source:
+        case {"type": "text", "data": str(text)}:
+            _take_parts(turn, text, where, labels)
+        case {"type": "content", "content": content}:
+            _take_parts(turn, content, f"{where}.source.content", labels)
+        case {"type": "base64", "media_type": str(media), "data": str(data)} if media.startswith("text/"):
+            _take_parts(turn, _base64(data, "document").decode("utf-8", "replace"), where, labels)
+        case {"type": "base64", "media_type": str(media)}:
+            raise OllamaError(400, f"{where}: documents of type {media} are not supported, only texts are")
+        case {"type": str(kind)}:
+            raise OllamaError(
+                400, f'{where}: documents with a source of type "{kind}" are not supported, only texts are'
+            )
+        case _:
+            raise OllamaError(400, f"{where}: a document must have a source with a type")
+
+
+def _take_parts(turn: _Turn, content: Any, where: str, labels: Sequence[str]) -> None:
+    """Take a text or blocks with the lines ``labels`` before them, as text of its own lines."""
+    inner = _Turn()
+    if isinstance(content, str):
+        inner.texts.append(content)
+    else:
+        for index, part in enumerate(_blocks([] if content is None else content)):
+            _take_content(inner, part, f"{where}[{index}]")
+    turn.texts.append("\n".join([*labels, "".join(inner.texts)]) + "\n")
+    turn.images += inner.images
+
+
+def _labels(block: dict[str, Any], *keys: str) -> list[str]:
+    return [text for key in keys if (text := _text(block, key))]
 
 
 def _text(block: dict[str, Any], key: str) -> str:
@@ -87,10 +160,14 @@ def _image(source: Any) -> bytes:
     if kind != "base64":
         shown = kind if isinstance(kind, str) else ""
         raise OllamaError(400, f"invalid image source type: {shown}. Only base64 images are supported.")
+    return _base64(data if isinstance(data, str) else "", "image")
+
+
+def _base64(data: str, what: str) -> bytes:
     try:
-        return decode_base64(data if isinstance(data, str) else "")
+        return decode_base64(data)
     except OllamaError as error:
-        raise OllamaError(400, f"invalid base64 image data: {error.message}") from None
+        raise OllamaError(400, f"invalid base64 {what} data: {error.message}") from None
 
 
 def _call(block: dict[str, Any]) -> ToolCall:
@@ -103,15 +180,16 @@ def _call(block: dict[str, Any]) -> ToolCall:
     return ToolCall(block["id"], ToolCallFunction(0, block["name"], arguments or {}))
 
 
-def _result(block: dict[str, Any]) -> Message:
+def _result(block: dict[str, Any], where: str) -> Message:
     content = block.get("content")
     inner = _Turn()
     if isinstance(content, str):
         inner.texts.append(content)
-    elif isinstance(content, list):
-        for part in content:
-            if isinstance(part, dict) and part.get("type") in ("text", "image"):
-                _take(inner, part)
+    elif content is not None:
+        # The error of a web search is an object instead of an array.
+        parts = [content] if isinstance(content, dict) else content
+        for index, part in enumerate(_blocks(parts)):
+            _take_content(inner, part, f"{where}.content[{index}]")
     return Message(
         "tool",
         "".join(inner.texts),
@@ -121,11 +199,21 @@ def _result(block: dict[str, Any]) -> Message:
 
 
 def system_text(system: Any) -> str:
-    """Return the system prompt: a string, or the joined texts of blocks."""
-    if system is None:
-        return ""
+    """Return the system prompt: a string, or the texts of blocks, each on lines of its own.
+
+    Values of other types are no system prompt, as in Ollama.
+    """
     if isinstance(system, str):
-        return system
-    if not isinstance(system, list) or not all(isinstance(block, dict) for block in system):
-        raise OllamaError(400, '"system" must be a string or an array of text blocks')
-    return "".join(_text(block, "text") for block in system if block.get("type") == "text")
+        return without_billing(system)
+    blocks = system if isinstance(system, list) else []
+    texts = [
+        _text(block, "text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"
+    ]
+    return "\n".join(text for text in map(without_billing, texts) if text)
+
+
+def without_billing(text: str) -> str:
+    """Return a system prompt without the lines at its beginning that Claude Code adds for billing."""
+    while text.startswith(_BILLING):
+        text = text.partition("\n")[2].lstrip("\n")
+    return text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tw.golang import json as gojson
-from ollama_tw.wire.native import ChatRecord, ToolCall
+from ollama_tw.wire.native import ChatRecord, StoppedChatRecord, ToolCall
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "repetition": "max_tokens"}
 
@@ -30,17 +30,15 @@ def whole_reply(identity: MessageIdentity, record: ChatRecord) -> dict[str, Any]
         content.append({"type": "text", "text": message.content})
     calls = message.tool_calls or []
     content += [{**_tool_use(call), "input": call.function.arguments} for call in calls]
-    reply = {
+    return {
         "id": identity.id,
         "type": "message",
         "role": "assistant",
         "model": identity.model,
         "content": content,
+        **_stop(record, called=bool(calls)),
+        "usage": _usage(record),
     }
-    reason = _stop_reason(record, called=bool(calls))
-    if reason is not None:
-        reply["stop_reason"] = reason
-    return {**reply, "usage": _usage(record)}
 
 
 def _thinking(text: str) -> dict[str, Any]:
@@ -48,15 +46,29 @@ def _thinking(text: str) -> dict[str, Any]:
     return {"type": "thinking", "thinking": text, "signature": ""}
 
 
-def _stop_reason(record: ChatRecord, *, called: bool) -> str | None:
+def _stop(record: ChatRecord, *, called: bool) -> dict[str, Any]:
+    """Return why the reply ended, and the stop sequence if one of the request ended it."""
     if called:
-        return "tool_use"
+        return {"stop_reason": "tool_use", "stop_sequence": None}
+    if isinstance(record, StoppedChatRecord):
+        return {"stop_reason": "stop_sequence", "stop_sequence": record.stop_string}
     reason = record.done_reason or ""
-    return _STOP_REASONS.get(reason, "stop_sequence") if reason else None
+    return {"stop_reason": _STOP_REASONS.get(reason, "end_turn") if reason else None, "stop_sequence": None}
 
 
-def _usage(record: ChatRecord) -> dict[str, Any]:
-    return {"input_tokens": record.prompt_eval_count or 0, "output_tokens": record.eval_count or 0}
+def _usage(record: ChatRecord) -> dict[str, int]:
+    """Return the token counts. Anthropic's ``input_tokens`` are without those that were cached."""
+    cached = record.prompt_cached_count or 0
+    return _counts((record.prompt_eval_count or 0) - cached, cached, record.eval_count or 0)
+
+
+def _counts(evaluated: int, cached: int, output: int) -> dict[str, int]:
+    return {
+        "input_tokens": evaluated,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": cached,
+        "output_tokens": output,
+    }
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
@@ -96,13 +108,15 @@ class MessageStream:
         return events
 
     def _message_start(self) -> dict[str, Any]:
-        message = {
+        message: dict[str, Any] = {
             "id": self._identity.id,
             "type": "message",
             "role": "assistant",
             "model": self._identity.model,
             "content": [],
-            "usage": {"input_tokens": self._estimated_tokens, "output_tokens": 0},
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": _counts(self._estimated_tokens, 0, 0),
         }
         return {"type": "message_start", "message": message}
 
@@ -142,9 +156,11 @@ class MessageStream:
         return [event]
 
     def _end(self, record: ChatRecord) -> list[dict[str, Any]]:
-        reason = _stop_reason(record, called=bool(self._calls))
-        delta = {} if reason is None else {"stop_reason": reason}
         return [
-            {"type": "message_delta", "delta": delta, "usage": _usage(record)},
+            {
+                "type": "message_delta",
+                "delta": _stop(record, called=bool(self._calls)),
+                "usage": _usage(record),
+            },
             {"type": "message_stop"},
         ]

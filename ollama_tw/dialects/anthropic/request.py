@@ -19,13 +19,14 @@ GO_TYPE = "anthropic.MessagesRequest"
 
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "max": "max", "xhigh": "high"}
 _BYTES_PER_TOKEN = 4
+_HOSTED = ("code_execution_", "mcp_toolset", "tool_search_tool_", "web_fetch_", "web_search_")
 
 
 class TurnParam(msgspec.Struct):
     """A message of the conversation: a string, or content blocks."""
 
     role: str = ""
-    content: Any = None
+    content: Any = UNSET
 
 
 class ToolParam(msgspec.Struct):
@@ -52,9 +53,10 @@ class ThinkingParam(msgspec.Struct):
 
 
 class OutputConfig(msgspec.Struct):
-    """Reasoning effort."""
+    """Reasoning effort, and the format of the text."""
 
     effort: str = ""
+    format: Any = None
 
 
 class MessagesRequest(msgspec.Struct, kw_only=True):
@@ -73,6 +75,8 @@ class MessagesRequest(msgspec.Struct, kw_only=True):
     tool_choice: ToolChoice | None = None
     thinking: ThinkingParam | None = None
     output_config: OutputConfig | None = None
+    output_format: Any = None
+    """The earlier place of ``output_config.format``."""
     options: dict[str, Any] = {}
 
 
@@ -103,17 +107,32 @@ def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple
         tools=tools,
         options=options,
         think=_think(request),
-        format=UNSET,
+        format=_format(request),
     )
-    return chat, RequestExtras(must_call=must_call, drops_thinking=True)
+    # Without stop sequences of the request, the model's own stop strings end its turn.
+    extras = RequestExtras(must_call=must_call, drops_thinking=True, shows_stop=bool(request.stop_sequences))
+    return chat, extras
 
 
 def _messages(request: MessagesRequest) -> list[Message]:
     text = system_text(request.system)
     system = [Message("system", text)] if text else []
     return system + [
-        native for turn in request.messages for native in native_messages(turn.role.lower(), turn.content)
+        native
+        for index, turn in enumerate(request.messages)
+        for native in native_messages(f"messages[{index}]", turn.role.lower(), turn.content)
     ]
+
+
+def _format(request: MessagesRequest) -> Any:
+    config = request.output_config
+    asked = request.output_format if config is None or config.format is None else config.format
+    match asked:
+        case None:
+            return UNSET
+        case {"type": "json_schema", "schema": dict(schema)}:
+            return schema
+    raise OllamaError(400, 'the output format must be {"type": "json_schema", "schema": …}')
 
 
 def _think(request: MessagesRequest) -> bool | str | None:
@@ -127,9 +146,10 @@ def _think(request: MessagesRequest) -> bool | str | None:
 
 def _tools(request: MessagesRequest) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Return the tools in the prompt, and the names of those of which the model must call one."""
-    tools = [_tool(tool) for tool in request.tools]
+    offered = [tool for tool in request.tools if not is_hosted(tool)]
+    tools = [_tool(tool) for tool in offered]
     choice = ToolChoice("auto") if request.tool_choice is None else request.tool_choice
-    names = tuple(tool.name for tool in request.tools)
+    names = tuple(tool.name for tool in offered)
     if choice.type == "none":
         return [], ()
     if choice.type == "tool":
@@ -141,6 +161,11 @@ def _tools(request: MessagesRequest) -> tuple[list[dict[str, Any]], tuple[str, .
             raise OllamaError(400, "tool_choice asks for a tool call, and there are no tools")
         return tools, names
     return tools, ()
+
+
+def is_hosted(tool: ToolParam) -> bool:
+    """Return True for a tool that only Anthropic's servers run, such as a web search: it is left out."""
+    return tool.type.startswith(_HOSTED)
 
 
 def _tool(tool: ToolParam) -> dict[str, Any]:
@@ -164,7 +189,7 @@ def estimated_tokens(request: MessagesRequest) -> int:
         total += len(turn.role.encode())
         if isinstance(turn.content, str):
             total += len(turn.content.encode())
-        else:
+        elif isinstance(turn.content, list):
             total += sum(_block_size(block) for block in turn.content)
     for tool in request.tools:
         total += len(tool.name.encode()) + len(tool.description.encode())
@@ -180,4 +205,6 @@ def _block_size(block: dict[str, Any]) -> int:
             return len(gojson.encode(block.get("input")))
         case "tool_result":
             return len(gojson.encode(block.get("content")))
+        case "document" | "search_result":
+            return len(gojson.encode(block))
     return 0

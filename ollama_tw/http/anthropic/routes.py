@@ -16,9 +16,10 @@ from ollama_tw.dialects.anthropic.request import (
     GO_TYPE,
     MessagesRequest,
     estimated_tokens,
+    is_hosted,
     native_request,
 )
-from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing, unique_id
+from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing, log_ignored_tools, unique_id
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.service import Completions
@@ -49,6 +50,7 @@ class AnthropicRoutes:
 
     async def _messages(self, request: Request, call: _Call) -> None:
         body, native, extras = call
+        log_ignored_tools([tool.type for tool in body.tools if is_hosted(tool)])
         identity = MessageIdentity(f"msg_{unique_id()}", body.model)
         await self.dialect.answer_chat(
             request,

@@ -1,4 +1,4 @@
-"""Routes of the OpenAI API: completions, embeddings and models.
+"""Routes of the OpenAI API: completions and embeddings.
 
 Source: ollama: middleware/openai.go.
 """
@@ -15,10 +15,9 @@ from typing import Any, Protocol
 
 from twisted.web.http import Request
 
-from ollama_tw.dialects.openai import chat, completions, embeddings, models
+from ollama_tw.dialects.openai import chat, completions, embeddings
 from ollama_tw.dialects.openai.tools import ignored_kinds
 from ollama_tw.dialects.sse import DONE
-from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.dialect_support import (
     EMPTY_BODY,
     Dialect,
@@ -32,13 +31,8 @@ from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import RemainingRecords, ReplyStream, answer_whole
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
-from ollama_tw.library.model import Model
-from ollama_tw.library.names import ModelReference, parse_reference
-from ollama_tw.management.models import ModelService
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.native import EmbedRequest, Emit, Record
-
-_SECOND = 10**9
 
 
 class _Choice(Protocol):
@@ -182,41 +176,6 @@ class OpenAIEmbeddingRoutes:
             return embeddings.reply(body, record.embeddings, record.prompt_eval_count)
 
         await answer_whole(request, work, send=send_json_line)
-
-
-@dataclass(frozen=True)
-class OpenAIModelRoutes:
-    """``/v1/models``. Names may contain slashes, which Ollama does not find."""
-
-    dialect: Dialect
-    models: ModelService
-    cloud: CloudRelay
-
-    def register(self, routes: Routes) -> None:
-        """Add the routes to ``routes``."""
-        routes.add("GET", "/v1/models", self.list)
-        routes.add("GET", "/v1/models/<path:model>", self.retrieve)
-
-    async def list(self, request: Request) -> None:
-        """List the models."""
-        await self.dialect.serve(request, lambda _: None, lambda _: self._list(request))
-
-    async def _list(self, request: Request) -> None:
-        found = await self.models.all()
-        send_json_line(request, models.model_list([_object(one, one.name.short) for one in found]))
-
-    async def retrieve(self, request: Request, model: str) -> None:
-        """Describe a model."""
-        if not await self.cloud.relay_name(request, model, "/v1/models/", self.dialect.errors):
-            run = partial(self._retrieve, request)
-            await self.dialect.serve(request, lambda _: parse_reference(model), run)
-
-    async def _retrieve(self, request: Request, reference: ModelReference) -> None:
-        send_json_line(request, _object(await self.models.find(reference), reference.sent))
-
-
-def _object(model: Model, name: str) -> dict[str, Any]:
-    return models.model_object(name, model.modified_ns // _SECOND, model.name.namespace)
 
 
 def _now() -> int:

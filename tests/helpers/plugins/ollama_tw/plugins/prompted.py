@@ -1,7 +1,8 @@
 """Backend whose models are scripted by their prompts.
 
 The output is the text after the last ``SAY `` in the prompt, up to the end of its line, word by word; with
-a grammar, the text after the last ``MUST ``. The word ``BREAK`` raises an error. A token is a character.
+a grammar, the text after the last ``MUST ``. The word ``BREAK`` raises an error. Stop strings are
+words. A token is a character.
 """
 
 import re
@@ -65,14 +66,19 @@ class Runner(Characters):
         if job.logit_bias:
             words = [f"{token}:{bias:g}" for token, bias in job.logit_bias]
         limit = len(words) if job.max_tokens < 0 else job.max_tokens
+        stopped = ""
         for word in words[:limit]:
+            if word.strip() in job.stop:
+                stopped = word.strip()
+                break
             if word.strip() == "BREAK":
                 raise RunnerError("the engine broke")
             choice = Choice(word.encode(), -0.5)
             top = (choice,) * (job.logprobs or 0)
             yield Piece(word, () if job.logprobs is None else (TokenLogprob(choice, top),))
-        done = DoneReason.STOP if limit >= len(words) else DoneReason.LENGTH
-        yield Piece("", (), done, Usage(len(prompt), 7, 1, min(limit, len(words)), 1))
+        done = DoneReason.STOP if stopped or limit >= len(words) else DoneReason.LENGTH
+        usage = Usage(len(prompt), 7, 1, min(limit, len(words)), 1)
+        yield Piece("", (), done, usage, stopped)
 
     def embed(self, inputs: Sequence[str], cancel: Event) -> list[Embedding]:
         raise RunnerError("this model gives no embeddings")
