@@ -169,6 +169,15 @@ class Settings:
             "Where models run: process is a child process for each, inprocess and auto the server's own",
         )
     )
+    special_tokens: bool = setting(
+        Variable(
+            "OLLAMA_SPECIAL_TOKENS",
+            parsers.boolean,
+            "false",
+            "Recognise special tokens in the messages of users and tools",
+            switch=True,
+        )
+    )
     no_cloud: bool = setting(
         Variable("OLLAMA_NO_CLOUD", parsers.boolean, "false", "Turn off cloud models", switch=True)
     )

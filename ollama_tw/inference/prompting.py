@@ -25,7 +25,9 @@ from ollama_tw.prompt.conversation import (
     without_past_thinking,
 )
 from ollama_tw.prompt.history import IMAGE_TOKENS, cut_history, kept_tokens, middle_cut, too_long
+from ollama_tw.prompt.outside_text import BREAK, special_in, tokens_of, with_breaks
 from ollama_tw.prompt.think import Think
+from ollama_tw.templates.budget import TemplateError
 from ollama_tw.templates.gotemplate import Template
 from ollama_tw.templates.jinja import ChatTemplate
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Message
@@ -43,9 +45,18 @@ _chat_template = lru_cache(maxsize=64)(ChatTemplate)
 
 
 def chat_prompt(
-    entry: Entry, request: ChatRequest, options: Options, think: Think, shift: bool
+    entry: Entry,
+    request: ChatRequest,
+    options: Options,
+    think: Think,
+    shift: bool,
+    *,
+    special_in_text: bool = False,
 ) -> PromptBuilder:
-    """Return the builder of a chat's prompt."""
+    """Return the builder of a chat's prompt.
+
+    ``special_in_text``: special tokens in the messages of users and tools are recognised.
+    """
     truncate = request.truncate is not False
     messages = chat_messages(request.messages, model_system=entry.model.system, embedded=_embedded(entry))
     if removes_past_thinking(entry.model.config.model_family, entry.model.name.model):
@@ -53,7 +64,8 @@ def chat_prompt(
 
     def build(runner: IRunner) -> Prompt:
         render = _renderer(entry, runner, think, request)
-        prompt = _cut(entry, messages, render, runner, options, truncate)
+        guarded = messages if special_in_text else _guarded(messages, render, runner)
+        prompt = _without_breaks(_cut(entry, guarded, render, runner, options, truncate), runner)
         # Ollama cuts prompts in the middle of a message only where it renders them itself.
         if entry.template is None:
             return prompt
@@ -69,16 +81,19 @@ def generate_prompt(
     think: Think,
     shift: bool,
     infill: InfillTokens | None = None,
+    *,
+    special_in_text: bool = False,
 ) -> PromptBuilder:
     """Return the builder of a generate request's prompt.
 
-    ``infill`` are the tokens that place a suffix where the model's template cannot.
+    ``infill`` are the tokens that place a suffix where the model's template cannot; ``special_in_text`` is as
+    for :func:`chat_prompt`.
     """
     truncate = request.truncate is not False
     images = tuple(request.images)
 
     def build(runner: IRunner) -> Prompt:
-        return _fit(unfitted(runner), runner, options, truncate, shift)
+        return _fit(_without_breaks(unfitted(runner), runner), runner, options, truncate, shift)
 
     def unfitted(runner: IRunner) -> Prompt:
         if request.raw:
@@ -97,7 +112,8 @@ def generate_prompt(
         if request.template:
             prompt = Prompt(render(messages), images=images)
         else:
-            prompt = _cut(entry, messages, render, runner, options, truncate)
+            guarded = messages if special_in_text else _guarded(messages, render, runner)
+            prompt = _cut(entry, guarded, render, runner, options, truncate)
         before = _text_of(request.context, runner, "context") if request.context else ""
         if images:
             before = without_tags(before)
@@ -134,6 +150,32 @@ def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest 
         template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
     render = partial(template.render, tools=tools or None, think=think.template_value, now=now)
     return lambda messages: _without_bos(render(messages), runner)
+
+
+def _guarded(messages: Sequence[Message], render: Render, runner: IRunner) -> Sequence[Message]:
+    """Return ``messages`` with breaks in the special tokens that they contain.
+
+    They are unchanged where the template is only the prompt: there the client writes the special tokens.
+    """
+    guarded = with_breaks(messages, special_in(runner.tokenize))
+    if all(one is other for one, other in zip(messages, guarded, strict=True)):
+        return messages
+    return messages if _renders_only_the_prompt(render) else guarded
+
+
+def _renders_only_the_prompt(render: Render) -> bool:
+    try:
+        return render([Message("user", "x")]).strip() == "x"
+    except TemplateError:
+        return False
+
+
+def _without_breaks(prompt: Prompt, runner: IRunner) -> Prompt:
+    """Return a prompt whose tokens follow its breaks, and whose text has none."""
+    if BREAK not in prompt.text:
+        return prompt
+    tokens = None if prompt.images else tokens_of(prompt.text, runner.tokenize)
+    return replace(prompt, text=prompt.text.replace(BREAK, ""), tokens=tokens)
 
 
 def _text_of(tokens: Sequence[int], runner: IRunner, field: str) -> str:
@@ -207,7 +249,7 @@ def _fit(prompt: Prompt, runner: IRunner, options: Options, truncate: bool, shif
     limit = _context_limit(runner, options)
     if _size(prompt.text) < limit - 1:
         return prompt
-    tokens = runner.tokenize(prompt.text)
+    tokens = runner.tokenize(prompt.text) if prompt.tokens is None else prompt.tokens
     if len(tokens) < limit:
         return prompt
     if not truncate:

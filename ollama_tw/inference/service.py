@@ -112,7 +112,15 @@ class Completions:
         if extras.prompt_tokens:
             build = token_prompt(extras.prompt_tokens)
         elif request.prompt:
-            build = generate_prompt(entry, request, admitted.options, think, admitted.shift, infill)
+            build = generate_prompt(
+                entry,
+                request,
+                admitted.options,
+                think,
+                admitted.shift,
+                infill,
+                special_in_text=self._settings.special_tokens,
+            )
         return await self._run(request, admitted, writer, build, emit, cancel, extras)
 
     async def chat(
@@ -142,7 +150,14 @@ class Completions:
         if extras.must_call:
             request = changed(request, format=call_schema(request.tools, extras.must_call))
         admitted = _admitted(request, entry, think, keep_alive, started)
-        build = chat_prompt(entry, request, admitted.options, think, admitted.shift)
+        build = chat_prompt(
+            entry,
+            request,
+            admitted.options,
+            think,
+            admitted.shift,
+            special_in_text=self._settings.special_tokens,
+        )
         builder = build if request.messages else None
         return await self._run(request, admitted, writer, builder, emit, cancel, extras)
 

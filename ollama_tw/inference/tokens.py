@@ -85,4 +85,4 @@ def _texts(vocabulary: IVocabulary, tokens: Sequence[Sequence[int]]) -> list[str
 def _count(entry: Entry, request: ChatRequest, think: Think, vocabulary: IVocabulary) -> int:
     build = chat_prompt(entry, changed(request, truncate=False), Options(), think, shift=False)
     prompt = build(cast(IRunner, _VocabularyRunner(vocabulary)))
-    return len(vocabulary.tokenize(prompt.text))
+    return len(vocabulary.tokenize(prompt.text) if prompt.tokens is None else prompt.tokens)

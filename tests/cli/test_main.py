@@ -95,6 +95,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_LOAD_TIMEOUT",
         "OLLAMA_LLM_LIBRARY",
         "OLLAMA_RUNNER",
+        "OLLAMA_SPECIAL_TOKENS",
         "OLLAMA_NO_CLOUD",
         "OLLAMA_REMOTES",
         "OLLAMA_CLOUD_BASE_URL",

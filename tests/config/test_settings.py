@@ -65,6 +65,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         load_timeout=5 * MINUTE,
         llm_library="",
         runner=None,
+        special_tokens=False,
         no_cloud=False,
         remotes=("ollama.com",),
         cloud_base_url="https://ollama.com:443",
@@ -94,6 +95,7 @@ def test_every_variable_is_read() -> None:
         OLLAMA_LOAD_TIMEOUT="90s",
         OLLAMA_LLM_LIBRARY="cuda",
         OLLAMA_RUNNER="inprocess",
+        OLLAMA_SPECIAL_TOKENS="1",
         OLLAMA_NO_CLOUD="1",
         OLLAMA_REMOTES="GPU.example, ollama.com",
         OLLAMA_CLOUD_BASE_URL="http://127.0.0.1:8080/",
@@ -122,6 +124,7 @@ def test_every_variable_is_read() -> None:
         load_timeout=90_000_000_000,
         llm_library="cuda",
         runner="inprocess",
+        special_tokens=True,
         no_cloud=True,
         remotes=("gpu.example", "ollama.com"),
         cloud_base_url="http://127.0.0.1:8080",
@@ -132,7 +135,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 25
+    assert len(names) == len(set(names)) == 26
     assert all(variable.help for variable in VARIABLES)
 
 

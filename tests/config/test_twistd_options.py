@@ -43,6 +43,7 @@ def test_every_variable_is_an_option() -> None:
             "load-timeout",
             "llm-library",
             "runner",
+            "special-tokens",
             "no-cloud",
             "drain-timeout",
         ),
