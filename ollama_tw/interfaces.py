@@ -8,7 +8,9 @@ Version 1 of the contract. Fields may be added with defaults; nothing is renamed
 without a new major version.
 """
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -398,6 +400,46 @@ class IProcess(Interface):
         already; never after :meth:`IRunner.close` was called. ``kind`` is one of a fixed set, for
         metrics; ``reason`` is a predicate in the past tense, such as "was killed by SIGSEGV".
         """
+
+
+@dataclass(frozen=True, eq=False)
+class PromptState:
+    """State of a sequence, in memory that other processes can map; it belongs to this object.
+
+    ``descriptor`` is that of a file in memory, or on disk, with ``size`` bytes from ``offset`` on, a multiple
+    of the page size. It is closed when the object is freed.
+    """
+
+    tokens: tuple[int, ...]
+    """The tokens that the sequence holds. Negative ones stand for images, equal ones for equal images."""
+    descriptor: int
+    size: int
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        """Arrange that the descriptor is closed with the object."""
+        weakref.finalize(self, os.close, self.descriptor)
+
+
+class IPromptStates(Interface):
+    """Optional interface of a runner: saved states of prompts, which may outlive it.
+
+    Its methods block, and are called on worker threads.
+    """
+
+    state_bytes = Attribute("Bytes of the saved states. Read on any thread.")
+
+    def limit_states(size: int) -> None:
+        """Drop the least recently used states until they have at most ``size`` bytes, from now on."""
+
+    def take_states() -> Sequence[PromptState]:
+        """Save what the slots hold, and return all states, the most recently used one last.
+
+        Called when no job runs, before :meth:`IRunner.close`. The runner has no states then.
+        """
+
+    def give_states(states: Sequence[PromptState]) -> None:
+        """Add states that a runner with the same model file, adapters and kind of K/V cache has returned."""
 
 
 class IReranker(Interface):

@@ -140,11 +140,7 @@ class LoadedModel:
         finished.addBoth(release_slot)
         return await detached(finished, cancel.set)
 
-    def close(self) -> None:
-        """Free the runner's memory. Blocking: called on the load thread, when the model is idle."""
-        self.runner.close()
-
     def stop_threads(self) -> None:
-        """Stop the timer and the worker threads. Called after :meth:`close`."""
+        """Stop the timer and the worker threads. Called after the runner was closed."""
         self._stop_timer()
         self._pool.stop()

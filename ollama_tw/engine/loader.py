@@ -17,9 +17,16 @@ from twisted.python.failure import Failure
 from ollama_tw.concurrency.threads import Reactor, WorkerPool
 from ollama_tw.config.parsers import NO_MEMORY, MemoryShare
 from ollama_tw.engine.context_growth import with_room_to_grow
-from ollama_tw.engine.memory import ModelShape, cache_obstacle, place_layers, prompt_cache_size
+from ollama_tw.engine.memory import (
+    DoesNotFit,
+    ModelShape,
+    cache_obstacle,
+    place_layers,
+    prompt_cache_size,
+)
+from ollama_tw.engine.parked_states import ParkedStates
 from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
-from ollama_tw.interfaces import IBackend, IRunner, LoadError, LoadPlan
+from ollama_tw.interfaces import IBackend, IRunner, LoadError, LoadPlan, RunnerError
 
 T = TypeVar("T")
 
@@ -74,6 +81,9 @@ class Loader:
         self._timeout = timeout
         self._pool = WorkerPool(reactor, 1, "load")
         self._watchdog: _StallWatchdog | None = None
+        self.states = ParkedStates()
+        # The plans with which the runners were loaded, by their identities. On the load thread.
+        self._plans: dict[int, LoadPlan] = {}
 
     def load(
         self,
@@ -136,19 +146,45 @@ class Loader:
                 reason=obstacle,
             )
             plan = replace(plan, kv_cache_type="f16")
+        try:
+            plan = self._place(plan, known_shape, main_gpu, grows)
+        except DoesNotFit:
+            # Saved states give way before a model is evicted or a load refused.
+            if not self.states.limit(0):
+                raise
+            plan = self._place(plan, known_shape, main_gpu, grows)
+        runner = self._backend.load(plan, progress)
+        self._plans[id(runner)] = plan
+        self.states.give(plan, runner)
+        return runner
+
+    def _place(self, plan: LoadPlan, shape: ModelShape | None, main_gpu: int | None, grows: bool) -> LoadPlan:
+        """Return ``plan`` with the devices of the layers and the size of the prompt cache."""
         devices = self._backend.probe().devices
-        if known_shape is not None and devices:
+        if shape is not None and devices:
             place = partial(
                 place_layers,
-                known_shape,
+                shape,
                 devices=devices,
                 spread=self._devices.spread,
                 overhead=self._devices.overhead,
                 main_gpu=main_gpu,
             )
-            plan = with_room_to_grow(known_shape, plan, place) if grows else place(plan)
-        plan = replace(plan, prompt_cache=prompt_cache_size(self._devices.prompt_cache, devices))
-        return self._backend.load(plan, progress)
+            plan = with_room_to_grow(shape, plan, place) if grows else place(plan)
+        return replace(plan, prompt_cache=prompt_cache_size(self._devices.prompt_cache, devices))
+
+    def close(self, runner: IRunner, *, park: bool) -> Deferred[None]:
+        """Close an idle runner on the load thread; ``park`` keeps the states of its prompts."""
+        return self._pool.run(self._close, runner, park)
+
+    def _close(self, runner: IRunner, park: bool) -> None:
+        plan = self._plans.pop(id(runner), None)
+        if park and plan is not None:
+            try:
+                self.states.park(plan, runner)
+            except RunnerError as error:
+                _log.warn("the states of prompts are lost: {error}", error=str(error))
+        runner.close()
 
     def run(self, work: Callable[[], T]) -> Deferred[T]:
         """Call ``work`` on the load thread."""

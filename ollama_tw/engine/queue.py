@@ -78,6 +78,11 @@ class RequestQueue:
         self._requests.add(request)
         return request
 
+    @property
+    def draining(self) -> bool:
+        """True after :meth:`drain`."""
+        return self._draining
+
     def check_accepting(self) -> None:
         """Raise :class:`OllamaError` 503 if the server is draining."""
         if self._draining:

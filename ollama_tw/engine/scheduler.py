@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.defer import TimeoutError as TimedOut
@@ -25,6 +26,7 @@ from ollama_tw.engine.lease import Lease
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.loader import Devices, Loader, LoadStalled, is_out_of_memory
 from ollama_tw.engine.memory import DoesNotFit
+from ollama_tw.engine.parked_states import bytes_of, drop_states
 from ollama_tw.engine.queue import RequestQueue
 from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import Cancelled, OllamaError
@@ -102,8 +104,11 @@ class Scheduler:
                 return loaded.name
         return ""
 
+    def _runners(self) -> list[IRunner]:
+        return [loaded.runner for loaded in self._loaded.values()]
+
     def _state(self) -> EngineState:
-        runners = [loaded.runner for loaded in self._loaded.values()]
+        runners = self._runners()
         return EngineState(
             waiting=self.waiting,
             models=tuple(
@@ -242,6 +247,9 @@ class Scheduler:
             except DoesNotFit as error:
                 if not self._loaded:
                     raise self._load_failed(requirements, error) from error
+                if bytes_of(self._runners()):
+                    await self._loader.run(partial(drop_states, self._runners()))
+                    continue
                 await self._evict(select_victim(self._loaded.values()), cancel)
             except LoadDied as error:
                 self._note_death(plan.model_path, "died while it loaded the model", "load")
@@ -297,6 +305,7 @@ class Scheduler:
         await self._unload(loaded)
 
     def _became_idle(self, _loaded: LoadedModel) -> None:
+        self._loader.states.make_room(bytes_of(self._runners()))
         self._notify_idle_waiters()
 
     def _notify_idle_waiters(self) -> None:
@@ -323,7 +332,7 @@ class Scheduler:
         self._step_runs += getattr(loaded.runner, "step_runs", 0)
         self._closing.append(loaded.name)
         try:
-            await self._loader.run(loaded.close)
+            await self._loader.close(loaded.runner, park=not self._queue.draining)
         except Exception:
             # Third-party code: its error must not fail the next load.
             _log.failure("unloading {name} failed", name=loaded.name)

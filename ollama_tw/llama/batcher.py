@@ -13,9 +13,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ollama_tw.interfaces import DoneReason, LoadPlan, RunnerError
 from ollama_tw.llama.context import Context, Rows
@@ -26,6 +27,8 @@ from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.saved_states import SavedStates
 from ollama_tw.llama.sequence import Generated, ImageSpan, RunningSequence, RunParams
 from ollama_tw.llama.vision import Projector
+
+T = TypeVar("T")
 
 _log = logging.getLogger("ollama_tw.llama")
 
@@ -62,6 +65,7 @@ class Batcher:
         # Shared with other threads, under _wake.
         self._wake = threading.Condition()
         self._incoming: list[RunningSequence] = []
+        self._calls: list[Callable[[], None]] = []
         self._closing = False
 
         ready: Future[None] = Future()
@@ -87,6 +91,31 @@ class Batcher:
             self._incoming.append(sequence)
             self._wake.notify()
         return sequence
+
+    def call(self, work: Callable[[Lanes], T]) -> T:
+        """Return ``work(lanes)``, called on the decode thread between two steps. Blocking.
+
+        Raises :class:`RunnerError` after :meth:`close`.
+        """
+        result: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(work(self._lanes))
+            except Exception as error:
+                result.set_exception(error)
+
+        with self._wake:
+            if self._closing:
+                raise RunnerError("the model is being unloaded")
+            self._calls.append(run)
+            self._wake.notify()
+        return result.result()
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the saved states."""
+        return self._lanes.states.size
 
     def close(self) -> None:
         """Cancel all sequences, stop the thread and free the context. Blocking."""
@@ -121,6 +150,7 @@ class Batcher:
         ready.set_result(None)
         try:
             while self._wait_for_work():
+                self._make_calls()
                 self._end_cancelled()
                 if not self._queued:
                     self._lanes.gather(sequence.slot for sequence in self._running)
@@ -130,6 +160,7 @@ class Batcher:
                     self._decode(batch)
                 self._encode_next_image()
                 self.step_began = 0.0
+            self._make_calls()
             for sequence in [*self._running, *self._queued]:
                 self._end(sequence, DoneReason.CANCELLED)
         except Exception:
@@ -144,6 +175,7 @@ class Batcher:
             self._closing = True
             self._queued.extend(self._incoming)
             self._incoming.clear()
+        self._make_calls()
         for sequence in [*self._running, *self._queued]:
             self._release(sequence)
             sequence.fail(error)
@@ -157,6 +189,8 @@ class Batcher:
                 self._incoming.clear()
                 if self._closing:
                     return False
+                if self._calls:
+                    return True
                 sequences = [*self._running, *self._queued]
                 if any(sequence.cancelled for sequence in sequences):
                     return True
@@ -165,6 +199,12 @@ class Batcher:
                 if self._queued and self._lanes.has_idle():
                     return True
                 self._wake.wait(_CANCEL_POLL if sequences else None)
+
+    def _make_calls(self) -> None:
+        with self._wake:
+            calls, self._calls = self._calls, []
+        for call in calls:
+            call()
 
     def _end_cancelled(self) -> None:
         for sequence in [*self._running, *self._queued]:

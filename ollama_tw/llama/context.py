@@ -2,6 +2,8 @@
 
 import ctypes
 import mmap
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from ollama_tw.interfaces import LoadError, LoadPlan, RunnerError
+from ollama_tw.interfaces import LoadError, LoadPlan, PromptState, RunnerError
 from ollama_tw.llama.model import LlamaModel, cpu_threads
 from ollama_tw.llama.structures import set_fields
 
@@ -162,27 +164,27 @@ class Context:
         size: int = llama_cpp.llama_state_seq_get_size_ext(self.handle, sequence_id, _WHOLE_STATE)
         return size
 
-    def save(self, sequence_id: int, size: int) -> mmap.mmap | None:
-        """Return the state of a sequence, of ``size`` bytes, or None if it cannot be read now.
-
-        The memory is given back to the system when the last reference to it is dropped.
-        """
+    def save(self, sequence_id: int, tokens: Sequence[int], size: int) -> PromptState | None:
+        """Return the state of a sequence, of ``size`` bytes, or None if it cannot be read now."""
         if not size or sequence_id in self._copied:
             return None
-        data = mmap.mmap(-1, size)
-        written = llama_cpp.llama_state_seq_get_data_ext(
-            self.handle, _bytes_of(data, size), size, sequence_id, _WHOLE_STATE
-        )
-        return data if written == size else None
+        state = PromptState(tuple(tokens), _file_in_memory(size), size)
+        with mmap.mmap(state.descriptor, size) as memory:
+            written = llama_cpp.llama_state_seq_get_data_ext(
+                self.handle, _bytes_of(memory), size, sequence_id, _WHOLE_STATE
+            )
+        return state if written == size else None
 
-    def restore(self, sequence_id: int, data: mmap.mmap, size: int) -> bool:
+    def restore(self, sequence_id: int, state: PromptState) -> bool:
         """Replace a sequence by a saved state; return whether llama.cpp accepted it."""
         if sequence_id in self._copied:
             return False
-        read = llama_cpp.llama_state_seq_set_data_ext(
-            self.handle, _bytes_of(data, size), size, sequence_id, _WHOLE_STATE
-        )
-        return bool(read == size)
+        # Private: llama.cpp only reads, but ctypes needs a buffer that can be written.
+        with mmap.mmap(state.descriptor, state.size, offset=state.offset, access=mmap.ACCESS_COPY) as memory:
+            read = llama_cpp.llama_state_seq_set_data_ext(
+                self.handle, _bytes_of(memory), state.size, sequence_id, _WHOLE_STATE
+            )
+        return bool(read == state.size)
 
     def trim(self, sequence_id: int, length: int) -> int:
         """Cut a sequence to its first ``length`` positions and return the number that is left.
@@ -234,5 +236,18 @@ class Context:
         llama_cpp.llama_free(self.handle)
 
 
-def _bytes_of(data: mmap.mmap, size: int) -> Any:
-    return (ctypes.c_uint8 * size).from_buffer(data)
+def _file_in_memory(size: int) -> int:
+    """Return the descriptor of a file of ``size`` bytes that has no name; on Linux it is in memory."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("prompt state")
+        os.ftruncate(descriptor, size)
+        return descriptor
+    with tempfile.TemporaryFile() as file:
+        file.truncate(size)
+        return os.dup(file.fileno())
+
+
+def _bytes_of(memory: mmap.mmap) -> Any:
+    """Return the address of mapped memory, which keeps nothing alive."""
+    array = ctypes.c_uint8 * len(memory)
+    return ctypes.cast(ctypes.addressof(array.from_buffer(memory)), ctypes.POINTER(ctypes.c_uint8))

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from ollama_tw.interfaces import PromptState
 from ollama_tw.llama.context import Context
 from ollama_tw.llama.rates import Rates
-from ollama_tw.llama.saved_states import BLOCK, SavedState, SavedStates
+from ollama_tw.llama.saved_states import BLOCK, SavedStates
 from ollama_tw.llama.slots import Slot, breaks, choose_slot, common_prefix, reusable_prefix
 
 _log = logging.getLogger("ollama_tw.llama")
@@ -141,10 +142,18 @@ class Lanes:
         target.intact = None
         self.figures.moves += 1
 
-    def save_all(self) -> None:
-        """Save the state of every sequence that is worth it."""
+    def take_states(self) -> list[PromptState]:
+        """Save every sequence that is worth it, and return all states; none are left."""
         for slot in self.slots:
             self._save_before_loss(slot, 0)
+        states = list(self.states)
+        self.states.clear()
+        return states
+
+    def give_states(self, states: Iterable[PromptState]) -> None:
+        """Add states of an earlier context, the most recently used one last."""
+        for state in states:
+            self.states.add(state)
 
     def _save_before_loss(self, slot: Slot, kept: int) -> None:
         """Save the state of ``slot``, which is going to lose all but ``kept`` tokens, if that is worth it."""
@@ -161,14 +170,14 @@ class Lanes:
         ):
             return
         began = time.monotonic()
-        data = self._context.save(slot.sequence_id, size)
-        if data is None:
+        state = self._context.save(slot.sequence_id, tokens, size)
+        if state is None:
             return
         seconds = time.monotonic() - began
         self._rates.saved(size, seconds)
         self.figures.saves += 1
         self.figures.save_seconds += seconds
-        self.states.add(SavedState(tuple(tokens), data, size))
+        self.states.add(state)
 
     def _known_elsewhere(self, slot: Slot, tokens: Sequence[int]) -> bool:
         """Return whether another sequence or a saved state provides all ``tokens``."""
@@ -179,11 +188,11 @@ class Lanes:
             return True
         return self.states.covers(tokens)
 
-    def _restore(self, state: SavedState, slot: Slot) -> bool:
+    def _restore(self, state: PromptState, slot: Slot) -> bool:
         """Restore ``state`` into ``slot``; return False, with the slot cleared, if llama.cpp refuses it."""
         began = time.monotonic()
         self._context.clear(slot.sequence_id)
-        if not self._context.restore(slot.sequence_id, state.data, state.size):
+        if not self._context.restore(slot.sequence_id, state):
             _log.warning("llama.cpp refused a saved state of %d tokens; it is dropped", len(state.tokens))
             self.states.drop(state)
             self._context.clear(slot.sequence_id)

@@ -12,12 +12,14 @@ from ollama_tw.interfaces import (
     Embedding,
     IActivity,
     InvalidImages,
+    IPromptStates,
     IReranker,
     IRunner,
     Job,
     LoadPlan,
     Piece,
     Progress,
+    PromptState,
     PromptTooLong,
     Ranking,
     RunnerError,
@@ -28,6 +30,7 @@ from ollama_tw.llama.architectures import refuse_unsupported
 from ollama_tw.llama.batcher import Batcher
 from ollama_tw.llama.embedder import Embedder
 from ollama_tw.llama.host import return_freed_memory
+from ollama_tw.llama.lanes import Lanes
 from ollama_tw.llama.model import LlamaModel
 from ollama_tw.llama.native import NativeDevice, load_report
 from ollama_tw.llama.sampler import Sampler
@@ -41,7 +44,7 @@ _MAX_CONTEXTS = 10
 _PLACEHOLDER = re.compile(r"\{query\}|\{document\}")
 
 
-@implementer(IRunner, IActivity, IReranker)
+@implementer(IRunner, IActivity, IPromptStates, IReranker)
 class LlamaRunner:
     """A model loaded with llama.cpp.
 
@@ -217,6 +220,25 @@ class LlamaRunner:
             if self._embedder is None:
                 self._embedder = Embedder(self._model, self._plan)
             return self._embedder
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the saved states of prompts."""
+        return self._batcher.state_bytes if self._batcher else 0
+
+    def limit_states(self, size: int) -> None:
+        """Drop the least recently used states until they have at most ``size`` bytes."""
+        if self._batcher is not None:
+            self._batcher.call(lambda lanes: lanes.states.limit(size))
+
+    def take_states(self) -> Sequence[PromptState]:
+        """Save what the slots hold, and return all states."""
+        return self._batcher.call(Lanes.take_states) if self._batcher else ()
+
+    def give_states(self, states: Sequence[PromptState]) -> None:
+        """Add states of an earlier runner of the same model."""
+        if self._batcher is not None:
+            self._batcher.call(lambda lanes: lanes.give_states(states))
 
     def close(self) -> None:
         """Cancel all sequences and free the model's memory."""

@@ -1,4 +1,4 @@
-"""Saved states of sequences in main memory: lookup by prefix, and eviction. Pure.
+"""Saved states of sequences: lookup by prefix, and eviction.
 
 A prompt finds the saved state with the longest prefix in common by the chained hashes of its blocks of
 tokens; what the hashes find is compared token by token.
@@ -6,22 +6,16 @@ tokens; what the hashes find is compared token by token.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
+from ollama_tw.interfaces import PromptState
 from ollama_tw.llama.slots import common_prefix
 
 BLOCK = 64
 """Tokens in a block. Shorter prefixes are not found."""
 
 
-@dataclass(frozen=True, eq=False)
-class SavedState:
-    """State of a sequence: its ``tokens``, and ``data`` of ``size`` bytes as llama.cpp serialised them."""
-
-    tokens: tuple[int, ...]
-    data: Any = field(repr=False)
-    size: int
+MOST_STATES = 256
+"""Each state has a file descriptor, of which a process has about a thousand."""
 
 
 def block_hashes(tokens: Sequence[int]) -> Iterator[int]:
@@ -47,17 +41,17 @@ class SavedStates:
         """Number of states that were dropped for lack of space."""
         self._truncatable = truncatable
         # From the least to the most recently used.
-        self._states: OrderedDict[int, SavedState] = OrderedDict()
+        self._states: OrderedDict[int, PromptState] = OrderedDict()
         self._by_block: dict[int, set[int]] = {}
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def __iter__(self) -> Iterator[SavedState]:
+    def __iter__(self) -> Iterator[PromptState]:
         """Iterate over the states, from the least to the most recently used."""
         return iter(tuple(self._states.values()))
 
-    def find(self, tokens: Sequence[int]) -> tuple[SavedState | None, int]:
+    def find(self, tokens: Sequence[int]) -> tuple[PromptState | None, int]:
         """Return the state with the longest usable prefix of ``tokens``, and the length of that prefix."""
         # Slices of a list and of a tuple are never equal.
         tokens = tuple(tokens)
@@ -81,11 +75,11 @@ class SavedStates:
             return False
         return self._truncatable or length == len(state.tokens)
 
-    def use(self, state: SavedState) -> None:
+    def use(self, state: PromptState) -> None:
         """Mark a state as the most recently used one."""
         self._states.move_to_end(id(state))
 
-    def add(self, state: SavedState) -> None:
+    def add(self, state: PromptState) -> None:
         """Add a state, and drop those that it replaces and the least recently used ones.
 
         A state larger than the budget is not added.
@@ -99,11 +93,25 @@ class SavedStates:
         for found in block_hashes(state.tokens):
             self._by_block.setdefault(found, set()).add(key)
         self.size += state.size
-        while self.size > self.budget:
+        self._shrink()
+
+    def limit(self, budget: int) -> None:
+        """Set the budget, and drop the least recently used states beyond it."""
+        self.budget = budget
+        self._shrink()
+
+    def clear(self) -> None:
+        """Remove all states."""
+        self._states.clear()
+        self._by_block.clear()
+        self.size = 0
+
+    def _shrink(self) -> None:
+        while self.size > self.budget or len(self._states) > MOST_STATES:
             self.evictions += 1
             self.drop(next(iter(self._states.values())))
 
-    def _prefixes(self, tokens: tuple[int, ...]) -> list[SavedState]:
+    def _prefixes(self, tokens: tuple[int, ...]) -> list[PromptState]:
         """Return the saved states that a state of ``tokens`` makes superfluous."""
         return [
             state
@@ -112,7 +120,7 @@ class SavedStates:
             and tokens[: len(state.tokens)] == state.tokens
         ]
 
-    def drop(self, state: SavedState) -> None:
+    def drop(self, state: PromptState) -> None:
         """Remove a state."""
         key = id(state)
         del self._states[key]

@@ -1,19 +1,22 @@
 """Saved states: what a prompt finds, what is replaced, and what is dropped for space."""
 
+import os
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.llama.saved_states import BLOCK, SavedState, SavedStates
+from ollama_tw.interfaces import PromptState
+from ollama_tw.llama.saved_states import BLOCK, SavedStates
 
 BLOCKS = st.lists(st.integers(0, 1), max_size=6)
 CHAT = tuple(range(1000, 1300))
 
 
-def state(tokens: tuple[int, ...], size: int = 10) -> SavedState:
-    return SavedState(tokens, None, size)
+def state(tokens: tuple[int, ...], size: int = 10) -> PromptState:
+    return PromptState(tokens, os.open(os.devnull, os.O_RDONLY), size)
 
 
-def kept(*states: SavedState, budget: int = 1000, truncatable: bool = True) -> SavedStates:
+def kept(*states: PromptState, budget: int = 1000, truncatable: bool = True) -> SavedStates:
     found = SavedStates(budget, truncatable=truncatable)
     for one in states:
         found.add(one)
