@@ -23,7 +23,11 @@ from ollama_tw.library.queries import capabilities
 from ollama_tw.library.rendering import PromptPath, Rendering
 from ollama_tw.library.show import model_capabilities, model_rendering
 from ollama_tw.library.store import ModelNotFound, Store
+from ollama_tw.output.description import Description
+from ollama_tw.output.families import BY_NAME
+from ollama_tw.output.template_tags import from_tags
 from ollama_tw.templates.gotemplate import Template, parse
+from ollama_tw.templates.probing import describe
 
 parse_go_template = lru_cache(maxsize=64)(parse)
 
@@ -47,6 +51,21 @@ class Entry:
         if self.rendering.path is PromptPath.NATIVE and self.header.chat_template:
             return None
         return self.go_template
+
+    @cached_property
+    def description(self) -> Description:
+        """What the model's replies look like, by its chat template, its family or its Go template.
+
+        Raises TemplateError if the Go template cannot be parsed.
+        """
+        template = self.template
+        if template is None:
+            return describe(self.header.chat_template or "")
+        config = self.model.config
+        name = "harmony" if self.rendering.harmony else config.parser
+        if name in BY_NAME:
+            return BY_NAME[name]
+        return from_tags(template.traits.tool_tag, *template.traits.thinking_tags)
 
     @property
     def go_template(self) -> Template:

@@ -27,12 +27,12 @@ from ollama_tw.interfaces import (
     Usage,
 )
 from ollama_tw.metrics import Metrics
-from ollama_tw.output.model_syntax import Syntax
+from ollama_tw.output.description import Description, Pair
 from ollama_tw.output.stream_parser import Event, StreamParser
 from ollama_tw.wire.native import Emit, Record
 
-PLAIN = Syntax()
-"""The syntax of output that is content only."""
+PLAIN = Description()
+"""The description of output that is content only."""
 
 _NO_USAGE = Usage(0, 0, 0, 0, 0)
 
@@ -62,8 +62,10 @@ class CompletionTask:
     """Time of the request, in nanoseconds of the monotonic clock."""
     load_duration: int
     """Nanoseconds from the request until the model was loaded."""
-    syntax: Syntax = PLAIN
+    description: Description = PLAIN
     """The marks of thinking and tool calls that are parsed."""
+    thinks: bool = False
+    """The thinking is enabled."""
     tools: Sequence[Mapping[str, Any]] = ()
     build_grammar: Callable[[], str] = str
     """Returns the grammar of the output, "" for none. May take a second for a large schema."""
@@ -103,9 +105,8 @@ def complete(
         return task.writer.debug(prompt.text, len(prompt.images))
     reply = _Reply(task.writer, emit)
     try:
-        syntax = task.syntax.after(prompt.text)
-        job = _job(task, prompt, syntax, RunCancel(cancel))
-        repeats = _run(task, job, syntax, runner, reply, metrics)
+        job = _job(task, prompt, RunCancel(cancel))
+        repeats = _run(task, job, prompt, runner, reply, metrics)
     except (PromptTooLong, InvalidGrammar, InvalidImages) as error:
         raise OllamaError(400, str(error)) from error
     except RunnerError as error:
@@ -127,53 +128,61 @@ def complete(
     )
 
 
-def _job(task: CompletionTask, prompt: Prompt, syntax: Syntax, cancel: threading.Event) -> Job:
+def _job(task: CompletionTask, prompt: Prompt, cancel: threading.Event) -> Job:
     text, images = place_images(prompt.text, prompt.images) if prompt.images else (prompt.text, ())
     return Job(
         prompt=text if prompt.tokens is None else prompt.tokens,
         sampling=task.sampling,
         stop=task.stop,
         max_tokens=task.limit,
-        grammar=_grammar(task, syntax),
+        grammar=_grammar(task, prompt),
         logprobs=task.logprobs,
         shift=task.shift,
         keep=task.keep,
         cancel=cancel,
         images=images,
         logit_bias=task.logit_bias,
-        thinking=_thinking_budget(task, syntax),
+        thinking=_thinking_budget(task, prompt),
+        preserved=task.description.preserved,
     )
 
 
-def _grammar(task: CompletionTask, syntax: Syntax) -> str:
+def _grammar(task: CompletionTask, prompt: Prompt) -> str:
     """Return the grammar of the output, in which a model that thinks does so freely before the answer."""
     grammar = task.build_grammar()
-    if not grammar or syntax.thinking is None:
+    marks = _thinking_marks(task, prompt) if grammar else None
+    if marks is None:
         return grammar
     from ollama_tw.grammar.thinking import after_thinking
 
-    tags = syntax.thinking
-    return after_thinking(grammar, "" if tags.starts_open else tags.open, tags.close)
+    return after_thinking(grammar, marks.open, marks.close)
 
 
-def _thinking_budget(task: CompletionTask, syntax: Syntax) -> ThinkingBudget | None:
-    tags = syntax.thinking
-    if tags is None or task.think_budget is None:
+def _thinking_budget(task: CompletionTask, prompt: Prompt) -> ThinkingBudget | None:
+    marks = None if task.think_budget is None else _thinking_marks(task, prompt)
+    if marks is None or task.think_budget is None:
         return None
-    opening = "" if tags.starts_open else tags.open
-    return ThinkingBudget(task.think_budget, opening, tags.close, f"\n{tags.close}\n\n")
+    return ThinkingBudget(task.think_budget, marks.open, marks.close, f"\n{marks.close}\n\n")
+
+
+def _thinking_marks(task: CompletionTask, prompt: Prompt) -> Pair | None:
+    """Return the marks that are still to come around the thinking; None if the model does not think."""
+    tags, opened = task.description.thinking, task.description.opened(prompt.text)
+    if not task.thinks or tags is None or opened is None:
+        return None
+    return Pair("" if opened else tags.open.strip(), tags.close.strip())
 
 
 def _run(
     task: CompletionTask,
     job: Job,
-    syntax: Syntax,
+    prompt: Prompt,
     runner: IRunner,
     reply: "_Reply",
     metrics: Metrics | None,
 ) -> bool:
     """Generate and parse the output into ``reply``; return True if it was ended as endless repetition."""
-    parser = StreamParser(syntax, task.tools)
+    parser = StreamParser(_parsed(task, prompt), task.tools, prompt=prompt.text)
     repetition = Repetition()
     repeats = False
     with closing(measured(runner.generate(job), task.started, metrics)) as pieces:
@@ -188,6 +197,13 @@ def _run(
                 reply.add(piece, parser.feed(piece.text))
     reply.add(Piece(""), parser.finish())
     return repeats
+
+
+def _parsed(task: CompletionTask, prompt: Prompt) -> Description:
+    """Return what is parsed: thinking only if it is enabled, or if the prompt has opened it all the same."""
+    if task.thinks or task.description.opened(prompt.text):
+        return task.description
+    return replace(task.description, thinking=None)
 
 
 def _context(runner: IRunner, prompt: Prompt, output: str) -> list[int]:

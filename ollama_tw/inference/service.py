@@ -6,7 +6,7 @@ The checks and their order are Ollama's. Source: ollama: server/routes.go, Gener
 import threading
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from msgspec import UNSET
@@ -28,8 +28,8 @@ from ollama_tw.inference.prompting import (
 )
 from ollama_tw.inference.records import ChatWriter, GenerateWriter, RecordWriter
 from ollama_tw.metrics import Metrics
-from ollama_tw.output.model_syntax import Syntax, from_chat_template, from_template
-from ollama_tw.output.tool_choice import CALL_SYNTAX, call_schema
+from ollama_tw.output.description import Description
+from ollama_tw.output.tool_choice import CALL_LAYOUT, call_schema
 from ollama_tw.prompt.think import Think, parse_think, resolve_think
 from ollama_tw.wire.dialect_extras import NO_EXTRAS, RequestExtras
 from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Record, RunRequest
@@ -216,7 +216,8 @@ class Completions:
                 limit=_limit(entry, options, raw),
                 started=admitted.started,
                 load_duration=time.monotonic_ns() - admitted.started,
-                syntax=PLAIN if raw else _syntax(entry, admitted.think, extras),
+                description=PLAIN if raw else _description(entry, extras),
+                thinks=admitted.think.enabled is True,
                 tools=request.tools if isinstance(request, ChatRequest) else (),
                 build_grammar=partial(_grammar, request, options),
                 think_budget=_think_budget(options, admitted.think),
@@ -283,16 +284,10 @@ def _think_budget(options: Options, think: Think) -> int | None:
     return min(given, default=None)
 
 
-def _syntax(entry: Entry, think: Think, extras: RequestExtras) -> Syntax:
-    """Return the marks to parse in the model's output: thinking only if it is enabled, and calls."""
-    template = entry.template
-    if template is None:
-        found = from_chat_template(entry.header.chat_template or "")
-    else:
-        found = from_template(template.traits.tool_tag, *template.traits.thinking_tags)
-    if extras.must_call:
-        found = Syntax(found.thinking, CALL_SYNTAX.calls, found.trim)
-    return found if think.enabled else Syntax(None, found.calls, found.trim)
+def _description(entry: Entry, extras: RequestExtras) -> Description:
+    """Return what the model's replies look like: by itself, or with a call that the grammar requires."""
+    found = entry.description
+    return replace(found, calls=CALL_LAYOUT, turns=None) if extras.must_call else found
 
 
 def _grammar(request: RunRequest, options: Options) -> str:

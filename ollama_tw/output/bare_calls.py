@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ollama_tw.output.call_forms import Invocation, Tools, read_json
+from ollama_tw.output.call_values import Invocation, Tools, read_json
+from ollama_tw.output.description import CallLayout
 from ollama_tw.output.json_scan import JsonScanner, Scan
-from ollama_tw.output.model_syntax import CallSyntax
 from ollama_tw.output.pieces import PieceReader, may_become, skip_space
 
 _FENCE = "```"
@@ -24,7 +24,7 @@ _FIRST_KEY = re.compile(r'[\[\s]*\{\s*"([^"\\]*)"')
 _LONGEST_START = 256
 """Maximum number of characters before the end of the first key."""
 
-_SYNTAX = CallSyntax("{", leading=True)
+_LAYOUT = CallLayout()
 
 
 class BareCalls(PieceReader):
@@ -155,7 +155,7 @@ class BareCalls(PieceReader):
         except ValueError:
             return []
         items = value if isinstance(value, list) else [value]
-        found = read_json(text, _SYNTAX, self._tools, None) if all(map(_is_call, items)) else []
+        found = read_json(text, _LAYOUT, self._tools, None) if all(map(_is_call, items)) else []
         return found if len(found) == len(items) else []
 
     def _closed(self, text: str, position: int) -> int:

@@ -102,6 +102,8 @@ class CallLayout:
     tagged: TaggedArguments | None = None
     quote: str = ""
     """Text on both sides of a string in Gemma's notation."""
+    bare: bool = False
+    """The text that begins the calls may be missing where they begin the reply."""
     compact: bool = False
     """JSON is written without spaces after colons and commas."""
 
@@ -145,11 +147,41 @@ class Description:
     """Texts around the answer itself."""
     calls: CallLayout | None = None
     turns: Turns | None = None
-    """Replies of several messages; thinking, content and calls are then told apart by headers."""
+    """Replies of several messages, whose kinds the headers show; ``thinking`` is for grammars then."""
     ends: tuple[str, ...] = ()
     """Texts that end the model's turn, beside the vocabulary's own end tokens."""
     generation: Pair = Pair()
     """End of a prompt that asks for a reply, with thinking on (``open``) and off (``close``)."""
+    calls_in_thinking: bool = True
+    """Marked calls are parsed within thinking too: the model may omit its closing text before them."""
+    trim: bool = True
+    """White space at the end of thinking and around calls is dropped."""
+
+    def lead(self, prompt: str) -> str:
+        """Return the end of ``prompt`` that begins the reply: the marks with which it ends."""
+        if self.turns is not None:
+            marks = [self.turns.open]
+        else:
+            pairs = [pair for pair in (self.thinking, self.content) if pair is not None]
+            marks = [mark.strip() for pair in pairs for mark in (pair.open, pair.close) if mark.strip()]
+        start = len(prompt)
+        while True:
+            end = len(prompt[max(0, start - _MAX_SPACE) : start].rstrip()) + max(0, start - _MAX_SPACE)
+            mark = next((mark for mark in marks if prompt.endswith(mark, 0, end)), None)
+            if mark is None:
+                return prompt[start:]
+            start = end - len(mark)
+
+    def opened(self, prompt: str) -> bool | None:
+        """Return whether ``prompt`` opens the thinking of the reply; None if there is none, or no more."""
+        if self.thinking is None:
+            return None
+        lead, opening, closing = self.lead(prompt), self.thinking.open.strip(), self.thinking.close.strip()
+        if self.turns is not None or not lead:
+            return False
+        if closing in lead or not (opening and opening in lead):
+            return None
+        return True
 
     @property
     def preserved(self) -> tuple[str, ...]:
@@ -162,6 +194,8 @@ class Description:
         return tuple(text for text in found if len(text) > 1 and HOLE not in text and KEY not in text)
 
 
+_MAX_SPACE = 64
+"""Maximum white space around the marks at the end of a prompt, in characters."""
 _MARK = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 
 

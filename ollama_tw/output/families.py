@@ -112,6 +112,11 @@ MINIMAX_M3 = CallLayout(
     tagged=TaggedArguments(Pair("]<]minimax[>[<", ">"), Pair("", f"]<]minimax[>[</{KEY}>")),
 )
 
+FUNCTIONARY = Description(
+    calls=CallLayout(call=Pair(">>>"), shape=Shape.NAME_FIRST, name=Pair("", "\n")),
+    turns=Turns(open=">>>", header_end="\n", closes=(), thinking=(), content=("all",), recipient=""),
+)
+
 _QWEN35 = Description(_THINK, calls=QWEN_CODER, generation=_OPENED)
 _GLM = Description(
     Pair("<think>", "</think>\n"),
@@ -133,6 +138,7 @@ BY_NAME: Mapping[str, Description] = MappingProxyType(
         "gemma4": _GEMMA4,
         "gemma4-no-thinking": _GEMMA4,
         "glimmer": Description(
+            Pair(" to=self<|message|>", "<|eom|><|start|>assistant"),
             calls=MUSE,
             turns=Turns(
                 open="<|start|>assistant",
@@ -146,6 +152,7 @@ BY_NAME: Mapping[str, Description] = MappingProxyType(
         "glm-4.7": _GLM,
         "glm-ocr": Description(Pair("<think>", "</think>\n"), calls=GLM),
         "harmony": Description(
+            Pair("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),
             calls=HARMONY,
             turns=Turns(
                 open="<|start|>assistant",

@@ -27,6 +27,11 @@ def parse_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
     return _Reader(text).calls()
 
 
+def parse_value(text: str) -> Any:
+    """Return the value of ``text``, one literal. Raises ValueError for any other."""
+    return _Reader(text).whole_value()
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
@@ -42,6 +47,12 @@ class _Reader:
         if not self._at_end():
             raise ValueError("text after the calls")
         return found
+
+    def whole_value(self) -> Any:
+        value = self._value(0)
+        if not self._at_end():
+            raise ValueError("text after the value")
+        return value
 
     def _arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {}

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_tw.output.bare_calls import BareCalls
-from ollama_tw.output.call_forms import Invocation, declared
-from ollama_tw.output.call_stream import CallStream
-from ollama_tw.output.model_syntax import Syntax, ThinkingSyntax
-from ollama_tw.output.pieces import PieceReader, may_become, partial_tag, skip_space
+from ollama_tw.output.call_values import Invocation, declared
+from ollama_tw.output.description import Description
+from ollama_tw.output.reply_reader import ReplyReader
+from ollama_tw.output.source import Source
+from ollama_tw.output.turn_reader import TurnReader
 from ollama_tw.wire.native import ToolCall, ToolCallFunction
 
 _ID_CHARACTERS = string.ascii_lowercase + string.digits
@@ -55,55 +55,56 @@ def new_call_id() -> str:
 
 
 class StreamParser:
-    """Parser of one reply. Without ``tools`` it finds no calls; ``new_id`` returns the id of each call."""
+    """Parser of one reply. Without ``tools`` it finds no calls; ``new_id`` returns the id of each call.
+
+    The marks at the end of the ``prompt``, such as ``<think>``, belong to the reply: they are read first.
+    """
 
     def __init__(
         self,
-        syntax: Syntax,
+        description: Description,
         tools: Sequence[Mapping[str, Any]] | None = None,
         new_id: Callable[[], str] = new_call_id,
+        *,
+        prompt: str = "",
     ) -> None:
-        self._output = output = _Output(new_id, syntax.trim)
-        calls, known = syntax.calls, declared(tools or ())
-
-        def call_stream(emit_text: Callable[[str], None]) -> CallStream | None:
-            return CallStream(calls, known, emit_text, output.call) if calls is not None and known else None
-
-        self._content = call_stream(output.content)
-        self._bare: BareCalls | None = None
-        if self._content is not None and calls is not None:
-            self._bare = BareCalls(known, self._content.feed, output.call, fenced_only=calls.leading)
-        self._thinking: _ThinkingStream | None = None
-        if syntax.thinking is not None:
-            within = syntax.thinking.calls and calls is not None and not calls.leading
-            inner = call_stream(output.thinking) if within else None
-            self._thinking = _ThinkingStream(syntax.thinking, output.thinking, inner, self._emit_content)
+        self._output = output = _Output(new_id, description.trim)
+        self._source = Source()
+        known = declared(tools or ())
+        targets = output.content, output.thinking, output.call
+        reader: ReplyReader | TurnReader
+        if description.turns is not None:
+            reader = TurnReader(description, description.turns, known, self._source, *targets)
+        else:
+            reader = ReplyReader(description, known, self._source, *targets)
+        self._steps = reader.run()
+        lead = description.lead(prompt)
+        if lead:
+            self._read(_begun(description, lead))
+            output.drop()
 
     def feed(self, text: str) -> list[Event]:
         """Return the events that the next piece completes; adjacent text is one event."""
-        if self._thinking is None:
-            self._emit_content(text)
-        else:
-            self._thinking.feed(text)
-            if self._thinking.over:
-                self._thinking = None
+        self._read(text)
         return self._output.take()
 
     def finish(self) -> list[Event]:
         """Return the events held back until the end of the reply. Call once, after the last piece."""
-        if self._thinking is not None:
-            self._thinking.finish()
-        if self._bare is not None:
-            self._bare.finish()
-        if self._content is not None:
-            self._content.finish()
+        self._source.ended = True
+        self._read("")
         return self._output.take(last=True)
 
-    def _emit_content(self, text: str) -> None:
-        if self._bare is None:
-            self._output.content(text)
-        else:
-            self._bare.feed(text)
+    def _read(self, text: str) -> None:
+        self._source.add(text)
+        next(self._steps, None)
+
+
+def _begun(description: Description, lead: str) -> str:
+    """Return ``lead``, with the opening mark before thinking that the prompt closes without opening it."""
+    tags = description.thinking
+    if description.turns is None and tags is not None and lead.startswith(tags.close.strip()):
+        return tags.open.strip() + lead
+    return lead
 
 
 class _Output:
@@ -143,6 +144,14 @@ class _Output:
         events, self._events = self._events, []
         return events
 
+    def drop(self) -> None:
+        """Forget everything that was added."""
+        self._events.clear()
+        self._texts.clear()
+        self._spaces.clear()
+        self._kind = Content
+        self._after_call = False
+
     def _add(self, kind: type[Content] | type[Thinking], text: str) -> None:
         if not text:
             return
@@ -172,85 +181,3 @@ class _Output:
         if self._texts:
             self._events.append(self._kind("".join(self._texts)))
             self._texts.clear()
-
-
-class _ThinkingStream(PieceReader):
-    """Parser that separates the thinking at the beginning of a reply from the content.
-
-    White space is dropped before and after the opening tag and after the closing one; before the
-    closing tag it is part of the thinking. A reply that does not begin with the opening tag is content
-    as a whole, unless the prompt ended with the tag.
-    """
-
-    def __init__(
-        self,
-        tags: ThinkingSyntax,
-        think: Callable[[str], None],
-        calls: CallStream | None,
-        content: Callable[[str], None],
-    ) -> None:
-        super().__init__(self._before)
-        self._tags = tags
-        self._think = think if calls is None else calls.feed
-        self._calls = calls
-        self._content = content
-        self._spaces: list[str] = []
-        self.over = False
-        """All further text is content."""
-
-    def finish(self) -> None:
-        """Emit the text held back."""
-        if self._state == self._before and not self._tags.starts_open:
-            self._content("".join(self._spaces) + self._held)
-        elif self._state in (self._before, self._inside):
-            self._think(self._held)
-            self._end_calls()
-
-    def _end_calls(self) -> None:
-        if self._calls is not None:
-            self._calls.finish()
-
-    def _before(self, text: str, position: int) -> int:
-        start = skip_space(text, position)
-        self._spaces.append(text[position:start])
-        if text.startswith(self._tags.open, start):
-            self._state = self._at_thinking
-            return start + len(self._tags.open)
-        if may_become(text, start, self._tags.open):  # also after white space alone
-            return self._hold(text, start)
-        if self._tags.starts_open:
-            self._state = self._inside
-        else:
-            self._content("".join(self._spaces))
-            self._state = self._after
-            self.over = True
-        return start
-
-    def _at_thinking(self, text: str, position: int) -> int:
-        start = skip_space(text, position)
-        if start < len(text):
-            self._state = self._inside
-        return start
-
-    def _inside(self, text: str, position: int) -> int:
-        close = self._tags.close
-        end = text.find(close, position)
-        if end >= 0:
-            self._think(text[position:end])
-            self._end_calls()
-            self._state = self._at_content
-            return end + len(close)
-        end = partial_tag(text, position, close)
-        self._think(text[position:end])
-        return self._hold(text, end)
-
-    def _at_content(self, text: str, position: int) -> int:
-        start = skip_space(text, position)
-        if start < len(text):
-            self._state = self._after
-            self.over = True
-        return start
-
-    def _after(self, text: str, position: int) -> int:
-        self._content(text[position:])
-        return len(text)

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ollama_tw.output.model_syntax import CallSyntax, Syntax
+from ollama_tw.output.description import CallLayout
 
-CALL_SYNTAX = Syntax(calls=CallSyntax("{", leading=True))
-"""Syntax of a call as :func:`call_schema` describes it, for models of any family."""
+CALL_LAYOUT = CallLayout()
+"""Layout of a call as :func:`call_schema` describes it, for models of any family."""
 
 
 def call_schema(tools: Sequence[Mapping[str, Any]], names: Collection[str]) -> dict[str, Any]:

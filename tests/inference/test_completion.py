@@ -26,13 +26,13 @@ from ollama_tw.interfaces import (
     TokenLogprob,
     Usage,
 )
-from ollama_tw.output.model_syntax import CallSyntax, Syntax, ThinkingSyntax
+from ollama_tw.output.description import CallLayout, Description, Pair
 from tests.grammar.checker import matches
 
 USAGE = Usage(prompt_tokens=7, cached_tokens=3, prompt_duration=20, output_tokens=2, output_duration=30)
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-THINK = Syntax(ThinkingSyntax("<think>", "</think>"), None, trim=True)
-HERMES = Syntax(None, CallSyntax("<tool_call>", "</tool_call>"), trim=True)
+THINK = Description(Pair("<think>", "</think>"))
+HERMES = Description(calls=CallLayout(call=Pair("<tool_call>", "</tool_call>")))
 
 
 @implementer(IRunner)
@@ -146,7 +146,9 @@ def test_what_was_cut_from_the_prompt_is_told() -> None:
 
 
 def test_thinking_and_content_come_apart() -> None:
-    records = streamed(task(syntax=THINK), ScriptedRunner(["<thi", "nk>hm", "m</think>", "\n\nyes"]))
+    records = streamed(
+        task(description=THINK, thinks=True), ScriptedRunner(["<thi", "nk>hm", "m</think>", "\n\nyes"])
+    )
     assert [record["message"] for record in records] == [
         {"role": "assistant", "content": "", "thinking": "hm"},
         {"role": "assistant", "content": "", "thinking": "m"},
@@ -156,7 +158,7 @@ def test_thinking_and_content_come_apart() -> None:
 
 
 def test_thinking_that_the_prompt_opened() -> None:
-    opened = task(syntax=THINK, build_prompt=lambda _: Prompt("<|assistant|><think>\n"))
+    opened = task(description=THINK, build_prompt=lambda _: Prompt("<|assistant|><think>\n"))
     message = whole(opened, ScriptedRunner(["hm</think>yes"]))["message"]
     assert message == {"role": "assistant", "content": "yes", "thinking": "hm"}
 
@@ -164,7 +166,8 @@ def test_thinking_that_the_prompt_opened() -> None:
 def test_a_call_keeps_its_place_and_the_order_of_its_arguments() -> None:
     said = ['Look.\n<tool_call>{"name": "weather", "arguments": {"z": 1, ', '"a": 2}}</tool_call>', "\n"]
     messages = [
-        record["message"] for record in streamed(task(syntax=HERMES, tools=[WEATHER]), ScriptedRunner(said))
+        record["message"]
+        for record in streamed(task(description=HERMES, tools=[WEATHER]), ScriptedRunner(said))
     ]
     assert "".join(message["content"] for message in messages) == "Look."
     calls = [call for message in messages for call in message.get("tool_calls", [])]
@@ -179,7 +182,7 @@ NUMBER = "root ::= [0-9]+"
 
 def test_a_format_holds_from_where_the_thinking_ends() -> None:
     runner = ScriptedRunner(["<think>hm</think>\n", "42"])
-    record = whole(task(syntax=THINK, build_grammar=lambda: NUMBER), runner)
+    record = whole(task(description=THINK, thinks=True, build_grammar=lambda: NUMBER), runner)
     assert record["message"] == {"role": "assistant", "content": "42", "thinking": "hm"}
     (job,) = runner.jobs
     assert matches(job.grammar, "<think>any text</think>\n42")
@@ -190,25 +193,40 @@ def test_a_format_holds_from_where_the_thinking_ends() -> None:
 
 def test_a_format_holds_from_where_the_thinking_ends_that_the_prompt_opened() -> None:
     runner = ScriptedRunner(["hm</think>42"])
-    opened = task(syntax=THINK, build_grammar=lambda: NUMBER, build_prompt=lambda _: Prompt("<think>\n"))
+    opened = task(
+        description=THINK,
+        thinks=True,
+        build_grammar=lambda: NUMBER,
+        build_prompt=lambda _: Prompt("<think>\n"),
+    )
     assert whole(opened, runner)["message"] == {"role": "assistant", "content": "42", "thinking": "hm"}
     assert matches(runner.jobs[0].grammar, "any text</think>\n42")
     assert not matches(runner.jobs[0].grammar, "42")
 
 
-def test_a_format_holds_from_the_start_for_a_model_without_thinking() -> None:
+@pytest.mark.parametrize("description", [HERMES, THINK])
+def test_a_format_holds_from_the_start_without_thinking(description: Description) -> None:
     runner = ScriptedRunner(["42"])
-    whole(task(syntax=HERMES, build_grammar=lambda: NUMBER), runner)
+    whole(task(description=description, build_grammar=lambda: NUMBER), runner)
     assert runner.jobs[0].grammar == NUMBER
+
+
+def test_the_marks_of_a_reply_are_preserved() -> None:
+    runner = ScriptedRunner(["x"])
+    whole(task(description=THINK, thinks=True), runner)
+    assert set(runner.jobs[0].preserved) == {"<think>", "</think>"}
 
 
 @pytest.mark.parametrize(("end", "opening"), [("", "<think>"), ("<think>\n", "")])
 def test_the_thinking_is_limited(end: str, opening: str) -> None:
     runner = ScriptedRunner(["x"])
-    whole(task(syntax=THINK, think_budget=9, build_prompt=lambda _: Prompt("PROMPT " + end)), runner)
+    whole(
+        task(description=THINK, thinks=True, think_budget=9, build_prompt=lambda _: Prompt("PROMPT " + end)),
+        runner,
+    )
     assert runner.jobs[0].thinking == ThinkingBudget(9, opening, "</think>", "\n</think>\n\n")
     runner = ScriptedRunner(["x"])
-    whole(task(syntax=HERMES, think_budget=9), runner)
+    whole(task(description=HERMES, think_budget=9), runner)
     assert runner.jobs[0].thinking is None
 
 
@@ -216,7 +234,7 @@ def test_log_probabilities_come_with_their_tokens_also_where_the_text_is_held_ba
     first = TokenLogprob(Choice(b"<", -0.5), (Choice(b"<", -0.5), Choice(b"A", -1.0)))
     second = TokenLogprob(Choice(b"B", -0.25))
     pieces = [Piece("<", logprobs=(first,)), Piece("B", logprobs=(second,))]
-    records = streamed(task(syntax=THINK), ScriptedRunner(pieces))
+    records = streamed(task(description=THINK, thinks=True), ScriptedRunner(pieces))
     assert [(record["message"]["content"], record.get("logprobs")) for record in records] == [
         (
             "",

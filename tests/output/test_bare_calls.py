@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tw.output.model_syntax import Syntax, from_chat_template
+from ollama_tw.output.description import Description
+from ollama_tw.output.families import BY_NAME
 from ollama_tw.output.stream_parser import Content, StreamParser
 from tests.output.test_stream_parser import BARE, HERMES, LFM2, LLAMA, QWEN3, THINK_HERMES, TOOLS, XML, parsed
 
-QWEN_CODER = from_chat_template("{{ tools }} <tool_call></tool_call>")
+QWEN_CODER = BY_NAME["qwen3-vl-instruct"]
 ADD = '{"name": "add", "arguments": {"b": 2, "a": 1}}'
 ADDED = ("call", (0, "add", '{"b": 2, "a": 1}'))
 NOW = ("call", (1, "now", "{}"))
@@ -56,23 +57,25 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("syntax", [HERMES, QWEN_CODER, QWEN3], ids=["go", "jinja", "qwen3"])
+@pytest.mark.parametrize("description", [HERMES, QWEN_CODER, QWEN3], ids=["go", "jinja", "qwen3"])
 @pytest.mark.parametrize(("reply", "expected"), CALLS)
-def test_a_reply_of_calls_alone_is_calls(syntax: Syntax, reply: str, expected: list[object]) -> None:
-    assert parsed(syntax, reply) == expected
-    assert parsed(syntax, *reply) == expected
+def test_a_reply_of_calls_alone_is_calls(
+    description: Description, reply: str, expected: list[object]
+) -> None:
+    assert parsed(description, reply) == expected
+    assert parsed(description, *reply) == expected
 
 
-@pytest.mark.parametrize("syntax", [HERMES, QWEN_CODER, XML, LFM2], ids=["go", "jinja", "xml", "lfm2"])
+@pytest.mark.parametrize("description", [HERMES, QWEN_CODER, XML, LFM2], ids=["go", "jinja", "xml", "lfm2"])
 @pytest.mark.parametrize("reply", TEXTS)
-def test_everything_else_is_content(syntax: Syntax, reply: str) -> None:
-    assert parsed(syntax, reply) == [("content", reply)]
-    assert parsed(syntax, *reply) == [("content", reply)]
+def test_everything_else_is_content(description: Description, reply: str) -> None:
+    assert parsed(description, reply) == [("content", reply)]
+    assert parsed(description, *reply) == [("content", reply)]
 
 
-@pytest.mark.parametrize("syntax", [BARE, LLAMA], ids=["go", "llama"])
-def test_families_without_tags_may_use_a_fence(syntax: Syntax) -> None:
-    assert parsed(syntax, f"```json\n{ADD}\n```") == [ADDED]
+@pytest.mark.parametrize("description", [BARE, LLAMA], ids=["go", "llama"])
+def test_families_without_tags_may_use_a_fence(description: Description) -> None:
+    assert parsed(description, f"```json\n{ADD}\n```") == [ADDED]
 
 
 def test_the_call_may_follow_the_thinking() -> None:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.output.model_syntax import Syntax, by_name, from_chat_template, from_template
+from ollama_tw.output.description import CallLayout, Description, Pair
+from ollama_tw.output.families import BY_NAME
 from ollama_tw.output.stream_parser import Call, Content, Event, StreamParser, Thinking, new_call_id
+from ollama_tw.output.template_tags import from_tags
 from tests.helpers.reference_data import vectors
 
 TOOLS: list[dict[str, Any]] = [
@@ -24,27 +26,30 @@ TOOLS: list[dict[str, Any]] = [
     )
 ]
 
-HERMES = from_template("<tool_call>")
-MISTRAL = from_template("[TOOL_CALLS] [")
-BARE = from_template("{")
-ARRAY = from_template("[")
-FENCED = from_template("Action: ```json\n[")
-THINK = from_template(None, "<think>", "</think>")
-THINK_HERMES = from_template("<tool_call>", "<think>", "</think>")
-LLAMA = from_chat_template("tools <|python_tag|>")
-XML = by_name("qwen3-coder") or Syntax()
-QWEN3 = by_name("qwen3") or Syntax()
-QWEN35 = by_name("qwen3.5") or Syntax()
-GLM = by_name("glm-4.7") or Syntax()
-LFM2 = by_name("lfm2") or Syntax()
-R1_LLAMA = from_chat_template("{{ tools }} <|python_tag|> </think>")
+HERMES = from_tags("<tool_call>")
+MISTRAL = from_tags("[TOOL_CALLS] [")
+BARE = from_tags("{")
+ARRAY = from_tags("[")
+FENCED = from_tags("Action: ```json\n[")
+THINK = from_tags(None, "<think>", "</think>")
+THINK_HERMES = from_tags("<tool_call>", "<think>", "</think>")
+LLAMA = Description(calls=CallLayout(section=Pair("<|python_tag|>"), bare=True))
+XML = BY_NAME["qwen3-coder"]
+QWEN3 = BY_NAME["qwen3"]
+QWEN35 = BY_NAME["qwen3.5"]
+GLM = BY_NAME["glm-4.7"]
+LFM2 = BY_NAME["lfm2"]
+R1_LLAMA = Description(Pair("<think>", "</think>"), calls=CallLayout())
 
 
 def parsed(
-    syntax: Syntax, *pieces: str, tools: Sequence[dict[str, Any]] | None = TOOLS
+    description: Description,
+    *pieces: str,
+    tools: Sequence[dict[str, Any]] | None = TOOLS,
+    prompt: str = "",
 ) -> list[tuple[str, Any]]:
     """Return the events of a reply, adjacent text joined: (kind, text) or ("call", (index, name, ...))."""
-    parser = StreamParser(syntax, tools, lambda: "call_00000000")
+    parser = StreamParser(description, tools, lambda: "call_00000000", prompt=prompt)
     events: list[Event] = []
     for piece in pieces:
         events += parser.feed(piece)
@@ -109,7 +114,7 @@ NOPE = '{"name": "nope", "arguments": {"a": 1}}'
 
 
 @pytest.mark.parametrize(
-    ("syntax", "reply", "expected"),
+    ("description", "reply", "expected"),
     [
         (
             HERMES,
@@ -164,6 +169,12 @@ NOPE = '{"name": "nope", "arguments": {"a": 1}}'
             ],
         ),
         (XML, "<tool_call><function=now></function>", [("call", (0, "now", "{}"))]),
+        (XML, "<tool_call><function=add><parameter=a>1</parameter></tool_call>", [add(0)]),
+        (
+            XML,
+            "<tool_call><function=now></function> and more",
+            [("call", (0, "now", "{}")), ("content", "and more")],
+        ),
         (
             LFM2,
             "Hm.<|tool_call_start|>[add(b=-2.5, a=None), now()]<|tool_call_end|>\nok",
@@ -177,7 +188,7 @@ NOPE = '{"name": "nope", "arguments": {"a": 1}}'
         (
             GLM,
             (
-                "</think>Hm.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Rome</arg_value>\n"
+                "<think></think>Hm.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Rome</arg_value>\n"
                 "<arg_key>days</arg_key><arg_value>[1]</arg_value></tool_call><tool_call>now</tool_call>"
             ),
             [
@@ -189,14 +200,14 @@ NOPE = '{"name": "nope", "arguments": {"a": 1}}'
     ],
 )
 def test_calls_and_the_text_around_them_come_in_order(
-    syntax: Syntax, reply: str, expected: list[tuple[str, Any]]
+    description: Description, reply: str, expected: list[tuple[str, Any]]
 ) -> None:
-    assert parsed(syntax, reply) == expected
-    assert parsed(syntax, *reply) == expected
+    assert parsed(description, reply) == expected
+    assert parsed(description, *reply) == expected
 
 
 @pytest.mark.parametrize(
-    ("syntax", "reply"),
+    ("description", "reply"),
     [
         (HERMES, f"<tool_call>\n{NOPE}\n</tool_call>\n"),
         (HERMES, "<tool_call>broken</tool_call>"),
@@ -221,8 +232,7 @@ def test_calls_and_the_text_around_them_come_in_order(
         (LLAMA, '<|python_tag|>brave_search.call(query="{}")'),
         (XML, "<tool_call>broken</tool_call>"),
         (XML, "<tool_call><function=nope></function></tool_call>"),
-        (XML, "<tool_call><function=add><parameter=a>1</parameter></tool_call>"),
-        (XML, "<tool_call><function=add></function> and more</tool_call>"),
+        (XML, "<tool_call><function=add><parameter=a>1</parameter>"),
         (
             replace(GLM, thinking=None),
             "<tool_call>nope<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>",
@@ -230,9 +240,9 @@ def test_calls_and_the_text_around_them_come_in_order(
         (replace(GLM, thinking=None), "<tool_call>add<arg_key>a</arg_key></tool_call> \n"),
     ],
 )
-def test_invalid_calls_are_content_unchanged(syntax: Syntax, reply: str) -> None:
-    assert parsed(syntax, reply) == [("content", reply)]
-    assert parsed(syntax, *reply) == [("content", reply)]
+def test_invalid_calls_are_content_unchanged(description: Description, reply: str) -> None:
+    assert parsed(description, reply) == [("content", reply)]
+    assert parsed(description, *reply) == [("content", reply)]
 
 
 def test_calls_beside_an_undeclared_one_are_kept() -> None:
@@ -288,20 +298,20 @@ def test_thinking_is_at_the_beginning_between_its_tags(reply: str, expected: lis
     ],
 )
 def test_a_prompt_may_have_opened_the_thinking(reply: str, expected: list[tuple[str, Any]]) -> None:
-    opened = THINK.after("user: hi\nassistant: <think>\n")
-    assert parsed(opened, reply) == expected
-    assert parsed(opened, *reply) == expected
+    prompt = "user: hi\nassistant: <think>\n"
+    assert parsed(THINK, reply, prompt=prompt) == expected
+    assert parsed(THINK, *reply, prompt=prompt) == expected
 
 
 def test_calls_follow_thinking_and_are_not_parsed_within() -> None:
     reply = f"<think><tool_call>{CALL}</tool_call></think>\n<tool_call>{CALL}</tool_call>"
     assert parsed(THINK_HERMES, reply) == [("thinking", f"<tool_call>{CALL}</tool_call>"), add(0)]
-    leading = from_template("{", "<think>", "</think>")
+    leading = from_tags("{", "<think>", "</think>")
     assert parsed(leading, f"<think>t</think>\n{CALL}") == [("thinking", "t"), add(0)]
 
 
 @pytest.mark.parametrize(
-    ("syntax", "reply", "expected"),
+    ("description", "reply", "expected"),
     [
         (
             QWEN3,
@@ -310,7 +320,7 @@ def test_calls_follow_thinking_and_are_not_parsed_within() -> None:
         ),
         (QWEN3, f"\n<tool_call>{CALL}</tool_call>\n", [add(0)]),
         (QWEN3, "<think> a \n", [("thinking", "a \n")]),
-        (QWEN35, "\n\n</think>\n\nHi\n", [("content", "Hi\n")]),
+        (QWEN35, "<think>\n\n</think>\n\nHi\n", [("content", "Hi\n")]),
         (
             QWEN3,
             f"<think>I must.\n<tool_call>{CALL}</tool_call>",
@@ -325,16 +335,16 @@ def test_calls_follow_thinking_and_are_not_parsed_within() -> None:
     ],
 )
 def test_families_trim_and_may_call_while_they_think(
-    syntax: Syntax, reply: str, expected: list[tuple[str, Any]]
+    description: Description, reply: str, expected: list[tuple[str, Any]]
 ) -> None:
-    assert parsed(syntax, reply) == expected
-    assert parsed(syntax, *reply) == expected
+    assert parsed(description, reply) == expected
+    assert parsed(description, *reply) == expected
 
 
 # Independence of the pieces
 
-SYNTAXES = [HERMES, MISTRAL, BARE, ARRAY, FENCED, LLAMA, XML, THINK, THINK_HERMES, THINK.after("<think>")]
-SYNTAXES += [LFM2, QWEN3, QWEN35, GLM, R1_LLAMA]
+DESCRIPTIONS = [HERMES, MISTRAL, BARE, ARRAY, FENCED, LLAMA, XML, THINK, THINK_HERMES]
+DESCRIPTIONS += [LFM2, QWEN3, QWEN35, GLM, R1_LLAMA]
 WORDS = [
     *("<think>", "</think>", "<thi", "</th", "<tool_call>", "</tool_call>", "<tool", "</tool_c"),
     *("[TOOL_CALLS]", "[TOOL_CALLS] [", "[ARGS]", "<|python_tag|>", "Action: ```json", "```"),
@@ -357,19 +367,19 @@ def cut_replies(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(SYNTAXES), cut_replies())
-def test_pieces_do_not_change_the_result(syntax: Syntax, cut: tuple[str, list[str]]) -> None:
+@given(st.sampled_from(DESCRIPTIONS), cut_replies())
+def test_pieces_do_not_change_the_result(description: Description, cut: tuple[str, list[str]]) -> None:
     reply, pieces = cut
-    whole = parsed(syntax, reply)
-    assert parsed(syntax, *pieces) == whole
-    assert parsed(syntax, *reply) == whole
+    whole = parsed(description, reply)
+    assert parsed(description, *pieces) == whole
+    assert parsed(description, *reply) == whole
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from([each for each in SYNTAXES if each.thinking is None]), replies)
-def test_no_text_is_lost_where_no_tool_has_the_name(syntax: Syntax, reply: str) -> None:
+@given(st.sampled_from([each for each in DESCRIPTIONS if each.thinking is None]), replies)
+def test_no_text_is_lost_where_no_tool_has_the_name(description: Description, reply: str) -> None:
     other = [{"type": "function", "function": {"name": "unheard_of"}}]
-    assert parsed(syntax, *reply, tools=other) == ([("content", reply)] if reply else [])
+    assert parsed(description, *reply, tools=other) == ([("content", reply)] if reply else [])
 
 
 json_values = st.recursive(
@@ -427,8 +437,8 @@ LOSSES = {
 
 def check(case: dict[str, Any], kind: str) -> None:
     given_, expect = case["case"], case["expect"]
-    syntax = from_template(expect.get("tag"), given_.get("open"), given_.get("close"))
-    got = parsed(syntax, *given_["pieces"], tools=given_.get("tools"))
+    description = from_tags(expect.get("tag"), given_.get("open"), given_.get("close"))
+    got = parsed(description, *given_["pieces"], tools=given_.get("tools"))
     known = LOSSES.get(kind + "/" + case["name"].rpartition("/")[0])
     if known is not None:
         assert got == known
@@ -465,56 +475,3 @@ def parts_in_ollama(events: list[dict[str, Any]]) -> tuple[str, str, list[dict[s
 )
 def test_agrees_with_ollama_unless_ollama_loses_text(kind: str, case: dict[str, Any]) -> None:
     check(case, kind)
-
-
-FAMILIES = {
-    *(
-        "glm-4.7",
-        "glm-ocr",
-        "lfm2",
-        "lfm2-thinking",
-        "nemotron-3-nano",
-        "nemotron-3.5-nano",
-        "ornith",
-        "qwen3",
-        "qwen3-coder",
-    ),
-    *("qwen3-thinking", "qwen3-vl-instruct", "qwen3-vl-thinking", "qwen3.5"),
-}
-
-
-def differs(name: str, case: dict[str, Any]) -> bool:
-    """Return True for cases in which the result deliberately differs from Ollama's parser of the family."""
-    reply = "".join(case["pieces"])
-    if name.startswith(("qwen3/hand3", "qwen3/hand4", "qwen3-coder/hand2")):
-        return True  # malformed or incomplete: an error or nothing in Ollama, content here
-    if name.startswith("glm-4.7/hand0/think=False"):
-        return True  # Ollama parses thinking even if it was turned off
-    if name.startswith("qwen3-vl-thinking") and not case["think"]:
-        return True  # Ollama treats everything as thinking even if it was turned off
-    lfm2_tag = "<|tool_call_start|>"
-    if name.startswith("lfm2") and lfm2_tag in reply and not any(lfm2_tag in each for each in case["pieces"]):
-        return True  # Ollama does not find a tag in two pieces
-    # A call inside thinking that was never closed is thinking in Ollama, a call here.
-    return name.startswith("glm-4.7") and case["think"] and "<tool_call>" in reply and "</think>" not in reply
-
-
-def test_agrees_with_the_vectors_of_known_families() -> None:
-    cases = [case for case in vectors("parsers") if case["case"]["name"] in FAMILIES]
-    checked = 0
-    for case in cases:
-        given_, events = case["case"], case["expect"]["events"]
-        if differs(case["name"], given_):
-            continue
-        syntax = by_name(given_["name"])
-        assert syntax is not None
-        if not given_["think"]:
-            syntax = replace(syntax, thinking=None)
-        content, thinking, calls = parts_of(parsed(syntax, *given_["pieces"], tools=given_["tools"]))
-        expected = parts_in_ollama(events)
-        # Without white space: in Ollama that around tags depends on the pieces.
-        assert "".join(content.split()) == "".join(expected[0].split()), case["name"]
-        assert "".join(thinking.split()) == "".join(expected[1].split()), case["name"]
-        assert calls == expected[2], case["name"]
-        checked += 1
-    assert checked >= 200

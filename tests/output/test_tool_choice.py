@@ -1,6 +1,7 @@
 from ollama_tw.grammar import grammar_for
+from ollama_tw.output.description import Description
 from ollama_tw.output.stream_parser import Call, StreamParser
-from ollama_tw.output.tool_choice import CALL_SYNTAX, call_schema
+from ollama_tw.output.tool_choice import CALL_LAYOUT, call_schema
 
 
 def tool(name: str, parameters: object = None) -> dict[str, object]:
@@ -40,7 +41,7 @@ def test_references_of_a_tool_are_valid_inside_the_larger_schema() -> None:
 
 
 def test_a_forced_call_is_parsed() -> None:
-    parser = StreamParser(CALL_SYNTAX, [tool("f", {"properties": {}})])
+    parser = StreamParser(Description(calls=CALL_LAYOUT), [tool("f", {"properties": {}})])
     events = parser.feed('{"name": "f", "argu') + parser.feed('ments": {"x": 1}}') + parser.finish()
     [call] = [event.call for event in events if isinstance(event, Call)]
     assert (call.function.name, call.function.arguments) == ("f", {"x": 1})

@@ -1,4 +1,4 @@
-"""Readers of tool calls, one for each form, which return function names and arguments.
+"""Names and arguments of tool calls, from texts that are complete.
 
 Every reader returns the calls in order. An empty list means that the text contains no call of a
 declared tool and remains content.
@@ -7,21 +7,14 @@ declared tool and remains content.
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from ollama_tw.output import gemma_calls, python_calls
+from ollama_tw.output.description import CallLayout, Notation
 from ollama_tw.output.json_scan import JsonScanner, Scan
-from ollama_tw.output.model_syntax import CallSyntax, Form
-from ollama_tw.output.python_calls import parse_calls
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>\s*")
-_PARAMETER = re.compile(
-    r"<parameter=([^<>\n]+)>(.*?)(?:</parameter>|(?=<parameter=)|(?=</function>))\s*", re.DOTALL
-)
-_FUNCTION_END = re.compile(r"</function>\s*")
-_NAME = re.compile(r"\s*([^<>\s]+)\s*")
-_ARGUMENT = re.compile(r"<arg_key>([^<>]*)</arg_key>\s*<arg_value>(.*?)</arg_value>\s*", re.DOTALL)
 
 
 class Invocation(NamedTuple):
@@ -47,87 +40,51 @@ def declared(tools: Iterable[Mapping[str, Any]]) -> Tools:
     return found
 
 
-def read_json(text: str, calls: CallSyntax, tools: Tools, name: str | None) -> list[Invocation]:
+def read_json(text: str, layout: CallLayout, tools: Tools, name: str | None) -> list[Invocation]:
     """Return the calls in one JSON object.
 
     ``name`` is the name that preceded it, or None; after a name the object may be the arguments alone.
-    An object has its function's name under one of ``calls.name_keys``, or as its key, or contains such
-    objects. Arguments are an object or a string that encodes one; after a tag they may be absent.
+    An object has its function's name under the layout's key or a usual one, or as its key, or contains
+    such objects. Arguments are an object or a string that encodes one; after a mark they may be absent.
     """
     try:
         value = _decode(text)
     except ValueError:
         return []
-    lenient = name is None and not calls.leading
-    found = _find(value, calls, tools, bare_name=lenient)
+    lenient = name is None and not layout.leads
+    found = _find(value, layout, tools, bare_name=lenient)
     if found:
         return found
     return [Invocation(name, value)] if name is not None and isinstance(value, dict) else []
 
 
-def read_body(text: str, form: Form, tools: Tools) -> list[Invocation]:
-    """Return the calls between a pair of tags, in a form that is read as a whole.
-
-    Values without quotes are converted according to their schemas.
-    """
-    return _READERS[form](text, tools)
-
-
-def _read_python(text: str, tools: Tools) -> list[Invocation]:
+def read_whole(text: str, layout: CallLayout, tools: Tools) -> list[Invocation]:
+    """Return the calls between a pair of marks, in a notation that is read as a whole."""
     try:
-        found = [Invocation(name, _whole_characters(arguments)) for name, arguments in parse_calls(text)]
+        if layout.notation is Notation.PYTHON:
+            calls = python_calls.parse_calls(text)
+        else:
+            calls = gemma_calls.parse_calls(text, layout.name.open.strip(), layout.quote)
     except ValueError:
         return []
+    found = [Invocation(name, _whole_characters(arguments)) for name, arguments in calls]
     return found if all(name in tools for name, _ in found) else []
 
 
-def _read_arg_keys(text: str, tools: Tools) -> list[Invocation]:
-    name = _NAME.match(text)
-    if name is None or name[1] not in tools:
-        return []
-    arguments: dict[str, Any] = {}
-    position = name.end()
-    while argument := _ARGUMENT.match(text, position):
-        key = argument[1].strip()
-        arguments[key] = _typed(argument[2], tools[name[1]].get(key))
-        position = argument.end()
-    return [Invocation(name[1], arguments)] if position == len(text) else []
+_NAME_KEYS = ("name", "function", "tool_name")
+_ARGUMENT_KEYS = ("arguments", "parameters")
 
 
-def _read_xml(text: str, tools: Tools) -> list[Invocation]:
-    found: list[Invocation] = []
-    position = 0
-    while function := _FUNCTION.match(text, position):
-        name = function[1].strip()
-        if name not in tools:
-            return []
-        arguments: dict[str, Any] = {}
-        position = function.end()
-        while parameter := _PARAMETER.match(text, position):
-            key = parameter[1].strip()
-            arguments[key] = _typed(parameter[2], tools[name].get(key))
-            position = parameter.end()
-        end = _FUNCTION_END.match(text, position)
-        if end is None:
-            return []
-        position = end.end()
-        found.append(Invocation(name, arguments))
-    return found if not text[position:].strip() else []
-
-
-_READERS: Mapping[Form, Callable[[str, Tools], list[Invocation]]] = {
-    Form.XML: _read_xml,
-    Form.ARG_KEYS: _read_arg_keys,
-    Form.PYTHON: _read_python,
-}
-
-
-def _find(value: Any, calls: CallSyntax, tools: Tools, *, bare_name: bool = False) -> list[Invocation] | None:
+def _find(
+    value: Any, layout: CallLayout, tools: Tools, *, bare_name: bool = False
+) -> list[Invocation] | None:
     """Return the calls in ``value``; None if one of them is invalid, so that no call is dropped."""
     if isinstance(value, dict):
-        name = next((value[key] for key in calls.name_keys if isinstance(value.get(key), str)), None)
+        name = next(
+            (value[key] for key in (layout.name_key, *_NAME_KEYS) if isinstance(value.get(key), str)), None
+        )
         if name is not None:
-            return _named(name, value, calls, tools, bare_name=bare_name)
+            return _named(name, value, layout, tools, bare_name=bare_name)
         keyed = [(key, _arguments(each)) for key, each in value.items() if key in tools]
         found = [Invocation(key, arguments) for key, arguments in keyed if arguments is not None]
         if found:
@@ -137,7 +94,7 @@ def _find(value: Any, calls: CallSyntax, tools: Tools, *, bare_name: bool = Fals
     inner: list[Invocation] = []
     for each in value:
         if isinstance(each, dict | list):
-            more = _find(each, calls, tools)
+            more = _find(each, layout, tools)
             if more is None:
                 return None
             inner += more
@@ -145,9 +102,11 @@ def _find(value: Any, calls: CallSyntax, tools: Tools, *, bare_name: bool = Fals
 
 
 def _named(
-    name: str, value: dict[str, Any], calls: CallSyntax, tools: Tools, *, bare_name: bool
+    name: str, value: dict[str, Any], layout: CallLayout, tools: Tools, *, bare_name: bool
 ) -> list[Invocation] | None:
-    given = next((value[key] for key in calls.argument_keys if value.get(key) is not None), None)
+    given = next(
+        (value[key] for key in (layout.arguments_key, *_ARGUMENT_KEYS) if value.get(key) is not None), None
+    )
     if given is None:
         return [Invocation(name, {})] if bare_name and name in tools else []
     arguments = _arguments(given)
@@ -165,19 +124,47 @@ def _arguments(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _typed(text: str, schema: Any) -> Any:
-    """Convert a value without quotes: for a string schema the text itself, else the JSON value."""
-    text = text.removeprefix("\n").removesuffix("\n")
-    if not isinstance(schema, dict):
-        return text
-    kind = schema.get("type")
-    if kind == "string" or (isinstance(kind, list) and "string" in kind):
+def typed(text: str, schema: Any, types: Sequence[tuple[str, str]] = (), kind: str = "") -> Any:
+    """Convert a value without quotes.
+
+    ``kind`` is the type that the model wrote, if it writes one of ``types``: JSON types with the words for
+    them. It wins over the schema. A value that is no text is JSON or, as some templates write it, a
+    literal of Python; where it is neither, it is the text.
+    """
+    if types and kind:
+        if kind == dict(types).get("string"):
+            return text
+    elif "string" in _types(schema):
         return text
     word = text.strip()
     try:
-        return _decode_inner(word.lower() if word in ("True", "False") else word)
+        return _decode_inner(word)
+    except ValueError:
+        pass
+    try:
+        return python_calls.parse_value(word)
     except ValueError:
         return text
+
+
+def _types(schema: Any) -> set[str]:
+    """Return the JSON types that ``schema`` allows at its top; ``string`` if it does not say."""
+    if not isinstance(schema, dict):
+        return {"string"}
+    kind = schema.get("type")
+    if isinstance(kind, str):
+        return {kind}
+    if isinstance(kind, list):
+        return {each for each in kind if isinstance(each, str)}
+    found: set[str] = set()
+    for key in ("anyOf", "oneOf", "allOf"):
+        options = schema.get(key)
+        for option in options if isinstance(options, list) else ():
+            found |= _types(option)
+    values = schema.get("enum")
+    if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
+        found.add("string")
+    return found
 
 
 def _decode(text: str) -> Any:

@@ -2,8 +2,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tw.output.call_forms import declared, read_body
-from ollama_tw.output.model_syntax import Form
+from ollama_tw.output.call_values import declared, typed
 
 
 def test_malformed_tools_are_skipped() -> None:
@@ -20,12 +19,16 @@ def test_malformed_tools_are_skipped() -> None:
 @pytest.mark.parametrize(
     ("schema", "text", "value"),
     [
-        ({"type": "string"}, "\n 5 \n", " 5 "),
+        ({"type": "string"}, " 5 ", " 5 "),
         ({"type": ["string", "null"]}, "null", "null"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "5", "5"),
+        ({"enum": ["1", "2"]}, "1", "1"),
         ({"type": "integer"}, "\n-5\n", -5),
         ({"type": ["integer", "null"]}, "null", None),
+        ({"type": ["integer", "null"]}, "None", None),
         ({"type": "boolean"}, "False", False),
         ({"type": "object"}, '{"b": 1, "a": [2]}', {"b": 1, "a": [2]}),
+        ({"type": "object"}, "{'b': True, 'a': [None]}", {"b": True, "a": [None]}),
         ({"type": "object"}, "{broken", "{broken"),
         ({"type": "array"}, "[" * 300 + "]" * 300, "[" * 300 + "]" * 300),
         ({"type": "number"}, "1e999", "1e999"),
@@ -35,13 +38,12 @@ def test_malformed_tools_are_skipped() -> None:
     ],
 )
 def test_values_without_quotes_are_converted_by_their_schemas(schema: Any, text: str, value: Any) -> None:
-    tools = {"f": {"x": schema} if schema is not None else {}}
-    xml = f"<function=f><parameter=x>{text}</parameter></function>"
-    assert read_body(xml, Form.XML, tools) == [("f", {"x": value})]
-    pairs = f"f<arg_key>x</arg_key><arg_value>{text}</arg_value>"
-    assert read_body(pairs, Form.ARG_KEYS, tools) == [("f", {"x": value})]
+    assert typed(text, schema) == value
 
 
-def test_a_parameter_may_lack_its_closing_tag() -> None:
-    body = "<function=f><parameter=x>1<parameter=y>2</function>"
-    assert read_body(body, Form.XML, {"f": {}}) == [("f", {"x": "1", "y": "2"})]
+@pytest.mark.parametrize(
+    ("kind", "schema", "value"),
+    [("true", {"type": "integer"}, "7"), ("false", {"type": "string"}, 7), ("", {"type": "string"}, "7")],
+)
+def test_the_type_that_the_model_writes_wins_over_the_schema(kind: str, schema: Any, value: Any) -> None:
+    assert typed("7", schema, (("string", "true"), ("number", "false")), kind) == value

@@ -1,0 +1,66 @@
+"""Completion of a description by marks of known families, where a template writes none of its own."""
+
+from dataclasses import replace
+from typing import Final
+
+from ollama_tw.output import families
+from ollama_tw.output.description import CallLayout, Description, Pair
+
+# Replies of several messages, by phrases of their templates: their headers are no pairs of marks.
+_TURNS: Final = (
+    (("<|channel|>", "<|message|>", "<|start|>"), families.BY_NAME["harmony"]),
+    (("to=self", "<|message|>", "<|eom|>"), families.BY_NAME["glimmer"]),
+    ((">>>all", ">>>"), families.FUNCTIONARY),
+)
+
+_THINKING: Final = (
+    Pair("<think>", "</think>"),
+    Pair("<thinking>", "</thinking>"),
+    Pair("<thought>", "</thought>"),
+    Pair("<reasoning>", "</reasoning>"),
+    Pair("[THINK]", "[/THINK]"),
+    Pair("<|START_THINKING|>", "<|END_THINKING|>"),
+    Pair("<|inner_prefix|>", "<|inner_suffix|>"),
+)
+
+# Calls that templates describe in words without writing any, by phrases of the templates.
+_CALLS: Final = (
+    (("<tool_call>", "<function="), families.QWEN_CODER),
+    (("<tool_call>", "<arg_key>"), families.GLM),
+    (("<tool_call>",), families.HERMES),
+    (("List of tools:", "<|im_start|>"), families.LFM2),
+    (("<|tool_call_start|>",), families.LFM2),
+    (("<|tool_call|>",), CallLayout(section=Pair("<|tool_call|>", "<|/tool_call|>"), array=True)),
+    (("[TOOL_CALLS]", "[ARGS]"), families.MINISTRAL),
+    (("[TOOL_CALLS]",), CallLayout(section=Pair("[TOOL_CALLS]", ""), array=True)),
+    (("<TOOLCALL>",), CallLayout(section=Pair("<TOOLCALL>", "</TOOLCALL>"), array=True)),
+    (("<function_calls>",), families.OLMO3),
+    (("<function_call>",), CallLayout(call=Pair("<function_call>", "</function_call>"))),
+)
+_PYTHON_TAG: Final = "<|python_tag|>"
+_RESPONSE: Final = Pair("<response>", "</response>")
+
+
+def completed(found: Description, source: str) -> Description:
+    """Return ``found`` with what the marks in a template's ``source`` say of that which is unknown."""
+    for phrases, turns in _TURNS:
+        if all(phrase in source for phrase in phrases):
+            return replace(turns, generation=found.generation)
+    thinking = found.thinking or next((pair for pair in _THINKING if pair.close in source), None)
+    content = found.content
+    if content is None and _RESPONSE.open in source and _RESPONSE.close in source:
+        content = _RESPONSE
+    calls = found.calls
+    if calls is None and "tools" in source:
+        calls = _known_calls(source)
+    if calls is not None and calls.leads and _PYTHON_TAG in source:
+        calls = replace(calls, section=Pair(_PYTHON_TAG), bare=True)
+    return replace(found, thinking=thinking, content=content, calls=calls)
+
+
+def _known_calls(source: str) -> CallLayout:
+    """Return the layout whose phrases ``source`` contains; the model writes bare JSON if there is none."""
+    for phrases, layout in _CALLS:
+        if all(phrase in source for phrase in phrases):
+            return layout
+    return CallLayout()
