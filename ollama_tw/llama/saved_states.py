@@ -14,8 +14,8 @@ BLOCK = 64
 """Tokens in a block. Shorter prefixes are not found."""
 
 
-MOST_STATES = 256
-"""Each state has a file descriptor, of which a process has about a thousand."""
+MOST_STATES = 128
+"""Each state has a file descriptor, of which a process has about a thousand, and a message takes 253."""
 
 
 def block_hashes(tokens: Sequence[int]) -> Iterator[int]:

@@ -114,7 +114,8 @@ class Projector:
             )
         # An image may be split into several chunks with the same id: their number is part of the hash.
         identity = b"%s %d %d" % (mtmd_cpp.mtmd_input_chunk_get_id(chunk), number, size)
-        token = -1 - int.from_bytes(hashlib.sha256(identity).digest())
+        # It fits a signed integer of 64 bits.
+        token = -1 - (int.from_bytes(hashlib.sha256(identity).digest()[:8]) >> 1)
         positions = mtmd_cpp.mtmd_input_chunk_get_n_pos(chunk)
         return ImageSpan(begin, (token,) * size, positions, chunk, owner)
 

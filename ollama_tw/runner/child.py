@@ -13,11 +13,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ollama_tw.interfaces import (
     IActivity,
+    IPromptStates,
     IReranker,
     LoadCancelled,
     LoadPlan,
@@ -38,14 +39,15 @@ class Connection:
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._splitter = Splitter()
+        self.states = messages.StateReader()
         self._sending = threading.Lock()
 
-    def send(self, message: messages.FromChild) -> None:
-        """Send a message; the process ends if the connection has ended."""
+    def send(self, message: messages.FromChild, descriptors: Sequence[int] = ()) -> None:
+        """Send a message, and descriptors beside it; the process ends if the connection has ended."""
         data = messages.encode(message)
         try:
             with self._sending:
-                self._socket.sendall(data)
+                messages.send_with(self._socket, data, descriptors)
         except OSError:
             os._exit(0)
 
@@ -53,7 +55,8 @@ class Connection:
         """Wait for messages, at least one; the process ends if the connection has ended."""
         while True:
             try:
-                data = self._socket.recv(1 << 18)
+                data, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 18, messages.MAX_DESCRIPTORS)
+                self.states.add(descriptors)
             except OSError:
                 data = b""
             if not data:
@@ -130,7 +133,7 @@ def main(descriptor: int, parent: int) -> None:
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    host = Host(runner, connection.send)
+    host = Host(runner, connection.send, connection.states)
     connection.send(describe(runner))
     reader.hand_to(host.handle)
     host.serve()
@@ -177,7 +180,7 @@ def open_runner(engine: Any, opening: Open, connection: Connection) -> Any:
 
 def describe(runner: Any) -> Loaded:
     """Return the attributes of a runner or a vocabulary."""
-    optional = (IActivity, IReranker)
+    optional = (IActivity, IPromptStates, IReranker)
     return Loaded(
         bos_text=runner.bos_text,
         eos_text=runner.eos_text,

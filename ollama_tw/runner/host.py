@@ -4,12 +4,13 @@ One thread sends, so that what several runs give within a step crosses in one me
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
-from ollama_tw.interfaces import Job, Piece
+from ollama_tw.interfaces import Job, Piece, PromptState
 from ollama_tw.runner import messages
 from ollama_tw.runner.failures import to_failure
 from ollama_tw.runner.messages import Activity, Failure, FromChild, FromServer, Output
@@ -19,6 +20,14 @@ _REPORT = 0.25
 # Seconds for the runs to end when the runner is closed.
 _CLOSE_TIMEOUT = 5.0
 _MAX_THREADS = 4096
+
+
+class Send(Protocol):
+    """Function that sends a message, and descriptors beside it."""
+
+    def __call__(self, message: FromChild, descriptors: Sequence[int] = ()) -> None:
+        """Send ``message``."""
+        ...
 
 
 class _Run:
@@ -50,11 +59,15 @@ class _Run:
 
 
 class Host:
-    """A runner, or a vocabulary, and what the server runs on it; ``send`` sends a message."""
+    """A runner, or a vocabulary, and what the server runs on it.
 
-    def __init__(self, runner: Any, send: Callable[[FromChild], None]) -> None:
+    ``send`` sends a message, with descriptors beside it; ``states`` are those that came beside messages.
+    """
+
+    def __init__(self, runner: Any, send: Send, states: messages.StateReader) -> None:
         self._runner = runner
         self._send = send
+        self._states = states
         self._pool = ThreadPoolExecutor(_MAX_THREADS, "run")
         self._runs: dict[int, _Run] = {}
         # Shared by all threads.
@@ -84,9 +97,17 @@ class Host:
                     self._changed.notify()
             case messages.Open():
                 raise ValueError("a second Open")
+            case messages.TakeStates(number):
+                self._begin_call(number, self._take_states)
+            case messages.GiveStates(number, headers):
+                # Read on this thread: the descriptors came in the order of the messages.
+                self._begin_call(number, partial(self._give_states, states=self._states.read(headers)))
             case _:
-                self._runs[message.number] = _Run(threading.Event())
-                self._begin(self._call, message.number, message)
+                self._begin_call(message.number, partial(self._send_result, message=message))
+
+    def _begin_call(self, number: int, work: Callable[[int], None]) -> None:
+        self._runs[number] = _Run(threading.Event())
+        self._begin(self._call, number, work)
 
     def _begin(self, work: Callable[..., None], number: int, *arguments: Any) -> None:
         with self._changed:
@@ -112,13 +133,25 @@ class Host:
             end = (to_failure(error),)
         self._end(number, end)
 
-    def _call(self, number: int, message: messages.Call) -> None:
+    def _call(self, number: int, work: Callable[[int], None]) -> None:
         end: tuple[Failure | None] | None = None
         try:
-            self._send(self._result(number, message))
+            work(number)
         except BaseException as error:
             end = (to_failure(error),)
         self._end(number, end)
+
+    def _take_states(self, number: int) -> None:
+        states = self._runner.take_states()
+        headers = [messages.header_of(state) for state in states]
+        self._send(messages.States(number, headers), [state.descriptor for state in states])
+
+    def _give_states(self, number: int, states: list[PromptState]) -> None:
+        self._runner.give_states(states)
+        self._send(messages.States(number, []))
+
+    def _send_result(self, number: int, message: messages.Call) -> None:
+        self._send(self._result(number, message))
 
     def _result(self, number: int, message: messages.Call) -> messages.Result:
         cancel = self._runs[number].cancel
@@ -129,6 +162,9 @@ class Host:
                 return messages.Text(number, self._runner.detokenize(tokens))
             case messages.Embed(_, inputs):
                 return messages.Embeddings(number, list(self._runner.embed(inputs, cancel)))
+            case messages.LimitStates(_, size):
+                self._runner.limit_states(size)
+                return messages.States(number, [])
             case messages.Rank(_, query, documents):
                 return messages.Rankings(number, list(self._runner.rank(query, documents, cancel)))
 
@@ -192,4 +228,5 @@ class Host:
             getattr(runner, "step_runs", 0),
             getattr(runner, "step_began", 0.0),
             getattr(runner, "step_rows", 0),
+            getattr(runner, "state_bytes", 0),
         )

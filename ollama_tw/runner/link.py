@@ -10,7 +10,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from queue import SimpleQueue
@@ -86,6 +86,7 @@ class Link:
         self._load_changed = threading.Event()
         self._stall = Stall()
         self._splitter = messages.Splitter()
+        self._states = messages.StateReader()
         self._socket, self._theirs = socket.socketpair()
         self._sending = threading.Lock()
         self._wake_out, self._wake_in = os.pipe()
@@ -121,8 +122,15 @@ class Link:
         self._thread.join()
         raise self._load_error or LoadError("the model was not loaded")
 
-    def start(self, cancel: threading.Event | None, make: Callable[[int], FromServer]) -> tuple[int, Waiter]:
+    def start(
+        self,
+        cancel: threading.Event | None,
+        make: Callable[[int], FromServer],
+        descriptors: Sequence[int] = (),
+    ) -> tuple[int, Waiter]:
         """Send the message that ``make`` returns for a new number; return the number and its waiter.
+
+        ``descriptors`` are sent beside the message.
 
         Raises :class:`RunnerError`, or what encoding the message raises.
         """
@@ -139,7 +147,7 @@ class Link:
             if idle:
                 self._stall.begin(time.monotonic())
                 self._wake()
-        self._send(data)
+        self._send(data, descriptors)
         return number, waiter
 
     def _check_open(self) -> None:
@@ -191,11 +199,11 @@ class Link:
             self.kill(Death("hang", "did not close its model"))
             self._thread.join()
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
         """Send a message; without effect when the process has ended, which its waiters are told elsewhere."""
         try:
             with self._sending:
-                self._socket.sendall(data)
+                messages.send_with(self._socket, data, descriptors)
         except OSError:
             pass
 
@@ -261,9 +269,11 @@ class Link:
 
     def _receive(self) -> bytes:
         try:
-            return self._socket.recv(_READ_BYTES)
+            data, descriptors, _, _ = socket.recv_fds(self._socket, _READ_BYTES, messages.MAX_DESCRIPTORS)
         except ConnectionError:
             return b""
+        self._states.add(descriptors)
+        return data
 
     def _read_output(self, process: ChildProcess) -> bool:
         lines = process.read_output()
@@ -325,6 +335,9 @@ class Link:
             case messages.LoadFailed(failure):
                 self._load_error = to_exception(failure, LoadError)
                 self.kill(Death("exit", "failed to load the model"))
+            case messages.States(number, headers):
+                self._stall.progressed(now)
+                self._give(number, self._states.read(headers), last=True)
             case _:
                 self._stall.progressed(now)
                 self._give(message.number, message.result, last=True)
@@ -356,6 +369,7 @@ class Link:
             waiters, self._waiters = self._waiters, {}
             callbacks, self._callbacks = self._callbacks, []
         self._theirs.close()
+        self._states.close()
         with self._sending:
             self._socket.close()
         os.close(self._wake_out)

@@ -7,14 +7,17 @@ with question marks in their place.
 """
 
 import dataclasses
+import os
+import socket
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from ollama_tw.interfaces import ChildEngine, Embedding, Job, LoadPlan, Piece, Ranking
+from ollama_tw.interfaces import ChildEngine, Embedding, Job, LoadPlan, Piece, PromptState, Ranking
 
 MAX_LENGTH: Final = 1 << 28
 """Bytes of the longest message: embeddings of thousands of inputs take a hundred megabytes."""
@@ -98,8 +101,36 @@ class Close(Struct, array_like=True, tag=9):
     """Close the runner and end."""
 
 
-Call = Tokenize | Detokenize | Embed | Rank
-FromServer = Open | Run | Taken | Stop | Call | Close
+class StateHeader(Struct, array_like=True):
+    """A :class:`~ollama_tw.interfaces.PromptState`, whose descriptor crosses beside the message."""
+
+    tokens: list[int]
+    size: int
+    offset: int
+
+
+class TakeStates(Struct, array_like=True, tag=10):
+    """Call ``take_states``."""
+
+    number: int
+
+
+class GiveStates(Struct, array_like=True, tag=11):
+    """Call ``give_states``; the descriptors cross beside the message, in the order of ``states``."""
+
+    number: int
+    states: list[StateHeader]
+
+
+class LimitStates(Struct, array_like=True, tag=12):
+    """Call ``limit_states``."""
+
+    number: int
+    size: int
+
+
+Call = Tokenize | Detokenize | Embed | Rank | LimitStates
+FromServer = Open | Run | Taken | Stop | Call | TakeStates | GiveStates | Close
 
 # From the child.
 
@@ -155,6 +186,7 @@ class Activity(Struct, array_like=True, tag=24):
     step_runs: int = 0
     step_began: float = 0.0
     step_rows: int = 0
+    state_bytes: int = 0
 
 
 class Output(Struct, array_like=True, tag=25):
@@ -196,6 +228,13 @@ class Rankings(Struct, array_like=True, tag=29):
     result: list[Ranking]
 
 
+class States(Struct, array_like=True, tag=31):
+    """Result of :class:`TakeStates`, and an empty one of the other calls about states."""
+
+    number: int
+    result: list[StateHeader]
+
+
 class Log(Struct, array_like=True, tag=30):
     """A line of the child's log."""
 
@@ -204,7 +243,7 @@ class Log(Struct, array_like=True, tag=30):
     text: str
 
 
-Result = Tokens | Text | Embeddings | Rankings
+Result = Tokens | Text | Embeddings | Rankings | States
 FromChild = Confined | Progress | Loaded | LoadFailed | Activity | Output | Result | Log
 
 
@@ -275,6 +314,48 @@ def decode_from_child(data: bytes) -> FromChild:
         return _from_child.decode(data)
     except msgspec.DecodeError as error:
         raise InvalidMessage(str(error)) from error
+
+
+def header_of(state: PromptState) -> StateHeader:
+    """Return what crosses of a state beside its descriptor."""
+    return StateHeader(list(state.tokens), state.size, state.offset)
+
+
+class StateReader:
+    """Puts the states of messages together with the descriptors that crossed beside them."""
+
+    def __init__(self) -> None:
+        self._descriptors: deque[int] = deque()
+
+    def add(self, descriptors: Iterable[int]) -> None:
+        """Add descriptors in the order of their arrival."""
+        self._descriptors.extend(descriptors)
+
+    def read(self, headers: Iterable[StateHeader]) -> list[PromptState]:
+        """Return the states of a message. Raises :class:`InvalidMessage` if a descriptor is missing."""
+        states = []
+        for header in headers:
+            if not self._descriptors:
+                raise InvalidMessage("a state came without its descriptor")
+            states.append(
+                PromptState(tuple(header.tokens), self._descriptors.popleft(), header.size, header.offset)
+            )
+        return states
+
+    def close(self) -> None:
+        """Close the descriptors of messages that did not arrive."""
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+
+
+MAX_DESCRIPTORS: Final = 253
+"""Descriptors that Linux passes with one message (SCM_MAX_FD)."""
+
+
+def send_with(connection: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+    """Send a message, and descriptors beside it. Raises OSError."""
+    sent = socket.send_fds(connection, [data], descriptors) if descriptors else 0
+    connection.sendall(data[sent:] if sent else data)
 
 
 class Splitter:

@@ -10,10 +10,12 @@ from ollama_tw.interfaces import (
     Embedding,
     IActivity,
     IProcess,
+    IPromptStates,
     IReranker,
     IRunner,
     Job,
     Piece,
+    PromptState,
     Ranking,
     RunnerError,
 )
@@ -22,13 +24,18 @@ from ollama_tw.runner.link import Link
 from ollama_tw.runner.messages import FromServer, Loaded, Run
 
 # The optional interfaces of the child's runner that the one of the server provides as well.
-_OPTIONAL = (IActivity, IReranker)
+_OPTIONAL = (IActivity, IPromptStates, IReranker)
 
 
-def call(link: Link, make: Callable[[int], FromServer], cancel: threading.Event | None = None) -> Any:
+def call(
+    link: Link,
+    make: Callable[[int], FromServer],
+    cancel: threading.Event | None = None,
+    descriptors: Sequence[int] = (),
+) -> Any:
     """Send the message of a call and return its result. Raises :class:`RunnerError`."""
     try:
-        number, waiter = link.start(cancel, make)
+        number, waiter = link.start(cancel, make, descriptors)
     except (OverflowError, ValueError) as error:
         raise RunnerError(f"the engine cannot process this input: {error}") from error
     try:
@@ -139,6 +146,31 @@ class ProcessRunner(ProcessVocabularyCalls):
         """Return one ranking for each document."""
         found: list[Ranking] = call(self.link, lambda one: messages.Rank(one, query, list(documents)), cancel)
         return found
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the saved states, as last reported."""
+        return self.link.activity.state_bytes
+
+    def limit_states(self, size: int) -> None:
+        """Drop the least recently used states until they have at most ``size`` bytes."""
+        call(self.link, lambda one: messages.LimitStates(one, size))
+
+    def take_states(self) -> Sequence[PromptState]:
+        """Save what the slots hold, and return all states."""
+        states: list[PromptState] = call(self.link, messages.TakeStates)
+        return states
+
+    def give_states(self, states: Sequence[PromptState]) -> None:
+        """Add states of an earlier runner of the same model."""
+        for begin in range(0, len(states), messages.MAX_DESCRIPTORS):
+            some = states[begin : begin + messages.MAX_DESCRIPTORS]
+            headers = [messages.header_of(state) for state in some]
+            call(
+                self.link,
+                lambda one, headers=headers: messages.GiveStates(one, headers),  # type: ignore[misc]
+                descriptors=[state.descriptor for state in some],
+            )
 
     def close(self) -> None:
         """Cancel all jobs and end the child."""

@@ -24,11 +24,12 @@ def unload(server: Server) -> None:
     server.wait_for(f"unloaded {MODEL}")
 
 
+@pytest.mark.parametrize("runner", ["process", "inprocess"])
 @pytest.mark.parametrize(("size", "found"), [("256MB", True), ("0", False)])
 def test_a_chat_goes_on_after_its_model_was_unloaded(
-    start: StartServer, models: str, size: str, found: bool
+    start: StartServer, models: str, size: str, found: bool, runner: str
 ) -> None:
-    server = start(OLLAMA_MODELS=models, OLLAMA_PROMPT_CACHE=size).ready()
+    server = start(OLLAMA_MODELS=models, OLLAMA_PROMPT_CACHE=size, OLLAMA_RUNNER=runner).ready()
     first, cached = turn(server, CHAT + " 1, 2, 3, 4,")
     assert cached == 0
     unload(server)
