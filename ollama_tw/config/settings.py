@@ -40,7 +40,12 @@ class Settings:
     home: Path
     endpoint: Endpoint = setting(HOST)
     origins: tuple[str, ...] = setting(
-        Variable("OLLAMA_ORIGINS", parsers.origins, "*", "Comma separated list of allowed CORS origins")
+        Variable(
+            "OLLAMA_ORIGINS",
+            parsers.origins,
+            "*",
+            "Comma separated list of allowed CORS origins; not set, all may use but not change models",
+        )
     )
     debug: bool = setting(
         Variable("OLLAMA_DEBUG", parsers.verbosity, "false", "Log debug messages", switch=True)
@@ -216,6 +221,9 @@ class Settings:
         )
     )
 
+    origins_listed: bool = True
+    """False if ``OLLAMA_ORIGINS`` is not set: foreign pages may then not change models."""
+
     @classmethod
     def read(cls, environ: Mapping[str, str], warn: Warn) -> "Settings":
         """Return the settings in ``environ``; call ``warn`` for each invalid value, which is replaced.
@@ -229,7 +237,8 @@ class Settings:
             field: variable.read(environ, warn) for field, variable in variables_of(cls).items()
         }
         values["models"] = _expand(values["models"], user_home)
-        return cls(home=Path(user_home, ".ollama"), **values)
+        listed = variables_of(cls)["origins"].is_set(environ)
+        return cls(home=Path(user_home, ".ollama"), origins_listed=listed, **values)
 
     @property
     def host(self) -> str:

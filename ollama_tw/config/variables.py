@@ -51,9 +51,16 @@ class Variable(Generic[T_co]):
         """The help text and, in brackets, the default."""
         return f"{self.help} (default {self.default})" if self.default else self.help
 
+    def is_set(self, environ: Mapping[str, str]) -> bool:
+        """Return whether ``environ`` has a value that is not empty."""
+        return bool(self._text(environ))
+
+    def _text(self, environ: Mapping[str, str]) -> str:
+        return environ.get(self.name, "").strip().strip("\"'")
+
     def read(self, environ: Mapping[str, str], warn: Warn) -> T_co:
         """Return the value set in ``environ``, else the default; call ``warn`` for an invalid one."""
-        text = environ.get(self.name, "").strip().strip("\"'")
+        text = self._text(environ)
 
         def note(remark: str) -> None:
             warn(f'{self.name}="{text}" {remark}')

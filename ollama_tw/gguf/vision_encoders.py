@@ -185,8 +185,10 @@ class _Encoder:
 
     def _check_windows(self) -> None:
         pattern, window = self._keys.integer("n_wa_pattern"), self._keys.integer("window_size")
-        if pattern and self._layout is _QWEN and not 2 * self._patch <= window <= 4096:
-            raise GGUFError(f"the projector declares windows of {window} pixels for its attention")
+        if pattern and self._layout is _QWEN and (pattern == 1 or not 2 * self._patch <= window <= 4096):
+            raise GGUFError(
+                f"the projector declares windows of {window} pixels for all but each layer number {pattern}"
+            )
 
     def _check_patches(self) -> None:
         patch = self._require("v.patch_embd.weight")

@@ -9,6 +9,7 @@ from ollama_tw.cloud.stubs import Stub
 from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.adapters import validate_adapter
+from ollama_tw.gguf.projectors import validate_projector
 from ollama_tw.gguf.reader import GGUFError, Header
 from ollama_tw.gguf.validation import validate_header
 from ollama_tw.inference.infill import (
@@ -211,7 +212,7 @@ class Catalogue:
         try:
             validate_header(header)
             for digest in model.projector_digests:
-                validate_header(self._store.header_of(digest))
+                validate_projector(self._store.header_of(digest))
             for digest in model.adapter_digests:
                 validate_adapter(self._store.header_of(digest), header)
         except GGUFError as error:

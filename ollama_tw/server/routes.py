@@ -77,7 +77,7 @@ def make_api_site(
         },
     )
     guard = Guard(
-        OriginPolicy(settings.origins),
+        OriginPolicy(settings.origins, guards_models=not settings.origins_listed),
         HostPolicy(bound_host, _local_addresses(), socket.gethostname()),
     )
     return make_site(

@@ -71,6 +71,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         cloud_base_url="https://ollama.com:443",
         drain_timeout=5 * MINUTE,
         version="0.34.2",
+        origins_listed=False,
     )
 
 

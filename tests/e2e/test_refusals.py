@@ -106,6 +106,47 @@ def test_any_page_may_use_the_api_by_default(server: Server) -> None:
     assert (reply.status, reply.headers["Access-Control-Allow-Origin"]) == (200, "*")
 
 
+_FOREIGN = {"Origin": "http://evil.example"}
+_GUARDED = {
+    "error": "pages of other web sites may not change, load or unload models:"
+    " OLLAMA_ORIGINS lists the origins that may"
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/pull", {"model": "x"}),
+        ("POST", "/api/%70ull", {"model": "x"}),
+        ("POST", "/api/push", {"model": "x"}),
+        ("POST", "/api/create", {"model": "x", "from": MODEL}),
+        ("POST", "/api/copy", {"source": MODEL, "destination": "x"}),
+        ("DELETE", "/api/delete", {"model": MODEL}),
+        ("POST", f"/api/blobs/sha256:{'0' * 64}", {}),
+        ("POST", "/api/generate", {"model": MODEL}),
+        ("POST", "/api/generate", {"model": MODEL, "keep_alive": 0}),
+        ("POST", "/api/chat", {"model": MODEL, "messages": [], "keep_alive": -1}),
+    ],
+)
+def test_foreign_pages_may_not_change_models_by_default(
+    server: Server, method: str, path: str, body: dict[str, Any]
+) -> None:
+    reply = server.request(method, path, body, headers=_FOREIGN)
+    assert (reply.status, reply.json) == (403, _GUARDED)
+    # The page can read the reason, and a preflight does not hide it.
+    assert reply.headers["Access-Control-Allow-Origin"] == "*"
+    assert server.request("OPTIONS", path, headers=_FOREIGN).status == 204
+    local = {"Origin": "http://localhost:5173"}
+    assert server.request(method, path, b"{", headers=local).status != 403
+
+
+def test_foreign_pages_may_read_and_infer_by_default(server: Server) -> None:
+    body = {"model": MODEL, "prompt": "hi", "stream": False, "options": {"num_predict": 1}}
+    assert server.request("POST", "/api/generate", body, headers=_FOREIGN).status == 200
+    assert server.request("POST", "/api/show", {"model": MODEL}, headers=_FOREIGN).status == 200
+    assert server.get("/api/tags", **_FOREIGN).status == 200
+
+
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("guarded"), OLLAMA_ORIGINS="https://app.example") as guarded:
@@ -134,6 +175,11 @@ def test_preflights(guarded: Server) -> None:
     refused = guarded.request("OPTIONS", "/api/chat", headers={"Origin": "http://evil.example"})
     assert (refused.status, refused.body) == (403, b"")
     assert guarded.request("OPTIONS", "/api/chat").status == 405
+
+
+@pytest.mark.parametrize("host", ["evil.example/.localhost", "a@b.localhost", "evil.example#.localhost"])
+def test_malformed_hosts_are_refused(server: Server, host: str) -> None:
+    assert server.get("/", Host=host).status == 400
 
 
 def test_names_that_could_be_rebound_are_refused_on_loopback(server: Server) -> None:

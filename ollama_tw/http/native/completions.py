@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
+from ollama_tw.errors import OllamaError
 from ollama_tw.http.cloud import CloudRelay
+from ollama_tw.http.server.guard import MODELS_GUARDED
 from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import ReplyStream, answer, answer_whole
@@ -51,19 +53,24 @@ class CompletionRoutes:
     async def generate(self, request: Request) -> None:
         """Complete a prompt, as a stream unless the body turns it off."""
         body = decode(read_body(request), GenerateRequest, go_type="api.GenerateRequest")
-        await self._complete(request, body, self.completions.generate)
+        await self._complete(request, body, self.completions.generate, only_loads=not body.prompt)
 
     async def chat(self, request: Request) -> None:
         """Answer the messages of a chat, as a stream unless the body turns it off."""
         body = decode(read_body(request), ChatRequest, go_type="api.ChatRequest")
-        await self._complete(request, body, self.completions.chat)
+        await self._complete(request, body, self.completions.chat, only_loads=not body.messages)
 
     async def _complete(
         self,
         request: Request,
         body: CompletionT,
         run: Callable[[CompletionT, Emit | None, threading.Event], Awaitable[Record | None]],
+        *,
+        only_loads: bool,
     ) -> None:
+        if only_loads and getattr(request, "restricted", False):
+            raise OllamaError(403, MODELS_GUARDED)
+
         async def work(stream: ReplyStream | None, cancel: threading.Event) -> Record | None:
             return await run(body, None if stream is None else stream.send, cancel)
 

@@ -91,6 +91,8 @@ class ApiRequest(server.Request):
 
     sink: BodySink | None = None
     """The sink of the body; None if it is collected in ``content``."""
+    restricted = False
+    """True for a page that may not load or unload models for their own sake."""
     too_large = False
     """True if the body exceeded the site's limit and was dropped."""
     began: float | None = None

@@ -10,8 +10,11 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from twisted.web.http import Request
+
+from ollama_tw.http.server.replies import send_error
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -20,12 +23,13 @@ Headers = tuple[tuple[str, str], ...]
 class Decision:
     """The result of a check.
 
-    ``status`` ends the request with that status and no body; None admits it. ``headers`` are added to
-    the reply in either case; a name may occur twice.
+    ``status`` ends the request with that status, and an error with ``reason`` or no body; None admits it.
+    ``headers`` are added to the reply in either case; a name may occur twice.
     """
 
     status: int | None = None
     headers: Headers = ()
+    reason: str = ""
 
 
 ADMITTED = Decision()
@@ -76,10 +80,12 @@ class OriginPolicy:
     """Decides which web pages may use the API (CORS).
 
     ``origins`` are all allowed ones, pages of this machine and of desktop applications included. An
-    entry may contain one ``*``, which matches any text.
+    entry may contain one ``*``, which matches any text. With ``guards_models`` the pages that only the entry
+    ``*`` allows may not change models.
     """
 
-    def __init__(self, origins: Iterable[str]) -> None:
+    def __init__(self, origins: Iterable[str], *, guards_models: bool = False) -> None:
+        self._guards_models = guards_models
         listed = tuple(origins)
         self._any = "*" in listed
         self._exact = frozenset(entry for entry in listed if "*" not in entry)
@@ -108,11 +114,23 @@ class OriginPolicy:
             )
         return Decision(204, _preflight(requested) + headers)
 
-    def _allows(self, origin: str) -> bool:
+    def restricts(self, origin: str | None, host: str) -> bool:
+        """Return whether a request with these headers may read and infer, but not change models."""
         return (
-            self._any
-            or origin in self._exact
-            or any(origin.startswith(before) and origin.endswith(after) for before, after in self._wildcards)
+            self._guards_models
+            and bool(origin)
+            and origin not in (f"http://{host}", f"https://{host}")
+            and not self._lists(origin or "")
+        )
+
+    def _allows(self, origin: str) -> bool:
+        return self._any or self._lists(origin)
+
+    def _lists(self, origin: str) -> bool:
+        return origin in self._exact or any(
+            origin.startswith(before) and origin.endswith(after)
+            for before, after in self._wildcards
+            if before or after
         )
 
 
@@ -125,6 +143,9 @@ def _preflight(requested: str) -> Headers:
         ("Access-Control-Max-Age", "43200"),
     )
 
+
+# The characters that Go's net/http accepts in a Host header (httpguts.ValidHostHeader).
+_HOST = re.compile(r"[A-Za-z0-9!$%&()*+,\-.:;='\[\]_~]*")
 
 _PRIVATE = tuple(
     ipaddress.ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
@@ -183,6 +204,21 @@ def _without_port(host: str) -> str:
     return host if ":" in name or "[" in name or "]" in name else name
 
 
+_CHANGES = (b"/api/blobs/", b"/api/copy", b"/api/create", b"/api/delete", b"/api/pull", b"/api/push")
+"""Beginnings of the paths of requests that change models, as routes or as WebSocket endpoints."""
+
+MODELS_GUARDED = (
+    "pages of other web sites may not change, load or unload models: "
+    "OLLAMA_ORIGINS lists the origins that may"
+)
+"""The error of a request that :meth:`OriginPolicy.restricts` refuses."""
+
+
+def _origin(request: Request) -> str | None:
+    origins = request.requestHeaders.getRawHeaders(b"origin")
+    return None if origins is None else ", ".join(value.decode("latin-1") for value in origins)
+
+
 class Guard:
     """Applies both policies to twisted.web requests."""
 
@@ -201,9 +237,9 @@ class Guard:
             return Decision(400)
         method = request.method.decode("latin-1")
         host = hosts[0].decode("latin-1") if hosts else ""
-        origins = request.requestHeaders.getRawHeaders(b"origin")
-        origin = None if origins is None else ", ".join(value.decode("latin-1") for value in origins)
-
+        if not _HOST.fullmatch(host):
+            return Decision(400)
+        origin = _origin(request)
         wanted = request.requestHeaders.getRawHeaders(b"access-control-request-headers", ())
         requested = ",".join(value.decode("latin-1") for value in wanted)
 
@@ -211,18 +247,32 @@ class Guard:
         if by_origin.status is not None:
             return by_origin
         by_host = self._hosts.decide(method, host)
-        return Decision(by_host.status, by_origin.headers + by_host.headers)
+        headers = by_origin.headers + by_host.headers
+        # The router unquotes the path, too.
+        path = unquote_to_bytes(request.path)
+        changes = request.method != b"HEAD" and path.startswith(_CHANGES)
+        if by_host.status is None and changes and self._origins.restricts(origin, host):
+            return Decision(403, headers, MODELS_GUARDED)
+        return Decision(by_host.status, headers)
+
+    def restricts(self, request: Request) -> bool:
+        """Return whether an admitted request may not load or unload models for their own sake."""
+        host = request.getHeader("host") or ""
+        return self._origins.restricts(_origin(request), host)
 
     def admits(self, request: Request) -> bool:
         """Decide on a request and add the headers of the decision to its reply.
 
-        Returns False if the request is refused: its reply is then complete, without a body.
+        Returns False if the request is refused: its reply is then complete.
         """
         decision = self.decide(request)
         for name, value in decision.headers:
             request.responseHeaders.addRawHeader(name, value)
         if decision.status is None:
             return True
+        if decision.reason:
+            send_error(request, decision.status, decision.reason)
+            return False
         request.setResponseCode(decision.status)
         if decision.status != 204:
             request.responseHeaders.setRawHeaders("Content-Length", ["0"])

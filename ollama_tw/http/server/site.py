@@ -60,6 +60,7 @@ class RootResource(Resource):
         request.setHeader("Server", SERVER)
         if not self._guard.admits(request):
             return _finish(request)
+        request.restricted = self._guard.restricts(request)
         if isinstance(request, ApiRequest) and request.too_large:
             send_error(request, 413, f"the request body is larger than {request.owner.max_body} bytes")
             return _finish(request)

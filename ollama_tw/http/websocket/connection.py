@@ -62,6 +62,7 @@ class WebSocketConnection(WebSocketServerProtocol):
         self._endpoint = endpoint
         self._owner = request.owner
         self._path = request.path.decode()
+        self._restricted = request.restricted
         self._peer = request.getClientAddress() or IPv4Address("TCP", "-", 0)
         self._by_id: dict[Id, FrameRequest] = {}
         self._queue: deque[Frame | OllamaError] = deque()
@@ -183,7 +184,7 @@ class WebSocketConnection(WebSocketServerProtocol):
     # ------------------------------------------------------------------------------ the requests
 
     def _request(self, frame: Frame) -> FrameRequest:
-        return FrameRequest(self._path, frame, self._peer, self)
+        return FrameRequest(self._path, frame, self._peer, self, restricted=self._restricted)
 
     async def _serve_queue(self) -> None:
         """Run the queued requests one after another."""

@@ -100,7 +100,10 @@ class FrameRequest:
     """Always False: records are independent, so an error may follow any of them."""
     began = 0.0
 
-    def __init__(self, path: str, frame: Frame, peer: IAddress, connection: Any) -> None:
+    def __init__(
+        self, path: str, frame: Frame, peer: IAddress, connection: Any, *, restricted: bool = False
+    ) -> None:
+        self.restricted = restricted
         self.path = self.uri = path.encode()
         self.route = path
         """The label of its metrics."""

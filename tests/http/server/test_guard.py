@@ -113,6 +113,24 @@ def test_a_preflight_allows_the_headers_that_it_asks_for(requested: str, added: 
     assert dict(decision.headers)["Access-Control-Allow-Headers"] == PREFLIGHT[1][1] + added
 
 
+@pytest.mark.parametrize(
+    ("origin", "restricted"),
+    [
+        (None, False),
+        ("", False),
+        (f"http://{HOST}", False),
+        ("http://localhost:5173", False),
+        ("tauri://localhost", False),
+        ("http://page.example", True),
+        ("http://localhost.page.example", True),
+        ("null", True),
+    ],
+)
+def test_pages_that_may_not_change_models_by_default(origin: str | None, restricted: bool) -> None:
+    assert OriginPolicy(["*", *LOCAL_ORIGINS], guards_models=True).restricts(origin, HOST) is restricted
+    assert not OriginPolicy(["*", *LOCAL_ORIGINS]).restricts(origin, HOST)
+
+
 LOOPBACK = HostPolicy("127.0.0.1", ["203.0.113.7", "fe80::1"], "MyBox")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ollama_tw.gguf.adapters import validate_adapter
+from ollama_tw.gguf.projectors import validate_projector
 from ollama_tw.gguf.reader import read_header
 from ollama_tw.gguf.validation import validate_header
 from tests.llama import tiny_models, tiny_rankers, tiny_vision
@@ -96,7 +97,7 @@ def _projector(name: str, path: Path, model: Path) -> Seed:
     def plan(changed: Path) -> dict[str, Any]:
         return {"model_path": str(model), "projector_paths": (str(changed),)}
 
-    return Seed(name, path, plan, validate_header, picture())
+    return Seed(name, path, plan, validate_projector, picture())
 
 
 def _adapters(folder: Path) -> list[Seed]:
