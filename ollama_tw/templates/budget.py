@@ -62,7 +62,7 @@ class Budget:
         if self._limits.steps is not None and self.steps > self._limits.steps:
             raise LimitExceeded("the chat template takes too many steps")
         look = self.steps % _STEPS_PER_LOOK == 0 or size > _SIZE_PER_LOOK
-        if look and self._clock() > self._deadline:
+        if look and self._clock() >= self._deadline:
             raise LimitExceeded("the chat template takes too long to render")
 
     def reserve(self, size: int) -> None:

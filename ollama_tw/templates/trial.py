@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from ollama_tw.templates.budget import Budget, Limits, TemplateError
 from ollama_tw.templates.compiled import CompiledTemplate, compile_template
+from ollama_tw.templates.variables import tool_variables
 
 BOS: Final = "\ue000"
 EOS: Final = "\ue001"
 """The template's ``bos_token`` and ``eos_token`` in trials: one private-use character each."""
 
-MAX_STEPS: Final = 400_000
+MAX_STEPS: Final = 100_000
 MAX_TOTAL: Final = 64 << 20
 """Iterations, calls and pieces of output, and size of the values built, in all trials of a template."""
 _MAX_SECONDS = 1.0
@@ -48,14 +49,14 @@ class Trial:
     ) -> str | None:
         """Return the prompt of plain ``messages``, or None if the template does not render them.
 
-        ``generation`` is ``add_generation_prompt``. No tools are an undefined variable.
+        ``generation`` is ``add_generation_prompt``. The variables of ``tools`` are those of a request.
         """
         values = {
             "bos_token": BOS,
             "eos_token": EOS,
             "messages": messages,
             "add_generation_prompt": generation,
-            **({"tools": tools} if tools else {}),
+            **tool_variables(tools),
             **variables,
         }
         budget = Budget(time.thread_time, Limits(_MAX_SECONDS, self._total, self._steps))

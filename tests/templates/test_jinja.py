@@ -94,8 +94,11 @@ def test_mistral_results_without_ids_answer_the_calls_in_order() -> None:
 
 
 def test_templates_that_require_nine_characters_at_least() -> None:
-    source = "{% set id = messages[0].tool_calls[0].id %}{{ 'no' if id|length < 9 else id }}"
-    assert render(source, [calling({}, "call_1")]) == "0000call1"
+    source = (
+        "{% for m in messages %}{{ m.content }}{% for call in m.tool_calls %}{{ call.function.name }} "
+        "{{ raise_exception('short') if call.id | length < 9 else call.id }}{% endfor %}{% endfor %}"
+    )
+    assert render(source, [calling({}, "call_1")]) == "weather 0000call1"
 
 
 def test_qwen3_thinking() -> None:
@@ -203,11 +206,12 @@ def test_extra_variables_override_the_defaults() -> None:
     assert render("{{ date_string }} {{ mine }}", extra={"date_string": "1", "mine": "2"}) == "1 2"
 
 
-def test_earlier_thinking_is_passed_under_the_key_that_the_template_reads() -> None:
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
+def test_earlier_thinking_is_passed_under_the_key_that_the_template_reads(key: str) -> None:
     messages = [Message("assistant", "a", thinking="hm")]
-    assert render("{{ messages[0].reasoning_content }}", messages) == "hm"
-    assert render("{{ messages[0].thinking }}", messages) == "hm"
-    assert render("{{ messages[0] | tojson }}", messages) == '{"role": "assistant", "content": "a"}'
+    source = "{% for m in messages %}{{ m.content }}{{ m.KEY }}{% endfor %}".replace("KEY", key)
+    assert render(source, messages) == "ahm"
+    assert render("{{ messages | tojson }}", messages) == '[{"role": "assistant", "content": "a"}]'
 
 
 def test_the_fields_of_a_message() -> None:
@@ -236,8 +240,11 @@ def test_a_test_of_the_earlier_thinking_does_not_make_the_content_none() -> None
 
 
 def test_content_is_none_for_templates_that_require_it() -> None:
-    source = "{% for m in messages %}{{ 'N' if m['content'] is none else m['content'] }}{% endfor %}"
-    assert render(source, [calling({}), calling({}, content="text"), *HI]) == "Ntexthi"
+    source = (
+        "{% for m in messages %}{% if m['content'] is none %}{{ m.tool_calls[0].function.name }}"
+        "{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
+    )
+    assert render(source, [calling({}), calling({}, content="text"), *HI]) == "weathertexthi"
 
 
 def test_one_template_serves_many_renderings() -> None:

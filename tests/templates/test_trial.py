@@ -39,9 +39,8 @@ def test_the_variables_of_a_template() -> None:
 def test_trials_end_when_their_common_budget_is_used_up() -> None:
     trial = trial_of("{% for i in range(n) %}{% endfor %}done")
     assert trial.render(HI, n=1) == "done"
-    renderings = [trial.render(HI, n=90_000) for _ in range(1 + MAX_STEPS // 90_000)]
-    assert renderings[0] == "done"
-    assert renderings[-1] is None
+    assert trial.render(HI, n=MAX_STEPS * 9 // 10) == "done"
+    assert trial.render(HI, n=MAX_STEPS * 9 // 10) is None
     assert trial.render(HI, n=MAX_STEPS // 10) is None
 
 

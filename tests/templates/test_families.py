@@ -1,0 +1,59 @@
+"""Prompts of the chat templates of model families, against what llama.cpp and Hugging Face's library render."""
+
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import pytest
+
+from ollama_tw.templates.jinja import ChatTemplate
+from ollama_tw.wire.native import Message
+from tests.helpers.reference_data import chat_templates, vectors
+
+DIFFERENCES = {
+    "fireworks-ai-llama-3-firefunction-v2": (
+        "tools",
+        "llama.cpp leaves `functions` undefined, so that the model does not see its tools; here it is their JSON",
+    ),
+}
+"""Deliberate differences by template: which conversations (those with tools), and the reason."""
+
+PROMPTS = vectors("chat_prompts")
+
+
+@lru_cache(maxsize=64)
+def template_of(name: str, bos: str, eos: str) -> ChatTemplate:
+    return ChatTemplate(chat_templates()[name], bos=bos, eos=eos)
+
+
+def rendered(case: dict[str, Any]) -> str:
+    messages = msgspec.convert(case["messages"], list[Message], strict=False)
+    template = template_of(case["template"], case["bos"], case["eos"])
+    now = datetime.fromisoformat(case["now"])
+    return template.render(messages, tools=case["tools"], think=case["think"], now=now)
+
+
+def differs(case: dict[str, Any]) -> bool:
+    kind, _ = DIFFERENCES.get(case["template"], ("", ""))
+    return kind == "tools" and bool(case["tools"])
+
+
+@pytest.mark.parametrize("vector", [v for v in PROMPTS if not differs(v["case"])], ids=lambda v: v["name"])
+def test_prompts(vector: dict[str, Any]) -> None:
+    expect = vector["expect"]
+    assert rendered(vector["case"]) in (expect["prompt"], *expect.get("also", ()))
+
+
+def test_deliberate_differences_differ() -> None:
+    for vector in PROMPTS:
+        if differs(vector["case"]):
+            assert rendered(vector["case"]) != vector["expect"]["prompt"]
+
+
+def test_firefunction_gets_its_tools_as_json() -> None:
+    template = template_of("fireworks-ai-llama-3-firefunction-v2", "<s>", "</s>")
+    tool = {"type": "function", "function": {"name": "ping", "parameters": {}}}
+    text = template.render([Message("user", "hi")], tools=[tool], now=datetime(2026, 3, 5))
+    assert 'JSON spec:\n[\n    {\n        "type": "function",\n        "function": {' in text
+    assert "Today is Mar 05 2026." in text
