@@ -1,4 +1,4 @@
-"""Prompts of the chat templates of model families, against what llama.cpp and Hugging Face's library render."""
+"""Prompts of model families, against what llama.cpp and Hugging Face's library render."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -14,7 +14,7 @@ from tests.helpers.reference_data import chat_templates, vectors
 DIFFERENCES = {
     "fireworks-ai-llama-3-firefunction-v2": (
         "tools",
-        "llama.cpp leaves `functions` undefined, so that the model does not see its tools; here it is their JSON",
+        "llama.cpp leaves `functions` undefined: the model does not see its tools; here they are JSON",
     ),
 }
 """Deliberate differences by template: which conversations (those with tools), and the reason."""
