@@ -39,6 +39,14 @@ class TemplateError(OllamaError):
         super().__init__(500, message)
 
 
+class TemplateRefusal(TemplateError):
+    """Error of a template that refuses the messages of a request, or fails with them: status 400."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.status = 400
+
+
 class LimitExceeded(TemplateError):
     """Error of a template that exceeds a limit."""
 

@@ -9,7 +9,15 @@ from typing import Any, Final
 import jinja2
 from jinja2 import meta
 
-from ollama_tw.templates.budget import MAX_OUTPUT, Budget, LimitExceeded, TemplateError, current, spending
+from ollama_tw.templates.budget import (
+    MAX_OUTPUT,
+    Budget,
+    LimitExceeded,
+    TemplateError,
+    TemplateRefusal,
+    current,
+    spending,
+)
 from ollama_tw.templates.sandbox import Environment
 
 MAX_SOURCE: Final = 256 << 10
@@ -29,7 +37,8 @@ class CompiledTemplate:
     def render(self, values: Mapping[str, Any], now: datetime, budget: Budget) -> str:
         """Return the text of the template with ``values`` and the functions and texts of the date ``now``.
 
-        Raises :class:`TemplateError` if the template raises an exception, fails, or exceeds ``budget``.
+        Raises :class:`TemplateRefusal` if the template raises an exception or fails, and
+        :class:`LimitExceeded` if it exceeds ``budget``.
         """
         pieces: list[str] = []
         length = 0
@@ -44,7 +53,7 @@ class CompiledTemplate:
             except TemplateError:
                 raise
             except Exception as error:  # an untrusted template can raise anything
-                raise TemplateError(_sentence("the chat template failed", error)) from error
+                raise TemplateRefusal(_sentence("the chat template failed", error)) from error
         return "".join(pieces)
 
 

@@ -1,12 +1,14 @@
 """Chat templates in Jinja, the values of ``tokenizer.chat_template`` in GGUF files."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ollama_tw.templates.budget import Budget
+from ollama_tw.templates.budget import Budget, TemplateRefusal
 from ollama_tw.templates.compiled import compile_template
+from ollama_tw.templates.orders import other_orders
 from ollama_tw.templates.shapes import find_shape
 from ollama_tw.templates.template_messages import MessageShape, template_messages
 from ollama_tw.templates.thinking_controls import find_controls
@@ -40,14 +42,15 @@ class ChatTemplate:
         think: bool | str | None = None,
         now: datetime,
         extra: Mapping[str, Any] | None = None,
+        reorder: bool = True,
     ) -> str:
-        """Return the prompt for ``messages``.
+        """Return the prompt for ``messages``; with ``reorder``, in another order if theirs is refused.
 
         ``think`` is on, off or a level, in the variables and words of the template; None leaves them
         undefined. ``extra`` are further variables, which override those set here.
 
-        Raises :class:`TemplateError` if the template rejects the messages, fails, or exceeds the limits
-        of :mod:`ollama_tw.templates.budget`.
+        Raises :class:`TemplateRefusal` if the template refuses every order, or fails, and
+        :class:`LimitExceeded` if it exceeds the limits of :mod:`ollama_tw.templates.budget`.
         """
         variables: dict[str, Any] = {
             "add_generation_prompt": add_generation_prompt,
@@ -55,7 +58,14 @@ class ChatTemplate:
             **find_controls(self.source).variables(think),
             **(extra or {}),
         }
-        return self._render(template_messages(messages, self._shape), now, variables)
+        budget = Budget(self._clock)
+        try:
+            return self._render(messages, now, variables, budget)
+        except TemplateRefusal:
+            for order in other_orders(messages) if reorder else ():
+                with contextlib.suppress(TemplateRefusal):
+                    return self._render(order, now, variables, budget)
+            raise
 
     @property
     def has_system_role(self) -> bool:
@@ -69,6 +79,8 @@ class ChatTemplate:
     def _shape(self) -> MessageShape:
         return find_shape(self.source)
 
-    def _render(self, messages: list[dict[str, Any]], now: datetime, variables: Mapping[str, Any]) -> str:
-        values = {**self._tokens, "messages": messages, **variables}
-        return self._template.render(values, now, Budget(self._clock))
+    def _render(
+        self, messages: Sequence[Message], now: datetime, variables: Mapping[str, Any], budget: Budget
+    ) -> str:
+        shaped = template_messages(messages, self._shape)
+        return self._template.render({**self._tokens, "messages": shaped, **variables}, now, budget)

@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Joiner, Namespace
 from jinja2.visitor import NodeTransformer
 
-from ollama_tw.templates.budget import LimitExceeded, TemplateError, current, weigh
+from ollama_tw.templates.budget import LimitExceeded, TemplateRefusal, current, weigh
 from ollama_tw.templates.filters import (
     OWN_FILTERS,
     concat,
@@ -58,6 +58,9 @@ _METHODS: Final = {
     float: frozenset(),
     bytes: frozenset(),
 }
+
+_MAX_REFUSAL: Final = 1000
+"""Maximum length of a template's own error text in characters."""
 
 _WIDE_BRACE = re.compile(r"\{[^{}]*:[^{}]*(\d{4}|\{)")
 
@@ -203,7 +206,7 @@ def _metered(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _raise_exception(message: Any = "") -> None:
-    raise TemplateError(str(message))
+    raise TemplateRefusal(str(message)[:_MAX_REFUSAL])
 
 
 # These names are not identifiers, so that only the instrumented tree can refer to them.

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tw.templates.budget import MAX_OUTPUT, LimitExceeded, TemplateError
+from ollama_tw.templates.budget import MAX_OUTPUT, LimitExceeded, TemplateError, TemplateRefusal
 from ollama_tw.templates.jinja import ChatTemplate
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 from tests.templates import sources as templates
@@ -68,7 +68,7 @@ def test_the_message_of_raise_exception_reaches_the_user() -> None:
     with pytest.raises(TemplateError) as caught:
         render(templates.LLAMA, [Message("assistant", tool_calls=[call, call])])
     assert caught.value.message == "This model only supports single tool-calls at once!"
-    assert caught.value.status == 500
+    assert caught.value.status == 400
 
 
 def test_mistral_gets_ids_of_nine_characters() -> None:
@@ -132,9 +132,9 @@ def test_gemma_without_system_role_gets_the_system_text_in_front_of_the_user() -
     )
 
 
-def test_gemma_rejects_two_answers_in_a_row() -> None:
-    with pytest.raises(TemplateError, match=r"^Conversation roles must alternate user"):
-        render(templates.GEMMA, [*HI, Message("assistant", "a"), Message("assistant", "b")])
+def test_gemma_rejects_a_conversation_that_the_model_begins() -> None:
+    with pytest.raises(TemplateRefusal, match=r"^Conversation roles must alternate user"):
+        render(templates.GEMMA, [Message("assistant", "a"), *HI])
 
 
 def test_a_template_that_requires_content_parts_gets_them() -> None:

@@ -128,7 +128,7 @@ def _render(template: "ChatTemplate") -> Iterator[_Rendering]:
     for day, messages in enumerate(_PROBES, 1):
         now = datetime(2024, day, day, day)
         try:
-            text = template.render(messages, now=now)
+            text = template.render(messages, now=now, reorder=False)
         except LimitExceeded:
             raise
         except TemplateError:
