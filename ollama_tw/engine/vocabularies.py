@@ -23,17 +23,17 @@ class Vocabularies:
         self._pool = pool
         self._cached: OrderedDict[str, IVocabulary] = OrderedDict()
 
-    async def get(self, model_path: str) -> IVocabulary:
+    async def get(self, model_path: str) -> IVocabulary | None:
         """Return the vocabulary of a model, read on a worker thread unless it is cached.
 
-        Raises :class:`OllamaError` 500 if it cannot be read, 501 if the backend provides no
-        :class:`IVocabularyReader`.
+        Returns None if the backend provides no :class:`IVocabularyReader`. Raises :class:`OllamaError` 500 if
+        the vocabulary cannot be read.
         """
         vocabulary = self._cached.get(model_path)
         if vocabulary is None:
             owner, location = await self._pool.run(self._owner, model_path)
             if not IVocabularyReader.providedBy(owner.backend):
-                raise OllamaError(501, f"backend {owner.name} does not support tokenization without loading")
+                return None
             try:
                 vocabulary = await self._pool.run(IVocabularyReader(owner.backend).read_vocabulary, location)
             except LoadError as error:

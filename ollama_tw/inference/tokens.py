@@ -1,5 +1,6 @@
-"""Tokenizes, detokenizes and counts tokens without loading a model."""
+"""Tokenizes, detokenizes and counts tokens: without loading a model, if its backend can."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -7,15 +8,18 @@ from typing import Any, TypeVar, cast
 from msgspec.structs import replace as changed
 
 from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.config.settings import Settings
 from ollama_tw.engine.retry import run_again_after_death
+from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry
+from ollama_tw.inference.planning import model_requirements
 from ollama_tw.inference.prompting import chat_prompt
 from ollama_tw.interfaces import IRunner, IVocabulary, RunnerError
 from ollama_tw.prompt.think import Think, parse_think, resolve_think
 from ollama_tw.wire.native import ChatRequest
-from ollama_tw.wire.options import Options
+from ollama_tw.wire.options import Options, resolve
 
 _NO_LIMIT = 1 << 40
 
@@ -36,43 +40,60 @@ class _VocabularyRunner:
 class Tokens:
     """Tokenizes and counts with the vocabularies of models. All methods raise :class:`OllamaError`."""
 
-    def __init__(self, catalogue: Catalogue, vocabularies: Vocabularies, workers: WorkerPool) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        vocabularies: Vocabularies,
+        workers: WorkerPool,
+        scheduler: Scheduler,
+        settings: Settings,
+    ) -> None:
         self._catalogue = catalogue
         self._vocabularies = vocabularies
         self._workers = workers
+        self._scheduler = scheduler
+        self._settings = settings
 
     async def tokenize(self, model: str, text: str) -> Sequence[int]:
         """Return the tokens of ``text``, without BOS and EOS."""
-        _, vocabulary = await self._open(model)
-        return await self._run(lambda: vocabulary.tokenize(text, add_special=False))
+        entry = await self._find(model)
+        return await self._run(entry, lambda vocabulary: vocabulary.tokenize(text, add_special=False))
 
     async def detokenize(self, model: str, tokens: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each sequence of ``tokens``; 400 for an unknown token."""
-        _, vocabulary = await self._open(model)
-        return await self._run(lambda: _texts(vocabulary, tokens))
+        entry = await self._find(model)
+        return await self._run(entry, lambda vocabulary: _texts(vocabulary, tokens))
 
     async def count(self, request: ChatRequest) -> int:
         """Return the number of tokens of the whole prompt of ``request``.
 
         ``think`` is ignored for a model that does not support thinking.
         """
-        entry, vocabulary = await self._open(request.model)
+        entry = await self._find(request.model)
         entry.require("completion", "chat")
         if request.tools and "tools" not in entry.capabilities:
             raise OllamaError(400, f"{entry.model.name.full} does not support tools")
         capable = "thinking" in entry.capabilities
         asked = parse_think(request.think) if capable else Think()
         think = resolve_think(asked, model=request.model, capable=capable, harmony=entry.rendering.harmony)
-        return await self._run(lambda: _count(entry, request, think, vocabulary))
+        return await self._run(entry, lambda vocabulary: _count(entry, request, think, vocabulary))
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await run_again_after_death(lambda: self._workers.run(work))
+    async def _run(self, entry: Entry, work: Callable[[IVocabulary], T]) -> T:
+        """Call ``work`` with the vocabulary of ``entry`` on a worker thread.
 
-    async def _open(self, model: str) -> tuple[Entry, IVocabulary]:
+        A backend that cannot read vocabularies has the model loaded, and its runner takes their place.
+        """
+        vocabulary = await self._vocabularies.get(str(entry.model.model_path))
+        if vocabulary is not None:
+            return await run_again_after_death(lambda: self._workers.run(work, vocabulary))
+        requirements = model_requirements(entry, resolve(entry.model.params, {}), self._settings, None)
+        async with self._scheduler.lease(requirements, threading.Event()) as lease:
+            return await self._workers.run(work, lease.model.runner)
+
+    async def _find(self, model: str) -> Entry:
         if not model.strip():
             raise OllamaError(400, "model is required")
-        entry = await self._catalogue.find(model)
-        return entry, await self._vocabularies.get(str(entry.model.model_path))
+        return await self._catalogue.find(model)
 
 
 def _texts(vocabulary: IVocabulary, tokens: Sequence[Sequence[int]]) -> list[str]:

@@ -47,7 +47,8 @@ class Inference:
         self._completions = Completions(catalogue, scheduler, settings, forwarding, metrics)
         self._embeddings = Embeddings(catalogue, scheduler, settings, forwarding, metrics)
         self._reranking = Reranking(catalogue, scheduler, settings)
-        self._tokens = Tokens(catalogue, Vocabularies(components.sources.owner, disk), disk)
+        vocabularies = Vocabularies(components.sources.owner, disk)
+        self._tokens = Tokens(catalogue, vocabularies, disk, scheduler, settings)
         self.routes = CompletionRoutes(reactor, self._completions, self._embeddings, cloud)
         """The native routes of completions and embeddings, which WebSocket has, too."""
 

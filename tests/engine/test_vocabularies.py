@@ -60,6 +60,5 @@ class VocabulariesTests(TestCase):
     async def test_a_backend_without_vocabularies(self) -> None:
         backend: Any = SimpleNamespace(name="other")
         pool: Any = Pool()
-        with self.assertRaises(OllamaError) as caught:
-            await Vocabularies(lambda path: (DiscoveredBackend(backend, Probe()), path), pool).get("a")
-        self.assertEqual(caught.exception.status, 501)
+        vocabularies = Vocabularies(lambda path: (DiscoveredBackend(backend, Probe()), path), pool)
+        self.assertIsNone(await vocabularies.get("a"))
