@@ -415,6 +415,8 @@ class PromptState:
     descriptor: int
     size: int
     offset: int = 0
+    checksum: int | None = None
+    """CRC-32 of the bytes, to be verified before they are used; None for those that a runner has written."""
 
     def __post_init__(self) -> None:
         """Arrange that the descriptor is closed with the object."""

@@ -134,6 +134,15 @@ class Settings:
             "0 turns it off, auto is a quarter of the free memory, 8GB at most",
         )
     )
+    prompt_cache_disk: parsers.MemoryShare = setting(
+        Variable(
+            "OLLAMA_PROMPT_CACHE_DISK",
+            parsers.memory_share,
+            "0",
+            "Disk space for the states of prompts, which then outlive a restart, such as 20GB or 5% of the "
+            "file system; they contain the prompts and replies of users",
+        )
+    )
     step_target: int = setting(
         Variable(
             "OLLAMA_STEP_TARGET",

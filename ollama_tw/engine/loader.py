@@ -73,7 +73,13 @@ class Loader:
     """The load thread, which also unloads. ``timeout`` is in nanoseconds. All calls: reactor thread."""
 
     def __init__(
-        self, reactor: Reactor, backend: IBackend, *, devices: Devices, timeout: int = FOREVER
+        self,
+        reactor: Reactor,
+        backend: IBackend,
+        *,
+        devices: Devices,
+        timeout: int = FOREVER,
+        states: ParkedStates | None = None,
     ) -> None:
         self._reactor = reactor
         self._backend = backend
@@ -81,7 +87,7 @@ class Loader:
         self._timeout = timeout
         self._pool = WorkerPool(reactor, 1, "load")
         self._watchdog: _StallWatchdog | None = None
-        self.states = ParkedStates()
+        self.states = states or ParkedStates()
         # The plans with which the runners were loaded, by their identities. On the load thread.
         self._plans: dict[int, LoadPlan] = {}
 

@@ -4,38 +4,56 @@ A model is loaded again with the states that its runner returned when it was unl
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from twisted.logger import Logger
 
+from ollama_tw.engine.state_files import StateFiles
 from ollama_tw.interfaces import IPromptStates, IRunner, LoadPlan, PromptState
 
 _log = Logger()
 
 _MIB = 1 << 20
 
+# Limit of writing the states of one model, and of waiting for it when the server stops.
+_WRITE_SECONDS = 20.0
+
 # Runners with equal values of these fields understand each other's states.
 _IDENTITY = ("model_path", "adapter_paths", "projector_paths", "kv_cache_type", "flash_attention")
 
 
-def identity(plan: LoadPlan) -> tuple[Any, ...]:
-    """Return what a state depends on. The path of a model in the library contains its digest."""
-    return tuple(getattr(plan, name) for name in _IDENTITY)
+def identity(plan: LoadPlan, engine: str = "") -> str:
+    """Return what a state depends on. The path of a model in the library contains its digest.
+
+    ``engine`` is the name and the version of what evaluates the model.
+    """
+    return repr((engine, *(getattr(plan, name) for name in _IDENTITY)))
 
 
 class ParkedStates:
     """States of models that are not loaded, of the most recently unloaded ones within a budget in bytes.
 
-    Methods may be called on any thread.
+    ``files`` keeps them over a restart, None for nowhere; ``engine`` is as in :func:`identity`. Methods
+    may be called on any thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: StateFiles | None = None, engine: str = "") -> None:
+        self._files = files
+        self._engine = engine
+        self._writer = ThreadPoolExecutor(1, "states") if files else None
+        self._writing: set[Future[None]] = set()
         self._lock = threading.Lock()
         self._budget = 0
         # From the least to the most recently unloaded model.
-        self._models: OrderedDict[tuple[Any, ...], list[PromptState]] = OrderedDict()
+        self._models: OrderedDict[str, list[PromptState]] = OrderedDict()
+
+    @property
+    def durable(self) -> bool:
+        """True if the states outlive the server."""
+        return self._files is not None
 
     @property
     def size(self) -> int:
@@ -49,8 +67,10 @@ class ParkedStates:
             return
         states = list(runner.take_states())
         if states:
+            key = identity(plan, self._engine)
             with self._lock:
-                self._models[identity(plan)] = states
+                self._models[key] = states
+            self._write(key, states)
             size = sum(state.size for state in states)
             _log.info(
                 "kept {count} states of prompts of {path}: {size} MiB",
@@ -63,10 +83,27 @@ class ParkedStates:
 
     def give(self, plan: LoadPlan, runner: IRunner) -> None:
         """Give a new runner the states of its model."""
+        key = identity(plan, self._engine)
         with self._lock:
-            states = self._models.pop(identity(plan), None)
+            states = self._models.pop(key, None)
+        if states is None and self._files is not None and plan.prompt_cache:
+            states = self._files.read(key, plan.prompt_cache)
         if states and IPromptStates.providedBy(runner):
             runner.give_states(states)
+
+    def _write(self, key: str, states: list[PromptState]) -> None:
+        if self._files is None or self._writer is None:
+            return
+        deadline = time.monotonic() + _WRITE_SECONDS
+        writing = self._writer.submit(self._files.write, key, list(states), deadline)
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+
+    def close(self) -> None:
+        """Wait until all states are written, up to 20 seconds. Blocking."""
+        wait(set(self._writing), _WRITE_SECONDS)
+        if self._writer is not None:
+            self._writer.shutdown(wait=False, cancel_futures=True)
 
     def make_room(self, size: int) -> None:
         """Keep within the budget beside ``size`` bytes of states of loaded models."""

@@ -26,7 +26,7 @@ from ollama_tw.engine.lease import Lease
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.loader import Devices, Loader, LoadStalled, is_out_of_memory
 from ollama_tw.engine.memory import DoesNotFit
-from ollama_tw.engine.parked_states import bytes_of, drop_states
+from ollama_tw.engine.parked_states import ParkedStates, bytes_of, drop_states
 from ollama_tw.engine.queue import RequestQueue
 from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import Cancelled, OllamaError
@@ -72,6 +72,7 @@ class Scheduler:
         load_timeout: int = FOREVER,
         devices: Devices = Devices(),  # noqa: B008
         metrics: Metrics | None = None,
+        states: ParkedStates | None = None,
     ) -> None:
         self._reactor = reactor
         self._metrics = metrics or Metrics()
@@ -80,7 +81,7 @@ class Scheduler:
         self._queue = RequestQueue(reactor, max_queue, self._metrics.waited)
         self._loaded: dict[str, LoadedModel] = {}
         self._load_lock = DeferredLock()
-        self._loader = Loader(reactor, backend, devices=devices, timeout=load_timeout)
+        self._loader = Loader(reactor, backend, devices=devices, timeout=load_timeout, states=states)
         self._idle_waiters: list[Deferred[None]] = []
         self._unloading: set[Deferred[None]] = set()
         self._closing: list[str] = []
@@ -332,7 +333,9 @@ class Scheduler:
         self._step_runs += getattr(loaded.runner, "step_runs", 0)
         self._closing.append(loaded.name)
         try:
-            await self._loader.close(loaded.runner, park=not self._queue.draining)
+            await self._loader.close(
+                loaded.runner, park=self._loader.states.durable or not self._queue.draining
+            )
         except Exception:
             # Third-party code: its error must not fail the next load.
             _log.failure("unloading {name} failed", name=loaded.name)
@@ -370,5 +373,7 @@ class Scheduler:
         except TimedOut:
             # Native code cannot be interrupted: the load thread is not joined.
             return [*(loaded.name for loaded in self._loaded.values()), *self._closing]
+        if self._loader.states.durable:
+            await self._loader.run(self._loader.states.close)
         self._loader.stop()
         return []

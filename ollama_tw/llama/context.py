@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -181,6 +182,8 @@ class Context:
             return False
         # Private: llama.cpp only reads, but ctypes needs a buffer that can be written.
         with mmap.mmap(state.descriptor, state.size, offset=state.offset, access=mmap.ACCESS_COPY) as memory:
+            if state.checksum is not None and zlib.crc32(memory) != state.checksum:
+                return False
             read = llama_cpp.llama_state_seq_set_data_ext(
                 self.handle, _bytes_of(memory), state.size, sequence_id, _WHOLE_STATE
             )

@@ -193,7 +193,10 @@ class Lanes:
         began = time.monotonic()
         self._context.clear(slot.sequence_id)
         if not self._context.restore(slot.sequence_id, state):
-            _log.warning("llama.cpp refused a saved state of %d tokens; it is dropped", len(state.tokens))
+            _log.warning(
+                "a saved state of %d tokens is damaged or of another version; it is dropped",
+                len(state.tokens),
+            )
             self.states.drop(state)
             self._context.clear(slot.sequence_id)
             return False

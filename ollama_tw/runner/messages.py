@@ -107,6 +107,7 @@ class StateHeader(Struct, array_like=True):
     tokens: list[int]
     size: int
     offset: int
+    checksum: int | None
 
 
 class TakeStates(Struct, array_like=True, tag=10):
@@ -318,7 +319,7 @@ def decode_from_child(data: bytes) -> FromChild:
 
 def header_of(state: PromptState) -> StateHeader:
     """Return what crosses of a state beside its descriptor."""
-    return StateHeader(list(state.tokens), state.size, state.offset)
+    return StateHeader(list(state.tokens), state.size, state.offset, state.checksum)
 
 
 class StateReader:
@@ -338,7 +339,13 @@ class StateReader:
             if not self._descriptors:
                 raise InvalidMessage("a state came without its descriptor")
             states.append(
-                PromptState(tuple(header.tokens), self._descriptors.popleft(), header.size, header.offset)
+                PromptState(
+                    tuple(header.tokens),
+                    self._descriptors.popleft(),
+                    header.size,
+                    header.offset,
+                    header.checksum,
+                )
             )
         return states
 

@@ -60,6 +60,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         go_template=None,
         kv_cache_type="f16",
         prompt_cache=None,
+        prompt_cache_disk=MemoryShare(0),
         step_target=150_000_000,
         gpu_overhead=0,
         load_timeout=5 * MINUTE,
@@ -91,6 +92,7 @@ def test_every_variable_is_read() -> None:
         OLLAMA_FLASH_ATTENTION="1",
         OLLAMA_KV_CACHE_TYPE="q8_0",
         OLLAMA_PROMPT_CACHE="1.5GB",
+        OLLAMA_PROMPT_CACHE_DISK="5%",
         OLLAMA_STEP_TARGET="50ms",
         OLLAMA_GPU_OVERHEAD="512",
         OLLAMA_LOAD_TIMEOUT="90s",
@@ -120,6 +122,7 @@ def test_every_variable_is_read() -> None:
         go_template=None,
         kv_cache_type="q8_0",
         prompt_cache=MemoryShare(1_610_612_736),
+        prompt_cache_disk=MemoryShare(fraction=0.05),
         step_target=50_000_000,
         gpu_overhead=536_870_912,
         load_timeout=90_000_000_000,
@@ -136,7 +139,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 26
+    assert len(names) == len(set(names)) == 27
     assert all(variable.help for variable in VARIABLES)
 
 

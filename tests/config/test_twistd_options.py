@@ -38,6 +38,7 @@ def test_every_variable_is_an_option() -> None:
         *(
             "kv-cache-type",
             "prompt-cache",
+            "prompt-cache-disk",
             "step-target",
             "gpu-overhead",
             "load-timeout",

@@ -1,5 +1,6 @@
 """Chats whose model was unloaded between two turns."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,3 +38,31 @@ def test_a_chat_goes_on_after_its_model_was_unloaded(
     second, cached = turn(server, f"{CHAT} 1, 2, 3, 4,{first}", options=OPTIONS | {"num_ctx": 4096})
     assert (cached > 300) is found
     assert second == ", 8, 9, "
+
+
+def test_a_chat_goes_on_after_a_restart(start: StartServer, models: str) -> None:
+    variables = {"OLLAMA_MODELS": models, "OLLAMA_PROMPT_CACHE_DISK": "256MB"}
+    server = start(**variables).ready()
+    first, _ = turn(server, CHAT + " 1, 2, 3, 4,")
+    assert server.stop() == 0
+    again = start(**variables).ready()
+    second, cached = turn(again, f"{CHAT} 1, 2, 3, 4,{first}")
+    assert cached > 300
+    assert second == ", 8, 9, "
+
+
+def test_a_damaged_state_is_not_used(start: StartServer, models: str) -> None:
+    variables = {"OLLAMA_MODELS": models, "OLLAMA_PROMPT_CACHE_DISK": "256MB"}
+    server = start(**variables).ready()
+    prompt = CHAT + " Monday, Tuesday,"
+    first, _ = turn(server, prompt)
+    assert server.stop() == 0
+    files = list(Path(models).parent.glob("prompt-cache/*/*.state"))
+    assert files
+    for path in files:
+        data = bytearray(path.read_bytes())
+        data[-1000] ^= 1
+        path.write_bytes(data)
+    again = start(**variables).ready()
+    assert turn(again, prompt) == (first, 0)
+    again.wait_for("a saved state of [0-9]+ tokens is damaged")
