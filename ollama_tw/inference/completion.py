@@ -10,6 +10,7 @@ from typing import Any
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.inference.images import place_images
 from ollama_tw.inference.measuring import measured
+from ollama_tw.inference.prompt_size import cancellable
 from ollama_tw.inference.records import Closing, RecordWriter
 from ollama_tw.inference.repetition import Repetition, RunCancel
 from ollama_tw.interfaces import (
@@ -100,7 +101,7 @@ def complete(
     """
     if cancel.is_set():
         raise Cancelled
-    prompt = task.build_prompt(runner)
+    prompt = task.build_prompt(cancellable(runner, cancel))
     if task.debug_only:
         return task.writer.debug(prompt.text, len(prompt.images))
     reply = _Reply(task.writer, emit)

@@ -19,6 +19,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.reader import Header
 from ollama_tw.inference.catalogue import Catalogue, not_found, not_found_try_pulling
 from ollama_tw.inference.planning import checked_keep_alive, model_requirements
+from ollama_tw.inference.prompt_size import TOKEN_BYTES, beginning
 from ollama_tw.interfaces import Embedding, IRunner, PromptTooLong, RunnerError
 from ollama_tw.metrics import Metrics
 from ollama_tw.wire.native import EmbeddingsRecord, EmbeddingsRequest, EmbedRecord, EmbedRequest
@@ -147,7 +148,7 @@ def _embed(runner: IRunner, texts: Sequence[str], cancel: threading.Event) -> Se
 
 def _raw_in_older_form(header: Header) -> bool:
     """Return whether ``/api/embeddings`` returns the vectors of this model as the engine gives them."""
-    if header.get("pooling_type") is None:
+    if header.pooling_type is None:
         return False
     match header.architecture:
         case "bert":
@@ -196,6 +197,9 @@ def _cut(runner: IRunner, text: str, limit: int, unfit: str) -> str:
     # A text has at most one token for each byte.
     if len(text.encode("utf-8", "replace")) <= limit:
         return text
+    if unfit and len(text) > TOKEN_BYTES * limit:
+        raise OllamaError(400, unfit)
+    text = beginning(text, limit)
     tokens = runner.tokenize(text, add_special=False)
     if len(tokens) <= limit:
         return text

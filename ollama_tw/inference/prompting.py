@@ -16,6 +16,11 @@ from ollama_tw.inference.catalogue import Entry, parse_go_template
 from ollama_tw.inference.completion import Prompt
 from ollama_tw.inference.images import without_tags
 from ollama_tw.inference.infill import InfillTokens
+from ollama_tw.inference.prompt_size import (
+    require_fitting,
+    require_fitting_messages,
+    require_fitting_tokens,
+)
 from ollama_tw.interfaces import IRunner, RunnerError
 from ollama_tw.prompt.conversation import (
     chat_messages,
@@ -63,6 +68,7 @@ def chat_prompt(
         messages = without_past_thinking(messages)
 
     def build(runner: IRunner) -> Prompt:
+        require_fitting_messages(messages, _context_limit(runner, options))
         render = _renderer(entry, runner, think, request)
         guarded = messages if special_in_text else _guarded(messages, render, runner)
         prompt = _without_breaks(_cut(entry, guarded, render, runner, options, truncate), runner)
@@ -93,6 +99,9 @@ def generate_prompt(
     images = tuple(request.images)
 
     def build(runner: IRunner) -> Prompt:
+        limit = _context_limit(runner, options)
+        require_fitting(f"{request.prompt}{request.suffix}", limit)
+        require_fitting_tokens(request.context or (), limit)
         return _fit(_without_breaks(unfitted(runner), runner), runner, options, truncate, shift)
 
     def unfitted(runner: IRunner) -> Prompt:

@@ -19,6 +19,7 @@ from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry, not_found_try_pulling
 from ollama_tw.inference.planning import checked_keep_alive, model_requirements
+from ollama_tw.inference.prompt_size import require_fitting
 from ollama_tw.interfaces import IReranker, IRunner, PromptTooLong, Ranking, RunnerError
 from ollama_tw.wire.options import resolve
 
@@ -117,6 +118,8 @@ def _rank(
     if not IReranker.providedBy(runner):
         raise OllamaError(400, "the backend of this model does not support reranking")
     reranker: Any = runner
+    for document in documents:
+        require_fitting(query + document, runner.context_length)
     try:
         rankings: Sequence[Ranking] = reranker.rank(query, documents, cancel)
     except PromptTooLong as error:

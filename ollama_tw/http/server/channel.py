@@ -1,7 +1,7 @@
 """HTTPChannel and Request subclasses that harden twisted.web.
 
-Heads have a size limit and a deadline. Bodies are collected in memory or streamed to a sink, never
-written to a temporary file; a refused upload is not read if the client sent ``Expect: 100-continue``.
+Heads have a size limit and a deadline. Bodies are collected within a budget or streamed to a sink; a refused
+upload is not read if the client sent ``Expect: 100-continue``.
 Replies have no Content-Type by default.
 """
 
@@ -9,13 +9,13 @@ Replies have no Content-Type by default.
 # (twisted.web has few annotations)
 
 import re
-from io import BytesIO
 from typing import Any, Protocol
 
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import HTTPChannel
 
+from ollama_tw.http.server.bodies import NO_ROOM, Body, BodyBudget
 from ollama_tw.http.server.errors import send_failure
 
 MAX_HEAD = 64 * 1024
@@ -63,7 +63,10 @@ class ConnectionOwner(Protocol):
     """The part of the site that connections and requests call. Called in the reactor thread."""
 
     max_body: int
-    """Limit in bytes of a body that is collected in memory."""
+    """Limit in bytes of a body that is collected."""
+
+    bodies: BodyBudget
+    """The budget of all bodies that are collected."""
 
     def connection_opened(self, connection: SiteConnection) -> None:
         """Register a connection."""
@@ -72,7 +75,7 @@ class ConnectionOwner(Protocol):
         """Remove a connection that is closed, or whose socket another object has taken over."""
 
     def sink_for(self, request: "ApiRequest") -> BodySink | None:
-        """Return the sink for the body of ``request``; None to collect it in memory."""
+        """Return the sink for the body of ``request``; None to collect it."""
 
     def request_began(self, request: Any) -> None:
         """Count a request whose head is complete."""
@@ -87,14 +90,15 @@ class ApiRequest(server.Request):
     defaultContentType = None
     owner: ConnectionOwner
     channel: Any
-    content: BytesIO
+    content: Any
+    """The body, a :class:`~ollama_tw.http.server.bodies.Body`."""
 
     sink: BodySink | None = None
     """The sink of the body; None if it is collected in ``content``."""
     restricted = False
     """True for a page that may not load or unload models for their own sake."""
-    too_large = False
-    """True if the body exceeded the site's limit and was dropped."""
+    refused_body: tuple[int, str] | None = None
+    """Status and error of a body that exceeded a limit and was dropped."""
     began: float | None = None
     """Reactor time in seconds at which the head was complete; None before that."""
 
@@ -110,24 +114,29 @@ class ApiRequest(server.Request):
         self.path = self.uri.partition(b"?")[0]
         self.owner = channel.site
         self.owner.request_began(self)
-        self.content = BytesIO()
+        self.content = Body(self.owner.bodies)
         self.sink = self.owner.sink_for(self)
         if self.sink is None and length is not None and length > self.owner.max_body:
-            self._refuse_body()
+            self._refuse_large_body()
 
     def handleContentChunk(self, data: bytes) -> None:
         """Pass a chunk of the body to the sink, or collect it within the limit."""
-        if self.sink is None and self.content.tell() + len(data) > self.owner.max_body:
-            self._refuse_body()
-        if self.sink is None:
-            self.content.write(data)
-        else:
+        if self.sink is not None:
             self.sink.write(data)
+        elif self.content.size + len(data) > self.owner.max_body:
+            self._refuse_large_body()
+        elif not self.content.append(data):
+            self._refuse_body(503, NO_ROOM)
 
-    def _refuse_body(self) -> None:
-        self.too_large = True
+    def _refuse_large_body(self) -> None:
+        self._refuse_body(413, f"the request body is larger than {self.owner.max_body} bytes")
+
+    def _refuse_body(self, status: int, error: str) -> None:
+        """Drop the body and the rest of it; the request is answered with the error at its end."""
+        self.refused_body = (status, error)
         self.sink = DISCARD
-        self.content = BytesIO()
+        self.content.close()
+        self.content = Body(self.owner.bodies)
 
     def process(self) -> None:
         """Render the request. Called when the body is complete."""

@@ -15,13 +15,17 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from ollama_tw import __version__
+from ollama_tw.http.server.bodies import BodyBudget
 from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink, SiteConnection
 from ollama_tw.http.server.guard import Guard
 from ollama_tw.http.server.inflight import Inflight
 from ollama_tw.http.server.replies import send_empty, send_error, send_text
 
 MAX_BODY = 256 * 1024 * 1024
-"""Limit in bytes of a body that is collected in memory. Ollama has none; images are the largest part."""
+"""Limit in bytes of a body that is collected. Ollama has none; images are the largest part."""
+
+BODIES_AT_ONCE = 2
+"""Bodies of the largest size that the budget of all bodies holds."""
 
 IDLE_TIMEOUT = 120.0
 """Time-out in seconds of an idle connection, and of the head of a request."""
@@ -61,8 +65,8 @@ class RootResource(Resource):
         if not self._guard.admits(request):
             return _finish(request)
         request.restricted = self._guard.restricts(request)
-        if isinstance(request, ApiRequest) and request.too_large:
-            send_error(request, 413, f"the request body is larger than {request.owner.max_body} bytes")
+        if isinstance(request, ApiRequest) and request.refused_body is not None:
+            send_error(request, *request.refused_body)
             return _finish(request)
         if (path := _clean(request.path)) != request.path:
             request.setHeader(b"Location", path + request.uri[len(request.path) :])
@@ -130,6 +134,7 @@ class ApiSite(Site):
     ) -> None:
         super().__init__(root, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_body = max_body
+        self.bodies = BodyBudget(BODIES_AT_ONCE * max_body)
         self.inflight = inflight
         self.connections: set[SiteConnection] = set()
         self._guard = guard
@@ -154,7 +159,7 @@ class ApiSite(Site):
         self.connections.add(connection)
 
     def sink_for(self, request: ApiRequest) -> BodySink | None:
-        """Return the sink for the body of ``request``; None to collect it in memory."""
+        """Return the sink for the body of ``request``; None to collect it."""
         if self._guard.decide(request).status is not None:
             return DISCARD
         return next(filter(None, (upload(request) for upload in self._uploads)), None)
@@ -235,8 +240,8 @@ def make_site(
 ) -> ApiSite:
     """Return the site that serves ``api`` (``Routes.resource()``) behind ``guard``.
 
-    ``uploads`` choose the requests whose bodies are streamed to a sink; other bodies are collected in
-    memory up to ``max_body`` bytes. ``upgrade`` serves another protocol on the same port.
+    ``uploads`` choose the requests whose bodies are streamed to a sink; other bodies are collected, up to
+    ``max_body`` bytes each and twice as many together. ``upgrade`` serves another protocol on the same port.
     ``idle_timeout`` is in seconds.
     """
     return ApiSite(

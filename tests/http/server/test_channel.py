@@ -9,6 +9,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from ollama_tw.http.server.bodies import MEMORY_BYTES
 from ollama_tw.http.server.site import ApiSite, make_site
 from tests.helpers.connections import disconnected
 from tests.helpers.logs import captured
@@ -20,7 +21,8 @@ class SocketTests(TestCase):
     """Behaviour that needs a connection."""
 
     def setUp(self) -> None:
-        routes, self.sample, guard = build()
+        self.routes, self.sample, self.guard = build()
+        routes, guard = self.routes, self.guard
         self.site: ApiSite = make_site(routes.resource(), guard, reactor=reactor, max_body=1000)
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")  # type: ignore[arg-type]
         self.addCleanup(self.port.stopListening)
@@ -150,6 +152,38 @@ class SocketTests(TestCase):
         client.received = b""
         client.send(head("GET", "/api/version"))
         await client.until(b'{"version":"0.5.0"}')
+
+    async def test_bodies_beyond_the_common_budget_are_refused_until_others_end(self) -> None:
+        # 300,000 bytes each, of which the first 131,072 are in memory: the budget of 800,000 holds four.
+        site = make_site(self.routes.resource(), self.guard, reactor=reactor, max_body=400_000)
+        port = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[arg-type]
+        self.addCleanup(port.stopListening)
+        self.addCleanup(site.abort)
+        begun = head("POST", "/api/echo", "Content-Length: 300001") + b'{"model":"' + b"x" * 299_989
+        clients = [await connect(port) for _ in range(4)]
+        self.clients += clients
+        for client in clients:
+            client.send(begun)
+        while site.bodies.used < 4 * (299_999 - MEMORY_BYTES):
+            await tick()
+        late = await connect(port)
+        self.clients.append(late)
+        late.send(begun + b'"}')
+        answer = await late.until(b'{"error":"the server holds too many large request bodies, try again"}')
+        self.assertTrue(answer.startswith(b"HTTP/1.1 503 "))
+        self.assertIn(b"\r\nRetry-After: 1\r\n", answer)
+        late.received = b""
+        # A small body needs no room.
+        late.send(head("POST", "/api/echo", "Content-Length: 13") + b'{"model":"1"}')
+        await late.until(b'{"model":"1"}')
+        late.received = b""
+        clients[0].send(b'"}')
+        await clients[0].until(b'x"}')
+        late.send(begun + b'"}')
+        await late.until(b'x"}')
+        clients[1].transport.loseConnection()  # type: ignore[union-attr]
+        while site.bodies.used > 2 * (299_999 - MEMORY_BYTES):
+            await tick()
 
     async def test_a_refused_body_is_not_read_after_expect_100_continue(self) -> None:
         for lines in (("Content-Length: 1001",), ("Content-Length: 5", "Origin: http://evil.example")):
