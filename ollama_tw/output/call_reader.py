@@ -6,7 +6,7 @@ from typing import Any
 from ollama_tw.output.call_values import Invocation, Tools, read_json, read_whole, typed
 from ollama_tw.output.description import HOLE, KEY, CallLayout, IdPlace, Notation, TaggedArguments
 from ollama_tw.output.json_scan import JsonScanner, Scan
-from ollama_tw.output.source import Source, Step, Word, at, space, until, which, words
+from ollama_tw.output.source import Source, Step, Word, at, marks, space, until, which, words
 
 _MAX_KEY = 256
 """Maximum length of an argument's key between tags, in characters."""
@@ -47,12 +47,12 @@ class CallReader:
             identifier if layout.id_place is place else ()
             for place in (IdPlace.BEFORE_NAME, IdPlace.AFTER_NAME, IdPlace.AFTER_ARGUMENTS)
         )
-        marks = words(layout.section.open), words(layout.call.open), before + words(layout.name.open)
-        self._openers = (*marks[0], *opened, *marks[1], *marks[2])
+        openers = marks(layout.section.open), marks(layout.call.open), before + marks(layout.name.open)
+        self._openers = (*openers[0], *opened, *openers[1], *openers[2])
         self._after_name = words(layout.name.close) + after
-        self._closers = last + closed + words(layout.call.close) + closed + words(layout.section.close)
+        self._closers = last + closed + words(layout.call.close) + closed + marks(layout.section.close)
         self._longest_name = max(map(len, tools))
-        self._marks_of_blocks = _triggers(mark.literal for part in marks for mark in part)
+        self._marks_of_blocks = _triggers(mark.literal for part in openers for mark in part)
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -104,20 +104,20 @@ class CallReader:
 
     # Marks and names
 
-    def _marks(self, marks: tuple[Word, ...]) -> Step[bool]:
-        """Read those of ``marks`` that come, in order, and the white space around them."""
+    def _marks(self, expected: tuple[Word, ...]) -> Step[bool]:
+        """Read those of ``expected`` that come, in order, and the white space around them."""
         begun = False
         while True:
             self._log.append((yield from space(self._source)))
             if not self._depth:
-                marks = tuple(mark for mark in marks if mark.literal != "]")
-            found = (yield from which(self._source, marks)) if marks else None
+                expected = tuple(mark for mark in expected if mark.literal != "]")
+            found = (yield from which(self._source, expected)) if expected else None
             if found is None:
                 return begun
             begun = True
             self._log.append(self._source.take(found.end))
-            self._depth += {"[": 1, "]": -1}.get(marks[found.choice].literal, 0)
-            marks = marks[found.choice + 1 :]
+            self._depth += {"[": 1, "]": -1}.get(expected[found.choice].literal, 0)
+            expected = expected[found.choice + 1 :]
 
     def _name(self) -> Step[str | None]:
         """Read the longest name of a tool that comes."""
@@ -198,7 +198,7 @@ class CallReader:
             if argument is None:
                 return False
             key, text, kind = argument
-            arguments[key] = typed(text, self._tools[name].get(key), tags.types, kind)
+            arguments[key] = typed(text, self._tools[name].get(key), tags, kind)
 
     def _argument(self, tags: TaggedArguments) -> Step[tuple[str, str, str] | None]:
         """Read a key, the text of its value, and the type that is written between them."""
@@ -231,9 +231,9 @@ class CallReader:
         text = text.removeprefix(before[len(before.rstrip()) :])
         return key, text.removesuffix(close[: len(close) - len(close.lstrip())]), kind
 
-    def _all(self, marks: tuple[Word, ...]) -> Step[bool]:
-        """Read ``marks``, all of which must come."""
-        for word in marks:
+    def _all(self, expected: tuple[Word, ...]) -> Step[bool]:
+        """Read ``expected``, all of which must come."""
+        for word in expected:
             self._log.append((yield from space(self._source)))
             found = yield from which(self._source, (word,))
             if found is None:
@@ -267,7 +267,7 @@ class CallReader:
             self._log.append((yield from space(source)))
 
 
-def _triggers(marks: Iterable[str]) -> tuple[str, ...]:
-    """Return the first of ``marks``, and those of the others that prose does not contain."""
-    found = [mark for mark in marks if mark]
+def _triggers(openers: Iterable[str]) -> tuple[str, ...]:
+    """Return the first of ``openers``, and those of the others that prose does not contain."""
+    found = [mark for mark in openers if mark]
     return tuple(dict.fromkeys(found[:1] + [mark for mark in found[1:] if mark[0] in "<[" and len(mark) > 3]))

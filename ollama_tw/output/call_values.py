@@ -7,11 +7,11 @@ declared tool and remains content.
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from ollama_tw.output import gemma_calls, python_calls
-from ollama_tw.output.description import CallLayout, Notation
+from ollama_tw.output.description import KEY, CallLayout, Notation, TaggedArguments
 from ollama_tw.output.json_scan import JsonScanner, Scan
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -71,6 +71,8 @@ def read_whole(text: str, layout: CallLayout, tools: Tools) -> list[Invocation]:
     return found if all(name in tools for name, _ in found) else []
 
 
+_CDATA = ("<![CDATA[", "]]>")
+_MAX_NESTED = 32
 _NAME_KEYS = ("name", "function", "tool_name")
 _ARGUMENT_KEYS = ("arguments", "parameters")
 
@@ -124,18 +126,25 @@ def _arguments(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def typed(text: str, schema: Any, types: Sequence[tuple[str, str]] = (), kind: str = "") -> Any:
+def typed(text: str, schema: Any, tags: TaggedArguments, kind: str = "") -> Any:
     """Convert a value without quotes.
 
-    ``kind`` is the type that the model wrote, if it writes one of ``types``: JSON types with the words for
-    them. It wins over the schema. A value that is no text is JSON or, as some templates write it, a
-    literal of Python; where it is neither, it is the text.
+    ``kind`` is the type that the model wrote, if it writes one: it wins over the schema. A value that is no
+    text is JSON or, as some templates write it, a literal of Python, or tags within tags; where it is none
+    of them, it is the text.
     """
-    if types and kind:
-        if kind == dict(types).get("string"):
+    if tags.cdata and text.strip().startswith(_CDATA[0]) and text.strip().endswith(_CDATA[1]):
+        text = text.strip()[len(_CDATA[0]) : -len(_CDATA[1])]
+    if tags.types and kind:
+        if kind == dict(tags.types).get("string"):
             return text
     elif "string" in _types(schema):
         return text
+    if KEY in tags.value.close and text.strip().startswith(tags.key.open.strip()):
+        try:
+            return _nested(text, schema, tags)
+        except ValueError:
+            return text
     word = text.strip()
     try:
         return _decode_inner(word)
@@ -145,6 +154,40 @@ def typed(text: str, schema: Any, types: Sequence[tuple[str, str]] = (), kind: s
         return python_calls.parse_value(word)
     except ValueError:
         return text
+
+
+def _nested(text: str, schema: Any, tags: TaggedArguments, depth: int = 0) -> Any:
+    """Return the object whose members stand between tags, or the array whose items do. Raises ValueError."""
+    if depth > _MAX_NESTED:
+        raise ValueError("nested too deeply")
+    opening, closing = tags.key.open.strip(), tags.key.close.strip()
+    members: list[tuple[str, str]] = []
+    position = 0
+    while position < len(text):
+        if not text.startswith(opening, position):
+            if text[position].isspace():
+                position += 1
+                continue
+            raise ValueError("text between members")
+        end = text.find(closing, position + len(opening))
+        key = text[position + len(opening) : max(end, 0)]
+        close = tags.value.close.strip().replace(KEY, key)
+        last = text.find(close, end)
+        if end < 0 or last < 0:
+            raise ValueError("a member without an end")
+        members.append((key, text[end + len(closing) : last]))
+        position = last + len(close)
+    schema = schema if isinstance(schema, dict) else {}
+    properties = schema.get("properties") if isinstance(schema.get("properties"), dict) else {}
+    items = all(key == "item" for key, _ in members) and "object" not in _types(schema)
+
+    def value(key: str, inner: str) -> Any:
+        part = schema.get("items") if items else properties.get(key)
+        return _nested(inner, part, tags, depth + 1) if opening in inner else typed(inner, part, tags)
+
+    if items:
+        return [value(key, inner) for key, inner in members]
+    return {key: value(key, inner) for key, inner in members}
 
 
 def _types(schema: Any) -> set[str]:

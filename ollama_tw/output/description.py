@@ -73,6 +73,8 @@ class TaggedArguments:
     """Text between two arguments."""
     types: tuple[tuple[str, str], ...] = ()
     """The text in the hole for each JSON type, as (``string``, ``true``). Other texts mean JSON."""
+    cdata: bool = False
+    """A value may stand between ``<![CDATA[`` and ``]]>``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class Description:
     turns: Turns | None = None
     """Replies of several messages, whose kinds the headers show; ``thinking`` is for grammars then."""
     ends: tuple[str, ...] = ()
-    """Texts that end the model's turn, beside the vocabulary's own end tokens."""
+    """Texts that end the model's turn; they are no part of the reply where they end it."""
     generation: Pair = Pair()
     """End of a prompt that asks for a reply, with thinking on (``open``) and off (``close``)."""
     calls_in_thinking: bool = True
@@ -207,5 +209,13 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
     elif is_dataclass(value):
         for field in fields(value):
-            if field.name not in ("generation", "types", "name_key", "arguments_key", "id_key", "wrapper"):
+            if field.name not in (
+                "generation",
+                "ends",
+                "types",
+                "name_key",
+                "arguments_key",
+                "id_key",
+                "wrapper",
+            ):
                 yield from _texts(getattr(value, field.name))

@@ -129,7 +129,10 @@ BY_NAME: Mapping[str, Description] = MappingProxyType(
     {
         "cogito": Description(_THINK, calls=COGITO),
         "cohere": Description(
-            Pair("<|START_THINKING|>", "<|END_THINKING|>"), Pair("<|START_TEXT|>", "<|END_TEXT|>"), COHERE
+            Pair("<|START_THINKING|>", "<|END_THINKING|>"),
+            Pair("<|START_TEXT|>", "<|END_TEXT|>"),
+            COHERE,
+            generation=Pair("<|START_THINKING|>", "<|START_THINKING|><|END_THINKING|>"),
         ),
         "deepseek3": Description(
             Pair("<think>", "</think>"), calls=DEEPSEEK, generation=Pair("<think>", "</think>")
@@ -163,7 +166,12 @@ BY_NAME: Mapping[str, Description] = MappingProxyType(
                 recipient="to=functions.",
             ),
         ),
-        "laguna": Description(Pair("<think>\n", "\n</think>\n"), calls=LAGUNA, ends=("</assistant>",)),
+        "laguna": Description(
+            Pair("<think>\n", "\n</think>\n"),
+            calls=LAGUNA,
+            ends=("</assistant>",),
+            generation=Pair("<think>", "</think>"),
+        ),
         "lfm2": Description(calls=LFM2),
         "lfm2-thinking": Description(Pair("<think>", "</think>"), calls=LFM2),
         "ministral": Description(Pair("[THINK]", "[/THINK]"), calls=MINISTRAL),
@@ -173,7 +181,12 @@ BY_NAME: Mapping[str, Description] = MappingProxyType(
         "olmo3-think": Description(_THINK, generation=Pair("<think>", "<think>")),
         "ornith": _QWEN35,
         "passthrough": Description(),
-        "poolside-v1": Description(Pair("<think>", "</think>"), calls=LAGUNA, ends=("</assistant>",)),
+        "poolside-v1": Description(
+            Pair("<think>", "</think>"),
+            calls=LAGUNA,
+            ends=("</assistant>",),
+            generation=Pair("<think>", "</think>"),
+        ),
         "qwen3": Description(_THINK, calls=HERMES, generation=Pair("", "<think>\n\n</think>\n\n")),
         "qwen3-coder": Description(calls=QWEN_CODER),
         "qwen3-thinking": Description(_THINK, calls=HERMES, generation=_OPENED),

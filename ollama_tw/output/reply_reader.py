@@ -33,7 +33,6 @@ class ReplyReader:
         self._thinking = thinking
         self._thoughts = description.thinking
         self._wrapper = _stripped(description.content)
-        self._ends = tuple(end.strip() for end in description.ends if end.strip())
         self._call = call
         self._tools = tools
         self._begun = False
@@ -43,6 +42,8 @@ class ReplyReader:
             self._calls = CallReader(description.calls, tools, source, content, call)
             if description.calls_in_thinking and not description.calls.leads:
                 self._calls_in_thinking = CallReader(description.calls, tools, source, thinking, call)
+        triggers = self._calls.triggers if self._calls is not None else ()
+        self._ends = tuple(end for end in description.ends if end and end not in triggers)
         self._leads = description.calls is not None and (description.calls.leads or description.calls.bare)
 
     def run(self) -> Step[None]:
@@ -119,7 +120,9 @@ class ReplyReader:
                 source.take(source.position + len(closing))
                 return True
             if mark in self._ends:
-                source.take(source.position + len(mark))
+                text = source.take(source.position + len(mark)) + (yield from space(source))
+                if source.rest:
+                    self._content(text)
             elif calls is not None:
                 yield from calls.block()
 

@@ -83,7 +83,12 @@ class Word:
 
 
 def words(text: str) -> tuple[Word, ...]:
-    """Return the words of ``text``, between which white space is optional; a mark in brackets ends a word."""
+    """Return the words of ``text``, between which white space is optional."""
+    return tuple(Word(each) for each in text.split())
+
+
+def marks(text: str) -> tuple[Word, ...]:
+    """Return the words of ``text``, also those that no white space separates: a mark in brackets ends one."""
     return tuple(Word(each) for part in text.split() for each in _BETWEEN_MARKS.split(part))
 
 

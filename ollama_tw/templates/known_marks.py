@@ -48,7 +48,9 @@ def completed(found: Description, source: str) -> Description:
             return replace(turns, generation=found.generation)
     thinking = found.thinking or next((pair for pair in _THINKING if pair.close in source), None)
     content = found.content
-    if content is None and _RESPONSE.open in source and _RESPONSE.close in source:
+    if content is not None and thinking is not None and content.open.strip() == thinking.close.strip():
+        content = None  # what closes the thinking of a turn that has none
+    if content is None and _RESPONSE.open + _RESPONSE.close in source:
         content = _RESPONSE
     calls = found.calls
     if calls is None and "tools" in source:

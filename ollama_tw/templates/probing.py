@@ -28,7 +28,7 @@ from ollama_tw.templates.probing_calls import (
 )
 from ollama_tw.templates.probing_text import first_mark, last_mark, shared_end, shared_start, twin
 from ollama_tw.templates.sandbox import JsonObject
-from ollama_tw.templates.trial import Trial, trial_of
+from ollama_tw.templates.trial import EOS, Trial, trial_of
 
 USER: Final = "Glimfrost asks."
 CONTENT: Final = "Brundle answers."
@@ -82,7 +82,10 @@ class _Probe:
         thinking, wrapper = self._thinking(header, thought, before)
         content = Pair(wrapper, first_mark(turn_end)) if wrapper.strip() else None
         calls = self._calls(header, [thinking, content], turn_end)
-        return completed(Description(thinking, content, calls, generation=self._tails), self._source)
+        closing = turn_end if content is None else turn_end[len(content.close) :]
+        ends = tuple(mark for mark in (first_mark(closing).strip(),) if mark and EOS not in mark)
+        found = Description(thinking, content, calls, ends=ends, generation=self._tails)
+        return completed(found, self._source)
 
     # Prompts
 
@@ -122,8 +125,12 @@ class _Probe:
         before, found, after = text.partition(CONTENT)
         return (before, after) if found else ("", "")
 
-    def _thought(self) -> tuple[str, str] | None:
-        """Return what stands before the thinking of a turn, and between it and the content."""
+    def _thought(self) -> tuple[str, str, bool] | None:
+        """Return what stands before the thinking of a turn, and between it and the content.
+
+        The third value is False if the template writes thinking beside calls only: the second one is then the
+        mark after it.
+        """
         keys = dict.fromkeys(_THOUGHT_KEYS, THOUGHT)
         blocks = [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": CONTENT}]
         for message in (
@@ -138,13 +145,13 @@ class _Probe:
                 continue  # the block as it is: the template takes no blocks
             between, found, _ = rest.partition(CONTENT)
             if found:
-                return before, between
+                return before, between, True
         text = self._turn(
             {"role": "assistant", "content": "", **keys, "tool_calls": self._call(NAMES[0], FIRST, IDS[0])}
         )
         if text is not None and THOUGHT in text:
             before, _, rest = text.partition(THOUGHT)
-            return before, first_mark(rest)
+            return before, first_mark(rest), False
         return None
 
     def _behind_user(self, tail: str) -> str:
@@ -153,7 +160,12 @@ class _Probe:
 
     def _header(self, texts: Sequence[str]) -> str:
         """Return the beginning of the model's turn: what all ``texts`` have in common, as whole marks."""
-        tails = [self._behind_user(tail) for tail in (self._tails.open, self._tails.close) if tail]
+        tails = []
+        for tail in (self._tails.open, self._tails.close):
+            # An instruction of the template may stand between the user's text and what asks for a reply.
+            before, found, _ = texts[0].rpartition(tail) if tail else ("", "", "")
+            if tail:
+                tails.append(before + tail if found else self._behind_user(tail))
         header, *others = (*texts, *tails)
         for other in others:
             header = shared_start(header, other)
@@ -164,17 +176,21 @@ class _Probe:
             header = header[: len(header) - len(last_mark(header))]
         return header
 
-    def _thinking(self, header: str, thought: tuple[str, str] | None, plain: str) -> tuple[Pair | None, str]:
+    def _thinking(
+        self, header: str, thought: tuple[str, str, bool] | None, plain: str
+    ) -> tuple[Pair | None, str]:
         """Return the texts around thinking, and what opens the content after it."""
         if thought is None:
             return None, plain[len(header) :]
-        before, between = thought
+        before, between, with_content = thought
         opening, rest = before[len(header) :], plain[len(header) :]
         wrapper = shared_end(rest, between) if rest.strip() else ""
         if not opening.strip():
             opening = ""
         closing = first_mark(between) or between
-        if not opening or opening.strip() in rest or closing.strip() in wrapper:
+        if not with_content:
+            wrapper = "" if opening and opening.strip() in rest else rest
+        elif not opening or opening.strip() in rest or closing.strip() in wrapper:
             wrapper = between[len(closing) :]
             closing += wrapper[: len(wrapper) - len(wrapper.lstrip())]
             wrapper = wrapper.lstrip()
@@ -233,7 +249,8 @@ class _Probe:
         self, message: Mapping[str, Any], text: bool, *calls: tuple[str, Mapping[str, Any], str]
     ) -> str | None:
         made = [each for call in calls for each in self._call(*call, text=text)]
-        return self._turn({"role": "assistant", **message, "tool_calls": made}, tools=tools())
+        typed = calls[0][1] is TYPED
+        return self._turn({"role": "assistant", **message, "tool_calls": made}, tools=tools(typed=typed))
 
     def _start_of_calls(self, text: str, header: str, around: Sequence[Pair | None]) -> int:
         """Return where the calls of a turn begin: behind its header, empty thinking and empty content."""

@@ -32,12 +32,14 @@ TYPED: Final = {
 }
 _JSON_TYPES = ("string", "number", "boolean", "object", "array")
 IDS: Final = ("c7A7d7E7f", "h8J8k8L8m")
+_CDATA = "<![CDATA["
 _DIGITS = re.compile(r"\d+")
 
 
-def tools() -> list[dict[str, Any]]:
-    """Return the declarations of the trial tools."""
-    kinds = dict(zip(KEYS, ("string", "string", "integer", "boolean", "object", "array"), strict=True))
+def tools(*, typed: bool = False) -> list[dict[str, Any]]:
+    """Return the declarations of the trial tools, ``typed`` with all types of parameters."""
+    types = ("string", "string", "integer", "boolean", "object", "array") if typed else ("string", "string")
+    kinds = dict(zip(KEYS, types, strict=False))
     return [
         {
             "type": "function",
@@ -322,16 +324,22 @@ def _section(opening: str, closing: str, found: Renderings) -> Pair:
     """Return the texts around all calls, without what ends the turn."""
     if not opening.strip():
         return Pair()
+    twin = closing_twin(opening)
+    if twin and twin in closing:
+        end = closing.find(twin) + len(twin)
+        return Pair(opening, closing[:end] + (first_mark(closing[end:]) if twin[-1].isalnum() else ""))
     mark = first_mark(closing) or closing
     if not mark.strip():
-        mark = closing_twin(opening)
-        mark = mark if mark in found.source else ""
+        mark = twin if twin in found.source else ""
     return Pair(opening, mark)
 
 
 def _typed(layout: CallLayout, found: Renderings) -> CallLayout:
     """Return the layout with the words by which the template writes the types of values."""
     tags = layout.tagged
+    if tags is not None and _CDATA in found.source:
+        tags = replace(tags, cdata=True)
+        layout = replace(layout, tagged=tags)
     if tags is None or found.typed is None:
         return layout
     texts = []

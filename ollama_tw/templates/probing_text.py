@@ -5,6 +5,7 @@ import re
 _MARK = re.compile(r"<[^<>]*>|\[[^\[\]\n]*\]")
 # Marks that words join, as in <|close|>think<|sep|>, belong together.
 _MARKS = re.compile(r"\s*(?:<[^<>]*>|\[[^\[\]\n]*\])(?:\w+<[^<>]*>)*")
+_PAIRS = (("START", "END"), ("start", "end"), ("begin", "end"), ("prefix", "suffix"), ("open", "close"))
 
 
 def shared_start(first: str, second: str) -> str:
@@ -43,7 +44,7 @@ def twin(close: str) -> str:
     for end, start in (("</", "<"), ("[/", "[")):
         if mark.startswith(end):
             return start + mark[len(end) :]
-    for end, start in (("END", "START"), ("end", "start"), ("suffix", "prefix"), ("close", "open")):
+    for start, end in _PAIRS:
         if end in mark:
             return mark.replace(end, start)
     return ""
@@ -51,10 +52,11 @@ def twin(close: str) -> str:
 
 def closing_twin(opening: str) -> str:
     """Return the mark that closes ``opening``, by the usual pairs of names; else empty."""
-    for start, end in (("START", "END"), ("start", "end"), ("begin", "end"), ("prefix", "suffix")):
-        if start in opening:
-            return opening.strip().replace(start, end)
-    return ""
+    mark = opening.strip()
+    for start, end in _PAIRS:
+        if start in mark:
+            return mark.replace(start, end)
+    return "</" + mark[1:] if re.fullmatch(r"<[^<>|]*>", mark) else ""
 
 
 def _common(first: str, second: str) -> int:

@@ -1,0 +1,151 @@
+"""Replies to real chat templates, read by the descriptions that are derived from them."""
+
+import random
+from collections.abc import Iterator
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+import pytest
+
+from ollama_tw.output.description import Description
+from ollama_tw.output.stream_parser import Call, Content, StreamParser, Thinking
+from ollama_tw.templates.probing import describe
+from tests.helpers.reference_data import vectors
+
+
+@cache
+def sources() -> dict[str, str]:
+    return {each["name"]: each["source"] for each in vectors("chat_templates")}
+
+
+def cuts(text: str) -> Iterator[list[str]]:
+    yield [text]
+    yield list(text)
+    chance, pieces, at = random.Random(text), [], 0
+    while at < len(text):
+        size = chance.randint(1, 9)
+        pieces.append(text[at : at + size])
+        at += size
+    yield pieces
+
+
+def read(
+    description: Description, tools: list[dict[str, Any]], prompt: str, pieces: list[str]
+) -> tuple[str, str, list[tuple[str, Any]]]:
+    """Return the content, the thinking, and the names and arguments of the calls of a reply."""
+    parser = StreamParser(description, tools, prompt=prompt)
+    events = [event for piece in pieces for event in parser.feed(piece)] + parser.finish()
+    return (
+        "".join(event.text for event in events if isinstance(event, Content)),
+        "".join(event.text for event in events if isinstance(event, Thinking)),
+        [
+            (event.call.function.name, plain(event.call.function.arguments))
+            for event in events
+            if isinstance(event, Call)
+        ],
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` for comparisons in which 3 and 3.0 are equal, True and 1 are not."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    return ("bool", value) if isinstance(value, bool) else value
+
+
+def right(expect: dict[str, Any], got: tuple[str, str, list[tuple[str, Any]]]) -> bool:
+    content, thinking, calls = got
+    if "keeps" in expect:  # a faulty reply: no text is lost, and no call is made of it
+        return not calls and all(part in content + thinking for part in expect["keeps"])
+    return any(
+        (content.strip(), thinking.strip()) == (want["content"].strip(), want["thinking"].strip())
+        and calls == [(call["name"], plain(call["arguments"])) for call in want["calls"]]
+        for want in (expect, *expect.get("also", ()))
+    )
+
+
+@cache
+def replies() -> dict[str, list[dict[str, Any]]]:
+    cases = vectors("chat_outputs")
+    return {name: list(group) for name, group in groupby(cases, lambda case: case["case"]["template"])}
+
+
+@pytest.mark.parametrize("template", sorted({case["case"]["template"] for case in vectors("chat_outputs")}))
+def test_replies_to_a_real_template_are_read(template: str) -> None:
+    description = describe(sources()[template])
+    for vector in replies()[template]:
+        case = vector["case"]
+        results = [
+            read(description, case["tools"], case["prompt_end"], pieces) for pieces in cuts(case["output"])
+        ]
+        assert right(vector["expect"], results[0]), (vector["name"], results[0])
+        assert all(result == results[0] for result in results), vector["name"]
+
+
+@pytest.mark.parametrize("vector", vectors("capabilities"), ids=lambda vector: vector["template"])
+def test_thinking_and_calls_of_a_real_template_are_found(vector: dict[str, Any]) -> None:
+    description = describe(sources()[vector["template"]])
+    for name, found in (("tools", description.calls), ("thinking", description.thinking)):
+        if vector["expect"][name] is not None:
+            assert (found is not None) == vector["expect"][name], name
+
+
+# Templates of our own
+
+
+def calls(text: str) -> str:
+    """Return a template that writes ``text`` for its model's calls; NAME, ID and ARGUMENTS stand in it."""
+    text = text.replace("NAME", "{{ c.function.name }}").replace("ID", "{{ c.id }}")
+    text = text.replace("ARGUMENTS", "{{ c.function.arguments | tojson }}")
+    return (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}" + text + "{% endfor %}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}{% if tools %}{% endif %}"
+    )
+
+
+ARGUMENTS = '{"city": "Rome"}'
+WEATHER = [{"function": {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}}]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "<call>NAME|ARGUMENTS</call>",
+        "<c id=ID>NAME: ARGUMENTS</c>",
+        "[CALL]NAME[WITH]ARGUMENTS",
+        "[CALL]NAME[FOR]ID[WITH]ARGUMENTS",
+        '<<{"do": "NAME", "with": ARGUMENTS}>>',
+        '<run>{"NAME": ARGUMENTS}</run>',
+        (
+            "<f n=NAME>{% for k in c.function.arguments %}<k>{{ k }}</k>"
+            "<v>{{ c.function.arguments[k] }}</v>{% endfor %}</f>"
+        ),
+    ],
+)
+def test_calls_come_back_as_the_template_writes_them(written: str) -> None:
+    description = describe(calls(written))
+    reply = written.replace("ID", "a1").replace("NAME", "weather").replace("ARGUMENTS", ARGUMENTS)
+    if "{% for" in reply:
+        reply = "<f n=weather><k>city</k><v>Rome</v></f>"
+    want = [("weather", {"city": "Rome"})]
+    assert read(description, WEATHER, "<|assistant|>", [f"I ask. {reply}"]) == ("I ask.", "", want)
+    assert read(description, WEATHER, "<|assistant|>", list(reply + reply)) == ("", "", want + want)
+    other = reply.replace("weather", "other")
+    assert read(description, WEATHER, "<|assistant|>", list(other)) == (other, "", [])
+
+
+def test_a_template_that_refuses_everything_has_the_marks_of_its_source() -> None:
+    description = describe("{{ raise_exception('no') }}{# tools <tool_call> </think> #}")
+    reply = '<think>a</think>b<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
+    assert read(description, WEATHER, "", [reply]) == ("b", "a", [("weather", {"city": "Rome"})])
+
+
+@pytest.mark.parametrize(
+    "source", ["", "{% for", "{{ messages }}", "{% for i in range(10 ** 9) %}{{ i }}{% endfor %}"]
+)
+def test_no_template_is_an_error(source: str) -> None:
+    assert read(describe(source), WEATHER, "", ["<think>a"]) == ("<think>a", "", [])
