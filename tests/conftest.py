@@ -15,7 +15,7 @@ MARKERS = {"smollm2_gguf": "model", "minilm_files": "model", "registry_program":
 """Markers of the tests that use a fixture, directly or through another fixture."""
 
 SLOW = (
-    *("benchmarks", "contract", "e2e", "llama", "packaging", "process", "security"),
+    *("benchmarks", "contract", "e2e", "llama", "packaging", "process", "runner", "security"),
     *("clients/test_fuzz.py", "docs/test_in_your_application.py", "library/test_crash.py"),
     *("registry/test_kills.py", "templates/gotemplate/test_evaluator.py"),
 )

@@ -180,7 +180,8 @@ class Settings:
             "OLLAMA_RUNNER",
             parsers.optional(parsers.choice("process", "inprocess")),
             "auto",
-            "Where models run: process is a child process for each, inprocess and auto the server's own",
+            "Where models run: process is a child process for each, inprocess the server's own process; "
+            "auto is process, except in another application",
         )
     )
     special_tokens: bool = setting(

@@ -20,7 +20,7 @@ from ollama_tw.interfaces import (
     Progress,
 )
 from ollama_tw.runner.link import Link, title_of
-from ollama_tw.runner.messages import Confined, Loaded, Open
+from ollama_tw.runner.messages import Loaded, Open, Sandbox
 from ollama_tw.runner.runner import ProcessRunner
 from ollama_tw.runner.vocabulary import ProcessVocabulary
 
@@ -47,7 +47,7 @@ class ProcessBackend:
         self._engine = engine
         self.name: str = backend.name
         self.priority: float = backend.priority
-        self.confinement: Confined | None = None
+        self.sandbox: Sandbox | None = None
         """What the last child reported of its sandbox, None before the first."""
         for optional in (IModelSource, IVocabularyReader):
             if optional.providedBy(backend):
@@ -74,10 +74,10 @@ class ProcessBackend:
     def _open(self, opening: Open, path: str, progress: Progress) -> tuple[Link, Loaded]:
         link = Link(title_of(Path(path).name), opening)
         loaded = link.wait_loaded(progress)
-        if link.confinement is not None:
-            if self.confinement is None:
-                _report(self.name, link.confinement)
-            self.confinement = link.confinement
+        if link.sandbox is not None:
+            if self.sandbox is None:
+                _report(self.name, link.sandbox)
+            self.sandbox = link.sandbox
         return link, loaded
 
 
@@ -85,10 +85,10 @@ def _level() -> int:
     return logging.getLogger("ollama_tw").getEffectiveLevel()
 
 
-def _report(name: str, confinement: Confined) -> None:
+def _report(name: str, sandbox: Sandbox) -> None:
     _log.info(
         "models of backend %s run in child processes; sandbox: %s; not in force: %s",
         name,
-        ", ".join(confinement.measures) or "none",
-        ", ".join(confinement.missing) or "none",
+        ", ".join(sandbox.measures) or "none",
+        ", ".join(sandbox.missing) or "none",
     )

@@ -108,7 +108,8 @@ class Reader(threading.Thread):
 
 def main(descriptor: int, parent: int) -> None:
     """Host a runner, or a vocabulary, until the server closes it."""
-    faulthandler.enable()
+    # After the message of an abort, which all threads would push out of the last lines.
+    faulthandler.enable(all_threads=False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A service manager may signal all processes; the server then completes what is running.
         signal.signal(number, signal.SIG_IGN)
@@ -117,7 +118,7 @@ def main(descriptor: int, parent: int) -> None:
     if not isinstance(opening, Open):
         raise SystemExit("the first message is not an Open")
     logging.basicConfig(handlers=[LogSender(connection)], level=opening.level, format="%(message)s")
-    connection.send(confine(files_of(opening), parent))
+    connection.send(messages.Confined(confine(files_of(opening), parent)))
     # After the sandbox, which a thread inherits from the one that starts it.
     reader = Reader(connection, waiting)
     reader.start()

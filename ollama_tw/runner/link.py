@@ -53,7 +53,8 @@ class State(Enum):
 class Waiter:
     """What a thread waits for: the pieces of a run, or the result of a call, and an error at the end.
 
-    ``behind`` is the number of pieces that the consumer has not taken yet.
+    ``sent`` pieces have come, ``taken`` of them were taken by the consumer, and ``reported`` of these to the
+    child, which sends no more than a window beyond that.
     """
 
     def __init__(self, cancel: threading.Event | None) -> None:
@@ -62,6 +63,7 @@ class Waiter:
         self.results: SimpleQueue[Any] = SimpleQueue()
         self.sent = 0
         self.taken = 0
+        self.reported = 0
 
 
 class Link:
@@ -72,7 +74,7 @@ class Link:
         self.activity = Activity()
         self.fraction = 0.0
         self.loaded: Loaded | None = None
-        self.confinement: messages.Confined | None = None
+        self.sandbox: messages.Sandbox | None = None
         self._opening = opening
         self._lock = threading.Lock()
         self._state = State.LOADING
@@ -290,7 +292,7 @@ class Link:
                 # A send that would block is made at the next look.
                 waiter.stopped = self._try_send(messages.encode(messages.Stop(number)))
         if waiters and not heard and self._state is State.READY:
-            behind = any(waiter.sent - waiter.taken >= messages.WINDOW for _, waiter in waiters)
+            behind = any(waiter.sent - waiter.reported >= messages.WINDOW for _, waiter in waiters)
             hang = self._stall.find(now, self.activity, behind=behind)
             if hang:
                 _log.error("%s %s: it is killed", self.title, hang)
@@ -323,8 +325,8 @@ class Link:
                 logging.getLogger(_own_logger(logger)).log(level, "%s", text)
             case messages.Progress(fraction):
                 self.fraction = fraction
-            case messages.Confined():
-                self.confinement = message
+            case messages.Confined(sandbox):
+                self.sandbox = sandbox
             case messages.Loaded():
                 self._stall.know(message)
                 with self._lock:

@@ -136,11 +136,18 @@ FromServer = Open | Run | Taken | Stop | Call | TakeStates | GiveStates | Close
 # From the child.
 
 
-class Confined(Struct, array_like=True, tag=20):
-    """The process has confined itself: measures in force, and those that are not, with the reason."""
+@dataclasses.dataclass(frozen=True)
+class Sandbox:
+    """Measures that are in force in a child process, and those that are ``missing``, with the reason."""
 
-    measures: tuple[str, ...]
-    missing: tuple[str, ...]
+    measures: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+class Confined(Struct, array_like=True, tag=20):
+    """The process has confined itself."""
+
+    sandbox: Sandbox
 
 
 class Progress(Struct, array_like=True, tag=21):

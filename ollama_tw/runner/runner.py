@@ -115,7 +115,6 @@ class ProcessRunner(ProcessVocabularyCalls):
             number, waiter = self.link.start(job.cancel, lambda one: Run(one, job))
         except (OverflowError, ValueError) as error:
             raise RunnerError(f"the engine cannot process this prompt: {error}") from error
-        reported = 0
         ended = False
         try:
             while True:
@@ -127,9 +126,10 @@ class ProcessRunner(ProcessVocabularyCalls):
                     raise result
                 waiter.taken += 1
                 ended = result.done is not None
-                if not ended and waiter.taken - reported >= messages.WINDOW // 2:
-                    self.link.take(number, waiter.taken - reported)
-                    reported = waiter.taken
+                if not ended and waiter.taken - waiter.reported >= messages.WINDOW // 2:
+                    count = waiter.taken - waiter.reported
+                    waiter.reported = waiter.taken
+                    self.link.take(number, count)
                 yield result
                 if ended:
                     return

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ollama_tw.runner import landlock
-from ollama_tw.runner.messages import Confined
+from ollama_tw.runner.messages import Sandbox
 
 if sys.platform != "win32":
     import resource
@@ -44,7 +44,7 @@ _DEVICES = (
 )
 
 
-def confine(files: Sequence[str], parent: int) -> Confined:
+def confine(files: Sequence[str], parent: int) -> Sandbox:
     """Confine this process, a child of the process ``parent``, which reads ``files``.
 
     Ends the process if the parent has ended.
@@ -60,7 +60,7 @@ def confine(files: Sequence[str], parent: int) -> Confined:
         else:
             measures.append(detail or name)
 
-    readable = [*files, *_code()]
+    readable = [*files, *code_directories()]
     take("ends with the server", lambda: _end_with(parent))
     take("first to be killed when memory runs out", _prefer_for_killing)
     take("no core dumps", _dump_no_core)
@@ -79,7 +79,7 @@ def confine(files: Sequence[str], parent: int) -> Confined:
     measures += tcp
     if not tcp:
         missing.append("no TCP (the kernel cannot forbid it)")
-    return Confined(tuple(measures), tuple(missing))
+    return Sandbox(tuple(measures), tuple(missing))
 
 
 def _prctl(option: int, *arguments: int) -> None:
@@ -173,7 +173,7 @@ def _root_may_read(path: str) -> bool:
     return True
 
 
-def _code() -> list[str]:
+def code_directories() -> list[str]:
     """Return the files and directories with Python, its packages and the libraries."""
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     wanted = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path, *filter(None, libraries)]

@@ -98,14 +98,14 @@ class ChildProcess:
         """Send SIGKILL, unless the process has ended. On any thread."""
         self._process.kill()
 
-    def reap(self, patience: float = _END_TIMEOUT) -> Death:
-        """Wait ``patience`` seconds for the end of the process, kill it then, and return its death.
+    def reap(self) -> Death:
+        """Wait two seconds for the end of the process, kill it then, and return its death.
 
         The kind is ``protocol`` if it had to be killed. Blocking; called once.
         """
         overdue = False
         try:
-            self._process.wait(patience)
+            self._process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             overdue = True
             self.kill()

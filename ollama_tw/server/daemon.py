@@ -65,7 +65,9 @@ class Daemon(Service):
         self._reactor = reactor
         self._owns_process = owns_process
         self._settings = settings
-        self._child_processes = settings.runner == "process"
+        # An application in which the server is embedded may not expect child processes.
+        mode = settings.runner or ("process" if owns_process else "inprocess")
+        self._child_processes = mode == "process"
         self._listen = listen
         self._sockets = sockets
         self._listener = Listener(reactor)

@@ -10,6 +10,7 @@ from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.backends import DiscoveredBackend, refresh
 from ollama_tw.http.server.replies import send_json
 from ollama_tw.http.server.routing import Routes
+from ollama_tw.runner.backend import ProcessBackend
 
 
 class BackendRoutes:
@@ -33,11 +34,15 @@ class BackendRoutes:
 
 
 def _entry(one: DiscoveredBackend, *, chosen: bool) -> dict[str, Any]:
+    backend: Any = one.backend
+    in_children = isinstance(backend, ProcessBackend)
     return {
         "name": one.name,
         "version": one.version,
         "available": one.probe.available,
         "reason": one.probe.reason,
         "chosen": chosen,
+        "runner": "process" if in_children else "inprocess",
+        "sandbox": asdict(backend.sandbox) if in_children and backend.sandbox else None,
         "devices": [asdict(device) for device in one.probe.devices],
     }

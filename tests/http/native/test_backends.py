@@ -56,6 +56,8 @@ class BackendsTests(SynchronousTestCase):
                         "available": True,
                         "reason": "",
                         "chosen": True,
+                        "runner": "inprocess",
+                        "sandbox": None,
                         "devices": [
                             {"name": "D", "description": "a device", "kind": "gpu", "free": 1, "total": 2}
                         ],
@@ -66,6 +68,8 @@ class BackendsTests(SynchronousTestCase):
                         "available": False,
                         "reason": "it cannot be imported",
                         "chosen": False,
+                        "runner": "inprocess",
+                        "sandbox": None,
                         "devices": [],
                     },
                 ]
