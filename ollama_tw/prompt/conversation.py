@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from ollama_tw.wire.native import Message
+from ollama_tw.wire.native import IMAGE_MARK, Message
 
 _LEADING_THOUGHT = re.compile(r"\s*<think>.*?(</think>\s*|\Z)", re.DOTALL)
 
@@ -78,8 +78,9 @@ def with_image_tags(
 ) -> tuple[list[Message], list[bytes]]:
     """Return ``messages`` with a tag ``[img-N]`` for each of their images, and the images in order.
 
-    A tag replaces an ``[img]`` in the text, or is put before the text; with ``after_text`` all are put
-    after it. Source: ollama: server/prompt.go, chatPrompt.
+    A tag replaces an ``[img]`` in the text, or is put before the text, with ``after_text`` after it.
+
+    Source: ollama: server/prompt.go, chatPrompt.
     """
     tagged: list[Message] = []
     all_images: list[bytes] = []
@@ -89,10 +90,10 @@ def with_image_tags(
         for image in images:
             tag = f"[img-{len(all_images)}]"
             all_images.append(image)
-            if after_text:
+            if IMAGE_MARK in text:
+                text = text.replace(IMAGE_MARK, tag, 1)
+            elif after_text:
                 end += tag
-            elif "[img]" in text:
-                text = text.replace("[img]", tag, 1)
             else:
                 front += tag
         tagged.append(replace(message, content=front + text + end) if images else message)

@@ -12,6 +12,9 @@ from msgspec import UNSET, UnsetType
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode_image, decode_value
 
+IMAGE_MARK = "[img]"
+"""Text that stands for the next image of its message."""
+
 
 class RunRequest(msgspec.Struct, kw_only=True):
     """The common fields of generate and chat. Fields of type ``Any`` have error messages of their own."""

@@ -2,7 +2,6 @@ import json
 from typing import Any
 
 import pytest
-from msgspec import UNSET
 
 from ollama_tw.dialects.openai.messages import ChatMessage, native_messages
 from ollama_tw.errors import OllamaError
@@ -23,23 +22,25 @@ def refusal(message: dict[str, Any]) -> str:
     return error.value.message
 
 
-def test_every_part_becomes_a_message() -> None:
-    found = read(
-        {
-            "role": "user",
-            "content": [
-                {"type": "text", "text": "what is"},
-                {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
-                {"type": "image_url", "image_url": "data:;base64,aGk="},
-                {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}},
-            ],
-        }
-    )
-    assert [(one.role, one.content, one.images) for one in found] == [
-        ("user", "what is", UNSET),
-        ("user", "", [b"hi"]),
-        ("user", "", [b"hi"]),
-        ("user", "", [b"hi"]),
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+
+
+def texts(*parts: str | dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": part} if isinstance(part, str) else part for part in parts]
+
+
+def test_the_parts_of_a_message_are_one_message() -> None:
+    recording = {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}}
+    named = {"type": "image_url", "image_url": "data:;base64,aGk="}
+    assert read({"role": "user", "content": texts("what is", "this?", IMAGE, named, recording)}) == [
+        Message("user", "what is\nthis?", images=[b"hi", b"hi", b"hi"])
+    ]
+    assert read({"role": "user", "content": texts(IMAGE)}) == [Message("user", "", images=[b"hi"])]
+
+
+def test_an_image_between_texts_keeps_its_place() -> None:
+    assert read({"role": "user", "content": texts(IMAGE, "a", IMAGE, "b")}) == [
+        Message("user", "[img]\na\n[img]\nb", images=[b"hi", b"hi"])
     ]
 
 

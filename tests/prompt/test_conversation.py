@@ -124,5 +124,5 @@ def test_image_tags_are_numbered_through_the_conversation() -> None:
 def test_image_tags_after_the_text() -> None:
     messages = [Message("user", "see [img]", images=[b"a", b"b"]), Message("user", "", images=[b"c"])]
     tagged, images = with_image_tags(messages, after_text=True)
-    assert [message.content for message in tagged] == ["see [img][img-0][img-1]", "[img-2]"]
+    assert [message.content for message in tagged] == ["see [img-0][img-1]", "[img-2]"]
     assert images == [b"a", b"b", b"c"]

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from ollama_tw.dialects.openai.parameters import go_type_of
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode_base64, decode_image, decode_value
-from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
+from ollama_tw.wire.native import IMAGE_MARK, Message, ToolCall, ToolCallFunction
 
 _INVALID = "invalid message format"
 
@@ -43,7 +43,7 @@ class ChatMessage(msgspec.Struct):
 
 
 def native_messages(messages: Sequence[ChatMessage]) -> list[Message]:
-    """Translate ``messages``; a message in parts gives one native message for each part.
+    """Translate ``messages``; the texts of the parts of a message are lines of one native message.
 
     Raises :class:`OllamaError` 400 with Ollama's texts.
     """
@@ -63,22 +63,32 @@ def native_role(role: str) -> str:
 
 def _native(message: ChatMessage, names: Mapping[str, str]) -> list[Message]:
     calls = UNSET if message.tool_calls is UNSET else _calls(message.tool_calls)
+    native = Message(native_role(message.role))
     if isinstance(message.content, str):
-        found = [Message(native_role(message.role), message.content)]
+        native.content = message.content
     elif isinstance(message.content, list):
-        found = [_part(native_role(message.role), part) for part in message.content]
-    elif calls is not UNSET:
-        found = [Message(native_role(message.role), "")]
-    else:
+        if not message.content:
+            return []
+        _take_parts(native, message.content)
+    elif calls is UNSET:
         raise OllamaError(400, f"invalid message content type: {go_type_of(message.content)}")
-    if found:
-        last = found[-1]
-        last.thinking = message.reasoning or UNSET
-        last.tool_calls = calls or UNSET
-        last.tool_call_id = message.tool_call_id or UNSET
-        if last.role == "tool":
-            last.tool_name = message.name or names.get(message.tool_call_id) or UNSET
-    return found
+    native.thinking = message.reasoning or UNSET
+    native.tool_calls = calls or UNSET
+    native.tool_call_id = message.tool_call_id or UNSET
+    if native.role == "tool":
+        native.tool_name = message.name or names.get(message.tool_call_id) or UNSET
+    return [native]
+
+
+def _take_parts(native: Message, parts: Sequence[Any]) -> None:
+    """Put the parts of a content into one message; images between its texts are marked in the text."""
+    read = [_part(part) for part in parts]
+    texts = [i for i, part in enumerate(read) if isinstance(part, str)]
+    inner = read[texts[0] : texts[-1] + 1] if texts else []
+    between = any(isinstance(part, bytes) for part in inner)
+    marked = [part if isinstance(part, str) else IMAGE_MARK for part in (read if between else inner)]
+    native.content = "\n".join(marked)
+    native.images = [part for part in read if isinstance(part, bytes)] or UNSET
 
 
 def _calls(calls: Sequence[ToolCallParam]) -> list[ToolCall]:
@@ -101,14 +111,15 @@ def parsed_arguments(text: Any) -> dict[str, Any]:
     return value
 
 
-def _part(role: str, part: Any) -> Message:
+def _part(part: Any) -> str | bytes:
+    """Return the text of a part, or its image or recording."""
     match part:
         case {"type": "text", "text": str(text)}:
-            return Message(role, text)
+            return text
         case {"type": "image_url", "image_url": str(url) | {"url": str(url)}}:
-            return Message(role, images=[decode_image(url)])
+            return decode_image(url)
         case {"type": "input_audio"}:
-            return Message(role, images=[_audio(part.get("input_audio"))])
+            return _audio(part.get("input_audio"))
     raise OllamaError(400, _INVALID)
 
 
