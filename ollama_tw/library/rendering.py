@@ -103,9 +103,12 @@ def choose_rendering(
     """Return the rendering of a model with these templates.
 
     ``traits`` are those of ``go_template``, or of the default template if it is None;
-    ``go_template_setting`` is OLLAMA_GO_TEMPLATE, None if it is unset.
+    ``go_template_setting`` is OLLAMA_GO_TEMPLATE, None if it is unset. Where the config names a renderer,
+    the chat template takes its place: Ollama's renderers write what the templates of their models write.
     """
     harmony = is_harmony(config, go_template)
+    if config.renderer and chat_template and not (go_template and go_template_setting):
+        return Rendering(PromptPath.NATIVE, False, harmony)
     special = bool(config.renderer or config.parser or harmony)
     if go_template is None:
         in_use = False

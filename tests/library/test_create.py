@@ -195,7 +195,14 @@ def test_projectors_and_adapters(store: Store, tiny: str, tmp_path: Path) -> Non
 
 
 def test_gemma4_gets_its_renderer_and_stop(store: Store, tmp_path: Path) -> None:
-    file = upload(store, write_gguf(tmp_path / "g", architecture="gemma4", metadata={}))
+    bare = upload(store, write_gguf(tmp_path / "b", architecture="gemma4", metadata={}))
+    run(store, model="b", files={"b.gguf": bare})
+    assert (store.load(parse_name("b")).config.renderer, store.load(parse_name("b")).config.parser) == (
+        "",
+        "",
+    )
+    template = {"tokenizer.chat_template": "{{ messages }}"}
+    file = upload(store, write_gguf(tmp_path / "g", architecture="gemma4", metadata=template))
     run(store, model="g", files={"g.gguf": file})
     model = store.load(parse_name("g"))
     assert (model.config.renderer, model.config.parser) == ("gemma4", "gemma4")

@@ -61,9 +61,15 @@ def test_the_setting_takes_precedence() -> None:
     assert not choose(None, None, True).go_template_in_use
 
 
+def test_the_chat_template_takes_the_place_of_a_renderer() -> None:
+    config = ModelConfig(renderer="gemma4", parser="gemma4")
+    assert choose("{{ .Prompt }}", JINJA_TOOLS, config=config) == Rendering(PromptPath.NATIVE, False, False)
+    assert choose(ROUND_TRIP, JINJA_TOOLS, True, config).go_template_in_use
+    assert choose(ROUND_TRIP, None, config=config).go_template_in_use
+
+
 def test_special_models_are_always_rendered() -> None:
     for config in (
-        ModelConfig(renderer="x"),
         ModelConfig(parser="x"),
         ModelConfig(model_format="safetensors"),
     ):

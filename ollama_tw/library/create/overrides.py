@@ -12,7 +12,7 @@ from ollama_tw.library.layers import decode_params, encode_messages, encode_para
 from ollama_tw.templates.gotemplate import TemplateError, parse
 from ollama_tw.wire.models import CreateRequest
 
-# Renderer and parser of architectures for which Ollama has built-in ones.
+# Names of the renderer and parser that Ollama has for an architecture.
 _NEMOTRON = ("nemotron-3-nano", "nemotron-3-nano")
 _BUILT_IN = {
     "gemma4": ("gemma4", "gemma4"),
@@ -51,10 +51,16 @@ def _check_template(text: str) -> None:
 
 
 def _built_in_defaults(job: CreationJob) -> dict[str, Any]:
-    """Set the built-in renderer and parser of the architecture and return its default parameters."""
+    """Set the built-in renderer and parser of the architecture and return its default parameters.
+
+    A file without a chat template gets none: the name stands for what the template does.
+    """
     built_in = _BUILT_IN.get(job.families[0]) if job.families else None
     if built_in is None:
         return {}
+    models = [layer.digest for layer in job.layers.layers if layer.media_type == manifests.MODEL]
+    if not any(job.store.header_of(digest).chat_template for digest in models):
+        built_in = ("", "")
     for key, value in zip(("renderer", "parser"), built_in, strict=True):
         job.config[key] = job.config.get(key) or value
-    return {"stop": [_GEMMA4_STOP]} if built_in[0] == "gemma4" else {}
+    return {"stop": [_GEMMA4_STOP]} if job.families[0] == "gemma4" else {}
