@@ -8,11 +8,12 @@ Version 1 of the contract. Fields may be added with defaults; nothing is renamed
 without a new major version.
 """
 
+import operator
 import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -423,6 +424,29 @@ class PromptState:
         weakref.finalize(self, os.close, self.descriptor)
 
 
+@dataclass
+class PromptCacheFigures:
+    """Counters of a runner's prompt cache since it was loaded; times are in seconds."""
+
+    lookups: int = 0
+    slot_tokens: int = 0
+    """Prompt tokens that were found in a slot."""
+    state_tokens: int = 0
+    """Prompt tokens that were found in a saved state."""
+    saves: int = 0
+    save_seconds: float = 0.0
+    restores: int = 0
+    restore_seconds: float = 0.0
+    evictions: int = 0
+    """States that were dropped for lack of space."""
+    moves: int = 0
+    """Running sequences that were moved next to the others."""
+
+    def __add__(self, other: "PromptCacheFigures") -> "PromptCacheFigures":
+        """Return the sums."""
+        return PromptCacheFigures(*map(operator.add, astuple(self), astuple(other)))
+
+
 class IPromptStates(Interface):
     """Optional interface of a runner: saved states of prompts, which may outlive it.
 
@@ -430,6 +454,7 @@ class IPromptStates(Interface):
     """
 
     state_bytes = Attribute("Bytes of the saved states. Read on any thread.")
+    state_figures = Attribute(":class:`PromptCacheFigures`. Read on any thread.")
 
     def limit_states(size: int) -> None:
         """Drop the least recently used states until they have at most ``size`` bytes, from now on."""

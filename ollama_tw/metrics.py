@@ -6,11 +6,13 @@ Source: the Prometheus text exposition format, version 0.0.4; docs/deployment.md
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from ollama_tw.interfaces import PromptCacheFigures
 
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -33,13 +35,17 @@ class EngineState:
     """State of the scheduler when the metrics are rendered.
 
     ``waiting``: queued requests. ``steps`` and ``runs``: batches decoded since the start, and sequences
-    in them, of backends that count them.
+    in them, of backends that count them. ``cache``: counters of the prompt caches; ``state_bytes``: their
+    saved states of loaded models, ``parked_bytes`` those of models that were unloaded.
     """
 
     waiting: int
     models: tuple[LoadedModelState, ...]
     steps: int
     runs: int
+    cache: PromptCacheFigures = field(default_factory=PromptCacheFigures)
+    state_bytes: int = 0
+    parked_bytes: int = 0
 
 
 class Metrics:
@@ -168,3 +174,32 @@ class _StateCollector(Collector):
             "Sequences in the decoded batches; divided by the batches, their occupancy",
             value=state.runs,
         )
+        yield from _cache_metrics(state)
+
+
+def _cache_metrics(state: EngineState) -> Iterable[Metric]:
+    cache = state.cache
+    yield CounterMetricFamily(
+        "ollama_prompt_cache_lookups", "Prompts that were looked up in the prompt cache", value=cache.lookups
+    )
+    tokens = CounterMetricFamily(
+        "ollama_prompt_cache_tokens", "Prompt tokens found, by the tier that had them", labels=["tier"]
+    )
+    tokens.add_metric(["slot"], cache.slot_tokens)
+    tokens.add_metric(["state"], cache.state_tokens)
+    yield tokens
+    size = GaugeMetricFamily(
+        "ollama_prompt_cache_bytes", "Saved states of loaded and of unloaded models", labels=["model"]
+    )
+    size.add_metric(["loaded"], state.state_bytes)
+    size.add_metric(["unloaded"], state.parked_bytes)
+    yield size
+    for name, text, value in (
+        ("saves", "States that were saved", cache.saves),
+        ("save_seconds", "Time of saving them", cache.save_seconds),
+        ("restores", "States that were restored", cache.restores),
+        ("restore_seconds", "Time of restoring them", cache.restore_seconds),
+        ("evictions", "States that were dropped for lack of space", cache.evictions),
+        ("moves", "Running sequences that were moved next to the others", cache.moves),
+    ):
+        yield CounterMetricFamily(f"ollama_prompt_cache_{name}", text, value=value)

@@ -1,5 +1,6 @@
 """Metrics in the text format of Prometheus."""
 
+from ollama_tw.interfaces import PromptCacheFigures
 from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
 
 
@@ -35,8 +36,9 @@ def test_counters_and_histograms() -> None:
 
 def test_the_state_of_the_engine() -> None:
     metrics = Metrics()
+    cache = PromptCacheFigures(lookups=6, slot_tokens=40, state_tokens=30, saves=2, restore_seconds=0.5)
     models = (LoadedModelState(100, 80, 4, 3), LoadedModelState(50, 0, 1, 0))
-    metrics.watch(lambda: EngineState(waiting=5, models=models, steps=10, runs=25))
+    metrics.watch(lambda: EngineState(5, models, 10, 25, cache, 7_000, 9_000))
     found = figures(metrics)
     assert found["ollama_queue_length"] == 5
     assert found["ollama_loaded_models"] == 2
@@ -46,6 +48,13 @@ def test_the_state_of_the_engine() -> None:
     assert found["ollama_slots_busy"] == 3
     assert found["ollama_decode_steps_total"] == 10
     assert found["ollama_decode_runs_total"] == 25
+    assert found["ollama_prompt_cache_lookups_total"] == 6
+    assert found['ollama_prompt_cache_tokens_total{tier="slot"}'] == 40
+    assert found['ollama_prompt_cache_tokens_total{tier="state"}'] == 30
+    assert found['ollama_prompt_cache_bytes{model="loaded"}'] == 7_000
+    assert found['ollama_prompt_cache_bytes{model="unloaded"}'] == 9_000
+    assert found["ollama_prompt_cache_saves_total"] == 2
+    assert found["ollama_prompt_cache_restore_seconds_total"] == 0.5
 
 
 def test_two_servers_have_separate_metrics() -> None:

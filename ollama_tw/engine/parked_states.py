@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from twisted.logger import Logger
 
 from ollama_tw.engine.state_files import StateFiles
-from ollama_tw.interfaces import IPromptStates, IRunner, LoadPlan, PromptState
+from ollama_tw.interfaces import IPromptStates, IRunner, LoadPlan, PromptCacheFigures, PromptState
 
 _log = Logger()
 
@@ -133,6 +133,12 @@ def _drop_oldest(states: list[PromptState], size: int) -> int:
 def bytes_of(runners: Sequence[IRunner]) -> int:
     """Return the bytes of the states that the runners hold."""
     return sum(runner.state_bytes for runner in runners if IPromptStates.providedBy(runner))
+
+
+def figures_of(runners: Sequence[IRunner]) -> PromptCacheFigures:
+    """Return the sums of the runners' counters."""
+    found = (runner.state_figures for runner in runners if IPromptStates.providedBy(runner))
+    return sum(found, PromptCacheFigures())
 
 
 def drop_states(runners: Sequence[IRunner]) -> None:

@@ -26,7 +26,7 @@ from ollama_tw.engine.lease import Lease
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.loader import Devices, Loader, LoadStalled, is_out_of_memory
 from ollama_tw.engine.memory import DoesNotFit
-from ollama_tw.engine.parked_states import ParkedStates, bytes_of, drop_states
+from ollama_tw.engine.parked_states import ParkedStates, bytes_of, drop_states, figures_of
 from ollama_tw.engine.queue import RequestQueue
 from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import Cancelled, OllamaError
@@ -39,6 +39,7 @@ from ollama_tw.interfaces import (
     LoadDied,
     LoadError,
     LoadPlan,
+    PromptCacheFigures,
     RunnerDied,
 )
 from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
@@ -89,6 +90,7 @@ class Scheduler:
         self._crashes = Crashes()
         # Totals of the models that were unloaded.
         self._steps = self._step_runs = 0
+        self._cache_figures = PromptCacheFigures()
         self._metrics.watch(self._state)
 
     @property
@@ -120,6 +122,9 @@ class Scheduler:
             ),
             steps=self._steps + sum(getattr(runner, "steps", 0) for runner in runners),
             runs=self._step_runs + sum(getattr(runner, "step_runs", 0) for runner in runners),
+            cache=self._cache_figures + figures_of(runners),
+            state_bytes=bytes_of(runners),
+            parked_bytes=self._loader.states.size,
         )
 
     def loaded(self) -> list[LoadedModel]:
@@ -331,6 +336,7 @@ class Scheduler:
         del self._loaded[loaded.key]
         self._steps += getattr(loaded.runner, "steps", 0)
         self._step_runs += getattr(loaded.runner, "step_runs", 0)
+        self._cache_figures += figures_of([loaded.runner])
         self._closing.append(loaded.name)
         try:
             await self._loader.close(

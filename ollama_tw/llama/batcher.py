@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ollama_tw.interfaces import DoneReason, LoadPlan, RunnerError
+from ollama_tw.interfaces import DoneReason, LoadPlan, PromptCacheFigures, RunnerError
 from ollama_tw.llama.context import Context, Rows
 from ollama_tw.llama.lanes import Lanes, waits_for
 from ollama_tw.llama.model import LlamaModel
@@ -116,6 +116,11 @@ class Batcher:
     def state_bytes(self) -> int:
         """Bytes of the saved states."""
         return self._lanes.states.size
+
+    @property
+    def state_figures(self) -> PromptCacheFigures:
+        """Counters of the prompt cache."""
+        return self._lanes.figures
 
     def close(self) -> None:
         """Cancel all sequences, stop the thread and free the context. Blocking."""

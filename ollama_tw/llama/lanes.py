@@ -8,9 +8,8 @@ it again would take longer.
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
-from ollama_tw.interfaces import PromptState
+from ollama_tw.interfaces import PromptCacheFigures, PromptState
 from ollama_tw.llama.context import Context
 from ollama_tw.llama.rates import Rates
 from ollama_tw.llama.saved_states import BLOCK, SavedStates
@@ -30,23 +29,6 @@ _WORTH_SAVING = 2
 _STEPS_BEFORE_MOVE = 8
 
 
-@dataclass
-class CacheFigures:
-    """Figures of the prompt cache; seconds are those of the decode thread."""
-
-    lookups: int = 0
-    slot_tokens: int = 0
-    """Prompt tokens that were found in a slot."""
-    state_tokens: int = 0
-    """Prompt tokens that were found in a saved state."""
-    saves: int = 0
-    save_seconds: float = 0.0
-    restores: int = 0
-    restore_seconds: float = 0.0
-    moves: int = 0
-    """Running sequences that were moved next to the others."""
-
-
 class Lanes:
     """The sequences of a context. ``states`` holds what the sequences held before, within its budget."""
 
@@ -55,7 +37,7 @@ class Lanes:
     ) -> None:
         self.slots = [Slot(sequence_id) for sequence_id in range(count)]
         self.states = states
-        self.figures = CacheFigures()
+        self.figures = PromptCacheFigures()
         self._context = context
         self._rates = rates
         self._truncatable = truncatable
@@ -178,6 +160,7 @@ class Lanes:
         self.figures.saves += 1
         self.figures.save_seconds += seconds
         self.states.add(state)
+        self.figures.evictions = self.states.evictions
 
     def _known_elsewhere(self, slot: Slot, tokens: Sequence[int]) -> bool:
         """Return whether another sequence or a saved state provides all ``tokens``."""

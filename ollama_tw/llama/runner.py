@@ -19,6 +19,7 @@ from ollama_tw.interfaces import (
     LoadPlan,
     Piece,
     Progress,
+    PromptCacheFigures,
     PromptState,
     PromptTooLong,
     Ranking,
@@ -225,6 +226,11 @@ class LlamaRunner:
     def state_bytes(self) -> int:
         """Bytes of the saved states of prompts."""
         return self._batcher.state_bytes if self._batcher else 0
+
+    @property
+    def state_figures(self) -> PromptCacheFigures:
+        """Counters of the prompt cache."""
+        return self._batcher.state_figures if self._batcher else PromptCacheFigures()
 
     def limit_states(self, size: int) -> None:
         """Drop the least recently used states until they have at most ``size`` bytes."""

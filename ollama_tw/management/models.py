@@ -9,6 +9,7 @@ from typing import Any
 from ollama_tw.cloud.policy import CloudPolicy, Operation
 from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.engine.loaded_model import LoadedModel
+from ollama_tw.engine.parked_states import bytes_of
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang.quoting import quote
@@ -164,4 +165,5 @@ def _loaded_record(loaded: LoadedModel) -> LoadedModelRecord:
         expires_at=rfc3339(int(loaded.expires_at * _SECOND)),
         size_vram=loaded.runner.size_gpu,
         context_length=loaded.runner.context_length,
+        size_prompt_cache=bytes_of([loaded.runner]),
     )

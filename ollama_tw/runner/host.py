@@ -10,7 +10,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any, Protocol
 
-from ollama_tw.interfaces import Job, Piece, PromptState
+from ollama_tw.interfaces import Job, Piece, PromptCacheFigures, PromptState
 from ollama_tw.runner import messages
 from ollama_tw.runner.failures import to_failure
 from ollama_tw.runner.messages import Activity, Failure, FromChild, FromServer, Output
@@ -20,6 +20,7 @@ _REPORT = 0.25
 # Seconds for the runs to end when the runner is closed.
 _CLOSE_TIMEOUT = 5.0
 _MAX_THREADS = 4096
+_NO_FIGURES = PromptCacheFigures()
 
 
 class Send(Protocol):
@@ -229,4 +230,5 @@ class Host:
             getattr(runner, "step_began", 0.0),
             getattr(runner, "step_rows", 0),
             getattr(runner, "state_bytes", 0),
+            getattr(runner, "state_figures", _NO_FIGURES),
         )

@@ -17,7 +17,16 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from ollama_tw.interfaces import ChildEngine, Embedding, Job, LoadPlan, Piece, PromptState, Ranking
+from ollama_tw.interfaces import (
+    ChildEngine,
+    Embedding,
+    Job,
+    LoadPlan,
+    Piece,
+    PromptCacheFigures,
+    PromptState,
+    Ranking,
+)
 
 MAX_LENGTH: Final = 1 << 28
 """Bytes of the longest message: embeddings of thousands of inputs take a hundred megabytes."""
@@ -195,6 +204,7 @@ class Activity(Struct, array_like=True, tag=24):
     step_began: float = 0.0
     step_rows: int = 0
     state_bytes: int = 0
+    state_figures: PromptCacheFigures = PromptCacheFigures()
 
 
 class Output(Struct, array_like=True, tag=25):

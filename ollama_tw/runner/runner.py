@@ -15,6 +15,7 @@ from ollama_tw.interfaces import (
     IRunner,
     Job,
     Piece,
+    PromptCacheFigures,
     PromptState,
     Ranking,
     RunnerError,
@@ -151,6 +152,11 @@ class ProcessRunner(ProcessVocabularyCalls):
     def state_bytes(self) -> int:
         """Bytes of the saved states, as last reported."""
         return self.link.activity.state_bytes
+
+    @property
+    def state_figures(self) -> PromptCacheFigures:
+        """Counters of the prompt cache, as last reported."""
+        return self.link.activity.state_figures
 
     def limit_states(self, size: int) -> None:
         """Drop the least recently used states until they have at most ``size`` bytes."""

@@ -56,6 +56,7 @@ class LoadedModelRecord(msgspec.Struct, frozen=True):
     expires_at: str
     size_vram: int
     context_length: int
+    size_prompt_cache: int
 
 
 class CopyRequest(msgspec.Struct, frozen=True):

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from zope.interface import implementer
 
-from ollama_tw.engine.parked_states import ParkedStates, bytes_of, drop_states
-from ollama_tw.interfaces import IPromptStates, LoadPlan, PromptState
+from ollama_tw.engine.parked_states import ParkedStates, bytes_of, drop_states, figures_of
+from ollama_tw.interfaces import IPromptStates, LoadPlan, PromptCacheFigures, PromptState
 
 A = LoadPlan("/models/a", prompt_cache=1000)
 B = LoadPlan("/models/b", prompt_cache=1000)
@@ -17,6 +17,7 @@ B = LoadPlan("/models/b", prompt_cache=1000)
 class Runner:
     def __init__(self, *states: PromptState) -> None:
         self.states = list(states)
+        self.state_figures = PromptCacheFigures(saves=1)
 
     @property
     def state_bytes(self) -> int:
@@ -109,5 +110,6 @@ def test_without_a_prompt_cache_nothing_is_kept() -> None:
 def test_the_states_of_loaded_models() -> None:
     runners = [Runner(state(10)), Runner(state(20), state(5)), object()]
     assert bytes_of(runners) == 35  # type: ignore[arg-type]
+    assert figures_of(runners).saves == 2  # type: ignore[arg-type]
     drop_states(runners)  # type: ignore[arg-type]
     assert bytes_of(runners) == 0  # type: ignore[arg-type]
