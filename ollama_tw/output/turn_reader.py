@@ -11,6 +11,8 @@ from ollama_tw.output.source import Source, Step, at, space, until
 
 _MAX_HEADER = 512
 """Maximum length of a header in characters; a longer text is content without a header."""
+_HEADER_WORDS = frozenset({"assistant", "analysis", "commentary", "final", "json", "code"})
+_MARK = re.compile(r"<\|\w+\|>")
 _NAME = re.compile(r"[^\s<]+")
 
 
@@ -68,23 +70,25 @@ class TurnReader:
         if name is not None and calls is not None:
             if not self._tagged:
                 yield from calls.named(name, header + turns.header_end)
-        elif any(kind in header for kind in turns.thinking):
+        elif any(self._only(kind, header) for kind in turns.thinking):
             emit = self._thinking
             yield from space(self._source)
-        elif not any(kind in header and self._is_content(kind, header) for kind in turns.content):
+        elif not any(self._only(kind, header) for kind in turns.content):
             emit(header + turns.header_end)
         yield from self._message(emit)
 
-    def _is_content(self, kind: str, header: str) -> bool:
-        """Return whether a header of ``kind`` names no function beside."""
-        recipient = self._turns.recipient
-        return not recipient or recipient in kind or recipient not in header
+    def _only(self, kind: str, header: str) -> bool:
+        """Return whether ``header`` has ``kind`` and beside it only marks and words of headers."""
+        before, found, after = header.partition(kind)
+        return bool(found) and _HEADER_WORDS.issuperset(_MARK.sub(" ", f"{before} {after}").split())
 
     def _recipient(self, header: str) -> str | None:
         """Return the declared tool that ``header`` names."""
         _, _, rest = header.rpartition(self._turns.recipient) if self._turns.recipient else ("", "", header)
         name = _NAME.match(rest.lstrip())
-        return name[0] if name and name[0] in self._tools else None
+        if name is None or name[0] not in self._tools:
+            return None
+        return name[0] if self._only(self._turns.recipient + name[0], header) else None
 
     def _message(self, emit: Callable[[str], None]) -> Step[None]:
         """Read the text of a message, and the mark that closes it."""
