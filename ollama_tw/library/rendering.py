@@ -5,19 +5,16 @@ Pure. Source: ollama: server/images.go, shouldPreferChatTemplate; server/routes.
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ollama_tw.library.manifests import ModelConfig
 from ollama_tw.templates.gotemplate import TemplateTraits
 
+if TYPE_CHECKING:
+    from ollama_tw.templates.capabilities import TemplateCapabilities
+
 _HARMONY_FAMILIES = frozenset({"gptoss", "gpt-oss"})
-_THINKING_SPLITS = ("content.split('</think>')", 'content.split("</think>")')
 _GO_TOOL_RESULTS = ('eq .Role "tool"', "tool_response", "TOOL_RESULTS")
-_JINJA_TOOL_CALLS = ("tool_calls", "assistant_tool_call")
-_JINJA_TOOL_RESULTS = (
-    "tool_response", "tool_results", "ipython",
-    "role'] == 'tool'", "role'] == \"tool\"", "role\"] == 'tool'", 'role"] == "tool"',
-    "message.role == 'tool'", 'message.role == "tool"',
-)  # fmt: skip
 
 
 class PromptPath(enum.Enum):
@@ -38,16 +35,22 @@ class Rendering:
 
 def jinja_capabilities(template: str | None) -> frozenset[str]:
     """Return which of ``tools`` and ``thinking`` a Jinja chat template supports."""
-    if not template:
+    found = _found(template)
+    if found is None:
         return frozenset()
-    found = set()
-    if "tools" in template or "tool_call" in template:
-        found.add("tools")
-    splits = any(split in template for split in _THINKING_SPLITS)
-    foreign = "reasoning_content" in template or "<SPECIAL_12>" in template
-    if ("<think>" in template and "</think>" in template) or (splits and not foreign):
-        found.add("thinking")
-    return frozenset(found)
+    return frozenset(name for name in ("tools", "thinking") if getattr(found, name))
+
+
+def _found(template: str | None) -> "TemplateCapabilities | None":
+    """Return the capabilities of a template, None if it does not compile."""
+    # An idle server needs no Jinja.
+    from ollama_tw.templates.budget import TemplateError
+    from ollama_tw.templates.capabilities import find_capabilities
+
+    try:
+        return find_capabilities(template) if template else None
+    except TemplateError:
+        return None
 
 
 def go_capabilities(traits: TemplateTraits) -> frozenset[str]:
@@ -69,11 +72,8 @@ def go_has_tool_round_trip(template: str, traits: TemplateTraits) -> bool:
 
 def jinja_has_tool_round_trip(template: str) -> bool:
     """Return whether a Jinja template renders both tool calls and their results."""
-    return (
-        "tools" in jinja_capabilities(template)
-        and any(mark in template for mark in _JINJA_TOOL_CALLS)
-        and any(mark in template for mark in _JINJA_TOOL_RESULTS)
-    )
+    found = _found(template)
+    return found is not None and found.tools and found.shows_calls_of_history and found.shows_results
 
 
 def prefers_chat_template(go_template: str, traits: TemplateTraits, chat_template: str) -> bool:

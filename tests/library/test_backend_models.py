@@ -63,7 +63,7 @@ class ListingBackend(Backend):
 METADATA: dict[str, str | int] = {
     "general.architecture": "far",
     "far.context_length": 4096,
-    "tokenizer.chat_template": "<think></think> tool_call {{ messages }}",
+    "tokenizer.chat_template": "<think></think>{{ tools }}{{ messages }}",
 }
 FAR = RemoteModel("org/Far:big", "http://h:1#x", "http://h:1", METADATA)
 

@@ -16,7 +16,10 @@ PLAIN = "{{ range .Messages }}{{ .Content }}{{ end }}"
 TOOLS = PLAIN + "{{ .Tools }}"
 ROUND_TRIP = TOOLS + '{{ .ToolCalls }}{{ if eq .Role "tool" }}{{ end }}'
 JINJA_TOOLS = "{{ tools }}"
-JINJA_ROUND_TRIP = "{{ tools }}{{ message.tool_calls }}{% if message['role'] == 'tool' %}"
+JINJA_ROUND_TRIP = (
+    "{{ tools }}{% for m in messages %}[{{ m.role }}]{{ m.content }}"
+    "{% for call in m.tool_calls %}<call>{{ call.function | tojson }}</call>{% endfor %}{% endfor %}"
+)
 JINJA_THINKING = "{{ tools }}<think></think>"
 
 
@@ -46,8 +49,7 @@ def choose(
         (ROUND_TRIP, JINJA_THINKING, True),
         (ROUND_TRIP, JINJA_ROUND_TRIP + "<think></think>", False),
         (TOOLS + "{{ .Suffix }}", JINJA_ROUND_TRIP, True),
-        (PLAIN, "{{ content.split('</think>') }}", False),
-        (PLAIN, "{{ content.split('</think>') }}{{ reasoning_content }}", True),
+        (PLAIN, "{{ messages[0].content.split('</think>')[-1] }}", False),
     ],
 )
 def test_the_better_template_is_used(go: str | None, jinja: str | None, in_use: bool) -> None:
@@ -85,36 +87,38 @@ def test_harmony() -> None:
     assert not choose(PLAIN, JINJA_TOOLS, config=config).harmony
 
 
+CALLS = "{% for call in m.tool_calls or [] %}<call>{{ call.function | tojson }}</call>{% endfor %}"
+
+
+def template(message: str, before: str = "") -> str:
+    """Return a template that renders each message ``m`` in turns."""
+    return before + "{% for m in messages %}<" + "{{ m.role }}>" + message + "<end>{% endfor %}"
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("{{ messages }}", set()),
-        ("{% if tools %}", {"tools"}),
-        ("message.tool_call", {"tools"}),
-        ("<think> </think>", {"thinking"}),
-        ("</think>", set()),
-        ("content.split('</think>')", {"thinking"}),
-        ('content.split("</think>")', {"thinking"}),
-        ("content.split('</think>') reasoning_content", set()),
-        ("content.split('</think>') <SPECIAL_12>", set()),
-        ("<think>content.split('</think>') reasoning_content", {"thinking"}),
+        (template("{{ m.content }}"), set()),
+        (template("{{ m.content }}", "{% if tools %}{{ tools | tojson }}{% endif %}"), {"tools"}),
+        (template("{{ m.content }}" + CALLS), {"tools"}),
+        (template("{{ m.content }}", "{# no tools, no <think> #}"), set()),
+        (template("{{ m.content.split('</think>')[-1] }}"), {"thinking"}),
+        (template("<hmm>{{ m.reasoning_content }}</hmm>{{ m.content }}"), {"thinking"}),
+        (template("{{ m.reasoning_content }}{% if tools"), set()),
+        ("", set()),
+        (None, set()),
     ],
 )
-def test_capabilities(source: str, expected: set[str]) -> None:
+def test_capabilities(source: str | None, expected: set[str]) -> None:
     assert jinja_capabilities(source) == expected
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("tools tool_calls message.role == 'tool'", True),
-        ('tools tool_calls message["role"] == "tool"', True),
-        ("tools tool_calls message['role'] == 'tool'", True),
-        ("tools assistant_tool_call ipython", True),
-        ("tool_calls tool_response", True),
-        ("tool_calls", False),
-        ("tools tool_response", False),
-        ("message.role == 'tool'", False),
+        (template("{{ m.content }}" + CALLS), True),
+        (template("{% if m.role != 'tool' %}{{ m.content }}{% endif %}" + CALLS), False),
+        (template("{{ m.content }}", "{{ tools }}"), False),
     ],
 )
 def test_tool_round_trip(source: str, expected: bool) -> None:
