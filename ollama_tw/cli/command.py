@@ -3,18 +3,35 @@
 Cobra is the Go library of Ollama's command line. Source: cobra: args.go; pflag: errors.go.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ollama_tw.config.variables import Variable
+from ollama_tw.golang.quoting import quote
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
 class UsageError(click.ClickException):
     """An invalid command line; the text is the whole message."""
+
+
+class OptionalValue(click.Option):
+    """An option whose value is given as ``--name=VALUE`` only; ``--name`` alone has the value ``implied``."""
+
+    def __init__(self, *args: Any, implied: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.implied = implied
 
 
 class Command(click.Command):
@@ -27,7 +44,9 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments; raises UsageError for a wrong number of them."""
-        self._count_arguments(ctx, args)
+        args = spelled_out(self.params, args)
+        if not ctx.resilient_parsing:
+            self._count_arguments(ctx, args)
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -60,6 +79,52 @@ class Command(click.Command):
             raise UsageError(f"requires at least {least} arg(s), only received {count}")
 
 
+def spelled_out(params: Sequence[click.Parameter], args: Sequence[str]) -> list[str]:
+    """Return ``args`` with the forms of pflag that click lacks in those that it has.
+
+    These are the values of switches (``--verbose=false``) and options with an implied value (``--think``).
+    Raises UsageError for the value of a switch that is not a boolean.
+    """
+    options = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
+    result: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        if arg == "--":
+            return [*result, arg, *rest]
+        name, separator, value = arg.partition("=")
+        option = options.get(name)
+        if option is None:
+            result.append(arg)
+        elif isinstance(option, OptionalValue):
+            result.append(arg if separator else f"{name}={option.implied}")
+        elif not option.is_flag:
+            result.append(arg)
+            if not separator:
+                result += [following for following in [next(rest, None)] if following is not None]
+        elif not separator or value in _TRUE:
+            result.append(name)
+        elif value not in _FALSE:
+            raise _invalid(option, value, "ParseBool")
+    return result
+
+
+def whole_number(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Return the value of an option as a number; raises UsageError. A callback of click."""
+    try:
+        return int(value)
+    except ValueError as error:
+        raise _invalid(param, value, "ParseInt") from error
+
+
+def _invalid(param: click.Parameter | None, value: str, parser: str) -> UsageError:
+    """Return the error of a value that Go's function ``parser`` refuses."""
+    name = "" if param is None else ", ".join(reversed(param.opts)) if len(param.opts) > 1 else param.opts[0]
+    return UsageError(
+        f'invalid argument {quote(value)} for "{name}" flag: strconv.{parser}: parsing {quote(value)}: '
+        "invalid syntax"
+    )
+
+
 def error_text(error: click.ClickException) -> str:
     """Return the message for the user: Ollama's text where it has one, else click's."""
     if isinstance(error, click.NoSuchOption):
@@ -70,3 +135,24 @@ def error_text(error: click.ClickException) -> str:
     if isinstance(error, click.BadOptionUsage) and "requires" in error.message:
         return f"flag needs an argument: {error.option_name}"
     return error.format_message()
+
+
+def model_argument(name: str, **settings: Any) -> Callable[[_F], _F]:
+    """Return the decorator of an argument that is a model, which shells complete."""
+    return click.argument(name, shell_complete=_model_names, **settings)
+
+
+def _model_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list["CompletionItem"]:
+    from ollama_tw.cli.completion import model_names
+
+    return model_names(incomplete)
+
+
+def print_json(value: object) -> None:
+    """Print one line of JSON, as soon as it is there."""
+    import json
+
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line")

@@ -1,19 +1,42 @@
 """Entry point of the ``ollama`` command: imports the module of a command, runs it, prints its errors."""
 
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 import click
 
 from ollama_tw.cli.command import CONTEXT_SETTINGS, UsageError, error_text
 from ollama_tw.errors import OllamaError
 
-# In the order of the help. Each name is a module of this package with a ``command``. It is imported when
+# In the order of the help. Each name is a module of ``commands`` with a ``command``. It is imported when
 # the command is run, so that no command loads what another one needs.
-COMMANDS = ("serve",)
-ALIASES = {"start": "serve"}
+COMMANDS = (
+    *(
+        "serve",
+        "create",
+        "show",
+        "run",
+        "stop",
+        "pull",
+        "push",
+        "signin",
+        "signout",
+        "list",
+        "ps",
+        "cp",
+        "rm",
+    ),
+    *("completion", "help"),
+)
+ALIASES = {"start": "serve", "ls": "list", "login": "signin", "logout": "signout"}
+_COMPLETION = "_OLLAMA_COMPLETE"
+# What a shell reports of a program that SIGPIPE has ended.
+_BROKEN_PIPE = 141
 
 
 class _Commands(click.Group):
@@ -24,13 +47,13 @@ class _Commands(click.Group):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"ollama_tw.cli.{name}").command
+        command: click.Command = importlib.import_module(f"ollama_tw.cli.commands.{name}").command
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and self.get_command(ctx, args[0]) is None:
+        if args and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             raise UsageError(f'unknown command "{args[0]}" for "ollama"{_suggestions(args[0])}')
         return super().resolve_command(ctx, args)
 
@@ -76,18 +99,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     The exit status is 0, 1 after an error (one line ``Error: TEXT`` on standard error), 130 after Ctrl-C,
     or the command's own.
     """
+    _prepare_streams()
     sys.exit(_run(arguments))
 
 
+def _prepare_streams() -> None:
+    """Replace closed standard streams, and let characters that a stream cannot encode be printed as "?"."""
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Open for the life of the process.
+            stream = Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, stream)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if name != "stdin" else "surrogateescape")
+
+
 def _run(arguments: Sequence[str] | None) -> int:
+    if _COMPLETION in os.environ:
+        # Click answers the shell; the module adds what it lacks.
+        importlib.import_module("ollama_tw.cli.completion")
     try:
         code = ollama.main(
             args=None if arguments is None else list(arguments), prog_name="ollama", standalone_mode=False
         )
+        sys.stdout.flush()
     except click.ClickException as error:
         return _fail(error_text(error))
     except OllamaError as error:
         return _fail(error.message)
+    except BrokenPipeError:
+        # The interpreter must not report that it cannot write the rest, either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     except OSError as error:
         reason = error.strerror or str(error)
         return _fail(f"{reason}: {error.filename}" if error.filename else reason)

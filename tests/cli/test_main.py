@@ -1,4 +1,5 @@
 import json
+import re
 import socket
 import sys
 import threading
@@ -66,7 +67,7 @@ def test_a_wrong_command_line_is_one_error_without_usage(run: Run, arguments: li
 def test_without_a_command_the_commands_are_listed(run: Run) -> None:
     code, out, err = run()
     assert (code, err) == (0, "")
-    assert "serve  Start Ollama" in out
+    assert re.search(r"^  serve +Start Ollama$", out, re.M)
 
 
 def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
@@ -247,7 +248,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, click.Command], N
     def install(name: str, command: click.Command) -> None:
         added = types.ModuleType(name)
         added.command = command  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, f"ollama_tw.cli.{name}", added)
+        monkeypatch.setitem(sys.modules, f"ollama_tw.cli.commands.{name}", added)
         monkeypatch.setattr(module, "COMMANDS", (*module.COMMANDS, name))
 
     return install

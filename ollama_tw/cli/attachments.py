@@ -1,0 +1,55 @@
+"""Images and audio that a prompt names by their paths.
+
+Source: ollama: cmd/interactive.go, extractFileData, extractFileNames, getImageData.
+"""
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from ollama_tw.errors import OllamaError
+
+_PATH = re.compile(r"(?:[a-zA-Z]:)?(?:\./|/|\\)[\S\\ ]+?\.(?:jpg|jpeg|png|webp|wav)\b", re.IGNORECASE)
+_MAX_BYTES = 100 * 1024 * 1024
+_ESCAPED = re.compile(r"\\([ ()\[\]{}$&;'?*\"`~])")
+
+
+def extract(prompt: str, note: Callable[[str], None]) -> tuple[str, list[str]]:
+    """Return ``prompt`` without the paths of files that exist, and their contents in base64.
+
+    ``note`` gets a line for each file. Raises OllamaError for a file that cannot be sent.
+    """
+    contents: list[str] = []
+    for written in _PATH.findall(prompt):
+        path = Path(_ESCAPED.sub(r"\1", written))
+        if not path.is_file():
+            continue
+        contents.append(base64.b64encode(_contents(path)).decode())
+        kind = "audio" if path.suffix.lower() == ".wav" else "image"
+        note(f"Added {kind} '{path}'")
+        prompt = prompt.replace(f"'{written}'", "").replace(written, "")
+    return prompt.strip(), contents
+
+
+def paths_in(text: str) -> list[str]:
+    """Return what in ``text`` looks like the path of an image or of audio."""
+    return _PATH.findall(text)
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise OllamaError(0, f"file size exceeds maximum limit (100MB): {path}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise OllamaError(0, f"couldn't read '{path}': {(error.strerror or str(error)).lower()}") from error
+    if not _is_supported(data):
+        raise OllamaError(0, f"invalid image type: '{path}' is neither JPEG, PNG, WebP nor WAV")
+    return data
+
+
+def _is_supported(data: bytes) -> bool:
+    if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+        return True
+    return data[:4] == b"RIFF" and data[8:12] in (b"WEBP", b"WAVE")

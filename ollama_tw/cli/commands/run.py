@@ -1,0 +1,156 @@
+"""``ollama run``: answers one prompt, or starts an interactive session."""
+
+import sys
+from typing import Any
+
+import click
+
+from ollama_tw.cli.command import (
+    Command,
+    OptionalValue,
+    UsageError,
+    json_option,
+    model_argument,
+    print_json,
+    whole_number,
+)
+from ollama_tw.cli.variables import CLIENT
+from ollama_tw.errors import OllamaError
+from ollama_tw.golang.durations import format_duration, parse_duration
+
+_LEVELS = ("high", "medium", "low", "max")
+_CLOUD = "https://ollama.com"
+
+
+def _think(ctx: click.Context, param: click.Parameter, value: str | None) -> bool | str | None:
+    if value is None or value in _LEVELS:
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise UsageError(f'invalid value for --think: "{value}" (must be true, false, high, medium, low, or max)')
+
+
+def _keep_alive(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    if not value:
+        return None
+    try:
+        duration = parse_duration(value)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return -1 if duration < 0 else format_duration(duration)
+
+
+def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """Return the format: the word json, or a JSON schema."""
+    if not value or value == "json":
+        return value or None
+    import json
+
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise UsageError(f"invalid value for --format: neither json nor a JSON schema: {error}") from error
+
+
+@click.command("run", cls=Command, variables=CLIENT, short_help="Run a model")
+@model_argument("model")
+@click.argument("prompt", nargs=-1)
+@click.option(
+    "--keepalive", "keep_alive", callback=_keep_alive, help="Duration to keep a model loaded (e.g. 5m)"
+)
+@click.option("--verbose", is_flag=True, help="Show timings for response")
+@click.option("--insecure", is_flag=True, help="Use an insecure registry")
+@click.option("--nowordwrap", is_flag=True, help="Don't wrap words to the next line automatically")
+@click.option("--format", callback=_format, help="Response format (json, or a JSON schema)")
+@click.option(
+    "--think",
+    cls=OptionalValue,
+    implied="true",
+    callback=_think,
+    help="Enable thinking mode: true/false or high/medium/low/max for supported models",
+)
+@click.option("--hidethinking", is_flag=True, help="Hide thinking output (if provided)")
+@click.option(
+    "--truncate", is_flag=True, default=None, help="For embedding models: truncate inputs exceeding context"
+)
+@click.option(
+    "--dimensions",
+    default="0",
+    callback=whole_number,
+    help="For embedding models: truncate the output vector",
+)
+@json_option
+def command(
+    model: str,
+    prompt: tuple[str, ...],
+    keep_alive: int | str | None,
+    verbose: bool,
+    insecure: bool,
+    nowordwrap: bool,
+    format: Any,
+    think: bool | str | None,
+    hidethinking: bool,
+    truncate: bool | None,
+    dimensions: int,
+    as_json: bool,
+) -> None:
+    """Run MODEL, which is pulled if the server lacks it.
+
+    The answer to PROMPT, after what standard input holds, is printed. Without either, a session starts on
+    a terminal.
+    """
+    from ollama_tw.cli.client import connected
+    from ollama_tw.cli.lookup import find
+
+    prompts = [*_standard_input(), *prompt]
+    has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    is_interactive = has_terminal and not prompts and not as_json
+    client = connected()
+    found = find(client, model, insecure=insecure, confirm=click.confirm if is_interactive else None)
+    if think is None and found.can("thinking"):
+        think = True
+    fields = {"keep_alive": keep_alive, "format": format, "think": think}
+    fields = {key: value for key, value in fields.items() if value is not None}
+    if found.can("embedding"):
+        from ollama_tw.cli.once import embed
+
+        text = " ".join(prompts)
+        if not text:
+            raise UsageError(
+                f'embedding models require input text. Usage: ollama run {found.name} "your text here"'
+            )
+        limits = {"keep_alive": keep_alive, "truncate": truncate, "dimensions": dimensions or None}
+        embed(client, found.name, text, {k: v for k, v in limits.items() if v is not None}, as_json=as_json)
+        return
+    if found.can("image"):
+        raise UsageError("image generation models are not currently supported")
+    if has_terminal and (host := found.shown.get("remote_host")):
+        where = "'ollama.com' ⚡" if host.startswith(_CLOUD) else f"'{host}'"
+        click.echo(f"Connecting to '{found.shown.get('remote_model') or found.name}' on {where}", err=True)
+    from ollama_tw.cli.answer import Style
+
+    style = Style.of(sys.stdout, wraps=not nowordwrap and sys.stdin.isatty(), hides_thinking=hidethinking)
+    from ollama_tw.cli.once import generate
+
+    generate(
+        client,
+        found,
+        " ".join(prompts),
+        fields,
+        style,
+        verbose=verbose,
+        report=print_json if as_json else None,
+    )
+
+
+def _standard_input() -> list[str]:
+    """Return what standard input holds unless it is a terminal: one text, none if it is empty."""
+    if sys.stdin.isatty():
+        return []
+    try:
+        text = sys.stdin.buffer.read().decode(errors="replace")
+    except OSError as error:
+        raise OllamaError(
+            0, f"standard input cannot be read: {(error.strerror or str(error)).lower()}"
+        ) from error
+    return [text] if text else []
