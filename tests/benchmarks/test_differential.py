@@ -101,6 +101,26 @@ def test_every_deliberate_difference_has_a_reason_and_a_case() -> None:
         ), one
 
 
+def test_no_request_can_generate_without_end() -> None:
+    prompts = ("prompt", "messages")
+    limits = ("max_tokens", "num_predict")
+    for case in CASES:
+        try:
+            body = json.loads(case.body or b"{}")
+        except ValueError:
+            continue
+        if (
+            not isinstance(body, dict)
+            or body.get("model") != NAMES["chat"]
+            or not any(map(body.get, prompts))
+        ):
+            continue
+        # A debug request renders the prompt only.
+        options = body.get("options") if isinstance(body.get("options"), dict) else {}
+        bounded = any(limit in fields for fields in (body, options or {}) for limit in limits)
+        assert bounded or body.get("_debug_render_only"), case.name
+
+
 def test_changes_are_merged_in_depth() -> None:
     body = {"a": 1, "options": {"seed": 1, "stop": ["x"]}}
     assert merged(body, {"a": None, "options": {"stop": []}}) == {
