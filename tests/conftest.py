@@ -11,7 +11,12 @@ from tests.helpers import ROOT
 CACHE = ROOT / ".cache"
 """Folder into which ``make test`` downloads the models."""
 
-MARKERS = {"smollm2_gguf": "model", "minilm_files": "model", "registry_program": "registry"}
+MARKERS = {
+    "smollm2_gguf": "model",
+    "qwen_gguf": "model",
+    "minilm_files": "model",
+    "registry_program": "registry",
+}
 """Markers of the tests that use a fixture, directly or through another fixture."""
 
 SLOW = (
@@ -41,6 +46,16 @@ def smollm2_gguf() -> str:
     found = [Path(named)] if named else sorted(CACHE.glob("*mol*m2*.gguf"))
     if not found or not found[0].is_file():
         pytest.skip("no SmolLM2: run make test, or set OLLAMA_TW_SMOLLM2 to its GGUF file")
+    return str(found[0].resolve())
+
+
+@pytest.fixture(scope="session")
+def qwen_gguf() -> str:
+    """Return the path of the GGUF file of Qwen2.5-Coder-0.5B-Instruct, or skip the test."""
+    named = os.environ.get("OLLAMA_TW_QWEN")
+    found = [Path(named)] if named else sorted(CACHE.glob("*wen2.5-*oder-0.5*.gguf"))
+    if not found or not found[0].is_file():
+        pytest.skip("no Qwen2.5-Coder-0.5B-Instruct: set OLLAMA_TW_QWEN to its GGUF file")
     return str(found[0].resolve())
 
 

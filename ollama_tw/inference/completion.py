@@ -19,6 +19,7 @@ from ollama_tw.interfaces import (
     InvalidImages,
     IRunner,
     Job,
+    LazyGrammar,
     Piece,
     PromptTooLong,
     RunnerError,
@@ -30,6 +31,7 @@ from ollama_tw.interfaces import (
 from ollama_tw.metrics import Metrics
 from ollama_tw.output.description import Description, Pair
 from ollama_tw.output.stream_parser import Event, StreamParser
+from ollama_tw.output.tool_choice import ANY_REPLY, ToolChoice
 from ollama_tw.wire.native import Emit, Record
 
 PLAIN = Description()
@@ -68,6 +70,7 @@ class CompletionTask:
     thinks: bool = False
     """The thinking is enabled."""
     tools: Sequence[Mapping[str, Any]] = ()
+    choice: ToolChoice = ANY_REPLY
     build_grammar: Callable[[], str] = str
     """Returns the grammar of the output, "" for none. May take a second for a large schema."""
     think_budget: int | None = None
@@ -130,13 +133,15 @@ def complete(
 
 
 def _job(task: CompletionTask, prompt: Prompt, cancel: threading.Event) -> Job:
+    grammar = _grammar(task, prompt)
     text, images = place_images(prompt.text, prompt.images) if prompt.images else (prompt.text, ())
     return Job(
         prompt=text if prompt.tokens is None else prompt.tokens,
         sampling=task.sampling,
         stop=task.stop,
         max_tokens=task.limit,
-        grammar=_grammar(task, prompt),
+        grammar=grammar,
+        lazy_grammar=None if grammar else _lazy_grammar(task, prompt),
         logprobs=task.logprobs,
         shift=task.shift,
         keep=task.keep,
@@ -149,27 +154,52 @@ def _job(task: CompletionTask, prompt: Prompt, cancel: threading.Event) -> Job:
 
 
 def _grammar(task: CompletionTask, prompt: Prompt) -> str:
-    """Return the grammar of the output, in which a model that thinks does so freely before the answer."""
-    grammar = task.build_grammar()
-    marks = _thinking_marks(task, prompt) if grammar else None
-    if marks is None:
-        return grammar
-    from ollama_tw.grammar.thinking import after_thinking
+    """Return the grammar of the output: any thinking, and the answer between its marks."""
+    if task.choice.required:
+        from ollama_tw.output.call_grammar import call_grammar
 
-    return after_thinking(grammar, marks.open, marks.close)
+        return call_grammar(task.description, task.tools, task.choice, _may_think(task, prompt))
+    grammar = task.build_grammar()
+    description = task.description
+    thinking, content, turns = _thinking_marks(task, prompt), description.content, description.turns
+    if not grammar or (thinking is None and content is None and turns is None):
+        return grammar
+    from ollama_tw.grammar.reply import Marks, whole_reply
+
+    marks = None if thinking is None else Marks(thinking.open, thinking.close)
+    if turns is not None:
+        header = turns.content[0] if turns.content else ""
+        return whole_reply(grammar, marks, Marks(header + turns.header_end), must_open=True)
+    around = Marks() if content is None else Marks(content.open.strip(), content.close.strip())
+    return whole_reply(grammar, marks, around)
+
+
+def _lazy_grammar(task: CompletionTask, prompt: Prompt) -> LazyGrammar | None:
+    """Return the grammar of the calls that the output may contain."""
+    if not task.tools or task.description.calls is None:
+        return None
+    from ollama_tw.output.call_grammar import lazy_call_grammar
+
+    return lazy_call_grammar(task.description, task.tools, task.choice, _may_think(task, prompt))
+
+
+def _may_think(task: CompletionTask, prompt: Prompt) -> bool | None:
+    """Return whether the prompt has opened the thinking; None if there is none to come."""
+    opened = task.description.opened(prompt.text)
+    return opened if task.thinks or opened else None
 
 
 def _thinking_budget(task: CompletionTask, prompt: Prompt) -> ThinkingBudget | None:
-    marks = None if task.think_budget is None else _thinking_marks(task, prompt)
-    if marks is None or task.think_budget is None:
+    marks, tags = _thinking_marks(task, prompt), task.description.thinking
+    if marks is None or tags is None or task.think_budget is None:
         return None
-    return ThinkingBudget(task.think_budget, marks.open, marks.close, f"\n{marks.close}\n\n")
+    return ThinkingBudget(task.think_budget, marks.open, marks.close, tags.close)
 
 
 def _thinking_marks(task: CompletionTask, prompt: Prompt) -> Pair | None:
     """Return the marks that are still to come around the thinking; None if the model does not think."""
-    tags, opened = task.description.thinking, task.description.opened(prompt.text)
-    if not task.thinks or tags is None or opened is None:
+    tags, opened = task.description.thinking, _may_think(task, prompt)
+    if tags is None or opened is None:
         return None
     return Pair("" if opened else tags.open.strip(), tags.close.strip())
 

@@ -6,11 +6,10 @@ The checks and their order are Ollama's. Source: ollama: server/routes.go, Gener
 import threading
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from msgspec import UNSET
-from msgspec.structs import replace as changed
 
 from ollama_tw.cloud.stubs import Forwarding, Stub
 from ollama_tw.config.settings import Settings
@@ -28,8 +27,7 @@ from ollama_tw.inference.prompting import (
 )
 from ollama_tw.inference.records import ChatWriter, GenerateWriter, RecordWriter
 from ollama_tw.metrics import Metrics
-from ollama_tw.output.description import Description
-from ollama_tw.output.tool_choice import CALL_LAYOUT, call_schema
+from ollama_tw.output.tool_choice import ToolChoice, with_layout
 from ollama_tw.prompt.think import Think, parse_think, resolve_think
 from ollama_tw.wire.dialect_extras import NO_EXTRAS, RequestExtras
 from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Record, RunRequest
@@ -147,8 +145,6 @@ class Completions:
         entry.require("completion", "chat")
         if request.tools and "tools" not in entry.capabilities:
             raise OllamaError(400, f"{entry.model.name.full} does not support tools")
-        if extras.must_call:
-            request = changed(request, format=call_schema(request.tools, extras.must_call))
         admitted = _admitted(request, entry, think, keep_alive, started)
         build = chat_prompt(
             entry,
@@ -208,6 +204,7 @@ class Completions:
             if build_prompt is None:
                 return writer.bare("load")
             raw = bool(extras.prompt_tokens) or (isinstance(request, GenerateRequest) and request.raw)
+            choice = ToolChoice(extras.must_call, extras.parallel_calls)
             task = CompletionTask(
                 writer=writer,
                 build_prompt=build_prompt,
@@ -216,9 +213,10 @@ class Completions:
                 limit=_limit(entry, options, raw),
                 started=admitted.started,
                 load_duration=time.monotonic_ns() - admitted.started,
-                description=PLAIN if raw else _description(entry, extras),
+                description=PLAIN if raw else with_layout(entry.description, choice),
                 thinks=admitted.think.enabled is True,
                 tools=request.tools if isinstance(request, ChatRequest) else (),
+                choice=choice,
                 build_grammar=partial(_grammar, request, options),
                 think_budget=_think_budget(options, admitted.think),
                 logprobs=request.top_logprobs if request.logprobs else None,
@@ -282,12 +280,6 @@ def _think_budget(options: Options, think: Think) -> int | None:
     """Return the maximum number of tokens of the thinking, None for no limit."""
     given = [limit for limit in (think.budget, options.think_budget) if limit is not None and limit >= 0]
     return min(given, default=None)
-
-
-def _description(entry: Entry, extras: RequestExtras) -> Description:
-    """Return what the model's replies look like: by itself, or with a call that the grammar requires."""
-    found = entry.description
-    return replace(found, calls=CALL_LAYOUT, turns=None) if extras.must_call else found
 
 
 def _grammar(request: RunRequest, options: Options) -> str:

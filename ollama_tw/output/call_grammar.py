@@ -3,8 +3,10 @@
 The stream parser reads by the same description what these grammars hold the model to.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ollama_tw.errors import OllamaError
@@ -15,12 +17,43 @@ from ollama_tw.grammar.until import text_through
 from ollama_tw.interfaces import LazyGrammar
 from ollama_tw.output.argument_grammar import Parameters, gemma, mark, python, tagged
 from ollama_tw.output.description import CallLayout, Description, IdPlace, Notation, Shape, Turns
+from ollama_tw.output.tool_choice import ToolChoice
 
 _ID = Repeat(chars("09AZaz..::__--"), 1, 64)
 _SPACE = Repeat(chars("\t\n\r\r  "), 0, 4)
 
 # A text that is found in prose is no sign of a call.
 _MIN_SIGN = 3
+
+
+_CACHED = 64
+"""Grammars that are kept: an agent sends the same tools with every request."""
+
+
+def call_grammar(
+    description: Description, tools: Sequence[Mapping[str, Any]], choice: ToolChoice, opened: bool | None
+) -> str:
+    """Return the grammar of a reply that must call, cached. See :func:`required_calls`."""
+    return _required(description, json.dumps(tools), choice, opened)
+
+
+def lazy_call_grammar(
+    description: Description, tools: Sequence[Mapping[str, Any]], choice: ToolChoice, opened: bool | None
+) -> LazyGrammar | None:
+    """Return the grammar of the calls of a reply that may call, cached. See :func:`lazy_calls`."""
+    return _lazy(description, json.dumps(tools), choice.parallel, opened)
+
+
+@lru_cache(maxsize=_CACHED)
+def _required(description: Description, tools: str, choice: ToolChoice, opened: bool | None) -> str:
+    wanted = callable_tools(json.loads(tools), choice.required)
+    return required_calls(description, wanted, parallel=choice.parallel, opened=opened)
+
+
+@lru_cache(maxsize=_CACHED)
+def _lazy(description: Description, tools: str, parallel: bool, opened: bool | None) -> LazyGrammar | None:
+    wanted = callable_tools(json.loads(tools))
+    return lazy_calls(description, wanted, parallel=parallel, opened=opened) if wanted else None
 
 
 @dataclass(frozen=True)
@@ -100,7 +133,8 @@ class _Calls:
         self._layout = layout
         self._tools = tools
         self._turns = turns
-        self._parallel = parallel
+        # Without a text between them, objects that begin a reply cannot be told from one another.
+        self._parallel = parallel and (layout.array or not layout.leads or bool(layout.separator))
 
     def before(self, description: Description, *, opened: bool | None) -> list[Node]:
         """Return what precedes the calls: thinking, and the headers of further messages."""
@@ -161,11 +195,16 @@ class _Calls:
         if self._turns is not None and layout.call.close in self._turns.closes:
             # The token of this text ends the generation.
             close = optional(close)
-        item = self.tokens.book.rule(seq(mark(layout.call.open), self._call(), close), "item")
+        call = seq(self._call(), close)
+        item = self.tokens.book.rule(seq(mark(layout.call.open), call), "item")
+        first: Node = item
+        if self._turns is not None and layout.call.open == self._turns.open:
+            # The prompt has written it for the first call.
+            first = choice([item, call])
         space = self.tokens.space()
         separator = seq(space, ",", space) if layout.array else mark(layout.separator)
         more = Repeat(self.tokens.book.rule(seq(separator, item), "next"), 0, None)
-        items = seq(item, more) if self._parallel else item
+        items = seq(first, more) if self._parallel else first
         return seq("[", space, items, space, "]") if layout.array else items
 
     def _call(self) -> Node:

@@ -1,43 +1,25 @@
-"""Forced tool calls: the JSON Schema of the reply, and the syntax by which it is parsed."""
+"""Whether a reply may or must call tools."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
-from ollama_tw.output.description import CallLayout
-
-CALL_LAYOUT = CallLayout()
-"""Layout of a call as :func:`call_schema` describes it, for models of any family."""
+from ollama_tw.output.description import CallLayout, Description
 
 
-def call_schema(tools: Sequence[Mapping[str, Any]], names: Collection[str]) -> dict[str, Any]:
-    """Return the schema of one call of a tool in ``names``: an object of its name and arguments."""
-    functions = [tool["function"] for tool in tools]
-    calls: list[dict[str, Any]] = []
-    for function in functions:
-        if function["name"] in names:
-            pointer = f"#/anyOf/{len(calls)}/properties/arguments"
-            calls.append(_call(function["name"], function.get("parameters"), pointer))
-    return {"anyOf": calls}
+@dataclass(frozen=True)
+class ToolChoice:
+    """Whether and how often a reply may call."""
+
+    required: tuple[str, ...] = ()
+    """The reply must be calls of these tools; empty allows any reply."""
+    parallel: bool = True
+    """The reply may have several calls."""
 
 
-def _call(name: str, parameters: Any, pointer: str) -> dict[str, Any]:
-    arguments = _moved(parameters, pointer) if isinstance(parameters, Mapping) and parameters else {}
-    return {
-        "type": "object",
-        "properties": {"name": {"const": name}, "arguments": {"type": "object", **arguments}},
-        "required": ["name", "arguments"],
-    }
+ANY_REPLY = ToolChoice()
 
 
-def _moved(schema: Any, pointer: str) -> Any:
-    """Return ``schema`` with its references adapted to its place ``pointer`` in a larger schema."""
-    if isinstance(schema, Mapping):
-        return {
-            key: pointer + value[1:]
-            if key == "$ref" and isinstance(value, str) and value.startswith("#")
-            else _moved(value, pointer)
-            for key, value in schema.items()
-        }
-    if isinstance(schema, list):
-        return [_moved(item, pointer) for item in schema]
-    return schema
+def with_layout(description: Description, choice: ToolChoice) -> Description:
+    """Return the description of a reply by ``choice``: a model without a layout calls by a JSON object."""
+    if not choice.required or description.calls is not None:
+        return description
+    return replace(description, calls=CallLayout(), turns=None)

@@ -8,7 +8,9 @@ class RequestExtras:
     """Options that accompany a native request, outside its body."""
 
     must_call: tuple[str, ...] = ()
-    """The reply must be a call of one of these tools; empty allows any reply."""
+    """The reply must be calls of these tools; empty allows any reply."""
+    parallel_calls: bool = True
+    """A reply may have several calls."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """Token ids with the values that are added to their logits before sampling."""
     prompt_tokens: tuple[int, ...] = ()

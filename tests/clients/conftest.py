@@ -30,3 +30,11 @@ def smollm2(smollm2_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         server.create("smollm2", gguf)
         server.create("smollm2-tools", gguf, template=GO_THINKING_TOOLS)
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def qwen(qwen_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a server with a real model that calls tools, ``qwen``."""
+    with running(tmp_path_factory.mktemp("qwen"), OLLAMA_LLM_LIBRARY="cpu") as server:
+        server.create("qwen", Path(qwen_gguf).read_bytes(), parameters={"num_ctx": 2048})
+        yield server.url

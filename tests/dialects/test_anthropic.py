@@ -237,7 +237,13 @@ TOOLS = [{"name": "f", "description": "d", "input_schema": {"type": "object"}}, 
 def test_tools(choice: Any, shown: int, must_call: tuple[str, ...]) -> None:
     native, extras = native_request(read(tools=TOOLS, tool_choice=choice))
     assert len(native.tools) == shown
-    assert extras == RequestExtras(must_call=must_call, drops_thinking=True)
+    named = choice is not None and choice["type"] == "tool"
+    assert extras == RequestExtras(must_call=must_call, parallel_calls=not named, drops_thinking=True)
+
+
+def test_one_call_at_most() -> None:
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+    assert native_request(read(tools=TOOLS, tool_choice=choice))[1].parallel_calls is False
 
 
 def test_a_budget_of_the_thinking() -> None:

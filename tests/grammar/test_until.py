@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ollama_tw.grammar import schema_to_gbnf
 from ollama_tw.grammar.gbnf import RuleBook
-from ollama_tw.grammar.thinking import after_thinking
+from ollama_tw.grammar.reply import Marks, whole_reply
 from ollama_tw.grammar.until import text_through, text_without
 from tests.grammar.checker import matches
 
@@ -56,13 +56,23 @@ TRICKY = (
     ("grammar", "answer"), [(NUMBER, "42"), (TRICKY, "rootr]roottx"), (TRICKY, 'root]]root"x')]
 )
 def test_thinking_comes_before_the_answer(grammar: str, answer: str) -> None:
-    opens = after_thinking(grammar, "<think>", "</think>")
+    opens = whole_reply(grammar, Marks("<think>", "</think>"))
     for text in (answer, f"<think>free </thin\n\n</think>\n\n{answer}", f"\n<think></think>{answer}"):
         assert matches(opens, text)
     for text in (f"<think>{answer}", f"free {answer}", f"</think>{answer}", f"<think>x</think>{answer} free"):
         assert not matches(opens, text)
-    opened = after_thinking(grammar, "", "</think>")
+    opened = whole_reply(grammar, Marks("", "</think>"))
     for text in (f"free</think>{answer}", f"\n</think>\n\n{answer}"):
         assert matches(opened, text)
     for text in (answer, f"free {answer}", f"x</think>{answer}</think>{answer}"):
         assert not matches(opened, text)
+
+
+def test_marks_stand_around_the_answer() -> None:
+    wrapped = whole_reply(NUMBER, Marks("[T]", "[/T]"), Marks("<a>", "</a>"))
+    for text in ("[T]x[/T]<a>42</a>", "<a>42</a>", "42", "<a>42"):
+        assert matches(wrapped, text)
+    assert not matches(wrapped, "<a>x</a>")
+    headed = whole_reply(NUMBER, None, Marks("final:"), must_open=True)
+    assert matches(headed, "final:42")
+    assert not matches(headed, "42")

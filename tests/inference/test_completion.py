@@ -224,7 +224,7 @@ def test_the_thinking_is_limited(end: str, opening: str) -> None:
         task(description=THINK, thinks=True, think_budget=9, build_prompt=lambda _: Prompt("PROMPT " + end)),
         runner,
     )
-    assert runner.jobs[0].thinking == ThinkingBudget(9, opening, "</think>", "\n</think>\n\n")
+    assert runner.jobs[0].thinking == ThinkingBudget(9, opening, "</think>", "</think>")
     runner = ScriptedRunner(["x"])
     whole(task(description=HERMES, think_budget=9), runner)
     assert runner.jobs[0].thinking is None

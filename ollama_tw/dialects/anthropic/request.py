@@ -43,6 +43,7 @@ class ToolChoice(msgspec.Struct):
 
     type: str = ""
     name: str = ""
+    disable_parallel_tool_use: bool = False
 
 
 class ThinkingParam(msgspec.Struct):
@@ -110,7 +111,13 @@ def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple
         format=_format(request),
     )
     # Without stop sequences of the request, the model's own stop strings end its turn.
-    extras = RequestExtras(must_call=must_call, drops_thinking=True, shows_stop=bool(request.stop_sequences))
+    choice = request.tool_choice
+    extras = RequestExtras(
+        must_call=must_call,
+        parallel_calls=choice is None or not (choice.disable_parallel_tool_use or choice.type == "tool"),
+        drops_thinking=True,
+        shows_stop=bool(request.stop_sequences),
+    )
     return chat, extras
 
 

@@ -23,7 +23,7 @@ from ollama_tw.dialects.openai.parameters import (
     think_value,
     without_none,
 )
-from ollama_tw.dialects.openai.tools import call_object, checked_tools, chosen_tools
+from ollama_tw.dialects.openai.tools import call_object, checked_tools, chosen_tools, several_calls
 from ollama_tw.dialects.openai.usage import usage
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.dialect_extras import RequestExtras
@@ -41,6 +41,7 @@ class ChatCompletionRequest(CompletionParameters, kw_only=True):
     response_format: ResponseFormat | None = None
     tools: list[Any] = msgspec.field(default_factory=list)
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
     reasoning: Reasoning | None = None
     reasoning_effort: str = ""
     logprobs: bool = False
@@ -87,7 +88,10 @@ def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], 
         for number in range(choice_count(request.n))
     ]
     return requests, RequestExtras(
-        must_call=must_call, logit_bias=logit_bias(request.logit_bias), drops_thinking=True
+        must_call=must_call,
+        parallel_calls=several_calls(request.tool_choice, request.parallel_tool_calls),
+        logit_bias=logit_bias(request.logit_bias),
+        drops_thinking=True,
     )
 
 

@@ -70,6 +70,12 @@ def chosen_tools(tools: list[dict[str, Any]], choice: Any) -> tuple[list[dict[st
     raise OllamaError(400, '"tool_choice" must be "auto", "none", "required" or name a function')
 
 
+def several_calls(choice: Any, parallel: bool | None) -> bool:
+    """Return whether a reply may have several calls: never where a function is named."""
+    named = isinstance(choice, dict) and choice.get("type") == "function"
+    return parallel is not False and not named
+
+
 def _allowed(
     tools: list[dict[str, Any]], allowed: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

@@ -60,7 +60,7 @@ def response(
         "tools": request.tools,
         "tool_choice": "auto" if request.tool_choice is None else request.tool_choice,
         "truncation": request.truncation or "disabled",
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
         "text": request.text if isinstance(request.text, dict) else {"format": {"type": "text"}},
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "presence_penalty": 0,

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from ollama_tw.dialects.openai.parameters import Reasoning, think_value, without_none
 from ollama_tw.dialects.openai.responses.input import native_messages
-from ollama_tw.dialects.openai.tools import checked_tools, chosen_tools
+from ollama_tw.dialects.openai.tools import checked_tools, chosen_tools, several_calls
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import ChatRequest, Message
@@ -29,6 +29,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     text: Any = None
     tools: list[Any] = []
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
     truncation: str = ""
     background: bool = False
     previous_response_id: str = ""
@@ -71,7 +72,12 @@ def native_request(
         format=_format(request),
         think=think_value(effort),
     )
-    return chat, RequestExtras(must_call=must_call, drops_thinking=True)
+    extras = RequestExtras(
+        must_call=must_call,
+        parallel_calls=several_calls(request.tool_choice, request.parallel_tool_calls),
+        drops_thinking=True,
+    )
+    return chat, extras
 
 
 def _format(request: ResponsesRequest) -> Any:
