@@ -5,8 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers import ROOT
+
+# The time of an example depends on what else the machine does; pytest-timeout bounds each test.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 CACHE = ROOT / ".cache"
 """Folder into which ``make test`` downloads the models."""

@@ -91,6 +91,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_GO_TEMPLATE",
         "OLLAMA_KV_CACHE_TYPE",
         "OLLAMA_PROMPT_CACHE",
+        "OLLAMA_PROMPT_CACHE_DISK",
         "OLLAMA_STEP_TARGET",
         "OLLAMA_GPU_OVERHEAD",
         "OLLAMA_LOAD_TIMEOUT",

@@ -126,6 +126,11 @@ class SharingTests(RegistryCase):
     def weight_requests(self) -> int:
         return len([path for path in self.registry.paths("GET") if path.endswith(sha256(WEIGHTS))])
 
+    async def until_shared(self) -> None:
+        """Wait until two pulls use the download of the weights."""
+        while not any(one.users == 2 for one in self.pulls._downloads._running.values()):
+            await self.turn()
+
     async def until_completed(self, size: int) -> None:
         while self.records[-1].get("completed") != size:
             await self.turn()
@@ -143,6 +148,7 @@ class SharingTests(RegistryCase):
     async def test_cancelling_one_keeps_the_other(self) -> None:
         first, second = self.pull(), self.pull(self.name("other"))
         await self.gate.arrived(4)
+        await self.until_shared()
         first.cancel()
         await self.assertFailure(first, CancelledError)
         self.gate.open()

@@ -106,7 +106,8 @@ def test_row_55_forever_is_the_year_2318(app: Application) -> None:
         assert "2290" < entry["expires_at"] < "2350"
         assert entry["size_vram"] == 0
         assert list(entry) == [
-            *("name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length")
+            *("name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length"),
+            "size_prompt_cache",
         ]
     app.generate(keep_alive="5m")
 
