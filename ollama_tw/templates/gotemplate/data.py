@@ -11,12 +11,14 @@ from typing import Any
 
 from ollama_tw.templates.gotemplate.functions import typescript_type
 from ollama_tw.templates.gotemplate.values import (
+    ArgumentsMap,
     DeclaredMap,
     JsonList,
     JsonMap,
     NilJsonList,
     NilJsonMap,
     NilList,
+    OrderedMap,
     Struct,
     StructType,
     TypeNames,
@@ -153,7 +155,16 @@ def _any(value: Any) -> Value:
 def _arguments(value: Any) -> JsonMap:
     if not isinstance(value, Mapping):
         return NilJsonMap()
-    return JsonMap({key: _any(item) for key, item in value.items()})
+    return ArgumentsMap({key: _argument(item) for key, item in value.items()})
+
+
+def _argument(value: Any) -> Value:
+    """Return an argument as the model wrote it. Go sorts the keys, and rounds integers to floats."""
+    if isinstance(value, Mapping):
+        return OrderedMap({key: _argument(item) for key, item in value.items()})
+    if isinstance(value, list | tuple):
+        return [_argument(item) for item in value]
+    return value
 
 
 def _tool_call(call: Any) -> Struct:

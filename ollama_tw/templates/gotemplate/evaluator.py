@@ -10,7 +10,7 @@ from ollama_tw.templates.gotemplate.expressions import Expressions
 from ollama_tw.templates.gotemplate.functions import Environment, Function
 from ollama_tw.templates.gotemplate.literals import valid_text
 from ollama_tw.templates.gotemplate.text import printed
-from ollama_tw.templates.gotemplate.values import INVALID, Value, is_nil
+from ollama_tw.templates.gotemplate.values import INVALID, Value, is_nil, keys_of
 
 NEXT: Final = 0
 BREAK: Final = 1
@@ -210,7 +210,7 @@ def _items(value: Value) -> Iterable[tuple[Value, Value]]:
     if isinstance(value, list):
         return enumerate(value)
     if isinstance(value, dict):
-        return [(key, value[key]) for key in sorted(value)]
+        return [(key, value[key]) for key in keys_of(value)]
     if type(value) is int:
         return ((index, index) for index in range(value))
     if is_nil(value):

@@ -14,7 +14,7 @@ from ollama_tw.golang.quoting import quote
 from ollama_tw.templates.gotemplate.errors import EvaluationError
 from ollama_tw.templates.gotemplate.literals import from_bytes, to_bytes
 from ollama_tw.templates.gotemplate.text import composed, default_text, own_text
-from ollama_tw.templates.gotemplate.values import INVALID, Struct, Value, type_name
+from ollama_tw.templates.gotemplate.values import INVALID, Struct, Value, keys_of, type_name
 
 MAX_SIZE = 1_000_000
 """Maximum width, precision and argument number, as in Go."""
@@ -198,7 +198,7 @@ def _go_syntax(value: Value, nested: bool) -> str:
     if isinstance(value, list):
         items = [_go_syntax(item, nested=True) for item in value]
     elif isinstance(value, dict):
-        items = [f"{quote(key)}:{_go_syntax(value[key], nested=True)}" for key in sorted(value)]
+        items = [f"{quote(key)}:{_go_syntax(value[key], nested=True)}" for key in keys_of(value)]
     elif isinstance(value, Struct):
         items = [f"{name}:{_go_syntax(item, nested=True)}" for name, item in value.fields.items()]
     else:

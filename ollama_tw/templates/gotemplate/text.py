@@ -13,6 +13,7 @@ from ollama_tw.templates.gotemplate.values import (
     Struct,
     TypeNames,
     Value,
+    keys_of,
     map_text,
     to_json,
     type_text,
@@ -55,7 +56,7 @@ def composed(value: Value, text: Callable[[Value], str], nested: bool, names: bo
     if isinstance(value, list):
         return f"[{' '.join([text(item) for item in value])}]"
     if isinstance(value, dict):
-        return f"map[{' '.join([f'{text(key)}:{text(value[key])}' for key in sorted(value)])}]"
+        return f"map[{' '.join([f'{text(key)}:{text(value[key])}' for key in keys_of(value)])}]"
     if value.type.pointer:
         return f"0x{value.address:x}" if nested else f"&{struct_text(value, text, names)}"
     return struct_text(value, text, names)

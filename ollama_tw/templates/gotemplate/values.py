@@ -6,7 +6,7 @@ key) and INVALID (the zero reflect.Value, which None becomes in a pipeline).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from math import isfinite
@@ -84,6 +84,14 @@ class DeclaredMap(JsonMap):
     """Map whose JSON keeps the order of its keys."""
 
 
+class ArgumentsMap(JsonMap):
+    """Arguments of a call: its JSON and iterations keep the order in which the model wrote them."""
+
+
+class OrderedMap(dict[str, Value]):
+    """Object among the arguments of a call, in the model's order."""
+
+
 class TypeNames(list[str]):
     """``type`` of a JSON schema: one name prints and encodes as itself, several as a list."""
 
@@ -98,6 +106,11 @@ class NilJsonList(JsonList):
 
 class NilJsonMap(JsonMap):
     """Nil map whose JSON is ``null`` and whose text is ``{}``."""
+
+
+def keys_of(value: dict[str, Value]) -> Iterable[str]:
+    """Return the keys of a map in the order in which they are printed and iterated over: Go sorts them."""
+    return value if isinstance(value, (ArgumentsMap, OrderedMap)) else sorted(value)
 
 
 _NIL_TYPES = frozenset({type(None), type(INVALID), NilList, NilJsonList, NilJsonMap})
@@ -121,6 +134,7 @@ _TYPE_NAMES: dict[type, str] = {
     list: "[]interface {}", NilList: "[]interface {}", dict: "map[string]interface {}",
     JsonList: "template.templateTools", NilJsonList: "template.templateTools",
     JsonMap: "template.templateArgs", NilJsonMap: "template.templateArgs",
+    ArgumentsMap: "template.templateArgs", OrderedMap: "map[string]interface {}",
     DeclaredMap: "*api.ToolPropertiesMap", TypeNames: "api.PropertyType",
 }  # fmt: skip
 
@@ -231,7 +245,7 @@ def to_json(value: Value) -> str:
     if isinstance(value, list):
         return f"[{','.join([to_json(item) for item in value])}]"
     if isinstance(value, dict):
-        keys = value if isinstance(value, DeclaredMap) else sorted(value)
+        keys = value if isinstance(value, DeclaredMap) else keys_of(value)
         return f"{{{','.join([f'{to_json(key)}:{to_json(value[key])}' for key in keys])}}}"
     if isinstance(value, Struct):
         return value.json()

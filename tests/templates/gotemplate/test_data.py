@@ -68,7 +68,7 @@ def test_no_tools_are_nil_and_an_empty_list_is_a_list() -> None:
     assert render("{{ .Tools }}{{ if .Tools }}x{{ end }}", tools=[]) == "[]"
 
 
-def test_arguments_of_a_call_print_as_json_and_their_numbers_are_floats() -> None:
+def test_arguments_of_a_call_print_as_json_in_the_order_of_the_model() -> None:
     call = {
         "id": "c1",
         "function": {"index": 2, "name": "f", "arguments": {"z": 1000000, "a": {"q": [1, 2.5, "<", None]}}},
@@ -79,7 +79,23 @@ def test_arguments_of_a_call_print_as_json_and_their_numbers_are_floats() -> Non
         "{{ .Function.Arguments }}|{{ .Function.Arguments.z }};{{ end }}{{ end }}"
     )
     assert render(source, messages) == (
-        'c1|2|f|{"a":{"q":[1,2.5,"\\u003c",null]},"z":1000000}|1e+06;|0|g|{}|<no value>;'
+        'c1|2|f|{"z":1000000,"a":{"q":[1,2.5,"\\u003c",null]}}|1000000;|0|g|{}|<no value>;'
+    )
+
+
+def test_arguments_of_a_call_are_as_the_model_wrote_them() -> None:
+    arguments = {"z": 2**60 + 1, "a": {"y": 1, "b": [12345678901234567890]}}
+    call = {"function": {"name": "f", "arguments": arguments}}
+    source = (
+        "{{ range .Messages }}{{ range .ToolCalls }}"
+        "{{ range $k, $v := .Function.Arguments }}{{ $k }} {{ $v }};{{ end }}{{ end }}{{ end }}"
+    )
+    assert render(source, [{"role": "assistant", "tool_calls": [call]}]) == (
+        "z 1152921504606846977;a map[y:1 b:[12345678901234567890]];"
+    )
+    source = "{{ range .Messages }}{{ range .ToolCalls }}{{ .Function.Arguments }}{{ end }}{{ end }}"
+    assert render(source, [{"role": "assistant", "tool_calls": [call]}]) == (
+        '{"z":1152921504606846977,"a":{"y":1,"b":[12345678901234567890]}}'
     )
 
 
