@@ -6,7 +6,7 @@ It requires ``benchmarks/fake`` in PYTHONPATH and OLLAMA_LLM_LIBRARY=endless.
 import threading
 from collections.abc import Iterator
 
-from ollama_tw.interfaces import Device, Probe
+from ollama_tw.interfaces import ChildEngine, Device, Probe
 from ollama_tw.testing.fake import FakeBackend
 
 _ENOUGH = 1 << 40
@@ -51,8 +51,15 @@ class Steps:
 
 
 class Endless(FakeBackend):
+    child_engine = ChildEngine("ollama_tw.plugins.endless", "engine")
+
     def probe(self) -> Probe:
         return Probe((Device("ENDLESS", "no device at all", "cpu", _ENOUGH, _ENOUGH),))
 
 
 backend = Endless(Steps().reply, name="endless")
+
+
+def engine() -> FakeBackend:
+    """Return the engine of a child process."""
+    return backend
