@@ -1,4 +1,4 @@
-"""Compare models in child processes with models in the server's process: `python benchmarks/runner.py --help`.
+"""Compare models in child processes with those in the server's: `python benchmarks/runner.py --help`.
 
 Two servers of this checkout, which differ in OLLAMA_RUNNER, take turns. Without a model the backend
 ``endless`` measures everything but the engine.

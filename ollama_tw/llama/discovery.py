@@ -5,7 +5,6 @@ ends the child only, and the first child works while the server is imported. Doe
 """
 
 import json
-import subprocess
 import time
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -14,7 +13,7 @@ from typing import Any
 from ollama_tw.interfaces import Device, Probe
 from ollama_tw.llama.host import available_memory
 from ollama_tw.runner.environment import child_command, child_environment
-from ollama_tw.runner.supervisor import signal_name
+from ollama_tw.runner.supervisor import ChildProcess, signal_name
 
 Libraries = tuple[str, ...] | None
 """Names of the ggml backends whose GPUs are used, in lower case; None for all."""
@@ -23,6 +22,7 @@ GPU_KINDS = ("gpu", "igpu")
 
 # Seconds for the child; drivers of several GPUs take some of them. Less than the limit of a probe.
 _TIMEOUT = 18.0
+_POLL = 0.2
 
 # Seconds for which a list is used again: the backends are probed one after another.
 _MAX_AGE = 1.0
@@ -76,15 +76,8 @@ class Enumeration:
         self._child = self._start()
 
     @staticmethod
-    def _start() -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(  # noqa: S603 - a fixed module of this package
-            child_command("ollama_tw.llama.list_devices"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=child_environment(),
-            start_new_session=True,
-        )
+    def _start() -> ChildProcess:
+        return ChildProcess(child_command("ollama_tw.llama.list_devices"), child_environment())
 
     def result(self) -> Discovery:
         """Return the devices with the memory that is free now. Blocks while a child lists them.
@@ -107,14 +100,18 @@ class Enumeration:
 
     def _wait(self) -> Discovery:
         """Return what the child found."""
-        try:
-            output, _ = self._child.communicate(timeout=_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.communicate()
-            return Discovery(reason=f"the devices of llama.cpp were not listed within {_TIMEOUT:g} seconds")
+        deadline = time.monotonic() + _TIMEOUT
+        output = ""
+        for line in self._child.lines(_POLL):
+            output = line if line.startswith("{") else output
+            if time.monotonic() > deadline:
+                self._child.kill()
+                self._child.reap()
+                return Discovery(
+                    reason=f"the devices of llama.cpp were not listed within {_TIMEOUT:g} seconds"
+                )
         self._made = time.monotonic()
-        return _read(output, self._child.returncode)
+        return _read(output, self._child.reap().status)
 
 
 def _with_free_memory(found: FoundDevice) -> FoundDevice:
@@ -123,7 +120,7 @@ def _with_free_memory(found: FoundDevice) -> FoundDevice:
     return replace(found, device=replace(found.device, free=available_memory()))
 
 
-def _read(output: bytes, status: int) -> Discovery:
+def _read(output: str, status: int) -> Discovery:
     if status < 0:
         return Discovery(reason=f"llama.cpp crashed while its devices were listed ({signal_name(-status)})")
     try:

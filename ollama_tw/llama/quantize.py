@@ -15,8 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-if sys.platform != "win32":
-    import resource
+from ollama_tw.runner.sandbox import confine
 
 UNAVAILABLE = 3
 
@@ -38,10 +37,11 @@ _TENSOR = re.compile(r"\[ *\d+/ *\d+\] +(\S+) +- \[")
 def main(arguments: Sequence[str]) -> int:
     """Quantize the file and return the exit status."""
     source, target, file_type = arguments
-    threading.Thread(target=_end_with_input, daemon=True).start()
     if sys.platform != "win32":
         os.nice(_NICENESS)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # Before any thread is started, and before the file is read.
+        confine([source], writable=[target])
+    threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         import llama_cpp
 

@@ -9,18 +9,15 @@ import json
 import logging
 import os
 import re
-import selectors
 import shutil
-import signal
-import subprocess
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from pathlib import Path
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.llama.quantize import UNAVAILABLE
 from ollama_tw.runner.environment import child_command, child_environment
+from ollama_tw.runner.supervisor import ChildProcess, signal_name
 
 _log = logging.getLogger("ollama_tw.llama")
 
@@ -53,8 +50,11 @@ def quantize(source: Path, target: Path, file_type: str) -> Generator[str, None,
 def _quantize(source: Path, target: Path, file_type: str) -> Generator[str, None, None]:
     command = child_command("ollama_tw.llama.quantize", str(source), str(target), file_type)
     message = ""
-    with _child(command) as child:
-        for line in _lines(child):
+    # The end of its standard input ends the child.
+    child = ChildProcess(command, child_environment(), lifeline=True)
+    ended = False
+    try:
+        for line in child.lines(_POLL):
             record = _record(line)
             if record is None:
                 message = line or message
@@ -63,7 +63,11 @@ def _quantize(source: Path, target: Path, file_type: str) -> Generator[str, None
                 yield record["tensor"]
             else:
                 message = record.get("error", "")
-        status = child.wait()
+        ended = True
+    finally:
+        if not ended:
+            child.kill()
+        status = child.reap().status
     if status == 0:
         return
     _log.warning("quantizing ended with status %d: %s", status, message)
@@ -72,49 +76,8 @@ def _quantize(source: Path, target: Path, file_type: str) -> Generator[str, None
     if status == UNAVAILABLE:
         raise OllamaError(500, "llama-quantize unavailable: llama-cpp-python cannot be used")
     if status < 0:
-        raise OllamaError(500, f"llama-quantize failed: killed by {signal.Signals(-status).name}")
+        raise OllamaError(500, f"llama-quantize failed: killed by {signal_name(-status)}")
     raise OllamaError(500, f"llama-quantize failed: {_reason(message)}")
-
-
-@contextmanager
-def _child(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the child; it is killed at the end of the block."""
-    child = subprocess.Popen(  # noqa: S603 - a fixed module of this package
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=child_environment(),
-        # A Ctrl-C on the terminal is for the server, which completes what is running.
-        start_new_session=True,
-    )
-    with child:
-        try:
-            yield child
-        finally:
-            child.kill()
-
-
-def _lines(child: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Yield the lines of its output as they come, and "" if none has come for ``_POLL`` seconds."""
-    if child.stdout is None:
-        raise ValueError("the output of the child is not a pipe")
-    descriptor = child.stdout.fileno()
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while True:
-            if not selector.select(_POLL):
-                yield ""
-                continue
-            data = os.read(descriptor, 65536)
-            if not data:
-                return
-            *lines, rest = (rest + data).split(b"\n")
-            # A longer line is not one of the records.
-            rest = rest[-65536:]
-            for line in lines:
-                yield line.decode("utf-8", "replace")
 
 
 def _record(line: str) -> dict[str, str] | None:

@@ -16,6 +16,7 @@ _VERSION_FLAG = 1
 _PATH_BENEATH = 1
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_TRUNCATE = 1 << 14
 _IOCTL_DEV = 1 << 15
 # Rights on files by the version of the interface: 13 of version 1, then REFER, TRUNCATE and IOCTL_DEV.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
@@ -25,6 +26,7 @@ _SCOPES = 0b11
 _SCOPE_VERSION = 6
 
 _READ = _READ_FILE | _READ_DIR
+_WRITE = _READ_FILE | _WRITE_FILE | _TRUNCATE
 _DEVICE = _READ | _WRITE_FILE | _IOCTL_DEV
 
 
@@ -71,12 +73,13 @@ def forbids_tcp(interface: int) -> bool:
     return interface >= _TCP_VERSION
 
 
-def restrict(readable: Iterable[str], devices: Iterable[str]) -> int:
+def restrict(readable: Iterable[str], writable: Iterable[str], devices: Iterable[str]) -> int:
     """Restrict this thread, and those that it starts, for ever; return the version of the interface.
 
-    Of files, only ``readable`` ones (and what is below them) can be read, and ``devices`` be read, written
-    and controlled; nothing can be executed. TCP, and signals to processes outside, are forbidden where the
-    version can do it. ``no_new_privs`` must be set. Raises :class:`Unavailable`, OSError.
+    Of files, only ``readable`` ones (and what is below them) can be read, ``writable`` ones be read and
+    written, and ``devices`` be read, written and controlled; nothing can be executed. TCP, and signals to
+    processes outside, are forbidden where the version can do it. ``no_new_privs`` must be set. Raises
+    :class:`Unavailable`, OSError.
     """
     interface = version()
     rights = (1 << _FILE_RIGHTS[min(interface, max(_FILE_RIGHTS))]) - 1
@@ -90,7 +93,7 @@ def restrict(readable: Iterable[str], devices: Iterable[str]) -> int:
         _CREATE_RULESET, ctypes.byref(rules), ctypes.c_size_t(ctypes.sizeof(rules)), ctypes.c_uint32(0)
     )
     try:
-        for paths, allowed in ((readable, _READ), (devices, _DEVICE)):
+        for paths, allowed in ((readable, _READ), (writable, _WRITE), (devices, _DEVICE)):
             for path in paths:
                 _allow(ruleset, path, allowed & rights)
         _syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))

@@ -44,10 +44,10 @@ _DEVICES = (
 )
 
 
-def confine(files: Sequence[str], parent: int) -> Sandbox:
-    """Confine this process, a child of the process ``parent``, which reads ``files``.
+def confine(files: Sequence[str], parent: int | None = None, writable: Sequence[str] = ()) -> Sandbox:
+    """Confine this process, which reads ``files`` and writes the existing files ``writable``.
 
-    Ends the process if the parent has ended.
+    It is to end with the process ``parent``, if that is given, and ends at once if that has ended.
     """
     measures: list[str] = []
     missing: list[str] = []
@@ -61,17 +61,18 @@ def confine(files: Sequence[str], parent: int) -> Sandbox:
             measures.append(detail or name)
 
     readable = [*files, *code_directories()]
-    take("ends with the server", lambda: _end_with(parent))
+    if parent is not None:
+        take("ends with the server", lambda: _end_with(parent))
     take("first to be killed when memory runs out", _prefer_for_killing)
     take("no core dumps", _dump_no_core)
     take("limit of descriptors", _limit_descriptors)
     take("limit of threads", _limit_threads)
     take("no new privileges", _forbid_privileges)
-    take("no capabilities", lambda: _drop_capabilities(readable))
+    take("no capabilities", lambda: _drop_capabilities([*readable, *writable]))
     tcp: list[str] = []
 
     def restrict_files() -> str:
-        version = landlock.restrict(readable, _devices())
+        version = landlock.restrict(readable, writable, _devices())
         tcp.extend(["no TCP"] if landlock.forbids_tcp(version) else [])
         return "files and devices by Landlock"
 

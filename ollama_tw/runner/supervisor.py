@@ -1,11 +1,12 @@
 """A child process of the server: start, output, kill, and the reason of its end."""
 
 import os
+import selectors
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 _TAIL_LINES: Final = 40
@@ -20,12 +21,14 @@ class Death:
     """The end of a child process.
 
     ``kind`` is the name of a signal, ``exit``, ``hang``, ``protocol`` or ``start``; ``reason`` a predicate in
-    the past tense; ``output`` the last lines that the process wrote.
+    the past tense; ``output`` the last lines that the process wrote; ``status`` its exit status, negative
+    for a signal.
     """
 
     kind: str
     reason: str
     output: tuple[str, ...] = ()
+    status: int = 0
 
 
 def signal_name(number: int) -> str:
@@ -36,29 +39,37 @@ def signal_name(number: int) -> str:
 def exit_reason(status: int) -> Death:
     """Return the death for an exit status as ``subprocess`` reports it: negative for a signal."""
     if status >= 0:
-        return Death("exit", f"ended with exit status {status}")
+        return Death("exit", f"ended with exit status {status}", status=status)
     name = signal_name(-status)
     reason = f"was killed by {name}"
     if name == "SIGKILL":
         reason += ", as the system does when memory runs out"
-    return Death(name if name.startswith("SIG") else "signal", reason)
+    return Death(name if name.startswith("SIG") else "signal", reason, status=status)
 
 
 class ChildProcess:
     """A child process with the ``descriptors`` that it inherits. Raises OSError if it cannot be started.
 
-    It is created on a thread that lives until the process has ended: Linux kills a child that asks for it
-    (``PR_SET_PDEATHSIG``) at the end of the thread that started it. The output is read by the owner, from
-    ``output`` with :meth:`read_output`. A session of its own keeps a Ctrl-C on the terminal from it, which
-    is for the server: that completes what is running.
+    With ``lifeline``, its standard input is a pipe that ends with this process. The owner reads the output,
+    with :meth:`lines`, or with :meth:`read_output` when ``output`` is readable, and then calls :meth:`reap`.
+    A session of its own keeps a Ctrl-C on the terminal from the child, which is for the server: that
+    completes what is running.
+
+    Linux kills a child that has asked for it (``PR_SET_PDEATHSIG``) at the end of the thread that started
+    it: such a child is started by a thread that lives as long as the child.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int] = ()
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        descriptors: Sequence[int] = (),
+        *,
+        lifeline: bool = False,
     ) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - modules of this package
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -94,6 +105,16 @@ class ChildProcess:
         self._tail.extend(line for line in found if line)
         return found
 
+    def lines(self, poll: float) -> Iterator[str]:
+        """Yield the lines of the output as they come, and "" after each ``poll`` seconds without one."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.output, selectors.EVENT_READ)
+            while True:
+                found = self.read_output() if selector.select(poll) else [""]
+                if found is None:
+                    return
+                yield from found
+
     def kill(self) -> None:
         """Send SIGKILL, unless the process has ended. On any thread."""
         self._process.kill()
@@ -118,7 +139,9 @@ class ChildProcess:
             pass
         self._lines(b"\n")
         self._stdout.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         death = exit_reason(self._process.returncode)
         if overdue:
-            death = Death("protocol", "closed its connection to the server")
-        return Death(death.kind, death.reason, tuple(self._tail))
+            death = replace(death, kind="protocol", reason="closed its connection to the server")
+        return replace(death, output=tuple(self._tail))

@@ -74,12 +74,7 @@ def test_a_file_that_llama_cpp_rejects(tmp_path: Path) -> None:
 @contextmanager
 def instead(code: str) -> Iterator[None]:
     """Run another program as the child."""
-    real = subprocess.Popen
-
-    def start(command: list[str], **options: object) -> object:
-        return real([sys.executable, "-c", code], **options)  # type: ignore[call-overload]
-
-    with patch("ollama_tw.llama.quantizer.subprocess.Popen", start):
+    with patch("ollama_tw.llama.quantizer.child_command", lambda *_: [sys.executable, "-c", code]):
         yield
 
 

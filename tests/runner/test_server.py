@@ -13,6 +13,7 @@ from typing import Any, cast
 import psutil
 import pytest
 
+from ollama_tw.runner import progress
 from ollama_tw.runner.link import STOPPED
 from tests.helpers import PATIENCE
 from tests.helpers.application import Application
@@ -36,6 +37,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Applicat
         OLLAMA_RUNNER="process",
         OLLAMA_NUM_PARALLEL="4",
         OLLAMA_MAX_LOADED_MODELS="2",
+        OLLAMA_LOAD_TIMEOUT="2s",
     )
     for name in ("m", "other"):
         application.create(name, tiny(tmp_path, name, chat_template=CHATML))
@@ -170,6 +172,28 @@ def test_a_client_that_goes_ends_a_load_that_hangs(
     child.wait(PATIENCE)
     monkeypatch.setenv(VARIABLE, "")
     assert generate(server, "abc", options={"num_predict": 3}).status == 200
+
+
+@pytest.mark.parametrize("fault", ["hang", "freeze"])
+def test_a_load_without_progress_is_killed(
+    server: Application, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    # The setting OLLAMA_LOAD_TIMEOUT of the fixture is two seconds.
+    monkeypatch.setenv(VARIABLE, f"load:{fault}")
+    reply = generate(server, "abc")
+    assert reply.status == 500
+    assert reply.json["error"].startswith("timed out waiting for llama-server to start")
+    monkeypatch.setenv(VARIABLE, "")
+    assert generate(server, "abc", options={"num_predict": 3}).status == 200
+    assert deaths(server) == {"hang": 1.0}
+    assert len(children()) == 1
+
+
+def test_a_step_that_does_not_end_is_a_death(server: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "STEP", 0.2)
+    reply = generate(server, "prefill:hang")
+    assert (reply.status, reply.json["error"]) == (500, STOPPED)
+    assert deaths(server) == {"hang": 2.0}
 
 
 def test_the_sandbox_is_reported(server: Application) -> None:
