@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
 from zope.interface import alsoProvides, implementer
@@ -23,6 +22,9 @@ from ollama_tw.runner.link import Link, title_of
 from ollama_tw.runner.messages import Loaded, Open, Sandbox
 from ollama_tw.runner.runner import ProcessRunner
 from ollama_tw.runner.vocabulary import ProcessVocabulary
+
+VOCABULARY_SECONDS = 60.0
+"""Seconds without a call after which the child process of a vocabulary ends."""
 
 _log = logging.getLogger("ollama_tw.runner")
 
@@ -69,10 +71,14 @@ class ProcessBackend:
     def read_vocabulary(self, model_path: str) -> IVocabulary:
         """Return the vocabulary of a model file, which a child process reads."""
         opening = Open(self._engine, None, model_path, _level())
-        return ProcessVocabulary(lambda: self._open(opening, model_path, lambda done: True))
+        return ProcessVocabulary(
+            lambda: self._open(opening, model_path, lambda done: True, VOCABULARY_SECONDS)
+        )
 
-    def _open(self, opening: Open, path: str, progress: Progress) -> tuple[Link, Loaded]:
-        link = Link(title_of(Path(path).name), opening)
+    def _open(
+        self, opening: Open, path: str, progress: Progress, idle_seconds: float | None = None
+    ) -> tuple[Link, Loaded]:
+        link = Link(title_of(path), opening, idle_seconds)
         loaded = link.wait_loaded(progress)
         if link.sandbox is not None:
             if self.sandbox is None:

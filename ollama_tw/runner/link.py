@@ -37,6 +37,8 @@ _TICK = 0.05
 # Seconds for a process to end after it was asked to close its runner.
 _CLOSE_TIMEOUT = 20.0
 _READ_BYTES = 1 << 18
+# Kind of the end of a process that was not used.
+_IDLE = "idle"
 # Pieces of a run that the consumer has not taken; a child that ignores the window would fill the memory.
 _MAX_PIECES = 4 * messages.WINDOW
 
@@ -67,10 +69,14 @@ class Waiter:
 
 
 class Link:
-    """A child process, opened with the message ``opening``. ``title`` names it in the log."""
+    """A child process, opened with the message ``opening``. ``title`` names it in the log.
 
-    def __init__(self, title: str, opening: Open) -> None:
+    The process is ended after ``idle_seconds`` without a call, never for None.
+    """
+
+    def __init__(self, title: str, opening: Open, idle_seconds: float | None = None) -> None:
         self.title = title
+        self._idle_seconds = idle_seconds
         self.activity = Activity()
         self.fraction = 0.0
         self.loaded: Loaded | None = None
@@ -153,7 +159,7 @@ class Link:
         return number, waiter
 
     def _check_open(self) -> None:
-        if self._state is State.ENDED and self._death is not None:
+        if self._death is not None or (self._kill is not None and self._kill.kind == _IDLE):
             raise RunnerDied(STOPPED)
         if self._state in (State.CLOSING, State.ENDED):
             raise RunnerError("the model is being unloaded")
@@ -252,8 +258,13 @@ class Link:
             poll.register(descriptor, select.POLLIN)
         looked = 0.0
         while True:
-            events = poll.poll(_TICK * 1000 if self._waiters else None)
+            idle = not self._waiters
+            limit = self._idle_seconds if idle and self._state is State.READY else None
+            seconds = limit if idle else _TICK
+            events = poll.poll(None if seconds is None else seconds * 1000)
             ready = {descriptor for descriptor, _ in events}
+            if not ready and limit is not None:
+                self._end_idle(process)
             if self._wake_out in ready:
                 os.read(self._wake_out, 4096)
             if process.output in ready and not self._read_output(process):
@@ -268,6 +279,15 @@ class Link:
             if now - looked >= _TICK:
                 looked = now
                 self._look(now, heard=self._socket.fileno() in ready)
+
+    def _end_idle(self, process: ChildProcess) -> None:
+        """Kill the process, unless a call has begun meanwhile."""
+        with self._lock:
+            if self._waiters:
+                return
+            self._state = State.CLOSING
+            self._kill = Death(_IDLE, "was ended because it was not used")
+        process.kill()
 
     def _receive(self) -> bytes:
         try:

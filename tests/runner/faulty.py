@@ -24,6 +24,8 @@ from ollama_tw.interfaces import (
     Embedding,
     IActivity,
     IBackend,
+    IVocabulary,
+    IVocabularyReader,
     Job,
     LoadPlan,
     Piece,
@@ -157,8 +159,11 @@ class Engine:
         progress(1.0)
         return FaultyRunner(plan, moment, fault)
 
+    def read_vocabulary(self, model_path: str) -> FaultyRunner:
+        return FaultyRunner(LoadPlan(model_path), "", "")
 
-@implementer(IBackend)
+
+@implementer(IBackend, IVocabularyReader)
 class FaultyBackend:
     """The engine as a backend, in child processes only."""
 
@@ -171,3 +176,6 @@ class FaultyBackend:
 
     def load(self, plan: LoadPlan, progress: Progress) -> FaultyRunner:
         raise AssertionError("loaded in this process")
+
+    def read_vocabulary(self, model_path: str) -> IVocabulary:
+        raise AssertionError("read in this process")
