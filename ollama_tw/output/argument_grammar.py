@@ -138,7 +138,9 @@ def tagged(parameters: Parameters, layout: TaggedArguments, ends: Sequence[str],
     more = None
     if parameters.more and KEY not in layout.value.close:
         more = tags.argument(NAME, {"": tags.text("")})
-    return listed(items, mark(layout.separator), more, tokens.book)
+    arguments = listed(items, mark(layout.separator), more, tokens.book)
+    # Some families write an empty line in the place of arguments.
+    return seq(optional(Literal("\n")), arguments)
 
 
 class _Tags:
@@ -151,6 +153,8 @@ class _Tags:
         self._words = dict(layout.types)
         self.names_types = HOLE in layout.key.close
         """True if the type of a value is written beside its key."""
+        self.nests = KEY in layout.value.close
+        """True if members and items have tags of their own."""
 
     def argument(self, name: Node | str, values: Mapping[str, Node]) -> Node:
         """Return an argument; ``values`` are those of each JSON type, under "" for any type."""
@@ -202,6 +206,8 @@ def _typed(parameters: Parameters, argument: Argument, tags: _Tags, tokens: Toke
             found.setdefault(kind, []).append(tags.value(name, literal, [kind]))
         return {kind: choice(nodes) for kind, nodes in found.items()}
     kinds = _kinds(flat)
+    if tags.nests and {"array", "object"} & set(kinds):
+        return {"": tags.text(name)}
     if not tags.names_types:
         # A text may be any other value too.
         if "string" in kinds:

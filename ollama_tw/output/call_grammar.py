@@ -138,20 +138,28 @@ class _Calls:
 
     def before(self, description: Description, *, opened: bool | None) -> list[Node]:
         """Return what precedes the calls: thinking, and the headers of further messages."""
-        book = self.tokens.book
-        turns = self._turns
+        book, turns = self.tokens.book, self._turns
+        if description.thinking is None or opened is None:
+            return [self._empty_answer(description)]
         if turns is not None:
             closed = text_through(turns.closes, book, "message")
             headers = choice(seq(mark(f" {text}"), mark(turns.header_end)) for text in turns.thinking)
             message = book.rule(seq(headers, closed, mark(turns.open)), "thought")
-            return [Repeat(message, 0, None)] if opened is not None else []
-        if description.thinking is None or opened is None:
-            return []
+            return [Repeat(message, 0, None)]
         tags = description.thinking
         thought = seq(text_through([tags.close.strip()], book, "thought"), _SPACE)
-        if opened or not tags.open.strip():
-            return [thought]
-        return [optional(seq(tags.open.strip(), thought))]
+        if tags.open.strip() and not opened:
+            thought = optional(seq(tags.open.strip(), thought))
+        return [thought, self._empty_answer(description)]
+
+    @staticmethod
+    def _empty_answer(description: Description) -> Node:
+        """Return the marks of an answer without text, of which the prompt may have written the first."""
+        content = description.content
+        if content is None or description.turns is not None or not content.close.strip():
+            return EMPTY
+        opening = optional(mark(content.open)) if content.open.strip() else EMPTY
+        return optional(seq(opening, mark(content.close)))
 
     def header(self) -> Node:
         """Return the header of the message with the calls, if it is no part of their layout."""
@@ -163,9 +171,13 @@ class _Calls:
     def whole(self) -> Node:
         """Return all calls of a reply, from the first text of the layout on."""
         layout, header = self._layout, self.header()
-        calls = self.tokens.book.rule(
-            seq(mark(layout.section.open), self._items(), mark(layout.section.close)), "calls"
-        )
+        opening, closing = mark(layout.section.open), seq(self.tokens.space(), mark(layout.section.close))
+        if layout.bare:
+            opening = optional(opening)
+        if layout.shape is not Shape.NAME_FIRST:
+            # Some models end their turn after the bracket.
+            closing = optional(closing)
+        calls = self.tokens.book.rule(seq(opening, self._items(), closing), "calls")
         if header == EMPTY or self._turns is None or not self._parallel:
             return calls
         ends = choice(mark(text) for text in self._turns.closes)
@@ -180,7 +192,12 @@ class _Calls:
             inner = layout.name.open.strip()
             if layout.call.open and not layout.section.open and len(inner) > _MIN_SIGN and inner[0] == "<":
                 found[inner] = seq(self._call(), mark(layout.call.close))
-            return found
+            return found | (self._names() if layout.bare else {})
+        return self._names()
+
+    def _names(self) -> dict[str, Node]:
+        """Return the beginnings of objects with the names of the tools."""
+        layout = self._layout
         if layout.array or layout.shape is Shape.NAME_FIRST:
             return {}
         quoted = [json_text(tool.name) for tool in self._tools]

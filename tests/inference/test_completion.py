@@ -27,6 +27,8 @@ from ollama_tw.interfaces import (
     Usage,
 )
 from ollama_tw.output.description import CallLayout, Description, Pair
+from ollama_tw.output.families import BY_NAME
+from ollama_tw.output.tool_choice import ToolChoice
 from tests.grammar.checker import matches
 
 USAGE = Usage(prompt_tokens=7, cached_tokens=3, prompt_duration=20, output_tokens=2, output_duration=30)
@@ -215,6 +217,61 @@ def test_the_marks_of_a_reply_are_preserved() -> None:
     runner = ScriptedRunner(["x"])
     whole(task(description=THINK, thinks=True), runner)
     assert set(runner.jobs[0].preserved) == {"<think>", "</think>"}
+
+
+CALL = '<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'
+BOTH = Description(
+    Pair("<think>", "</think>"), calls=CallLayout(call=Pair("<tool_call>\n", "\n</tool_call>"))
+)
+
+
+def test_a_reply_that_may_call_is_held_from_its_first_call_on() -> None:
+    runner = ScriptedRunner(["Yes."])
+    whole(task(description=BOTH, thinks=True, tools=[WEATHER]), runner)
+    (job,) = runner.jobs
+    assert job.grammar == ""
+    assert job.lazy_grammar is not None
+    assert (job.lazy_grammar.triggers, job.lazy_grammar.opening) == (("<tool_call>",), "<think>")
+    assert job.lazy_grammar.after == "</think>"
+    assert matches(job.lazy_grammar.grammar, CALL)
+    assert "<tool_call>" in job.preserved
+
+
+def test_a_reply_that_must_call_thinks_and_calls_in_the_familys_layout() -> None:
+    runner = ScriptedRunner([f"<think>hm</think>{CALL}"])
+    choice = ToolChoice(("weather",))
+    record = whole(task(description=BOTH, thinks=True, tools=[WEATHER], choice=choice), runner)
+    assert record["message"]["thinking"] == "hm"
+    assert record["message"]["tool_calls"][0]["function"]["name"] == "weather"
+    (job,) = runner.jobs
+    assert job.lazy_grammar is None
+    assert matches(job.grammar, f"<think>hm</think>{CALL}")
+    assert matches(job.grammar, CALL)
+    assert not matches(job.grammar, "Yes.")
+
+
+def test_without_tools_nothing_is_held() -> None:
+    runner = ScriptedRunner(["Yes."])
+    whole(task(description=BOTH), runner)
+    assert (runner.jobs[0].grammar, runner.jobs[0].lazy_grammar) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("description", "answer"),
+    [
+        (Description(content=Pair("<|START_TEXT|>", "<|END_TEXT|>")), "<|START_TEXT|>42<|END_TEXT|>"),
+        (
+            BY_NAME["harmony"],
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>42",
+        ),
+    ],
+)
+def test_a_format_stands_between_the_marks_of_the_answer(description: Description, answer: str) -> None:
+    runner = ScriptedRunner([answer])
+    record = whole(task(description=description, thinks=True, build_grammar=lambda: NUMBER), runner)
+    assert record["message"]["content"] == "42"
+    assert matches(runner.jobs[0].grammar, answer)
+    assert not matches(runner.jobs[0].grammar, answer.replace("42", "x"))
 
 
 @pytest.mark.parametrize(("end", "opening"), [("", "<think>"), ("<think>\n", "")])

@@ -9,6 +9,7 @@ import pytest
 from ollama_tw.output.call_grammar import Tool, callable_tools, lazy_calls, required_calls
 from ollama_tw.output.description import (
     HOLE,
+    KEY,
     CallLayout,
     Description,
     IdPlace,
@@ -17,7 +18,7 @@ from ollama_tw.output.description import (
     Shape,
     TaggedArguments,
 )
-from ollama_tw.output.families import BY_NAME, HERMES
+from ollama_tw.output.families import BY_NAME, FUNCTIONARY, HERMES
 from tests.grammar.checker import matches
 
 WEATHER = {
@@ -312,3 +313,57 @@ def test_tools_are_those_of_the_request_and_of_the_choice() -> None:
     ]
     assert callable_tools(tools) == [Tool("a", {"x": 1}), Tool("b", None)]
     assert callable_tools(tools, ("b",)) == [Tool("b", None)]
+
+
+PING = '{"name": "ping", "arguments": {}}'
+
+
+def test_the_mark_of_the_calls_may_be_missing_where_models_leave_it_out() -> None:
+    description = Description(calls=CallLayout(section=Pair("<|python_tag|>"), bare=True))
+    grammar = required_calls(description, TOOLS)
+    assert matches(grammar, PING)
+    assert matches(grammar, f"<|python_tag|>{PING}")
+    lazy = lazy_calls(description, TOOLS)
+    assert lazy is not None
+    assert {"<|python_tag|>", '{"name": "ping"'} <= set(lazy.triggers)
+    assert matches(lazy.grammar, PING)
+
+
+def test_an_array_may_end_the_turn() -> None:
+    layout = CallLayout(section=Pair("Action:\n```json\n", "```\n"), separator=",\n", array=True)
+    grammar = required_calls(Description(calls=layout), TOOLS)
+    for reply in (f"Action:\n```json\n[{PING}]", f"Action:\n```json\n[\n    {PING},\n    {PING}\n]\n```"):
+        assert matches(grammar, reply)
+
+
+def test_an_answer_without_text_may_stand_before_the_calls() -> None:
+    description = Description(Pair("<t>", "</t>"), Pair("<r>", "</r>"), HERMES)
+    call = f"<tool_call>\n{PING}\n</tool_call>"
+    grammar = required_calls(description, TOOLS, opened=True)
+    for reply in (f"hm</t><r></r>{call}", f"hm</t>{call}"):
+        assert matches(grammar, reply)
+    # The prompt has begun the answer.
+    assert matches(required_calls(description, TOOLS, opened=None), f"</r>{call}")
+    assert not matches(grammar, f"hm</t><r>text</r>{call}")
+
+
+def test_values_with_tags_of_their_own_are_free() -> None:
+    schema = {"properties": {"menu": {"type": "array"}, "days": {"type": "integer"}}, "required": ["menu"]}
+    m3 = Description(
+        calls=CallLayout(
+            call=Pair('<invoke name="', "</invoke>"),
+            shape=Shape.NAME_FIRST,
+            notation=Notation.TAGGED,
+            name=Pair("", '">'),
+            tagged=TaggedArguments(Pair("<", ">"), Pair("", f"</{KEY}>")),
+        )
+    )
+    grammar = required_calls(m3, [Tool("f", schema)])
+    assert matches(grammar, '<invoke name="f"><menu><item>soup</item></menu><days>3</days></invoke>')
+    assert not matches(grammar, '<invoke name="f"><menu></menu><days>x</days></invoke>')
+
+
+def test_a_family_whose_prompt_begins_the_first_call() -> None:
+    grammar = required_calls(FUNCTIONARY, TOOLS)
+    assert matches(grammar, 'weather\n{"city": "x"}')
+    assert matches(grammar, "ping\n{}>>>ping\n{}")
