@@ -15,18 +15,19 @@ from ollama_tw.grammar.reader import limit_grammar
 __all__ = ["grammar_for", "limit_grammar", "schema_to_gbnf"]
 
 
-def grammar_for(format_value: object) -> str | None:
+def grammar_for(format_value: object, *, strict: bool = False) -> str | None:
     """Return the GBNF grammar for the decoded value of ``format``; None for no grammar.
 
     None and ``""`` stand for no grammar, ``"json"`` for any JSON object, a mapping is a JSON Schema.
-    Raises :class:`OllamaError` 400 for other values and for schemas that cannot be enforced.
+    Raises :class:`OllamaError` 400 for other values and for invalid schemas, and with ``strict`` for
+    schemas that cannot be enforced.
     """
     if format_value is None or format_value == "":
         return None
     if format_value == "json":
         return any_object_gbnf()
     if isinstance(format_value, Mapping):
-        return schema_to_gbnf(format_value)
+        return schema_to_gbnf(format_value, strict=strict)
     check_size(format_value)
     raw = gojson.encode(format_value).decode()
     raise OllamaError(400, f'invalid format: {quote(raw)}; expected "json" or a valid JSON Schema object')

@@ -26,10 +26,13 @@ class Member:
     required: bool
 
 
-def object_of(members: Sequence[Member], additional: Node | None, tokens: Tokens) -> Node:
+def object_of(
+    members: Sequence[Member], additional: Node | None, tokens: Tokens, *, empty: bool = True
+) -> Node:
     """Return an object with the members in their order, then any number of members with other names.
 
-    ``additional`` is the grammar of the values of those others; None allows none.
+    ``additional`` is the grammar of the values of those others; None allows none. Without ``empty``
+    the object has a member.
     """
     book, space = tokens.book, tokens.space()
     written = [seq(json_text(member.name), ":", space, member.value) for member in members]
@@ -58,8 +61,19 @@ def object_of(members: Sequence[Member], additional: Node | None, tokens: Tokens
     if not heads:
         return book.rule(seq("{", space, "}"), "object")
     content = choice(reversed(heads))
-    may_be_empty = first_required == len(members)
+    may_be_empty = empty and first_required == len(members)
     return book.rule(tokens.enclosed("{", content, "}", may_be_empty=may_be_empty), "object")
+
+
+def record_of(key: Node, value: Node, minimum: int, maximum: int | None, tokens: Tokens) -> Node:
+    """Return an object of ``minimum`` to ``maximum`` members with any names that match ``key``, a string."""
+    book, space = tokens.book, tokens.space()
+    if maximum == 0:
+        return book.rule(seq("{", space, "}"), "object")
+    member = book.rule(seq(key, ":", space, value), "member")
+    left = None if maximum is None else maximum - 1
+    content = seq(member, book.repeat(seq(",", space, member), max(minimum - 1, 0), left, "next"))
+    return book.rule(tokens.enclosed("{", content, "}", may_be_empty=minimum == 0), "object")
 
 
 def _other_key(names: Sequence[str], book: RuleBook) -> Node:

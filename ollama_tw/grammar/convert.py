@@ -1,28 +1,34 @@
 """Conversion of JSON Schema to GBNF."""
 
-from collections.abc import Mapping
-from decimal import Decimal
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
-from ollama_tw.grammar.ambiguity import is_ambiguous
+from ollama_tw.grammar.automaton import TooLarge
 from ollama_tw.grammar.check import check_rules
-from ollama_tw.grammar.containers import Items, Member, array_of, object_of
+from ollama_tw.grammar.containers import Items, Member, array_of, object_of, record_of
 from ollama_tw.grammar.document import (
     Document,
     Flat,
     Unsatisfiable,
-    is_of_type,
     refuse,
     unsatisfiable,
 )
 from ollama_tw.grammar.exclusion import generated_types, overlapping
-from ollama_tw.grammar.gbnf import MAX_COUNT, Literal, Node, Ref, RuleBook, choice
-from ollama_tw.grammar.pattern import Expression, PatternError, parse_pattern
+from ollama_tw.grammar.gbnf import EMPTY, MAX_COUNT, Literal, Node, Ref, RuleBook, choice
+from ollama_tw.grammar.multiples import multiples_of
+from ollama_tw.grammar.pattern import Expression, PatternError
 from ollama_tw.grammar.ranges import Bounds, integer_between, number_between
-from ollama_tw.grammar.strings import FORMATS, format_expression, string_of, with_length
+from ollama_tw.grammar.strings import FORMATS, format_expression
+from ollama_tw.grammar.texts import checked_pattern, text_of
 from ollama_tw.grammar.tokens import Tokens, json_text
+from ollama_tw.grammar.validity import may_be_valid
 
 MAX_SCHEMA_DEPTH = 64
+
+_log = logging.getLogger(__name__)
 
 _MAX_BOUND = Decimal(10) ** 36
 _MAX_BOUND_DECIMALS = 20
@@ -33,32 +39,37 @@ _INTEGER_FORMATS = {
     "uint32": (0, 2**32 - 1),
     "uint64": (0, 2**64 - 1),
 }
-# Formats that affect how a value is shown or stored, not which values are valid.
-_FREE_FORMATS = {"float", "double", "password"}
 
 
-def schema_to_gbnf(schema: Mapping[str, Any]) -> str:
+def schema_to_gbnf(schema: Mapping[str, Any], *, strict: bool = False) -> str:
     """Return the grammar, with the rule ``root``, of the JSON texts that satisfy ``schema``.
 
     Properties are in the schema's order. Objects have no members, and tuples no items, beyond the
-    declared ones unless ``additionalProperties`` or ``items`` allows them. Annotations and unknown
-    keywords are ignored. Raises :class:`OllamaError` 400, with the JSON pointer of the schema, for a
-    keyword that cannot be enforced, for an unsatisfiable schema, and above the limits.
+    declared ones unless ``additionalProperties`` or ``items`` allows them. Annotations, unknown keywords
+    and unknown formats are ignored. What cannot be enforced is left free and logged, or refused with
+    ``strict``. Raises :class:`OllamaError` 400, with the JSON pointer of the schema, for an invalid or
+    unsatisfiable schema, and above the limits.
     """
     book = RuleBook()
     root = book.fresh("root")
-    book.define(root, schema_node(schema, Tokens(book)))
+    book.define(root, schema_node(schema, Tokens(book), strict=strict))
     check_rules(book.rules)
     return book.text()
 
 
-def schema_node(schema: Mapping[str, Any], tokens: Tokens, part: object = None) -> Node:
+def schema_node(
+    schema: Mapping[str, Any], tokens: Tokens, part: object = None, *, strict: bool = False
+) -> Node:
     """Return the grammar of the JSON texts that satisfy ``schema``, or the schema ``part`` in it.
 
     Its rules are added to the book of ``tokens``. Raises :class:`OllamaError` like :func:`schema_to_gbnf`,
     but does not check the size of the grammar.
     """
-    return _Converter(schema, tokens).node(schema if part is None else part)
+    document = Document(schema, strict=strict)
+    node = _Converter(document, tokens).node(schema if part is None else part)
+    if document.unenforced:
+        _log.info("the output may violate its schema: %s", "; ".join(document.unenforced))
+    return node
 
 
 def any_object_gbnf() -> str:
@@ -70,8 +81,8 @@ def any_object_gbnf() -> str:
 
 
 class _Converter:
-    def __init__(self, schema: Mapping[str, Any], tokens: Tokens) -> None:
-        self._document = Document(schema)
+    def __init__(self, document: Document, tokens: Tokens) -> None:
+        self._document = document
         self._book = tokens.book
         self._tokens = tokens
         self._references: dict[str, Ref] = {}
@@ -98,16 +109,16 @@ class _Converter:
                 return self._branches(flat, keyword, where, depth)
         if "enum" in flat:
             return self._enumeration(flat, where)
-        if "format" in flat:
-            self._check_format(flat["format"], where)
         if not flat:
             return self._tokens.value()
         return self._of_types(flat, where, depth)
 
-    def _reference(self, reference: object, where: str) -> Ref:
+    def _reference(self, reference: object, where: str) -> Node:
         """Return a rule for the target, which is defined later since references may be cyclic."""
-        self._document.resolve(reference, where)
+        target = self._document.resolve(reference, where)
         key = str(reference)
+        if not key.startswith("#"):
+            return self._node(target, where, 0)
         if key not in self._references:
             self._references[key] = Ref(self._book.fresh("ref"))
             self._waiting.append(key)
@@ -133,24 +144,16 @@ class _Converter:
     def _check_exclusive(self, base: Flat, branches: list[object], where: str) -> None:
         found = overlapping(self._document, base, branches, where)
         if found is not None:
-            raise refuse(
+            self._document.leave_free(
                 where,
                 f"oneOf cannot be enforced: {found[0]} and {found[1]} may both be valid; use anyOf",
             )
 
     def _enumeration(self, flat: Flat, where: str) -> Node:
-        others = sorted(flat.keys() - {"enum", "type"})
-        if others:
-            raise refuse(where, f"{others[0]} is not supported together with enum or const")
-        types = flat.get("type")
-        values = [value for value in flat["enum"] if types is None or is_of_type(value, types)]
+        values = [value for value in flat["enum"] if may_be_valid(self._document, flat, value, where)]
         if not values:
             raise unsatisfiable(where)
         return self._book.rule(choice(self._tokens.constant(value) for value in values), "enum")
-
-    def _check_format(self, name: str, where: str) -> None:
-        if name not in FORMATS and name not in _INTEGER_FORMATS and name not in _FREE_FORMATS:
-            raise refuse(where, f"format {name[:100]} is not supported")
 
     def _of_types(self, flat: Flat, where: str, depth: int) -> Node:
         nodes: list[Node] = []
@@ -180,15 +183,21 @@ class _Converter:
                 return Literal("null")
 
     def _object(self, flat: Flat, where: str, depth: int) -> Node:
+        flat, keys = self._named(flat, where)
         properties: Mapping[str, object] = flat.get("properties", {})
         required = list(dict.fromkeys(flat.get("required", ())))
         others = flat.get("additionalProperties")
-        if (
-            not properties
-            and not required
-            and (others is True or (others is None and "properties" not in flat))
-        ):
-            return self._tokens.any_object()
+        if not properties and not required:
+            if keys is not None:
+                return self._record(flat, keys, where, depth)
+            if others is True or (others is None and "properties" not in flat):
+                if not {"minProperties", "maxProperties"} & flat.keys():
+                    return self._tokens.any_object()
+                return self._record(flat, {}, where, depth)
+            if others not in (None, False) and {"minProperties", "maxProperties"} & flat.keys():
+                return self._record(flat, {}, where, depth)
+        elif keys is not None:
+            self._document.leave_free(where, "the names of additional members are not enforced")
         schemas = {**properties}
         for name in required:
             schemas.setdefault(name, True if others is None else others)
@@ -202,7 +211,63 @@ class _Converter:
                 continue
             members.append(Member(name, value, name in required))
         additional = self._additional(others, schemas, where, depth)
-        return object_of(members, additional, self._tokens)
+        minimum, maximum = self._counts(flat, "Properties", where)
+        if minimum > max(len(required), 1) or (
+            maximum is not None and (additional or maximum < len(members))
+        ):
+            self._document.leave_free(where, "minProperties and maxProperties are not enforced")
+        if minimum and not members and additional is None:
+            raise unsatisfiable(where)
+        return object_of(members, additional, self._tokens, empty=minimum == 0)
+
+    def _named(self, flat: Flat, where: str) -> tuple[Flat, Flat | None]:
+        """Resolve ``propertyNames`` and ``patternProperties``.
+
+        Names that are listed become properties. Returns the schema and, for other names, a schema of
+        strings; the latter is None if all names are allowed.
+        """
+        flat = dict(flat)
+        names = flat.pop("propertyNames", True)
+        patterns: dict[str, object] = flat.pop("patternProperties", {})
+        constraint = self._document.flatten(names, f"{where}/propertyNames")
+        if "enum" in constraint:
+            allowed = [name for name in constraint["enum"] if isinstance(name, str)]
+            if not {*flat.get("required", ())} <= {*allowed}:
+                raise unsatisfiable(where)
+            declared, others = flat.get("properties", {}), flat.get("additionalProperties", True)
+            flat["properties"] = {name: declared.get(name, others) for name in allowed}
+            flat["additionalProperties"] = False
+            return flat, None
+        keys: Flat | None = {
+            keyword: constraint[keyword]
+            for keyword in ("pattern", "format", "minLength", "maxLength")
+            if keyword in constraint
+        } or None
+        if patterns:
+            (pattern, value), *more = patterns.items()
+            if more or keys is not None:
+                self._document.leave_free(where, "several constraints of the names are not enforced")
+            if not more and keys is None and not flat.get("properties"):
+                flat["additionalProperties"] = value
+                keys = {"pattern": (pattern,)}
+            elif keys is None:
+                self._document.leave_free(where, "keyword patternProperties is not supported")
+        return flat, keys
+
+    def _record(self, flat: Flat, keys: Flat, where: str, depth: int) -> Node:
+        """Return an object without declared members."""
+        minimum, maximum = self._counts(flat, "Properties", where)
+        try:
+            value = self._node(
+                flat.get("additionalProperties", True), f"{where}/additionalProperties", depth + 1
+            )
+            key = self._string(keys, f"{where}/propertyNames")
+        except Unsatisfiable:
+            if minimum:
+                raise
+            value = key = EMPTY
+            maximum = 0
+        return record_of(key, value, minimum, maximum, self._tokens)
 
     def _additional(
         self, schema: object, declared: Mapping[str, object], where: str, depth: int
@@ -242,47 +307,97 @@ class _Converter:
 
     def _string(self, flat: Flat, where: str) -> Node:
         minimum, maximum = self._counts(flat, "Length", where)
-        name = flat.get("format")
-        if name not in FORMATS and "pattern" not in flat:
+        patterns: list[Expression] = []
+        for pattern in flat.get("pattern", ()):
+            self._document.spend(len(pattern))
+            try:
+                patterns.append(checked_pattern(pattern))
+            except PatternError as error:
+                self._document.leave_free(where, f"pattern {json_text(pattern[:100])}: {error}")
+        formats = [format_expression(name) for name in flat.get("format", ()) if name in FORMATS]
+        if not patterns and not formats:
             return self._tokens.string(minimum, maximum)
-        if name in FORMATS and "pattern" in flat:
-            raise refuse(where, "pattern is not supported together with format")
-        keyword = "format" if name in FORMATS else "pattern"
-        self._document.spend(len(flat[keyword]))
+        bounds = (minimum, maximum)
         try:
-            expression: Expression = (
-                format_expression(flat["format"]) if keyword == "format" else parse_pattern(flat["pattern"])
-            )
-            node = string_of(with_length(expression, minimum, maximum), self._tokens)
-        except PatternError as error:
-            raise refuse(where, f"{keyword} {json_text(flat[keyword][:100])}: {error}") from None
-        if is_ambiguous(node, self._book.rules):
-            raise refuse(where, f"{keyword} {json_text(flat[keyword][:100])} is too ambiguous")
-        return node
+            both = text_of([*patterns, *formats], *bounds, self._tokens)
+        except TooLarge:
+            return self._without_some(patterns, formats, bounds, where)
+        if both is not None:
+            return both
+        if not formats:
+            raise unsatisfiable(where)
+        # Formats are narrower here than in their RFCs: what excludes one is the stronger.
+        self._document.leave_free(
+            where, "the format is not enforced together with the pattern and the length"
+        )
+        return self._string({**flat, "format": ()}, where)
+
+    def _without_some(
+        self,
+        patterns: Sequence[Expression],
+        formats: Sequence[Expression],
+        bounds: tuple[int, int | None],
+        where: str,
+    ) -> Node:
+        """Return the strings with those of the constraints that a grammar of a fair size can have."""
+        if patterns and formats:
+            with suppress(TooLarge):
+                node = text_of(patterns, *bounds, self._tokens)
+                if node is None:
+                    raise unsatisfiable(where)
+                return node
+        self._document.leave_free(where, "the patterns, formats and lengths are too complex together")
+        for expression in (*patterns, *formats):
+            with suppress(TooLarge):
+                node = text_of([expression], 0, None, self._tokens)
+                if node is not None:
+                    return node
+        return self._tokens.string(*bounds)
 
     def _counts(self, flat: Flat, unit: str, where: str) -> tuple[int, int | None]:
         minimum = int(flat.get(f"min{unit}", 0))
         maximum = flat.get(f"max{unit}")
-        if max(minimum, maximum or 0) > MAX_COUNT:
-            raise refuse(where, f"min{unit} and max{unit} are supported up to {MAX_COUNT}")
+        if minimum > MAX_COUNT:
+            raise refuse(where, f"min{unit} is supported up to {MAX_COUNT}")
+        if maximum is not None and maximum > MAX_COUNT:
+            # No reply is that long.
+            maximum = None
         if maximum is not None and maximum < minimum:
             raise unsatisfiable(where)
         return minimum, None if maximum is None else int(maximum)
 
     def _number(self, flat: Flat, where: str, *, whole: bool) -> Node:
         bounds = self._bounds(flat, where)
-        if whole and flat.get("format") in _INTEGER_FORMATS:
-            low, high = (Decimal(end) for end in _INTEGER_FORMATS[flat["format"]])
+        for name in flat.get("format", ()) if whole else ():
+            if name not in _INTEGER_FORMATS:
+                continue
+            low, high = (Decimal(end) for end in _INTEGER_FORMATS[name])
             if bounds.low is None or bounds.low < low:
                 bounds = Bounds(low, bounds.high, False, bounds.high_open)
             if bounds.high is None or bounds.high > high:
                 bounds = Bounds(bounds.low, high, bounds.low_open, False)
+        if "multipleOf" in flat:
+            multiples = self._multiples(flat, bounds, where, whole=whole)
+            if multiples is not None:
+                return multiples
         if bounds == Bounds():
             return self._tokens.integer() if whole else self._tokens.number()
         node = integer_between(bounds) if whole else number_between(bounds)
         if node is None:
             raise unsatisfiable(where)
         return self._book.rule(node, "integer" if whole else "number")
+
+    def _multiples(self, flat: Flat, bounds: Bounds, where: str, *, whole: bool) -> Node | None:
+        step = Decimal(str(flat["multipleOf"]))
+        if whole and step != step.to_integral_value():
+            # The integers among the multiples of n/m in lowest terms are those of n.
+            step = Decimal(step.as_integer_ratio()[0])
+        node = multiples_of(step, bounds)
+        if node is None and not (whole and step == 1):
+            self._document.leave_free(where, "keyword multipleOf is not enforced")
+        if node == EMPTY:
+            raise unsatisfiable(where)
+        return None if node is None else self._book.rule(node, "multiple")
 
     def _bounds(self, flat: Flat, where: str) -> Bounds:
         low, low_open = self._bound(flat, "minimum", "exclusiveMinimum", where)
@@ -294,7 +409,7 @@ class _Converter:
         found = []
         for keyword in (closed, opened):
             if keyword in flat:
-                bound = _decimal(flat[keyword])
+                bound = _decimal(flat[keyword], lower=closed == "minimum")
                 if bound is None:
                     raise refuse(where, f"{keyword} has too many digits")
                 found.append((bound, keyword == opened))
@@ -305,12 +420,17 @@ class _Converter:
         return bound, (bound, True) in found
 
 
-def _decimal(value: int | float) -> Decimal | None:
+def _decimal(value: int | float, *, lower: bool) -> Decimal | None:
+    """Return a bound with a bounded number of digits that is not looser; None if there is none."""
     if abs(value) > _MAX_BOUND:
-        return None
+        # Generators write the bounds of floating point types, which are a tighter range here.
+        return (_MAX_BOUND if value > 0 else -_MAX_BOUND) if (value < 0) == lower else None
     number = Decimal(str(value))
     exponent = number.as_tuple().exponent
-    return number if isinstance(exponent, int) and exponent >= -_MAX_BOUND_DECIMALS else None
+    if isinstance(exponent, int) and exponent >= -_MAX_BOUND_DECIMALS:
+        return number
+    rounding = ROUND_CEILING if lower else ROUND_FLOOR
+    return number.quantize(Decimal(1).scaleb(-_MAX_BOUND_DECIMALS), rounding)
 
 
 def _pointer(name: str) -> str:

@@ -4,7 +4,7 @@ Source: JSON Schema, drafts 7 and 2020-12.
 """
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 from ollama_tw.errors import OllamaError
@@ -27,14 +27,14 @@ MAX_NESTED_PARTS = 64
 Flat = dict[str, Any]
 """Schema with the keywords of :data:`_CHECKS` only, so without ``$ref``, ``allOf`` and ``const``.
 
-``type`` is a tuple.
+``type``, ``pattern`` and ``format`` are tuples, of all patterns and formats that a text must have.
 """
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 
 # Keywords that constrain a value and that these grammars cannot enforce, each with its values that
 # constrain nothing.
-_REFUSED: dict[str, tuple[object, ...]] = {
+_FREE: dict[str, tuple[object, ...]] = {
     "$dynamicRef": (),
     "$recursiveRef": (),
     "contains": (),
@@ -44,13 +44,8 @@ _REFUSED: dict[str, tuple[object, ...]] = {
     "else": (),
     "if": (),
     "maxContains": (),
-    "maxProperties": (),
     "minContains": (),
-    "minProperties": (0,),
-    "multipleOf": (),
     "not": (),
-    "patternProperties": ({},),
-    "propertyNames": (True, {}),
     "then": (),
     "unevaluatedItems": (False, True, {}),
     "unevaluatedProperties": (False, True, {}),
@@ -139,26 +134,43 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "items": (_is_schema, "a schema"),
     "maxItems": (_is_count, "a non-negative integer"),
     "maxLength": (_is_count, "a non-negative integer"),
+    "maxProperties": (_is_count, "a non-negative integer"),
     "maximum": (_is_number, "a number"),
     "minItems": (_is_count, "a non-negative integer"),
     "minLength": (_is_count, "a non-negative integer"),
+    "minProperties": (_is_count, "a non-negative integer"),
     "minimum": (_is_number, "a number"),
+    "multipleOf": (lambda value: _is_number(value) and cast(float, value) > 0, "a positive number"),
     "oneOf": (_is_schemas, "a list of schemas"),
     "pattern": (_is_text, "a string"),
+    "patternProperties": (_is_schema_map, "an object of schemas"),
     "prefixItems": (_is_schemas, "a list of schemas"),
     "properties": (_is_schema_map, "an object of schemas"),
+    "propertyNames": (_is_schema, "a schema"),
     "required": (_is_texts, "a list of strings"),
     "type": (_is_texts, "a type name or a list of them"),
 }
 
 
 class Document:
-    """Schema document. All methods raise :class:`OllamaError` 400 for schemas that cannot be enforced."""
+    """Schema document. All methods raise :class:`OllamaError` 400 for invalid schemas.
 
-    def __init__(self, root: Mapping[str, Any]) -> None:
+    What cannot be enforced is left free and collected in ``unenforced``; ``strict`` refuses it.
+    """
+
+    def __init__(self, root: Mapping[str, Any], *, strict: bool = False) -> None:
         check_size(root)
         self._root = root
+        self._strict = strict
         self._work = 0
+        self.unenforced: dict[str, None] = {}
+        """What values may violate: the pointer of a schema and the reason, in order and each once."""
+
+    def leave_free(self, where: str, reason: str) -> None:
+        """Note that values may violate the schema at ``where``; refuse it if ``strict``."""
+        if self._strict:
+            raise refuse(where, reason)
+        self.unenforced[f"schema at {_short(where)}: {reason}"] = None
 
     def spend(self, work: int) -> None:
         """Count work, so that references cannot multiply subschemas without bound."""
@@ -167,11 +179,14 @@ class Document:
             raise OllamaError(400, "invalid format: the schema is too complex")
 
     def resolve(self, reference: object, where: str) -> object:
-        """Return the target of a local reference: ``#`` or ``#`` and a JSON pointer."""
-        if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-            raise refuse(
+        """Return the target of a local reference: ``#`` or ``#`` and a JSON pointer; True for other ones."""
+        if not isinstance(reference, str):
+            raise refuse(where, f"$ref {json_text(reference)[:200]} is not a string")
+        if not (reference == "#" or reference.startswith("#/")):
+            self.leave_free(
                 where, f"$ref {json_text(reference)[:200]} is not supported, only local ones (#/...) are"
             )
+            return True
         target: object = self._root
         for part in unquote(reference).split("/")[1:]:
             name = part.replace("~1", "/").replace("~0", "~")
@@ -206,7 +221,7 @@ class Document:
             if reference in opened:
                 raise refuse(where, f"$ref {json_text(reference)[:200]} refers to itself")
             flat = merge(self.flatten(target, where, opened | {reference}, depth + 1), flat, where)
-        parts = schema.get("allOf", [])
+        parts = [] if schema.get("allOf") is None else schema["allOf"]
         if not isinstance(parts, list):
             raise refuse(where, "allOf must be a list of schemas")
         for number, part in enumerate(parts):
@@ -214,15 +229,17 @@ class Document:
         return flat
 
     def _own_keywords(self, schema: Mapping[str, Any], where: str) -> Flat:
-        for keyword, harmless in _REFUSED.items():
-            if keyword in schema and not any(same(schema[keyword], value) for value in harmless):
-                raise refuse(where, f"keyword {keyword} is not supported")
-        flat = {keyword: schema[keyword] for keyword in _CHECKS if keyword in schema}
+        for keyword, harmless in _FREE.items():
+            value = schema.get(keyword)
+            if value is not None and not any(same(value, one) for one in harmless):
+                self.leave_free(where, f"keyword {keyword} is not supported")
+        # Generators write null for keywords that they do not use.
+        flat = {keyword: schema[keyword] for keyword in _CHECKS if schema.get(keyword) is not None}
         if isinstance(flat.get("type"), str):
             flat["type"] = (flat["type"],)
         if isinstance(flat.get("items"), list):
             flat["prefixItems"] = flat.pop("items")
-            if "additionalItems" in schema:
+            if schema.get("additionalItems") is not None:
                 flat["items"] = schema["additionalItems"]
             if not flat["prefixItems"]:
                 del flat["prefixItems"]
@@ -233,6 +250,9 @@ class Document:
         for name in flat.get("type", ()):
             if name not in TYPES:
                 raise refuse(where, f"type {json_text(name)[:200]} is unknown")
+        for keyword in ("pattern", "format"):
+            if keyword in flat:
+                flat[keyword] = (flat[keyword],)
         if "type" in flat:
             flat["type"] = tuple(flat["type"])
         if "const" in schema:
@@ -266,12 +286,21 @@ def _merged(keyword: str, one: Any, two: Any, where: str) -> object:
             if not common:
                 raise unsatisfiable(where)
             return common
-        case "minimum" | "exclusiveMinimum" | "minLength" | "minItems":
+        case "minimum" | "exclusiveMinimum" | "minLength" | "minItems" | "minProperties":
             return max(one, two)
-        case "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems":
+        case "maximum" | "exclusiveMaximum" | "maxLength" | "maxItems" | "maxProperties":
             return min(one, two)
-        case "items" | "additionalProperties":
+        case "items" | "additionalProperties" | "propertyNames":
             return _all_of(one, two)
+        case "pattern" | "format":
+            return tuple(dict.fromkeys([*one, *two]))
+        case "patternProperties":
+            return {
+                name: _all_of(one.get(name, True), two.get(name, True))
+                for name in dict.fromkeys([*one, *two])
+            }
+        case "multipleOf" if max(one, two) % min(one, two) == 0:
+            return max(one, two)
         case "anyOf":
             if len(one) * len(two) > MAX_BRANCHES:
                 raise refuse(where, f"anyOf with more than {MAX_BRANCHES} combinations")

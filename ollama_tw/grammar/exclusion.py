@@ -19,6 +19,10 @@ _HINTS = {
     "properties": ("object",),
     "required": ("object",),
     "additionalProperties": ("object",),
+    "patternProperties": ("object",),
+    "propertyNames": ("object",),
+    "minProperties": ("object",),
+    "maxProperties": ("object",),
     "items": ("array",),
     "prefixItems": ("array",),
     "minItems": ("array",),
@@ -31,6 +35,7 @@ _HINTS = {
     "maximum": ("number",),
     "exclusiveMinimum": ("number",),
     "exclusiveMaximum": ("number",),
+    "multipleOf": ("number",),
 }
 
 
@@ -124,7 +129,9 @@ def _excludes_object(document: Document, one: Flat, two: Flat, where: str, depth
     """Return True if the objects of ``one`` lack, or have another value for, a member of ``two``."""
     own, other = one.get("properties", {}), two.get("properties", {})
     always, demanded = set(one.get("required", ())), set(two.get("required", ()))
-    free_form = "properties" not in one and one.get("additionalProperties", True) is True
+    free_form = "patternProperties" in one or (
+        "properties" not in one and one.get("additionalProperties", True) is True
+    )
     if "additionalProperties" not in one and not free_form and demanded - own.keys() - always:
         return True
     if one.get("additionalProperties") is False and demanded - own.keys():

@@ -174,7 +174,14 @@ class RuleBook:
         rest = Repeat(item, 0, None) if maximum is None else self._up_to(item, maximum - minimum, hint)
         return seq(self._exactly(item, minimum, hint), rest)
 
+    def optional(self, item: Node, hint: str) -> Node:
+        """Return ``item`` zero times or once."""
+        # As in repeat, the repetitions in a group count against llama.cpp's limit.
+        return optional(self.rule(item, hint) if _repetitions(item) > _MAX_GROUPED else item)
+
     def _exactly(self, item: Node, count: int, hint: str) -> Node:
+        if not count:
+            return EMPTY
         if count <= MAX_REPEAT:
             return item if count == 1 else Repeat(item, count, count)
         blocks, rest = divmod(count, MAX_REPEAT)
@@ -196,6 +203,20 @@ class RuleBook:
         """Return the rules as GBNF, ``root`` first, one on each line."""
         names = sorted(self.rules, key=lambda name: name != "root")
         return "".join(f"{name} ::= {_render(self.rules[name])}\n" for name in names)
+
+
+_MAX_GROUPED = 100
+
+
+def _repetitions(node: Node) -> int:
+    """Return how many rules llama.cpp makes of the repetitions in a group, at most."""
+    match node:
+        case Seq(items) | Choice(items):
+            return sum(map(_repetitions, items))
+        case Repeat(item, minimum, maximum):
+            return (minimum if maximum is None else maximum) * (1 + _repetitions(item))
+        case _:
+            return 0
 
 
 _TOP, _ITEM, _REPEATED = 0, 1, 2

@@ -4,6 +4,7 @@ The supported subset: literals, ``.``, classes, groups, alternation, quantifiers
 ends, ``\d \w \s`` and their complements as in ECMA-262. Everything else is rejected.
 """
 
+import re
 from dataclasses import dataclass
 
 from ollama_tw.grammar.gbnf import LAST_CODE_POINT, complement, normalised
@@ -26,6 +27,7 @@ _CLASSES = {
     "S": complement(_SPACES),
 }
 _CONTROLS = {"t": 0x09, "n": 0x0A, "v": 0x0B, "f": 0x0C, "r": 0x0D, "0": 0x00}
+_NAME = re.compile(r"\?P?<[A-Za-z_]\w{0,63}>")
 ANY = ((0, LAST_CODE_POINT),)
 """The ranges of a class of all characters."""
 _HEX_LENGTHS = {"x": 2, "u": 4}
@@ -129,8 +131,8 @@ class _Parser:
         return parts[0] if len(parts) == 1 else Concatenation(tuple(parts))
 
     def _group(self) -> Expression:
-        if self._peek() == "?" and not self._take("?:"):
-            raise PatternError("groups that begin with (? are not supported, except (?:")
+        if self._peek() == "?" and not self._take("?:") and not self._name():
+            raise PatternError("groups that begin with (? are not supported, except (?: and (?<name>")
         self._groups += 1
         if self._groups > MAX_GROUPS:
             raise PatternError(f"groups are nested deeper than {MAX_GROUPS}")
@@ -143,6 +145,12 @@ class _Parser:
             raise PatternError("a parenthesis is not closed")
         self._groups -= 1
         return branches[0] if len(branches) == 1 else Alternation(tuple(branches))
+
+    def _name(self) -> bool:
+        """Take the name of a group, in JavaScript's or Python's notation."""
+        found = _NAME.match(self._pattern, self._at)
+        self._at = found.end() if found else self._at
+        return found is not None
 
     def _atom(self) -> Expression:
         character = self._next()
@@ -157,7 +165,7 @@ class _Parser:
                 return Class(self._escape())
             case "^":
                 raise PatternError("^ is supported at the beginning only")
-            case "*" | "+" | "?" | "{" | "}" | "]":
+            case "*" | "+" | "?" | "{":
                 raise PatternError(f"unexpected {character}")
             case _:
                 return Class(((ord(character), ord(character)),))
@@ -169,8 +177,6 @@ class _Parser:
         self._take("?")
         if self._quantifier() is not None:
             raise PatternError("two quantifiers in a row")
-        if lengths(part)[0] == 0:
-            raise PatternError("a repeated part must not match the empty text")
         return Repetition(part, *counts)
 
     def _quantifier(self) -> tuple[int, int | None] | None:

@@ -127,7 +127,9 @@ class Tokens:
     def enclosed(self, opening: str, content: Node, closing: str, *, may_be_empty: bool = True) -> Node:
         """Return brackets around ``content``, which must not match the empty text."""
         inside = seq(content, self.space())
-        return seq(opening, self.space(), optional(inside) if may_be_empty else inside, closing)
+        if may_be_empty:
+            inside = self.book.optional(inside, "content")
+        return seq(opening, self.space(), inside, closing)
 
     def constant(self, value: object) -> Node:
         """Return a constant, with optional white space between its tokens."""

@@ -217,7 +217,7 @@ class Completions:
                 thinks=admitted.think.enabled is True,
                 tools=request.tools if isinstance(request, ChatRequest) else (),
                 choice=choice,
-                build_grammar=partial(_grammar, request, options),
+                build_grammar=partial(_grammar, request, options, strict=extras.strict_format),
                 think_budget=_think_budget(options, admitted.think),
                 logprobs=request.top_logprobs if request.logprobs else None,
                 shift=admitted.shift,
@@ -282,14 +282,14 @@ def _think_budget(options: Options, think: Think) -> int | None:
     return min(given, default=None)
 
 
-def _grammar(request: RunRequest, options: Options) -> str:
+def _grammar(request: RunRequest, options: Options, *, strict: bool) -> str:
     """Return the grammar of ``format`` or the one among the options; "" for unconstrained output."""
     if request.format is UNSET and "grammar" not in options.given:
         return ""
     # Most requests have no grammar: its compiler is imported by the first that does.
     from ollama_tw.grammar import grammar_for, limit_grammar
 
-    from_format = None if request.format is UNSET else grammar_for(request.format)
+    from_format = None if request.format is UNSET else grammar_for(request.format, strict=strict)
     if "grammar" not in options.given:
         return from_format or ""
     if from_format:

@@ -17,6 +17,8 @@ class RequestExtras:
     """The prompt of a generate request as tokens, which are evaluated unchanged."""
     drops_thinking: bool = False
     """True if a request to think is ignored for models that cannot, instead of refused."""
+    strict_format: bool = False
+    """True if a schema of the output that cannot be enforced is refused."""
     shows_stop: bool = False
     """True if the last record has the stop string that ended the output."""
 

@@ -544,3 +544,17 @@ def test_ids_are_long_and_random(client: openai.OpenAI, chat: Chat) -> None:
     for one in ids:
         assert len(bytes.fromhex(one)) * 8 >= 96
     assert len(set(ids)) == 3
+
+
+def test_a_strict_schema_that_cannot_be_enforced(chat: Chat, client: openai.OpenAI) -> None:
+    schema = {"type": "array", "uniqueItems": True, "items": {"type": "integer"}}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    reply = chat("no MUST [1]", model="plain", response_format=form)
+    assert reply.choices[0].message.content == "[1]"
+    form["json_schema"] |= {"strict": True}  # type: ignore[operator]
+    refusal = "schema at #: keyword uniqueItems is not supported"
+    with pytest.raises(openai.BadRequestError, match=refusal):
+        chat("no MUST [1]", model="plain", response_format=form)
+    text: Any = {"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": True}}
+    with pytest.raises(openai.BadRequestError, match=refusal):
+        client.responses.create(model="plain", input="no MUST [1]", text=text)

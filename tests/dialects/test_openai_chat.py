@@ -215,3 +215,13 @@ def test_usage_counts_a_prompt_once() -> None:
             "prompt_tokens_details": {"cached_tokens": 0},
         },
     )
+
+
+@pytest.mark.parametrize(
+    ("strict", "expected"), [({}, False), ({"strict": True}, True), ({"strict": None}, False)]
+)
+def test_a_strict_schema(strict: Any, expected: bool) -> None:
+    form = {"type": "json_schema", "json_schema": {"schema": {"type": "object"}, **strict}}
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "response_format": form}
+    read = decode(json.dumps(body).encode(), ChatCompletionRequest, go_type="x")
+    assert native_requests(read)[1].strict_format is expected

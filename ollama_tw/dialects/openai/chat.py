@@ -17,6 +17,7 @@ from ollama_tw.dialects.openai.parameters import (
     Reasoning,
     ResponseFormat,
     choice_count,
+    is_strict,
     logit_bias,
     native_format,
     seeded,
@@ -92,6 +93,7 @@ def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], 
         parallel_calls=several_calls(request.tool_choice, request.parallel_tool_calls),
         logit_bias=logit_bias(request.logit_bias),
         drops_thinking=True,
+        strict_format=is_strict(request.response_format),
     )
 
 

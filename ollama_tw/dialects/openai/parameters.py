@@ -71,6 +71,7 @@ class JSONSchema(msgspec.Struct):
     """The schema of a response format."""
 
     schema: Any = None
+    strict: bool = False
 
 
 class ResponseFormat(msgspec.Struct):
@@ -102,6 +103,12 @@ def native_format(response_format: ResponseFormat | None) -> Any:
     if kind == "json_schema" and response_format.json_schema is not None:
         return response_format.json_schema.schema
     return UNSET
+
+
+def is_strict(response_format: ResponseFormat | None) -> bool:
+    """Return whether the format must be enforced in full."""
+    schema = None if response_format is None else response_format.json_schema
+    return schema is not None and schema.strict
 
 
 def without_none(**options: Any) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def native_request(
         must_call=must_call,
         parallel_calls=several_calls(request.tool_choice, request.parallel_tool_calls),
         drops_thinking=True,
+        strict_format=_is_strict(request),
     )
     return chat, extras
 
@@ -87,6 +88,13 @@ def _format(request: ResponsesRequest) -> Any:
         case {"format": {"type": "json_object"}}:
             return "json"
     return UNSET
+
+
+def _is_strict(request: ResponsesRequest) -> bool:
+    match request.text:
+        case {"format": {"type": "json_schema", "strict": True}}:
+            return True
+    return False
 
 
 def _flat_tools(tools: list[Any], prefix: str = "") -> list[dict[str, Any]]:
