@@ -107,9 +107,11 @@ def _calls(trial: Trial, shape: MessageShape) -> MessageShape:
         return sum(word in history for word in (FUNCTION, VALUE, RESULT)), history
 
     best = shape
-    if not all(rendered(shape, call_id)[0] for call_id in (LONG_ID, "a1", "")):
+    if not all(rendered(shape, call_id)[0] for call_id in (LONG_ID, "a1")):
         short = replace(shape, short_ids=True)
         best = short if rendered(short)[0] else shape
+    elif not rendered(shape, "")[0]:
+        best = replace(shape, ids=True)
     most, text = rendered(best)
     null = replace(best, null_content=True)
     shown, other = rendered(null)

@@ -1,7 +1,7 @@
 """Chat messages as plain dictionaries, in the shape that a chat template reads."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,10 @@ class MessageShape:
     """The content of a message that only calls tools is None."""
     text_arguments: bool = False
     """The arguments of a call are JSON text."""
+    ids: bool = False
+    """Every call and result has an id."""
     short_ids: bool = False
-    """Ids of tool calls have nine letters and digits, and every call and result has one."""
+    """Ids have nine letters and digits."""
     thinking_keys: tuple[str, ...] = ()
     """The keys under which the template reads earlier thinking."""
     thinking_blocks: bool = False
@@ -41,8 +43,8 @@ def template_messages(messages: Sequence[Message], shape: MessageShape) -> list[
     """Return ``messages`` in ``shape``. Images are omitted: the text has tags for them."""
     plain = [_plain(message, shape) for message in messages]
     _name_results(plain)
-    if shape.short_ids:
-        _give_short_ids(plain)
+    if shape.ids or shape.short_ids:
+        _give_ids(plain, _short_id if shape.short_ids else str)
     if shape.folded_results:
         plain = _folded(plain)
     if not shape.system_role:
@@ -115,21 +117,21 @@ def _name_results(messages: Sequence[dict[str, Any]]) -> None:
                 message["name"] = name
 
 
-def _give_short_ids(messages: Sequence[dict[str, Any]]) -> None:
-    """Shorten ids in place and number calls without one; results without one are matched in order."""
+def _give_ids(messages: Sequence[dict[str, Any]], form: Callable[[str], str]) -> None:
+    """Give ids in ``form`` in place; calls without one are numbered, results without one are in order."""
     waiting: list[str] = []
     calls = 0
     for message in messages:
         for call in message.get("tool_calls", ()):
-            call["id"] = _short_id(call.get("id") or str(calls))
+            call["id"] = form(call.get("id") or _short_id(str(calls)))
             waiting.append(call["id"])
             calls += 1
         if message["role"] == "tool":
             known = message.get("tool_call_id")
-            short = _short_id(known) if known else next(iter(waiting), _short_id("0"))
-            if short in waiting:
-                waiting.remove(short)
-            message["tool_call_id"] = short
+            found = form(known) if known else next(iter(waiting), _short_id("0"))
+            if found in waiting:
+                waiting.remove(found)
+            message["tool_call_id"] = found
 
 
 def _short_id(text: str) -> str:
