@@ -208,10 +208,11 @@ def test_the_jinja_template_is_shown_and_gives_the_capabilities(harness: ShowHar
 
 def test_the_go_template_gives_the_capabilities_if_it_is_used(harness: ShowHarness) -> None:
     template = "{{ range .Messages }}{{ .Content }}{{ end }}{{ .Tools }}{{ .Suffix }}"
-    harness.make(gguf={"chat_template": "{{ messages }}"}, template=template)
+    chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    harness.make(gguf={"chat_template": chat_template}, template=template)
     assert harness.show()["template"] == template
     assert harness.show()["capabilities"] == ["completion", "tools", "insert"]
-    assert harness.show(go_template_setting=False)["template"] == "{{ messages }}"
+    assert harness.show(go_template_setting=False)["template"] == chat_template
     assert harness.show(go_template_setting=False)["capabilities"] == ["completion"]
 
 
