@@ -279,10 +279,10 @@ class Batcher:
         sequence.start(*assigned)
         return True
 
-    @staticmethod
-    def _next_chunk(sequence: RunningSequence, budget: int) -> _BatchPart:
+    def _next_chunk(self, sequence: RunningSequence, budget: int) -> _BatchPart:
         begin = sequence.evaluated
-        chunk = sequence.prompt[begin : min(begin + budget, sequence.text_end)]
+        checkpoint = self._lanes.checkpoint_after(sequence.prompt, begin)
+        chunk = sequence.prompt[begin : min(begin + budget, sequence.text_end, checkpoint)]
         at_end = begin + len(chunk) == len(sequence.prompt)
         return _BatchPart(sequence, Rows(sequence.slot.sequence_id, sequence.position(begin), chunk, at_end))
 
@@ -310,7 +310,12 @@ class Batcher:
         for part, row in zip(batch, last_rows, strict=True):
             sequence = part.sequence
             sequence.slot.tokens.extend(part.rows.tokens)
-            sequence.evaluated = min(sequence.evaluated + len(part.rows.tokens), len(sequence.prompt))
+            begin = sequence.evaluated
+            sequence.evaluated = min(begin + len(part.rows.tokens), len(sequence.prompt))
+            if sequence.prefilling and sequence.evaluated == self._lanes.checkpoint_after(
+                sequence.prompt, begin
+            ):
+                self._lanes.checkpoint(sequence.slot)
             if part.rows.wants_logits:
                 try:
                     sampled.append((sequence, self._sample(sequence, row)))

@@ -25,6 +25,9 @@ _MIN_COPY_TOKENS = 32
 # A state is saved if evaluating its tokens again takes this many times as long as saving it.
 _WORTH_SAVING = 2
 
+# Prompt tokens between two saved states of a sequence whose memory cannot go back.
+_CHECKPOINT = 1024
+
 # Steps that running sequences must have been apart before one of them is moved: its buffer is copied.
 _STEPS_BEFORE_MOVE = 8
 
@@ -66,6 +69,9 @@ class Lanes:
         state, known = self.states.find(prompt[:-1])
         restore = state is not None and known - cached >= BLOCK
         kept = cached if choice.source is slot and not restore else 0
+        if self.needs_checkpoints and kept == len(slot.tokens):
+            # Its memory cannot go back here, should the next message be edited.
+            self.checkpoint(slot)
         self._save_before_loss(slot, kept)
         self.figures.lookups += 1
         if state is not None and restore:
@@ -88,6 +94,22 @@ class Lanes:
         self._uses += 1
         slot.last_used = self._uses
         return slot, cached
+
+    @property
+    def needs_checkpoints(self) -> bool:
+        """True if the memory cannot go back to an earlier position, and states can be saved."""
+        return bool(self.states.budget) and not self.states.truncatable
+
+    def checkpoint_after(self, prompt: Sequence[int], begin: int) -> int:
+        """Return the index in ``prompt``, after ``begin``, at which to save the state, or its length."""
+        if not self.needs_checkpoints:
+            return len(prompt)
+        # The last token is evaluated again by a prompt that is the same.
+        return min((begin // _CHECKPOINT + 1) * _CHECKPOINT, max(len(prompt) - 1, begin + 1))
+
+    def checkpoint(self, slot: Slot) -> None:
+        """Save the state of a running sequence, if that is worth it."""
+        self._save_before_loss(slot, self.states.find(slot.tokens)[1])
 
     def forget(self, slot: Slot) -> None:
         """Clear a sequence whose state is undefined."""

@@ -39,7 +39,7 @@ class SavedStates:
         """Bytes of all states."""
         self.evictions = 0
         """Number of states that were dropped for lack of space."""
-        self._truncatable = truncatable
+        self.truncatable = truncatable
         # From the least to the most recently used.
         self._states: OrderedDict[int, PromptState] = OrderedDict()
         self._by_block: dict[int, set[int]] = {}
@@ -60,7 +60,7 @@ class SavedStates:
             for key in self._by_block.get(found, ()):
                 state = self._states[key]
                 length = common_prefix(state.tokens, tokens)
-                if not self._truncatable and length < len(state.tokens):
+                if not self.truncatable and length < len(state.tokens):
                     continue
                 if length > longest:
                     best, longest = state, length
@@ -73,7 +73,7 @@ class SavedStates:
         state, length = self.find(tokens)
         if state is None or length < len(tokens):
             return False
-        return self._truncatable or length == len(state.tokens)
+        return self.truncatable or length == len(state.tokens)
 
     def use(self, state: PromptState) -> None:
         """Mark a state as the most recently used one."""
@@ -116,7 +116,7 @@ class SavedStates:
         return [
             state
             for state in self._states.values()
-            if (self._truncatable or len(state.tokens) == len(tokens))
+            if (self.truncatable or len(state.tokens) == len(tokens))
             and tokens[: len(state.tokens)] == state.tokens
         ]
 

@@ -80,6 +80,32 @@ def test_memories_that_cannot_be_cut_continue_a_conversation(kind: str, tmp_path
         assert run(runner, (*first, 7, 8, 9), 8) == (expected, len(first))
 
 
+@pytest.mark.parametrize("kind", ["recurrent", "sliding window"])
+def test_an_edited_message_and_a_regenerated_answer_are_not_read_whole(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    if kind == "recurrent":
+        write_mamba(path)
+    else:
+        write_gemma2(path, window=32)
+    first = tuple(range(3, 180))
+
+    def run(runner: LlamaRunner, prompt: tuple[int, ...]) -> tuple[str, int]:
+        ended = Consumer(runner.generate(Job(prompt, GREEDY, max_tokens=60))).ended()
+        return ended.text, ended.usage.cached_tokens
+
+    with closing(load(str(path), prompt_cache=CACHE)) as runner, closing(load(str(path))) as plain:
+        answer, _ = run(runner, first)
+        again, cached = run(runner, first)
+        assert (again, cached) == (answer, len(first) - 1)
+        held = (*first, *range(200, 240))
+        run(runner, (*held, *range(60, 100)))
+        edited = (*held, *range(100, 140))
+        # A sliding window may still be able to go back to the end of what both have.
+        text, cached = run(runner, edited)
+        assert text == run(plain, edited)[0]
+        assert cached in (len(first) - 1, len(held))
+
+
 def test_sequences_that_run_together_are_consecutive(smol: Load) -> None:
     runner = smol(slots=6)
     for number in (1, 2, 3, 4, 5, 6):
