@@ -188,10 +188,19 @@ def test_a_tool_that_must_be_called(chat: Chat, choice: Any, name: str) -> None:
 
 
 def test_a_model_thinks_before_a_required_call(chat: Chat) -> None:
-    forced = '<think>hm</think>no MUST {"name": "time", "arguments": {"city": "Rome"}}'
+    call = '<tool_call>{"name": "time", "arguments": {"city": "Rome"}}</tool_call>'
+    forced = f"no MUST <think>hm</think>{call}"
     [answer] = chat(forced, tools=TOOLS, tool_choice="required").choices
     assert answer.message.model_extra["reasoning"] == "hm"
     assert [call.function.name for call in answer.message.tool_calls] == ["time"]
+
+
+def test_a_required_call_of_a_model_without_a_template_for_tools(chat: Chat) -> None:
+    forced = 'no MUST {"name": "time", "arguments": {"city": "Rome"}}'
+    [answer] = chat(forced, model="plain", tools=TOOLS, tool_choice="required").choices
+    assert [call.function.name for call in answer.message.tool_calls] == ["time"]
+    with pytest.raises(openai.BadRequestError, match="does not support tools"):
+        chat("x", model="plain", tools=TOOLS)
 
 
 def test_no_tool_may_be_called(chat: Chat) -> None:
