@@ -61,6 +61,7 @@ setup(
         "numpy>=1.26",
         "pillow>=11",
         "prometheus-client>=0.20",
+        "prompt-toolkit>=3.0.48",
         "psutil>=5.9",
         "pyopenssl>=26.4",
         "service-identity>=24.2",

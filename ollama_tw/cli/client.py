@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -89,7 +89,7 @@ class Client:
         except ValueError as error:
             raise OllamaError(0, f"{self.url} answered with something other than JSON") from error
 
-    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def stream(self, path: str, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         """Send a POST request and return the records of the reply, as they arrive.
 
         A record with an error is raised. Closing the iterator closes the connection, which cancels the

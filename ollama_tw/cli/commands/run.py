@@ -14,7 +14,7 @@ from ollama_tw.cli.command import (
     print_json,
     whole_number,
 )
-from ollama_tw.cli.variables import CLIENT
+from ollama_tw.cli.variables import SESSION
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang.durations import format_duration, parse_duration
 
@@ -52,7 +52,7 @@ def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> An
         raise UsageError(f"invalid value for --format: neither json nor a JSON schema: {error}") from error
 
 
-@click.command("run", cls=Command, variables=CLIENT, short_help="Run a model")
+@click.command("run", cls=Command, variables=SESSION, short_help="Run a model")
 @model_argument("model")
 @click.argument("prompt", nargs=-1)
 @click.option(
@@ -107,10 +107,6 @@ def command(
     is_interactive = has_terminal and not prompts and not as_json
     client = connected()
     found = find(client, model, insecure=insecure, confirm=click.confirm if is_interactive else None)
-    if think is None and found.can("thinking"):
-        think = True
-    fields = {"keep_alive": keep_alive, "format": format, "think": think}
-    fields = {key: value for key, value in fields.items() if value is not None}
     if found.can("embedding"):
         from ollama_tw.cli.once import embed
 
@@ -127,17 +123,37 @@ def command(
     if has_terminal and (host := found.shown.get("remote_host")):
         where = "'ollama.com' ⚡" if host.startswith(_CLOUD) else f"'{host}'"
         click.echo(f"Connecting to '{found.shown.get('remote_model') or found.name}' on {where}", err=True)
-    from ollama_tw.cli.answer import Style
+    think_is_set = think is not None
+    if not think_is_set and found.can("thinking"):
+        think = True
+    if is_interactive:
+        from ollama_tw.cli.session.loop import run
+        from ollama_tw.cli.session.state import State
 
-    style = Style.of(sys.stdout, wraps=not nowordwrap and sys.stdin.isatty(), hides_thinking=hidethinking)
+        run(
+            client,
+            State(
+                found,
+                keep_alive=keep_alive,
+                format=format,
+                think=think,
+                think_is_set=think_is_set,
+                wraps=not nowordwrap,
+                hides_thinking=hidethinking,
+                verbose=verbose,
+            ),
+        )
+        return
+    from ollama_tw.cli.answer import Style
     from ollama_tw.cli.once import generate
 
+    fields = {"keep_alive": keep_alive, "format": format, "think": think}
     generate(
         client,
         found,
         " ".join(prompts),
-        fields,
-        style,
+        {key: value for key, value in fields.items() if value is not None},
+        Style.of(sys.stdout, wraps=not nowordwrap and sys.stdin.isatty(), hides_thinking=hidethinking),
         verbose=verbose,
         report=print_json if as_json else None,
     )

@@ -1,0 +1,76 @@
+"""State of an interactive session: model, settings, conversation. Pure, except for the model's lookup."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ollama_tw.cli.lookup import Found
+from ollama_tw.library.names import InvalidName, parse_name
+
+
+@dataclass
+class State:
+    """What a session sends with each message, and how it prints answers.
+
+    ``think`` and ``format`` are None where the request has none. ``messages`` are those since the last
+    ``/clear``; the model's own, which the server adds, are in ``found``.
+    """
+
+    found: Found
+    keep_alive: int | str | None
+    format: Any
+    think: bool | str | None
+    think_is_set: bool
+    wraps: bool
+    hides_thinking: bool
+    verbose: bool
+    system: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of a request that are set, except for the messages."""
+        fields = {"keep_alive": self.keep_alive, "format": self.format, "think": self.think}
+        given = {key: value for key, value in fields.items() if value is not None}
+        return {**given, **({"options": self.options} if self.options else {})}
+
+    def set_system(self, text: str) -> None:
+        """Set the system message from here on; one that directly precedes is replaced."""
+        self.system = text
+        message = {"role": "system", "content": text}
+        if self.messages and self.messages[-1]["role"] == "system":
+            self.messages[-1] = message
+        else:
+            self.messages.append(message)
+
+    def clear(self) -> None:
+        """Forget the conversation, except for the system message."""
+        self.messages = [{"role": "system", "content": self.system}] if self.system else []
+
+    def change_model(self, found: Found) -> None:
+        """Go on with another model, without the conversation."""
+        self.found = found
+        self.messages = []
+        if not self.think_is_set:
+            self.think = True if found.can("thinking") else None
+
+    def creation(self, name: str) -> dict[str, Any]:
+        """Return the request that saves the session as the model ``name``.
+
+        Source: ollama: cmd/interactive.go, NewCreateRequest.
+        """
+        parent = (self.found.shown.get("details") or {}).get("parent_model") or ""
+        messages = [*(self.found.shown.get("messages") or []), *self.messages]
+        fields = {"system": self.system, "parameters": self.options, "messages": messages}
+        return {
+            "model": name,
+            "from": parent if _is_name(parent) else self.found.name,
+            **{key: value for key, value in fields.items() if value},
+        }
+
+
+def _is_name(text: str) -> bool:
+    try:
+        parse_name(text)
+    except InvalidName:
+        return False
+    return True

@@ -1,0 +1,170 @@
+"""Commands on a pseudo-terminal: the interactive session, progress, wrapping, Ctrl-C."""
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import PROGRAM, Ollama
+from tests.helpers.process import environment
+from tests.helpers.server import Server
+from tests.helpers.terminal import Terminal
+
+Open = Callable[..., Terminal]
+EMPTY_PROMPT = ">>> Send a message (/? for help)"
+CTRL_C, CTRL_D, CTRL_J = "\x03", "\x04", "\n"
+
+
+@pytest.fixture
+def terminal(scripted: Server, tmp_path: Path) -> Iterator[Open]:
+    """Return a function that runs a command line on a terminal."""
+    opened: list[Terminal] = []
+
+    def open_terminal(*arguments: str, columns: int = 80, **variables: str) -> Terminal:
+        command = environment(tmp_path, {"OLLAMA_HOST": scripted.url, **variables})
+        opened.append(Terminal([*PROGRAM, *arguments], tmp_path, command, columns=columns))
+        return opened[-1]
+
+    yield open_terminal
+    for one in opened:
+        one.discard()
+
+
+def say(terminal: Terminal, line: str, expected: str) -> None:
+    """Type a line at the prompt, and wait for an expected text below it and the next prompt."""
+    typed = f">>> {line}"
+    count = "\n".join(terminal.lines).count(typed)
+    terminal.type(line)
+    terminal.wait_for(typed, count + 1)
+    terminal.type("\r")
+
+    def is_answered(shown: str) -> bool:
+        below = shown.rpartition(typed)[2].rstrip()
+        return expected in below and below.rpartition("\n")[2].startswith(EMPTY_PROMPT)
+
+    terminal.wait_until(is_answered, expected)
+
+
+def answered(terminal: Terminal, text: str) -> None:
+    """Wait for the line ``text`` and the next prompt."""
+    terminal.wait_until(lambda shown: f"\n{text}\n" in shown and shown.rstrip().endswith(EMPTY_PROMPT), text)
+
+
+def test_a_session(terminal: Open, tmp_path: Path) -> None:
+    session = terminal("run", "m")
+    session.wait_for("Send a message (/? for help)")
+    say(session, "SAY one two", "\none two\n")
+    say(session, "/set verbose", "Set 'verbose' mode.")
+    say(session, "SAY three", "eval rate:")
+    say(session, "/frobnicate", "Unknown command '/frobnicate'. Type /? for help")
+    say(session, "/listing", "m:latest")
+    say(session, "/?", "Available Commands:")
+    say(session, "/set parameter top_k 7", "Set parameter 'top_k' to '7'")
+    say(session, "/set parameter top_k x", 'Couldn\'t set parameter: "invalid int value [x]"')
+    say(session, "/show parameters", "User defined parameters:\n  top_k                          7")
+    say(session, "/show info", "architecture        llama")
+    say(session, "/clear", "Cleared session context")
+    session.type("/bye\r")
+    session.process.wait(60)
+    assert session.is_restored()
+    assert session.wait() == 0
+    history = tmp_path / ".ollama/history"
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    assert history.read_text().splitlines()[:2] == ["SAY one two", "/set verbose"]
+
+
+def test_the_conversation_is_sent_and_saved(terminal: Open, ollama: Ollama) -> None:
+    session = terminal("run", "m")
+    session.wait_for("Send a message")
+    say(session, "/set system Be brief.", "Set system message.")
+    say(session, "SAY hello", "\nhello\n")
+    say(session, "/save a b", "Usage:\n  /save <modelname>")
+    say(session, "/save a/b/c/d", "error: The model name 'a/b/c/d' is invalid")
+    say(session, "/save saved", "Created new model 'saved'")
+    say(session, "/load nosuch", "Couldn't find model 'nosuch'")
+    say(session, "/load saved", "Loading model 'saved'")
+    session.type(CTRL_D)
+    assert session.wait() == 0
+    modelfile = ollama("show", "saved", "--modelfile").out
+    assert "SYSTEM Be brief." in modelfile
+    assert "MESSAGE user SAY hello\nMESSAGE assistant hello\n" in modelfile
+    replayed = terminal("run", "saved")
+    replayed.wait_for("Send a message")
+    assert replayed.lines[0:3] == [">>> SAY hello", "hello", ""]
+    replayed.type(CTRL_D)
+    assert replayed.wait() == 0
+    assert ollama("rm", "saved").code == 0
+
+
+def test_messages_of_several_lines(terminal: Open) -> None:
+    session = terminal("run", "m")
+    session.wait_for("Send a message")
+    session.type('"""first\r')
+    session.wait_for('Use """ to end multi-line input')
+    session.type('SAY quoted"""\r')
+    answered(session, "quoted")
+    session.type(f"first{CTRL_J}SAY lines\r")
+    answered(session, "lines")
+    session.type("\x1b[200~pasted\nSAY block\x1b[201~")
+    session.wait_for("SAY block")
+    session.type("\r")
+    answered(session, "block")
+    session.type(CTRL_D)
+    assert session.wait() == 0
+
+
+def test_history_is_kept_between_sessions(terminal: Open) -> None:
+    first = terminal("run", "m")
+    first.wait_for("Send a message")
+    say(first, "SAY again", "\nagain\n")
+    first.type(CTRL_D)
+    assert first.wait() == 0
+    second = terminal("run", "m")
+    second.wait_for("Send a message")
+    second.type("\x10")
+    second.wait_for(">>> SAY again")
+    second.type("\r")
+    answered(second, "again")
+    second.type(CTRL_D)
+    assert second.wait() == 0
+
+
+def test_no_history(terminal: Open, tmp_path: Path) -> None:
+    session = terminal("run", "m", OLLAMA_NOHISTORY="1")
+    session.wait_for("Send a message")
+    say(session, "SAY secret", "\nsecret\n")
+    session.type(CTRL_D)
+    assert session.wait() == 0
+    assert not (tmp_path / ".ollama/history").exists()
+
+
+def test_ctrl_c_at_the_prompt(terminal: Open) -> None:
+    session = terminal("run", "m")
+    session.wait_for("Send a message")
+    session.type(CTRL_C)
+    session.wait_for("Use Ctrl + d or /bye to exit.")
+    session.type("discarded")
+    session.wait_for(">>> discarded")
+    session.type(CTRL_C)
+    session.wait_for("Send a message", 1)
+    session.type("/bye\r")
+    session.process.wait(60)
+    assert session.is_restored()
+
+
+def test_a_missing_model_ends_in_one_line(terminal: Open) -> None:
+    command = terminal("run", "nosuch.example:1/a/b")
+    assert command.wait() == 1
+    assert any(line.startswith("Error: pull model manifest: ") for line in command.lines)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_an_answer_is_wrapped_at_words(terminal: Open, columns: int) -> None:
+    words = " ".join(["lorem", "ipsum", "dolor", "consectetur"] * 8)
+    command = terminal("run", "m", f"SAY {words}", columns=columns)
+    assert command.wait() == 0
+    lines = [line for line in command.lines if line]
+    assert " ".join(lines).split() == words.split()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= columns - 5
