@@ -1,10 +1,11 @@
-"""Costs of deriving the descriptions of replies from chat templates, and of parsing replies by them.
+"""Costs of deriving the descriptions of replies from chat templates, and of handling replies by them.
 
     python benchmarks/families.py [FOLDER]
 
 FOLDER has chat templates as ``*.jinja``; without it, those of the test data are taken. Prints one line a
-template: processor time to compile it, to derive its description, and to parse a token of its replies in
-pieces of four characters, the last two with their limits below. The exit status is 1 if one is exceeded.
+template: processor time to compile it, to derive its description, to parse a token of its replies in pieces
+of four characters, and to parse it and encode its record, the last three with their limits below. The exit
+status is 1 if one is exceeded.
 """
 
 import json
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ollama_tw.golang import json as gojson
+from ollama_tw.inference.records import ChatWriter
 from ollama_tw.output.description import Description, Notation
 from ollama_tw.output.stream_parser import StreamParser
 from ollama_tw.templates.compiled import compile_template
@@ -24,7 +27,7 @@ from ollama_tw.templates.trial import Trial
 MAX_PROBING = 0.050
 """Seconds to derive one description."""
 MAX_PARSING = 25e-6
-"""Seconds to parse one token."""
+"""Seconds to parse one token, and to encode its record."""
 
 _VECTORS = Path(__file__).parent.parent / "tests/data/vectors"
 _PIECE = 4
@@ -89,10 +92,18 @@ def parse(description: Description, text: str) -> None:
     parser.finish()
 
 
+def encode(description: Description, text: str) -> None:
+    """Parse ``text`` in pieces, and encode a record for each event."""
+    parser, writer = StreamParser(description, _TOOLS), ChatWriter("model")
+    for start in range(0, len(text), _PIECE):
+        for event in parser.feed(text[start : start + _PIECE]):
+            gojson.encode(writer.record([event]))
+
+
 def measure(templates: Iterable[tuple[str, str]]) -> bool:
     """Print the costs of each of ``templates``; return whether all are within the limits."""
     within = True
-    print(f"{'template':48} {'compile ms':>10} {'derive ms':>10} {'parse µs/token':>14}")
+    print(f"{'template':48} {'compile ms':>10} {'derive ms':>10} {'parse µs/token':>14} {'and encode':>10}")
     for name, source in templates:
         compiled = compile_template(source)
         compiling = seconds(lambda: compile_template.__wrapped__(source))  # noqa: B023
@@ -100,8 +111,10 @@ def measure(templates: Iterable[tuple[str, str]]) -> bool:
         description = description_of(Trial(compiled))
         text = reply(description)
         parsing = seconds(lambda: parse(description, text)) / (len(text) / _PIECE)  # noqa: B023
-        within = within and probing <= MAX_PROBING and parsing <= MAX_PARSING
-        print(f"{name:48} {compiling * 1e3:10.1f} {probing * 1e3:10.1f} {parsing * 1e6:14.1f}")
+        encoding = seconds(lambda: encode(description, text)) / (len(text) / _PIECE)  # noqa: B023
+        within = within and probing <= MAX_PROBING and max(parsing, encoding) <= MAX_PARSING
+        times = f"{compiling * 1e3:10.1f} {probing * 1e3:10.1f} {parsing * 1e6:14.1f} {encoding * 1e6:10.1f}"
+        print(f"{name:48} {times}")
     return within
 
 

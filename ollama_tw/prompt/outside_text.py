@@ -17,7 +17,7 @@ BREAK = "\ufdd2"
 """A noncharacter, which is in no text of a message."""
 
 # Marks may overlap: one kind contains the other.
-_MARK = re.compile(r"(?=(<[^<>\s]{1,80}>|\[/?[A-Z_]{2,40}\]))")
+_MARK = re.compile(r"<(?=([^<>\s]{1,80}>))|\[(?=(/?[A-Z_]{2,40}\]))")
 _ROLES = frozenset({"user", "tool"})
 
 _MAX_CHECKS = 400
@@ -37,7 +37,9 @@ def with_breaks(messages: Sequence[Message], is_special: Callable[[str], bool]) 
         return known[mark]
 
     def broken(text: str) -> str:
-        places = [found.start() + 1 for found in _MARK.finditer(text) if is_known(found[1])]
+        places = [
+            found.end() for found in _MARK.finditer(text) if is_known(found[0] + (found[1] or found[2]))
+        ]
         if not places:
             return text
         return BREAK.join(text[begin:end] for begin, end in pairwise([0, *places, len(text)]))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from ollama_tw.output.description import (
     TaggedArguments,
 )
 from ollama_tw.output.families import BY_NAME, FUNCTIONARY, HERMES
+from ollama_tw.templates.probing import describe
 from tests.grammar.checker import matches
+from tests.helpers.reference_data import vectors
 
 WEATHER = {
     "type": "object",
@@ -367,3 +370,36 @@ def test_a_family_whose_prompt_begins_the_first_call() -> None:
     grammar = required_calls(FUNCTIONARY, TOOLS)
     assert matches(grammar, 'weather\n{"city": "x"}')
     assert matches(grammar, "ping\n{}>>>ping\n{}")
+
+
+@cache
+def recorded() -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for vector in vectors("chat_outputs"):
+        if vector["kind"] == "well formed" and vector["expect"].get("calls"):
+            found.setdefault(vector["case"]["template"], []).append(vector)
+    return found
+
+
+@pytest.mark.parametrize(
+    "template", sorted({vector["case"]["template"] for vector in vectors("chat_outputs")})
+)
+def test_the_calls_of_a_real_template_are_what_its_grammars_describe(template: str) -> None:
+    source = next(each["source"] for each in vectors("chat_templates") if each["name"] == template)
+    description = describe(source)
+    for vector in recorded().get(template, []):
+        case, output = vector["case"], vector["case"]["output"]
+        opened = description.opened(case["prompt_end"])
+        if case["think"] is False and not opened:
+            opened = None
+        tools = callable_tools(case["tools"])
+        if not vector["expect"]["content"].strip():
+            assert matches(required_calls(description, tools, opened=opened), output), vector["name"]
+        lazy = lazy_calls(description, tools, opened=opened)
+        if lazy is None:
+            continue
+        thinks = lazy.after and (not lazy.opening or output.lstrip().startswith(lazy.opening))
+        start = output.index(lazy.after) + len(lazy.after) if thinks else 0
+        places = [at for trigger in lazy.triggers if (at := output.find(trigger, start)) >= 0]
+        if places:
+            assert matches(lazy.grammar, output[min(places) :]), vector["name"]
