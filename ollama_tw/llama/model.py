@@ -14,6 +14,7 @@ from ollama_tw.llama.architectures import ENCODERS
 from ollama_tw.llama.native import LoadReport, NativeDevice, initialise, uses_amx
 from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import LlamaVocabulary
+from ollama_tw.process.posix import free_threads, usable_processors
 
 # enum llama_split_mode
 _WHOLE, _BY_LAYER = 0, 1
@@ -26,16 +27,20 @@ _RANK_POOLING = "4"
 _UNSPECIFIED_POOLING = ("-1", "4294967295")
 
 
+# A model has up to this many teams of threads: for decoding, embeddings, the projector.
+_TEAMS = 4
+
+
 def cpu_threads(count: int) -> int:
-    """Return ``count``, or for 0 the number of physical cores that this process may use.
+    """Return ``count``, or for 0 the number of physical cores, as far as this process may use them.
 
     With more threads than cores decoding is several times slower, because they synchronise by
-    spinning.
+    spinning; OpenMP ends the process if it cannot start one.
     """
-    if count > 0:
-        return count
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or usable, usable))
+    usable = usable_processors()
+    wanted = min(count if count > 0 else psutil.cpu_count(logical=False) or usable, usable)
+    free = free_threads()
+    return max(1, wanted if free is None else min(wanted, free // _TEAMS))
 
 
 class LlamaModel:

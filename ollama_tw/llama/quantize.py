@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from ollama_tw.process.posix import usable_processors
 from ollama_tw.runner.sandbox import confine
 
 UNAVAILABLE = 3
@@ -60,12 +61,11 @@ def main(arguments: Sequence[str]) -> int:
             _report(tensor=found[1])
 
     llama_cpp.llama_log_set(receive, ctypes.c_void_p(0))
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         parameters = set_fields(
             llama_cpp.llama_model_quantize_default_params(),
             ftype=_TYPES[file_type],
-            nthread=threads,
+            nthread=usable_processors(),
             max_buf_size=_BUFFER_BYTES,
         )
     except IncompatibleLibrary as error:
