@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,9 @@ _CONT = 5
 # enum ggml_backend_dev_type
 _KINDS = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
 
-_BUFFER_LINE = re.compile(r"(\S+)\s+(?:\S+ )*buffer size =\s*([0-9.]+) MiB")
+# "load_tensors:   CPU_Mapped model buffer size =    98.87 MiB"; texts of the model file are in other lines.
+_BUFFER = " buffer size = "
+_MAX_BUFFER_LINE = 200
 
 
 @dataclass
@@ -41,9 +42,17 @@ class LoadReport:
         """Add a log line."""
         if level == _ERROR:
             self.errors.append(line)
-        elif found := _BUFFER_LINE.search(line):
-            name, size = found[1], int(float(found[2]) * (1 << 20))
-            self.buffers[name] = self.buffers.get(name, 0) + size
+        elif _BUFFER in line and len(line) < _MAX_BUFFER_LINE:
+            self._note_buffer(*line.split(_BUFFER, 1))
+
+    def _note_buffer(self, before: str, after: str) -> None:
+        words, number = before.partition(": ")[2].split(), after.partition(" MiB")[0]
+        try:
+            size = int(float(number) * (1 << 20))
+        except (ValueError, OverflowError):
+            return
+        if words:
+            self.buffers[words[0]] = self.buffers.get(words[0], 0) + size
 
 
 _report: LoadReport | None = None

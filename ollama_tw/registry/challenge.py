@@ -21,6 +21,7 @@ _EMPTY_BODY = "ZTNiMGM0NDI5OGZjMWMxNDlhZmJmNGM4OTk2ZmI5MjQyN2FlNDFlNDY0OWI5MzRjY
 # Pairs of host names of the same registry.
 _ALIASES = ({"registry.ollama.ai", "ollama.com"}, {"hf.co", "huggingface.co"})
 
+_MAX_HEADER = 4096
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
@@ -39,6 +40,8 @@ def parse_challenge(header: str) -> Challenge:
 
 
 def _value(header: str, key: str) -> str:
+    if len(header) > _MAX_HEADER:
+        return ""
     found = re.search(rf'(?:^|[\s,]){key}="(.*?)"(?=\s*(?:,|$))', header, re.DOTALL)
     return found[1] if found else ""
 

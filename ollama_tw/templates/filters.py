@@ -20,7 +20,8 @@ _MAX_INTEGER_BITS = 4096
 _MAX_INDENT = 64
 
 # A width or precision of four digits, or one taken from the arguments.
-_WIDE_PERCENT = re.compile(r"%(\([^)]*\))?[-+ #0]*(\*|\d{4}|\d*\.(\*|\d{4}))")
+# A name of more than 200 characters counts as a width, so that no text is searched again and again.
+_WIDE_PERCENT = re.compile(r"%(\([^)]{0,200}\))?[-+ #0]*(\*|\d{4}|\d*\.(\*|\d{4}))|%\([^)]{201}")
 
 
 def too_large() -> LimitExceeded:

@@ -62,7 +62,7 @@ _METHODS: Final = {
 _MAX_REFUSAL: Final = 1000
 """Maximum length of a template's own error text in characters."""
 
-_WIDE_BRACE = re.compile(r"\{[^{}]*:[^{}]*(\d{4}|\{)")
+_WIDE_BRACE = re.compile(r"\{[^{}:]*:[^{}]*(\d{4}|\{)")
 
 
 class JsonObject(dict[str, Any]):

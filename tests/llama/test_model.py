@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ollama_tw.interfaces import Job, LoadCancelled, LoadError, LoadPlan, RunnerError, Sampling
+from ollama_tw.llama.native import LoadReport
 from ollama_tw.llama.runner import LlamaRunner
 from ollama_tw.plugins.cpu import backend
 from tests.llama.conftest import Load, load
@@ -131,3 +132,22 @@ def test_the_vocabulary_of_a_model_that_was_unloaded(smollm2_gguf: str) -> None:
         runner.tokenize("hello")
     with pytest.raises(RunnerError, match="the model was unloaded"):
         runner.detokenize(tokens)
+
+
+def test_the_buffers_of_a_load_are_those_of_its_devices() -> None:
+    report = LoadReport()
+    for line in (
+        "load_tensors:   CPU_Mapped model buffer size =    98.00 MiB",
+        "load_tensors:        CUDA0 model buffer size =    10.50 MiB",
+        "llama_kv_cache:      CUDA0 KV buffer size =    12.00 MiB",
+        "llama_context:  CUDA_Host  output buffer size =     0.25 MiB",
+        "print_info: general.name = " + "x " * 200 + " buffer size = 1.00 MiB",
+        "load_tensors: CUDA1 model buffer size = nan MiB",
+    ):
+        report.note(2, line)
+    mebi = 1 << 20
+    assert report.buffers == {
+        "CPU_Mapped": 98 * mebi,
+        "CUDA0": int(22.5 * mebi),
+        "CUDA_Host": mebi // 4,
+    }

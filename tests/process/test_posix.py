@@ -29,7 +29,7 @@ def test_the_limit_of_a_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_limit_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(posix.resource, "getrlimit", lambda _: (100_000, 100_000))
+    monkeypatch.setattr("resource.getrlimit", lambda _: (100_000, 100_000))
     free = posix.free_threads(tmp_path)
     assert free is not None
     # Of this user at least this process has a thread.
@@ -45,5 +45,5 @@ def test_threads_are_bounded_by_processors_and_limits(
 ) -> None:
     monkeypatch.setattr(model, "usable_processors", lambda: 4)
     monkeypatch.setattr(model, "free_threads", lambda: free)
-    monkeypatch.setattr(model.psutil, "cpu_count", lambda logical: 2)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 2)
     assert cpu_threads(count) == expected

@@ -19,8 +19,10 @@ from ollama_tw.templates.gotemplate.values import INVALID, Struct, Value, keys_o
 MAX_SIZE = 1_000_000
 """Maximum width, precision and argument number, as in Go."""
 
+# An index of an argument has few digits; the bound keeps texts from being searched again and again.
 _DIRECTIVE = re.compile(
-    r"%([-+# 0]*)(?:(\[[^\]]*\])?(\*)|([0-9]+))?(?:(\.)(?:(\[[^\]]*\])?(\*)|([0-9]*)))?(\[[^\]]*\])?",
+    r"%([-+# 0]*)(?:(\[[^\]]{0,99}\])?(\*)|([0-9]+))?"
+    r"(?:(\.)(?:(\[[^\]]{0,99}\])?(\*)|([0-9]*)))?(\[[^\]]{0,99}\])?",
     re.DOTALL,
 )
 _BASES = {"d": "d", "b": "b", "o": "o", "O": "o", "x": "x", "X": "X"}
