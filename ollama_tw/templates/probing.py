@@ -28,25 +28,13 @@ from ollama_tw.templates.probing_calls import (
 )
 from ollama_tw.templates.probing_text import first_mark, last_mark, shared_end, shared_start, twin
 from ollama_tw.templates.sandbox import JsonObject
+from ollama_tw.templates.thinking_controls import find_controls
 from ollama_tw.templates.trial import EOS, Trial, trial_of
 
 USER: Final = "Glimfrost asks."
 CONTENT: Final = "Brundle answers."
 THOUGHT: Final = "Quevent ponders."
 
-ON: Final = {
-    "enable_thinking": True,
-    "thinking": True,
-    "reasoning": True,
-    "thinking_mode": "enabled",
-}
-OFF: Final = {
-    "enable_thinking": False,
-    "thinking": False,
-    "reasoning": False,
-    "thinking_mode": "disabled",
-    "thinking_budget": 0,
-}
 _THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -71,14 +59,16 @@ class _Probe:
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
         self._source = trial.source
+        controls = find_controls(trial.source)
+        self._on, off = controls.variables(True), controls.variables(False)
         self._parts = False
-        self._user = self._prompt(False, ON) or ""
+        self._user = self._prompt(False, self._on) or ""
         if USER not in self._user:
             self._parts = True
-            self._user = self._prompt(False, ON) or ""
+            self._user = self._prompt(False, self._on) or ""
             if USER not in self._user:
                 self._parts = False
-        self._tails = Pair(self._tail(ON), self._tail(OFF))
+        self._tails = Pair(self._tail(self._on), self._tail(off))
 
     def description(self) -> Description:
         before, turn_end = self._plain()
@@ -116,7 +106,7 @@ class _Probe:
         """Return what the prompt has for the model's turn ``message``, which is the last one."""
         messages = [self._message("user", USER), message]
         functions = json.dumps(tools())
-        text = self._trial.render(messages, **{"functions": functions, **ON, **options})
+        text = self._trial.render(messages, **{"functions": functions, **self._on, **options})
         if text is None:
             return None
         _, found, rest = text.rpartition(USER)
