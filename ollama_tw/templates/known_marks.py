@@ -33,9 +33,7 @@ _CALLS: Final = (
     (("<|tool_call|>",), CallLayout(section=Pair("<|tool_call|>", "<|/tool_call|>"), array=True)),
     (("[TOOL_CALLS]", "[ARGS]"), families.MINISTRAL),
     (("[TOOL_CALLS]",), CallLayout(section=Pair("[TOOL_CALLS]", ""), array=True)),
-    (("<TOOLCALL>",), CallLayout(section=Pair("<TOOLCALL>", "</TOOLCALL>"), array=True)),
     (("<function_calls>",), families.OLMO3),
-    (("<function_call>",), CallLayout(call=Pair("<function_call>", "</function_call>"))),
 )
 _PYTHON_TAG: Final = "<|python_tag|>"
 _RESPONSE: Final = Pair("<response>", "</response>")

@@ -261,10 +261,11 @@ def _tags(
     after = text[last_at + len(other_value) :].replace(other_key, KEY)
     opening = shared_end(before, between).lstrip()
     closing = shared_start(between, after)[: len(between) - len(opening)]
-    if not opening.strip() or not closing.strip():
+    written = text[key_at + len(key) : value_at]
+    if not opening.strip() or not closing.strip() or not written.strip():
         return None, None
     tags = TaggedArguments(
-        Pair(opening, text[key_at + len(key) : value_at]),
+        Pair(opening, written),
         Pair("", closing),
         between[len(closing) : len(between) - len(opening)],
     )

@@ -7,6 +7,8 @@ from itertools import groupby
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ollama_tw.output.description import Description
 from ollama_tw.output.stream_parser import Call, Content, StreamParser, Thinking
@@ -149,3 +151,59 @@ def test_a_template_that_refuses_everything_has_the_marks_of_its_source() -> Non
 )
 def test_no_template_is_an_error(source: str) -> None:
     assert read(describe(source), WEATHER, "", ["<think>a"]) == ("<think>a", "", [])
+
+
+def test_calls_whose_keys_and_values_no_mark_separates_stay_text() -> None:
+    pairs = "{% for k in c.function.arguments %}<k>{{ k }} {{ c.function.arguments[k] }}</k>{% endfor %}"
+    description = describe(calls(f"<f n=NAME>{pairs}</f>"))
+    reply = "<f n=weather><k>city Rome</k></f>"
+    assert read(description, WEATHER, "<|assistant|>", list(reply)) == (reply, "", [])
+
+
+MARKS = ["<a>", "</a>", "[B]", "<|c|>", "functions.", "```json\n", ": ", " ", "\n", "{", "}", '"', ",", "x1"]
+MARKS += ["<think>", "</think>"]
+WORDS_OF_CALLS = [
+    "{{ c.function.name }}",
+    "{{ c.id }}",
+    "{{ c.function.arguments | tojson }}",
+    "{% for k in c.function.arguments %}{{ k }}{{ c.function.arguments[k] }}{% endfor %}",
+    "{% for k in c.function.arguments %}<k={{ k }}>{{ c.function.arguments[k] }}</k>{% endfor %}",
+    "{% for k in c.function.arguments %}{{ k }}={{ c.function.arguments[k] | tojson }},{% endfor %}",
+    "({{ c.function.arguments }})",
+]
+texts = st.lists(st.sampled_from(MARKS), max_size=3).map("".join)
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> str:
+    """Return a template that writes thinking, content and calls with any marks in any order."""
+    parts = [draw(texts) + draw(st.sampled_from(WORDS_OF_CALLS)) for _ in range(draw(st.integers(0, 4)))]
+    call = "{% for c in m.tool_calls or [] %}" + "".join(parts) + draw(texts) + "{% endfor %}"
+    turn = [
+        draw(texts) + "{{ m.content }}" + draw(texts),
+        "{% if m.reasoning_content %}"
+        + draw(texts)
+        + "{{ m.reasoning_content }}"
+        + draw(texts)
+        + "{% endif %}",
+        call,
+    ]
+    turn = draw(st.permutations(turn))
+    return (
+        "{% for m in messages %}<|{{ m.role }}|>" + "".join(turn) + draw(texts) + "{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>" + draw(texts) + "{% endif %}{# tools #}"
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(templates(), st.lists(st.sampled_from(MARKS) | st.text("一二三weather", max_size=7), max_size=12))
+def test_any_template_has_a_description_that_loses_no_text(template: str, parts: list[str]) -> None:
+    description = describe(template)
+    reply = "".join(parts)
+    undeclared = [{"function": {"name": "unheard_of"}}]
+    content, thinking, calls = read(description, undeclared, "", list(reply))
+    assert calls == []
+    kept = sorted(character for character in content + thinking if character in "一二三")
+    assert kept == sorted(character for character in reply if character in "一二三")
+    assert read(description, undeclared, "", [reply]) == (content, thinking, [])
+    read(description, WEATHER, "<|assistant|>", list(reply))
