@@ -32,17 +32,21 @@ class Send(Protocol):
 
 
 class _Run:
-    """A job that runs: its cancel event, and the number of pieces that it may still send."""
+    """A job that runs: its cancel event, and the numbers of pieces that were sent and that may be.
+
+    ``sent`` is written by the job's thread alone, ``allowed`` by the reader's.
+    """
 
     def __init__(self, cancel: threading.Event) -> None:
         self.cancel = cancel
-        self.credit = messages.WINDOW
+        self.sent = 0
+        self.allowed = messages.WINDOW
         self.changed = threading.Condition()
 
     def add(self, count: int) -> None:
         """Allow ``count`` more pieces."""
         with self.changed:
-            self.credit += count
+            self.allowed += count
             self.changed.notify()
 
     def stop(self) -> None:
@@ -53,10 +57,11 @@ class _Run:
 
     def wait(self) -> None:
         """Wait until a piece may be sent; one that ends a cancelled job always may."""
-        with self.changed:
-            while self.credit <= 0 and not self.cancel.is_set():
-                self.changed.wait()
-            self.credit -= 1
+        if self.sent >= self.allowed:
+            with self.changed:
+                while self.sent >= self.allowed and not self.cancel.is_set():
+                    self.changed.wait()
+        self.sent += 1
 
 
 class Host:

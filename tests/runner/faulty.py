@@ -55,9 +55,9 @@ def fail(fault: str) -> None:
         case "close":
             socket.socket(fileno=os.dup(int(sys.argv[1]))).shutdown(socket.SHUT_RDWR)
         case "silence":
-            # The process neither sees the end of the connection nor ends.
-            socket.socket(fileno=os.dup(int(sys.argv[1]))).shutdown(socket.SHUT_WR)
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # The process does not end when it sees the end of the connection.
+            os._exit = lambda status: threading.Event().wait()  # type: ignore[assignment,return-value]
+            socket.socket(fileno=os.dup(int(sys.argv[1]))).shutdown(socket.SHUT_RDWR)
         case "garbage":
             os.write(int(sys.argv[1]), b"\xff" * 100)
         case "nonsense":
