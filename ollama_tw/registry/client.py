@@ -29,6 +29,7 @@ from ollama_tw.registry import challenge as auth
 _MANIFEST_TIMEOUT = 120.0
 _MAX_REDIRECTS = 10
 _MAX_RETRY_AFTER = 60
+_MAX_QUOTED = 400
 _MAX_ERROR = 4096
 _MAX_TOKEN = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -215,7 +216,7 @@ class RegistryClient:
             self.discard(reply)
             return StatusError(404, "file does not exist")
         try:
-            body = (await self.read_body(reply, _MAX_ERROR)).decode("utf-8", "replace").strip()
+            body = _one_line(await self.read_body(reply, _MAX_ERROR))
         except OllamaError:
             body = ""
         return StatusError(reply.code, f"{reply.code}: {body}" if body else str(reply.code))
@@ -237,6 +238,16 @@ class RegistryClient:
     def blob_url(self, digest: str) -> str:
         """Return the URL of a blob in the registry."""
         return f"{self.repository}/blobs/{digest}"
+
+
+def _one_line(body: bytes) -> str:
+    """Return the beginning of an error's body as one line of printable text.
+
+    Any host can be named as a registry: more of its answer is no concern of the client.
+    """
+    words = body.decode("utf-8", "replace").split()
+    text = "".join(character for character in " ".join(words) if character.isprintable())
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
 
 
 def _origin(url: str) -> Origin | None:

@@ -49,11 +49,14 @@ class FakeStore:
         self.writers = 0
         self.aborted = 0
         self.failure: Exception | None = None
+        self.unreadable: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
         self.on_abort: list[Deferred[None]] = []
 
     def exists(self, digest: str) -> bool:
+        if self.unreadable is not None:
+            raise self.unreadable
         name, _, rest = digest.replace("-", ":", 1).partition(":")
         if name != "sha256" or len(rest) != 64 or set(rest.lower()) - set("0123456789abcdef"):
             raise OllamaError(400, "invalid digest format")

@@ -293,6 +293,12 @@ class PushTests(RegistryErrorsCase):
             ),
             ("PUT", "/uploads/", status(500, b"oops"), failing),
             ("PUT", "/manifests/", status(500, b"oops"), "500: oops"),
+            (
+                "PUT",
+                "/manifests/",
+                status(500, b"\x1b[1mone\n\ttwo\0 " + b"x" * 3000),
+                "500: [1mone two " + "x" * 389 + "…",
+            ),
             ("PUT", "/manifests/", status(400, b"manifest invalid"), "400: manifest invalid"),
         ):
             self.on(method, part, answer)

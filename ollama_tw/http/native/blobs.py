@@ -4,7 +4,7 @@ Source: ollama: server/routes.go, CreateBlobHandler, HeadBlobHandler.
 """
 
 import errno
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -13,12 +13,16 @@ from twisted.python.failure import Failure
 
 from ollama_tw.concurrency.threads import InThread
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.files import translate_disk_errors
 from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink
 from ollama_tw.http.server.replies import send_empty
 from ollama_tw.http.server.routing import Routes
 
 MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes of one upload that are buffered for the disk before its socket is paused."""
+
+MAX_BUFFERED_TOGETHER = 16 * MAX_BUFFERED
+"""Bytes of all uploads that are buffered; of more uploads each buffers less."""
 
 _PATH = b"/api/blobs/"
 
@@ -55,7 +59,11 @@ class BlobUpload:
     one read of the socket.
     """
 
-    def __init__(self, channel: ApiChannel, store: UploadStore, in_disk: InThread) -> None:
+    def __init__(
+        self, channel: ApiChannel, store: UploadStore, in_disk: InThread, running: set["BlobUpload"]
+    ) -> None:
+        self._running = running
+        running.add(self)
         self._channel = channel
         self._store = store
         self._in_disk = in_disk
@@ -66,7 +74,7 @@ class BlobUpload:
         self._wake: Deferred[None] | None = None
         self._stored = Deferred.fromCoroutine(self._store_all())
         self._result: Deferred[tuple[str, int]] = Deferred()
-        self._stored.addCallbacks(self._result.callback, self._failed)
+        self._stored.addBoth(self._ended).addCallbacks(self._result.callback, self._failed)
 
     # ------------------------------------------------------------------- called by the connection
 
@@ -76,7 +84,7 @@ class BlobUpload:
             return
         self._chunks.append(data)
         self._buffered += len(data)
-        if self._buffered > MAX_BUFFERED:
+        if self._buffered > min(MAX_BUFFERED, MAX_BUFFERED_TOGETHER // max(1, len(self._running))):
             self._channel.pause_body()
         self._notify()
 
@@ -123,6 +131,10 @@ class BlobUpload:
             raise
         return stored
 
+    def _ended(self, result: Any) -> Any:
+        self._running.discard(self)
+        return result
+
     def _failed(self, failure: Failure) -> None:
         # The rest of the body is read and dropped, so that the client receives the reply.
         aborted, self._discarded = self._discarded, True
@@ -144,6 +156,7 @@ class BlobRoutes:
     """``/api/blobs/<digest>``. The site calls :meth:`upload` for the sink of a body."""
 
     def __init__(self, store: UploadStore, in_disk: InThread) -> None:
+        self._running: set[BlobUpload] = set()
         self._store = store
         self._in_disk = in_disk
 
@@ -160,31 +173,41 @@ class BlobRoutes:
         try:
             # One directory lookup in the reactor thread, before the client sends gigabytes.
             wanted = not self._store.exists(digest)
-        except OllamaError:
+        except (OllamaError, OSError):
+            # The route answers with the reason.
             wanted = False
-        return BlobUpload(request.channel, self._store, self._in_disk) if wanted else DISCARD
+        if not wanted:
+            return DISCARD
+        return BlobUpload(request.channel, self._store, self._in_disk, self._running)
 
     async def head(self, request: ApiRequest, digest: str) -> None:
         """Answer whether a blob exists."""
-        if not await self._in_disk(self._store.exists, digest):
+        if not await self._exists(digest):
             raise OllamaError(404, f'blob "{digest}" not found')
         send_empty(request)
+
+    async def _exists(self, digest: str) -> bool:
+        with translate_disk_errors():
+            found: bool = await self._in_disk(self._store.exists, digest)
+        return found
 
     async def create(self, request: ApiRequest, digest: str) -> None:
         """Store a blob, whose digest must match."""
         upload = request.sink
         if not isinstance(upload, BlobUpload):
             # The body was dropped: the blob existed, or the digest is invalid, which this raises.
-            if not await self._in_disk(self._store.exists, digest):
+            if not await self._exists(digest):
                 raise OllamaError(409, f'blob "{digest}" was removed during the upload, try again')
             send_empty(request)
             return
         try:
             stored, _ = await upload.finish()
         except OSError as error:
+            _log.error("an upload failed: {error}", error=str(error))
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise OllamaError(500, "no space left on device") from None
-            raise
+            with translate_disk_errors():
+                raise
         if stored != digest:
             raise OllamaError(400, f'digest mismatch, expected "{digest}", got "{stored}"')
         send_empty(request, 201)
