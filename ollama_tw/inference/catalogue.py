@@ -1,6 +1,7 @@
 """Resolves a model reference to an installed model that this server can run."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -27,7 +28,7 @@ from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.output.description import Description
 from ollama_tw.output.families import BY_NAME
 from ollama_tw.output.template_tags import from_tags
-from ollama_tw.templates.gotemplate import Template, parse
+from ollama_tw.templates.gotemplate import Template, TemplateError, parse
 from ollama_tw.templates.probing import describe
 
 parse_go_template = lru_cache(maxsize=64)(parse)
@@ -67,6 +68,11 @@ class Entry:
         if name in BY_NAME:
             return BY_NAME[name]
         return from_tags(template.traits.tool_tag, *template.traits.thinking_tags)
+
+    def prepare(self) -> None:
+        """Derive the description on the caller's thread: the first one of a template takes milliseconds."""
+        with suppress(TemplateError):  # raised again by the request that needs it
+            _ = self.description
 
     @property
     def go_template(self) -> Template:
@@ -199,7 +205,10 @@ class Catalogue:
         setting = self._go_template
         rendering = model_rendering(model, header, go_template_setting=setting)
         able = capabilities(self._store, model, go_template_setting=setting)
-        return Entry(sent, model, header, rendering, frozenset(able))
+        entry = Entry(sent, model, header, rendering, frozenset(able))
+        if "completion" in able:
+            entry.prepare()
+        return entry
 
     def _check_files(self, model: Model, header: Header) -> None:
         """Raise 400 if a file of the model could end the process.

@@ -62,3 +62,23 @@ def test_a_client_gets_thinking_content_and_calls(
 def kept_by_llama_cpp(template: str) -> list[str]:
     """Return the texts that llama.cpp keeps for ``template`` though they may be control tokens."""
     return next(each["markers"] for each in vectors("capabilities") if each["template"] == template)
+
+
+def test_a_model_without_a_chat_template_is_read_by_the_name_of_its_parser(
+    app: Application, tmp_path: Path
+) -> None:
+    template = "{{ range .Messages }}{{ .Role }}: {{ .Content }}{{ end }}{{ .Tools }}"
+    app.create("named", tiny(tmp_path, "named"), template=template, parser="ministral")
+    app.set_reply("[TOOL_CALLS]", "ping", "[ARGS]", "{}")
+    tools = [{"type": "function", "function": {"name": "ping", "parameters": {"type": "object"}}}]
+    message = app.chat("Hello", model="named", tools=tools).json["message"]
+    assert [call["function"]["name"] for call in message["tool_calls"]] == ["ping"]
+    assert "[ARGS]" in app.job.preserved
+
+
+def test_a_named_renderer_is_the_files_chat_template(app: Application, tmp_path: Path) -> None:
+    source = chat_templates()["google-gemma-4-31B-it"]
+    app.create("own", tiny(tmp_path, "own", chat_template=source), renderer="gemma4", parser="gemma4")
+    app.set_reply("Hi")
+    assert app.chat("Hello", model="own").json["message"]["content"] == "Hi"
+    assert "<|turn>user\nHello<turn|>" in str(app.job.prompt)
