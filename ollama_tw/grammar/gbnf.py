@@ -132,6 +132,8 @@ class RuleBook:
     rules: dict[str, Node] = field(default_factory=dict)
     _names: dict[Node, str] = field(default_factory=dict)
     _used: dict[str, int] = field(default_factory=dict)
+    automata: dict[tuple[object, ...], Ref] = field(default_factory=dict)
+    """Rules that refer to one another and are shared by what they describe."""
 
     def fresh(self, hint: str) -> str:
         """Return an unused rule name, to be defined by :meth:`define`. ``hint`` contains no digits."""

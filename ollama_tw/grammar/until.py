@@ -29,6 +29,9 @@ def _automaton(marks: Sequence[str], book: RuleBook, hint: str, *, through: bool
     if not marks or not all(marks):
         raise ValueError("an empty mark occurs everywhere")
     states = sorted({mark[:end] for mark in marks for end in range(len(mark))}, key=len)
+    key = (tuple(sorted(set(marks))), through)
+    if key in book.automata:
+        return book.automata[key]
     names = {state: Ref(book.fresh(hint)) for state in states}
     alphabet = sorted({character for mark in marks for character in mark})
     for state in states:
@@ -47,4 +50,5 @@ def _automaton(marks: Sequence[str], book: RuleBook, hint: str, *, through: bool
                 branches.append(seq(Literal(character), names[following]))
         branches.append(seq(Chars(complement(known)), names[""]))
         book.define(names[state].name, choice(branches))
+    book.automata[key] = names[""]
     return names[""]

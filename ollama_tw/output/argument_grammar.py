@@ -76,8 +76,7 @@ class Parameters:
     def value(self, argument: Argument, tokens: Tokens) -> Node:
         """Return the JSON texts of an argument's value."""
         try:
-            # A failed conversion leaves rules behind.
-            schema_node(self.schema, Tokens(RuleBook()), argument.schema)
+            # A failed conversion leaves rules behind, to which nothing refers.
             return schema_node(self.schema, tokens, argument.schema)
         except OllamaError as error:
             self.free(argument, error)
@@ -85,12 +84,14 @@ class Parameters:
 
     def json(self, tokens: Tokens) -> Node:
         """Return the JSON objects of the arguments."""
-        for schema in (self.schema, self._without_what_fails()):
-            try:
-                schema_node(schema, Tokens(RuleBook()))
-                return schema_node(schema, tokens)
-            except OllamaError as error:
-                failure = error
+        try:
+            return schema_node(self.schema, tokens)
+        except OllamaError:
+            pass
+        try:
+            return schema_node(self._without_what_fails(), tokens)
+        except OllamaError as error:
+            failure = error
         _log.warning("tool %s: the arguments are not held to their schema: %s", self._tool, failure)
         return tokens.any_object()
 

@@ -6,7 +6,7 @@ The stream parser reads by the same description what these grammars hold the mod
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ollama_tw.errors import OllamaError
@@ -191,7 +191,7 @@ class _Calls:
             # Models forget the tag around a call whose name has a tag of its own.
             inner = layout.name.open.strip()
             if layout.call.open and not layout.section.open and len(inner) > _MIN_SIGN and inner[0] == "<":
-                found[inner] = seq(self._call(), mark(layout.call.close))
+                found[inner] = seq(self._call, mark(layout.call.close))
             return found | (self._names() if layout.bare else {})
         return self._names()
 
@@ -212,7 +212,7 @@ class _Calls:
         if self._turns is not None and layout.call.close in self._turns.closes:
             # The token of this text ends the generation.
             close = optional(close)
-        call = seq(self._call(), close)
+        call = seq(self._call, close)
         item = self.tokens.book.rule(seq(mark(layout.call.open), call), "item")
         first: Node = item
         if self._turns is not None and layout.call.open == self._turns.open:
@@ -224,6 +224,7 @@ class _Calls:
         items = seq(first, more) if self._parallel else first
         return seq("[", space, items, space, "]") if layout.array else items
 
+    @cached_property
     def _call(self) -> Node:
         shapes: dict[Shape, Callable[[Tool], Node]] = {
             Shape.OBJECT: self._object,
