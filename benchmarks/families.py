@@ -3,9 +3,9 @@
     python benchmarks/families.py [FOLDER]
 
 FOLDER has chat templates as ``*.jinja``; without it, those of the test data are taken. Prints one line a
-template: processor time to compile it, to derive its description, to parse a token of its replies in pieces
-of four characters, and to parse it and encode its record, the last three with their limits below. The exit
-status is 1 if one is exceeded.
+template: processor time to compile it, to find its properties by trials, to parse a token of its replies
+in pieces of four characters, and to parse it and encode its record, the last three with their limits
+below. The exit status is 1 if one is exceeded.
 """
 
 import json
@@ -20,12 +20,15 @@ from ollama_tw.golang import json as gojson
 from ollama_tw.inference.records import ChatWriter
 from ollama_tw.output.description import Description, Notation
 from ollama_tw.output.stream_parser import StreamParser
+from ollama_tw.templates.capabilities import find_capabilities
 from ollama_tw.templates.compiled import compile_template
-from ollama_tw.templates.probing import description_of
-from ollama_tw.templates.trial import Trial
+from ollama_tw.templates.probing import describe
+from ollama_tw.templates.shapes import find_shape
+from ollama_tw.templates.thinking_controls import find_controls
+from ollama_tw.templates.trial import trial_of
 
 MAX_PROBING = 0.050
-"""Seconds to derive one description."""
+"""Seconds to find all properties of one template."""
 MAX_PARSING = 25e-6
 """Seconds to parse one token, and to encode its record."""
 
@@ -100,15 +103,21 @@ def encode(description: Description, text: str) -> None:
             gojson.encode(writer.record([event]))
 
 
+def probe(source: str) -> None:
+    """Find all properties of a compiled template anew."""
+    for found in (trial_of, find_shape, find_controls, describe, find_capabilities):
+        found.cache_clear()
+    find_capabilities(source)
+
+
 def measure(templates: Iterable[tuple[str, str]]) -> bool:
     """Print the costs of each of ``templates``; return whether all are within the limits."""
     within = True
     print(f"{'template':48} {'compile ms':>10} {'derive ms':>10} {'parse µs/token':>14} {'and encode':>10}")
     for name, source in templates:
-        compiled = compile_template(source)
         compiling = seconds(lambda: compile_template.__wrapped__(source))  # noqa: B023
-        probing = seconds(lambda: description_of(Trial(compiled)))  # noqa: B023
-        description = description_of(Trial(compiled))
+        probing = seconds(lambda: probe(source))  # noqa: B023
+        description = describe(source)
         text = reply(description)
         parsing = seconds(lambda: parse(description, text)) / (len(text) / _PIECE)  # noqa: B023
         encoding = seconds(lambda: encode(description, text)) / (len(text) / _PIECE)  # noqa: B023

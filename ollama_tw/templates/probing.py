@@ -45,14 +45,9 @@ def describe(source: str) -> Description:
     A template that does not compile has plain replies.
     """
     try:
-        return description_of(trial_of(source))
+        return _Probe(trial_of(source)).description()
     except TemplateError:
         return Description()
-
-
-def description_of(trial: Trial) -> Description:
-    """Return the description of the replies of the model with the template of ``trial``."""
-    return _Probe(trial).description()
 
 
 class _Probe:

@@ -167,3 +167,23 @@ CONTENT_PARTS = """\
     {{- '\\n' }}
 {%- endfor %}
 """
+
+# Templates that insist on an order: of roles, of a system message that is the first, and of both.
+WRITTEN = (
+    "[{{ m.role[0] }}:{{ m.content }}{% for c in m.tool_calls %}!{{ c.function.name }}{% endfor %}]"
+    "{% endfor %}"
+)
+ALTERNATING = (
+    "{% set ns = namespace(n=0) %}{% for m in messages %}"
+    "{% if m.role == 'user' or (m.role == 'assistant' and not m.tool_calls) %}"
+    "{% if (m.role == 'user') != (ns.n % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% set ns.n = ns.n + 1 %}{% endif %}"
+) + WRITTEN
+SYSTEM_FIRST = (
+    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
+    "{{ raise_exception('System message must be at the beginning.') }}{% endif %}"
+) + WRITTEN
+ALTERNATING_AFTER_SYSTEM = ALTERNATING.replace(
+    "{% for m in messages %}",
+    "{% for m in messages %}{{ raise_exception('no') if m.role == 'system' and not loop.first }}",
+)

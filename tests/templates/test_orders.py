@@ -6,28 +6,12 @@ import pytest
 
 from ollama_tw.templates.budget import TemplateRefusal
 from ollama_tw.templates.jinja import ChatTemplate
+from ollama_tw.templates.orders import other_orders
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
+from tests.templates.sources import ALTERNATING, ALTERNATING_AFTER_SYSTEM, SYSTEM_FIRST
 
 NOW = datetime(2026, 3, 9)
-WRITE = (
-    "[{{ m.role[0] }}:{{ m.content }}{% for c in m.tool_calls %}!{{ c.function.name }}{% endfor %}]"
-    "{% endfor %}"
-)
-ALTERNATING = (
-    "{% set ns = namespace(n=0) %}{% for m in messages %}"
-    "{% if m.role == 'user' or (m.role == 'assistant' and not m.tool_calls) %}"
-    "{% if (m.role == 'user') != (ns.n % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
-    "{% set ns.n = ns.n + 1 %}{% endif %}"
-) + WRITE
-SYSTEM_FIRST = (
-    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
-    "{{ raise_exception('System message must be at the beginning.') }}{% endif %}"
-) + WRITE
-BOTH = ALTERNATING.replace(
-    "{% for m in messages %}",
-    "{% for m in messages %}{{ raise_exception('no') if m.role == 'system' and not loop.first }}",
-)
-TEMPLATES = {"alternating": ALTERNATING, "system first": SYSTEM_FIRST, "both": BOTH}
+TEMPLATES = {"alternating": ALTERNATING, "system first": SYSTEM_FIRST, "both": ALTERNATING_AFTER_SYSTEM}
 
 
 def render(source: str, messages: list[Message]) -> str:
@@ -80,15 +64,15 @@ def test_orders(
 ) -> None:
     assert render(ALTERNATING, messages) == alternating
     assert render(SYSTEM_FIRST, messages) == (system_first or alternating)
-    assert render(BOTH, messages) == (both or alternating)
+    assert render(ALTERNATING_AFTER_SYSTEM, messages) == (both or alternating)
 
 
-def test_a_system_text_is_the_users_where_no_system_message_is_possible_but_the_first() -> None:
-    source = (
-        "{% for m in messages %}{{ raise_exception('no') if loop.index > 1 and m.role == 'system' }}" + WRITE
-    )
-    only_later = "{{ raise_exception('no') if messages[0].role == 'system' }}" + source
-    assert render(only_later, [user("a"), system("s")]) == "[u:a][u:s]"
+def test_a_later_system_text_becomes_the_users_after_it_was_tried_at_the_beginning() -> None:
+    orders = list(other_orders([user("a"), model("b"), system("s")]))
+    assert orders == [
+        [system("s"), user("a"), model("b")],
+        [user("a"), model("b"), user("s")],
+    ]
 
 
 def test_joined_messages_keep_their_calls_and_thinking() -> None:
