@@ -6,6 +6,7 @@ cutting are Ollama's.
 Source: ollama: server/prompt.go, chatPrompt; server/routes.go, GenerateHandler.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -35,6 +36,7 @@ from ollama_tw.prompt.think import Think
 from ollama_tw.templates.budget import TemplateError
 from ollama_tw.templates.gotemplate import Template
 from ollama_tw.templates.jinja import ChatTemplate
+from ollama_tw.templates.thinking_controls import find_controls
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Message
 from ollama_tw.wire.options import Options
 
@@ -45,6 +47,8 @@ _NO_SHIFT = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, "
     "adjust the context length in settings, or use a model with a longer context length"
 )
+
+_log = logging.getLogger("ollama_tw.inference")
 
 _chat_template = lru_cache(maxsize=64)(ChatTemplate)
 
@@ -157,8 +161,17 @@ def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest 
     if template is None:
         source = entry.header.chat_template or ""
         template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
+        if think.enabled is False and "thinking" in entry.capabilities:
+            _warn_of_thinking(entry.model.name.full, source)
     render = partial(template.render, tools=tools or None, think=think.template_value, now=now)
     return lambda messages: _without_bos(render(messages), runner)
+
+
+@lru_cache(maxsize=256)
+def _warn_of_thinking(model: str, source: str) -> None:
+    """Log once that a model thinks in any case, if its template has no switch."""
+    if not find_controls(source).can_switch_off:
+        _log.warning("%s: the chat template has no switch to turn thinking off: the model may think", model)
 
 
 def _guarded(messages: Sequence[Message], render: Render, runner: IRunner) -> Sequence[Message]:
