@@ -21,6 +21,7 @@ def judged(schema: Any, texts: list[str]) -> list[str]:
 
 
 FREE = [
+    ({"const": "a", "format": "date"}, "#", "the values of the enumeration may not have the format date"),
     ({"not": {}}, "#", "keyword not is not supported"),
     ({"items": {"uniqueItems": True}}, "#/items", "keyword uniqueItems is not supported"),
     ({"anyOf": [{"type": "null"}, {"if": {}}]}, "#/anyOf/1", "keyword if is not supported"),
@@ -206,18 +207,23 @@ def test_numbers(schema: Any, values: list[Any], taken: list[Any]) -> None:
     assert [value for value in values if matches(grammar, json.dumps(value))] == taken
 
 
+TEXTS = ('"a"', '"abc"', '"b1"', "7", "3", '["a"]', "[7]", '{"a":1}', '{"a":"x"}')
+
+
 @pytest.mark.parametrize(
     ("schema", "taken"),
     [
         ({"enum": ["a", "abc", 7], "minLength": 2}, ['"abc"', "7"]),
         ({"enum": ["a", "b1", 7], "pattern": "[0-9]"}, ['"b1"', "7"]),
         ({"enum": ["a", 7, 3], "maximum": 5}, ['"a"', "3"]),
-        ({"const": "a", "minLength": None, "format": "date"}, ['"a"']),
+        ({"const": "a", "minLength": None, "format": "thing"}, ['"a"']),
+        ({"enum": [["a"], [7], "a"], "items": {"type": "integer"}}, ['"a"', "[7]"]),
+        ({"enum": [{"a": 1}, {"a": "x"}], "properties": {"a": {"type": "string"}}}, ['{"a":"x"}']),
     ],
 )
 def test_enumerations_with_other_keywords(schema: Any, taken: list[str]) -> None:
     grammar = schema_to_gbnf(schema, strict=True)
-    assert [text for text in ('"a"', '"abc"', '"b1"', "7", "3") if matches(grammar, text)] == taken
+    assert [text for text in TEXTS if matches(grammar, text)] == taken
 
 
 def test_null_is_as_good_as_absent() -> None:
