@@ -15,21 +15,12 @@ from typing import Any, Final
 from ollama_tw.output.description import CallLayout, Description, Pair
 from ollama_tw.templates.budget import TemplateError
 from ollama_tw.templates.known_marks import completed
-from ollama_tw.templates.probing_calls import (
-    FIRST,
-    IDS,
-    KEYS,
-    NAMES,
-    SECOND,
-    TYPED,
-    Renderings,
-    layout_of,
-    tools,
-)
+from ollama_tw.templates.probing_calls import Renderings, layout_of
 from ollama_tw.templates.probing_text import first_mark, last_mark, shared_end, shared_start, twin
 from ollama_tw.templates.sandbox import JsonObject
 from ollama_tw.templates.thinking_controls import find_controls
 from ollama_tw.templates.trial import EOS, Trial, trial_of
+from ollama_tw.templates.trial_tools import FIRST, IDS, KEYS, NAMES, SECOND, TYPED, tools
 
 USER: Final = "Glimfrost asks."
 CONTENT: Final = "Brundle answers."

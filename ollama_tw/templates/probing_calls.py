@@ -2,61 +2,24 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from ollama_tw.output.description import (
     HOLE,
-    KEY,
     CallLayout,
     IdPlace,
     Notation,
     Pair,
     Shape,
-    TaggedArguments,
 )
+from ollama_tw.templates.probing_tags import with_tags, with_types
 from ollama_tw.templates.probing_text import closing_twin, first_mark, shared_end, shared_start
 from ollama_tw.templates.trial import EOS
+from ollama_tw.templates.trial_tools import FIRST, IDS, NAMES, SECOND
 
-NAMES: Final = ("zq_lookup", "wx_measure")
-KEYS: Final = ("kplace", "jcolor", "gcount", "fflag", "bitem", "rlist")
-FIRST: Final = {KEYS[0]: "Vunodos", KEYS[1]: "Plotbrim"}
-SECOND: Final = {KEYS[0]: "Drenkost", KEYS[1]: "Stelwuth"}
-TYPED: Final = {
-    KEYS[0]: "Vunodos",
-    KEYS[2]: 41857,
-    KEYS[3]: True,
-    KEYS[4]: {"hsub": "Mondrak"},
-    KEYS[5]: ["Tulbeg"],
-}
-_JSON_TYPES = ("string", "number", "boolean", "object", "array")
-IDS: Final = ("c7A7d7E7f", "h8J8k8L8m")
-_CDATA = "<![CDATA["
 _DIGITS = re.compile(r"\d+")
-
-
-def tools(*, typed: bool = False) -> list[dict[str, Any]]:
-    """Return the declarations of the trial tools, ``typed`` with all types of parameters."""
-    types = ("string", "string", "integer", "boolean", "object", "array") if typed else ("string", "string")
-    kinds = dict(zip(KEYS, types, strict=False))
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": name,
-                "description": "Trial.",
-                "parameters": {
-                    "type": "object",
-                    "properties": {
-                        key: {"type": kind, "description": "Trial."} for key, kind in kinds.items()
-                    },
-                    "required": [KEYS[0]],
-                },
-            },
-        }
-        for name in NAMES
-    ]
 
 
 @dataclass(frozen=True)
@@ -96,8 +59,8 @@ def layout_of(found: Renderings) -> CallLayout | None:
             if second is not None:
                 layout = _generalised(layout, one, first, found.two[start:], second)
                 between = found.two[start : start + second.start]
-                return _typed(_around(layout, found, first, between), found)
-        return _typed(_around(layout, found, first, None), found)
+                return _finished(_around(layout, found, first, between), found)
+        return _finished(_around(layout, found, first, None), found)
     return None
 
 
@@ -185,7 +148,8 @@ def _named(
         end = _closing(text, after)
         if end and quote.strip():
             return replace(layout, notation=Notation.GEMMA, quote=quote.strip()), _Span(at, end)
-    return _tags(layout, text, at, arguments)
+    tagged, end = with_tags(layout, text, at, arguments)
+    return (tagged, _Span(at, end)) if tagged is not None else (None, None)
 
 
 def _closing(text: str, start: int) -> int:
@@ -240,41 +204,6 @@ def _unnamed(
     close = text[at + len(identifier) : start]
     layout = CallLayout(
         shape=Shape.NAME_FIRST, id_place=IdPlace.IN_NAME, name=Pair("functions.", ":" + HOLE + close)
-    )
-    return layout, _Span(at, end)
-
-
-def _tags(
-    layout: CallLayout, text: str, at: int, arguments: Mapping[str, Any]
-) -> tuple[CallLayout | None, _Span | None]:
-    """Read arguments as keys and values between tags."""
-    (key, value), (other_key, other_value) = list(arguments.items())[:2]
-    positions = [at]
-    for part in (key, value, other_key, other_value):
-        positions.append(text.find(part, positions[-1]))
-        if positions[-1] < 0:
-            return None, None
-    _, key_at, value_at, other_at, last_at = positions
-    name_end = at + len(NAMES[0]) if text.startswith(NAMES[0], at) else at + len(NAMES[1])
-    before = text[name_end:key_at]
-    between = text[value_at + len(value) : other_at].replace(key, KEY)
-    after = text[last_at + len(other_value) :].replace(other_key, KEY)
-    opening = shared_end(before, between).lstrip()
-    closing = shared_start(between, after)[: len(between) - len(opening)]
-    written = text[key_at + len(key) : value_at]
-    if not opening.strip() or not closing.strip() or not written.strip():
-        return None, None
-    tags = TaggedArguments(
-        Pair(opening, written),
-        Pair("", closing),
-        between[len(closing) : len(between) - len(opening)],
-    )
-    end = last_at + len(other_value) + len(closing.replace(KEY, other_key))
-    layout = replace(
-        layout,
-        notation=Notation.TAGGED,
-        tagged=tags,
-        name=Pair("", before[: len(before) - len(opening)]),
     )
     return layout, _Span(at, end)
 
@@ -335,41 +264,8 @@ def _section(opening: str, closing: str, found: Renderings) -> Pair:
     return Pair(opening, mark)
 
 
-def _typed(layout: CallLayout, found: Renderings) -> CallLayout:
-    """Return the layout with the words by which the template writes the types of values."""
-    tags = layout.tagged
-    if tags is not None and _CDATA in found.source:
-        tags = replace(tags, cdata=True)
-        layout = replace(layout, tagged=tags)
-    if tags is None or found.typed is None:
+def _finished(layout: CallLayout, found: Renderings) -> CallLayout:
+    """Return the layout with what only tagged arguments have."""
+    if layout.tagged is None:
         return layout
-    texts = []
-    for key in TYPED:
-        at = found.typed.find(key, found.typed.find(NAMES[0]))
-        mark = found.typed[at + len(key) : at + len(key) + len(tags.key.close) + 16]
-        texts.append(mark)
-    close = tags.key.close
-    begin = shared_start_of_all(texts, close)
-    rest = close[len(begin) :]
-    word = re.match(r"\w+", rest)
-    if not begin or begin == close or word is None:
-        return layout
-    tail = rest[word.end() :]
-    words = []
-    for text in texts:
-        given = re.match(r"\w+", text[len(begin) :])
-        if given is None or not text.startswith(tail, len(begin) + given.end()):
-            return layout
-        words.append(given[0])
-    types = tuple(zip(_JSON_TYPES, words, strict=True))
-    return replace(layout, tagged=replace(tags, key=Pair(tags.key.open, begin + HOLE + tail), types=types))
-
-
-def shared_start_of_all(texts: Sequence[str], first: str) -> str:
-    """Return the text with which ``first`` and all ``texts`` begin, up to the beginning of a word."""
-    size = len(first)
-    for text in texts:
-        size = min(size, next((i for i, (a, b) in enumerate(zip(first, text, strict=False)) if a != b), size))
-    while 0 < size < len(first) and first[size - 1].isalnum():
-        size -= 1
-    return first[:size]
+    return replace(layout, tagged=with_types(layout.tagged, found.typed, found.source))
