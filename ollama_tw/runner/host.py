@@ -1,6 +1,7 @@
 """The child's end of a runner: runs its jobs and calls on threads, and sends what they give.
 
-One thread sends, so that what several runs give within a step crosses in one message.
+One thread sends. It waits a moment for the pieces of all runs that gave one lately, so that what they give
+within a step crosses in one message.
 """
 
 import threading
@@ -21,6 +22,8 @@ _REPORT = 0.25
 _CLOSE_TIMEOUT = 5.0
 _MAX_THREADS = 4096
 _NO_FIGURES = PromptCacheFigures()
+# Seconds to wait for the pieces of the other runs after the first one of a step.
+_GATHER = 0.002
 
 
 class Send(Protocol):
@@ -80,8 +83,12 @@ class Host:
         self._changed = threading.Condition()
         self._pieces: list[tuple[int, Piece]] = []
         self._ends: list[tuple[int, Failure | None]] = []
+        self._expected = 0
+        """Number of runs that have given pieces lately."""
         self._working = 0
         self._closing = False
+        # On the main thread: the runs of the last two messages.
+        self._recent: tuple[set[int], set[int]] = set(), set()
 
     # On the thread that reads.
 
@@ -176,9 +183,9 @@ class Host:
 
     def _put(self, number: int, piece: Piece) -> None:
         with self._changed:
-            if not self._pieces:
-                self._changed.notify()
             self._pieces.append((number, piece))
+            if len(self._pieces) == 1 or len(self._pieces) >= self._expected:
+                self._changed.notify()
 
     def _end(self, number: int, end: tuple[Failure | None] | None) -> None:
         del self._runs[number]
@@ -215,6 +222,10 @@ class Host:
             )
             if not (self._pieces or self._ends or self._closing) and due:
                 self._changed.wait_for(lambda: self._pieces or self._ends or self._closing, _REPORT)
+            if self._pieces:
+                self._changed.wait_for(
+                    lambda: len(self._pieces) >= self._expected or self._ends or self._closing, _GATHER
+                )
         if not self._send_output() and not self._closing:
             self._send(self._activity())
         return not self._closing
@@ -223,6 +234,10 @@ class Host:
         with self._changed:
             pieces, self._pieces = self._pieces, []
             ends, self._ends = self._ends, []
+            if pieces:
+                given = {number for number, piece in pieces if piece.done is None}
+                self._recent = given, self._recent[0]
+                self._expected = sum(number in self._runs for number in given | self._recent[1])
         if pieces or ends:
             self._send(Output(pieces, ends, self._activity()))
         return bool(pieces or ends)
