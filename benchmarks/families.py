@@ -106,7 +106,7 @@ def encode(description: Description, text: str) -> None:
 def probe(source: str) -> None:
     """Find all properties of a compiled template anew."""
     for found in (trial_of, find_shape, find_controls, describe, find_capabilities):
-        found.cache_clear()
+        found.clear()
     find_capabilities(source)
 
 

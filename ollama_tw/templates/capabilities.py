@@ -3,7 +3,6 @@
 Source: llama.cpp: common/jinja/caps.cpp, caps_get, has the idea.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +28,7 @@ from ollama_tw.templates.shapes import (
 )
 from ollama_tw.templates.template_messages import MessageShape, template_messages, text_part
 from ollama_tw.templates.thinking_controls import ThinkingControls, find_controls
-from ollama_tw.templates.trial import Trial, trial_of
+from ollama_tw.templates.trial import FoundOnce, Trial, trial_of
 from ollama_tw.templates.variables import BUDGET, HISTORY_DROPS, HISTORY_KEEPS
 from ollama_tw.wire.native import Message
 
@@ -66,7 +65,7 @@ class TemplateCapabilities:
     """With thinking on and off; None for a model that does not think."""
 
 
-@functools.lru_cache(maxsize=64)
+@FoundOnce
 def find_capabilities(source: str) -> TemplateCapabilities:
     """Return the capabilities of a template. Raises :class:`TemplateError` if it does not compile."""
     trial, shape, controls = trial_of(source), find_shape(source), find_controls(source)

@@ -19,7 +19,7 @@ from ollama_tw.templates.probing_calls import Renderings, layout_of
 from ollama_tw.templates.probing_text import first_mark, last_mark, shared_end, shared_start, twin
 from ollama_tw.templates.sandbox import JsonObject
 from ollama_tw.templates.thinking_controls import find_controls
-from ollama_tw.templates.trial import EOS, Trial, trial_of
+from ollama_tw.templates.trial import EOS, FoundOnce, Trial, trial_of
 from ollama_tw.templates.trial_tools import FIRST, IDS, KEYS, NAMES, SECOND, TYPED, tools
 
 USER: Final = "Glimfrost asks."
@@ -29,7 +29,7 @@ THOUGHT: Final = "Quevent ponders."
 _THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning")
 
 
-@functools.lru_cache(maxsize=64)
+@FoundOnce
 def describe(source: str) -> Description:
     """Return the description of the replies of the model with this chat template.
 

@@ -4,14 +4,13 @@ A conversation of words that stand nowhere else is rendered in different shapes;
 words come out is the template's. Source: llama.cpp: common/jinja/caps.cpp, caps_get, with the same aim.
 """
 
-import functools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from ollama_tw.templates.template_messages import MessageShape, template_messages
-from ollama_tw.templates.trial import Trial, trial_of
+from ollama_tw.templates.trial import FoundOnce, Trial, trial_of
 from ollama_tw.templates.variables import SWITCHES
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 
@@ -66,7 +65,7 @@ def result(call_id: str = LONG_ID, text: str = RESULT) -> Message:
     return Message("tool", text, tool_name=FUNCTION, tool_call_id=call_id)
 
 
-@functools.lru_cache(maxsize=64)
+@FoundOnce
 def find_shape(source: str) -> MessageShape:
     """Return the shape for the template ``source``. Raises :class:`TemplateError` if it does not compile."""
     trial = trial_of(source)

@@ -4,14 +4,13 @@ Truth values are given under all their names. Which words a variable takes, and 
 depends on the family: a word has a meaning if it is not treated like one that no template can have.
 """
 
-import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ollama_tw.templates.shapes import THINKING_ON, find_shape, shaped, user
-from ollama_tw.templates.trial import trial_of
+from ollama_tw.templates.trial import FoundOnce, trial_of
 from ollama_tw.templates.variables import BUDGET, SWITCHES, WORDS
 
 LEVELS: Final = ("minimal", "low", "medium", "high", "xhigh", "max")
@@ -76,7 +75,7 @@ class ThinkingControls:
         return values | {name: word for name, word in chosen.items() if word is not None}
 
 
-@functools.lru_cache(maxsize=64)
+@FoundOnce
 def find_controls(source: str) -> ThinkingControls:
     """Return the controls of a template. Raises :class:`TemplateError` if it does not compile."""
     trial, shape = trial_of(source), find_shape(source)

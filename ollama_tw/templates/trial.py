@@ -5,11 +5,13 @@ their results are the same at every start of the server. A template that raises,
 budget up gives no text: the property that was sought is unknown.
 """
 
+import contextlib
 import functools
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from ollama_tw.templates.budget import Budget, Limits, TemplateError
 from ollama_tw.templates.compiled import CompiledTemplate, compile_template
@@ -69,7 +71,43 @@ class Trial:
             self._total -= budget.total
 
 
-@functools.lru_cache(maxsize=64)
+Result = TypeVar("Result")
+
+_MAX_RESULTS = 64
+_finding = threading.RLock()
+
+
+class FoundOnce(Generic[Result]):
+    """Decorator of a function of a template's source that caches its results. Thread-safe.
+
+    Concurrent first calls wait for one of them: each would use up the common budget of the trials.
+    """
+
+    def __init__(self, find: Callable[[str], Result]) -> None:
+        functools.update_wrapper(self, find)
+        self._find = find
+        self._found: dict[str, Result] = {}
+
+    def __call__(self, source: str) -> Result:
+        """Return the cached result for ``source``."""
+        if source in self._found:
+            with contextlib.suppress(KeyError):  # dropped meanwhile
+                return self._found[source]
+        with _finding:
+            if source in self._found:
+                return self._found[source]
+            result = self._find(source)
+            if len(self._found) >= _MAX_RESULTS:
+                del self._found[next(iter(self._found))]
+            self._found[source] = result
+            return result
+
+    def clear(self) -> None:
+        """Forget all results."""
+        self._found.clear()
+
+
+@FoundOnce
 def trial_of(source: str) -> Trial:
     """Return the trial renderings of the template ``source``, cached by it.
 

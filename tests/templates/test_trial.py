@@ -1,7 +1,10 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from ollama_tw.templates.budget import TemplateError
-from ollama_tw.templates.trial import BOS, EOS, MAX_STEPS, trial_of
+from ollama_tw.templates.trial import BOS, EOS, MAX_STEPS, FoundOnce, trial_of
 
 HI = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "weather"}}
@@ -47,3 +50,39 @@ def test_trials_end_when_their_common_budget_is_used_up() -> None:
 def test_trials_are_cached_by_the_source() -> None:
     assert trial_of("{{ 1 }}") is trial_of("{{ 1 }}")
     assert trial_of("{{ 1 }}") is not trial_of("{{ 2 }}")
+
+
+def test_threads_that_ask_at_once_wait_for_one_result() -> None:
+    begun, asked = threading.Event(), threading.Barrier(5)
+    calls = []
+
+    @FoundOnce
+    def find(source: str) -> str:
+        calls.append(source)
+        begun.wait(10)
+        return source.upper()
+
+    def ask(_: int) -> str:
+        asked.wait(10)
+        begun.set()
+        return find("a")
+
+    with ThreadPoolExecutor(5) as threads:
+        assert list(threads.map(ask, range(5))) == ["A"] * 5
+    assert calls == ["a"]
+
+
+def test_only_the_latest_results_are_kept() -> None:
+    calls = []
+
+    @FoundOnce
+    def find(source: str) -> str:
+        calls.append(source)
+        return source
+
+    for number in range(100):
+        find(str(number))
+    find("99")
+    assert len(calls) == 100
+    find("0")
+    assert calls[-1] == "0"
