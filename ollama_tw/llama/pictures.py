@@ -5,6 +5,8 @@ A small compressed file can contain a huge picture ("decompression bomb").
 
 import hashlib
 import io
+import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,12 @@ MAX_SIDE = 16384
 """Maximum width and height of an image in pixels."""
 MAX_ASPECT_RATIO = 200
 """Maximum ratio of the longer side to the shorter one."""
+
+MAX_KEPT_PIXELS = 16 << 20
+"""Pixels beyond which an image is reduced by a whole factor: more than any model looks at."""
+
+# Decoding takes several times the memory of the picture: one image of all requests at a time.
+_decoding = threading.Lock()
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
@@ -51,10 +59,11 @@ def decode(files: Sequence[bytes]) -> list[Picture]:
     opened = [_open(data, number) for number, data in enumerate(files, 1)]
     if sum(image.width * image.height for image in opened) > MAX_TOTAL_PIXELS:
         raise InvalidImages(f"the images have more than {MAX_TOTAL_PIXELS} pixels in total")
-    return [
-        _decode(image, data, number)
-        for number, (image, data) in enumerate(zip(opened, files, strict=True), 1)
-    ]
+    pictures = []
+    for number, (image, data) in enumerate(zip(opened, files, strict=True), 1):
+        with _decoding:
+            pictures.append(_decode(image, data, number))
+    return pictures
 
 
 def _open(data: bytes, number: int) -> Any:
@@ -81,8 +90,16 @@ def _open(data: bytes, number: int) -> Any:
 
 def _decode(image: Any, data: bytes, number: int) -> Picture:
     width, height = image.size
+    factor = math.ceil(math.sqrt(width * height / MAX_KEPT_PIXELS))
     try:
-        if image.mode.startswith("I;16"):
+        if factor > 1:
+            # JPEG decodes at the smaller size; has no effect on other formats.
+            image.draft("RGB", (width // factor, height // factor))
+            picture = image.convert("RGB")
+            left = math.ceil(math.sqrt(picture.width * picture.height / MAX_KEPT_PIXELS))
+            picture = picture.reduce(left) if left > 1 else picture
+            (width, height), pixels = picture.size, picture.tobytes()
+        elif image.mode.startswith("I;16"):
             # Pillow would clip values above 255 instead of scaling.
             pixels = (np.asarray(image) >> 8).astype(np.uint8).repeat(3).tobytes()
         else:

@@ -103,3 +103,14 @@ def test_equal_files_have_equal_digests() -> None:
 )
 def test_refusals(files: Sequence[bytes], text: str) -> None:
     assert refusal(*files) == text
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_larger_than_any_model_looks_at_is_reduced(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (6000, 4000), (10, 200, 90)).save(buffer, kind)
+    (picture,) = decode([buffer.getvalue()])
+    assert (picture.width, picture.height) == (3000, 2000)
+    assert len(picture.pixels) == 3000 * 2000 * 3
+    red, green, blue = picture.pixels[:3]
+    assert abs(red - 10) + abs(green - 200) + abs(blue - 90) <= 6
