@@ -7,6 +7,7 @@ The process confines itself, then imports the engine. It ends when the connectio
 import faulthandler
 import gc
 import importlib
+import importlib.util
 import logging
 import os
 import signal
@@ -145,11 +146,18 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def files_of(opening: Open) -> list[str]:
-    """Return the paths of the files that the engine reads."""
+    """Return the paths of the files that the engine reads: the model's and its own."""
     plan = opening.plan
     if plan is None:
-        return [opening.vocabulary]
-    return [plan.model_path, *plan.adapter_paths, *plan.projector_paths]
+        return [opening.vocabulary, *_package_of(opening.engine.module)]
+    files = [plan.model_path, *plan.adapter_paths, *plan.projector_paths]
+    return [*files, *_package_of(opening.engine.module)]
+
+
+def _package_of(module: str) -> list[str]:
+    """Return the directories of the package of ``module``, which need not be below Python's path."""
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    return list(spec.submodule_search_locations or ()) if spec else []
 
 
 def load_engine(opening: Open) -> Any:

@@ -6,15 +6,21 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from ollama_tw.interfaces import LoadPlan
+from ollama_tw.interfaces import ChildEngine, LoadPlan
 from ollama_tw.runner import landlock
 from ollama_tw.runner.backend import ProcessBackend, in_children
+from ollama_tw.runner.child import files_of
 from ollama_tw.runner.environment import child_environment
+from ollama_tw.runner.messages import Open
 from ollama_tw.runner.runner import ProcessRunner
 from ollama_tw.runner.sandbox import code_directories
 from tests.runner.faulty import FaultyBackend
@@ -166,6 +172,27 @@ def test_a_path_of_python_that_contains_the_home_directory_does_not_open_it(
     assert str(home / "package") in found
     assert str(tmp_path / "beside") in found
     assert not {str(home), str(tmp_path), str(home / ".hidden"), str(home / ".ollama")} & set(found)
+
+
+def test_an_engine_that_an_import_hook_finds_can_be_read(tmp_path: Path) -> None:
+    package = tmp_path / "elsewhere" / "engine_of_a_test"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+
+    class Finder(MetaPathFinder):
+        """As of a package that is installed for development."""
+
+        def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+            found = package / "__init__.py"
+            return spec_from_file_location(name, found) if name == package.name else None
+
+    finder = Finder()
+    sys.meta_path.append(finder)
+    try:
+        files = files_of(Open(ChildEngine(f"{package.name}.x", "Engine"), LoadPlan("/m"), "", 0))
+    finally:
+        sys.meta_path.remove(finder)
+    assert files == ["/m", str(package)]
 
 
 def test_the_environment_has_what_an_engine_names(monkeypatch: pytest.MonkeyPatch) -> None:
