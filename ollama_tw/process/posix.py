@@ -9,9 +9,6 @@ from pathlib import Path
 
 import psutil
 
-if sys.platform != "win32":
-    import resource
-
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -27,6 +24,8 @@ def free_threads(cgroup: Path = _CGROUP) -> int | None:
     """
     if sys.platform != "linux":
         return None
+    import resource
+
     left = []
     limit, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if limit != resource.RLIM_INFINITY and os.geteuid():
