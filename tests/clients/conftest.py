@@ -7,6 +7,12 @@ from tests.helpers.gguf_files import write_gguf
 from tests.helpers.models import GO_PLAIN, GO_THINKING_TOOLS
 from tests.helpers.server import PLUGINS, running
 
+OPENED_THINKING = (
+    "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}"
+    "{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n<think>"
+)
+"""Template whose prompts open the thinking, also for a model that was not trained for it."""
+
 
 @pytest.fixture(scope="session")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -23,12 +29,16 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def smollm2(smollm2_gguf: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a server with a real model: ``smollm2``, and ``smollm2-tools`` with a template for tools."""
+    """Start a server with a real model.
+
+    It is ``smollm2``; ``smollm2-tools`` has a template for tools, ``smollm2-thinks`` one that opens thinking.
+    """
     gguf = Path(smollm2_gguf).read_bytes()
     home = tmp_path_factory.mktemp("smollm2")
     with running(home, OLLAMA_LLM_LIBRARY="cpu", OLLAMA_NUM_PARALLEL="2") as server:
         server.create("smollm2", gguf)
         server.create("smollm2-tools", gguf, template=GO_THINKING_TOOLS)
+        server.create("smollm2-thinks", gguf, template=OPENED_THINKING)
         yield server.url
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import anthropic
+import ollama
 import openai
 import pytest
 
@@ -77,7 +78,14 @@ def tokens(url: str, text: str) -> list[int]:
 
 def test_a_forced_call_has_arguments_of_its_schema(client: openai.OpenAI) -> None:
     reply = client.chat.completions.create(
-        model="smollm2-tools", messages=ASK, tools=TOOLS, tool_choice="required", max_tokens=80
+        model="smollm2-tools",
+        messages=ASK,
+        tools=TOOLS,
+        tool_choice="required",
+        parallel_tool_calls=False,
+        # A model that may think does so before a call, and this one without end.
+        reasoning_effort="none",
+        max_tokens=80,
     )
     [call] = reply.choices[0].message.tool_calls or []
     assert isinstance(call, openai.types.chat.ChatCompletionMessageFunctionToolCall)
@@ -105,10 +113,58 @@ def test_structured_output(client: openai.OpenAI) -> None:
 def test_a_message_and_the_count_of_its_tokens(smollm2: str) -> None:
     client = anthropic.Anthropic(base_url=smollm2, api_key="x", _strict_response_validation=True)
     count = client.messages.count_tokens(model="smollm2", messages=ASK)
-    with client.messages.stream(model="smollm2", max_tokens=6, messages=ASK) as stream:
+    fields: Any = {"model": "smollm2", "messages": ASK, "extra_body": {"temperature": 0}}
+    with client.messages.stream(max_tokens=6, **fields) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
     assert text
     read = final.usage.cache_read_input_tokens or 0
     assert final.usage.input_tokens + read == count.input_tokens > 10
     assert (final.usage.output_tokens, final.stop_reason) == (6, "max_tokens")
+
+
+BUDGET = 6
+
+
+def test_the_thinking_ends_at_its_budget_at_every_endpoint(smollm2: str) -> None:
+    native = ollama.Client(host=smollm2)
+    options = {"temperature": 0, "num_predict": 40}
+    free = native.chat("smollm2-thinks", ASK, think=True, options=options)
+    thought = native.chat("smollm2-thinks", ASK, options={**options, "think_budget": BUDGET})
+    assert thought.message.thinking
+    assert thought.message.content
+    assert (free.message.thinking or "").startswith(thought.message.thinking)
+    expected = (thought.message.thinking, thought.message.content)
+
+    client = openai.OpenAI(base_url=f"{smollm2}/v1", api_key="x")
+    reply = client.chat.completions.create(
+        model="smollm2-thinks",
+        messages=ASK,
+        temperature=0,
+        max_tokens=40,
+        extra_body={"reasoning": {"max_tokens": BUDGET}},
+    )
+    message: Any = reply.choices[0].message
+    assert (message.reasoning, message.content) == expected
+
+    claude = anthropic.Anthropic(base_url=smollm2, api_key="x").messages.create(
+        model="smollm2-thinks",
+        messages=ASK,
+        max_tokens=40,
+        thinking={"type": "enabled", "budget_tokens": BUDGET},
+        extra_body={"temperature": 0},
+    )
+    texts: Any = {block.type: block for block in claude.content}
+    assert (texts["thinking"].thinking, texts["text"].text) == expected
+
+
+def test_a_format_follows_the_thinking_in_one_run(smollm2: str) -> None:
+    reply = ollama.Client(host=smollm2).chat(
+        "smollm2-thinks",
+        ASK,
+        options={"temperature": 0, "num_predict": 60, "think_budget": BUDGET},
+        format={"type": "object", "properties": {"city": {"enum": ["Oslo", "Paris"]}}, "required": ["city"]},
+    )
+    assert reply.message.thinking
+    assert json.loads(reply.message.content or "")["city"] in ("Oslo", "Paris")
+    assert reply.done_reason == "stop"
