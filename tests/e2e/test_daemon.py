@@ -191,7 +191,8 @@ def test_nothing_stays_open_or_running(start: StartServer, models: str) -> None:
     process = psutil.Process(server.process.pid)
 
     def descriptors() -> int:
-        """Return the number of open files once the server has closed its end of all connections."""
+        """Return the number of open files once all models are unloaded and all connections are closed."""
+        server.wait_for("unloaded smollm2", count=server.log.count('msg="loaded smollm2'))
         deadline = time.monotonic() + PATIENCE
         while any(one.status != psutil.CONN_LISTEN for one in process.net_connections("tcp")):
             assert time.monotonic() < deadline
