@@ -4,7 +4,6 @@ import argparse
 import http.client
 import json
 import os
-import resource
 import socket
 import statistics
 import subprocess
@@ -79,8 +78,8 @@ def measure_run(figures: Figures, name: str, arguments: Sequence[str], environme
 
 
 def _children_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    times = psutil.Process().cpu_times()
+    return float(times.children_user + times.children_system)
 
 
 def first_reply(port: int, first: First) -> None:

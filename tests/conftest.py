@@ -9,6 +9,9 @@ from hypothesis import settings
 
 from tests.helpers import ROOT
 
+# Before llama.cpp is loaded in this process: its threads would spin against other programs.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 # The time of an example depends on what else the machine does; pytest-timeout bounds each test.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

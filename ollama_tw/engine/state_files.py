@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 from twisted.logger import Logger
 
-from ollama_tw.files import NO_FOLLOW, open_regular, sync_directory
+from ollama_tw.files import NO_FOLLOW, open_regular, pread, sync_directory
 from ollama_tw.interfaces import PromptState
 
 _log = Logger()
@@ -179,12 +179,12 @@ def _open(path: Path, identity: str) -> PromptState | None:
 
 
 def _read_header(descriptor: int) -> tuple[Header, int]:
-    magic, length, expected = _HEAD.unpack(os.pread(descriptor, _HEAD.size, 0).ljust(_HEAD.size, b"\0"))
+    magic, length, expected = _HEAD.unpack(pread(descriptor, _HEAD.size, 0).ljust(_HEAD.size, b"\0"))
     if magic != _MAGIC:
         raise ValueError("it has another format")
     if length > _LONGEST_HEADER:
         raise ValueError("its header is too long")
-    data = os.pread(descriptor, length, _HEAD.size)
+    data = pread(descriptor, length, _HEAD.size)
     if zlib.crc32(data) != expected:
         raise ValueError("its header is damaged")
     end = _HEAD.size + length

@@ -242,7 +242,7 @@ class Context:
 def _file_in_memory(size: int) -> int:
     """Return the descriptor of a file of ``size`` bytes that has no name; on Linux it is in memory."""
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("prompt state")
+        descriptor: int = os.memfd_create("prompt state")
         os.ftruncate(descriptor, size)
         return descriptor
     with tempfile.TemporaryFile() as file:

@@ -32,6 +32,9 @@ _NEEDED = (
 )
 """Names of variables, or their beginnings with ``*``."""
 
+_SPIN_COUNT = "1000"
+"""Turns of the waiting loop of OpenMP's threads, some microseconds. docs/performance.md has measurements."""
+
 
 def child_command(module: str, *arguments: str) -> list[str]:
     """Return the command line that runs ``module`` of this installation in a child process."""
@@ -43,11 +46,13 @@ def child_environment(more: Iterable[str] = ()) -> Mapping[str, str]:
 
     It has the variables that the system, the drivers and the common libraries read, and those that
     ``more`` names in the same way; no settings of the server. ``GGML_NO_BACKTRACE``: ggml would start a
-    debugger when it aborts.
+    debugger when it aborts. ``GOMP_SPINCOUNT``: OpenMP's threads sleep soon after their work, unless the user
+    set how they wait: beside other programs, threads that spin decode at a tenth of the speed.
     """
     wanted = (*_NEEDED, *more)
     names = {one for one in wanted if not one.endswith("*")}
     beginnings = tuple(one[:-1] for one in wanted if one.endswith("*"))
     kept = {name: value for name, value in os.environ.items() if name in names or name.startswith(beginnings)}
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    return {**kept, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
+    waiting = {} if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & kept.keys() else {"GOMP_SPINCOUNT": _SPIN_COUNT}
+    return {**kept, **waiting, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}

@@ -202,3 +202,15 @@ def test_the_environment_has_what_an_engine_names(monkeypatch: pytest.MonkeyPatc
     assert not {"ENGINE_HOST", "ENGINE_KEY", "TOKEN"} & set(child_environment())
     assert {"ENGINE_HOST", "ENGINE_KEY"} <= set(child_environment(["ENGINE_*"]))
     assert "TOKEN" in child_environment(["TOKEN"])
+
+
+def test_the_threads_of_the_engine_do_not_spin_unless_the_user_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert child_environment()["GOMP_SPINCOUNT"] == "1000"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert "GOMP_SPINCOUNT" not in child_environment()
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert child_environment()["GOMP_SPINCOUNT"] == "7"
