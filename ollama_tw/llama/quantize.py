@@ -16,7 +16,6 @@ import threading
 from collections.abc import Sequence
 
 from ollama_tw.process.posix import usable_processors
-from ollama_tw.runner.sandbox import confine
 
 UNAVAILABLE = 3
 
@@ -40,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     source, target, file_type = arguments
     if sys.platform != "win32":
         os.nice(_NICENESS)
+        from ollama_tw.runner.sandbox import confine
+
         # Before any thread is started, and before the file is read.
         confine([source], writable=[target])
     threading.Thread(target=_end_with_input, daemon=True).start()

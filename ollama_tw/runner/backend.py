@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import alsoProvides, implementer
 
@@ -18,10 +18,10 @@ from ollama_tw.interfaces import (
     Probe,
     Progress,
 )
-from ollama_tw.runner.link import Link, title_of
 from ollama_tw.runner.messages import Loaded, Open, Sandbox
-from ollama_tw.runner.runner import ProcessRunner
-from ollama_tw.runner.vocabulary import ProcessVocabulary
+
+if TYPE_CHECKING:
+    from ollama_tw.runner.link import Link
 
 VOCABULARY_SECONDS = 60.0
 """Seconds without a call after which the child process of a vocabulary ends."""
@@ -66,10 +66,14 @@ class ProcessBackend:
 
     def load(self, plan: LoadPlan, progress: Progress) -> IRunner:
         """Load a model in a new child process."""
+        from ollama_tw.runner.runner import ProcessRunner
+
         return ProcessRunner(*self._open(Open(self._engine, plan, "", _level()), plan.model_path, progress))
 
     def read_vocabulary(self, model_path: str) -> IVocabulary:
         """Return the vocabulary of a model file, which a child process reads."""
+        from ollama_tw.runner.vocabulary import ProcessVocabulary
+
         opening = Open(self._engine, None, model_path, _level())
         return ProcessVocabulary(
             lambda: self._open(opening, model_path, lambda done: True, VOCABULARY_SECONDS)
@@ -77,7 +81,9 @@ class ProcessBackend:
 
     def _open(
         self, opening: Open, path: str, progress: Progress, idle_seconds: float | None = None
-    ) -> tuple[Link, Loaded]:
+    ) -> tuple["Link", Loaded]:
+        from ollama_tw.runner.link import Link, title_of
+
         link = Link(title_of(path), opening, idle_seconds)
         loaded = link.wait_loaded(progress)
         if link.sandbox is not None:

@@ -30,6 +30,9 @@ from ollama_tw.runner.host import Host
 from ollama_tw.runner.messages import Loaded, LoadFailed, Open, Splitter
 from ollama_tw.runner.sandbox import confine
 
+if sys.platform == "win32":
+    raise ImportError("child processes of models require Unix sockets")
+
 # The thread that decodes needs the interpreter lock briefly between two steps.
 _SWITCH_INTERVAL = 0.0005
 

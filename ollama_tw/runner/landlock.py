@@ -104,6 +104,8 @@ def restrict(readable: Iterable[str], writable: Iterable[str], devices: Iterable
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
     """Add a rule for a file, or a directory and what is below it; one that is missing is left out."""
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, "only on Linux")
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:

@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ from ollama_tw.runner.failures import to_exception
 from ollama_tw.runner.messages import Activity, FromServer, InvalidMessage, Loaded, Open
 from ollama_tw.runner.progress import Stall
 from ollama_tw.runner.supervisor import ChildProcess, Death
+
+if sys.platform == "win32":
+    raise ImportError("child processes of models require Unix sockets")
 
 _log = logging.getLogger("ollama_tw.runner")
 

@@ -1,5 +1,6 @@
 """Runner in a child process, as the server sees it: an :class:`IRunner` whose calls cross to the child."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,9 @@ from ollama_tw.interfaces import (
 from ollama_tw.runner import messages
 from ollama_tw.runner.link import Link
 from ollama_tw.runner.messages import FromServer, Loaded, Run
+
+if sys.platform == "win32":
+    raise ImportError("child processes of models require Unix sockets")
 
 # The optional interfaces of the child's runner that the one of the server provides as well.
 _OPTIONAL = (IActivity, IPromptStates, IReranker)

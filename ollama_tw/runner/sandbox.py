@@ -17,8 +17,9 @@ from pathlib import Path
 from ollama_tw.runner import landlock
 from ollama_tw.runner.messages import Sandbox
 
-if sys.platform != "win32":
-    import resource
+if sys.platform == "win32":
+    raise ImportError("a process of Windows cannot confine itself")
+import resource
 
 # linux/prctl.h, linux/capability.h
 _PR_SET_PDEATHSIG = 1

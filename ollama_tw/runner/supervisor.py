@@ -4,6 +4,7 @@ import os
 import selectors
 import signal
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -82,7 +83,8 @@ class ChildProcess:
         self._rest = b""
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.output: int = self._stdout.fileno()
-        os.set_blocking(self.output, False)
+        if sys.platform != "win32":
+            os.set_blocking(self.output, False)
 
     @property
     def pid(self) -> int:
@@ -106,7 +108,14 @@ class ChildProcess:
         return found
 
     def lines(self, poll: float) -> Iterator[str]:
-        """Yield the lines of the output as they come, and "" after each ``poll`` seconds without one."""
+        """Yield the lines of the output as they come, and "" after each ``poll`` seconds without one.
+
+        Windows, which cannot wait for a pipe, yields lines only.
+        """
+        if sys.platform == "win32":
+            while (lines := self.read_output()) is not None:
+                yield from lines
+            return
         with selectors.DefaultSelector() as selector:
             selector.register(self.output, selectors.EVENT_READ)
             while True:
