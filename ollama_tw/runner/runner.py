@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from zope.interface import alsoProvides, implementer
@@ -178,7 +179,7 @@ class ProcessRunner(ProcessVocabularyCalls):
             headers = [messages.header_of(state) for state in some]
             call(
                 self.link,
-                lambda one, headers=headers: messages.GiveStates(one, headers),  # type: ignore[misc]
+                partial(messages.GiveStates, states=headers),
                 descriptors=[state.descriptor for state in some],
             )
 
