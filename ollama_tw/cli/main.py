@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -39,7 +40,18 @@ _COMPLETION = "_OLLAMA_COMPLETE"
 _BROKEN_PIPE = 141
 
 
+class _OutputClosed(Exception):
+    """Nobody reads standard output any more."""
+
+
 class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # Click would exit with 1.
+            raise _OutputClosed from error
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -128,7 +140,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _fail(error_text(error))
     except OllamaError as error:
         return _fail(error.message)
-    except BrokenPipeError:
+    except (_OutputClosed, BrokenPipeError):
         # The interpreter must not report that it cannot write the rest, either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE

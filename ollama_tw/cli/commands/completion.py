@@ -13,8 +13,12 @@ def _shell(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+def _shells(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [shell for shell in _SHELLS if shell.startswith(incomplete)]
+
+
 @click.command("completion", cls=Command, short_help="Print the completion script of a shell")
-@click.argument("shell", metavar="bash|zsh|fish", callback=_shell, shell_complete=lambda *_: list(_SHELLS))
+@click.argument("shell", metavar="bash|zsh|fish", callback=_shell, shell_complete=_shells)
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
     """Print the script that completes commands, options and model names in a shell.
