@@ -29,7 +29,13 @@ MARKERS = {
 
 SLOW = (
     *("benchmarks", "contract", "e2e", "llama", "packaging", "process", "runner", "security"),
-    *("cli/test_commands.py", "cli/test_completion.py", "cli/test_failures.py", "cli/test_terminal.py"),
+    *(
+        "cli/test_commands.py",
+        "cli/test_completion.py",
+        "cli/test_failures.py",
+        "cli/test_registry.py",
+        "cli/test_terminal.py",
+    ),
     *("clients/test_fuzz.py", "docs/test_in_your_application.py", "library/test_crash.py"),
     *("registry/test_kills.py", "templates/gotemplate/test_evaluator.py"),
 )
