@@ -40,18 +40,24 @@ def schema_to_gbnf(schema: Mapping[str, Any], *, strict: bool = False) -> str:
     return book.text()
 
 
-def schema_node(
-    schema: Mapping[str, Any], tokens: Tokens, part: object = None, *, strict: bool = False
-) -> Node:
-    """Return the grammar of the JSON texts that satisfy ``schema``, or the schema ``part`` in it.
+def schema_node(schema: Mapping[str, Any], tokens: Tokens, *, strict: bool = False) -> Node:
+    """Return the grammar of the JSON texts that satisfy ``schema``.
 
     Its rules are added to the book of ``tokens``. Raises :class:`OllamaError` like :func:`schema_to_gbnf`,
     but does not check the size of the grammar.
     """
-    document = Document(schema, strict=strict)
-    node = _Converter(document, tokens).node(schema if part is None else part)
-    if document.unenforced:
-        _log.info("the output may violate its schema: %s", "; ".join(document.unenforced))
+    return part_node(Document(schema, strict=strict), tokens, schema)
+
+
+def part_node(document: Document, tokens: Tokens, part: object) -> Node:
+    """Return the grammar of the JSON texts that satisfy the schema ``part`` of a document.
+
+    Like :func:`schema_node`, but the whole document is not read again for each of its parts.
+    """
+    known = len(document.unenforced)
+    node = _Converter(document, tokens).node(part)
+    if found := list(document.unenforced)[known:]:
+        _log.info("the output may violate its schema: %s", "; ".join(found))
     return node
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.grammar.convert import schema_node
+from ollama_tw.grammar.convert import part_node, schema_node
 from ollama_tw.grammar.document import TYPES, Document, Flat
 from ollama_tw.grammar.gbnf import (
     EMPTY,
@@ -60,11 +60,19 @@ class Parameters:
         others = given.get("additionalProperties", not properties)
         self.more = others is not False and others is not None
         """True if there may be arguments that are not declared."""
+        self._document: Document | None = None
+        try:
+            self._document = Document(self.schema)
+        except OllamaError as error:
+            self.arguments, self.more = [], True
+            self._free_all(error)
 
     def flat(self, argument: Argument) -> Flat:
         """Return the keywords of an argument's schema, none if it cannot be read."""
+        if self._document is None:
+            return {}
         try:
-            return Document(self.schema).flatten(argument.schema, f"#/properties/{argument.name}")
+            return self._document.flatten(argument.schema, f"#/properties/{argument.name}")
         except OllamaError as error:
             self.free(argument, error)
             return {}
@@ -73,29 +81,35 @@ class Parameters:
         """Log that an argument may have any value."""
         _log.warning("tool %s: argument %s is not held to its schema: %s", self._tool, argument.name, error)
 
+    def _free_all(self, error: OllamaError) -> None:
+        _log.warning("tool %s: the arguments are not held to their schema: %s", self._tool, error)
+
     def value(self, argument: Argument, tokens: Tokens) -> Node:
         """Return the JSON texts of an argument's value."""
+        if self._document is None:
+            return tokens.value()
         try:
             # A failed conversion leaves rules behind, to which nothing refers.
-            return schema_node(self.schema, tokens, argument.schema)
+            return part_node(self._document, tokens, argument.schema)
         except OllamaError as error:
             self.free(argument, error)
             return tokens.value()
 
     def json(self, tokens: Tokens) -> Node:
         """Return the JSON objects of the arguments."""
+        if self._document is None:
+            return tokens.any_object()
         try:
-            return schema_node(self.schema, tokens)
+            return part_node(self._document, tokens, self.schema)
         except OllamaError:
             pass
         try:
-            return schema_node(self._without_what_fails(), tokens)
+            return schema_node(self._without_what_fails(self._document), tokens)
         except OllamaError as error:
-            failure = error
-        _log.warning("tool %s: the arguments are not held to their schema: %s", self._tool, failure)
+            self._free_all(error)
         return tokens.any_object()
 
-    def _without_what_fails(self) -> dict[str, Any]:
+    def _without_what_fails(self, document: Document) -> dict[str, Any]:
         kept = {
             name: value
             for name, value in self.schema.items()
@@ -105,7 +119,7 @@ class Parameters:
         for argument in self.arguments:
             properties[argument.name] = argument.schema
             try:
-                schema_node(self.schema, Tokens(RuleBook()), argument.schema)
+                part_node(document, Tokens(RuleBook()), argument.schema)
             except OllamaError as error:
                 self.free(argument, error)
                 properties[argument.name] = True

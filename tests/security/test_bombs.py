@@ -89,8 +89,9 @@ def test_grammars(app: Application, grammar: str) -> None:
         assert reply.status == 400
 
 
-def test_a_tool_of_many_megabytes(app: Application) -> None:
-    properties: dict[str, Any] = {f"p{number}": {"type": "string"} for number in range(20_000)}
+@pytest.mark.parametrize("count", [6_000, 20_000])
+def test_a_tool_of_many_megabytes(app: Application, count: int) -> None:
+    properties: dict[str, Any] = {f"p{number}": {"type": "string"} for number in range(count)}
     tool = {"type": "function", "function": {"name": "f", "parameters": {"properties": properties}}}
     reply = app.chat("hi", model="tools", tools=[tool] * 4)
     assert reply.status in (200, 400)
