@@ -47,8 +47,8 @@ _log = Logger()
 class Components:
     """The services of one server, created on the reactor thread.
 
-    Those that run models are in ``server/inference.py``. With ``child_processes`` the models of backends
-    that allow it run in child processes.
+    Those that run models are in ``server/inference_routes.py``. With ``child_processes`` the models of
+    backends that allow it run in child processes.
     """
 
     def __init__(

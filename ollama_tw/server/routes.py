@@ -24,7 +24,7 @@ from ollama_tw.metrics import Metrics
 from ollama_tw.server.components import Components
 
 if TYPE_CHECKING:
-    from ollama_tw.server.inference import Inference
+    from ollama_tw.server.inference_routes import Inference
 
 
 def make_api_site(
@@ -59,7 +59,7 @@ def make_api_site(
 
     @cache
     def inference() -> "Inference":
-        from ollama_tw.server.inference import Inference
+        from ollama_tw.server.inference_routes import Inference
 
         return Inference(reactor, settings, components, metrics, cloud)
 

@@ -14,9 +14,9 @@ from ollama_tw.engine.vocabularies import Vocabularies
 from ollama_tw.http.anthropic.routes import AnthropicRoutes
 from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.dialect_support import Dialect
+from ollama_tw.http.model_lists import ModelListRoutes
 from ollama_tw.http.native.completions import CompletionRoutes
 from ollama_tw.http.native.tokens import TokenRoutes
-from ollama_tw.http.openai.models import ModelListRoutes
 from ollama_tw.http.openai.responses import ResponsesRoutes
 from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes, OpenAIRoutes
 from ollama_tw.http.openai.transcriptions import TranscriptionRoutes
