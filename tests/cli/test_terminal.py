@@ -1,12 +1,18 @@
 """Commands on a pseudo-terminal: the interactive session, progress, wrapping, Ctrl-C."""
 
+import json
+import queue
 import stat
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import PROGRAM, Ollama
+from tests.helpers import PATIENCE
 from tests.helpers.process import environment
 from tests.helpers.server import Server
 from tests.helpers.terminal import Terminal
@@ -144,10 +150,11 @@ def test_ctrl_c_at_the_prompt(terminal: Open) -> None:
     session.wait_for("Send a message")
     session.type(CTRL_C)
     session.wait_for("Use Ctrl + d or /bye to exit.")
+    session.wait_until(lambda shown: shown.rstrip().endswith(EMPTY_PROMPT))
     session.type("discarded")
     session.wait_for(">>> discarded")
     session.type(CTRL_C)
-    session.wait_for("Send a message", 1)
+    session.wait_until(lambda shown: shown.rstrip().endswith(EMPTY_PROMPT))
     session.type("/bye\r")
     session.process.wait(60)
     assert session.is_restored()
@@ -168,3 +175,66 @@ def test_an_answer_is_wrapped_at_words(terminal: Open, columns: int) -> None:
     assert " ".join(lines).split() == words.split()
     assert len(lines) > 2
     assert max(map(len, lines)) <= columns - 5
+
+
+class EndlessHandler(BaseHTTPRequestHandler):
+    """A server whose answers end with the connection only."""
+
+    bodies: queue.Queue[dict[str, Any]] = queue.Queue()
+    disconnected = threading.Semaphore(0)
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.do_HEAD()
+        if self.path == "/api/show" or not (body.get("prompt") or body.get("messages")):
+            self.wfile.write(b'{"done":true}\n')
+            return
+        self.bodies.put(body)
+        try:
+            while True:
+                self.wfile.write(b'{"message":{"content":"word "},"response":"word "}\n')
+        except OSError:
+            self.disconnected.release()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def endless() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), EndlessHandler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(terminal: Open, endless: str) -> None:
+    session = terminal("run", "m", OLLAMA_HOST=endless)
+    session.wait_for("Send a message")
+    session.type("hi\r")
+    session.wait_for("word word")
+    session.type(CTRL_C)
+    session.wait_until(lambda shown: shown.rstrip().endswith(EMPTY_PROMPT))
+    assert EndlessHandler.disconnected.acquire(timeout=PATIENCE)
+    EndlessHandler.bodies.get(timeout=PATIENCE)
+    session.type("next\r")
+    messages = EndlessHandler.bodies.get(timeout=PATIENCE)["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    assert messages[1]["content"].startswith("word word ")
+
+
+def test_ctrl_c_ends_one_answer_silently(terminal: Open, endless: str) -> None:
+    command = terminal("run", "m", "hi", OLLAMA_HOST=endless)
+    command.wait_for("word word")
+    command.type(CTRL_C)
+    command.process.wait(PATIENCE)
+    assert command.is_restored()
+    assert command.wait() == 0
+    assert "Error" not in command.output
