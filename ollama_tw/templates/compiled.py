@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import jinja2
-from jinja2 import meta
+from jinja2 import meta, nodes
 
 from ollama_tw.templates.budget import (
     MAX_OUTPUT,
@@ -22,6 +22,8 @@ from ollama_tw.templates.sandbox import Environment
 
 MAX_SOURCE: Final = 256 << 10
 """Maximum length of a template in characters; the largest published ones have about 30,000."""
+_MAX_NAMES = 500
+"""Maximum number of names of a template: Jinja's compiler copies all that are in use for each branch."""
 _MAX_DATE_FORMAT = 256
 
 
@@ -65,6 +67,8 @@ def compile_template(source: str) -> CompiledTemplate:
     environment = _environment()
     try:
         tree = environment.metered(source)
+        if len({name.name for name in tree.find_all(nodes.Name)}) > _MAX_NAMES:
+            raise ValueError(f"it has more than {_MAX_NAMES} names")
         return CompiledTemplate(
             source, frozenset(meta.find_undeclared_variables(tree)), environment.from_string(tree)
         )

@@ -399,3 +399,11 @@ def test_a_long_valid_prompt_passes() -> None:
 def test_a_template_that_does_not_compile(source: str) -> None:
     with pytest.raises(TemplateError, match=r"^the chat template (does not compile: |is too long$)"):
         ChatTemplate(source, bos="", eos="")
+
+
+def test_a_template_with_very_many_names_is_not_compiled() -> None:
+    source = "".join(f"{{% if v{number} %}}a{{% endif %}}" for number in range(501))
+    with pytest.raises(
+        TemplateError, match=r"^the chat template does not compile: it has more than 500 names$"
+    ):
+        ChatTemplate(source, bos="", eos="")
