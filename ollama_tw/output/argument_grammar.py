@@ -168,6 +168,8 @@ class _Tags:
         self._words = dict(layout.types)
         self.names_types = HOLE in layout.key.close
         """True if the type of a value is written beside its key."""
+        self.encoded = layout.encoded
+        """True if texts are written as JSON."""
         self.nests = KEY in layout.value.close
         """True if members and items have tags of their own."""
 
@@ -216,7 +218,8 @@ def _typed(parameters: Parameters, argument: Argument, tags: _Tags, tokens: Toke
     if "enum" in flat:
         found: dict[str, list[Node]] = {}
         for value in flat["enum"]:
-            literal = Literal(value) if isinstance(value, str) else tokens.constant(value)
+            plain = isinstance(value, str) and not tags.encoded
+            literal = Literal(value) if plain else tokens.constant(value)
             kind = _kind_of(value)
             found.setdefault(kind, []).append(tags.value(name, literal, [kind]))
         return {kind: choice(nodes) for kind, nodes in found.items()}
@@ -224,8 +227,8 @@ def _typed(parameters: Parameters, argument: Argument, tags: _Tags, tokens: Toke
     if tags.nests and {"array", "object"} & set(kinds):
         return {"": tags.text(name)}
     if not tags.names_types:
-        # A text may be any other value too.
-        if "string" in kinds:
+        # A text without quotes may be any other value too.
+        if "string" in kinds and not tags.encoded:
             return {"": tags.text(name)}
         return {"": tags.value(name, parameters.value(argument, tokens), kinds)}
     others = [kind for kind in kinds if kind != "string"]

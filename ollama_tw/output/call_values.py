@@ -139,7 +139,7 @@ def typed(text: str, schema: Any, tags: TaggedArguments, kind: str = "") -> Any:
         if kind == dict(tags.types).get("string"):
             return text
     elif "string" in _types(schema):
-        return text
+        return _text(text, schema) if tags.encoded else text
     if KEY in tags.value.close and text.strip().startswith(tags.key.open.strip()):
         try:
             return _nested(text, schema, tags)
@@ -154,6 +154,15 @@ def typed(text: str, schema: Any, tags: TaggedArguments, kind: str = "") -> Any:
         return python_calls.parse_value(word)
     except ValueError:
         return text
+
+
+def _text(text: str, schema: Any) -> Any:
+    """Return the value of a JSON text; ``text`` itself if it is none, or no value that ``schema`` allows."""
+    try:
+        value = _decode_inner(text.strip())
+    except ValueError:
+        return text
+    return value if isinstance(value, str) or set(_types(schema)) != {"string"} else text
 
 
 def _nested(text: str, schema: Any, tags: TaggedArguments, depth: int = 0) -> Any:

@@ -73,6 +73,8 @@ class TaggedArguments:
     """Text between two arguments."""
     types: tuple[tuple[str, str], ...] = ()
     """The text in the hole for each JSON type, as (``string``, ``true``). Other texts mean JSON."""
+    encoded: bool = False
+    """All values are JSON, texts included."""
     cdata: bool = False
     """A value may stand between ``<![CDATA[`` and ``]]>``."""
 

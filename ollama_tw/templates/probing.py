@@ -207,7 +207,7 @@ class _Probe:
         if "tool_calls" not in self._source:
             return None
         for text in (False, True):
-            for message in ({"content": ""}, {"content": None}, {}):
+            for message in ({"content": ""}, {"content": None}, {}, {"content": CONTENT}):
                 turn = functools.partial(self._turn_of_calls, message, text)
                 one = turn((NAMES[0], FIRST, IDS[0]))
                 if one is None or FIRST[KEYS[0]] not in one:
@@ -217,6 +217,7 @@ class _Probe:
                     two = None
                 kinds = turn((NAMES[0], TYPED, IDS[0])) if "{" not in one.partition(NAMES[0])[2] else None
                 start = self._start_of_calls(one, header, around)
+                start = max(start, one.find(CONTENT) + len(CONTENT) if CONTENT in one else 0)
                 layout = layout_of(
                     Renderings(
                         one[start:], None if two is None else two[start:], kinds, turn_end, self._source

@@ -7,7 +7,7 @@ from typing import Any
 
 from ollama_tw.output.description import HOLE, KEY, CallLayout, Notation, Pair, TaggedArguments
 from ollama_tw.templates.probing_text import shared_end, shared_start
-from ollama_tw.templates.trial_tools import NAMES, TYPED
+from ollama_tw.templates.trial_tools import KEYS, NAMES, TYPED
 
 _JSON_TYPES = ("string", "number", "boolean", "object", "array")
 _CDATA = "<![CDATA["
@@ -53,6 +53,10 @@ def with_types(tags: TaggedArguments, typed: str | None, source: str) -> TaggedA
     tags = replace(tags, cdata=_CDATA in source)
     if typed is None:
         return tags
+    number = typed.find(str(TYPED[KEYS[2]]))
+    written, closing = tags.key.close, tags.value.close
+    if written.endswith('"') and closing.startswith('"') and typed[number - 1 : number] != '"':
+        tags = replace(tags, key=Pair(tags.key.open, written[:-1]), value=Pair("", closing[1:]), encoded=True)
     texts = []
     for key in TYPED:
         at = typed.find(key, typed.find(NAMES[0]))

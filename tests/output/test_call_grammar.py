@@ -366,6 +366,22 @@ def test_values_with_tags_of_their_own_are_free() -> None:
     assert not matches(grammar, '<invoke name="f"><menu></menu><days>x</days></invoke>')
 
 
+def test_texts_that_are_json_have_quotes() -> None:
+    tags = TaggedArguments(Pair("<p=", ">"), Pair("", "</p>"), encoded=True)
+    layout = CallLayout(
+        call=Pair("<f n=", "</f>"),
+        shape=Shape.NAME_FIRST,
+        notation=Notation.TAGGED,
+        name=Pair("", ">"),
+        tagged=tags,
+    )
+    schema = {"properties": {"a": {"type": "string"}, "b": {"enum": ["x"]}}, "required": ["a", "b"]}
+    grammar = required_calls(Description(calls=layout), [Tool("f", schema)])
+    assert matches(grammar, '<f n=f><p=a>"y"</p><p=b>"x"</p></f>')
+    assert not matches(grammar, '<f n=f><p=a>y</p><p=b>"x"</p></f>')
+    assert not matches(grammar, '<f n=f><p=a>"y"</p><p=b>x</p></f>')
+
+
 def test_a_family_whose_prompt_begins_the_first_call() -> None:
     grammar = required_calls(FUNCTIONARY, TOOLS)
     assert matches(grammar, 'weather\n{"city": "x"}')

@@ -140,6 +140,27 @@ def test_calls_come_back_as_the_template_writes_them(written: str) -> None:
     assert read(description, WEATHER, "<|assistant|>", list(other)) == (other, "", [])
 
 
+def test_values_that_are_all_json_come_back_without_their_quotes() -> None:
+    pairs = "{% for k, v in c.function.arguments.items() %}<p={{ k }}>{{ v | tojson }}</p>{% endfor %}"
+    description = describe(calls(f"<f n=NAME>{pairs}</f>"))
+    types = {"city": "string", "day": "string", "days": "integer"}
+    properties = {key: {"type": kind} for key, kind in types.items()}
+    tools = [{"function": {"name": "weather", "parameters": {"properties": properties}}}]
+    reply = r'<f n=weather><p=city>"\"R\"\n"</p><p=day>3</p><p=days>4</p></f>'
+    want = [("weather", {"city": '"R"\n', "day": "3", "days": 4})]
+    assert read(description, tools, "<|assistant|>", list(reply)) == ("", "", want)
+    plain = "<f n=weather><p=city>Rome</p></f>"
+    assert read(description, tools, "<|assistant|>", [plain]) == ("", "", [("weather", {"city": "Rome"})])
+
+
+def test_a_template_that_refuses_calls_without_content_has_a_layout() -> None:
+    source = "{% for m in messages %}{% if not m.content %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
+    description = describe(source + calls("<run>NAME(ARGUMENTS)</run>"))
+    reply = '<run>weather({"city": "Rome"})</run>'
+    want = [("weather", {"city": "Rome"})]
+    assert read(description, WEATHER, "<|assistant|>", [reply]) == ("", "", want)
+
+
 def test_a_template_that_refuses_everything_has_the_marks_of_its_source() -> None:
     description = describe("{{ raise_exception('no') }}{# tools <tool_call> </think> #}")
     reply = '<think>a</think>b<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
