@@ -255,6 +255,12 @@ class SocketTests(TestCase):
         answer = await self.exchange(head("GET", "http://evil.example/api/version", "Connection: close"))
         self.assertTrue(answer.startswith(b"HTTP/1.1 403 "), answer)
 
+    async def test_names_that_no_resolver_takes_are_decided_by_the_guard(self) -> None:
+        for name in (b".localhost", b"a..localhost", b"a" * 64 + b".localhost", b"xn--0.localhost"):
+            data = head("GET", "/api/version", "Connection: close").replace(b"127.0.0.1", name)
+            answer = await self.exchange(data)
+            self.assertTrue(answer.endswith(b'{"version":"0.5.0"}'), answer)
+
     async def test_each_request_is_logged_once(self) -> None:
         events = self.enterContext(captured("ollama_tw.http.access"))
         await self.exchange(
