@@ -106,7 +106,7 @@ RESULT = Message("tool", "done", tool_call_id="c_f")
                 {
                     "type": "shell_call_output",
                     "call_id": "c",
-                    "output": [{"type": "shell_call_output", "stdout": "do", "stderr": "ne"}],
+                    "output": [{"stdout": "do", "stderr": "ne", "outcome": {"type": "exit", "exit_code": 1}}],
                 },
             ],
             called("shell", {"commands": ["ls"]}),

@@ -195,7 +195,8 @@ def _content(where: str, content: Any) -> tuple[str, list[bytes]]:
                 texts.append(_string(inside, part, "text"))
             case "refusal":
                 texts.append(_string(inside, part, "refusal"))
-            case "shell_call_output":
+            case None if isinstance(part, dict) and ("stdout" in part or "stderr" in part):
+                # The parts of a shell_call_output have no type.
                 texts += [_string(inside, part, "stdout"), _string(inside, part, "stderr")]
             case "input_image":
                 if url := _string(inside, part, "image_url"):
