@@ -18,13 +18,14 @@ __all__ = ["grammar_for", "limit_grammar", "schema_to_gbnf"]
 def grammar_for(format_value: object, *, strict: bool = False) -> str | None:
     """Return the GBNF grammar for the decoded value of ``format``; None for no grammar.
 
-    None and ``""`` stand for no grammar, ``"json"`` for any JSON object, a mapping is a JSON Schema.
+    None and ``""`` stand for no grammar, ``"json"`` and the empty schema for any JSON object, other
+    mappings are JSON Schemas.
     Raises :class:`OllamaError` 400 for other values and for invalid schemas, and with ``strict`` for
     schemas that cannot be enforced.
     """
     if format_value is None or format_value == "":
         return None
-    if format_value == "json":
+    if format_value == "json" or format_value == {}:
         return any_object_gbnf()
     if isinstance(format_value, Mapping):
         return schema_to_gbnf(format_value, strict=strict)

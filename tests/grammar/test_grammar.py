@@ -31,8 +31,9 @@ def test_no_format_is_no_grammar(value: object) -> None:
     assert grammar_for(value) is None
 
 
-def test_json_is_any_object() -> None:
-    grammar = grammar_for("json")
+@pytest.mark.parametrize("value", ["json", {}])
+def test_json_and_the_empty_schema_are_any_object(value: object) -> None:
+    grammar = grammar_for(value)
     assert grammar is not None
     good = ["{}", '{"a": 1}', '{\n  "a": [1, -2.5e3, true, null, {"b": "\\u00e9\\n\\"é"}]\n}']
     assert [text for text in good if matches(grammar, text)] == good
