@@ -60,9 +60,10 @@ class Routes:
 
     def _add_routes_for(self, path: str) -> None:
         if self._later and not self._app.url_map.bind("").allowed_methods(path):
-            later, self._later = self._later, []
-            for register in later:
-                register()
+            while self._later:
+                # One that fails is called again by the next request.
+                self._later[0]()
+                del self._later[0]
 
 
 class _Resource(Resource):

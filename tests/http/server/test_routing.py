@@ -12,9 +12,12 @@ from ollama_tw.http.server.routing import Routes
 class AddLaterTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.added = 0
+        self.failing = False
         routes = Routes()
 
         def add() -> None:
+            if self.failing:
+                raise ImportError("a module is missing")
             self.added += 1
             routes.add("POST", "/late/<name>", lambda request, name: send_text(request, name))
 
@@ -36,6 +39,13 @@ class AddLaterTests(SynchronousTestCase):
         self.assertEqual(self.answer("POST", "/late/b"), (200, "b"))
         self.assertEqual(self.answer("GET", "/late/b")[0], 405)
         self.assertEqual(self.added, 1)
+
+    def test_routes_that_could_not_be_added_are_tried_again(self) -> None:
+        self.failing = True
+        self.assertEqual(self.answer("POST", "/late/a")[0], 500)
+        self.assertEqual(len(self.flushLoggedErrors(ImportError)), 1)
+        self.failing = False
+        self.assertEqual(self.answer("POST", "/late/a"), (200, "a"))
 
     def test_an_unknown_path(self) -> None:
         self.assertEqual(self.answer("GET", "/none")[0], 404)
