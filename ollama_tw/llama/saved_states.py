@@ -76,8 +76,9 @@ class SavedStates:
         return self.truncatable or length == len(state.tokens)
 
     def use(self, state: PromptState) -> None:
-        """Mark a state as the most recently used one."""
-        self._states.move_to_end(id(state))
+        """Mark a state as the most recently used one, unless it was dropped meanwhile."""
+        if id(state) in self._states:
+            self._states.move_to_end(id(state))
 
     def add(self, state: PromptState) -> None:
         """Add a state, and drop those that it replaces and the least recently used ones.
@@ -121,9 +122,10 @@ class SavedStates:
         ]
 
     def drop(self, state: PromptState) -> None:
-        """Remove a state."""
+        """Remove a state, unless it was removed before."""
         key = id(state)
-        del self._states[key]
+        if self._states.pop(key, None) is None:
+            return
         self.size -= state.size
         for found in block_hashes(state.tokens):
             keys = self._by_block[found]

@@ -38,6 +38,12 @@ def test_chats_that_take_turns_on_one_slot_are_not_read_again(smol: Load) -> Non
     assert [count > 200 for _, count in cached] == [False, False, True, True]
 
 
+def test_chats_take_turns_with_space_for_one_state(smol: Load) -> None:
+    # 23 KB a token: saving one chat drops the state of the other, which is about to be restored.
+    cached = turns(smol(context_length=1024, prompt_cache=10 << 20))
+    assert [count > 200 for _, count in cached] == [False, False, True, True]
+
+
 def test_without_space_nothing_is_saved(smol: Load) -> None:
     assert [count > 200 for _, count in turns(smol(context_length=1024, prompt_cache=1000))] == [False] * 4
 

@@ -87,3 +87,14 @@ def test_the_books_are_right_whatever_is_added(added: list[tuple[list[int], int]
             length += 1
         by_hand = max(by_hand, length)
     assert states.find(prompt)[1] == by_hand
+
+
+def test_a_state_that_was_found_may_be_dropped_before_it_is_used() -> None:
+    first, second = state((1,) * 100, 600), state((2,) * 100, 600)
+    states = kept(first)
+    found, _ = states.find((1,) * 100)
+    assert found is first
+    states.add(second)
+    states.use(first)
+    states.drop(first)
+    assert (list(states), states.size) == ([second], 600)
