@@ -138,7 +138,7 @@ class Reply:
         self._rest = b""
         self._before_text = 0
         self.has_text = False
-        """Whether a piece of text has arrived."""
+        """True if a piece of text has arrived."""
         self.documents: list[bytes] = []
         self.times: list[float] = []
 

@@ -74,7 +74,7 @@ class Wrapper:
 
 @dataclass
 class Style:
-    """How an answer is printed.
+    """Format of a printed answer.
 
     ``columns`` is 0 where lines are not wrapped; ``plain`` is without colours. Characters that control a
     terminal are left out of answers on one.

@@ -36,7 +36,7 @@ class Found:
 
     @property
     def takes_files(self) -> bool:
-        """Whether a prompt may have images or audio."""
+        """True if a prompt may have images or audio."""
         return self.can("vision") or self.can("audio")
 
 

@@ -37,7 +37,7 @@ class EncoderKeys:
 
 
 class _Presence(Enum):
-    """Whether the file has a tensor."""
+    """Return whether the file has a tensor."""
 
     NEVER = 0
     MAY = 1
@@ -46,7 +46,7 @@ class _Presence(Enum):
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a projector type demands of the tensors.
+    """Requirements of a projector type for the tensors.
 
     ``matrices`` are applied one after another behind the encoder, ``merge`` patches on each side at once:
     a number, or the key that has it with its default. ``transposed`` is a matrix with exchanged sides,

@@ -164,7 +164,7 @@ class Document:
         self._strict = strict
         self._work = 0
         self.unenforced: dict[str, None] = {}
-        """What values may violate: the pointer of a schema and the reason, in order and each once."""
+        """Keywords that values may violate: pointer of the schema and reason, in order and each once."""
 
     def leave_free(self, where: str, reason: str) -> None:
         """Note that values may violate the schema at ``where``; refuse it if ``strict``."""

@@ -56,7 +56,7 @@ class Entry:
 
     @cached_property
     def description(self) -> Description:
-        """What the model's replies look like, by its chat template, its family or its Go template.
+        """Description of the model's replies, by its chat template, its family or its Go template.
 
         Raises TemplateError if the Go template cannot be parsed.
         """

@@ -1,4 +1,4 @@
-"""Whether a reply may or must call tools."""
+"""The choice of tools: calls that a reply may or must make."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ from ollama_tw.output.description import CallLayout, Description
 
 @dataclass(frozen=True)
 class ToolChoice:
-    """Whether and how often a reply may call."""
+    """Calls that a reply may make: if any, and how many."""
 
     required: tuple[str, ...] = ()
     """The reply must be calls of these tools; empty allows any reply."""

@@ -1,4 +1,4 @@
-"""What POSIX systems tell and allow a process about itself, with replacements elsewhere.
+"""Processors and limits of this process on POSIX systems, with replacements elsewhere.
 
 Source: linux: sched_getaffinity(2), getrlimit(2); Documentation/admin-guide/cgroup-v2.rst.
 """

@@ -50,7 +50,7 @@ class ProcessBackend:
         self.name: str = backend.name
         self.priority: float = backend.priority
         self.sandbox: Sandbox | None = None
-        """What the last child reported of its sandbox, None before the first."""
+        """Sandbox of the last child, None before the first."""
         for optional in (IModelSource, IVocabularyReader):
             if optional.providedBy(backend):
                 alsoProvides(self, optional)

@@ -57,7 +57,7 @@ class State(Enum):
 
 
 class Waiter:
-    """What a thread waits for: the pieces of a run, or the result of a call, and an error at the end.
+    """Results for a waiting thread: the pieces of a run, or the result of a call, and an error at the end.
 
     ``sent`` pieces have come, ``taken`` of them were taken by the consumer, and ``reported`` of these to the
     child, which sends no more than a window beyond that.

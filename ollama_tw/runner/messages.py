@@ -40,7 +40,7 @@ _PREFIX = 4
 
 
 class InvalidMessage(Exception):
-    """What the peer sent is not a message."""
+    """The peer sent bytes that are not a message."""
 
 
 # From the server.

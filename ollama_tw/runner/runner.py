@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -53,11 +54,12 @@ def call(
     return result
 
 
-class ProcessVocabularyCalls:
+class ProcessVocabularyCalls(ABC):
     """Tokenization by a child process. Subclasses return its link."""
 
+    @abstractmethod
     def _link(self) -> Link:
-        raise NotImplementedError
+        """Return the link to the child process."""
 
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
         """Return the tokens of ``text``."""

@@ -33,7 +33,7 @@ from ollama_tw.templates.variables import BUDGET, HISTORY_DROPS, HISTORY_KEEPS
 from ollama_tw.wire.native import Message
 
 ThinkingState = Literal["open", "closed", "none"]
-"""How the end of a prompt leaves thinking: opened, opened and closed, or neither."""
+"""State of thinking at the end of a prompt: opened, opened and closed, or neither."""
 
 
 @dataclass(frozen=True)

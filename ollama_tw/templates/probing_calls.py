@@ -24,7 +24,7 @@ _DIGITS = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Renderings:
-    """What stands in a prompt from the first mark of its calls to the end of the model's turn."""
+    """Text of a prompt from the first mark of its calls to the end of the model's turn."""
 
     one: str
     """One call of the first tool with :data:`FIRST`."""

@@ -52,11 +52,11 @@ class ThinkingControls:
     """Truth values that turn thinking on and off."""
     words: Mapping[str, WordVariable] = field(default_factory=dict)
     budget: bool = False
-    """Whether thinking is turned off by a budget of 0."""
+    """True if thinking is turned off by a budget of 0."""
 
     @property
     def can_switch_off(self) -> bool:
-        """Whether thinking can be turned off."""
+        """True if thinking can be turned off."""
         return bool(self.switches) or self.budget or any(word.off for word in self.words.values())
 
     def variables(self, think: bool | str | None) -> dict[str, Any]:

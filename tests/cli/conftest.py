@@ -20,7 +20,7 @@ PROGRAM = (sys.executable, "-c", "from ollama_tw.cli.main import main; main()")
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left: exit status, standard output and error."""
+    """Result of a command: exit status, standard output and error."""
 
     code: int
     out: str

@@ -41,7 +41,7 @@ FAILURES = {
     "/api/signout": "there was an error signing out",
     "/api/user/keys/{key}": "there was an error signing out",
 }
-"""What the operations answer with status 500 where the request is at fault, or another server."""
+"""Operations that answer with status 500 where the request is at fault, or another server."""
 
 
 UNREACHED = {

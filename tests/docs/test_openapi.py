@@ -61,7 +61,7 @@ REQUESTS: dict[str, type[msgspec.Struct]] = {
     "AnthropicThinking": anthropic.ThinkingParam,
     "OutputConfig": anthropic.OutputConfig,
 }
-"""What requests are decoded to, by the names of the schemas."""
+"""Types of decoded requests, by the names of the schemas."""
 
 REPLIES: dict[str, type[msgspec.Struct]] = {
     "GenerateRecord": native.GenerateRecord,
@@ -74,7 +74,7 @@ REPLIES: dict[str, type[msgspec.Struct]] = {
     "EmbeddingsRecord": native.EmbeddingsRecord,
     "Recommendation": recommendations.Recommendation,
 }
-"""What replies are encoded from."""
+"""Types of encoded replies."""
 
 STRUCTS = {**REQUESTS, **REPLIES}
 UNREAD = {"requestBodies/Cloud"}

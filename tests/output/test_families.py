@@ -102,7 +102,7 @@ DIFFERENCES: dict[str, Callable[[Vector], bool]] = {
         "laguna/think_call/think=False", "poolside-v1/think_call/think=False"
     ),
 }  # fmt: skip
-"""Where the result differs from that of Ollama's parser of the family on purpose, and why."""
+"""Results that differ from those of Ollama's parser of the family on purpose, with the reason."""
 
 
 @pytest.mark.parametrize("name", sorted({vector["case"]["name"] for vector in vectors("parsers")}))

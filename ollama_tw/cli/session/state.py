@@ -9,7 +9,7 @@ from ollama_tw.library.names import InvalidName, parse_name
 
 @dataclass
 class State:
-    """What a session sends with each message, and how it prints answers.
+    """Fields that a session sends with each message, and the format of its answers.
 
     ``think`` and ``format`` are None where the request has none. ``messages`` are those since the last
     ``/clear``; the model's own, which the server adds, are in ``found``.

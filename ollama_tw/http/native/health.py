@@ -13,7 +13,7 @@ from ollama_tw.http.server.routing import Routes
 from ollama_tw.metrics import CONTENT_TYPE, Metrics
 
 Readiness = Literal["starting", "ready", "draining"]
-"""Whether models can be run: not until a backend is chosen, and not while the server drains."""
+"""Returns whether models can be run: not until a backend is chosen, and not while the server drains."""
 
 
 class HealthRoutes:

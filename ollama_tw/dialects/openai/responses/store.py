@@ -16,7 +16,7 @@ MAX_BYTES = 64 << 20
 """Maximum size of all conversations that are kept, as JSON; each response counts its whole conversation."""
 MAX_RESPONSES = 1000
 KEPT_SECONDS = 3600.0
-"""How long a response is kept after its last use."""
+"""Time for which a response is kept after its last use."""
 
 Item = Mapping[str, Any]
 
