@@ -189,6 +189,8 @@ class Daemon(Service):
         return self._site
 
     def _started(self, addresses: str) -> None:
+        if self._owns_process and threading.current_thread() is threading.main_thread():
+            _stop_once()
         _log.info("Listening on {addresses} (version {version})", addresses=addresses, version=__version__)
         backends = self._components.backends
         backends.when_done(lambda: self._reactor.callFromThread(self._selected, backends, addresses))
@@ -265,6 +267,27 @@ class Daemon(Service):
 def _log_unread(failure: Failure) -> None:
     # Requests for the list get the error; models can be run without it.
     _log.warn("the model library could not be read: {error}", error=failure.getErrorMessage())
+
+
+def _stop_once() -> None:
+    """Ignore a signal that arrives after another one and before the drain has begun.
+
+    A terminal and a supervisor often signal both a process and its group. The reactor's handler stops the
+    reactor, which fails the second time.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    seen = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal seen
+        handler = handlers[signal.Signals(number)]
+        if not seen and callable(handler):
+            seen = True
+            handler(number, frame)
+
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, handle)
 
 
 def _exit_now(number: int, _frame: Any) -> None:

@@ -75,6 +75,22 @@ def test_a_second_signal_ends_at_once(home: Path) -> None:
         stream.close()
 
 
+def test_two_signals_at_once_are_one(home: Path) -> None:
+    with serving(home) as server:
+        stream = server.generate()
+        stream.read_until(b"word0")
+        server.send_signal(signal.SIGSTOP)
+        server.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGCONT)
+        server.wait_for("stopping")
+        server.open_gate()
+        assert_complete(stream)
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+        assert "ReactorNotRunning" not in server.log
+
+
 def test_without_certificates_sighup_ends_the_server(home: Path) -> None:
     with serving(home) as server:
         server.send_signal(signal.SIGHUP)
