@@ -32,7 +32,9 @@ SLOW = (
     *(
         "cli/test_commands.py",
         "cli/test_completion.py",
+        "cli/test_doctor.py",
         "cli/test_failures.py",
+        "cli/test_import.py",
         "cli/test_registry.py",
         "cli/test_terminal.py",
     ),

@@ -48,7 +48,7 @@ class Client:
     def __init__(self, endpoint: Endpoint, api_key: str = "") -> None:
         self.url = endpoint.url
         self._target = urlsplit(endpoint.url)
-        self._proxy = _proxy_of(self._target)
+        self._proxy = proxy_of(self._target)
         self._headers = {
             "Accept": "application/json",
             "User-Agent": f"ollama/{OLLAMA_VERSION} Python",
@@ -262,7 +262,7 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _proxy_of(target: SplitResult) -> SplitResult | None:
+def proxy_of(target: SplitResult) -> SplitResult | None:
     """Return the proxy for ``target`` by the variables of the environment; None for loopback addresses."""
     if is_loopback(target.hostname or "") or not any(name.lower().endswith("_proxy") for name in os.environ):
         return None

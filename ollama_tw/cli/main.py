@@ -32,6 +32,7 @@ COMMANDS = (
         "cp",
         "rm",
     ),
+    *("import", "prune", "doctor"),
     *("completion", "help"),
 )
 ALIASES = {"start": "serve", "ls": "list", "login": "signin", "logout": "signout"}
@@ -59,7 +60,9 @@ class _Commands(click.Group):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"ollama_tw.cli.commands.{name}").command
+        # ``import`` cannot be written in an import statement.
+        module = "import_files" if name == "import" else name
+        command: click.Command = importlib.import_module(f"ollama_tw.cli.commands.{module}").command
         return command
 
     def resolve_command(

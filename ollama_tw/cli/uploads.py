@@ -31,7 +31,7 @@ def local_model(client: Client, modelfile: Path, note: Callable[[str], None]) ->
         digests = {path: digest_of(path) for path in files.paths()}
         progress.rest()
         for digest, path in {digest: path for path, digest in digests.items()}.items():
-            _upload(client, progress, digest, path)
+            upload(client, progress, digest, path)
     return {**recipe.fields(), **files.fields(digests)}
 
 
@@ -41,7 +41,8 @@ def digest_of(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _upload(client: Client, progress: Progress, digest: str, path: Path) -> None:
+def upload(client: Client, progress: Progress, digest: str, path: Path) -> None:
+    """Send the file ``path`` to the server unless it has the blob ``digest``."""
     address = f"/api/blobs/{digest}"
     if client.has(address):
         return

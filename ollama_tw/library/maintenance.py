@@ -16,8 +16,8 @@ from ollama_tw.library.manifests import ManifestError
 
 _LOG = logging.getLogger("ollama_tw.library")
 
-# In seconds. A younger file may belong to an upload or pull in progress in another process.
-_MINIMUM_AGE = 3600.0
+MINIMUM_AGE = 3600.0
+"""Seconds; a younger file may belong to an upload or pull in progress in another process."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,10 @@ def rename_old_blobs(directory: Path) -> None:
             path.rename(path.with_name(path.name.replace(":", "-", 1)))
 
 
-def prune(root: Path, *, now: float) -> MaintenanceReport:
-    """Remove blobs older than an hour that no manifest refers to, and empty manifest directories.
+def used_digests(root: Path) -> set[str]:
+    """Return the digests of all blobs that a manifest refers to.
 
-    ``now`` is a Unix time in seconds. If any manifest is damaged nothing is removed, since its blobs
-    would count as unused. Raises OSError.
+    Raises ManifestError with the path of a manifest that is damaged, since its blobs would count as unused.
     """
     used: set[str] = set()
     for path, name in manifests.walk(root):
@@ -50,17 +49,27 @@ def prune(root: Path, *, now: float) -> MaintenanceReport:
             with open_regular(path) as file:
                 used |= manifests.decode_manifest(file.read(manifests.MAX_MANIFEST_BYTES + 1)).digests
         except (ManifestError, OSError) as error:
-            _LOG.warning(
-                "corrupt manifests detected, skipping prune operation.  Re-pull or delete to clear: %s: %s",
-                path,
-                error,
-            )
-            return MaintenanceReport(0, 0, skipped=True)
+            raise ManifestError(f"{path}: {error}") from error
+    return used
+
+
+def prune(root: Path, *, now: float) -> MaintenanceReport:
+    """Remove blobs older than an hour that no manifest refers to, and empty manifest directories.
+
+    ``now`` is a Unix time in seconds. If any manifest is damaged nothing is removed. Raises OSError.
+    """
+    try:
+        used = used_digests(root)
+    except ManifestError as error:
+        _LOG.warning(
+            "corrupt manifests detected, skipping prune operation.  Re-pull or delete to clear: %s", error
+        )
+        return MaintenanceReport(0, 0, skipped=True)
     total = removed = 0
     with os.scandir(root / "blobs") as entries:
         for entry in list(entries):
             status = entry.stat(follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode) or now - status.st_mtime < _MINIMUM_AGE:
+            if not stat.S_ISREG(status.st_mode) or now - status.st_mtime < MINIMUM_AGE:
                 continue
             total += 1
             if not is_digest(entry.name) or parse_digest(entry.name) not in used:

@@ -96,7 +96,7 @@ def find_files(recipe: Recipe, directory: Path) -> LocalFiles:
     adapters: list[Path] = []
     for value in recipe.adapters:
         adapters = files_of(_existing(value, directory))
-    return LocalFiles(base, _named(files), _named(drafts), _named(adapters))
+    return LocalFiles(base, named(files), named(drafts), named(adapters))
 
 
 def expand(value: str, directory: Path) -> Path:
@@ -187,7 +187,8 @@ def _failure(action: str, path: Path, error: OSError) -> ModelfileError:
     return ModelfileError(f"{action} {path}: {(error.strerror or 'failed').lower()}")
 
 
-def _named(files: Iterable[Path]) -> dict[str, Path]:
+def named(files: Iterable[Path]) -> dict[str, Path]:
+    """Return the files by their names in a create request, relative to the deepest common directory."""
     paths = list(dict.fromkeys(files))
     if not paths:
         return {}
