@@ -9,9 +9,7 @@ HERE = Path(__file__).parent
 INIT = (HERE / "ollama_tw/__init__.py").read_text("utf-8")
 VERSION = re.search(r'^__version__ = "([^"]+)"', INIT, re.M).group(1)
 
-BENCH = ["rich>=13"]
 TEST = [
-    *BENCH,
     "anthropic>=0.60",
     "openai>=1.100",
     "gguf>=0.18",
@@ -64,6 +62,7 @@ setup(
         "prompt-toolkit>=3.0.48",
         "psutil>=5.9",
         "pyopenssl>=26.4",
+        "rich>=13",
         "service-identity>=24.2",
         "twisted[tls]>=26.4",
         "wcwidth>=0.2.13",
@@ -72,7 +71,6 @@ setup(
         "zstandard>=0.22",
     ],
     extras_require={
-        "bench": BENCH,
         "client": ["websockets>=13"],
         "test": TEST,
         "dev": [

@@ -14,10 +14,10 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.command_line import add_servers, parse_servers
-from benchmarks.exchange import Server, post
-from benchmarks.prompts import words
+from ollama_tw.cli.bench.exchange import Server, post
+from ollama_tw.cli.bench.prompts import words
 
-PATHS = {"ollama": "/api/embed", "openai": "/v1/embeddings"}
+PATHS = {"ollama": "/api/embed", "openai": "/v1/embeddings", "openai-chat": "/v1/embeddings"}
 
 
 @dataclass(frozen=True, slots=True)

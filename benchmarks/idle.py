@@ -17,10 +17,10 @@ if sys.platform != "win32":
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.dialects import DIALECTS, failure, read
-from benchmarks.exchange import READ_SIZE
 from benchmarks.frames import FrameReader, check_head, client_frame, handshake
 from benchmarks.server import Unusable, footprint
+from ollama_tw.cli.bench.dialects import DIALECTS, failure, read
+from ollama_tw.cli.bench.exchange import READ_SIZE
 
 DIALECT = DIALECTS["ollama"]
 TOKENS = 8

@@ -20,10 +20,10 @@ import psutil
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.exchange import Server, ask
-from benchmarks.measure import Sample, summarise
-from benchmarks.scenarios import Load, plain
 from benchmarks.server import ROOT, call, footprint, install, serving
+from ollama_tw.cli.bench.exchange import Server, ask
+from ollama_tw.cli.bench.scenarios import Load, plain
+from ollama_tw.cli.bench.statistics import Sample, summarise
 
 MODES = ("process", "inprocess")
 TIMEOUT = 600.0

@@ -6,10 +6,9 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
 
 import psutil
 from rich.console import Console
@@ -17,145 +16,13 @@ from rich.console import Console
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import report
 from benchmarks.command_line import add_servers, parse_servers
-from benchmarks.exchange import Server, ask
-from benchmarks.measure import Run, Sample, Summary, summarise
-from benchmarks.scenarios import DEFAULT, SCENARIOS, Load
+from ollama_tw.cli.bench import report
+from ollama_tw.cli.bench.measurement import Progress, Settings, measure
+from ollama_tw.cli.bench.scenarios import DEFAULT, SCENARIOS
 
 # rich omits figures in a narrower table. A narrower terminal wraps lines.
 TABLE_WIDTH = 132
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Settings of the command line. Token counts are approximate; reports contain those of the servers."""
-
-    scenarios: tuple[str, ...]
-    clients: tuple[int, ...]
-    requests: int
-    repeats: int
-    warmup: int
-    prompt_tokens: int
-    prefix_tokens: int
-    own_tokens: int
-    long_tokens: int
-    output_tokens: int
-    timeout: float
-    seed: int
-
-    def load(self, clients: int, requests: int, *key: object) -> Load:
-        """Return the load of one run, whose prompts depend on `key`."""
-        return Load(
-            clients=clients,
-            requests=requests,
-            prompt_tokens=self.prompt_tokens,
-            prefix_tokens=self.prefix_tokens,
-            own_tokens=self.own_tokens,
-            long_tokens=self.long_tokens,
-            key=(self.seed, clients, *key),
-        )
-
-
-class Progress:
-    """Progress: one line that is updated on a terminal, one line per run elsewhere."""
-
-    def __init__(self, stream: TextIO, runs: int) -> None:
-        self._stream = stream
-        self._terminal = stream.isatty()
-        self._runs = runs
-        self._number = 0
-        self._title = ""
-        self._done = 0
-
-    def start(self, title: str) -> None:
-        """Report the start of a run."""
-        self._number += 1
-        self._title = f"[{self._number}/{self._runs}] {title}"
-        self._done = 0
-        self._write("")
-
-    def sample(self) -> None:
-        """Report the end of a request."""
-        self._done += 1
-        if self._terminal:
-            self._write(f": {self._done} requests done")
-
-    def close(self) -> None:
-        """Clear the line of the progress."""
-        if self._terminal:
-            self._stream.write("\r\x1b[K")
-
-    def _write(self, rest: str) -> None:
-        before, after = ("\r\x1b[K", "") if self._terminal else ("", "\n")
-        self._stream.write(f"{before}{self._title}{rest}{after}")
-        self._stream.flush()
-
-
-def memory_of(pid: int | None) -> int | None:
-    """Return the resident bytes of a process and its descendants; None without a process."""
-    if pid is None:
-        return None
-    try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        return sum(int(member.memory_info().rss) for member in family)
-    except psutil.NoSuchProcess:
-        return None
-
-
-async def measure(
-    servers: Sequence[Server],
-    settings: Settings,
-    progress: Progress,
-    *,
-    clock: Callable[[], float] = time.perf_counter,
-    cpu_clock: Callable[[], float] = time.process_time,
-) -> tuple[list[report.Cell], list[str]]:
-    """Run every cell, alternating between the servers. Return the cells and the distinct error texts."""
-    errors: dict[str, None] = {}
-
-    async def run(server: Server, scenario: str, load: Load) -> Summary:
-        async def send(
-            prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
-        ) -> Sample:
-            sample = await ask(
-                server,
-                prompt,
-                settings.output_tokens,
-                timeout=settings.timeout,
-                clock=clock,
-                keep_text=keep_text,
-                on_first=on_first,
-            )
-            if sample.error is not None:
-                errors[f"{server.name}: {sample.error}"] = None
-            progress.sample()
-            return sample
-
-        cpu, start = cpu_clock(), clock()
-        done: Run = await SCENARIOS[scenario](send, load, clock)
-        share = (cpu_clock() - cpu) / max(clock() - start, 1e-9)
-        return summarise(done, rss=memory_of(server.pid), client_cpu=share)
-
-    cells = []
-    for scenario in settings.scenarios:
-        for clients in settings.clients:
-            where = f"{scenario}, {clients} clients"
-            for server in servers if settings.warmup else ():
-                progress.start(f"{where}, warm-up: {server.name}")
-                await run(server, "plain", settings.load(clients, settings.warmup, scenario, "warm-up"))
-            repeats: dict[str, list[Summary]] = {server.name: [] for server in servers}
-            for repeat in range(settings.repeats):
-                load = settings.load(clients, settings.requests, scenario, repeat)
-                for server in servers:
-                    progress.start(f"{where}, repeat {repeat + 1}/{settings.repeats}: {server.name}")
-                    repeats[server.name].append(await run(server, scenario, load))
-            cells.append(
-                report.Cell(scenario, clients, {name: tuple(found) for name, found in repeats.items()})
-            )
-    progress.close()
-    return cells, list(errors)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -221,9 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout=given.timeout,
         seed=time.time_ns() % 1_000_000_007 if given.seed is None else given.seed,
     )
-    rounds = settings.repeats + bool(settings.warmup)
-    runs = len(settings.scenarios) * len(settings.clients) * rounds * len(servers)
-    cells, errors = asyncio.run(measure(servers, settings, Progress(sys.stderr, runs)))
+    progress = Progress(sys.stderr, settings.runs(len(servers)))
+    cells, errors = asyncio.run(measure(servers, settings, progress))
     if given.markdown:
         sys.stdout.write(report.markdown(cells))
     else:

@@ -20,7 +20,6 @@ from rich.table import Table
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.prompts import COUNT
 from benchmarks.server import (
     Footprint,
     Unusable,
@@ -34,6 +33,7 @@ from benchmarks.server import (
     serving,
 )
 from benchmarks.soak_load import ANSWERED, CANCELLED, LOST, Client, Exchange, Tally, Target
+from ollama_tw.cli.bench.prompts import COUNT
 
 MEBIBYTE = 1 << 20
 RSS_TOLERANCE = 0.05

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.exchange import READ_SIZE, ChunkDecoder, PlainDecoder, parse_head, post_bytes
 from benchmarks.frames import FrameReader, check_head, handshake, request_frame
-from benchmarks.prompts import prompt, words
+from ollama_tw.cli.bench.exchange import READ_SIZE, ChunkDecoder, PlainDecoder, parse_head, post_bytes
+from ollama_tw.cli.bench.prompts import prompt, words
 
 ANSWERED, CANCELLED, LOST = "answered", "cancelled", "lost"
 _SMALL_BUFFER = 16384

@@ -17,14 +17,14 @@ import psutil
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import exchange
-from benchmarks.dialects import DIALECTS, Reply
-from benchmarks.exchange import READ_SIZE, Server, sample_of, with_errors
 from benchmarks.frames import FrameReader, check_head, handshake, request_frame
-from benchmarks.measure import Sample, Summary, advantage, over_repeats, summarise
-from benchmarks.prompts import COUNT_TOKENS
-from benchmarks.scenarios import Ask, Load, plain
 from benchmarks.server import ROOT, Unusable, install, serving
+from ollama_tw.cli.bench import exchange
+from ollama_tw.cli.bench.dialects import DIALECTS, Reply
+from ollama_tw.cli.bench.exchange import READ_SIZE, Server, sample_of, with_errors
+from ollama_tw.cli.bench.prompts import COUNT_TOKENS
+from ollama_tw.cli.bench.scenarios import Ask, Load, plain
+from ollama_tw.cli.bench.statistics import Sample, Summary, advantage, over_repeats, summarise
 
 Clock = Callable[[], float]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.command_line import parse_url
-from benchmarks.exchange import Server
 from benchmarks.serve import main
+from ollama_tw.cli.bench.exchange import Server
+from ollama_tw.cli.bench.servers import parse_url
 from tests.benchmarks.servers import Handler, response, serving
 
 Reply = Callable[[dict[str, Any]], Sequence[bytes]]
@@ -157,9 +157,9 @@ def test_a_url_names_dialect_process_and_model() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("grpc=http://h", "grpc=http://h: unknown dialect 'grpc', not one of ollama, openai"),
-        ("ollama=h:1", "ollama=h:1: not an http:// address"),
-        ("ollama=http://h,port=1", "ollama=http://h,port=1: unknown 'port', not pid or model"),
+        ("grpc=http://h", "grpc=http://h: unknown dialect 'grpc', not one of ollama, openai, openai-chat"),
+        ("ollama=h:1", "ollama=h:1: not an http:// or https:// address"),
+        ("ollama=http://h,port=1", "ollama=http://h,port=1: unknown 'port', not pid, model or key"),
     ],
 )
 def test_a_wrong_url_is_explained(value: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:

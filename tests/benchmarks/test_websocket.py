@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import Summary
 from benchmarks.websocket import Parameters, Pass, main, over_one_connection, table
+from ollama_tw.cli.bench.statistics import Summary
 from tests.helpers.models import tiny
 
 

@@ -1,6 +1,6 @@
 """Prompts are reproducible, and different for each key."""
 
-from benchmarks.prompts import continued, prompt, words
+from ollama_tw.cli.bench.prompts import continued, prompt, words
 
 
 def test_the_same_key_gives_the_same_words_on_every_machine() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.dialects import DIALECTS, Counts, Reply
+from ollama_tw.cli.bench.dialects import DIALECTS, Counts, Reply
 
 OLLAMA = (
     b'{"model":"m","response":"","done":false}\n'

@@ -1,6 +1,14 @@
 """Statistics of runs, compared with values computed by hand."""
 
-from benchmarks.measure import Run, Sample, Summary, advantage, over_repeats, percentile, summarise
+from ollama_tw.cli.bench.statistics import (
+    Run,
+    Sample,
+    Summary,
+    advantage,
+    over_repeats,
+    percentile,
+    summarise,
+)
 
 
 def summary(

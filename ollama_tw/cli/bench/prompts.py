@@ -28,7 +28,7 @@ COUNT_TOKENS = 20
 
 def words(count: int, *key: object) -> str:
     """Return `count` words that depend on `key` only, and are the same on every machine."""
-    chooser = random.Random("/".join(str(part) for part in key))
+    chooser = random.Random("/".join(str(part) for part in key))  # noqa: S311 - reproducible on purpose
     return " ".join(chooser.choices(WORDS, k=count))
 
 

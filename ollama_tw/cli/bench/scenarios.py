@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from benchmarks.measure import Run, Sample
-from benchmarks.prompts import continued, prompt, words
+from ollama_tw.cli.bench.prompts import continued, prompt, words
+from ollama_tw.cli.bench.statistics import Run, Sample
 
 
 class Ask(Protocol):
@@ -35,7 +35,9 @@ class Load:
 class Scenario(Protocol):
     """Function that runs a load; `clock` returns seconds."""
 
-    async def __call__(self, ask: Ask, load: Load, clock: Callable[[], float]) -> Run: ...
+    async def __call__(self, ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+        """Send the load with ``ask``."""
+        ...
 
 
 async def plain(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:

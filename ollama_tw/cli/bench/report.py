@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from ollama_tw.cli.bench.statistics import Summary, advantage, over_repeats
 
-from benchmarks.measure import Summary, advantage, over_repeats
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLUMNS = (
     "scenario", "clients", "server", "tokens/s", "first p50 ms", "first p95 ms", "gap p99 ms",
@@ -100,13 +101,49 @@ def notes(cells: Sequence[Cell]) -> list[str]:
     return found
 
 
-def tables(cells: Sequence[Cell]) -> list[Table]:
+def tables(cells: Sequence[Cell]) -> "list[Table]":
     """Return the tables for a rich console: figures, and ratios if there is more than one server."""
     made = [_table("Medians over the repeats", COLUMNS, figure_rows(cells))]
     ratios = ratio_rows(cells)
     if ratios:
         made.append(_table("Ratios; above 1 the first server is better", RATIO_COLUMNS, ratios))
     return made
+
+
+def short_tables(cells: Sequence[Cell], title: str) -> "list[Table]":
+    """Return narrow tables for a rich console: speed and times, and ratios if there are several servers."""
+    servers = list(dict.fromkeys(name for cell in cells for name in cell.repeats))
+    several = len(servers) > 1
+    heads = ("Tokens/s", "First p50", "First p95", "Gap p99", "Prompt", "Output")
+    figures = _short_table(title, ("Scenario", "Clients", *(("Server",) if several else ()), *heads))
+    above = ""
+    for cell in cells:
+        for server, repeats in cell.repeats.items():
+            total = over_repeats(repeats)
+            figures.add_row(
+                cell.scenario if cell.scenario != above else "",
+                str(cell.clients),
+                *((server,) if several else ()),
+                f"[bold]{_number(total.tokens_per_second, 1)}[/bold]",
+                _milliseconds(total.first_p50),
+                _milliseconds(total.first_p95),
+                _milliseconds(total.gap_p99),
+                _number(total.prompt_tokens, 0),
+                _number(total.output_tokens, 0),
+            )
+            above = cell.scenario
+    if not several:
+        return [figures]
+    ratios = _short_table(
+        f"{servers[0]} compared with others: above 1 it is better",
+        ("Scenario", "Clients", "Server", *heads[:4]),
+    )
+    above = ""
+    for scenario, clients, names, *values in ratio_rows(cells):
+        other = names.removeprefix(f"{servers[0]} : ")
+        ratios.add_row(scenario if scenario != above else "", clients, other, *values[:4])
+        above = scenario
+    return [figures, ratios]
 
 
 def markdown(cells: Sequence[Cell]) -> str:
@@ -151,7 +188,23 @@ def _number(value: float | None, digits: int, factor: float = 1) -> str:
     return "–" if value is None else f"{value * factor:.{digits}f}"
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _short_table(title: str, columns: Sequence[str]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="left" if column in ("Scenario", "Server") else "right", no_wrap=True)
+    return made
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value * 1000:,.0f} ms"
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich.table import Table
+
     table = Table(title=title)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number in (0, 2) else "right")

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from benchmarks.measure import Run, Sample
-from benchmarks.scenarios import SCENARIOS, Load
+from ollama_tw.cli.bench.scenarios import SCENARIOS, Load
+from ollama_tw.cli.bench.statistics import Run, Sample
 
 LOAD = Load(
     clients=3, requests=2, prompt_tokens=26, prefix_tokens=30, own_tokens=24, long_tokens=50, key=(1,)

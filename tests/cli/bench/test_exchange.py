@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.exchange import ChunkDecoder, PlainDecoder, Server, parse_head, request_bytes
+from ollama_tw.cli.bench.exchange import ChunkDecoder, PlainDecoder, Server, parse_head, request_bytes
 
 CHUNKED = b"5\r\nhello\r\n1;name=x\r\n,\r\nb\r\n world\r\nok!\r\n0\r\n\r\n"
 

@@ -1,4 +1,4 @@
-"""Requests and records of the two kinds of server. Pure.
+"""Requests and records of the kinds of server. Pure.
 
 During a reply JSON is decoded only up to the first piece of text; the last records are decoded after it has
 ended. The client shares the processor with the servers that it measures.
@@ -47,6 +47,7 @@ class Ollama:
     path = "/api/generate"
 
     def body(self, model: str, prompt: str, output_tokens: int) -> dict[str, Any]:
+        """Return the JSON body of a request; see :class:`Dialect`."""
         # llama-server has no penalty by default. The model must stay loaded while the other servers are
         # measured, or its load time would be measured.
         options = {"num_predict": output_tokens, "temperature": 0, "repeat_penalty": 1.0}
@@ -60,12 +61,15 @@ class Ollama:
         }
 
     def payload(self, line: bytes) -> bytes | None:
+        """Return the JSON document in a line, None if it has none."""
         return line or None
 
     def text(self, record: dict[str, Any]) -> str:
+        """Return the piece of text in a record."""
         return str(record.get("response") or record.get("thinking") or "")
 
     def counts(self, record: dict[str, Any]) -> Counts | None:
+        """Return the token counts of the last record, None for any other."""
         if not record.get("done"):
             return None
         return Counts(
@@ -79,6 +83,7 @@ class OpenAI:
     path = "/v1/completions"
 
     def body(self, model: str, prompt: str, output_tokens: int) -> dict[str, Any]:
+        """Return the JSON body of a request; see :class:`Dialect`."""
         return {
             "model": model,
             "prompt": prompt,
@@ -92,16 +97,19 @@ class OpenAI:
         }
 
     def payload(self, line: bytes) -> bytes | None:
+        """Return the JSON document in a line, None if it has none."""
         if not line.startswith(b"data:"):
             return None
         document = line[5:].strip()
         return None if document == b"[DONE]" else document
 
     def text(self, record: dict[str, Any]) -> str:
+        """Return the piece of text in a record."""
         choices = record.get("choices")
         return str(choices[0].get("text") or "") if choices else ""
 
     def counts(self, record: dict[str, Any]) -> Counts | None:
+        """Return the token counts of the last record, None for any other."""
         usage = record.get("usage")
         if not usage:
             return None
@@ -111,7 +119,30 @@ class OpenAI:
         )
 
 
-DIALECTS: dict[str, Dialect] = {"ollama": Ollama(), "openai": OpenAI()}
+class OpenAIChat(OpenAI):
+    """`POST /v1/chat/completions` with OpenAI's own fields only, for servers that refuse others."""
+
+    path = "/v1/chat/completions"
+
+    def body(self, model: str, prompt: str, output_tokens: int) -> dict[str, Any]:
+        """Return the JSON body of a request with one message."""
+        return {
+            "model": model,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": output_tokens,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+
+    def text(self, record: dict[str, Any]) -> str:
+        """Return the piece of the answer or of the thinking."""
+        choices = record.get("choices")
+        delta = (choices[0].get("delta") or {}) if choices else {}
+        return str(delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning") or "")
+
+
+DIALECTS: dict[str, Dialect] = {"ollama": Ollama(), "openai": OpenAI(), "openai-chat": OpenAIChat()}
 
 
 def failure(record: dict[str, Any]) -> str | None:

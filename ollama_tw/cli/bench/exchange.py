@@ -6,27 +6,32 @@ measures.
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.dialects import DIALECTS, Reply, failure, read
-from benchmarks.measure import Sample
+from ollama_tw.cli.bench.dialects import DIALECTS, Reply, failure, read
+from ollama_tw.cli.bench.statistics import Sample
 
 READ_SIZE = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server to measure: its name in the report, dialect, URL, model, and process ID if known."""
+    """A server to measure: its name in the report, dialect, URL, model, and process ID if known.
+
+    ``api_key`` is sent as a bearer token unless it is empty.
+    """
 
     name: str
     dialect: str
     url: str
     model: str
     pid: int | None = None
+    api_key: str = field(default="", repr=False)
 
 
 class ChunkDecoder:
@@ -78,13 +83,15 @@ class PlainDecoder:
         return data
 
 
-def post_bytes(url: str, path: str, body: bytes) -> bytes:
+def post_bytes(url: str, path: str, body: bytes, api_key: str = "") -> bytes:
     """Return a POST request with a JSON body."""
     base = urlsplit(url)
+    authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
     head = (
         f"POST {base.path.rstrip('/')}{path} HTTP/1.1\r\n"
         f"Host: {base.netloc}\r\n"
         "Content-Type: application/json\r\n"
+        f"{authorization}"
         f"Content-Length: {len(body)}\r\n"
         "Connection: close\r\n\r\n"
     )
@@ -95,7 +102,7 @@ def request_bytes(server: Server, prompt: str, output_tokens: int) -> bytes:
     """Return the request for a completion."""
     dialect = DIALECTS[server.dialect]
     body = json.dumps(dialect.body(server.model, prompt, output_tokens)).encode()
-    return post_bytes(server.url, dialect.path, body)
+    return post_bytes(server.url, dialect.path, body, server.api_key)
 
 
 def parse_head(head: bytes) -> tuple[int, ChunkDecoder | PlainDecoder]:
@@ -149,10 +156,9 @@ async def _ask(
     on_first: Callable[[], None] | None,
 ) -> Sample:
     dialect = DIALECTS[server.dialect]
-    url = urlsplit(server.url)
     request = request_bytes(server, prompt, output_tokens)
     start = clock()
-    reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
+    reader, writer = await _connect(server.url)
     try:
         writer.write(request)
         status, decoder = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
@@ -184,10 +190,9 @@ def sample_of(reply: Reply, start: float, *, keep_text: bool) -> Sample:
 
 async def post(server: Server, path: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Post JSON and return the JSON object of the reply. Raises OSError, ValueError unless it is 200."""
-    url = urlsplit(server.url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
+    reader, writer = await _connect(server.url)
     try:
-        writer.write(post_bytes(server.url, path, json.dumps(fields).encode()))
+        writer.write(post_bytes(server.url, path, json.dumps(fields).encode(), server.api_key))
         status, decoder = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
         if status != 200:
             raise ValueError(f"{status} {await _error_text(reader, decoder)}")
@@ -197,6 +202,13 @@ async def post(server: Server, path: str, fields: dict[str, Any]) -> dict[str, A
     finally:
         writer.close()
     return read(b"".join(pieces))
+
+
+async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    url = urlsplit(address)
+    if url.scheme == "https":
+        return await asyncio.open_connection(url.hostname, url.port or 443, ssl=ssl.create_default_context())
+    return await asyncio.open_connection(url.hostname, url.port or 80)
 
 
 async def _error_text(reader: asyncio.StreamReader, decoder: ChunkDecoder | PlainDecoder) -> str:

@@ -1,0 +1,1 @@
+"""Measurement of servers under the same load: ``ollama bench``, and the base of ``benchmarks/``."""

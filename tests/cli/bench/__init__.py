@@ -1,0 +1,1 @@
+"""Tests of ``ollama bench`` and of what it shares with ``benchmarks/``."""
