@@ -139,10 +139,11 @@ def error_text(error: click.ClickException) -> str:
 
 def model_argument(name: str, **settings: Any) -> Callable[[_F], _F]:
     """Return the decorator of an argument that is a model, which shells complete."""
-    return click.argument(name, shell_complete=_model_names, **settings)
+    return click.argument(name, shell_complete=complete_models, **settings)
 
 
-def _model_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list["CompletionItem"]:
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list["CompletionItem"]:
+    """Return the models of the server that begin with ``incomplete``. A callback of click."""
     from ollama_tw.cli.completion import model_names
 
     return model_names(incomplete)

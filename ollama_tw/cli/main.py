@@ -32,7 +32,7 @@ COMMANDS = (
         "cp",
         "rm",
     ),
-    *("import", "prune", "doctor"),
+    *("import", "fit", "launch", "prune", "bench", "doctor"),
     *("completion", "help"),
 )
 ALIASES = {"start": "serve", "ls": "list", "login": "signin", "logout": "signout"}

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -117,7 +119,7 @@ CPU = {"name": "cpu", "available": True, "reason": "", "devices": [{"name": "CPU
 def pci(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of the PCI devices, which has a network card of NVIDIA."""
     monkeypatch.setattr(devices, "_PCI", tmp_path / "pci")
-    monkeypatch.setattr(devices.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     add_device(tmp_path / "pci/0", "0x020000", "0x10de")
     return tmp_path / "pci"
 
@@ -139,7 +141,7 @@ def test_backends_without_a_device_are_no_fault(pci: Path) -> None:
 def test_a_gpu_that_llama_cpp_was_built_without(pci: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_device(pci / "1", "0x030200", "0x1002")
     monkeypatch.setattr(devices, "_is_built", lambda name: False)
-    monkeypatch.setattr(devices.os, "access", lambda path, mode: True)
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
     report: dict[str, Any] = {"backends": [{"name": "rocm", **UNAVAILABLE}, CPU]}
     [finding] = [one for one in devices.backends(report) if one.level == "warning"]
     assert finding.text == "rocm is not available: built without it"
@@ -168,7 +170,7 @@ def test_files_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     blob.parent.mkdir(parents=True)
     blob.touch()
     real = os.access
-    monkeypatch.setattr(storage.os, "access", lambda path, mode: Path(path) != blob and real(path, mode))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != blob and real(path, mode))
     [finding] = storage.permissions(tmp_path, tmp_path / "models")
     assert (finding.level, finding.subject) == ("problem", "access")
     assert finding.text.startswith(f"1 blobs cannot be read, the first is {blob}")
@@ -178,7 +180,7 @@ def test_files_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_little_space_and_damaged_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "blobs").mkdir()
     usage = type("Usage", (), {"free": 5_000_000_000})
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     [little] = storage.disk(tmp_path / "none")
     assert little == Finding(
         "warning",

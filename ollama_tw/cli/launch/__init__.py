@@ -1,0 +1,1 @@
+"""``ollama launch``: programs of others that are set up to use this server."""
