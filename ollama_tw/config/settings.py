@@ -50,6 +50,14 @@ class Settings:
     debug: bool = setting(
         Variable("OLLAMA_DEBUG", parsers.verbosity, "false", "Log debug messages", switch=True)
     )
+    log_format: str = setting(
+        Variable(
+            "OLLAMA_LOG_FORMAT",
+            parsers.choice("text", "json"),
+            "text",
+            "Format of the log of ollama serve: text, or json for one JSON object a line",
+        )
+    )
     models: Path = setting(
         Variable("OLLAMA_MODELS", parsers.path, "~/.ollama/models", "Directory where models are stored")
     )

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.queue import RequestQueue
 from ollama_tw.interfaces import IRunner
+from ollama_tw.tracking.context import Phase, RunProgress
 
 T = TypeVar("T")
 
@@ -20,10 +21,13 @@ class Lease:
     Made by :meth:`~ollama_tw.engine.scheduler.Scheduler.lease`.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, queue: RequestQueue, model: LoadedModel) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, queue: RequestQueue, model: LoadedModel, progress: RunProgress
+    ) -> None:
         self._reactor = reactor
         self._queue = queue
         self.model = model
+        self.progress = progress
 
     async def run(self, work: Callable[[IRunner], T], cancel: threading.Event) -> T:
         """Call ``work(runner)`` on a thread of the model and return its result.
@@ -32,10 +36,12 @@ class Lease:
         queue is full or is drained meanwhile. Cancelling: see :meth:`LoadedModel.run_in_slot`.
         """
         if not self.model.full:
+            self.progress.phase = Phase.PREFILL
             return await self.model.run_in_slot(work, cancel)
-        queued = self._queue.enqueue()
+        queued = self._queue.enqueue(self.progress)
 
         def dequeue_and_work(runner: IRunner) -> T:
+            self.progress.phase = Phase.PREFILL
             self._reactor.callFromThread(queued.dequeue)
             return work(runner)
 

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ollama_tw.concurrency.deferreds import detached
 from ollama_tw.errors import OllamaError
+from ollama_tw.tracking.context import Phase, RunProgress
 
 T = TypeVar("T")
 
@@ -25,8 +26,9 @@ def shutting_down() -> OllamaError:
 class QueuedRequest:
     """One request in the queue, from :meth:`RequestQueue.enqueue` to :meth:`dequeue`."""
 
-    def __init__(self, queue: "RequestQueue", enqueued_at: float) -> None:
+    def __init__(self, queue: "RequestQueue", enqueued_at: float, progress: RunProgress) -> None:
         self._queue = queue
+        self.progress = progress
         self.enqueued_at = enqueued_at
         self.fail: Callable[[OllamaError], None] = lambda error: None
 
@@ -60,23 +62,28 @@ class RequestQueue:
         self._clock = clock
         self._limit = limit
         self._observe = observe
-        self._requests: set[QueuedRequest] = set()
+        self._requests: dict[QueuedRequest, None] = {}
         self._draining = False
 
     def __len__(self) -> int:
         return len(self._requests)
 
-    def enqueue(self) -> QueuedRequest:
-        """Enqueue a request.
+    def enqueue(self, progress: RunProgress) -> QueuedRequest:
+        """Enqueue a request for a run.
 
         Raises :class:`OllamaError` 503 if the queue is full or the server is draining.
         """
         self.check_accepting()
         if len(self._requests) >= self._limit:
             raise OllamaError(503, _QUEUE_FULL)
-        request = QueuedRequest(self, self._clock.seconds())
-        self._requests.add(request)
+        request = QueuedRequest(self, self._clock.seconds(), progress)
+        self._requests[request] = None
+        progress.phase = Phase.QUEUED
         return request
+
+    def positions(self) -> dict[RunProgress, int]:
+        """Return the places of the runs in the queue, from 1 on."""
+        return {request.progress: place for place, request in enumerate(self._requests, 1)}
 
     @property
     def draining(self) -> bool:
@@ -91,7 +98,7 @@ class RequestQueue:
     def remove(self, request: QueuedRequest) -> None:
         """Remove ``request`` and observe its queueing time, unless it was removed before."""
         if request in self._requests:
-            self._requests.remove(request)
+            del self._requests[request]
             self._observe(self._clock.seconds() - request.enqueued_at)
 
     def drain(self) -> int:

@@ -43,6 +43,7 @@ from ollama_tw.interfaces import (
     RunnerDied,
 )
 from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
+from ollama_tw.tracking.context import Phase, RequestContext, RunProgress
 
 _MIB = 1 << 20
 
@@ -98,6 +99,10 @@ class Scheduler:
         """Number of requests that are queued for a model or a slot."""
         return len(self._queue)
 
+    def positions(self) -> dict[RunProgress, int]:
+        """Return the places of the runs that are queued, from 1 on."""
+        return self._queue.positions()
+
     def stuck(self, limit: float) -> str:
         """Return the name of a model whose current step is older than ``limit`` seconds, "" if none is."""
         now = time.monotonic()
@@ -132,7 +137,7 @@ class Scheduler:
         return sorted(self._loaded.values(), key=lambda one: -int(one.expires_at))
 
     @asynccontextmanager
-    async def lease(self, requirements: ModelRequirements, cancel: threading.Event) -> AsyncIterator[Lease]:
+    async def lease(self, requirements: ModelRequirements, cancel: RequestContext) -> AsyncIterator[Lease]:
         """Lease a model that meets ``requirements``; it is loaded unless it is in memory.
 
         Raises :class:`OllamaError` 503 if the queue is full, the server is draining or the model is refused
@@ -140,25 +145,34 @@ class Scheduler:
         Cancelling sets ``cancel``, which ends the load; a lease ends with the block.
         """
         self._queue.check_accepting()
-        loaded = self._find_serving(requirements)
-        if loaded is None:
-            queued = self._queue.enqueue()
-
-            def abort() -> None:
-                cancel.set()
-                self._notify_idle_waiters()
-
-            acquiring = Deferred.fromCoroutine(self._acquire_in_turn(requirements, cancel))
-            try:
-                loaded = await queued.wait(acquiring, abort)
-            finally:
-                queued.dequeue()
-        else:
-            loaded.acquire(requirements.keep_alive)
+        progress = cancel.begin(requirements.name)
         try:
-            yield Lease(self._reactor, self._queue, loaded)
+            loaded = self._find_serving(requirements)
+            if loaded is None:
+                loaded = await self._wait_in_queue(requirements, cancel, progress)
+            else:
+                loaded.acquire(requirements.keep_alive)
+            try:
+                yield Lease(self._reactor, self._queue, loaded, progress)
+            finally:
+                loaded.release()
         finally:
-            loaded.release()
+            cancel.end(progress)
+
+    async def _wait_in_queue(
+        self, requirements: ModelRequirements, cancel: threading.Event, progress: RunProgress
+    ) -> LoadedModel:
+        queued = self._queue.enqueue(progress)
+
+        def abort() -> None:
+            cancel.set()
+            self._notify_idle_waiters()
+
+        acquiring = Deferred.fromCoroutine(self._acquire_in_turn(requirements, cancel, progress))
+        try:
+            return await queued.wait(acquiring, abort)
+        finally:
+            queued.dequeue()
 
     def _find_serving(self, requirements: ModelRequirements) -> LoadedModel | None:
         loaded = self._loaded.get(requirements.plan.model_path)
@@ -166,7 +180,9 @@ class Scheduler:
             return None
         return loaded
 
-    async def _acquire_in_turn(self, requirements: ModelRequirements, cancel: threading.Event) -> LoadedModel:
+    async def _acquire_in_turn(
+        self, requirements: ModelRequirements, cancel: threading.Event, progress: RunProgress
+    ) -> LoadedModel:
         """Acquire the load lock, load the model unless it is loaded by now, and acquire the model."""
         await self._load_lock.acquire()
         try:
@@ -174,6 +190,7 @@ class Scheduler:
                 raise Cancelled
             loaded = self._find_serving(requirements)
             if loaded is None:
+                progress.phase = Phase.LOADING
                 loaded = await self._load(requirements, cancel)
             loaded.acquire(requirements.keep_alive)
             if cancel.is_set():

@@ -7,7 +7,6 @@ Source: ollama: middleware/openai.go; middleware/anthropic.go.
 # (twisted.web has few annotations)
 
 import secrets
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.errors import logged
 from ollama_tw.http.server.replies import JSON, read_body, send_json_line
 from ollama_tw.http.server.stream import Framing, RemainingRecords, ReplyStream, answer
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.native import ChatRecord, Emit, Record
 
 RelayBody = Callable[[Request, bytes, ErrorFormat], Awaitable[bool]]
@@ -129,7 +129,7 @@ class Dialect:
         self,
         request: Request,
         streaming: bool,
-        work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | RemainingRecords | None]],
+        work: Callable[[ReplyStream | None, RequestContext], Awaitable[R | RemainingRecords | None]],
         framing: Framing,
     ) -> None:
         """Call ``work`` and answer ``request``: see :func:`ollama_tw.http.server.stream.answer`."""
@@ -138,7 +138,7 @@ class Dialect:
     async def answer_chat(
         self,
         request: Request,
-        chat: Callable[[Emit | None, threading.Event], Awaitable[Record | None]],
+        chat: Callable[[Emit | None, RequestContext], Awaitable[Record | None]],
         whole: Callable[[ChatRecord], dict[str, Any]],
         feed: Feed | None,
         framing: Framing,
@@ -149,7 +149,7 @@ class Dialect:
         """
 
         async def work(
-            stream: ReplyStream | None, cancel: threading.Event
+            stream: ReplyStream | None, cancel: RequestContext
         ) -> dict[str, Any] | RemainingRecords | None:
             if stream is None or feed is None:
                 return whole(chat_record(await chat(None, cancel)))
@@ -171,7 +171,7 @@ def chat_record(record: Record | None) -> ChatRecord:
     return record
 
 
-async def gather(runs: Sequence[Callable[[], Coroutine[Any, Any, R]]], cancel: threading.Event) -> list[R]:
+async def gather(runs: Sequence[Callable[[], Coroutine[Any, Any, R]]], cancel: RequestContext) -> list[R]:
     """Run coroutines, at most 16 concurrently, and return their results in order.
 
     When one fails, ``cancel`` is set for the others; the first error is raised when all have ended.

@@ -1,6 +1,5 @@
 """Routes that rank documents by their relevance to a query, which Ollama does not have."""
 
-import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from ollama_tw.http.server.replies import read_body, send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import answer_whole
 from ollama_tw.inference.rerank import RerankRequest
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.decode import decode
 
 _GO_TYPE = "api.RerankRequest"
@@ -20,7 +20,7 @@ _GO_TYPE = "api.RerankRequest"
 class Reranker(Protocol):
     """The service: see :class:`ollama_tw.inference.rerank.Reranking`."""
 
-    async def rerank(self, request: RerankRequest, cancel: threading.Event) -> dict[str, Any]:
+    async def rerank(self, request: RerankRequest, cancel: RequestContext) -> dict[str, Any]:
         """Return the object of the reply."""
 
 

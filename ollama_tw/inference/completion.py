@@ -32,6 +32,7 @@ from ollama_tw.metrics import Metrics
 from ollama_tw.output.description import Description, Pair
 from ollama_tw.output.stream_parser import Event, StreamParser
 from ollama_tw.output.tool_choice import ANY_REPLY, ToolChoice
+from ollama_tw.tracking.context import RunProgress
 from ollama_tw.wire.native import Emit, Record
 
 PLAIN = Description()
@@ -93,8 +94,9 @@ def complete(
     emit: Emit | None,
     cancel: threading.Event,
     metrics: Metrics | None = None,
+    progress: RunProgress | None = None,
 ) -> Record | None:
-    """Run ``task``. Blocking, on a worker thread.
+    """Run ``task``. Blocking, on a worker thread. What it has done is noted in ``progress``.
 
     With ``emit`` the records are passed to it and None is returned, else one record with everything.
     Raises :class:`OllamaError`, and :class:`Cancelled` when ``cancel`` is set. The order and the contents
@@ -110,7 +112,7 @@ def complete(
     reply = _Reply(task.writer, emit)
     try:
         job = _job(task, prompt, RunCancel(cancel))
-        repeats = _run(task, job, prompt, runner, reply, metrics)
+        repeats = _run(task, job, prompt, runner, reply, metrics, progress)
     except (PromptTooLong, InvalidGrammar, InvalidImages) as error:
         raise OllamaError(400, str(error)) from error
     except RunnerError as error:
@@ -211,12 +213,13 @@ def _run(
     runner: IRunner,
     reply: "_Reply",
     metrics: Metrics | None,
+    progress: RunProgress | None,
 ) -> bool:
     """Generate and parse the output into ``reply``; return True if it was ended as endless repetition."""
     parser = StreamParser(_parsed(task, prompt), task.tools, prompt=prompt.text)
     repetition = Repetition()
     repeats = False
-    with closing(measured(runner.generate(job), task.started, metrics)) as pieces:
+    with closing(measured(runner.generate(job), task.started, metrics, progress)) as pieces:
         for piece in pieces:
             if not repeats and task.ends_repetition and repetition.add(piece.text):
                 repeats = True

@@ -22,6 +22,7 @@ from ollama_tw.inference.planning import checked_keep_alive, model_requirements
 from ollama_tw.inference.prompt_size import TOKEN_BYTES, beginning
 from ollama_tw.interfaces import Embedding, IRunner, PromptTooLong, RunnerError
 from ollama_tw.metrics import Metrics
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.native import EmbeddingsRecord, EmbeddingsRequest, EmbedRecord, EmbedRequest
 from ollama_tw.wire.options import Options, resolve
 
@@ -51,7 +52,7 @@ class Embeddings:
         self._settings = settings
         self._metrics = metrics
 
-    async def embed(self, request: EmbedRequest, cancel: threading.Event) -> EmbedRecord:
+    async def embed(self, request: EmbedRequest, cancel: RequestContext) -> EmbedRecord:
         """Answer ``/api/embed``: one vector of unit length for each input."""
         started = time.monotonic_ns()
         if not request.model.strip():
@@ -74,7 +75,9 @@ class Embeddings:
         async def attempt() -> tuple[Sequence[Embedding], int]:
             async with self._scheduler.lease(requirements, cancel) as lease:
                 load_duration = time.monotonic_ns() - started
-                return (await lease.run(work, cancel) if inputs else ()), load_duration
+                found = await lease.run(work, cancel) if inputs else ()
+                lease.progress.finish(sum(one.tokens for one in found), 0)
+                return found, load_duration
 
         found, load_duration = await run_again_after_death(attempt)
         if not inputs:
@@ -90,7 +93,7 @@ class Embeddings:
             prompt_eval_count=sum(one.tokens for one in found),
         )
 
-    async def embeddings(self, request: EmbeddingsRequest, cancel: threading.Event) -> EmbeddingsRecord:
+    async def embeddings(self, request: EmbeddingsRequest, cancel: RequestContext) -> EmbeddingsRecord:
         """Answer ``/api/embeddings``, the older form: one vector; no input is cut.
 
         The vector has unit length, except for the models whose vectors Ollama has always left raw.
@@ -107,7 +110,9 @@ class Embeddings:
 
         async def attempt() -> Sequence[Embedding]:
             async with self._scheduler.lease(requirements, cancel) as lease:
-                return await lease.run(work, cancel) if request.prompt else ()
+                found = await lease.run(work, cancel) if request.prompt else ()
+                lease.progress.finish(sum(one.tokens for one in found), 0)
+                return found
 
         try:
             found = await run_again_after_death(attempt)

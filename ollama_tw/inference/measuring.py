@@ -5,12 +5,15 @@ from collections.abc import Generator, Iterator
 
 from ollama_tw.interfaces import Piece
 from ollama_tw.metrics import Metrics
+from ollama_tw.tracking.context import RunProgress
 
 _SECOND = 10**9
 
 
-def measured(pieces: Iterator[Piece], started: int, metrics: Metrics | None) -> Generator[Piece, None, None]:
-    """Yield ``pieces`` and record them in ``metrics``, if given.
+def measured(
+    pieces: Iterator[Piece], started: int, metrics: Metrics | None, progress: RunProgress | None
+) -> Generator[Piece, None, None]:
+    """Yield ``pieces`` and record them in ``metrics`` and ``progress``, if given.
 
     ``started`` is the time of the request in nanoseconds of the monotonic clock. Closing this generator
     closes ``pieces``, which cancels their run.
@@ -18,6 +21,8 @@ def measured(pieces: Iterator[Piece], started: int, metrics: Metrics | None) -> 
     last = 0
     try:
         for piece in pieces:
+            if progress is not None:
+                _note(piece, progress)
             if metrics is not None:
                 now = time.monotonic_ns()
                 if piece.usage is not None:
@@ -33,3 +38,10 @@ def measured(pieces: Iterator[Piece], started: int, metrics: Metrics | None) -> 
         close = getattr(pieces, "close", None)
         if close is not None:
             close()
+
+
+def _note(piece: Piece, progress: RunProgress) -> None:
+    if piece.usage is None:
+        progress.token()
+    else:
+        progress.finish(piece.usage.prompt_tokens, piece.usage.output_tokens)

@@ -21,6 +21,7 @@ from ollama_tw.inference.catalogue import Catalogue, Entry, not_found_try_pullin
 from ollama_tw.inference.planning import checked_keep_alive, model_requirements
 from ollama_tw.inference.prompt_size import require_fitting
 from ollama_tw.interfaces import IReranker, IRunner, PromptTooLong, Ranking, RunnerError
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.options import resolve
 
 MAX_DOCUMENTS = 2048
@@ -54,7 +55,7 @@ class Reranking:
         self._scheduler = scheduler
         self._settings = settings
 
-    async def rerank(self, request: RerankRequest, cancel: threading.Event) -> dict[str, Any]:
+    async def rerank(self, request: RerankRequest, cancel: RequestContext) -> dict[str, Any]:
         """Return the reply to ``request``, the best document first.
 
         Setting ``cancel`` ends the run. Raises :class:`OllamaError`.
@@ -69,7 +70,9 @@ class Reranking:
 
         async def attempt() -> Sequence[Ranking]:
             async with self._scheduler.lease(requirements, cancel) as lease:
-                return await lease.run(work, cancel)
+                rankings = await lease.run(work, cancel)
+                lease.progress.finish(sum(one.tokens for one in rankings), 0)
+                return rankings
 
         rankings = await run_again_after_death(attempt)
         return _reply(request, documents, rankings)

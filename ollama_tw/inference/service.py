@@ -3,7 +3,6 @@
 The checks and their order are Ollama's. Source: ollama: server/routes.go, GenerateHandler, ChatHandler.
 """
 
-import threading
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from ollama_tw.inference.records import ChatWriter, GenerateWriter, RecordWriter
 from ollama_tw.metrics import Metrics
 from ollama_tw.output.tool_choice import ToolChoice, with_layout
 from ollama_tw.prompt.think import Think, parse_think, resolve_think
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.dialect_extras import NO_EXTRAS, RequestExtras
 from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Record, RunRequest
 from ollama_tw.wire.options import Options, resolve
@@ -80,7 +80,7 @@ class Completions:
         self,
         request: GenerateRequest,
         emit: Emit | None,
-        cancel: threading.Event,
+        cancel: RequestContext,
         extras: RequestExtras = NO_EXTRAS,
     ) -> Record | None:
         """Run a request of ``/api/generate``."""
@@ -125,7 +125,7 @@ class Completions:
         self,
         request: ChatRequest,
         emit: Emit | None,
-        cancel: threading.Event,
+        cancel: RequestContext,
         extras: RequestExtras = NO_EXTRAS,
     ) -> Record | None:
         """Run a request of ``/api/chat``."""
@@ -170,7 +170,7 @@ class Completions:
         writer: RecordWriter,
         build_prompt: PromptBuilder | None,
         emit: Emit | None,
-        cancel: threading.Event,
+        cancel: RequestContext,
         extras: RequestExtras,
     ) -> Record | None:
         """Lease the model and run the prompt, if there is one, on one of the model's threads."""
@@ -196,7 +196,7 @@ class Completions:
         writer: RecordWriter,
         build_prompt: PromptBuilder | None,
         emit: Emit | None,
-        cancel: threading.Event,
+        cancel: RequestContext,
         extras: RequestExtras,
     ) -> Record | None:
         entry, options = admitted.entry, admitted.options
@@ -229,9 +229,10 @@ class Completions:
                 debug_only=request.debug_render_only,
                 logit_bias=extras.logit_bias,
             )
-            return await lease.run(
-                partial(complete, task, emit=emit, cancel=cancel, metrics=self._metrics), cancel
+            work = partial(
+                complete, task, emit=emit, cancel=cancel, metrics=self._metrics, progress=lease.progress
             )
+            return await lease.run(work, cancel)
 
 
 def _check(request: RunRequest) -> tuple[int | None, Think]:

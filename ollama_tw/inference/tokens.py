@@ -1,6 +1,5 @@
 """Tokenizes, detokenizes and counts tokens: without loading a model, if its backend can."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -18,6 +17,7 @@ from ollama_tw.inference.planning import model_requirements
 from ollama_tw.inference.prompting import chat_prompt
 from ollama_tw.interfaces import IRunner, IVocabulary, RunnerError
 from ollama_tw.prompt.think import Think, parse_think, resolve_think
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.native import ChatRequest
 from ollama_tw.wire.options import Options, resolve
 
@@ -87,7 +87,7 @@ class Tokens:
         if vocabulary is not None:
             return await run_again_after_death(lambda: self._workers.run(work, vocabulary))
         requirements = model_requirements(entry, resolve(entry.model.params, {}), self._settings, None)
-        async with self._scheduler.lease(requirements, threading.Event()) as lease:
+        async with self._scheduler.lease(requirements, RequestContext()) as lease:
             return await self._workers.run(work, lease.model.runner)
 
     async def _find(self, model: str) -> Entry:

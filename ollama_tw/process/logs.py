@@ -1,9 +1,9 @@
-"""The log: one line for each event, in the format of Ollama's log.
+"""The log: one line for each event, in the format of Ollama's log or as a JSON object.
 
 ``time=2026-01-31T12:00:00.000+01:00 level=INFO source=ollama_tw.server.daemon msg="..." key=value``
 
 Fields of an event that are not part of its message follow as ``key=value``. The traceback of a failure
-follows the line.
+follows the line. A JSON object has all fields of an event, and the traceback as a member.
 
 Source: ollama: logutil/logutil.go; docs/operating.md.
 """
@@ -14,7 +14,8 @@ import re
 import string
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import TextIO
@@ -54,7 +55,7 @@ _LEGACY_KEYS = frozenset({"message", "time", "system", "isError", "format", "fai
 
 
 @implementer(ILogObserver)
-class LineObserver:
+class LogObserver(ABC):
     """Writes each event with one call of ``write``. Thread-safe.
 
     Without ``debug``, debug events are omitted, and so are info events of Twisted. Times are in
@@ -74,26 +75,59 @@ class LineObserver:
         level = _level(event)
         if level is LogLevel.debug and not self._debug:
             return
-        pairs = " ".join(f"{key}={_quoted(value)}" for key, value in self._pairs(event, level))
-        text = f"{pairs}\n{_traceback(event)}".encode(errors="backslashreplace").decode()
+        text = self._text(event, level).encode(errors="backslashreplace").decode()
         with self._lock:
             self._write(text)
 
-    def _pairs(self, event: LogEvent, level: LogLevel) -> Iterator[tuple[str, str]]:
+    def _head(self, event: LogEvent, level: LogLevel) -> dict[str, str]:
+        """Return the fields that every event has."""
         time = datetime.fromtimestamp(event["log_time"], self._timezone)
         if self._timezone is None:
             time = time.astimezone()
-        yield "time", time.isoformat(timespec="milliseconds")
-        yield "level", _LEVEL_NAMES[level]
-        yield "source", event.get("log_namespace") or "-"
-        yield "msg", formatEvent(event)
+        return {
+            "time": time.isoformat(timespec="milliseconds"),
+            "level": _LEVEL_NAMES[level],
+            "source": event.get("log_namespace") or "-",
+            "msg": formatEvent(event),
+        }
+
+    @abstractmethod
+    def _text(self, event: LogEvent, level: LogLevel) -> str:
+        """Return the text of an event, with its newline."""
+
+
+class LineObserver(LogObserver):
+    """Log observer that writes lines in the format of Ollama's log."""
+
+    def _text(self, event: LogEvent, level: LogLevel) -> str:
+        pairs = " ".join(f"{key}={_quoted(value)}" for key, value in self._pairs(event, level))
+        return f"{pairs}\n{_traceback(event)}"
+
+    def _pairs(self, event: LogEvent, level: LogLevel) -> Iterator[tuple[str, str]]:
+        yield from self._head(event, level).items()
         used = _names_in(event.get("log_format") or "")
-        for key, value in list(event.items()):
-            if not key.startswith("log_") and key not in _LEGACY_KEYS and key not in used:
+        for key, value in _fields(event):
+            if key not in used:
                 yield key, str(value)
-        failure = event.get("log_failure")
-        if failure is not None:
-            yield "error", f"{failure.type.__name__}: {failure.getErrorMessage()}"
+        if (error := _error(event)) is not None:
+            yield "error", error
+
+
+class JSONObserver(LogObserver):
+    """Log observer that writes a JSON object with all fields of an event on each line."""
+
+    def _text(self, event: LogEvent, level: LogLevel) -> str:
+        fields: dict[str, object] = dict(self._head(event, level))
+        if (error := _error(event)) is not None:
+            fields |= {"error": error, "traceback": _traceback(event)}
+        for key, value in _fields(event):
+            if key and key not in fields:
+                fields[key] = value if isinstance(value, str | int | float | None) else str(value)
+        return json.dumps(fields) + "\n"
+
+
+_OBSERVERS: Mapping[str, type[LogObserver]] = {"text": LineObserver, "json": JSONObserver}
+"""Observers by the values of ``OLLAMA_LOG_FORMAT``."""
 
 
 class _Forwarder(logging.Handler):
@@ -123,7 +157,8 @@ def start(
     events are written first. Raises OSError if the file cannot be opened.
     """
     write = _server_log(settings.home) if platform == "darwin" else _stream_writer(stderr or sys.stderr)
-    beginner.beginLoggingTo([LineObserver(write, settings.debug)], redirectStandardIO=False)
+    observer = _OBSERVERS[settings.log_format](write, settings.debug)
+    beginner.beginLoggingTo([observer], redirectStandardIO=False)
     forward_stdlib_logging(settings.debug)
 
 
@@ -165,6 +200,19 @@ def _level(event: LogEvent) -> LogLevel:
     if level is LogLevel.info and (namespace == "log_legacy" or namespace.startswith("twisted.")):
         level = LogLevel.debug
     return level
+
+
+def _fields(event: LogEvent) -> Iterator[tuple[str, object]]:
+    """Yield the fields of an event that are neither Twisted's nor those of :meth:`LogObserver._head`."""
+    for key, value in list(event.items()):
+        if not key.startswith("log_") and key not in _LEGACY_KEYS:
+            yield key, value
+
+
+def _error(event: LogEvent) -> str | None:
+    """Return the type and the text of the failure of an event, None without one."""
+    failure = event.get("log_failure")
+    return None if failure is None else f"{failure.type.__name__}: {failure.getErrorMessage()}"
 
 
 def _names_in(format: str) -> set[str]:

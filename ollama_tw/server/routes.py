@@ -14,6 +14,7 @@ from ollama_tw.http.native.backends import BackendRoutes
 from ollama_tw.http.native.blobs import BlobRoutes
 from ollama_tw.http.native.health import HealthRoutes, Readiness
 from ollama_tw.http.native.models import ModelRoutes
+from ollama_tw.http.native.requests import RequestRoutes
 from ollama_tw.http.native.transfers import TransferRoutes
 from ollama_tw.http.native.version import VersionRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
@@ -22,6 +23,7 @@ from ollama_tw.http.server.site import ApiSite, make_site
 from ollama_tw.http.websocket.endpoint import WebSocketEndpoint
 from ollama_tw.metrics import Metrics
 from ollama_tw.server.components import Components
+from ollama_tw.tracking.register import RequestRegister
 
 if TYPE_CHECKING:
     from ollama_tw.server.inference_routes import Inference
@@ -43,6 +45,8 @@ def make_api_site(
     routes = Routes()
     VersionRoutes(settings.version).register(routes)
     HealthRoutes(metrics, readiness).register(routes)
+    requests = RequestRegister()
+    RequestRoutes(requests, components.scheduler.positions).register(routes)
     BackendRoutes(components.backends, components.disk).register(routes)
     AccountRoutes(components.account, components.cloud_status).register(routes)
     cloud = CloudRelay(reactor, components.cloud, components.policy)
@@ -87,6 +91,7 @@ def make_api_site(
         uploads=[blobs.upload],
         observe=metrics.request,
         upgrade=websocket,
+        requests=requests,
     )
 
 

@@ -48,6 +48,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         endpoint=Endpoint("http", "127.0.0.1", 11434),
         origins=("*", *LOCAL_ORIGINS),
         debug=False,
+        log_format="text",
         models=Path("/home/ada/.ollama/models"),
         keep_alive=5 * MINUTE,
         max_loaded_models=1,
@@ -81,6 +82,7 @@ def test_every_variable_is_read() -> None:
         OLLAMA_HOST="0.0.0.0:8080",
         OLLAMA_ORIGINS="https://example.com",
         OLLAMA_DEBUG="1",
+        OLLAMA_LOG_FORMAT="json",
         OLLAMA_MODELS="/mnt/models",
         OLLAMA_KEEP_ALIVE="10m",
         OLLAMA_MAX_LOADED_MODELS="3",
@@ -110,6 +112,7 @@ def test_every_variable_is_read() -> None:
         endpoint=Endpoint("http", "0.0.0.0", 8080),
         origins=("https://example.com", *LOCAL_ORIGINS),
         debug=True,
+        log_format="json",
         models=Path("/mnt/models"),
         keep_alive=10 * MINUTE,
         max_loaded_models=3,
@@ -139,7 +142,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 27
+    assert len(names) == len(set(names)) == 28
     assert all(variable.help for variable in VARIABLES)
 
 

@@ -33,7 +33,7 @@ def test_an_option_overrides_its_variable() -> None:
 
 def test_every_variable_is_an_option() -> None:
     assert set(parsed()) == {
-        *("host", "origins", "debug", "models", "keep-alive", "max-loaded-models", "max-queue"),
+        *("host", "origins", "debug", "log-format", "models", "keep-alive", "max-loaded-models", "max-queue"),
         *("noprune", "context-length", "num-parallel", "sched-spread", "flash-attention", "go-template"),
         *(
             "kv-cache-type",

@@ -52,6 +52,7 @@ UNREACHED = {
         "/api/experimental/web_search",
         "/api/pull",
         "/api/push",
+        "/api/requests/{id}",
     ),
     *SIBLINGS,
 }

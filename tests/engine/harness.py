@@ -1,6 +1,5 @@
 """A scheduler whose clock and worker threads are advanced by the test."""
 
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -14,6 +13,7 @@ from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.interfaces import LoadPlan
 from ollama_tw.testing.fake import FakeBackend
+from ollama_tw.tracking.context import RequestContext
 
 T = TypeVar("T")
 
@@ -92,13 +92,13 @@ class Request:
     def __init__(self, scheduler: Scheduler, requirements: ModelRequirements) -> None:
         self._scheduler = scheduler
         self._requirements = requirements
-        self.cancel_event = threading.Event()
+        self.context = RequestContext()
         self.lease: Lease | None = None
         self._done: Deferred[None] = Deferred()
         self.result = begin(self._run())
 
     async def _run(self) -> None:
-        async with self._scheduler.lease(self._requirements, self.cancel_event) as self.lease:
+        async with self._scheduler.lease(self._requirements, self.context) as self.lease:
             await self._done
 
     def end(self) -> None:

@@ -19,6 +19,7 @@ from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.interfaces import Device, LoadCancelled, LoadError, LoadPlan, Probe
+from ollama_tw.tracking.context import RequestContext
 
 MIB = 1 << 20
 SECOND = 10**9
@@ -160,7 +161,7 @@ class MemoryTests(TestCase):
 
     async def use(self, path: str) -> None:
         want = ModelRequirements(path, LoadPlan(path), shape=lambda: SHAPE)
-        async with self.scheduler.lease(want, threading.Event()):
+        async with self.scheduler.lease(want, RequestContext()):
             pass
 
     @property
@@ -222,7 +223,7 @@ class MemoryTests(TestCase):
         want = ModelRequirements(
             "/m", plan, frozenset({"context_length"}), shape=lambda: replace(SHAPE, trained_context=16384)
         )
-        async with self.scheduler.lease(want, threading.Event()):
+        async with self.scheduler.lease(want, RequestContext()):
             return self.backend.plans[-1].context_length
 
     async def test_a_growing_context_loads_the_model_once(self) -> None:
@@ -281,7 +282,7 @@ class MemoryTests(TestCase):
         done: Deferred[None] = Deferred()
 
         async def hold() -> None:
-            async with self.scheduler.lease(ModelRequirements("/a", LoadPlan("/a")), threading.Event()):
+            async with self.scheduler.lease(ModelRequirements("/a", LoadPlan("/a")), RequestContext()):
                 held.callback(None)
                 await done
 

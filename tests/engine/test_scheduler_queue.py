@@ -79,7 +79,7 @@ class CancelTests(SchedulerCase):
         request = self.request("a")
         request.disconnect()
         self.failureResultOf(request.result, CancelledError)
-        self.assertTrue(request.cancel_event.is_set())
+        self.assertTrue(request.context.is_set())
         self.loads.step()
         self.assertEqual(self.loaded(), [])
         self.assertEqual(self.backend.runners, [])
@@ -87,7 +87,7 @@ class CancelTests(SchedulerCase):
 
     def test_by_the_event_alone(self) -> None:
         request = self.request("a")
-        request.cancel_event.set()
+        request.context.set()
         self.loads.step()
         self.failureResultOf(request.result, Cancelled)
         self.assertEqual(self.scheduler.waiting, 0)

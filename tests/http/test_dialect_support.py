@@ -1,4 +1,3 @@
-import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -8,6 +7,7 @@ from twisted.trial.unittest import TestCase
 from ollama_tw.dialects.sse import DONE, data_event, named_event
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.dialect_support import data_framing, event_framing, gather
+from ollama_tw.tracking.context import RequestContext
 
 
 class Runs:
@@ -29,7 +29,7 @@ class Runs:
 class TogetherTests(TestCase):
     def start(self, count: int) -> None:
         self.runs = Runs(count)
-        self.cancel = threading.Event()
+        self.cancel = RequestContext()
         self.all = Deferred.fromCoroutine(gather(self.runs.calls, self.cancel))
 
     def test_results_keep_their_order(self) -> None:
@@ -65,7 +65,7 @@ class TogetherTests(TestCase):
 
     def test_nothing_starts_after_a_disconnect(self) -> None:
         runs = Runs(2)
-        cancel = threading.Event()
+        cancel = RequestContext()
         cancel.set()
         self.failureResultOf(Deferred.fromCoroutine(gather(runs.calls, cancel)), Cancelled)
         self.assertEqual(runs.started, [])

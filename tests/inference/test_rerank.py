@@ -1,7 +1,6 @@
 """Reranking with a real library and a fake backend, whose score is the length of the common prefix."""
 
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +14,7 @@ from ollama_tw.inference.catalogue import Catalogue
 from ollama_tw.inference.rerank import Reranking, RerankRequest
 from ollama_tw.interfaces import IRunner, Ranking, RunnerError
 from ollama_tw.testing.fake import FakeRunner
+from ollama_tw.tracking.context import RequestContext
 from tests.engine.harness import begin
 from tests.helpers.gguf_files import METADATA, write_gguf
 from tests.inference.test_service import DiskPool, ServiceCase
@@ -41,7 +41,7 @@ class RerankCase(ServiceCase):
 
     def start(self, chat: bool = False, stream: bool = False, **fields: Any) -> Deferred[Any]:
         body = {"model": "ranker", "query": "abcd", "documents": ["abx", "abcd", "x", "abc"]} | fields
-        return begin(self.reranking.rerank(msgspec.convert(body, type=RerankRequest), threading.Event()))
+        return begin(self.reranking.rerank(msgspec.convert(body, type=RerankRequest), RequestContext()))
 
     def rank(self, **fields: Any) -> dict[str, Any]:
         result = self.start(**fields)

@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ollama_tw.inference.service import Completions
 from ollama_tw.library.create import create
 from ollama_tw.library.store import Store
 from ollama_tw.testing.fake import FakeBackend, words
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.models import CreateRequest
 from ollama_tw.wire.native import ChatRequest, GenerateRequest
 from tests.engine.harness import SECOND, FakeReactor, StillPool, begin, use_still_pools
@@ -75,7 +75,7 @@ class ServiceCase(SynchronousTestCase):
             busy[0].step()
 
     def start(self, chat: bool = False, stream: bool = False, **fields: Any) -> Deferred[Any]:
-        self.cancel = threading.Event()
+        self.cancel = RequestContext()
         emit = self.records.append if stream else None
         if chat:
             request = msgspec.convert(fields, type=ChatRequest)

@@ -1,6 +1,7 @@
 """Format and destination of the log."""
 
 import io
+import json
 import logging
 import sys
 import threading
@@ -17,7 +18,7 @@ from twisted.python.failure import Failure
 
 from ollama_tw.config.settings import Settings
 from ollama_tw.process import logs
-from ollama_tw.process.logs import LineObserver
+from ollama_tw.process.logs import JSONObserver, LineObserver
 
 PARIS = timezone(timedelta(hours=1))
 
@@ -64,6 +65,64 @@ def test_an_event_is_a_line_of_pairs() -> None:
 )
 def test_values_are_quoted_if_necessary(value: object, written: str) -> None:
     assert lines_of(LogLevel.info, "x", key=value) == HEAD + f"msg=x key={written}\n"
+
+
+def json_of(format: str, **event: Any) -> tuple[dict[str, Any], str]:
+    """Return the object of an event, and the line."""
+    written: list[str] = []
+    JSONObserver(written.append, timezone=PARIS)(
+        {
+            "log_time": 1769857200.0421,
+            "log_level": LogLevel.info,
+            "log_namespace": "ollama_tw.server.daemon",
+            "log_format": format,
+            **event,
+        }
+    )
+    (line,) = written
+    return json.loads(line), line
+
+
+def test_an_event_is_a_json_object_with_all_its_fields() -> None:
+    found, line = json_of("{status} {path}", status=200, path="/api/chat", seconds=0.25, none=None)
+    assert found == {
+        "time": "2026-01-31T12:00:00.042+01:00",
+        "level": "INFO",
+        "source": "ollama_tw.server.daemon",
+        "msg": "200 /api/chat",
+        "status": 200,
+        "path": "/api/chat",
+        "seconds": 0.25,
+        "none": None,
+    }
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["a\nlevel=ERROR", "\udcff", '"', "\u2028", "\x1b[31m", "grün"])
+def test_a_json_object_is_one_line_of_ascii(value: str) -> None:
+    found, line = json_of("{key}", key=value)
+    assert (found["msg"], found["key"]) == (value, value)
+    assert line.isascii()
+    assert len(line.splitlines()) == 1
+
+
+def test_a_field_does_not_replace_those_of_every_event() -> None:
+    found, _ = json_of("x", level="none", msg="none", time="none", source="none")
+    assert (found["level"], found["msg"], found["source"]) == ("INFO", "x", "ollama_tw.server.daemon")
+
+
+def test_values_without_a_json_form_are_texts() -> None:
+    assert json_of("x", path=Path("/a"), sizes=[1, 2])[0]["path"] == "/a"
+
+
+def test_a_failure_is_a_member_with_its_traceback() -> None:
+    try:
+        raise KeyError("gone")
+    except KeyError:
+        found, line = json_of("it failed", log_failure=Failure())
+    assert found["error"] == "KeyError: 'gone'"
+    assert "test_logs.py" in found["traceback"]
+    assert line.count("\n") == 1
 
 
 def test_fields_of_the_message_are_not_repeated() -> None:
@@ -171,6 +230,13 @@ def test_debug_is_a_setting(settings: Settings, beginner: LogBeginner, publisher
     logs.start(replace(settings, debug=True), platform="linux", stderr=stderr, beginner=beginner)
     Logger("ollama_tw.x", observer=publisher).debug("seen")
     assert stderr.getvalue().endswith("level=DEBUG source=ollama_tw.x msg=seen\n")
+
+
+def test_the_format_is_a_setting(settings: Settings, beginner: LogBeginner, publisher: LogPublisher) -> None:
+    stderr = io.StringIO()
+    logs.start(replace(settings, log_format="json"), platform="linux", stderr=stderr, beginner=beginner)
+    Logger("ollama_tw.x", observer=publisher).info("seen")
+    assert json.loads(stderr.getvalue().splitlines()[-1])["msg"] == "seen"
 
 
 def test_on_macos_the_log_is_a_file(

@@ -3,7 +3,6 @@
 Source: ollama: server/routes.go, GenerateHandler, ChatHandler, EmbedHandler, EmbeddingsHandler.
 """
 
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import ReplyStream, answer, answer_whole
 from ollama_tw.inference.embed import Embeddings
 from ollama_tw.inference.service import Completions
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.native import (
     ChatRequest,
@@ -64,14 +64,14 @@ class CompletionRoutes:
         self,
         request: Request,
         body: CompletionT,
-        run: Callable[[CompletionT, Emit | None, threading.Event], Awaitable[Record | None]],
+        run: Callable[[CompletionT, Emit | None, RequestContext], Awaitable[Record | None]],
         *,
         only_loads: bool,
     ) -> None:
         if only_loads and getattr(request, "restricted", False):
             raise OllamaError(403, MODELS_GUARDED)
 
-        async def work(stream: ReplyStream | None, cancel: threading.Event) -> Record | None:
+        async def work(stream: ReplyStream | None, cancel: RequestContext) -> Record | None:
             return await run(body, None if stream is None else stream.send, cancel)
 
         if not await self.cloud.relay(request, body.model):
@@ -91,7 +91,7 @@ class CompletionRoutes:
         self,
         request: Request,
         body: EmbedT,
-        run: Callable[[EmbedT, threading.Event], Awaitable[Any]],
+        run: Callable[[EmbedT, RequestContext], Awaitable[Any]],
     ) -> None:
         if not await self.cloud.relay(request, body.model):
             await answer_whole(request, partial(run, body))

@@ -6,7 +6,6 @@ Source: ollama: middleware/openai.go.
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
-import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import RemainingRecords, ReplyStream, answer_whole
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.native import EmbedRequest, Emit, Record
 
@@ -65,7 +65,7 @@ class OpenAIRoutes:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
 
         async def work(
-            stream: ReplyStream | None, cancel: threading.Event
+            stream: ReplyStream | None, cancel: RequestContext
         ) -> dict[str, Any] | RemainingRecords:
             run = partial(self.completions.chat, cancel=cancel, extras=extras)
             choices = [chat.ChoiceStream(identity, index) for index in range(len(natives))]
@@ -92,7 +92,7 @@ class OpenAIRoutes:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
 
         async def work(
-            stream: ReplyStream | None, cancel: threading.Event
+            stream: ReplyStream | None, cancel: RequestContext
         ) -> dict[str, Any] | RemainingRecords:
             run = partial(self.completions.generate, cancel=cancel)
             choices = [
@@ -117,7 +117,7 @@ async def _run_choices(
     runs: Sequence[Callable[..., Coroutine[Any, Any, Record | None]]],
     choices: Sequence[_Choice],
     stream: ReplyStream | None,
-    cancel: threading.Event,
+    cancel: RequestContext,
 ) -> tuple[list[Any], list[Any]]:
     """Run one completion for each choice.
 
@@ -148,7 +148,7 @@ async def _run_choices(
 class Embedder(Protocol):
     """The service of the native ``/api/embed``."""
 
-    async def embed(self, request: EmbedRequest, cancel: threading.Event) -> Any:
+    async def embed(self, request: EmbedRequest, cancel: RequestContext) -> Any:
         """Return a record with ``embeddings`` and ``prompt_eval_count``."""
 
 
@@ -169,7 +169,7 @@ class OpenAIEmbeddingRoutes:
         await self.dialect.serve_or_relay(request, _read_embedding, partial(self._embed, request))
 
     async def _embed(self, request: Request, body: embeddings.EmbeddingRequest) -> None:
-        async def work(cancel: threading.Event) -> dict[str, Any]:
+        async def work(cancel: RequestContext) -> dict[str, Any]:
             tokens = embeddings.tokens_in(body)
             texts = None if tokens is None else await self.tokens.detokenize(body.model, tokens)
             record = await self.embedder.embed(embeddings.native_request(body, texts), cancel)

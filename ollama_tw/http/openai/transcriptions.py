@@ -6,7 +6,6 @@ Source: ollama: middleware/openai.go, TranscriptionMiddleware.
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
-import threading
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -24,6 +23,7 @@ from ollama_tw.http.server.replies import send_json_line, send_text
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import answer_whole
 from ollama_tw.inference.service import Completions
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.native import ChatRequest
 
 _MAX_PARTS = 64
@@ -52,7 +52,7 @@ class TranscriptionRoutes:
     async def _transcribe(self, request: Request, call: _Call) -> None:
         form, native = call
 
-        async def work(cancel: threading.Event) -> str:
+        async def work(cancel: RequestContext) -> str:
             record = await self.completions.chat(native, None, cancel)
             return chat_record(record).message.content.strip()
 

@@ -17,6 +17,8 @@ from twisted.web.http import HTTPChannel
 
 from ollama_tw.http.server.bodies import NO_ROOM, Body, BodyBudget
 from ollama_tw.http.server.errors import send_failure
+from ollama_tw.http.server.identity import RequestIdentity
+from ollama_tw.tracking.context import RequestContext
 
 MAX_HEAD = 64 * 1024
 """Limit of the request line and the headers together, in bytes."""
@@ -77,8 +79,8 @@ class ConnectionOwner(Protocol):
     def sink_for(self, request: "ApiRequest") -> BodySink | None:
         """Return the sink for the body of ``request``; None to collect it."""
 
-    def request_began(self, request: Any) -> None:
-        """Count a request whose head is complete."""
+    def request_began(self, request: Any, identity: RequestIdentity | None = None) -> None:
+        """Count a request whose head is complete; without an ``identity``, its headers have it."""
 
     def request_ended(self, request: Any, *, finished: bool) -> None:
         """Log a request; ``finished`` is False if the client disconnected before the end of the reply."""
@@ -101,6 +103,9 @@ class ApiRequest(server.Request):
     """Status and error of a body that exceeded a limit and was dropped."""
     began: float | None = None
     """Reactor time in seconds at which the head was complete; None before that."""
+    identity: RequestIdentity
+    context: RequestContext
+    """Both are set when the head is complete."""
 
     def gotLength(self, length: int | None) -> None:
         """Choose the sink of the body. Called when the head is complete."""

@@ -19,6 +19,7 @@ from twisted.web.http import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.http.server.identity import RequestIdentity
 from ollama_tw.http.server.replies import send_empty, send_error, send_text
 
 _log = Logger()
@@ -97,15 +98,21 @@ def send_failure(request: Request, failure: Failure) -> None:
 
 def logged(request: Request, failure: Failure) -> str:
     """Log an unexpected exception with its traceback; return the message for the client."""
-    number = secrets.token_hex(4)
+    id_ = log_id(request)
     _log.failure(
-        "request {number} failed: {method} {path}",
+        "request {id} failed: {method} {path}",
         failure,
-        number=number,
+        id=id_,
         method=request.method.decode("ascii", "backslashreplace"),
         path=request.path.decode("ascii", "backslashreplace"),
     )
-    return f"internal server error; the server's log has it as request {number}"
+    return f"internal server error; the server's log has it as request {id_}"
+
+
+def log_id(request: Request) -> str:
+    """Return the id under which the log has ``request``."""
+    identity: RequestIdentity | None = getattr(request, "identity", None)
+    return identity.request_id if identity is not None else secrets.token_hex(4)
 
 
 def _abort(request: Request) -> None:

@@ -18,8 +18,11 @@ from ollama_tw import __version__
 from ollama_tw.http.server.bodies import BodyBudget
 from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink, SiteConnection
 from ollama_tw.http.server.guard import Guard
+from ollama_tw.http.server.identity import REQUEST_ID, RequestIdentity, client_name, identity_of
 from ollama_tw.http.server.inflight import Inflight
 from ollama_tw.http.server.replies import send_empty, send_error, send_text
+from ollama_tw.tracking.context import RequestContext
+from ollama_tw.tracking.register import RequestRegister
 
 MAX_BODY = 256 * 1024 * 1024
 """Limit in bytes of a body that is collected. Ollama has none; images are the largest part."""
@@ -131,11 +134,13 @@ class ApiSite(Site):
         idle_timeout: float,
         reactor: Any,
         observe: Observe | None = None,
+        requests: RequestRegister | None = None,
     ) -> None:
         super().__init__(root, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_body = max_body
         self.bodies = BodyBudget(BODIES_AT_ONCE * max_body)
         self.inflight = inflight
+        self.requests = requests or RequestRegister()
         self.connections: set[SiteConnection] = set()
         self._guard = guard
         self._uploads = tuple(uploads)
@@ -164,9 +169,13 @@ class ApiSite(Site):
             return DISCARD
         return next(filter(None, (upload(request) for upload in self._uploads)), None)
 
-    def request_began(self, request: ApiRequest) -> None:
-        """Count a request whose head is complete."""
+    def request_began(self, request: ApiRequest, identity: RequestIdentity | None = None) -> None:
+        """Count a request whose head is complete; without an ``identity``, its headers have it."""
         request.began = self.reactor.seconds()
+        request.identity = identity or identity_of(request.requestHeaders)
+        request.setHeader(REQUEST_ID, request.identity.request_id)
+        request.context = RequestContext(request.identity.request_id, client_name(request))
+        self.requests.add(request.context)
         self.inflight.begin()
 
     def log(self, request: Request) -> None:
@@ -175,8 +184,10 @@ class ApiSite(Site):
 
     def request_ended(self, request: Any, *, finished: bool) -> None:
         """Log a request; ``finished`` is False if the client disconnected before the end of the reply."""
-        seconds = self.reactor.seconds() - request.began
+        seconds = round(self.reactor.seconds() - request.began, 6)
         status = request.code if finished or request.startedWriting else _CLIENT_CLOSED
+        self.requests.remove(request.context)
+        more = _details(request)
         _log.info(
             "{status} {seconds:.3f}s {size}B {method} {path} {peer}{note}",
             status=status,
@@ -186,6 +197,8 @@ class ApiSite(Site):
             path=request.path.decode("ascii", "backslashreplace"),
             peer=_peer(request.getClientAddress()),
             note="" if finished else " (client gone)",
+            request_id=request.identity.request_id,
+            **more,
         )
         if self._observe is not None:
             self._observe(
@@ -218,6 +231,21 @@ class ApiSite(Site):
             closed.callback(None)
 
 
+def _details(request: ApiRequest) -> dict[str, Any]:
+    """Return the fields of the log that not every request has."""
+    details: dict[str, Any] = {}
+    if request.identity.traceparent:
+        details["traceparent"] = request.identity.traceparent
+    context = request.context
+    if context.model:
+        details |= {
+            "model": context.model,
+            "prompt_tokens": context.prompt_tokens,
+            "tokens": context.tokens,
+        }
+    return details
+
+
 def _peer(address: IAddress) -> str:
     if isinstance(address, IPv6Address):
         return f"[{address.host}]:{address.port}"
@@ -237,12 +265,13 @@ def make_site(
     max_body: int = MAX_BODY,
     idle_timeout: float = IDLE_TIMEOUT,
     observe: Observe | None = None,
+    requests: RequestRegister | None = None,
 ) -> ApiSite:
     """Return the site that serves ``api`` (``Routes.resource()``) behind ``guard``.
 
     ``uploads`` choose the requests whose bodies are streamed to a sink; other bodies are collected, up to
     ``max_body`` bytes each and twice as many together. ``upgrade`` serves another protocol on the same port.
-    ``idle_timeout`` is in seconds.
+    ``idle_timeout`` is in seconds. ``requests`` is the register of the requests in progress.
     """
     return ApiSite(
         RootResource(guard, api, upgrade),
@@ -253,4 +282,5 @@ def make_site(
         idle_timeout,
         reactor,
         observe,
+        requests,
     )

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
-from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorFromThreads
@@ -18,7 +17,9 @@ from zope.interface import implementer
 
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang import json as gojson
+from ollama_tw.http.server.errors import log_id
 from ollama_tw.http.server.replies import send_json
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.native import error_object
 
 R = TypeVar("R")
@@ -216,7 +217,7 @@ async def answer(
     reactor: IReactorFromThreads,
     request: Request,
     streaming: bool,
-    work: Callable[[ReplyStream | None, threading.Event], Awaitable[R | RemainingRecords | None]],
+    work: Callable[[ReplyStream | None, RequestContext], Awaitable[R | RemainingRecords | None]],
     *,
     framing: Framing = NDJSON,
     send: Callable[[Request, Any], None] = send_json,
@@ -233,36 +234,35 @@ async def answer(
 
 async def answer_whole(
     request: Request,
-    work: Callable[[threading.Event], Awaitable[R]],
+    work: Callable[[RequestContext], Awaitable[R]],
     *,
     send: Callable[[Request, Any], None] = send_json,
 ) -> None:
     """Call ``work`` and send its result with ``send``.
 
-    ``work`` is called with an event that is set when the client disconnects.
+    ``work`` is called with the context of the request, which is set when the client disconnects.
     """
-    cancel = threading.Event()
-    send(request, await _cancelled_on_disconnect(request, cancel, work(cancel)))
+    send(request, await _in_context(request, work))
 
 
 async def answer_stream(
     reactor: IReactorFromThreads,
     request: Request,
-    work: Callable[[ReplyStream, threading.Event], Awaitable[R | RemainingRecords | None]],
+    work: Callable[[ReplyStream, RequestContext], Awaitable[R | RemainingRecords | None]],
     *,
     framing: Framing = NDJSON,
     send: Callable[[Request, Any], None] = send_json,
 ) -> None:
     """Call ``work``, which writes the reply to a stream.
 
-    ``work`` is called with the stream and an event that is set when the client disconnects. Its result
-    is None or the :class:`RemainingRecords` of the stream; or a whole reply in place of the stream, which
-    is sent with ``send``. Errors before the first record are raised; later ones become the last record.
+    ``work`` is called with the stream and the context of the request, which is set when the client
+    disconnects. Its result is None or the :class:`RemainingRecords` of the stream; or a whole reply in place
+    of the stream, which is sent with ``send``. Errors before the first record are raised; later ones become
+    the last record.
     """
-    cancel = threading.Event()
     stream = ReplyStream(reactor, request, framing)
     try:
-        result = await _cancelled_on_disconnect(request, cancel, work(stream, cancel))
+        result = await _in_context(request, partial(work, stream))
     except (CancelledError, Cancelled):
         stream.release()
         raise
@@ -275,9 +275,9 @@ async def answer_stream(
         if not stream.began:
             stream.release()
             raise
-        number = uuid4().hex[:12]
-        _log.failure("a stream failed (request {number})", number=number)
-        text = f"an error was encountered while running the model: see the server's log for {number}"
+        id_ = log_id(request)
+        _log.failure("a stream failed (request {id})", id=id_)
+        text = f"an error was encountered while running the model: see the server's log for {id_}"
         stream.fail(500, text)
     else:
         if result is None:
@@ -289,7 +289,22 @@ async def answer_stream(
             send(request, result)
 
 
-async def _cancelled_on_disconnect(request: Request, cancel: threading.Event, result: Awaitable[R]) -> R:
-    """Await ``result``; ``cancel`` is set as soon as the client disconnects."""
-    request.notifyFinish().addErrback(lambda _: cancel.set())
-    return await result
+async def _in_context(request: Request, work: Callable[[RequestContext], Awaitable[R]]) -> R:
+    """Await the result of ``work``, which is called with the context of ``request``.
+
+    Raises :class:`OllamaError` 499 if the request was cancelled by another one.
+    """
+    context: RequestContext = getattr(request, "context", None) or RequestContext()
+    context.endpoint = getattr(request, "route", "")
+    request.notifyFinish().addErrback(lambda _: context.set())
+
+    async def call() -> R:
+        return await work(context)
+
+    working = Deferred.fromCoroutine(call())
+    context.stop = working.cancel
+    try:
+        return await working
+    except (CancelledError, Cancelled):
+        context.check()
+        raise

@@ -26,6 +26,7 @@ from zope.interface import implementer
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.channel import ApiRequest
 from ollama_tw.http.server.errors import send_failure
+from ollama_tw.http.server.identity import REQUEST_ID
 from ollama_tw.http.server.replies import send_error
 from ollama_tw.http.server.site import SERVER
 from ollama_tw.http.websocket.deflate import Deflate, accept, is_offer
@@ -63,6 +64,8 @@ class WebSocketConnection(WebSocketServerProtocol):
         self._owner = request.owner
         self._path = request.path.decode()
         self._restricted = request.restricted
+        self._identity = request.identity
+        self._requests_begun = 0
         self._peer = request.getClientAddress() or IPv4Address("TCP", "-", 0)
         self._by_id: dict[Id, FrameRequest] = {}
         self._queue: deque[Frame | OllamaError] = deque()
@@ -102,9 +105,10 @@ class WebSocketConnection(WebSocketServerProtocol):
 
     # -------------------------------------------------------------------------------- the client
 
-    def onConnect(self, request: Any) -> str | None:
-        """Return the accepted subprotocol."""
-        return SUBPROTOCOL if SUBPROTOCOL in request.protocols else None
+    def onConnect(self, request: Any) -> tuple[str | None, dict[str, str]]:
+        """Return the accepted subprotocol, and headers of the reply."""
+        accepted = SUBPROTOCOL if SUBPROTOCOL in request.protocols else None
+        return accepted, {REQUEST_ID: self._identity.request_id}
 
     def _parseExtensionsHeader(self, header: Any, removeQuotes: bool = True) -> list[Any]:
         offers = super()._parseExtensionsHeader(header, removeQuotes)
@@ -203,7 +207,8 @@ class WebSocketConnection(WebSocketServerProtocol):
 
     def _serve(self, request: FrameRequest) -> Deferred[None]:
         """Start ``request``; return a Deferred that fires when it has ended, never with an error."""
-        self._owner.request_began(request)
+        self._requests_begun += 1
+        self._owner.request_began(request, self._identity.part(self._requests_begun))
         self._running[request] = None
         work = Deferred.fromCoroutine(self._call(request))
         self._running[request] = work

@@ -20,7 +20,9 @@ from twisted.web.http_headers import Headers
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
+from ollama_tw.http.server.identity import RequestIdentity
 from ollama_tw.inference.records import ChatWriter, GenerateWriter, RecordWriter
+from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.decode import decode
 
 Id = str | int
@@ -99,6 +101,8 @@ class FrameRequest:
     startedWriting = False
     """Always False: records are independent, so an error may follow any of them."""
     began = 0.0
+    identity: RequestIdentity
+    context: RequestContext
 
     def __init__(
         self, path: str, frame: Frame, peer: IAddress, connection: Any, *, restricted: bool = False

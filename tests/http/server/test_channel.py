@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 from hypothesis import given, settings
@@ -281,6 +282,31 @@ class SocketTests(TestCase):
                 (499, 0, "POST", "/api/echo", " (client gone)"),
             ],
         )
+
+    async def test_the_id_of_a_request_is_returned_and_logged(self) -> None:
+        events = self.enterContext(captured("ollama_tw.http.access"))
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        answer = await self.exchange(
+            head(
+                "GET",
+                "/api/version",
+                "X-Request-Id: order-4711",
+                f"traceparent: {trace}",
+                "Connection: close",
+            )
+        )
+        self.assertIn(b"\r\nX-Request-Id: order-4711\r\n", answer)
+        self.assertEqual((events[0]["request_id"], events[0]["traceparent"]), ("order-4711", trace))
+
+    async def test_every_request_of_a_connection_gets_an_id_of_its_own(self) -> None:
+        events = self.enterContext(captured("ollama_tw.http.access"))
+        requests = head("GET", "/nope"), head("GET", "/api/broken"), head("GET", "/", "Connection: close")
+        answer = await self.exchange(b"".join(requests))
+        ids = re.findall(rb"\r\nX-Request-Id: ([0-9a-f]{24})\r\n", answer)
+        self.assertEqual(len(set(ids)), 3)
+        self.assertEqual([event["request_id"].encode() for event in events], ids)
+        self.assertIn(b"the server's log has it as request " + ids[1], answer)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
 
 class TimeLimitTests(TestCase):

@@ -244,7 +244,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(lines[0], {"n": 1})
         self.assertRegex(
             lines[1]["error"],
-            "^an error was encountered while running the model: see the server's log for [0-9a-f]{12}$",
+            "^an error was encountered while running the model: see the server's log for [0-9a-f]{8}$",
         )
 
     def test_an_unexpected_exception_before_a_record_is_raised(self) -> None:

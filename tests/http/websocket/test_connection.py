@@ -7,6 +7,7 @@ from twisted.trial.unittest import TestCase
 
 from ollama_tw.http.server.site import make_site
 from ollama_tw.http.websocket.endpoint import WebSocketEndpoint
+from tests.helpers.logs import captured
 from tests.http.fakes import RawClient, connect, tick
 from tests.http.sample import build
 from tests.http.websocket.frames import (
@@ -130,6 +131,17 @@ class HandshakeTests(WebSocketCase):
         _, head = await self.client("/api/chat", "Sec-WebSocket-Protocol: soap")
         self.assertTrue(head.startswith(b"HTTP/1.1 101 "))
         self.assertNotIn(b"Sec-WebSocket-Protocol", head)
+
+    async def test_requests_have_the_id_of_the_handshake_and_a_number(self) -> None:
+        events = self.enterContext(captured("ollama_tw.http.access"))
+        client, head = await self.client("/api/chat", "X-Request-Id: order-4711")
+        self.assertIn(b"\r\nX-Request-Id: order-4711", head)
+        client.send(text(count=1) + text(count=1))
+        await client.records(2)
+        while self.site.inflight.count:
+            await tick()
+        ids = [event["request_id"] for event in events]
+        self.assertEqual(ids, ["order-4711", "order-4711.1", "order-4711.2"])
 
     async def test_a_foreign_origin_and_a_foreign_host_are_refused_before_the_upgrade(self) -> None:
         _, head = await self.client("/api/chat", "Origin: https://evil.example")

@@ -1,0 +1,1 @@
+"""Requests in progress: their cancellation, clients and progress. Pure."""
