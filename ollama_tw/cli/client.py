@@ -89,6 +89,13 @@ class Client:
         except ValueError as error:
             raise OllamaError(0, f"{self.url} answered with something other than JSON") from error
 
+    def text(self, path: str) -> str:
+        """Return the body of the reply to a GET request."""
+        with self._request("GET", path) as response:
+            if response.status >= http.client.BAD_REQUEST:
+                raise self._failure(response, streams=False)
+            return response.read().decode(errors="replace")
+
     def stream(self, path: str, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         """Send a POST request and return the records of the reply, as they arrive.
 

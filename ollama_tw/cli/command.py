@@ -118,7 +118,7 @@ def whole_number(ctx: click.Context, param: click.Parameter, value: str) -> int:
 
 def _invalid(param: click.Parameter | None, value: str, parser: str) -> UsageError:
     """Return the error of a value that Go's function ``parser`` refuses."""
-    name = "" if param is None else ", ".join(reversed(param.opts)) if len(param.opts) > 1 else param.opts[0]
+    name = "" if param is None else ", ".join(param.opts)
     return UsageError(
         f'invalid argument {quote(value)} for "{name}" flag: strconv.{parser}: parsing {quote(value)}: '
         "invalid syntax"

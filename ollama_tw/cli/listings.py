@@ -13,7 +13,7 @@ from ollama_tw.cli.tables import table
 from ollama_tw.golang.humanize import human_bytes, human_time
 
 _ID_DIGITS = 12
-_ZERO_TIME = "0001-01-01T00:00:00Z"
+ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
 def model_table(models: Iterable[Mapping[str, Any]], now: float | None = None) -> str:
@@ -23,7 +23,7 @@ def model_table(models: Iterable[Mapping[str, Any]], now: float | None = None) -
             model.get("name", ""),
             model.get("digest", "")[:_ID_DIGITS],
             "-" if model.get("remote_model") else human_bytes(model.get("size", 0)),
-            _relative(model.get("modified_at", _ZERO_TIME), now),
+            _relative(model.get("modified_at", ZERO_TIME), now),
         )
         for model in models
     ]
@@ -39,7 +39,7 @@ def running_table(models: Iterable[Mapping[str, Any]], now: float | None = None)
             human_bytes(model.get("size", 0)),
             processor(model.get("size", 0), model.get("size_vram", 0)),
             str(model.get("context_length", 0)),
-            _until(model.get("expires_at", _ZERO_TIME), now),
+            until(model.get("expires_at", ZERO_TIME), now),
         )
         for model in models
     ]
@@ -58,7 +58,8 @@ def processor(size: int, size_vram: int) -> str:
     return f"{percent}%/{100 - percent}% CPU/GPU"
 
 
-def _until(text: str, now: float | None) -> str:
+def until(text: str, now: float | None = None) -> str:
+    """Return when a model expires, a time of RFC 3339; ``now`` is in seconds since the epoch."""
     elapsed = _elapsed(text, now)
     return "Stopping..." if elapsed is not None and elapsed > 0 else _relative(text, now)
 
@@ -70,7 +71,7 @@ def _relative(text: str, now: float | None) -> str:
 
 def _elapsed(text: str, now: float | None) -> int | None:
     """Return the nanoseconds since a time of RFC 3339, None for Go's zero time."""
-    if text.startswith(_ZERO_TIME[:5]):
+    if text.startswith(ZERO_TIME[:5]):
         return None
     seconds = (time.time() if now is None else now) - datetime.fromisoformat(text).timestamp()
     return int(seconds * 1e9)

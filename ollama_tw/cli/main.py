@@ -32,7 +32,7 @@ COMMANDS = (
         "cp",
         "rm",
     ),
-    *("import", "fit", "launch", "prune", "bench", "doctor"),
+    *("import", "fit", "launch", "top", "logs", "bench", "prune", "doctor"),
     *("completion", "help"),
 )
 ALIASES = {"start": "serve", "ls": "list", "login": "signin", "logout": "signout"}

@@ -1,0 +1,38 @@
+"""``ollama top``: shows what the server does."""
+
+import os
+import sys
+
+import click
+
+from ollama_tw.cli.client import connected
+from ollama_tw.cli.command import Command, json_option, print_json
+from ollama_tw.cli.variables import CLIENT
+
+_PIPE_SIZE = (160, 1_000_000)
+
+
+@click.command("top", cls=Command, variables=CLIENT, short_help="Show what the server does")
+@json_option
+def command(as_json: bool) -> None:
+    """Show loaded models, requests, lanes, tokens per second and memory; q quits.
+
+    In a pipe, and with --json, the state of now is printed once.
+    """
+    from ollama_tw.cli.top.snapshot import take_snapshot
+
+    client = connected()
+    if as_json:
+        snapshot = take_snapshot(client)
+        print_json(
+            {"models": snapshot.models, "requests": snapshot.requests, "metrics": dict(snapshot.metrics)}
+        )
+    elif sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        from ollama_tw.cli.top.display import show
+
+        show(client)
+    else:
+        from ollama_tw.cli.top.screen import screen
+
+        for line in screen(take_snapshot(client), client.url, *_PIPE_SIZE)[1:]:
+            click.echo(line.text)

@@ -1,0 +1,55 @@
+"""The end of a log file, and what is written to it from then on. Blocking."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_BLOCK = 65536
+_INTERVAL_SECONDS = 0.2
+
+
+def last_lines(file: BinaryIO, count: int) -> bytes:
+    """Return the last ``count`` lines, and leave the position at the end of what was returned."""
+    end = position = file.seek(0, os.SEEK_END)
+    data = b""
+    # One line end more than lines: the one before the first line.
+    while position > 0 and data.rstrip(b"\n").count(b"\n") < count:
+        step = min(_BLOCK, position)
+        position -= step
+        file.seek(position)
+        data = file.read(step) + data
+    file.seek(end)
+    lines = data.splitlines(keepends=True)
+    return b"".join(lines[-count:]) if count else b""
+
+
+def follow_file(path: Path, position: int) -> Iterator[bytes]:
+    """Yield what is appended to the file after ``position``, without an end.
+
+    A file that was truncated, or replaced because the log is rotated, is read from its beginning.
+    """
+    file = path.open("rb")
+    file.seek(position)
+    try:
+        while True:
+            if data := file.read(_BLOCK):
+                yield data
+                continue
+            if _was_replaced(file, path):
+                file.close()
+                file = path.open("rb")
+            else:
+                time.sleep(_INTERVAL_SECONDS)
+    finally:
+        file.close()
+
+
+def _was_replaced(file: BinaryIO, path: Path) -> bool:
+    opened = os.fstat(file.fileno())
+    try:
+        current = path.stat()
+    except FileNotFoundError:  # between the two renames of a rotation
+        return False
+    return (current.st_dev, current.st_ino) != (opened.st_dev, opened.st_ino) or current.st_size < file.tell()

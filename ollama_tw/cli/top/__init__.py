@@ -1,0 +1,1 @@
+"""``ollama top``: what a server does, on a screen that is drawn again every second."""
