@@ -63,6 +63,12 @@ class Metrics:
             buckets=_LONG,
             registry=self._registry,
         )
+        self._refused = Counter(
+            "ollama_refused_requests",
+            "Requests that were refused because of their API key, or for lack of one",
+            ("reason",),
+            registry=self._registry,
+        )
         self._waited = Histogram(
             "ollama_queue_wait_seconds",
             "Time that requests were queued for a model or a slot",
@@ -104,6 +110,10 @@ class Metrics:
         route = route or "other"
         self._requests.labels(route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Count a request that the keys in use do not admit; ``reason`` is one of a few."""
+        self._refused.labels(reason).inc()
 
     def waited(self, seconds: float) -> None:
         """Observe the queueing time of a request."""

@@ -31,6 +31,7 @@ COMMANDS = (
         "ps",
         "cp",
         "rm",
+        "keys",
     ),
     *("import", "fit", "launch", "top", "logs", "bench", "prune", "doctor"),
     *("completion", "help"),

@@ -228,6 +228,15 @@ class Settings:
             "How long a shutdown waits for running requests; -1 means no limit",
         )
     )
+    require_keys: bool = setting(
+        Variable(
+            "OLLAMA_REQUIRE_KEYS",
+            parsers.boolean,
+            "false",
+            "Do not start without API keys (ollama keys add), and never answer without one",
+            switch=True,
+        )
+    )
     version: str = setting(
         Variable(
             "OLLAMA_VERSION",
@@ -257,6 +266,11 @@ class Settings:
         values["models"] = _expand(values["models"], user_home)
         listed = variables_of(cls)["origins"].is_set(environ)
         return cls(home=Path(user_home, ".ollama"), origins_listed=listed, **values)
+
+    @property
+    def keys_file(self) -> Path:
+        """The file of the API keys, beside the models directory."""
+        return self.models.parent / "keys.json"
 
     @property
     def host(self) -> str:

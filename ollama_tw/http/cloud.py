@@ -17,6 +17,7 @@ from urllib.parse import quote
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.cloud.client import RemoteClient, RemoteResponse
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cloud_name
 from ollama_tw.cloud.recommendations import Recommendations
@@ -150,9 +151,9 @@ class CloudRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("POST", "/api/experimental/web_search", self.search)
-        routes.add("POST", "/api/experimental/web_fetch", self.fetch)
-        routes.add("GET", "/api/experimental/model-recommendations", self.recommend)
+        routes.add("POST", "/api/experimental/web_search", self.search, Access.RUN)
+        routes.add("POST", "/api/experimental/web_fetch", self.fetch, Access.RUN)
+        routes.add("GET", "/api/experimental/model-recommendations", self.recommend, Access.READ)
 
     async def search(self, request: Request) -> None:
         """Search the web."""

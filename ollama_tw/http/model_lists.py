@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.dialects.anthropic import models as anthropic
 from ollama_tw.dialects.openai import models as openai
 from ollama_tw.http.cloud import CloudRelay
@@ -36,8 +37,8 @@ class ModelListRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("GET", "/v1/models", self.list)
-        routes.add("GET", "/v1/models/<path:model>", self.retrieve)
+        routes.add("GET", "/v1/models", self.list, Access.READ)
+        routes.add("GET", "/v1/models/<path:model>", self.retrieve, Access.READ)
 
     async def list(self, request: Request) -> None:
         """List the models."""

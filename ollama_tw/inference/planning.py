@@ -28,6 +28,14 @@ def checked_keep_alive(value: object) -> int | None:
         raise OllamaError(400, str(error)) from error
 
 
+def unloads(keep_alive: object) -> bool:
+    """Return whether a request's ``keep_alive`` has its model unloaded at once."""
+    try:
+        return parse_keep_alive(keep_alive) == 0
+    except ValueError:
+        return False
+
+
 def model_requirements(
     entry: Entry, options: Options, settings: Settings, keep_alive: int | None
 ) -> ModelRequirements:

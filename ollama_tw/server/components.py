@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 from twisted.logger import Logger
 
+from ollama_tw.access.limits import Limits
 from ollama_tw.cloud.account import Account
 from ollama_tw.cloud.client import MAX_CONCURRENT, RemoteClient
 from ollama_tw.cloud.policy import CloudPolicy, cloud_status
@@ -61,6 +62,7 @@ class Components:
         child_processes: bool,
     ) -> None:
         self._home = settings.home
+        self.limits = Limits(reactor.seconds)
         self.store = store
         self.disk = WorkerPool(reactor, _DISK_THREADS, "disk")
 

@@ -16,6 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ollama_tw import __version__
+from ollama_tw.access.key_file import KeyFileError
+from ollama_tw.access.keyring import Keyring
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.scheduler import UNLOAD_TIMEOUT
@@ -129,7 +131,9 @@ class Daemon(Service):
             sys.setswitchinterval(_SWITCH_INTERVAL)
         exposed = self._listener.exposed
         try:
-            self._site = self._build_site("0.0.0.0" if exposed else "127.0.0.1")  # noqa: S104 - not bound
+            keyring = self._open_keyring()
+            bound_host = "0.0.0.0" if exposed else "127.0.0.1"  # noqa: S104 - not bound
+            self._site = self._build_site(bound_host, keyring)
             if wait:
                 self._components.backends.chosen()
         except BaseException:
@@ -137,10 +141,10 @@ class Daemon(Service):
             raise
         self._listener.accept(self._site)
         addresses = ", ".join(self._listener.addresses)
-        if exposed:
+        if exposed and not keyring.in_use:
             _log.warn(
                 "{address} can be reached from other machines without authentication: "
-                "expose it only to a network whose users you trust",
+                "add a key with `ollama keys add NAME`, or expose it only to a network whose users you trust",
                 address=", ".join(exposed),
             )
         if self._owns_process and (self._listener.reloadable or self._notifier.active):
@@ -149,7 +153,24 @@ class Daemon(Service):
         # Reported once the reactor runs: until then a signal ends the process without a drain.
         self._reactor.callWhenRunning(self._started, addresses)
 
-    def _build_site(self, bound_host: str) -> ApiSite:
+    def _open_keyring(self) -> Keyring:
+        """Read the API keys. Raises :class:`OllamaError` if they cannot be read, or if they are missing."""
+        path = self._settings.keys_file
+        required = self._settings.require_keys
+        try:
+            keyring = Keyring(path, lambda text: _log.warn("{text}", text=text), required=required)
+        except KeyFileError as error:
+            raise OllamaError(500, str(error)) from error
+        if required and not keyring.size:
+            raise OllamaError(
+                500,
+                f"OLLAMA_REQUIRE_KEYS is set, but {path} has no keys: add one with `ollama keys add NAME`",
+            )
+        if keyring.size:
+            _log.info("{count} API keys in {path}: requests need one", count=keyring.size, path=str(path))
+        return keyring
+
+    def _build_site(self, bound_host: str, keyring: Keyring) -> ApiSite:
         settings = self._settings
         self._components = Components(
             self._reactor,
@@ -167,6 +188,7 @@ class Daemon(Service):
             settings,
             self._components,
             self._metrics,
+            keyring=keyring,
             bound_host=bound_host,
             readiness=self._readiness,
         )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from ollama_tw.access.keyring import Keyring
 from ollama_tw.config.settings import Settings
 from ollama_tw.http.cloud import CloudRelay, CloudRoutes
+from ollama_tw.http.gate import Gate
 from ollama_tw.http.native.account import AccountRoutes
 from ollama_tw.http.native.backends import BackendRoutes
 from ollama_tw.http.native.blobs import BlobRoutes
@@ -35,12 +37,14 @@ def make_api_site(
     components: Components,
     metrics: Metrics,
     *,
+    keyring: Keyring,
     bound_host: str,
     readiness: Callable[[], Readiness],
 ) -> ApiSite:
     """Return the site with the routes of ``components``.
 
-    Requests are checked against their ``Host`` header if ``bound_host`` is a loopback address.
+    Requests are checked against the keys of ``keyring``, and against their ``Host`` header if ``bound_host``
+    is a loopback address.
     """
     routes = Routes()
     VersionRoutes(settings.version).register(routes)
@@ -92,6 +96,7 @@ def make_api_site(
         observe=metrics.request,
         upgrade=websocket,
         requests=requests,
+        admission=Gate(reactor, keyring, components.limits, routes.access_of, metrics),
     )
 
 

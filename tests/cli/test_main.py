@@ -79,6 +79,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_HOST",
         "OLLAMA_ORIGINS",
         "OLLAMA_DEBUG",
+        "OLLAMA_LOG_FORMAT",
         "OLLAMA_MODELS",
         "OLLAMA_KEEP_ALIVE",
         "OLLAMA_MAX_LOADED_MODELS",
@@ -102,6 +103,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_REMOTES",
         "OLLAMA_CLOUD_BASE_URL",
         "OLLAMA_DRAIN_TIMEOUT",
+        "OLLAMA_REQUIRE_KEYS",
         "OLLAMA_VERSION",
     ]
     columns = {len(line) - len(line[2:].partition(" ")[2].lstrip()) for line in lines if "OLLAMA_" in line}

@@ -72,6 +72,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         remotes=("ollama.com",),
         cloud_base_url="https://ollama.com:443",
         drain_timeout=5 * MINUTE,
+        require_keys=False,
         version="0.34.2",
         origins_listed=False,
     )
@@ -105,6 +106,7 @@ def test_every_variable_is_read() -> None:
         OLLAMA_REMOTES="GPU.example, ollama.com",
         OLLAMA_CLOUD_BASE_URL="http://127.0.0.1:8080/",
         OLLAMA_DRAIN_TIMEOUT="30s",
+        OLLAMA_REQUIRE_KEYS="1",
         OLLAMA_VERSION="0.5.0",
     )
     assert settings == Settings(
@@ -136,13 +138,14 @@ def test_every_variable_is_read() -> None:
         remotes=("gpu.example", "ollama.com"),
         cloud_base_url="http://127.0.0.1:8080",
         drain_timeout=30_000_000_000,
+        require_keys=True,
         version="0.5.0",
     )
 
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 28
+    assert len(names) == len(set(names)) == 29
     assert all(variable.help for variable in VARIABLES)
 
 

@@ -47,6 +47,7 @@ def test_every_variable_is_an_option() -> None:
             "special-tokens",
             "no-cloud",
             "drain-timeout",
+            "require-keys",
         ),
         *("remotes", "cloud-base-url", "ollama-version"),
         "listen",

@@ -108,7 +108,7 @@ def test_any_page_may_use_the_api_by_default(server: Server) -> None:
 
 _FOREIGN = {"Origin": "http://evil.example"}
 _GUARDED = {
-    "error": "pages of other web sites may not change, load or unload models:"
+    "error": "pages of other web sites may not change, load or unload models, or sign out:"
     " OLLAMA_ORIGINS lists the origins that may"
 }
 
@@ -126,6 +126,14 @@ _GUARDED = {
         ("POST", "/api/generate", {"model": MODEL}),
         ("POST", "/api/generate", {"model": MODEL, "keep_alive": 0}),
         ("POST", "/api/chat", {"model": MODEL, "messages": [], "keep_alive": -1}),
+        ("POST", "/api/chat", {**CHAT, "keep_alive": 0}),
+        ("POST", "/api/generate", {"model": MODEL, "prompt": "hi", "keep_alive": "0s"}),
+        ("POST", "/api/embed", {"model": MODEL}),
+        ("POST", "/api/embed", {"model": MODEL, "input": "hi", "keep_alive": 0}),
+        ("POST", "/api/embeddings", {"model": MODEL}),
+        ("POST", "/api/rerank", {"model": MODEL, "query": "a", "documents": ["b"], "keep_alive": 0}),
+        ("POST", "/api/signout", {}),
+        ("DELETE", "/api/user/keys/x", {}),
     ],
 )
 def test_foreign_pages_may_not_change_models_by_default(

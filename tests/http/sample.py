@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.config.parsers import LOCAL_ORIGINS
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.native.version import VersionRoutes
@@ -26,17 +27,17 @@ class Sample:
         self.cancelled = 0
 
     def register(self, routes: Routes) -> None:
-        routes.add("POST", "/api/echo", self.echo)
-        routes.add("GET", "/api/ps", self.ps)
-        routes.add("HEAD GET", "/api/odd", self.ps)
-        routes.add("POST DELETE", "/api/odd", self.ps)
-        routes.add("GET", "/api/known", self.known)
-        routes.add("GET", "/api/broken", self.broken)
-        routes.add("GET", "/api/midway", self.midway)
-        routes.add("GET", "/api/hold", self.hold)
-        routes.add("GET", "/api/show/<name>", self.show)
-        routes.add("GET", "/api/takeover", self.take_over)
-        routes.add("GET", "/api/cancel", self.cancel)
+        routes.add("POST", "/api/echo", self.echo, Access.RUN)
+        routes.add("GET", "/api/ps", self.ps, Access.RUN)
+        routes.add("HEAD GET", "/api/odd", self.ps, Access.RUN)
+        routes.add("POST DELETE", "/api/odd", self.ps, Access.RUN)
+        routes.add("GET", "/api/known", self.known, Access.RUN)
+        routes.add("GET", "/api/broken", self.broken, Access.RUN)
+        routes.add("GET", "/api/midway", self.midway, Access.RUN)
+        routes.add("GET", "/api/hold", self.hold, Access.RUN)
+        routes.add("GET", "/api/show/<name>", self.show, Access.RUN)
+        routes.add("GET", "/api/takeover", self.take_over, Access.RUN)
+        routes.add("GET", "/api/cancel", self.cancel, Access.RUN)
 
     async def echo(self, request: Any) -> None:
         send_json(request, {"model": decode(read_body(request), Body, go_type="api.Body").model})

@@ -11,6 +11,7 @@ from functools import partial
 
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.dialects.anthropic.reply import MessageIdentity, MessageStream, whole_reply
 from ollama_tw.dialects.anthropic.request import (
     GO_TYPE,
@@ -41,8 +42,8 @@ class AnthropicRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("POST", "/v1/messages", self.messages)
-        routes.add("POST", "/v1/messages/count_tokens", self.count_tokens)
+        routes.add("POST", "/v1/messages", self.messages, Access.RUN)
+        routes.add("POST", "/v1/messages/count_tokens", self.count_tokens, Access.READ)
 
     async def messages(self, request: Request) -> None:
         """Create a message."""

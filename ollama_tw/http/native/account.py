@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.cloud.account import Account, NotSignedIn
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.replies import send_json
@@ -25,10 +26,10 @@ class AccountRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("GET", "/api/status", self.status)
-        routes.add("POST", "/api/me", self.me)
-        routes.add("POST", "/api/signout", self.sign_out)
-        routes.add("DELETE", "/api/user/keys/<key>", self.sign_out)
+        routes.add("GET", "/api/status", self.status, Access.READ)
+        routes.add("POST", "/api/me", self.me, Access.ADMIN)
+        routes.add("POST", "/api/signout", self.sign_out, Access.ADMIN)
+        routes.add("DELETE", "/api/user/keys/<key>", self.sign_out, Access.ADMIN)
 
     def status(self, request: Request) -> None:
         """Send whether the cloud is turned off, and by which setting."""

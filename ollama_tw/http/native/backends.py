@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.backends import DiscoveredBackend, refresh
@@ -22,7 +23,7 @@ class BackendRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the route to ``routes``."""
-        routes.add("GET", "/api/backends", self.backends)
+        routes.add("GET", "/api/backends", self.backends, Access.MANAGE)
 
     async def backends(self, request: Request) -> None:
         """List the backends, probed again."""

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.concurrency.threads import InThread
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.files import translate_disk_errors
@@ -162,8 +163,8 @@ class BlobRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("HEAD", "/api/blobs/<digest>", self.head)
-        routes.add("POST", "/api/blobs/<digest>", self.create)
+        routes.add("HEAD", "/api/blobs/<digest>", self.head, Access.MANAGE)
+        routes.add("POST", "/api/blobs/<digest>", self.create, Access.MANAGE)
 
     def upload(self, request: ApiRequest) -> BodySink | None:
         """Return the sink for a new blob; the body is dropped for an invalid digest or an existing blob."""

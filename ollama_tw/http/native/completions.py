@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
-from ollama_tw.errors import OllamaError
+from ollama_tw.access.requirement import Access
 from ollama_tw.http.cloud import CloudRelay
-from ollama_tw.http.server.guard import MODELS_GUARDED
+from ollama_tw.http.server.clients import require_loading
 from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import ReplyStream, answer, answer_whole
 from ollama_tw.inference.embed import Embeddings
+from ollama_tw.inference.planning import unloads
 from ollama_tw.inference.service import Completions
 from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.decode import decode
@@ -45,10 +46,10 @@ class CompletionRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("POST", "/api/generate", self.generate)
-        routes.add("POST", "/api/chat", self.chat)
-        routes.add("POST", "/api/embed", self.embed)
-        routes.add("POST", "/api/embeddings", self.embed_one)
+        routes.add("POST", "/api/generate", self.generate, Access.RUN)
+        routes.add("POST", "/api/chat", self.chat, Access.RUN)
+        routes.add("POST", "/api/embed", self.embed, Access.RUN)
+        routes.add("POST", "/api/embeddings", self.embed_one, Access.RUN)
 
     async def generate(self, request: Request) -> None:
         """Complete a prompt, as a stream unless the body turns it off."""
@@ -68,8 +69,8 @@ class CompletionRoutes:
         *,
         only_loads: bool,
     ) -> None:
-        if only_loads and getattr(request, "restricted", False):
-            raise OllamaError(403, MODELS_GUARDED)
+        if only_loads or unloads(body.keep_alive):
+            require_loading(request)
 
         async def work(stream: ReplyStream | None, cancel: RequestContext) -> Record | None:
             return await run(body, None if stream is None else stream.send, cancel)
@@ -80,18 +81,22 @@ class CompletionRoutes:
     async def embed(self, request: Request) -> None:
         """Return the embeddings of one or several texts."""
         body = decode(read_body(request), EmbedRequest, go_type="api.EmbedRequest")
-        await self._embed(request, body, self.embeddings.embed)
+        await self._embed(request, body, self.embeddings.embed, only_loads=not body.input)
 
     async def embed_one(self, request: Request) -> None:
         """Return the embedding of one text."""
         body = decode(read_body(request), EmbeddingsRequest, go_type="api.EmbeddingRequest")
-        await self._embed(request, body, self.embeddings.embeddings)
+        await self._embed(request, body, self.embeddings.embeddings, only_loads=not body.prompt)
 
     async def _embed(
         self,
         request: Request,
         body: EmbedT,
         run: Callable[[EmbedT, RequestContext], Awaitable[Any]],
+        *,
+        only_loads: bool,
     ) -> None:
+        if only_loads or unloads(body.keep_alive):
+            require_loading(request)
         if not await self.cloud.relay(request, body.model):
             await answer_whole(request, partial(run, body))

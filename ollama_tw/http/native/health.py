@@ -8,6 +8,7 @@ from typing import Literal
 
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.http.server.replies import send_text
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.metrics import CONTENT_TYPE, Metrics
@@ -25,9 +26,9 @@ class HealthRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("HEAD GET", "/healthz", self.healthz)
-        routes.add("HEAD GET", "/readyz", self.readyz)
-        routes.add("GET", "/metrics", self.metrics)
+        routes.add("HEAD GET", "/healthz", self.healthz, Access.OPEN)
+        routes.add("HEAD GET", "/readyz", self.readyz, Access.OPEN)
+        routes.add("GET", "/metrics", self.metrics, Access.METRICS)
 
     def healthz(self, request: Request) -> None:
         """Answer 200 while the reactor runs."""

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.cloud.policy import Operation
 from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.native.transfers import reporter
@@ -43,12 +44,12 @@ class ModelRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("HEAD GET", "/api/tags", self.tags)
-        routes.add("GET", "/api/ps", self.ps)
-        routes.add("POST", "/api/show", self.show)
-        routes.add("POST", "/api/create", self.create)
-        routes.add("POST", "/api/copy", self.copy)
-        routes.add("DELETE", "/api/delete", self.delete)
+        routes.add("HEAD GET", "/api/tags", self.tags, Access.READ)
+        routes.add("GET", "/api/ps", self.ps, Access.READ)
+        routes.add("POST", "/api/show", self.show, Access.READ)
+        routes.add("POST", "/api/create", self.create, Access.MANAGE)
+        routes.add("POST", "/api/copy", self.copy, Access.MANAGE)
+        routes.add("DELETE", "/api/delete", self.delete, Access.MANAGE)
 
     async def tags(self, request: Request) -> None:
         """List the models."""

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from twisted.web.http import Request
 
+from ollama_tw.access.client import Scope
+from ollama_tw.access.requirement import Access
 from ollama_tw.errors import OllamaError
+from ollama_tw.http.server.clients import client_of
 from ollama_tw.http.server.replies import send_empty, send_json
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.tracking.context import RunProgress
@@ -24,22 +27,28 @@ class RequestRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("GET", "/api/requests", self.list)
-        routes.add("DELETE", "/api/requests/<id>", self.cancel)
+        routes.add("GET", "/api/requests", self.list, Access.READ)
+        routes.add("DELETE", "/api/requests/<id>", self.cancel, Access.READ)
 
     def list(self, request: Request) -> None:
-        """Return the requests that run models or wait for one."""
+        """Return the requests that run models or wait for one, without *admin* those of the same key."""
         _check(request)
         positions = self.positions()
-        found = [description(context, positions) for context in self.requests.running()]
+        found = [description(context, positions) for context in self.requests.running(_seen(request))]
         send_json(request, {"requests": found})
 
     def cancel(self, request: Request, id: str) -> None:
-        """Cancel the requests with an id."""
+        """Cancel the requests with an id, without *admin* those of the same key."""
         _check(request)
-        if not self.requests.cancel(id):
+        if not self.requests.cancel(id, _seen(request)):
             raise OllamaError(404, f'no request with the id "{id}" is running or queued')
         send_empty(request)
+
+
+def _seen(request: Request) -> str | None:
+    """Return the name of the client whose requests the sender of ``request`` may see; None for all."""
+    client = client_of(request)
+    return None if client.may(Scope.ADMIN) else client.name
 
 
 def _check(request: Request) -> None:

@@ -3,6 +3,7 @@
 import msgspec
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.http.server.replies import read_body, send_json
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.tokens import Tokens
@@ -31,8 +32,8 @@ class TokenRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("POST", "/api/tokenize", self.tokenize)
-        routes.add("POST", "/api/detokenize", self.detokenize)
+        routes.add("POST", "/api/tokenize", self.tokenize, Access.READ)
+        routes.add("POST", "/api/detokenize", self.detokenize, Access.READ)
 
     async def tokenize(self, request: Request) -> None:
         """Send the tokens of a text."""

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.concurrency.threads import InThread
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.replies import read_body
@@ -45,8 +46,8 @@ class TransferRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("POST", "/api/pull", self.pull)
-        routes.add("POST", "/api/push", self.push)
+        routes.add("POST", "/api/pull", self.pull, Access.MANAGE)
+        routes.add("POST", "/api/push", self.push, Access.MANAGE)
 
     async def pull(self, request: Request) -> None:
         """Pull a model, with a stream of progress records unless the body turns it off."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.http.server.replies import send_json, send_text
 from ollama_tw.http.server.routing import Routes
 
@@ -20,8 +21,8 @@ class VersionRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("HEAD GET", "/", self.root)
-        routes.add("HEAD GET", "/api/version", self.version)
+        routes.add("HEAD GET", "/", self.root, Access.OPEN)
+        routes.add("HEAD GET", "/api/version", self.version, Access.OPEN)
 
     def root(self, request: Request) -> None:
         """Send Ollama's banner."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.dialects.openai.responses.input import REFERENCE, input_items
 from ollama_tw.dialects.openai.responses.listing import item_list, page_of
 from ollama_tw.dialects.openai.responses.objects import ResponseIdentity, whole_reply
@@ -24,6 +25,7 @@ from ollama_tw.dialects.openai.responses.stream import ResponseStream
 from ollama_tw.dialects.openai.tools import ignored_kinds
 from ollama_tw.dialects.sse import named_event
 from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing, log_ignored_tools, unique_id
+from ollama_tw.http.server.clients import require_loading
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.inference.service import Completions
@@ -55,10 +57,10 @@ class ResponsesRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("POST", "/v1/responses", self.respond)
-        routes.add("GET", "/v1/responses/<response>", self.retrieve)
-        routes.add("DELETE", "/v1/responses/<response>", self.delete)
-        routes.add("GET", "/v1/responses/<response>/input_items", self.list_input)
+        routes.add("POST", "/v1/responses", self.respond, Access.RUN)
+        routes.add("GET", "/v1/responses/<response>", self.retrieve, Access.READ)
+        routes.add("DELETE", "/v1/responses/<response>", self.delete, Access.READ)
+        routes.add("GET", "/v1/responses/<response>/input_items", self.list_input, Access.READ)
 
     async def respond(self, request: Request) -> None:
         """Create a response."""
@@ -77,6 +79,8 @@ class ResponsesRoutes:
 
     async def _respond(self, request: Request, call: _Call) -> None:
         body = call.body
+        if not call.native.messages:
+            require_loading(request)
         log_ignored_tools(ignored_kinds(body.hosted_tools))
         identity = ResponseIdentity(unique_id(), _now())
         stream = ResponseStream(body, identity, _now)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from twisted.web.http import Request
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.dialects.openai import chat, completions, embeddings
 from ollama_tw.dialects.openai.tools import ignored_kinds
 from ollama_tw.dialects.sse import DONE
@@ -25,6 +26,7 @@ from ollama_tw.http.dialect_support import (
     log_ignored_tools,
     unique_id,
 )
+from ollama_tw.http.server.clients import require_loading
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import RemainingRecords, ReplyStream, answer_whole
@@ -51,8 +53,8 @@ class OpenAIRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("POST", "/v1/chat/completions", self.chat)
-        routes.add("POST", "/v1/completions", self.complete)
+        routes.add("POST", "/v1/chat/completions", self.chat, Access.RUN)
+        routes.add("POST", "/v1/completions", self.complete, Access.RUN)
 
     async def chat(self, request: Request) -> None:
         """Create a chat completion."""
@@ -85,6 +87,8 @@ class OpenAIRoutes:
 
     async def _complete(self, request: Request, call: "_CompletionCall") -> None:
         body, prompts = call
+        if not all(native.prompt or extras.prompt_tokens for one in prompts for native, extras in one):
+            require_loading(request)
         identity = chat.CompletionIdentity(f"cmpl-{unique_id()}", _now(), body.model)
         natives = [one for answers in prompts for one in answers]
         echoed = completions.echoes(body)
@@ -162,7 +166,7 @@ class OpenAIEmbeddingRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the route to ``routes``."""
-        routes.add("POST", "/v1/embeddings", self.embed)
+        routes.add("POST", "/v1/embeddings", self.embed, Access.RUN)
 
     async def embed(self, request: Request) -> None:
         """Create embeddings."""

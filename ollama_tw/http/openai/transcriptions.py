@@ -16,6 +16,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.dialects.openai.transcriptions import Transcription, native_request
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.dialect_support import Dialect, chat_record
@@ -42,7 +43,7 @@ class TranscriptionRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the route to ``routes``."""
-        routes.add("POST", "/v1/audio/transcriptions", self.transcribe)
+        routes.add("POST", "/v1/audio/transcriptions", self.transcribe, Access.RUN)
 
     async def transcribe(self, request: Request) -> None:
         """Transcribe the recording in a form."""

@@ -15,6 +15,9 @@ from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import HTTPChannel
 
+from ollama_tw.access.client import LOCAL, Client
+from ollama_tw.access.keys import Key
+from ollama_tw.http.server.admission import Refusal
 from ollama_tw.http.server.bodies import NO_ROOM, Body, BodyBudget
 from ollama_tw.http.server.errors import send_failure
 from ollama_tw.http.server.identity import RequestIdentity
@@ -82,6 +85,9 @@ class ConnectionOwner(Protocol):
     def request_began(self, request: Any, identity: RequestIdentity | None = None) -> None:
         """Count a request whose head is complete; without an ``identity``, its headers have it."""
 
+    def check_frame(self, request: Any, path: str) -> None:
+        """Raise OllamaError if a request over a WebSocket connection at ``path`` is not admitted."""
+
     def request_ended(self, request: Any, *, finished: bool) -> None:
         """Log a request; ``finished`` is False if the client disconnected before the end of the reply."""
 
@@ -101,6 +107,14 @@ class ApiRequest(server.Request):
     """True for a page that may not load or unload models for their own sake."""
     refused_body: tuple[int, str] | None = None
     """Status and error of a body that exceeded a limit and was dropped."""
+    api_client: Client = LOCAL
+    """Who sends the request, from the completion of its head on."""
+    api_key: Key | None = None
+    """The key of the client; None if it has none."""
+    refusal: Refusal | None = None
+    """Why the request is refused; None if it is admitted."""
+    limited = False
+    """True while the request counts towards the limits of its key."""
     began: float | None = None
     """Reactor time in seconds at which the head was complete; None before that."""
     identity: RequestIdentity

@@ -204,11 +204,14 @@ def _without_port(host: str) -> str:
     return host if ":" in name or "[" in name or "]" in name else name
 
 
-_CHANGES = (b"/api/blobs/", b"/api/copy", b"/api/create", b"/api/delete", b"/api/pull", b"/api/push")
-"""Beginnings of the paths of requests that change models, as routes or as WebSocket endpoints."""
+_CHANGES = (
+    *(b"/api/blobs/", b"/api/copy", b"/api/create", b"/api/delete", b"/api/pull", b"/api/push"),
+    *(b"/api/signout", b"/api/user/"),
+)
+"""Beginnings of the paths of requests that change models or the account, over HTTP or WebSocket."""
 
 MODELS_GUARDED = (
-    "pages of other web sites may not change, load or unload models: "
+    "pages of other web sites may not change, load or unload models, or sign out: "
     "OLLAMA_ORIGINS lists the origins that may"
 )
 """The error of a request that :meth:`OriginPolicy.restricts` refuses."""

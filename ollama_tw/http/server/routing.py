@@ -4,7 +4,7 @@ A module of routes has a class that holds its services and has ``register(routes
 
     class BlobRoutes:
         def register(self, routes: Routes) -> None:
-            routes.add("HEAD", "/api/blobs/<digest>", self.head)
+            routes.add("HEAD", "/api/blobs/<digest>", self.head, Access.MANAGE)
 
 A handler is called with the request and the variables of the path. It may be a coroutine, replies
 through ``replies.py`` and returns None.
@@ -13,15 +13,18 @@ through ``replies.py`` and returns None.
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.web.http import Request
 from twisted.web.resource import IResource, Resource
+from werkzeug.exceptions import HTTPException
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.errors import install_error_handlers
 
@@ -36,10 +39,15 @@ class Routes:
         self._app.url_map.merge_slashes = False
         install_error_handlers(self._app)
         self._later: list[Callable[[], None]] = []
+        self._access: dict[str, Access] = {}
 
-    def add(self, methods: str, path: str, handler: Handler) -> None:
-        """Serve ``path`` (in Werkzeug's syntax) for ``methods``, e.g. ``"HEAD GET"``, and no others."""
+    def add(self, methods: str, path: str, handler: Handler, access: Access) -> None:
+        """Serve ``path`` (in Werkzeug's syntax) for ``methods``, e.g. ``"HEAD GET"``, and no others.
+
+        ``access`` is what it requires of its clients where API keys are in use.
+        """
         endpoint = f"{methods} {path}"
+        self._access[endpoint] = access
         handle = _suppress_errors_after_disconnect(_record_route(path, handler))
         self._app.route(path, methods=methods.split(), endpoint=endpoint)(handle)
         for rule in self._app.url_map.iter_rules(endpoint):
@@ -58,12 +66,30 @@ class Routes:
         resource: IResource = _Resource(self._app.resource(), self._add_routes_for)
         return resource
 
+    def access_of(self, method: str, path: bytes) -> Access | None:
+        """Return what a request for ``path``, as received, requires; None if it has no route."""
+        text = unquote_to_bytes(path).decode(errors="replace")
+        self._add_routes_for(text)
+        try:
+            endpoint, _ = self._app.url_map.bind("").match(text, method)
+        except HTTPException:
+            return None
+        return self._access[endpoint]
+
+    def all_access(self) -> Mapping[str, Access]:
+        """Return what all routes require, by their methods and path: ``"HEAD GET /healthz"``."""
+        self._add_later_routes()
+        return self._access
+
     def _add_routes_for(self, path: str) -> None:
         if self._later and not self._app.url_map.bind("").allowed_methods(path):
-            while self._later:
-                # One that fails is called again by the next request.
-                self._later[0]()
-                del self._later[0]
+            self._add_later_routes()
+
+    def _add_later_routes(self) -> None:
+        while self._later:
+            # One that fails is called again by the next request.
+            self._later[0]()
+            del self._later[0]
 
 
 class _Resource(Resource):

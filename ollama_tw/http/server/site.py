@@ -15,8 +15,10 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from ollama_tw import __version__
+from ollama_tw.http.server.admission import Admission
 from ollama_tw.http.server.bodies import BodyBudget
 from ollama_tw.http.server.channel import DISCARD, ApiChannel, ApiRequest, BodySink, SiteConnection
+from ollama_tw.http.server.clients import client_of
 from ollama_tw.http.server.guard import Guard
 from ollama_tw.http.server.identity import REQUEST_ID, RequestIdentity, client_name, identity_of
 from ollama_tw.http.server.inflight import Inflight
@@ -56,9 +58,16 @@ class RootResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, guard: Guard, api: IResource, upgrade: Upgrade | None = None) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        api: IResource,
+        upgrade: Upgrade | None = None,
+        admission: Admission | None = None,
+    ) -> None:
         super().__init__()
         self._guard = guard
+        self._admission = admission
         self._api = api
         self._upgrade = upgrade
 
@@ -67,6 +76,9 @@ class RootResource(Resource):
         request.setHeader("Server", SERVER)
         if not self._guard.admits(request):
             return _finish(request)
+        if self._admission is not None and (refusal := getattr(request, "refusal", None)) is not None:
+            self._admission.refuse(request, refusal)
+            return NOT_DONE_YET
         request.restricted = self._guard.restricts(request)
         if isinstance(request, ApiRequest) and request.refused_body is not None:
             send_error(request, *request.refused_body)
@@ -135,6 +147,7 @@ class ApiSite(Site):
         reactor: Any,
         observe: Observe | None = None,
         requests: RequestRegister | None = None,
+        admission: Admission | None = None,
     ) -> None:
         super().__init__(root, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
         self.max_body = max_body
@@ -145,6 +158,7 @@ class ApiSite(Site):
         self._guard = guard
         self._uploads = tuple(uploads)
         self._observe = observe
+        self._admission = admission
         self._all_closed: Deferred[None] | None = None
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -167,7 +181,16 @@ class ApiSite(Site):
         """Return the sink for the body of ``request``; None to collect it."""
         if self._guard.decide(request).status is not None:
             return DISCARD
+        if self._admission is not None:
+            request.refusal = self._admission.check(request)
+            if request.refusal is not None:
+                return DISCARD
         return next(filter(None, (upload(request) for upload in self._uploads)), None)
+
+    def check_frame(self, request: Any, path: str) -> None:
+        """Raise OllamaError if a request over a WebSocket connection at ``path`` is not admitted."""
+        if self._admission is not None:
+            self._admission.check_frame(request, path)
 
     def request_began(self, request: ApiRequest, identity: RequestIdentity | None = None) -> None:
         """Count a request whose head is complete; without an ``identity``, its headers have it."""
@@ -204,6 +227,8 @@ class ApiSite(Site):
             self._observe(
                 getattr(request, "route", ""), request.code if finished else _CLIENT_CLOSED, seconds
             )
+        if self._admission is not None:
+            self._admission.ended(request)
         self.inflight.end()
 
     # --------------------------------------------------------------------------------- shutdown
@@ -234,6 +259,8 @@ class ApiSite(Site):
 def _details(request: ApiRequest) -> dict[str, Any]:
     """Return the fields of the log that not every request has."""
     details: dict[str, Any] = {}
+    if not (client := client_of(request)).anonymous:
+        details["key"] = client.name
     if request.identity.traceparent:
         details["traceparent"] = request.identity.traceparent
     context = request.context
@@ -266,15 +293,17 @@ def make_site(
     idle_timeout: float = IDLE_TIMEOUT,
     observe: Observe | None = None,
     requests: RequestRegister | None = None,
+    admission: Admission | None = None,
 ) -> ApiSite:
     """Return the site that serves ``api`` (``Routes.resource()``) behind ``guard``.
 
     ``uploads`` choose the requests whose bodies are streamed to a sink; other bodies are collected, up to
     ``max_body`` bytes each and twice as many together. ``upgrade`` serves another protocol on the same port.
-    ``idle_timeout`` is in seconds. ``requests`` is the register of the requests in progress.
+    ``idle_timeout`` is in seconds. ``requests`` is the register of the requests in progress, ``admission``
+    identifies the clients.
     """
     return ApiSite(
-        RootResource(guard, api, upgrade),
+        RootResource(guard, api, upgrade, admission),
         guard,
         uploads,
         Inflight() if inflight is None else inflight,
@@ -283,4 +312,5 @@ def make_site(
         reactor,
         observe,
         requests,
+        admission,
     )

@@ -66,6 +66,8 @@ class WebSocketConnection(WebSocketServerProtocol):
         self._restricted = request.restricted
         self._identity = request.identity
         self._requests_begun = 0
+        self._api_client = request.api_client
+        self._api_key = request.api_key
         self._peer = request.getClientAddress() or IPv4Address("TCP", "-", 0)
         self._by_id: dict[Id, FrameRequest] = {}
         self._queue: deque[Frame | OllamaError] = deque()
@@ -188,7 +190,15 @@ class WebSocketConnection(WebSocketServerProtocol):
     # ------------------------------------------------------------------------------ the requests
 
     def _request(self, frame: Frame) -> FrameRequest:
-        return FrameRequest(self._path, frame, self._peer, self, restricted=self._restricted)
+        return FrameRequest(
+            self._path,
+            frame,
+            self._peer,
+            self,
+            restricted=self._restricted,
+            api_client=self._api_client,
+            api_key=self._api_key,
+        )
 
     async def _serve_queue(self) -> None:
         """Run the queued requests one after another."""
@@ -218,6 +228,7 @@ class WebSocketConnection(WebSocketServerProtocol):
 
     async def _call(self, request: FrameRequest) -> None:
         try:
+            self._owner.check_frame(request, self._path)
             result = self._endpoint.handlers[self._path](request)
             if result is not None:
                 await result

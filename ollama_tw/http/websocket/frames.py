@@ -18,6 +18,8 @@ from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
+from ollama_tw.access.client import LOCAL, Client
+from ollama_tw.access.keys import Key
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
 from ollama_tw.http.server.identity import RequestIdentity
@@ -105,9 +107,20 @@ class FrameRequest:
     context: RequestContext
 
     def __init__(
-        self, path: str, frame: Frame, peer: IAddress, connection: Any, *, restricted: bool = False
+        self,
+        path: str,
+        frame: Frame,
+        peer: IAddress,
+        connection: Any,
+        *,
+        restricted: bool = False,
+        api_client: Client = LOCAL,
+        api_key: Key | None = None,
     ) -> None:
         self.restricted = restricted
+        self.api_client = api_client
+        self.api_key = api_key
+        self.limited = False
         self.path = self.uri = path.encode()
         self.route = path
         """The label of its metrics."""

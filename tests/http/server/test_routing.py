@@ -5,6 +5,7 @@ from typing import Any
 from treq.testing import StubTreq
 from twisted.trial.unittest import SynchronousTestCase
 
+from ollama_tw.access.requirement import Access
 from ollama_tw.http.server.replies import send_text
 from ollama_tw.http.server.routing import Routes
 
@@ -19,9 +20,9 @@ class AddLaterTests(SynchronousTestCase):
             if self.failing:
                 raise ImportError("a module is missing")
             self.added += 1
-            routes.add("POST", "/late/<name>", lambda request, name: send_text(request, name))
+            routes.add("POST", "/late/<name>", lambda request, name: send_text(request, name), Access.READ)
 
-        routes.add("GET", "/early/<name>", lambda request, name: send_text(request, name))
+        routes.add("GET", "/early/<name>", lambda request, name: send_text(request, name), Access.READ)
         routes.add_later(add)
         self.client: Any = StubTreq(routes.resource())
 
