@@ -57,6 +57,7 @@ setup(
         "llama-cpp-python>=0.3.36",
         "msgspec>=0.19",
         "numpy>=1.26",
+        "orjson>=3.10",
         "pillow>=11",
         "prometheus-client>=0.20",
         "prompt-toolkit>=3.0.48",

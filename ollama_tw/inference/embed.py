@@ -69,28 +69,27 @@ class Embeddings:
             inputs=inputs,
             options=options,
             truncate=request.truncate is not False,
+            dimensions=request.dimensions,
             cancel=cancel,
         )
 
-        async def attempt() -> tuple[Sequence[Embedding], int]:
+        async def attempt() -> tuple[list[list[float]], int, int]:
             async with self._scheduler.lease(requirements, cancel) as lease:
                 load_duration = time.monotonic_ns() - started
-                found = await lease.run(work, cancel) if inputs else ()
-                lease.progress.finish(sum(one.tokens for one in found), 0)
-                return found, load_duration
+                vectors, tokens = await lease.run(work, cancel) if inputs else ([], 0)
+                lease.progress.finish(tokens, 0)
+                return vectors, tokens, load_duration
 
-        found, load_duration = await run_again_after_death(attempt)
+        vectors, tokens, load_duration = await run_again_after_death(attempt)
         if not inputs:
             return EmbedRecord(model=request.model, embeddings=[])
-        self._count(found)
-        from ollama_tw.inference.vectors import unit_vector
-
+        self._count(tokens)
         return EmbedRecord(
             model=request.model,
-            embeddings=[unit_vector(one.vector, request.dimensions) for one in found],
+            embeddings=vectors,
             total_duration=time.monotonic_ns() - started,
             load_duration=load_duration,
-            prompt_eval_count=sum(one.tokens for one in found),
+            prompt_eval_count=tokens,
         )
 
     async def embeddings(self, request: EmbeddingsRequest, cancel: RequestContext) -> EmbeddingsRecord:
@@ -122,7 +121,7 @@ class Embeddings:
             raise OllamaError(500, str(error)) from error
         if not request.prompt:
             return EmbeddingsRecord(embedding=[])
-        self._count(found)
+        self._count(found[0].tokens)
         from ollama_tw.inference.vectors import all_finite, unit_vector_widened
 
         vector = found[0].vector
@@ -132,9 +131,9 @@ class Embeddings:
             embedding=list(vector) if _raw_in_older_form(entry.header) else unit_vector_widened(vector)
         )
 
-    def _count(self, found: Sequence[Embedding]) -> None:
+    def _count(self, tokens: int) -> None:
         if self._metrics is not None:
-            self._metrics.tokens(sum(one.tokens for one in found), 0, 0)
+            self._metrics.tokens(tokens, 0, 0)
 
 
 def _inputs(value: object) -> list[str]:
@@ -166,10 +165,18 @@ def _raw_in_older_form(header: Header) -> bool:
 
 
 def _embed_within_context(
-    runner: IRunner, inputs: Sequence[str], options: Options, truncate: bool, cancel: threading.Event
-) -> Sequence[Embedding]:
-    """Return the embeddings of ``inputs``, each cut to the context; 400 if ``truncate`` is False."""
-    from ollama_tw.inference.vectors import all_finite
+    runner: IRunner,
+    inputs: Sequence[str],
+    options: Options,
+    truncate: bool,
+    dimensions: int,
+    cancel: threading.Event,
+) -> tuple[list[list[float]], int]:
+    """Return a vector of unit length for each of ``inputs``, cut to the context, and the tokens of all.
+
+    Raises 400 if an input is too long and ``truncate`` is False.
+    """
+    from ollama_tw.inference.vectors import all_finite, unit_vector
 
     texts = _fitted(runner, inputs, options, truncate)
     try:
@@ -180,7 +187,8 @@ def _embed_within_context(
         raise OllamaError(400, str(error)) from error
     if not all_finite(one.vector for one in embeddings):
         raise OllamaError(400, _NOT_FINITE)
-    return embeddings
+    vectors = [unit_vector(one.vector, dimensions) for one in embeddings]
+    return vectors, sum(one.tokens for one in embeddings)
 
 
 def _fitted(runner: IRunner, inputs: Sequence[str], options: Options, truncate: bool) -> list[str]:

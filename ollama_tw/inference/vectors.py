@@ -1,11 +1,12 @@
 """Arithmetic on embeddings in float32, as Ollama's. Pure.
 
-Imports numpy: import it in the functions that embed, so that the server starts without.
+Imports numpy and orjson: import it in the functions that embed, so that the server starts without.
 """
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import orjson
 
 # Vectors with a smaller norm are not normalised: they are zero but for rounding.
 _MIN_NORM = 1e-12
@@ -26,8 +27,9 @@ def unit_vector(vector: Sequence[float], dimensions: int) -> list[float]:
     values = _normalised(np.asarray(vector, dtype=np.float32))
     if 0 < dimensions < len(values):
         values = _normalised(values[:dimensions])
-    # The shortest decimal that is this float32, as Go prints it.
-    return [float(str(value)) for value in values]
+    # The shortest decimals that are these float32, as Go prints them: orjson writes them so.
+    found: list[float] = orjson.loads(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY))
+    return found
 
 
 def unit_vector_widened(vector: Sequence[float]) -> list[float]:

@@ -64,13 +64,15 @@ class Embedder:
                 raise PromptTooLong(len(tokens), self.limit, index)
             if not tokens:
                 raise RunnerError("this model does not support embeddings of an empty text")
-        queued = [_Input(tokens, cancel, Future()) for tokens in inputs]
+        # Equal inputs are evaluated once.
+        keys = [tuple(tokens) for tokens in inputs]
+        queued = {key: _Input(key, cancel, Future()) for key in keys}
         with self._wake:
             if self._closing:
                 raise RunnerError("the model is being unloaded")
-            self._queue.extend(queued)
+            self._queue.extend(queued.values())
             self._wake.notify()
-        return [item.result.result() for item in queued]
+        return [queued[key].result.result() for key in keys]
 
     def close(self) -> None:
         """Stop the thread and free the context. Blocking."""

@@ -48,6 +48,15 @@ def test_more_inputs_than_a_batch_holds(encoder: LlamaRunner) -> None:
         assert alone.tokens == together[at].tokens
 
 
+def test_equal_inputs_are_evaluated_once(encoder: LlamaRunner) -> None:
+    texts = ["a cat", "a dog"] * 40
+    before = encoder.step_runs
+    found = encoder.embed(texts, threading.Event())
+    assert encoder.step_runs == before + 2
+    assert found == [found[0], found[1]] * 40
+    assert cosine(found[0].vector, found[1].vector) < 0.99
+
+
 def test_many_threads_at_once(encoder: LlamaRunner) -> None:
     expected = [one.vector for one in encoder.embed(["a", "b", "c", "d"], threading.Event())]
     found: dict[int, Sequence[float]] = {}
