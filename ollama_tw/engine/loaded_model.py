@@ -3,14 +3,12 @@
 Source: ollama: server/sched.go, useLoadedRunner, processCompleted (reference counts, keep_alive and expiry).
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from ollama_tw.concurrency.deferreds import detached
 from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.golang.durations import FOREVER
 from ollama_tw.interfaces import IRunner, LoadPlan
@@ -23,10 +21,10 @@ _SECOND = 10**9
 class LoadedModel:
     """A runner, its worker threads and its keep-alive.
 
-    ``name`` is the tag that loaded it, ``digest`` and ``details`` describe it in ``/api/ps``. The model is
-    in use while a lease on it is held or work runs in one of its slots, which may end after the lease.
-    It expires ``keep_alive`` nanoseconds after its last use: ``on_expired`` is then called with it.
-    ``on_idle`` is called with it when its last use ends.
+    ``name`` is the tag that loaded it, ``digest`` and ``details`` describe it in ``/api/ps``;
+    ``load_seconds`` is the duration of its load. The model is in use while a lease on it is held. It expires
+    ``keep_alive`` nanoseconds after its last use: ``on_expired`` is then called with it. ``on_release`` is
+    called with it at the end of each use.
     """
 
     def __init__(
@@ -37,11 +35,12 @@ class LoadedModel:
         runner: IRunner,
         pool: WorkerPool,
         keep_alive: int,
-        on_idle: Callable[["LoadedModel"], None],
+        on_release: Callable[["LoadedModel"], None],
         on_expired: Callable[["LoadedModel"], None],
         *,
         digest: str,
         details: Mapping[str, Any],
+        load_seconds: float = 0.0,
     ) -> None:
         self.name = name
         self.digest = digest
@@ -49,16 +48,19 @@ class LoadedModel:
         self.plan = plan
         self.runner = runner
         self.keep_alive = keep_alive
-        self.expires_at = clock.seconds() + keep_alive / _SECOND
+        self.loaded_at = clock.seconds()
+        self.load_seconds = load_seconds
+        self.expires_at = self.loaded_at + keep_alive / _SECOND
         self.evicting = False
         """Set when the model is to be unloaded: no new leases, closed when the last one ends."""
         self._clock = clock
         self._pool = pool
-        self._free_slots = DeferredSemaphore(runner.slots)
         self._use_count = 0
         self._timer: IDelayedCall | None = None
-        self._on_idle = on_idle
+        self._on_release = on_release
         self._on_expired = on_expired
+        self.running = 0
+        """Number of busy slots."""
 
     @property
     def key(self) -> str:
@@ -73,28 +75,26 @@ class LoadedModel:
     @property
     def full(self) -> bool:
         """True if all slots are busy."""
-        return self._free_slots.tokens == 0
+        return bool(self.running >= self.runner.slots)
 
-    @property
-    def running(self) -> int:
-        """Number of busy slots."""
-        return int(self.runner.slots - self._free_slots.tokens)
+    def acquire(self, keep_alive: int | None, *, slot: bool) -> None:
+        """Begin a use, with a free slot or without one.
 
-    def acquire(self, keep_alive: int | None) -> None:
-        """Begin a use. A ``keep_alive`` other than None also applies to later uses."""
+        A ``keep_alive`` other than None also applies to later uses.
+        """
         self._use_count += 1
+        self.running += slot
         if keep_alive is not None:
             self.keep_alive = keep_alive
         self._stop_timer()
 
-    def release(self) -> None:
+    def release(self, *, slot: bool) -> None:
         """End a use. The end of the last one starts the expiry timer."""
         self._use_count -= 1
-        if self._use_count:
-            return
-        self._on_idle(self)
+        self.running -= slot
+        self._on_release(self)
         # The callback may have acquired the model again, or unloaded it.
-        if not self._use_count and not self.evicting:
+        if not self._use_count and not self.evicting and self._timer is None:
             self._start_timer()
 
     def expire_now(self) -> None:
@@ -122,23 +122,9 @@ class LoadedModel:
             self._timer.cancel()
             self._timer = None
 
-    async def run_in_slot(self, work: Callable[[IRunner], T], cancel: threading.Event) -> T:
-        """Acquire a slot, in order of the calls, and call ``work(runner)`` on a worker thread.
-
-        Cancelling while all slots are busy withdraws the call. Cancelling later sets ``cancel``, which
-        ``work`` observes, and returns at once; the slot is released when ``work`` has returned.
-        """
-        await self._free_slots.acquire()
-        self._use_count += 1
-        finished: Deferred[T] = self._pool.run(work, self.runner)
-
-        def release_slot(result: T) -> T:
-            self._free_slots.release()
-            self.release()
-            return result
-
-        finished.addBoth(release_slot)
-        return await detached(finished, cancel.set)
+    def call(self, work: Callable[[IRunner], T]) -> Deferred[T]:
+        """Call ``work(runner)`` on one of the worker threads."""
+        return self._pool.run(work, self.runner)
 
     def stop_threads(self) -> None:
         """Stop the timer and the worker threads. Called after the runner was closed."""

@@ -3,17 +3,16 @@
 Source: ollama: server/sched.go, GetRunner (the limit and the text of the refusal).
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from ollama_tw.concurrency.deferreds import detached
+from ollama_tw.engine.fair_queue import PATIENCE, Entry, FairQueue
+from ollama_tw.engine.loaded_model import LoadedModel
+from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import OllamaError
-from ollama_tw.tracking.context import Phase, RunProgress
-
-T = TypeVar("T")
+from ollama_tw.tracking.context import Phase, Priority, RequestContext, RunProgress
 
 _QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 
@@ -24,36 +23,44 @@ def shutting_down() -> OllamaError:
 
 
 class QueuedRequest:
-    """One request in the queue, from :meth:`RequestQueue.enqueue` to :meth:`dequeue`."""
+    """One request in the queue.
 
-    def __init__(self, queue: "RequestQueue", enqueued_at: float, progress: RunProgress) -> None:
-        self._queue = queue
+    ``model`` fires with the model on which the request has a lease then; cancelling it removes the request.
+    ``runs`` is True if it needs a slot of the model, too.
+    """
+
+    def __init__(
+        self,
+        requirements: ModelRequirements,
+        context: RequestContext,
+        progress: RunProgress,
+        arrived: float,
+        withdraw: Callable[["QueuedRequest"], None],
+        *,
+        runs: bool,
+    ) -> None:
+        self.requirements = requirements
+        self.context = context
         self.progress = progress
-        self.enqueued_at = enqueued_at
-        self.fail: Callable[[OllamaError], None] = lambda error: None
+        self.arrived = arrived
+        self.runs = runs
+        self.model: Deferred[LoadedModel] = Deferred(lambda _: withdraw(self))
+        self.no_room = False
+        """True if there was no memory for its model beside the others."""
 
-    def dequeue(self) -> None:
-        """Remove the request from the queue. Further calls have no effect."""
-        self._queue.remove(self)
+    @property
+    def key(self) -> str:
+        """Path of the weights of the model that it waits for."""
+        return self.requirements.plan.model_path
 
-    def wait(self, source: Deferred[T], abort: Callable[[], None]) -> Deferred[T]:
-        """Return a Deferred with the result of ``source``, or with the error of a drain before it.
-
-        ``abort`` is called when a drain fails the Deferred, or when it is cancelled.
-        """
-        outer = detached(source, abort)
-
-        def fail(error: OllamaError) -> None:
-            if not outer.called:
-                outer.errback(error)
-                abort()
-
-        self.fail = fail
-        return outer
+    @property
+    def busy_from(self) -> float:
+        """Time from which a model that is in use is evicted for it: at once, unless its priority is low."""
+        return self.arrived + PATIENCE if self.context.priority is Priority.LOW else 0.0
 
 
 class RequestQueue:
-    """Bounded request queue.
+    """Bounded request queue, in fair order.
 
     It holds at most ``limit`` requests; ``observe(seconds)`` is called with the queueing time of each.
     """
@@ -62,28 +69,71 @@ class RequestQueue:
         self._clock = clock
         self._limit = limit
         self._observe = observe
-        self._requests: dict[QueuedRequest, None] = {}
+        self._fair: FairQueue[QueuedRequest] = FairQueue()
+        self._entries: dict[QueuedRequest, Entry[QueuedRequest]] = {}
         self._draining = False
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return len(self._entries)
 
-    def enqueue(self, progress: RunProgress) -> QueuedRequest:
-        """Enqueue a request for a run.
+    def __iter__(self) -> Iterator[QueuedRequest]:
+        """Iterate over the requests, the next one to serve first."""
+        return (entry.item for entry in self._fair.order(self._clock.seconds()))
+
+    def enqueue(
+        self,
+        requirements: ModelRequirements,
+        context: RequestContext,
+        progress: RunProgress,
+        withdraw: Callable[[QueuedRequest], None],
+        *,
+        runs: bool,
+    ) -> QueuedRequest:
+        """Enqueue a request; ``withdraw`` is called with it when it is cancelled.
 
         Raises :class:`OllamaError` 503 if the queue is full or the server is draining.
         """
         self.check_accepting()
-        if len(self._requests) >= self._limit:
+        if len(self) >= self._limit:
             raise OllamaError(503, _QUEUE_FULL)
-        request = QueuedRequest(self, self._clock.seconds(), progress)
-        self._requests[request] = None
+        now = self._clock.seconds()
+        request = QueuedRequest(requirements, context, progress, now, withdraw, runs=runs)
+        self._entries[request] = self._fair.add(request, context.client, context.priority, now)
         progress.phase = Phase.QUEUED
         return request
 
+    def take(self, may_run: Callable[[QueuedRequest], bool]) -> QueuedRequest | None:
+        """Dequeue and return the first request for which ``may_run`` is true, None if there is none."""
+        entry = self._fair.take(self._clock.seconds(), may_run)
+        if entry is None:
+            return None
+        self._dequeued(entry.item)
+        return entry.item
+
+    def served(self, context: RequestContext) -> None:
+        """Count a request that got a slot without waiting."""
+        self._fair.served(context.client, context.priority, self._clock.seconds())
+
+    def remove(self, request: QueuedRequest) -> bool:
+        """Remove ``request``; return False if it was removed before."""
+        entry = self._entries.get(request)
+        if entry is None:
+            return False
+        self._fair.remove(entry)
+        self._dequeued(request)
+        return True
+
+    def _dequeued(self, request: QueuedRequest) -> None:
+        del self._entries[request]
+        self._observe(self._clock.seconds() - request.arrived)
+
+    def waiting_for(self, key: str) -> list[QueuedRequest]:
+        """Return the requests that wait for the model at ``key``, or for a slot of it."""
+        return [request for request in self._entries if request.key == key]
+
     def positions(self) -> dict[RunProgress, int]:
         """Return the places of the runs in the queue, from 1 on."""
-        return {request.progress: place for place, request in enumerate(self._requests, 1)}
+        return {request.progress: place for place, request in enumerate(self, 1)}
 
     @property
     def draining(self) -> bool:
@@ -95,17 +145,11 @@ class RequestQueue:
         if self._draining:
             raise shutting_down()
 
-    def remove(self, request: QueuedRequest) -> None:
-        """Remove ``request`` and observe its queueing time, unless it was removed before."""
-        if request in self._requests:
-            del self._requests[request]
-            self._observe(self._clock.seconds() - request.enqueued_at)
-
     def drain(self) -> int:
         """Fail all queued requests with 503, and all later ones; return the number of queued ones."""
         self._draining = True
-        requests = list(self._requests)
+        requests = list(self._entries)
         for request in requests:
-            request.dequeue()
-            request.fail(shutting_down())
+            if self.remove(request):
+                request.model.errback(shutting_down())
         return len(requests)

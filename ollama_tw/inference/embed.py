@@ -74,8 +74,8 @@ class Embeddings:
         )
 
         async def attempt() -> tuple[list[list[float]], int, int]:
-            async with self._scheduler.lease(requirements, cancel) as lease:
-                load_duration = time.monotonic_ns() - started
+            async with self._scheduler.lease(requirements, cancel, runs=bool(inputs)) as lease:
+                load_duration = time.monotonic_ns() - started - lease.slot_wait
                 vectors, tokens = await lease.run(work, cancel) if inputs else ([], 0)
                 lease.progress.finish(tokens, 0)
                 return vectors, tokens, load_duration
@@ -108,7 +108,7 @@ class Embeddings:
         work = partial(_embed, texts=[request.prompt], cancel=cancel)
 
         async def attempt() -> Sequence[Embedding]:
-            async with self._scheduler.lease(requirements, cancel) as lease:
+            async with self._scheduler.lease(requirements, cancel, runs=bool(request.prompt)) as lease:
                 found = await lease.run(work, cancel) if request.prompt else ()
                 lease.progress.finish(sum(one.tokens for one in found), 0)
                 return found

@@ -69,7 +69,7 @@ class Reranking:
         work = partial(_rank, query=request.query, documents=documents, cancel=cancel)
 
         async def attempt() -> Sequence[Ranking]:
-            async with self._scheduler.lease(requirements, cancel) as lease:
+            async with self._scheduler.lease(requirements, cancel, runs=True) as lease:
                 rankings = await lease.run(work, cancel)
                 lease.progress.finish(sum(one.tokens for one in rankings), 0)
                 return rankings

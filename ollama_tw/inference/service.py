@@ -201,7 +201,7 @@ class Completions:
     ) -> Record | None:
         entry, options = admitted.entry, admitted.options
         requirements = model_requirements(entry, options, self._settings, admitted.keep_alive)
-        async with self._scheduler.lease(requirements, cancel) as lease:
+        async with self._scheduler.lease(requirements, cancel, runs=build_prompt is not None) as lease:
             if build_prompt is None:
                 return writer.bare("load")
             raw = bool(extras.prompt_tokens) or (isinstance(request, GenerateRequest) and request.raw)
@@ -213,7 +213,7 @@ class Completions:
                 stop=options.stop,
                 limit=_limit(entry, options, raw),
                 started=admitted.started,
-                load_duration=time.monotonic_ns() - admitted.started,
+                load_duration=time.monotonic_ns() - admitted.started - lease.slot_wait,
                 description=PLAIN if raw else with_layout(entry.description, choice),
                 thinks=admitted.think.enabled is True,
                 tools=request.tools if isinstance(request, ChatRequest) else (),

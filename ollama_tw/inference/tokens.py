@@ -87,7 +87,7 @@ class Tokens:
         if vocabulary is not None:
             return await run_again_after_death(lambda: self._workers.run(work, vocabulary))
         requirements = model_requirements(entry, resolve(entry.model.params, {}), self._settings, None)
-        async with self._scheduler.lease(requirements, RequestContext()) as lease:
+        async with self._scheduler.lease(requirements, RequestContext(), runs=False) as lease:
             return await self._workers.run(work, lease.model.runner)
 
     async def _find(self, model: str) -> Entry:

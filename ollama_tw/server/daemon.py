@@ -20,7 +20,7 @@ from ollama_tw.access.key_file import KeyFileError
 from ollama_tw.access.keyring import Keyring
 from ollama_tw.config.settings import Settings
 from ollama_tw.engine.backend_selection import BackendSelection
-from ollama_tw.engine.scheduler import UNLOAD_TIMEOUT
+from ollama_tw.engine.loaded_models import UNLOAD_TIMEOUT
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
 from ollama_tw.http.native.health import Readiness

@@ -3,15 +3,23 @@
 import threading
 import time
 from collections.abc import Callable
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from ollama_tw.errors import OllamaError
 
 _CANCELLED = "the request was cancelled by DELETE /api/requests"
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     pass
+
+
+class Priority(IntEnum):
+    """Priority of a request: the higher, the sooner."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
 
 
 class Phase(StrEnum):
@@ -71,11 +79,12 @@ class RequestContext(threading.Event):
     thread.
     """
 
-    def __init__(self, request_id: str = "", client: str = "") -> None:
+    def __init__(self, request_id: str = "", client: str = "", priority: Priority = Priority.NORMAL) -> None:
         super().__init__()
         self.request_id = request_id
         self.client = client
         """Name of the client: of its key, or its address."""
+        self.priority = priority
         self.endpoint = ""
         self.began = time.monotonic()
         self.runs: list[RunProgress] = []
@@ -86,6 +95,8 @@ class RequestContext(threading.Event):
         """Numbers of tokens of the runs that have ended: of their prompts, and generated ones."""
         self.stop: Callable[[], None] = _nothing
         """Cancels the work for the request."""
+        self.on_queued: Callable[[int], None] = _nothing
+        """Called with the place of a run in the queue, when it begins to wait."""
         self._cancelled = False
 
     def begin(self, model: str) -> RunProgress:

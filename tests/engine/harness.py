@@ -13,7 +13,7 @@ from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.interfaces import LoadPlan
 from ollama_tw.testing.fake import FakeBackend
-from ollama_tw.tracking.context import RequestContext
+from ollama_tw.tracking.context import Priority, RequestContext
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class StillPool:
 def use_still_pools(case: SynchronousTestCase) -> None:
     """Replace the worker pools of the engine until the end of the test."""
     StillPool.all = []
-    for module in ("scheduler", "loader"):
+    for module in ("loaded_models", "loader"):
         patcher = patch(f"ollama_tw.engine.{module}.WorkerPool", StillPool)
         patcher.start()
         case.addCleanup(patcher.stop)
@@ -89,16 +89,25 @@ def requirements(
 class Request:
     """A request that holds a lease until :meth:`end`."""
 
-    def __init__(self, scheduler: Scheduler, requirements: ModelRequirements) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        requirements: ModelRequirements,
+        client: str,
+        priority: Priority,
+        *,
+        runs: bool,
+    ) -> None:
         self._scheduler = scheduler
         self._requirements = requirements
-        self.context = RequestContext()
+        self._runs = runs
+        self.context = RequestContext("", client, priority)
         self.lease: Lease | None = None
         self._done: Deferred[None] = Deferred()
         self.result = begin(self._run())
 
     async def _run(self) -> None:
-        async with self._scheduler.lease(self._requirements, self.context) as self.lease:
+        async with self._scheduler.lease(self._requirements, self.context, runs=self._runs) as self.lease:
             await self._done
 
     def end(self) -> None:
@@ -145,8 +154,17 @@ class SchedulerCase(SynchronousTestCase):
         while busy := [pool for pool in StillPool.all if pool.work]:
             busy[0].step()
 
-    def request(self, path: str, **rest: Any) -> Request:
-        request = Request(self.scheduler, requirements(path, **rest))
+    def request(
+        self,
+        path: str,
+        *,
+        client: str = "",
+        priority: Priority = Priority.NORMAL,
+        runs: bool = False,
+        **rest: Any,
+    ) -> Request:
+        """Request a lease; with ``runs``, one with a slot."""
+        request = Request(self.scheduler, requirements(path, **rest), client, priority, runs=runs)
         self.requests.append(request)
         return request
 

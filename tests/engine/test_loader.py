@@ -161,7 +161,7 @@ class MemoryTests(TestCase):
 
     async def use(self, path: str) -> None:
         want = ModelRequirements(path, LoadPlan(path), shape=lambda: SHAPE)
-        async with self.scheduler.lease(want, RequestContext()):
+        async with self.scheduler.lease(want, RequestContext(), runs=False):
             pass
 
     @property
@@ -223,7 +223,7 @@ class MemoryTests(TestCase):
         want = ModelRequirements(
             "/m", plan, frozenset({"context_length"}), shape=lambda: replace(SHAPE, trained_context=16384)
         )
-        async with self.scheduler.lease(want, RequestContext()):
+        async with self.scheduler.lease(want, RequestContext(), runs=False):
             return self.backend.plans[-1].context_length
 
     async def test_a_growing_context_loads_the_model_once(self) -> None:
@@ -282,7 +282,9 @@ class MemoryTests(TestCase):
         done: Deferred[None] = Deferred()
 
         async def hold() -> None:
-            async with self.scheduler.lease(ModelRequirements("/a", LoadPlan("/a")), RequestContext()):
+            async with self.scheduler.lease(
+                ModelRequirements("/a", LoadPlan("/a")), RequestContext(), runs=False
+            ):
                 held.callback(None)
                 await done
 

@@ -33,35 +33,44 @@ class QueueTests(SchedulerCase):
         self.assertFalse(second.served or third.served)
 
     def test_requests_queued_for_a_slot_are_bounded(self) -> None:
-        request = self.served("a")
-        assert request.lease is not None
-        lease = request.lease
-        never = threading.Event()
-        results = [begin(lease.run(lambda runner: "done", never)) for _ in range(3)]
+        first = self.served("a", runs=True)
+        second, third = (self.request("a", runs=True) for _ in range(2))
         self.assertEqual(self.scheduler.waiting, 2)
-        self.assertEqual(self.refused(begin(lease.run(lambda runner: "done", never))), self.FULL)
+        self.assertEqual(self.refused(self.request("a", runs=True).result), self.FULL)
         self.assertEqual(self.refused(self.request("b").result), self.FULL)
-        slots = StillPool.all[1]
-        slots.step()
-        self.assertEqual(self.successResultOf(results[0]), "done")
-        slots.step()
-        slots.step()
-        self.assertEqual([self.successResultOf(one) for one in results[1:]], ["done", "done"])
+        self.assertTrue(self.request("a").served)
+        first.end()
+        self.assertEqual((second.served, third.served), (True, False))
+        second.end()
+        self.assertTrue(third.served)
         self.assertEqual(self.scheduler.waiting, 0)
 
+    def test_a_slot_is_busy_until_the_work_in_it_has_ended(self) -> None:
+        first = self.served("a", runs=True)
+        assert first.lease is not None
+        run = begin(first.lease.run(lambda runner: "too late", threading.Event()))
+        run.cancel()
+        self.failureResultOf(run, CancelledError)
+        second = self.request("a", runs=True)
+        first.end()
+        self.assertFalse(second.served)
+        StillPool.all[1].step()
+        self.assertTrue(second.served)
+
     def test_a_cancelled_request_is_dequeued_for_a_slot(self) -> None:
+        first = self.served("a", runs=True)
+        second, third = (self.request("a", runs=True) for _ in range(2))
+        second.disconnect()
+        self.failureResultOf(second.result, CancelledError)
+        self.assertEqual(self.scheduler.waiting, 1)
+        first.end()
+        self.assertTrue(third.served)
+
+    def test_a_lease_without_a_slot_runs_nothing(self) -> None:
         request = self.served("a")
         assert request.lease is not None
-        never = threading.Event()
-        first, second, third = (begin(request.lease.run(lambda runner: 1, never)) for _ in range(3))
-        second.cancel()
-        self.failureResultOf(second, CancelledError)
-        self.assertEqual(self.scheduler.waiting, 1)
-        slots = StillPool.all[1]
-        slots.step()
-        slots.step()
-        self.assertEqual((self.successResultOf(first), self.successResultOf(third)), (1, 1))
-        self.assertEqual(slots.work, [])
+        run = begin(request.lease.run(lambda runner: 1, threading.Event()))
+        self.failureResultOf(run, RuntimeError)
 
 
 class CancelTests(SchedulerCase):
@@ -114,7 +123,7 @@ class CancelTests(SchedulerCase):
         self.assertEqual(self.loaded(), ["b"])
 
     def test_while_it_runs(self) -> None:
-        request = self.served("a", keep_alive=0)
+        request = self.served("a", keep_alive=0, runs=True)
         assert request.lease is not None
         cancel = threading.Event()
         run = begin(request.lease.run(lambda runner: "too late", cancel))
@@ -130,7 +139,7 @@ class CancelTests(SchedulerCase):
         self.assertTrue(self.backend.runners[0].closed)
 
     def test_work_that_fails_releases_its_slot(self) -> None:
-        request = self.served("a")
+        request = self.served("a", runs=True)
         assert request.lease is not None
 
         def fail(runner: IRunner) -> None:
@@ -140,9 +149,8 @@ class CancelTests(SchedulerCase):
         slots = StillPool.all[1]
         slots.step()
         self.failureResultOf(run, KeyError)
-        again = begin(request.lease.run(lambda runner: 1, threading.Event()))
-        slots.step()
-        self.assertEqual(self.successResultOf(again), 1)
+        request.end()
+        self.assertTrue(self.request("a", runs=True).served)
 
 
 class CloseTests(SchedulerCase):
@@ -178,7 +186,7 @@ class CloseTests(SchedulerCase):
         self.successResultOf(closed)
 
     def test_it_waits_for_a_thread_that_is_still_in_a_runner(self) -> None:
-        request = self.served("a")
+        request = self.served("a", runs=True)
         assert request.lease is not None
         run = begin(request.lease.run(lambda runner: 1, threading.Event()))
         run.cancel()

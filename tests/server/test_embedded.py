@@ -179,7 +179,7 @@ class EmbeddingTests(TestCase):
         with (
             captured() as events,
             patch.object(runner, "close", stopped.wait),
-            patch("ollama_tw.engine.scheduler.UNLOAD_TIMEOUT", 0),
+            patch("ollama_tw.engine.loaded_models.UNLOAD_TIMEOUT", 0),
         ):
             await service.stopService()
         self.assertIn("model m:latest did not stop within 30 s; it is left loaded", texts(events))
