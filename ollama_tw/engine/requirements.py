@@ -11,7 +11,7 @@ from ollama_tw.interfaces import LoadPlan
 
 @dataclass(frozen=True)
 class ModelRequirements:
-    """Load plan of a request; only the fields named in ``explicit`` are binding.
+    """Load plan of a request; only the context length and the fields named in ``explicit`` are binding.
 
     ``name`` is shown in the logs and by ``/api/ps``. ``keep_alive`` is in nanoseconds, None if the
     request does not set it. ``shape`` describes the model's memory and is called on the load thread.
@@ -29,14 +29,14 @@ class ModelRequirements:
     def met_by(self, loaded: LoadedModel) -> bool:
         """Return whether ``loaded`` can serve the request without being loaded again.
 
-        Unlike in Ollama a shorter context than the loaded one, and fields that are not explicit, do
-        not reload the model. Source: ollama: server/sched.go, needsReload.
+        A longer context than the loaded one reloads the model, also the default one: a request without
+        ``num_ctx`` is not limited to what an earlier one has set. Unlike in Ollama a shorter context, and
+        other fields that are not explicit, do not. Source: ollama: server/sched.go, needsReload.
         """
         plan = self.plan
         # A context that was clamped to the trained length would be clamped again.
         clamped = loaded.runner.context_length < loaded.plan.context_length
-        longer = plan.context_length > loaded.plan.context_length
-        if "context_length" in self.explicit and longer and not clamped:
+        if plan.context_length > loaded.plan.context_length and not clamped:
             return False
         others = self.explicit - {"context_length"}
         same_files = (plan.adapter_paths, plan.projector_paths) == (

@@ -41,7 +41,8 @@ def model_requirements(
 ) -> ModelRequirements:
     """Return what a request with ``options`` for the model ``entry`` requires of the scheduler.
 
-    Options that the model or the request sets are requirements, others take what is loaded.
+    The context length, and options that the model or the request sets, are requirements; others take what
+    is loaded.
 
     Source: ollama: server/sched.go, needsReload.
     """

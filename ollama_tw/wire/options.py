@@ -94,7 +94,7 @@ class Options:
         0,
         Kind.INTEGER,
         "Context length in tokens that the request may use. A longer context than the loaded model's "
-        "loads the model again, with the next power of two if the memory allows.",
+        "loads the model again, with the next power of two if the memory allows; so does the default.",
         (0, _INT32),
         plan_field="context_length",
         documented_default="`OLLAMA_CONTEXT_LENGTH`",

@@ -208,8 +208,14 @@ class RequirementTests(SchedulerCase):
     def test_a_shorter_context_does_not_reload(self) -> None:
         self.served("a", context_length=4096, explicit="context_length")
         self.assertTrue(self.request("a", context_length=1024, explicit="context_length").served)
-        self.assertTrue(self.request("a", context_length=8192).served)
+        self.assertTrue(self.request("a", context_length=2048).served)
         self.assertEqual(len(self.backend.plans), 1)
+
+    def test_a_request_without_num_ctx_gets_the_default_context(self) -> None:
+        self.served("a", context_length=512, explicit="context_length").end()
+        self.served("a", context_length=2048).end()
+        self.assertTrue(self.request("a", context_length=512, explicit="context_length").served)
+        self.assertEqual([plan.context_length for plan in self.backend.plans], [512, 2048])
 
     def test_a_longer_context_reloads_after_running_requests(self) -> None:
         first = self.served("a", context_length=2048)
