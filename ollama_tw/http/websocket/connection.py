@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ollama_tw.errors import Cancelled, OllamaError
+from ollama_tw.http.server.bodies import NO_ROOM, Body
 from ollama_tw.http.server.channel import ApiRequest
 from ollama_tw.http.server.errors import send_failure
 from ollama_tw.http.server.identity import REQUEST_ID
@@ -32,6 +33,7 @@ from ollama_tw.http.server.site import SERVER
 from ollama_tw.http.websocket.deflate import Deflate, accept, is_offer
 from ollama_tw.http.websocket.endpoint import EndpointOptions
 from ollama_tw.http.websocket.frames import Frame, FrameRequest, Id, error_record, read_frame, text_frame
+from ollama_tw.http.websocket.messages import MessageCollector
 
 SUBPROTOCOL = "ollama.v1"
 
@@ -45,7 +47,7 @@ _CLOSE_CODE = WebSocketProtocol.CLOSE_STATUS_CODE_GOING_AWAY
 
 
 @implementer(IPushProducer)
-class WebSocketConnection(WebSocketServerProtocol):
+class WebSocketConnection(MessageCollector):
     """One WebSocket connection. Its site counts, drains and aborts it like those of HTTP.
 
     Requests without an id are queued and run one after another; others run concurrently.
@@ -56,7 +58,7 @@ class WebSocketConnection(WebSocketServerProtocol):
     def __init__(
         self, endpoint: EndpointOptions, factory: WebSocketServerFactory, request: ApiRequest
     ) -> None:
-        super().__init__()
+        super().__init__(request.owner.bodies)
         self.factory = factory
         self.full = False
         """True if the socket's send buffer is full."""
@@ -129,17 +131,20 @@ class WebSocketConnection(WebSocketServerProtocol):
         self._pinged = False
         super().dataReceived(data)
 
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+    def take_message(self, body: Body, is_binary: bool) -> None:
         """Start, queue or cancel a request."""
+        id_: Id | None = None
         try:
-            frame = read_frame(payload, isBinary)
-        except OllamaError as error:
-            self._refuse(None, error)
-            return
-        try:
+            frame = read_frame(body, is_binary)
+            id_ = frame.id
             self._accept(frame)
         except OllamaError as error:
-            self._refuse(frame.id, error)
+            body.close()
+            self._refuse(id_, error)
+
+    def message_dropped(self) -> None:
+        """Answer a message for which there was no room."""
+        self._refuse(None, OllamaError(503, NO_ROOM))
 
     def _refuse(self, id_: Id | None, error: OllamaError) -> None:
         """Send ``error``, or queue it behind the requests without an id, whose order identifies replies."""
@@ -155,6 +160,7 @@ class WebSocketConnection(WebSocketServerProtocol):
 
     def _accept(self, frame: Frame) -> None:
         if frame.cancel:
+            frame.body.close()
             self._cancel(frame)
             return
         if self._draining:
@@ -167,13 +173,13 @@ class WebSocketConnection(WebSocketServerProtocol):
             self._by_id[frame.id] = request = self._request(frame)
             self._serve(request)
         else:
-            if self._queued_bytes + len(frame.body) > self._endpoint.max_message:
+            if self._queued_bytes + frame.body.size > self._endpoint.max_message:
                 raise OllamaError(
                     503,
                     "too many bytes are queued on this connection: wait for replies, or send ids",
                 )
             self._queue.append(frame)
-            self._queued_bytes += len(frame.body)
+            self._queued_bytes += frame.body.size
             if self._current is None:
                 # A loop, so that a request that ends at once does not start the next one recursively.
                 Deferred.fromCoroutine(self._serve_queue())
@@ -205,11 +211,12 @@ class WebSocketConnection(WebSocketServerProtocol):
         while self._queue:
             item = self._queue.popleft()
             if isinstance(item, Frame):
-                self._queued_bytes -= len(item.body)
+                self._queued_bytes -= item.body.size
                 if not self._draining:
                     self._current = self._request(item)
                     await self._serve(self._current)
                     continue
+                item.body.close()
                 item = _shutdown_error()
             self.send_records([error_record(None, item)])
         self._current = None
@@ -261,6 +268,9 @@ class WebSocketConnection(WebSocketServerProtocol):
             work.cancel()
 
     def _end_all(self) -> None:
+        for item in self._queue:
+            if isinstance(item, Frame):
+                item.body.close()
         self._queue.clear()
         for request in list(self._running):
             self._end(request)

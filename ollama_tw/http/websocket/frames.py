@@ -8,7 +8,6 @@ Source: docs/api/websocket.md; RFC 6455.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from struct import Struct
 from typing import Any
 
@@ -22,6 +21,7 @@ from ollama_tw.access.client import LOCAL, Client
 from ollama_tw.access.keys import Key
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
+from ollama_tw.http.server.bodies import Body
 from ollama_tw.http.server.identity import RequestIdentity
 from ollama_tw.inference.records import ChatWriter, GenerateWriter, RecordWriter
 from ollama_tw.tracking.context import RequestContext
@@ -52,16 +52,18 @@ class _Envelope(msgspec.Struct):
 class Frame:
     """A frame with a JSON object; ``id`` is None if it has none."""
 
-    body: bytes
+    body: Body
     id: Id | None
     cancel: bool
     model: str
 
 
-def read_frame(payload: bytes, is_binary: bool) -> Frame:
+def read_frame(body: Body, is_binary: bool) -> Frame:
     """Parse a message of a client. Raises :class:`OllamaError` 400."""
     if is_binary:
         raise OllamaError(400, "a request must be a text frame")
+    body.seek(0)
+    payload = body.read()
     if not payload.lstrip(b" \t\r\n").startswith(b"{"):
         raise OllamaError(400, "a request must be a JSON object")
     envelope = decode(payload, _Envelope, go_type="a request")
@@ -69,7 +71,7 @@ def read_frame(payload: bytes, is_binary: bool) -> Frame:
     if isinstance(id_, bool) or not isinstance(id_, str | int | None):
         raise OllamaError(400, "an id must be a string or an integer")
     model = envelope.model if isinstance(envelope.model, str) else ""
-    return Frame(payload, id_, envelope.cancel is True, model)
+    return Frame(body, id_, envelope.cancel is True, model)
 
 
 def error_record(id_: Id | None, error: OllamaError) -> bytes:
@@ -126,7 +128,7 @@ class FrameRequest:
         """The label of its metrics."""
         self.id = frame.id
         self.model = frame.model
-        self.content = BytesIO(frame.body)
+        self.content = frame.body
         self.code = 200
         self.sentLength = 0
         self.cancelled = False
@@ -185,6 +187,7 @@ class FrameRequest:
 
     def finish(self) -> None:
         """End the request: its handler has returned."""
+        self.content.close()
         watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             watcher.callback(None)

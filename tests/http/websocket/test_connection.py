@@ -74,6 +74,7 @@ class Client:
 
 class WebSocketCase(TestCase):
     timeout = 30
+    limit = LIMIT
 
     def setUp(self) -> None:
         self.pool = ThreadPool(0, 70)
@@ -84,7 +85,7 @@ class WebSocketCase(TestCase):
         endpoint = WebSocketEndpoint(
             self.clock,
             dict.fromkeys(("/api/generate", "/api/chat", "/api/embed"), self.counter.serve),
-            max_message=LIMIT,
+            max_message=self.limit,
         )
         routes, _, guard = build()
         self.site = make_site(routes.resource(), guard, reactor=reactor, upgrade=endpoint)
