@@ -13,6 +13,7 @@ from ollama_tw.files import open_regular
 from ollama_tw.library import manifests
 from ollama_tw.library.digests import is_digest, parse_digest
 from ollama_tw.library.manifests import ManifestError
+from ollama_tw.library.partials import is_orphaned_state
 
 _LOG = logging.getLogger("ollama_tw.library")
 
@@ -69,7 +70,12 @@ def prune(root: Path, *, now: float) -> MaintenanceReport:
     with os.scandir(root / "blobs") as entries:
         for entry in list(entries):
             status = entry.stat(follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode) or now - status.st_mtime < MINIMUM_AGE:
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            if is_orphaned_state(Path(entry.path)):
+                Path(entry.path).unlink(missing_ok=True)
+                continue
+            if now - status.st_mtime < MINIMUM_AGE:
                 continue
             total += 1
             if not is_digest(entry.name) or parse_digest(entry.name) not in used:

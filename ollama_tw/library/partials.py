@@ -96,6 +96,16 @@ class DigestMismatch(Exception):
         self.found = found
 
 
+def is_orphaned_state(path: Path) -> bool:
+    """Return whether ``path`` is the state of a part whose download is complete or gone.
+
+    A process that is killed between the rename of a blob and the removal of its states leaves them.
+    """
+    return bool(_STATE_NAME.fullmatch(path.name)) and not os.path.lexists(
+        path.with_name(path.name.rpartition("-")[0])
+    )
+
+
 class PartialBlob:
     """Download of the blob ``digest`` of ``total`` bytes.
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
+import msgspec
 from twisted.internet import defer
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.golang import json as gojson
 from ollama_tw.identity.signer import LoadSigner
 from ollama_tw.library import manifests
 from ollama_tw.library.names import Name
@@ -241,12 +243,16 @@ class RegistryClient:
 
 
 def _one_line(body: bytes) -> str:
-    """Return the beginning of an error's body as one line of printable text.
+    """Return the first line of an error's body, or its JSON on one line, as printable text.
 
     Any host can be named as a registry: more of its answer is no concern of the client.
     """
-    words = body.decode("utf-8", "replace").split()
-    text = "".join(character for character in " ".join(words) if character.isprintable())
+    try:
+        body = gojson.encode(msgspec.json.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    lines = body.decode("utf-8", "replace").strip().splitlines() or [""]
+    text = "".join(character for character in " ".join(lines[0].split()) if character.isprintable())
     return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
 
 

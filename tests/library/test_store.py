@@ -329,6 +329,15 @@ def test_start_up_removes_old_unused_files_only(store: Store, install: Install) 
     assert not (store.root / "manifests" / "empty").exists()
 
 
+def test_start_up_removes_the_states_of_complete_downloads_at_once(store: Store) -> None:
+    store.open()
+    kept = ("sha256-" + "1" * 64, "sha256-" + "2" * 64 + "-partial", "sha256-" + "2" * 64 + "-partial-0")
+    for name in (*kept, "sha256-" + "1" * 64 + "-partial-0", "sha256-" + "3" * 64 + "-partial-12"):
+        (store.blobs.directory / name).write_bytes(b"x")
+    Store(store.root, prune=True).open()
+    assert {path.name for path in store.blobs.directory.iterdir()} == set(kept)
+
+
 def test_start_up_removes_nothing_beside_a_corrupt_manifest(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -296,8 +296,15 @@ class PushTests(RegistryErrorsCase):
             (
                 "PUT",
                 "/manifests/",
-                status(500, b"\x1b[1mone\n\ttwo\0 " + b"x" * 3000),
+                status(500, b"\r\n\x1b[1mone\t two\0 " + b"x" * 3000),
                 "500: [1mone two " + "x" * 389 + "…",
+            ),
+            ("PUT", "/manifests/", status(500, b"one\nsecret"), "500: one"),
+            (
+                "PUT",
+                "/manifests/",
+                status(500, b'{\n  "errors": [\n    {"code": "DENIED"}\n  ]\n}\n'),
+                '500: {"errors":[{"code":"DENIED"}]}',
             ),
             ("PUT", "/manifests/", status(400, b"manifest invalid"), "400: manifest invalid"),
         ):
