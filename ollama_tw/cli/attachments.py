@@ -10,7 +10,10 @@ from pathlib import Path
 
 from ollama_tw.errors import OllamaError
 
-_PATH = re.compile(r"(?:[a-zA-Z]:)?(?:\./|/|\\)[\S\\ ]+?\.(?:jpg|jpeg|png|webp|wav)\b", re.IGNORECASE)
+# A path on one line: its beginning, and its end. Ollama has one expression, which is quadratic.
+_LINE = re.compile(r"[\S ]+")
+_BEGINNING = re.compile(r"(?:[a-zA-Z]:)?(?:\./|/|\\)")
+_END = re.compile(r"\.(?:jpg|jpeg|png|webp|wav)\b", re.IGNORECASE)
 _MAX_BYTES = 100 * 1024 * 1024
 _ESCAPED = re.compile(r"\\([ ()\[\]{}$&;'?*\"`~])")
 
@@ -21,7 +24,7 @@ def extract(prompt: str, note: Callable[[str], None]) -> tuple[str, list[str]]:
     ``note`` gets a line for each file. Raises OllamaError for a file that cannot be sent.
     """
     contents: list[str] = []
-    for written in _PATH.findall(prompt):
+    for written in paths_in(prompt):
         path = Path(_ESCAPED.sub(r"\1", written))
         if not path.is_file():
             continue
@@ -34,7 +37,17 @@ def extract(prompt: str, note: Callable[[str], None]) -> tuple[str, list[str]]:
 
 def paths_in(text: str) -> list[str]:
     """Return what in ``text`` looks like the path of an image or of audio."""
-    return _PATH.findall(text)
+    found = []
+    for line in _LINE.findall(text):
+        position = 0
+        while begin := _BEGINNING.search(line, position):
+            # At least one character stands between them.
+            end = _END.search(line, begin.end() + 1)
+            if end is None:
+                break
+            found.append(line[begin.start() : end.end()])
+            position = end.end()
+    return found
 
 
 def _contents(path: Path) -> bytes:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from ollama_tw.grammar.gbnf import EMPTY, Literal, Node, Ref, Repeat, RuleBook, chars, optional, seq
 from ollama_tw.grammar.until import text_through
 
-# Literals, character classes, tokens and comments of GBNF, and the names of rules outside of them.
+# Literals, character classes, tokens and comments of GBNF, each also without its end, and the names of rules
+# outside of them.
 _PART = re.compile(
-    r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|<[^>]*>|#[^\n]*|(?P<name>[A-Za-z0-9-]+)', re.DOTALL
+    r'"(?:\\.|[^"\\])*(?:"|\\?\Z)|\[(?:\\.|[^\]\\])*(?:\]|\\?\Z)|<[^>]*(?:>|\Z)|#[^\n]*'
+    r"|(?P<name>[A-Za-z0-9-]+)",
+    re.DOTALL,
 )
 
 _SPACE = Repeat(chars("\t\n\r\r  "), 0, 4)

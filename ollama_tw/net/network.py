@@ -50,7 +50,7 @@ _READ_SIZE = 1 << 20
 STALL_TIMEOUT = 30.0
 """Seconds without a response, or without a byte of its body, after which a server has stalled."""
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 
 ZoneLookup = Callable[[str], Zone]
 """Returns the zone of an IP address."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(r"[a-z0-9_][a-z0-9_.\-]*|[0-9a-f:.]*:[0-9a-f:.]*")
+_HOST = re.compile(r"[a-z0-9_][a-z0-9_.\-]*|[0-9a-f.]*:[0-9a-f:.]*")
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\uffff\\]")
 
 

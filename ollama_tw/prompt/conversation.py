@@ -66,8 +66,10 @@ def without_past_thinking(messages: Sequence[Message]) -> list[Message]:
     """
     last_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
     return [
-        replace(message, content=_LEADING_THOUGHT.sub("", message.content, count=1))
-        if message.role == "assistant" and i < last_user and _LEADING_THOUGHT.match(message.content)
+        replace(message, content=message.content[thought.end() :])
+        if message.role == "assistant"
+        and i < last_user
+        and (thought := _LEADING_THOUGHT.match(message.content))
         else message
         for i, message in enumerate(messages)
     ]
