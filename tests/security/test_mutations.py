@@ -19,3 +19,10 @@ def test_mutated_files_do_not_end_the_process(kind: str) -> None:
     assert tally.fatal == []
     # The sample is worth something: files of each outcome are in it.
     assert min(tally.counts[outcome] for outcome in ("ran", "refused", "rejected")) >= 5
+
+
+@pytest.mark.parametrize("kind", ["model", "projector", "adapter"])
+def test_mutated_files_do_not_end_the_server(kind: str) -> None:
+    tally = survey(kind, 12, seed=3, server=True)
+    assert tally.fatal == []
+    assert tally.counts["ran"] + tally.counts["rejected"] > 0

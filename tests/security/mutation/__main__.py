@@ -1,6 +1,7 @@
-"""``python -m tests.security.mutation KIND COUNT [SEED]``: try mutated files and report the fatal ones.
+"""``python -m tests.security.mutation [--server] KIND COUNT [SEED]``: try mutated files, report fatal ones.
 
-KIND is model, projector or adapter. Exit status 1 if a file passed the check and ended or hung its process.
+KIND is model, projector or adapter. Exit status 1 if a file passed the check and ended or hung its process;
+with ``--server``, if a file ended or hung the server to which it was uploaded.
 """
 
 import os
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
@@ -17,14 +19,20 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 from tests.security.mutation.document import parse
 from tests.security.mutation.operators import mutate
 from tests.security.mutation.seeds import seeds
+from tests.security.mutation.served import serving
 from tests.security.mutation.trial import Tally, attempt
 
 
-def survey(kind: str, count: int, seed: int) -> Tally:
-    """Try ``count`` mutated files of ``kind``; the same ``seed`` gives the same files."""
+def survey(kind: str, count: int, seed: int, *, server: bool = False) -> Tally:
+    """Try ``count`` mutated files of ``kind``; the same ``seed`` gives the same files.
+
+    With ``server`` they are uploaded to one, which stays the same for all files.
+    """
     choice = random.Random(seed)
     tally = Tally()
-    with tempfile.TemporaryDirectory() as directory:
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        served = stack.enter_context(serving()) if server else None
         folder = Path(directory)
         found = [(seed, parse(seed.path)) for seed in seeds(kind, folder)]
         for number in range(count):
@@ -32,16 +40,20 @@ def survey(kind: str, count: int, seed: int) -> Tally:
             data, description = mutate(choice, document)
             path = folder / "mutated.gguf"
             path.write_bytes(data)
-            outcome = attempt(path, chosen.check, chosen.plan(path), chosen.image)
+            if served is not None:
+                outcome = served.attempt(path, chosen)
+            else:
+                outcome = attempt(path, chosen.check, chosen.plan(path), chosen.image)
             tally.add(f"{chosen.name}: {description}", outcome)
     return tally
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a report and return the exit status."""
-    kind, count, *rest = arguments
+    server = "--server" in arguments
+    kind, count, *rest = (one for one in arguments if one != "--server")
     began = time.monotonic()
-    tally = survey(kind, int(count), int(rest[0]) if rest else 1)
+    tally = survey(kind, int(count), int(rest[0]) if rest else 1, server=server)
     for description, outcome in tally.fatal:
         print(f"{outcome.kind} [{outcome.text}] {description}")
     for reason, number in Counter(outcome.text for _, outcome in tally.fatal).most_common(40):
