@@ -18,41 +18,37 @@ from ollama_tw.grammar.gbnf import EMPTY, Literal, Node, Ref, RuleBook, choice
 from ollama_tw.grammar.scalars import Scalars
 from ollama_tw.grammar.tokens import Tokens
 from ollama_tw.grammar.validity import may_be_valid
+from ollama_tw.wire.native import Note, ignore
 
 MAX_SCHEMA_DEPTH = 64
 
 _log = logging.getLogger(__name__)
 
 
-def schema_to_gbnf(schema: Mapping[str, Any], *, strict: bool = False) -> str:
+def schema_to_gbnf(schema: Mapping[str, Any], *, strict: bool = False, note: Note = ignore) -> str:
     """Return the grammar, with the rule ``root``, of the JSON texts that satisfy ``schema``.
 
     Properties are in the schema's order. Objects have no members, and tuples no items, beyond the
     declared ones unless ``additionalProperties`` or ``items`` allows them. Annotations, unknown keywords
-    and unknown formats are ignored. What cannot be enforced is left free and logged, or refused with
-    ``strict``. Raises :class:`OllamaError` 400, with the JSON pointer of the schema, for an invalid or
-    unsatisfiable schema, and above the limits.
+    and unknown formats are ignored. What cannot be enforced is left free, logged and passed to ``note``,
+    or refused with ``strict``. Raises :class:`OllamaError` 400, with the JSON pointer of the schema, for an
+    invalid or unsatisfiable schema, and above the limits.
     """
     book = RuleBook()
     root = book.fresh("root")
-    book.define(root, schema_node(schema, Tokens(book), strict=strict))
+    document = Document(schema, strict=strict)
+    book.define(root, part_node(document, Tokens(book), schema))
+    for text in document.unenforced:
+        note(text)
     check_rules(book.rules)
     return book.text()
-
-
-def schema_node(schema: Mapping[str, Any], tokens: Tokens, *, strict: bool = False) -> Node:
-    """Return the grammar of the JSON texts that satisfy ``schema``.
-
-    Its rules are added to the book of ``tokens``. Raises :class:`OllamaError` like :func:`schema_to_gbnf`,
-    but does not check the size of the grammar.
-    """
-    return part_node(Document(schema, strict=strict), tokens, schema)
 
 
 def part_node(document: Document, tokens: Tokens, part: object) -> Node:
     """Return the grammar of the JSON texts that satisfy the schema ``part`` of a document.
 
-    Like :func:`schema_node`, but the whole document is not read again for each of its parts.
+    Its rules are added to the book of ``tokens``. Raises :class:`OllamaError` like :func:`schema_to_gbnf`,
+    but does not check the size of the grammar.
     """
     known = len(document.unenforced)
     node = _Converter(document, tokens).node(part)

@@ -64,6 +64,14 @@ def decompressed_body(request: Request) -> bytes:
     return decompressed
 
 
+def query_of(request: Request) -> dict[str, str]:
+    """Return the parameters in the query of ``request``, of repeated ones the first."""
+    return {
+        name.decode("latin-1"): values[0].decode("utf-8", "replace")
+        for name, values in (request.args or {}).items()
+    }
+
+
 def unique_id() -> str:
     """Return the random part of the id of a reply: clients keep replies by their ids."""
     return secrets.token_hex(_ID_BYTES)

@@ -6,6 +6,7 @@ Source: ollama: middleware/openai.go, ListMiddleware, RetrieveMiddleware.
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,9 +15,10 @@ from twisted.web.http import Request
 
 from ollama_tw.access.requirement import Access
 from ollama_tw.dialects.anthropic import models as anthropic
+from ollama_tw.dialects.anthropic.models import Page, page_of
 from ollama_tw.dialects.openai import models as openai
 from ollama_tw.http.cloud import CloudRelay
-from ollama_tw.http.dialect_support import Dialect
+from ollama_tw.http.dialect_support import Dialect, query_of
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.library.model import Model
@@ -42,12 +44,20 @@ class ModelListRoutes:
 
     async def list(self, request: Request) -> None:
         """List the models."""
-        await self._dialect(request).serve(request, lambda _: None, lambda _: self._list(request))
+        if _is_anthropic(request):
+            run = partial(self._list_page, request)
+            await self.anthropic.serve(request, lambda _: page_of(query_of(request)), run)
+        else:
+            await self.openai.serve(request, lambda _: None, lambda _: self._list(request))
 
     async def _list(self, request: Request) -> None:
-        found = [_object(request, one, one.name.short) for one in await self.models.all()]
-        pages = anthropic if _is_anthropic(request) else openai
-        send_json_line(request, pages.model_list(found))
+        send_json_line(request, openai.model_list(await self._objects(request)))
+
+    async def _list_page(self, request: Request, page: Page) -> None:
+        send_json_line(request, anthropic.model_list(await self._objects(request), page))
+
+    async def _objects(self, request: Request) -> Sequence[dict[str, Any]]:
+        return [_object(request, one, one.name.short) for one in await self.models.all()]
 
     async def retrieve(self, request: Request, model: str) -> None:
         """Describe a model."""

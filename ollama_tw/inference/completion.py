@@ -33,7 +33,7 @@ from ollama_tw.output.description import Description, Pair
 from ollama_tw.output.stream_parser import Event, StreamParser
 from ollama_tw.output.tool_choice import ANY_REPLY, ToolChoice
 from ollama_tw.tracking.context import RunProgress
-from ollama_tw.wire.native import Emit, Record
+from ollama_tw.wire.native import Emit, Note, Record, ignore
 
 PLAIN = Description()
 """The description of output that is content only."""
@@ -74,6 +74,8 @@ class CompletionTask:
     choice: ToolChoice = ANY_REPLY
     build_grammar: Callable[[], str] = str
     """Returns the grammar of the output, "" for none. May take a second for a large schema."""
+    note: Note = ignore
+    """Called with each part of a schema that the grammar does not enforce."""
     think_budget: int | None = None
     """Maximum number of tokens of the thinking, None for no limit."""
     logprobs: int | None = None
@@ -160,7 +162,7 @@ def _grammar(task: CompletionTask, prompt: Prompt) -> str:
     if task.choice.required:
         from ollama_tw.output.call_grammar import call_grammar
 
-        return call_grammar(task.description, task.tools, task.choice, _may_think(task, prompt))
+        return call_grammar(task.description, task.tools, task.choice, _may_think(task, prompt), task.note)
     grammar = task.build_grammar()
     description = task.description
     thinking, content, turns = _thinking_marks(task, prompt), description.content, description.turns
@@ -182,7 +184,7 @@ def _lazy_grammar(task: CompletionTask, prompt: Prompt) -> LazyGrammar | None:
         return None
     from ollama_tw.output.call_grammar import lazy_call_grammar
 
-    return lazy_call_grammar(task.description, task.tools, task.choice, _may_think(task, prompt))
+    return lazy_call_grammar(task.description, task.tools, task.choice, _may_think(task, prompt), task.note)
 
 
 def _may_think(task: CompletionTask, prompt: Prompt) -> bool | None:

@@ -30,7 +30,7 @@ from ollama_tw.output.tool_choice import ToolChoice, with_layout
 from ollama_tw.prompt.think import Think, parse_think, resolve_think
 from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.dialect_extras import NO_EXTRAS, RequestExtras
-from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Record, RunRequest
+from ollama_tw.wire.native import ChatRequest, Emit, GenerateRequest, Note, Record, RunRequest, ignore
 from ollama_tw.wire.options import Options, resolve
 
 _MAX_TOP_LOGPROBS = 20
@@ -59,7 +59,8 @@ class Completions:
     Both methods call ``emit`` on a worker thread with each record of a stream and return None. If
     ``emit`` is None, or there is one record only, they return it. Setting ``cancel``, or cancelling the
     Deferred, ends the run. They raise :class:`OllamaError`. ``extras`` are options that only the OpenAI
-    and Anthropic dialects can set; they are not forwarded to other servers.
+    and Anthropic dialects can set; they are not forwarded to other servers. ``note`` is called before the
+    first record, with what the output may violate of the request's schemas.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Completions:
         emit: Emit | None,
         cancel: RequestContext,
         extras: RequestExtras = NO_EXTRAS,
+        note: Note = ignore,
     ) -> Record | None:
         """Run a request of ``/api/generate``."""
         started = time.monotonic_ns()
@@ -119,7 +121,7 @@ class Completions:
                 infill,
                 special_in_text=self._settings.special_tokens,
             )
-        return await self._run(request, admitted, writer, build, emit, cancel, extras)
+        return await self._run(request, admitted, writer, build, emit, cancel, extras, note)
 
     async def chat(
         self,
@@ -127,6 +129,7 @@ class Completions:
         emit: Emit | None,
         cancel: RequestContext,
         extras: RequestExtras = NO_EXTRAS,
+        note: Note = ignore,
     ) -> Record | None:
         """Run a request of ``/api/chat``."""
         started = time.monotonic_ns()
@@ -156,7 +159,7 @@ class Completions:
             special_in_text=self._settings.special_tokens,
         )
         builder = build if request.messages else None
-        return await self._run(request, admitted, writer, builder, emit, cancel, extras)
+        return await self._run(request, admitted, writer, builder, emit, cancel, extras, note)
 
     def _unload(self, entry: Entry | Stub, writer: RecordWriter) -> Record:
         if isinstance(entry, Entry):
@@ -172,6 +175,7 @@ class Completions:
         emit: Emit | None,
         cancel: RequestContext,
         extras: RequestExtras,
+        note: Note,
     ) -> Record | None:
         """Lease the model and run the prompt, if there is one, on one of the model's threads."""
         sent = False
@@ -185,7 +189,7 @@ class Completions:
         sink = None if emit is None else send
 
         def attempt() -> Awaitable[Record | None]:
-            return self._attempt(request, admitted, writer, build_prompt, sink, cancel, extras)
+            return self._attempt(request, admitted, writer, build_prompt, sink, cancel, extras, note)
 
         return await run_again_after_death(attempt, lambda: not sent)
 
@@ -198,6 +202,7 @@ class Completions:
         emit: Emit | None,
         cancel: RequestContext,
         extras: RequestExtras,
+        note: Note,
     ) -> Record | None:
         entry, options = admitted.entry, admitted.options
         requirements = model_requirements(entry, options, self._settings, admitted.keep_alive)
@@ -218,7 +223,8 @@ class Completions:
                 thinks=admitted.think.enabled is True,
                 tools=request.tools if isinstance(request, ChatRequest) else (),
                 choice=choice,
-                build_grammar=partial(_grammar, request, options, strict=extras.strict_format),
+                build_grammar=partial(_grammar, request, options, note, strict=extras.strict_format),
+                note=note,
                 think_budget=_think_budget(options, admitted.think),
                 logprobs=request.top_logprobs if request.logprobs else None,
                 shift=admitted.shift,
@@ -284,14 +290,14 @@ def _think_budget(options: Options, think: Think) -> int | None:
     return min(given, default=None)
 
 
-def _grammar(request: RunRequest, options: Options, *, strict: bool) -> str:
+def _grammar(request: RunRequest, options: Options, note: Note, *, strict: bool) -> str:
     """Return the grammar of ``format`` or the one among the options; "" for unconstrained output."""
     if request.format is UNSET and "grammar" not in options.given:
         return ""
     # Most requests have no grammar: its compiler is imported by the first that does.
     from ollama_tw.grammar import grammar_for, limit_grammar
 
-    from_format = None if request.format is UNSET else grammar_for(request.format, strict=strict)
+    from_format = None if request.format is UNSET else grammar_for(request.format, strict=strict, note=note)
     if "grammar" not in options.given:
         return from_format or ""
     if from_format:

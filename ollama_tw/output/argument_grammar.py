@@ -1,7 +1,7 @@
 """Grammars of the arguments of a tool call, in each notation.
 
 Arguments stand in the order of the tool's schema; those that are not required may be left out. An argument
-whose schema cannot be enforced may have any value, which is logged.
+whose schema cannot be enforced may have any value, which is logged and noted.
 """
 
 import logging
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.grammar.convert import part_node, schema_node
+from ollama_tw.grammar.convert import part_node
 from ollama_tw.grammar.document import TYPES, Document, Flat
 from ollama_tw.grammar.gbnf import (
     EMPTY,
@@ -60,12 +60,19 @@ class Parameters:
         others = given.get("additionalProperties", not properties)
         self.more = others is not False and others is not None
         """True if there may be arguments that are not declared."""
+        self._freed: dict[str, None] = {}
         self._document: Document | None = None
         try:
             self._document = Document(self.schema)
         except OllamaError as error:
             self.arguments, self.more = [], True
             self._free_all(error)
+
+    @property
+    def unenforced(self) -> list[str]:
+        """What the arguments may violate, by the grammars that were made so far."""
+        noted = () if self._document is None else self._document.unenforced
+        return [f"tool {self._tool}: {text}" for text in (*self._freed, *noted)]
 
     def flat(self, argument: Argument) -> Flat:
         """Return the keywords of an argument's schema, none if it cannot be read."""
@@ -78,11 +85,15 @@ class Parameters:
             return {}
 
     def free(self, argument: Argument, error: OllamaError) -> None:
-        """Log that an argument may have any value."""
-        _log.warning("tool %s: argument %s is not held to its schema: %s", self._tool, argument.name, error)
+        """Note that an argument may have any value."""
+        self._note(f"argument {argument.name} is not held to its schema: {error}")
 
     def _free_all(self, error: OllamaError) -> None:
-        _log.warning("tool %s: the arguments are not held to their schema: %s", self._tool, error)
+        self._note(f"the arguments are not held to their schema: {error}")
+
+    def _note(self, text: str) -> None:
+        self._freed[text] = None
+        _log.warning("tool %s: %s", self._tool, text)
 
     def value(self, argument: Argument, tokens: Tokens) -> Node:
         """Return the JSON texts of an argument's value."""
@@ -104,7 +115,8 @@ class Parameters:
         except OllamaError:
             pass
         try:
-            return schema_node(self._without_what_fails(self._document), tokens)
+            schema = self._without_what_fails(self._document)
+            return part_node(Document(schema), tokens, schema)
         except OllamaError as error:
             self._free_all(error)
         return tokens.any_object()

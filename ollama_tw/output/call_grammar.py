@@ -18,6 +18,7 @@ from ollama_tw.interfaces import LazyGrammar
 from ollama_tw.output.argument_grammar import Parameters, gemma, mark, python, tagged
 from ollama_tw.output.description import CallLayout, Description, IdPlace, Notation, Shape, Turns
 from ollama_tw.output.tool_choice import ToolChoice
+from ollama_tw.wire.native import Note, ignore
 
 _ID = Repeat(chars("09AZaz..::__--"), 1, 64)
 _SPACE = Repeat(chars("\t\n\r\r  "), 0, 4)
@@ -31,29 +32,53 @@ _CACHED = 64
 
 
 def call_grammar(
-    description: Description, tools: Sequence[Mapping[str, Any]], choice: ToolChoice, opened: bool | None
+    description: Description,
+    tools: Sequence[Mapping[str, Any]],
+    choice: ToolChoice,
+    opened: bool | None,
+    note: Note = ignore,
 ) -> str:
     """Return the grammar of a reply that must call, cached. See :func:`required_calls`."""
-    return _required(description, json.dumps(tools), choice, opened)
+    grammar, unenforced = _required(description, json.dumps(tools), choice, opened)
+    for text in unenforced:
+        note(text)
+    return grammar
 
 
 def lazy_call_grammar(
-    description: Description, tools: Sequence[Mapping[str, Any]], choice: ToolChoice, opened: bool | None
+    description: Description,
+    tools: Sequence[Mapping[str, Any]],
+    choice: ToolChoice,
+    opened: bool | None,
+    note: Note = ignore,
 ) -> LazyGrammar | None:
     """Return the grammar of the calls of a reply that may call, cached. See :func:`lazy_calls`."""
-    return _lazy(description, json.dumps(tools), choice.parallel, opened)
+    grammar, unenforced = _lazy(description, json.dumps(tools), choice.parallel, opened)
+    for text in unenforced:
+        note(text)
+    return grammar
 
 
 @lru_cache(maxsize=_CACHED)
-def _required(description: Description, tools: str, choice: ToolChoice, opened: bool | None) -> str:
+def _required(
+    description: Description, tools: str, choice: ToolChoice, opened: bool | None
+) -> tuple[str, list[str]]:
     wanted = callable_tools(json.loads(tools), choice.required)
-    return required_calls(description, wanted, parallel=choice.parallel, opened=opened)
+    noted: list[str] = []
+    grammar = required_calls(description, wanted, parallel=choice.parallel, opened=opened, note=noted.append)
+    return grammar, noted
 
 
 @lru_cache(maxsize=_CACHED)
-def _lazy(description: Description, tools: str, parallel: bool, opened: bool | None) -> LazyGrammar | None:
+def _lazy(
+    description: Description, tools: str, parallel: bool, opened: bool | None
+) -> tuple[LazyGrammar | None, list[str]]:
     wanted = callable_tools(json.loads(tools))
-    return lazy_calls(description, wanted, parallel=parallel, opened=opened) if wanted else None
+    noted: list[str] = []
+    if not wanted:
+        return None, noted
+    grammar = lazy_calls(description, wanted, parallel=parallel, opened=opened, note=noted.append)
+    return grammar, noted
 
 
 @dataclass(frozen=True)
@@ -76,27 +101,40 @@ def callable_tools(tools: Sequence[Mapping[str, Any]], names: Sequence[str] | No
 
 
 def required_calls(
-    description: Description, tools: Sequence[Tool], *, parallel: bool = True, opened: bool | None = None
+    description: Description,
+    tools: Sequence[Tool],
+    *,
+    parallel: bool = True,
+    opened: bool | None = None,
+    note: Note = ignore,
 ) -> str:
     """Return the grammar of a reply that is one call, or with ``parallel`` several, after any thinking.
 
     ``opened`` is True if the prompt has opened the thinking, None if there is no thinking. A model without
-    a layout of its own calls by a JSON object. Raises :class:`OllamaError` 400 if the grammar is too large.
+    a layout of its own calls by a JSON object. ``note`` gets what is not enforced.
+    Raises :class:`OllamaError` 400 if the grammar is too large.
     """
     calls = _Calls(description.calls or CallLayout(), tools, description.turns, parallel=parallel)
     book = calls.tokens.book
     root = book.fresh("root")
     before = calls.before(description, opened=opened)
     book.define(root, seq(_SPACE, *before, calls.header(), calls.whole()))
+    calls.tell(note)
     return _checked(book)
 
 
 def lazy_calls(
-    description: Description, tools: Sequence[Tool], *, parallel: bool = True, opened: bool | None = None
+    description: Description,
+    tools: Sequence[Tool],
+    *,
+    parallel: bool = True,
+    opened: bool | None = None,
+    note: Note = ignore,
 ) -> LazyGrammar | None:
     """Return the grammar that holds a reply from the beginning of its first call on.
 
-    None if no text marks that beginning, or for a grammar that is too large.
+    None if no text marks that beginning, or for a grammar that is too large. ``note`` gets what is not
+    enforced.
     """
     layout = description.calls
     if layout is None:
@@ -105,6 +143,7 @@ def lazy_calls(
     signs = calls.signs()
     if not signs:
         return None
+    calls.tell(note)
     book = calls.tokens.book
     root = book.fresh("root")
     book.define(root, choice(signs.values()))
@@ -114,7 +153,8 @@ def lazy_calls(
         opening = "" if opened else description.thinking.open.strip()
     try:
         return LazyGrammar(_checked(book), tuple(signs), closing, opening)
-    except OllamaError:
+    except OllamaError as error:
+        note(f"the calls of tools are not held to their schemas: {error}")
         return None
 
 
@@ -133,8 +173,20 @@ class _Calls:
         self._layout = layout
         self._tools = tools
         self._turns = turns
+        self._parameters: list[Parameters] = []
         # Without a text between them, objects that begin a reply cannot be told from one another.
         self._parallel = parallel and (layout.array or not layout.leads or bool(layout.separator))
+
+    def tell(self, note: Note) -> None:
+        """Pass to ``note`` what the rules that were made so far do not enforce."""
+        for parameters in self._parameters:
+            for text in parameters.unenforced:
+                note(text)
+
+    def _of(self, tool: Tool) -> Parameters:
+        parameters = Parameters(tool.name, tool.parameters)
+        self._parameters.append(parameters)
+        return parameters
 
     def before(self, description: Description, *, opened: bool | None) -> list[Node]:
         """Return what precedes the calls: thinking, and the headers of further messages."""
@@ -236,7 +288,7 @@ class _Calls:
 
     def _object(self, tool: Tool) -> Node:
         layout, space = self._layout, self.tokens.space()
-        arguments = Parameters(tool.name, tool.parameters).json(self.tokens)
+        arguments = self._of(tool).json(self.tokens)
         members = [self._member(layout.name_key, Literal(json_text(tool.name)))]
         members.append(self._member(layout.arguments_key, arguments))
         inner = seq(members[0], ",", space, members[1])
@@ -251,7 +303,7 @@ class _Calls:
 
     def _keyed(self, tool: Tool) -> Node:
         space = self.tokens.space()
-        arguments = Parameters(tool.name, tool.parameters).json(self.tokens)
+        arguments = self._of(tool).json(self.tokens)
         return seq("{", space, self._member(tool.name, arguments), space, "}")
 
     def _member(self, key: str, value: Node) -> Node:
@@ -276,7 +328,7 @@ class _Calls:
         )
 
     def _arguments(self, tool: Tool) -> Node:
-        layout, parameters = self._layout, Parameters(tool.name, tool.parameters)
+        layout, parameters = self._layout, self._of(tool)
         match layout.notation:
             case Notation.TAGGED if layout.tagged is not None:
                 ends = (layout.call.close.strip(), layout.section.close.strip())

@@ -246,6 +246,13 @@ Emit = Callable[[Any], None]
 
 Blocks while the client reads slowly; raises Cancelled after the client has disconnected."""
 
+Note = Callable[[str], object]
+"""Sink of the parts of a request's schemas that the output may violate: pointer and reason. Any thread."""
+
+
+def ignore(_: str) -> None:
+    """Take no note."""
+
 
 def error_object(message: str) -> dict[str, str]:
     """Return the body of an error reply, and the last record of a stream that fails."""

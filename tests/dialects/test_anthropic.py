@@ -187,7 +187,9 @@ def test_content_that_would_be_lost_is_refused(block: dict[str, Any], reason: st
     assert error.value.message == f"messages[0].content[0].content[1]: {reason}"
 
 
-@pytest.mark.parametrize("content", [[], [{"type": "redacted_thinking", "data": "x"}]])
+@pytest.mark.parametrize(
+    "content", [[], [{"type": "redacted_thinking", "data": "x"}], [{"type": "thinking", "thinking": "x"}]]
+)
 def test_an_empty_turn_is_refused(content: Any) -> None:
     with pytest.raises(OllamaError) as error:
         request(messages=[{"role": "user", "content": content}])

@@ -28,10 +28,9 @@ class _Turn:
     results: list[Message] = field(default_factory=list)
     thinking: str = ""
 
-    @property
-    def empty(self) -> bool:
-        """True if nothing but results of tools was collected."""
-        return not (self.texts or self.images or self.calls or self.thinking)
+    def is_empty(self, role: str) -> bool:
+        """Return whether nothing but results of tools was collected; users' thinking is left out."""
+        return not (self.texts or self.images or self.calls or (self.thinking and role != "user"))
 
 
 def native_messages(where: str, role: str, content: Any) -> list[Message]:
@@ -49,10 +48,11 @@ def native_messages(where: str, role: str, content: Any) -> list[Message]:
     turn = _Turn()
     for index, block in enumerate(_blocks(content)):
         _take(turn, block, f"{where}.content[{index}]")
-    if turn.empty and not turn.results:
+    empty = turn.is_empty(role)
+    if empty and not turn.results:
         raise OllamaError(400, f"{where}: the content is empty")
     own: list[Message] = []
-    if not turn.empty:
+    if not empty:
         own.append(
             Message(
                 role,

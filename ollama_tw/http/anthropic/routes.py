@@ -23,6 +23,7 @@ from ollama_tw.dialects.anthropic.request import (
 from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing, log_ignored_tools, unique_id
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
+from ollama_tw.http.unenforced import UnenforcedHeader
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.wire.decode import decode
@@ -53,9 +54,10 @@ class AnthropicRoutes:
         body, native, extras = call
         log_ignored_tools([tool.type for tool in body.tools if is_hosted(tool)])
         identity = MessageIdentity(f"msg_{unique_id()}", body.model)
+        note = UnenforcedHeader(self.dialect.reactor, request)
         await self.dialect.answer_chat(
             request,
-            partial(self.completions.chat, native, extras=extras),
+            partial(self.completions.chat, native, extras=extras, note=note),
             partial(whole_reply, identity),
             MessageStream(identity, estimated_tokens(body)).feed if body.stream else None,
             event_framing(self.dialect.errors.event),

@@ -17,6 +17,7 @@ from ollama_tw.http.server.clients import require_loading
 from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import ReplyStream, answer, answer_whole
+from ollama_tw.http.unenforced import UnenforcedHeader
 from ollama_tw.inference.embed import Embeddings
 from ollama_tw.inference.planning import unloads
 from ollama_tw.inference.service import Completions
@@ -26,7 +27,6 @@ from ollama_tw.wire.native import (
     ChatRequest,
     EmbeddingsRequest,
     EmbedRequest,
-    Emit,
     GenerateRequest,
     Record,
 )
@@ -65,7 +65,7 @@ class CompletionRoutes:
         self,
         request: Request,
         body: CompletionT,
-        run: Callable[[CompletionT, Emit | None, RequestContext], Awaitable[Record | None]],
+        run: Callable[..., Awaitable[Record | None]],
         *,
         only_loads: bool,
     ) -> None:
@@ -73,7 +73,8 @@ class CompletionRoutes:
             require_loading(request)
 
         async def work(stream: ReplyStream | None, cancel: RequestContext) -> Record | None:
-            return await run(body, None if stream is None else stream.send, cancel)
+            note = UnenforcedHeader(self.reactor, request)
+            return await run(body, None if stream is None else stream.send, cancel, note=note)
 
         if not await self.cloud.relay(request, body.model):
             await answer(self.reactor, request, body.stream is not False, work)

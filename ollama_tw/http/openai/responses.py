@@ -24,10 +24,18 @@ from ollama_tw.dialects.openai.responses.store import Item, ResponseStore
 from ollama_tw.dialects.openai.responses.stream import ResponseStream
 from ollama_tw.dialects.openai.tools import ignored_kinds
 from ollama_tw.dialects.sse import named_event
-from ollama_tw.http.dialect_support import EMPTY_BODY, Dialect, event_framing, log_ignored_tools, unique_id
+from ollama_tw.http.dialect_support import (
+    EMPTY_BODY,
+    Dialect,
+    event_framing,
+    log_ignored_tools,
+    query_of,
+    unique_id,
+)
 from ollama_tw.http.server.clients import require_loading
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
+from ollama_tw.http.unenforced import UnenforcedHeader
 from ollama_tw.inference.service import Completions
 from ollama_tw.wire.decode import decode
 from ollama_tw.wire.dialect_extras import RequestExtras
@@ -99,9 +107,10 @@ class ResponsesRoutes:
                 self.store.put(response, call.given, call.earlier)
             return response
 
+        note = UnenforcedHeader(self.dialect.reactor, request)
         await self.dialect.answer_chat(
             request,
-            partial(self.completions.chat, call.native, extras=call.extras),
+            partial(self.completions.chat, call.native, extras=call.extras, note=note),
             whole,
             feed if body.stream else None,
             event_framing(lambda status, text: named_event(stream.failure(status, text))),
@@ -122,7 +131,7 @@ class ResponsesRoutes:
 
     async def list_input(self, request: Request, response: str) -> None:
         """List the items of the request of a response."""
-        query = _query(request)
+        query = query_of(request)
         await self._answer(request, lambda: item_list(self.store.input_of(response), page_of(query)))
 
     async def _answer(self, request: Request, find: Callable[[], dict[str, Any]]) -> None:
@@ -134,10 +143,3 @@ class ResponsesRoutes:
 
 def _now() -> int:
     return int(time.time())
-
-
-def _query(request: Request) -> dict[str, str]:
-    return {
-        name.decode("latin-1"): values[0].decode("utf-8", "replace")
-        for name, values in (request.args or {}).items()
-    }

@@ -30,6 +30,7 @@ from ollama_tw.http.server.clients import require_loading
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import RemainingRecords, ReplyStream, answer_whole
+from ollama_tw.http.unenforced import UnenforcedHeader
 from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.tracking.context import RequestContext
@@ -69,7 +70,8 @@ class OpenAIRoutes:
         async def work(
             stream: ReplyStream | None, cancel: RequestContext
         ) -> dict[str, Any] | RemainingRecords:
-            run = partial(self.completions.chat, cancel=cancel, extras=extras)
+            note = UnenforcedHeader(self.dialect.reactor, request)
+            run = partial(self.completions.chat, cancel=cancel, extras=extras, note=note)
             choices = [chat.ChoiceStream(identity, index) for index in range(len(natives))]
             runs = [partial(run, native) for native in natives]
             finals, rest = await _run_choices(runs, choices, stream, cancel)
