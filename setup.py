@@ -11,6 +11,7 @@ VERSION = re.search(r'^__version__ = "([^"]+)"', INIT, re.M).group(1)
 
 TEST = [
     "anthropic>=0.60",
+    "axe-playwright-python>=0.1.4",
     "openai>=1.100",
     "gguf>=0.18",
     "hypothesis>=6.131",
@@ -18,6 +19,7 @@ TEST = [
     "langchain-ollama>=0.3",
     "ollama>=0.6",
     "openapi-spec-validator>=0.7.1",
+    "playwright>=1.50",
     "pyte>=0.8.2",
     "pytest>=8.4",
     "pytest-cov>=6",
@@ -47,7 +49,7 @@ setup(
     python_requires=">=3.11",
     # twisted.plugins is a namespace that Twisted owns: only our one module goes into it.
     packages=[*find_packages(include=["ollama_tw", "ollama_tw.*"]), "twisted.plugins"],
-    package_data={"ollama_tw": ["py.typed"]},
+    package_data={"ollama_tw": ["py.typed"], "ollama_tw.http.ui": ["static/*"]},
     install_requires=[
         "autobahn>=26.10.1",
         "click>=8.1",

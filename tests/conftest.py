@@ -24,11 +24,12 @@ MARKERS = {
     "qwen_gguf": "model",
     "minilm_files": "model",
     "registry_program": "registry",
+    "browser_program": "browser",
 }
 """Markers of the tests that use a fixture, directly or through another fixture."""
 
 SLOW = (
-    *("benchmarks", "contract", "e2e", "llama", "packaging", "process", "runner", "security"),
+    *("benchmarks", "browser", "contract", "e2e", "llama", "packaging", "process", "runner", "security"),
     *(
         "cli/test_commands.py",
         "cli/test_completion.py",
@@ -95,4 +96,13 @@ def registry_program() -> str:
     found = shutil.which("docker-registry") or shutil.which("registry")
     if found is None:
         pytest.skip("docker-registry is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser_program() -> str:
+    """Return the path of Chromium, or skip the test."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("Chromium is not installed")
     return found

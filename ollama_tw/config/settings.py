@@ -237,6 +237,9 @@ class Settings:
             switch=True,
         )
     )
+    ui: bool = setting(
+        Variable("OLLAMA_UI", parsers.boolean, "true", "Serve the web page at /ui; 0 removes it")
+    )
     version: str = setting(
         Variable(
             "OLLAMA_VERSION",

@@ -22,6 +22,7 @@ from ollama_tw.http.native.version import VersionRoutes
 from ollama_tw.http.server.guard import Guard, HostPolicy, OriginPolicy
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.site import ApiSite, make_site
+from ollama_tw.http.ui.routes import PageRoutes
 from ollama_tw.http.websocket.endpoint import WebSocketEndpoint
 from ollama_tw.metrics import Metrics
 from ollama_tw.server.components import Components
@@ -51,6 +52,8 @@ def make_api_site(
     HealthRoutes(metrics, readiness).register(routes)
     requests = RequestRegister()
     RequestRoutes(requests, components.scheduler.positions).register(routes)
+    if settings.ui:
+        PageRoutes().register(routes)
     BackendRoutes(components.backends, components.disk).register(routes)
     AccountRoutes(components.account, components.cloud_status).register(routes)
     cloud = CloudRelay(reactor, components.cloud, components.policy)

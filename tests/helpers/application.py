@@ -81,6 +81,10 @@ class Application(HttpClient):
         self._reactor.callFromThread(self._reactor.stop)
         self._thread.join(PATIENCE)
 
+    def disconnect_all(self) -> None:
+        """Close all connections of clients."""
+        self._in_reactor(self.daemon.site.abort)
+
     def set_reply(self, *pieces: str | Exception) -> None:
         """Set the replies of all models: the tokens, and an exception where generation fails."""
         self.pieces: Sequence[str | Exception] = pieces

@@ -29,7 +29,11 @@ from tests.helpers.logs import captured, texts
 SCOPES = ("inference", "manage", "metrics", "admin")
 
 TABLE = {
-    "": ("HEAD GET /", "HEAD GET /api/version", "HEAD GET /healthz", "HEAD GET /readyz"),
+    "": (
+        *("HEAD GET /", "HEAD GET /api/version", "HEAD GET /healthz", "HEAD GET /readyz"),
+        # The page asks for a key itself.
+        *("HEAD GET /ui", "HEAD GET /ui/<name>"),
+    ),
     "inference": (
         *("POST /api/generate", "POST /api/chat", "POST /api/embed", "POST /api/embeddings"),
         *("POST /api/rerank", "POST /api/tokenize", "POST /api/detokenize"),

@@ -1,0 +1,1 @@
+"""Web page of the server: chat, models and live figures."""

@@ -1,0 +1,43 @@
+"""The live figures in the browser: charts, memory, and requests that can be cancelled."""
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+from tests.helpers.application import Application
+from tests.helpers.server import Stream
+
+
+def test_the_figures_of_the_server_move(server: Application, open_page: Open) -> None:
+    server.set_reply("one", " two")
+    assert server.generate("go").status == 200
+    live = open_page("live")
+    slots = live.page.get_by_role("region", name="Slots")
+    expect(slots).to_contain_text("0 of 1 busy")
+    expect(live.page.get_by_role("region", name="Memory")).to_contain_text("m")
+    expect(live.page.get_by_role("region", name="Memory").locator(".value")).to_have_text("1.0 MB")
+    server.hold()
+    sock = server.connect()
+    sock.connect()
+    with Stream(sock.sock, "/api/generate", {"model": "m", "prompt": "go"}):
+        expect(slots).to_contain_text("1 of 1 busy")
+        server.release()
+    expect(slots).to_contain_text("0 of 1 busy")
+    line = live.page.get_by_role("region", name="First token").locator("path.series-0")
+    expect(live.page.get_by_role("region", name="First token")).to_contain_text("95 % within")
+    assert line.get_attribute("d")
+
+
+def test_nothing_is_asked_while_the_view_is_not_shown(open_page: Open) -> None:
+    page = open_page("live").page
+    page.clock.install()
+    page.reload()
+    with page.expect_request("**/metrics"):
+        page.clock.run_for(1_000)
+    page.get_by_role("link", name="Chat", exact=True).click()
+    expect(page.get_by_label("Message", exact=True)).to_be_visible()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.run_for(5_000)
+    page.get_by_role("link", name="Models", exact=True).click()
+    expect(page.locator("li.model").first).to_be_visible()
+    assert [url for url in asked if url.endswith("/metrics")] == []
