@@ -105,6 +105,9 @@ class LoadPlan:
     """Bytes of main memory for the states of prompts that no slot holds any more; 0 for none."""
     step_milliseconds: int = 150
     """Target duration of a step that evaluates prompts beside running jobs."""
+    speculation: bool = True
+    """Evaluate likely next tokens together where that is faster; the output stays the same. A backend may
+    ignore it."""
     adapter_paths: tuple[str, ...] = ()
     """LoRA adapters (GGUF files), each applied with scale 1."""
     projector_paths: tuple[str, ...] = ()
@@ -198,6 +201,9 @@ class Job:
     """Grammar of a later part of the output; None for none, and if there is a ``grammar``."""
     thinking: ThinkingBudget | None = None
     """Limit of the thinking; None for none."""
+    drafts: int | None = None
+    """Maximum number of drafted tokens in a step (``LoadPlan.speculation``), 0 for none; None: the engine
+    decides."""
 
 
 class DoneReason(StrEnum):
@@ -221,6 +227,10 @@ class Usage:
     """From the first prompt token's evaluation to the first output token."""
     output_tokens: int
     output_duration: int
+    drafted_tokens: int = 0
+    """Number of tokens that were evaluated as guesses at the output."""
+    accepted_tokens: int = 0
+    """Number of them that became output."""
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,16 @@ class Metrics:
             registry=self._registry,
         )
         self._output_tokens = Counter("ollama_output_tokens", "Generated tokens", registry=self._registry)
+        self._drafted_tokens = Counter(
+            "ollama_drafted_tokens",
+            "Tokens that were evaluated as guesses at an output",
+            registry=self._registry,
+        )
+        self._accepted_tokens = Counter(
+            "ollama_draft_accepted_tokens",
+            "Drafted tokens that became output",
+            registry=self._registry,
+        )
         self._first_token = Histogram(
             "ollama_first_token_seconds",
             "Time from a request to the first piece of its output",
@@ -144,6 +154,11 @@ class Metrics:
         self._prompt_tokens.inc(prompt)
         self._cached_tokens.inc(cached)
         self._output_tokens.inc(output)
+
+    def drafts(self, drafted: int, accepted: int) -> None:
+        """Count the drafted tokens of a finished job, and those of them that became output."""
+        self._drafted_tokens.inc(drafted)
+        self._accepted_tokens.inc(accepted)
 
     def watch(self, state: Callable[[], EngineState]) -> None:
         """Call ``state`` at each :meth:`render`, on the thread that renders."""

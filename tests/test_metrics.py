@@ -14,6 +14,7 @@ def test_counters_and_histograms() -> None:
     metrics.request("/api/chat", 200, 0.3)
     metrics.request("", 404, 0.001)
     metrics.tokens(10, 4, 7)
+    metrics.drafts(9, 6)
     metrics.first_token(0.2)
     metrics.gap(0.004)
     metrics.waited(2.0)
@@ -26,6 +27,8 @@ def test_counters_and_histograms() -> None:
     assert found["ollama_prompt_tokens_total"] == 10
     assert found["ollama_prompt_cached_tokens_total"] == 4
     assert found["ollama_output_tokens_total"] == 7
+    assert found["ollama_drafted_tokens_total"] == 9
+    assert found["ollama_draft_accepted_tokens_total"] == 6
     assert found["ollama_first_token_seconds_sum"] == 0.2
     assert found['ollama_token_gap_seconds_bucket{le="0.0025"}'] == 0
     assert found['ollama_token_gap_seconds_bucket{le="0.005"}'] == 1

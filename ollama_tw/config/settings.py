@@ -159,6 +159,14 @@ class Settings:
             "How long a step may take that evaluates prompts while other requests generate",
         )
     )
+    speculation: bool = setting(
+        Variable(
+            "OLLAMA_SPECULATION",
+            parsers.boolean,
+            "true",
+            "Evaluate several likely tokens in a step where that is faster; 0 turns it off",
+        )
+    )
     gpu_overhead: int = setting(
         Variable(
             "OLLAMA_GPU_OVERHEAD",

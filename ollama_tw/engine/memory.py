@@ -22,6 +22,9 @@ _CACHE_BLOCKS = {"f16": (2, 1), "q8_0": (34, 32), "q4_0": (18, 32)}
 # llama.cpp rounds the number of cache cells up to a multiple of this.
 _CELL_MULTIPLE = 256
 
+# Drafted tokens of a step (llama/speculation.py).
+_MOST_DRAFTED = 15
+
 # Memory of a GPU's driver and kernels, which no buffer size includes.
 _GPU_RESERVE = 256 << 20
 
@@ -133,8 +136,14 @@ def estimate(shape: ModelShape, plan: LoadPlan) -> Estimate:
         layers=tuple(layer.weights + cache for layer, cache in zip(shape.layers, caches, strict=True)),
         output=shape.output_weights,
         compute=_compute(shape, plan, batch, cells, window_cells) if shape.generates else 0,
-        host=shape.input_weights + shape.extra + (4 * shape.vocabulary * slots if shape.generates else 0),
+        host=shape.input_weights + shape.extra + (_logits(shape, plan) if shape.generates else 0),
     )
+
+
+def _logits(shape: ModelShape, plan: LoadPlan) -> int:
+    """Return the size of the logits of a step, which also has rows of drafted tokens."""
+    drafted = _MOST_DRAFTED if plan.speculation else 0
+    return 4 * shape.vocabulary * min(plan.slots + drafted, max(plan.batch, plan.slots))
 
 
 def _padded(cells: int) -> int:

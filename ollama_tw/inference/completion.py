@@ -88,6 +88,8 @@ class CompletionTask:
     debug_only: bool = False
     """Return the prompt instead of running it."""
     logit_bias: tuple[tuple[int, float], ...] = ()
+    drafts: int | None = None
+    """Maximum number of drafted tokens in a step, None: the engine decides."""
 
 
 def complete(
@@ -154,6 +156,7 @@ def _job(task: CompletionTask, prompt: Prompt, cancel: threading.Event) -> Job:
         logit_bias=task.logit_bias,
         thinking=_thinking_budget(task, prompt),
         preserved=task.description.preserved,
+        drafts=task.drafts,
     )
 
 

@@ -28,6 +28,7 @@ def measured(
                 if piece.usage is not None:
                     usage = piece.usage
                     metrics.tokens(usage.prompt_tokens, usage.cached_tokens, usage.output_tokens)
+                    metrics.drafts(usage.drafted_tokens, usage.accepted_tokens)
                 elif last:
                     metrics.gap((now - last) / _SECOND)
                 else:

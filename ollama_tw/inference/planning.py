@@ -56,6 +56,7 @@ def model_requirements(
         kv_cache_type=settings.kv_cache_type,
         flash_attention=settings.flash_attention,
         step_milliseconds=max(1, min(settings.step_target // MILLISECOND, _LONGEST_STEP)),
+        speculation=settings.speculation,
         adapter_paths=tuple(map(str, model.adapter_paths)),
         projector_paths=tuple(map(str, model.projector_paths)),
     )

@@ -44,9 +44,11 @@ class Closing:
             "eval_count": self.usage.output_tokens,
             # Clients divide by it.
             "eval_duration": max(self.usage.output_duration, 1) if self.usage.output_tokens else 0,
+            "draft_count": self.usage.drafted_tokens,
         }
+        accepted = {"draft_accepted": self.usage.accepted_tokens} if self.usage.drafted_tokens else {}
         fields = {name: value for name, value in figures.items() if value}
-        return {"done": True, "done_reason": self.done_reason, **fields}
+        return {"done": True, "done_reason": self.done_reason, **fields, **accepted}
 
 
 class RecordWriter(Protocol):

@@ -234,6 +234,7 @@ class Completions:
                 ends_repetition=isinstance(request, GenerateRequest) or entry.template is not None,
                 debug_only=request.debug_render_only,
                 logit_bias=extras.logit_bias,
+                drafts=options.draft_num_predict,
             )
             work = partial(
                 complete, task, emit=emit, cancel=cancel, metrics=self._metrics, progress=lease.progress

@@ -1,12 +1,14 @@
 """Continuous batching: one thread decodes all sequences of a model.
 
 Each step evaluates one batch: one token of every generating sequence, and chunks of the prompts that
-are being prefilled, in order of arrival. Sequences join and leave between two steps. An image in a
+are being prefilled, in order of arrival. Without prompts, drafted tokens are evaluated too where that pays:
+those are kept that the sampler chooses. Sequences join and leave between two steps. An image in a
 prompt is a step of its own, during which no other sequence is decoded. The decode thread owns the
 context and the slots; other threads pass sequences to it in ``_incoming``.
 
 Source: Yu et al., "Orca" (OSDI 2022) for continuous batching; Agrawal et al., "Sarathi-Serve" (OSDI
-2024) for chunked prefill.
+2024) for chunked prefill; Leviathan et al., "Fast Inference from Transformers via Speculative Decoding" (ICML
+2023).
 """
 
 import logging
@@ -15,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TypeVar
 
 from ollama_tw.interfaces import DoneReason, LoadPlan, PromptCacheFigures, RunnerError
@@ -26,6 +27,8 @@ from ollama_tw.llama.rates import Rates
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.saved_states import SavedStates
 from ollama_tw.llama.sequence import Generated, ImageSpan, RunningSequence, RunParams
+from ollama_tw.llama.speculator import Speculator
+from ollama_tw.llama.verification import BatchPart, Sampled, sample
 from ollama_tw.llama.vision import Projector
 
 T = TypeVar("T")
@@ -41,14 +44,6 @@ _LEAST_CHUNK = 16
 _CANCEL_POLL = 0.1
 
 
-@dataclass(frozen=True)
-class _BatchPart:
-    """Rows of one sequence in a batch."""
-
-    sequence: RunningSequence
-    rows: Rows
-
-
 class Batcher:
     """Decode thread of a loaded model. Raises :class:`LoadError` if no context can be created."""
 
@@ -56,6 +51,10 @@ class Batcher:
         self._model = model
         self._projector = projector
         self._rates = Rates()
+        # Recurrent memory cannot go back to the last accepted token.
+        self._speculator = Speculator(
+            model.vocabulary.ends_generation, enabled=plan.speculation and not model.recurrent
+        )
         self._step_target = plan.step_milliseconds / 1000
         self._queued: deque[RunningSequence] = deque()
         self._running: list[RunningSequence] = []
@@ -83,7 +82,7 @@ class Batcher:
 
         Raises :class:`RunnerError` after :meth:`close`.
         """
-        sequence = RunningSequence(params, sampler, self._notify)
+        sequence = RunningSequence(params, sampler, self._notify, self._speculator.drafter(params))
         with self._wake:
             if self._closing:
                 sampler.close()
@@ -228,23 +227,11 @@ class Batcher:
         else:
             self._queued.remove(sequence)
 
-    def _build_batch(self) -> list[_BatchPart]:
+    def _build_batch(self) -> list[BatchPart]:
         """Return the parts of the next batch, in ascending order of sequence ids."""
-        decoding = [
-            _BatchPart(
-                sequence,
-                Rows(
-                    sequence.slot.sequence_id,
-                    len(sequence.slot.tokens) - sequence.lag,
-                    (sequence.next_token,),
-                    True,
-                ),
-            )
-            for sequence in self._running
-            if not sequence.prefilling and sequence.ready()
-        ]
-        budget = self._context.batch - len(decoding)
-        if decoding:
+        generating = [sequence for sequence in self._running if not sequence.prefilling and sequence.ready()]
+        budget = self._context.batch - len(generating)
+        if generating:
             rows = self._rates.prompt_rows(self._step_target, _LEAST_CHUNK)
             budget = min(budget, _FIRST_CHUNK if rows is None else rows)
         prefilling = []
@@ -259,6 +246,12 @@ class Batcher:
             if sequence.image is None:
                 prefilling.append(self._next_chunk(sequence, budget))
                 budget -= len(prefilling[-1].rows.tokens)
+        drafts: list[list[int]] = [[]] * len(generating)
+        if not prefilling:
+            drafts = self._speculator.drafts(generating, self._context.length, budget)
+        decoding = [
+            self._next_tokens(sequence, draft) for sequence, draft in zip(generating, drafts, strict=True)
+        ]
         return sorted(decoding + prefilling, key=lambda part: part.rows.sequence_id)
 
     def _may_start(self, sequence: RunningSequence) -> bool:
@@ -279,53 +272,63 @@ class Batcher:
         sequence.start(*assigned)
         return True
 
-    def _next_chunk(self, sequence: RunningSequence, budget: int) -> _BatchPart:
+    def _next_tokens(self, sequence: RunningSequence, draft: Sequence[int]) -> BatchPart:
+        slot = sequence.slot
+        tokens = (sequence.next_token, *draft)
+        rows = Rows(slot.sequence_id, len(slot.tokens) - sequence.lag, tokens, len(tokens))
+        return BatchPart(sequence, rows, prompt=False)
+
+    def _next_chunk(self, sequence: RunningSequence, budget: int) -> BatchPart:
         begin = sequence.evaluated
         checkpoint = self._lanes.checkpoint_after(sequence.prompt, begin)
         chunk = sequence.prompt[begin : min(begin + budget, sequence.text_end, checkpoint)]
         at_end = begin + len(chunk) == len(sequence.prompt)
-        return _BatchPart(sequence, Rows(sequence.slot.sequence_id, sequence.position(begin), chunk, at_end))
+        rows = Rows(sequence.slot.sequence_id, sequence.position(begin), chunk, int(at_end))
+        return BatchPart(sequence, rows, prompt=True)
 
     def _begin_step(self, rows: int) -> None:
         """Note the beginning of a step, which ends when its tokens have been passed to the consumers."""
         self.step_rows = rows
         self.step_began = time.monotonic()
 
-    def _decode(self, batch: Sequence[_BatchPart]) -> None:
+    def _decode(self, batch: Sequence[BatchPart]) -> None:
         began = self.step_began
         try:
             last_rows = self._context.decode([part.rows for part in batch])
         except RunnerError as error:
             self._fail([part.sequence for part in batch], error)
             return
-        prompts = [part for part in batch if part.sequence.prefilling]
-        self._rates.step(
-            sum(len(part.rows.tokens) for part in prompts),
-            len(batch) - len(prompts),
-            time.monotonic() - began,
-        )
+        self._measure(batch, time.monotonic() - began)
         self.steps += 1
         self.step_runs += len(batch)
         sampled = []
         for part, row in zip(batch, last_rows, strict=True):
-            sequence = part.sequence
-            sequence.slot.tokens.extend(part.rows.tokens)
-            begin = sequence.evaluated
-            sequence.evaluated = min(begin + len(part.rows.tokens), len(sequence.prompt))
-            if sequence.prefilling and sequence.evaluated == self._lanes.checkpoint_after(
-                sequence.prompt, begin
-            ):
-                self._lanes.checkpoint(sequence.slot)
-            if part.rows.wants_logits:
-                try:
-                    sampled.append((sequence, self._sample(sequence, row)))
-                except RunnerError as error:
-                    self._release(sequence)
-                    sequence.fail(error)
+            if part.prompt:
+                self._note_chunk(part.sequence, part.rows.tokens)
+            if part.rows.outputs:
+                sampled.append(sample(part, row, self._context))
         # Consumers are woken last: during sampling they would take the interpreter lock from this
         # thread, and the processor would be idle.
-        for sequence, generated in sampled:
-            self._accept_token(sequence, generated)
+        for one in sampled:
+            self._accept(one)
+
+    def _measure(self, batch: Sequence[BatchPart], seconds: float) -> None:
+        prompts = [part for part in batch if part.prompt]
+        rows = [len(part.rows.tokens) for part in batch]
+        if not prompts:
+            self._speculator.measured(rows, seconds)
+        if prompts or max(rows) == 1:
+            prompt_rows = sum(len(part.rows.tokens) for part in prompts)
+            self._rates.step(prompt_rows, len(batch) - len(prompts), seconds)
+
+    def _note_chunk(self, sequence: RunningSequence, chunk: Sequence[int]) -> None:
+        """Note that a chunk of the prompt has been evaluated."""
+        sequence.slot.tokens.extend(chunk)
+        begin = sequence.evaluated
+        sequence.evaluated = begin + len(chunk)
+        checkpoint = self._lanes.checkpoint_after(sequence.prompt, begin)
+        if sequence.prefilling and sequence.evaluated == checkpoint:
+            self._lanes.checkpoint(sequence.slot)
 
     def _encode_next_image(self) -> None:
         """Evaluate the next image of a sequence whose prefill has reached one."""
@@ -348,13 +351,24 @@ class Batcher:
         slot.tokens.extend(image.tokens)
         sequence.evaluated += len(image.tokens)
 
-    def _sample(self, sequence: RunningSequence, row: int) -> Generated:
-        token = sequence.sampler.sample(self._context.handle, row)
-        if sequence.params.logprobs is None:
-            return Generated(token)
-        return Generated(token, *self._context.logprobs(row, token, sequence.params.logprobs))
+    def _accept(self, sampled: Sampled) -> None:
+        sequence, rows = sampled.part.sequence, sampled.part.rows
+        if sequence.drafter is not None:
+            sequence.drafter.follow([one.token for one in sampled.generated])
+        if sampled.kept <= sampled.part.drafted:
+            self._context.take_back(rows.sequence_id, rows.position + sampled.kept)
+        # A chunk of the prompt is in the slot already.
+        evaluated = () if sampled.part.prompt else rows.tokens[: sampled.kept]
+        for index, generated in enumerate(sampled.generated):
+            sequence.slot.tokens.extend(evaluated[index : index + 1])
+            self._accept_token(sequence, generated)
+        if sampled.error is not None:
+            sequence.slot.tokens.extend(evaluated[len(sampled.generated) :])
+            self._release(sequence)
+            sequence.fail(sampled.error)
 
     def _accept_token(self, sequence: RunningSequence, generated: Generated) -> None:
+        # All of these are true of the last token of a step only.
         if self._model.vocabulary.ends_generation(generated.token):
             self._end(sequence, DoneReason.STOP, by_token=True)
             return

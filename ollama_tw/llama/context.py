@@ -14,6 +14,7 @@ import numpy as np
 
 from ollama_tw.interfaces import LoadError, LoadPlan, PromptState, RunnerError
 from ollama_tw.llama.model import LlamaModel, cpu_threads
+from ollama_tw.llama.speculation import MOST_DRAFTED
 from ollama_tw.llama.structures import set_fields
 
 # enum ggml_type and enum llama_flash_attn_type
@@ -34,8 +35,8 @@ class Rows:
     sequence_id: int
     position: int
     tokens: Sequence[int]
-    wants_logits: bool
-    """True if logits of the last token are required."""
+    outputs: int
+    """Number of the last tokens whose logits are required."""
 
 
 class Context:
@@ -74,8 +75,10 @@ class Context:
             if model.lacks_pooling:
                 set_fields(params, pooling_type=_MEAN_POOLING)
         else:
-            # A sequence needs the logits of one token a step, which keeps their buffer small.
-            set_fields(params, n_outputs_max=plan.slots)
+            # A sequence needs the logits of one token a step, and of drafted ones; that keeps their buffer
+            # small.
+            drafted = MOST_DRAFTED if plan.speculation else 0
+            set_fields(params, n_outputs_max=min(plan.slots + drafted, batch))
         handle = llama_cpp.llama_init_from_model(model.handle, params)
         if not handle:
             raise LoadError(
@@ -133,7 +136,7 @@ class Context:
             self._positions[begin:end] = np.arange(rows.position, rows.position + len(rows.tokens))
             self._sequences[begin:end] = rows.sequence_id
             self._logits[begin:end] = self._embeddings
-            self._logits[end - 1] = rows.wants_logits
+            self._logits[end - rows.outputs : end] = 1
             last_rows.append(end - 1)
         set_fields(self._batch, n_tokens=end)
         status = llama_cpp.llama_decode(self.handle, self._batch)
@@ -202,6 +205,16 @@ class Context:
                 return length
         self.clear(sequence_id)
         return 0
+
+    def take_back(self, sequence_id: int, length: int) -> None:
+        """Remove the positions from ``length`` on, which the last batch has added, from a sequence.
+
+        Not for recurrent memory. A sliding window still has what it had before the last batch: only cells
+        that were out of its reach then have been overwritten.
+
+        Source: llama.cpp: src/llama-kv-cache.cpp, find_slot.
+        """
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence_id, length, -1)
 
     def cut_out(self, sequence_id: int, begin: int, end: int) -> bool:
         """Remove the positions from ``begin`` to ``end`` of a sequence and shift the later ones.

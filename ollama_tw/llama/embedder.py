@@ -137,13 +137,10 @@ class Embedder:
             if len(batch) == 1:
                 tokens = batch[0].tokens
                 while len(tokens) - begin > context.batch:
-                    context.decode([Rows(0, begin, tokens[begin : begin + context.batch], True)])
+                    context.decode([Rows(0, begin, tokens[begin : begin + context.batch], 1)])
                     begin += context.batch
             rows = context.decode(
-                [
-                    Rows(sequence_id, begin, item.tokens[begin:], True)
-                    for sequence_id, item in enumerate(batch)
-                ]
+                [Rows(sequence_id, begin, item.tokens[begin:], 1) for sequence_id, item in enumerate(batch)]
             )
             for sequence_id, item in enumerate(batch):
                 vector = context.embedding(sequence_id, rows[sequence_id])

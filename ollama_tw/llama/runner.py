@@ -146,7 +146,7 @@ class LlamaRunner:
         sampler = Sampler(job, text_tokens, self._model.vocabulary, self.context_length)
         # A shift could cut an image in half.
         shift = job.shift and not images
-        params = RunParams(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images)
+        params = RunParams(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images, job.drafts)
         sequence = self._batcher.submit(params, sampler)
         assembler = TextAssembler(job.stop)
         data = self._bytes_of_tokens(job.preserved)

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ollama_tw.interfaces import DoneReason, RunnerError, Usage
+from ollama_tw.llama.drafter import Drafter
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.slots import Slot
 
@@ -36,7 +37,7 @@ class RunParams:
 
     ``prompt``: the tokens to begin from; the last one is not an image's. ``limit``: the maximum number
     of tokens to generate. ``logprobs``: the number of alternatives for each token, None for no log
-    probabilities. ``shift`` and ``keep``: as in the job. ``images``: the images in the prompt.
+    probabilities. ``shift``, ``keep`` and ``drafts``: as in the job. ``images``: the images in the prompt.
     """
 
     prompt: Sequence[int]
@@ -46,6 +47,7 @@ class RunParams:
     shift: bool = False
     keep: int = 0
     images: tuple[ImageSpan, ...] = ()
+    drafts: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,19 @@ class RunningSequence:
     """One sequence: the decode thread writes it, one consumer thread reads its tokens.
 
     Attributes that both threads use are marked. The sequence owns ``sampler``; ``wake`` wakes the
-    decode thread.
+    decode thread. ``drafter`` guesses at the next tokens, None for no guesses.
     """
 
-    def __init__(self, params: RunParams, sampler: Sampler, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, params: RunParams, sampler: Sampler, wake: Callable[[], None], drafter: Drafter | None = None
+    ) -> None:
         self.params = params
         self.prompt = list(params.prompt)
         self._images = {image.begin: image for image in params.images}
         self.lag = sum(len(image.tokens) - image.positions for image in params.images)
         """Difference between the number of the prompt's tokens and of its positions."""
         self.sampler = sampler
+        self.drafter = drafter
         self._slot: Slot | None = None
         self.cached = 0
         self.evaluated = 0
@@ -196,4 +201,6 @@ class RunningSequence:
             prompt_duration=first - (self.started or first),
             output_tokens=self._taken + self._ended_by_token,
             output_duration=max(self.last - first, 0),
+            drafted_tokens=self.drafter.drafted if self.drafter else 0,
+            accepted_tokens=self.drafter.accepted if self.drafter else 0,
         )

@@ -194,7 +194,8 @@ class GenerateRecord(RunRecord, kw_only=True):
     """One record of a generate stream, or the whole reply. Durations are in nanoseconds.
 
     Fields that Ollama does not have: ``prompt_cached_count``, the tokens of the prompt that the KV cache
-    held; ``prompt_truncated``, the tokens that were removed to fit the context.
+    held; ``prompt_truncated``, the tokens that were removed to fit the context; ``draft_count``, the tokens
+    that were evaluated as guesses at the output, and ``draft_accepted``, those of them that became output.
     """
 
     response: str = ""
@@ -210,6 +211,8 @@ class GenerateRecord(RunRecord, kw_only=True):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+    draft_count: int | UnsetType = UNSET
+    draft_accepted: int | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
     debug_info: DebugInfo | UnsetType = msgspec.field(default=UNSET, name="_debug_info")
     logprobs: list[Logprob] | UnsetType = UNSET
@@ -231,6 +234,8 @@ class ChatRecord(RunRecord, kw_only=True):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+    draft_count: int | UnsetType = UNSET
+    draft_accepted: int | UnsetType = UNSET
 
 
 class StoppedChatRecord(ChatRecord, kw_only=True):

@@ -139,12 +139,13 @@ class Options:
         plan_field="threads",
         automatic=0,
     )
-    draft_num_predict: int = option(
-        0,
+    draft_num_predict: int | None = option(
+        None,
         Kind.INTEGER,
-        "Number of tokens that a draft model proposes in a step. No effect: draft models are not loaded.",
+        "Maximum number of drafted tokens that a step evaluates; 0: none.",
         (0, 1 << 10),
         Beyond.LIMIT,
+        documented_default="the engine's choice",
     )
     num_keep: int = option(
         4,

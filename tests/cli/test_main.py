@@ -94,6 +94,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_PROMPT_CACHE",
         "OLLAMA_PROMPT_CACHE_DISK",
         "OLLAMA_STEP_TARGET",
+        "OLLAMA_SPECULATION",
         "OLLAMA_GPU_OVERHEAD",
         "OLLAMA_LOAD_TIMEOUT",
         "OLLAMA_LLM_LIBRARY",

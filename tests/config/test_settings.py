@@ -63,6 +63,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         prompt_cache=None,
         prompt_cache_disk=MemoryShare(0),
         step_target=150_000_000,
+        speculation=True,
         gpu_overhead=0,
         load_timeout=5 * MINUTE,
         llm_library="",
@@ -97,6 +98,7 @@ def test_every_variable_is_read() -> None:
         OLLAMA_PROMPT_CACHE="1.5GB",
         OLLAMA_PROMPT_CACHE_DISK="5%",
         OLLAMA_STEP_TARGET="50ms",
+        OLLAMA_SPECULATION="0",
         OLLAMA_GPU_OVERHEAD="512",
         OLLAMA_LOAD_TIMEOUT="90s",
         OLLAMA_LLM_LIBRARY="cuda",
@@ -129,6 +131,7 @@ def test_every_variable_is_read() -> None:
         prompt_cache=MemoryShare(1_610_612_736),
         prompt_cache_disk=MemoryShare(fraction=0.05),
         step_target=50_000_000,
+        speculation=False,
         gpu_overhead=536_870_912,
         load_timeout=90_000_000_000,
         llm_library="cuda",
@@ -145,7 +148,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 29
+    assert len(names) == len(set(names)) == 30
     assert all(variable.help for variable in VARIABLES)
 
 

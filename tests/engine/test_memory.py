@@ -48,8 +48,10 @@ def test_the_parts_of_an_estimate() -> None:
     assert found.output == 100 * MIB
     # 512 rows of 3 x 4096 + 4 x 1024 floats, and a mask of 1024 two-byte cells a row.
     assert found.compute == 32 * MIB + 1 * MIB
-    assert found.host == 50 * MIB + 131072
-    assert found.total() == 1183 * MIB + 131072
+    # The logits of a token, and of 15 drafted ones.
+    assert found.host == 50 * MIB + 16 * 131072
+    assert estimate(SHAPE, replace(PLAN, speculation=False)).host == 50 * MIB + 131072
+    assert found.total() == 1183 * MIB + 16 * 131072
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_an_integrated_gpu_shares_main_memory() -> None:
 
 def test_a_tied_output_layer_is_a_copy_on_a_gpu_only() -> None:
     tied = replace(SHAPE, tied=True, input_weights=100 * MIB)
-    needed = 10 * 100 + 100 + 33 + 1
+    needed = 10 * 100 + 100 + 33 + 2
     assert place_layers(tied, PLAN, [replace(CPU, free=needed * MIB)]).gpu_layers == 0
     with pytest.raises(DoesNotFit):
         place_layers(tied, PLAN, [replace(CPU, free=(needed - 2) * MIB)])

@@ -132,6 +132,31 @@ def test_a_single_record_has_everything() -> None:
     assert bytes(record["context"]).decode() == "PROMPT Hello"
 
 
+@pytest.mark.parametrize(("usage", "expected"), [((9, 6), (9, 6)), ((9, 0), (9, 0)), ((0, 0), (None, None))])
+def test_drafted_tokens_are_reported_where_there_were_any(
+    usage: tuple[int, int], expected: tuple[int | None, int | None]
+) -> None:
+    class Drafting(ScriptedRunner):
+        def generate(self, job: Job) -> Iterator[Piece]:
+            yield Piece("x", done=DoneReason.STOP, usage=Usage(7, 3, 20, 1, 5, *usage))
+
+    for writer in (GenerateWriter("m"), ChatWriter("m")):
+        record = whole(task(writer=writer), Drafting())
+        assert (record.get("draft_count"), record.get("draft_accepted")) == expected
+
+
+def test_a_request_limits_its_drafts() -> None:
+    jobs = []
+
+    class Listening(ScriptedRunner):
+        def generate(self, job: Job) -> Iterator[Piece]:
+            jobs.append(job)
+            return super().generate(job)
+
+    whole(task(drafts=3), Listening(["x"]))
+    assert jobs[0].drafts == 3
+
+
 def test_a_reply_of_one_token_has_a_duration_to_divide_by() -> None:
     class Brief(ScriptedRunner):
         def generate(self, job: Job) -> Iterator[Piece]:

@@ -13,8 +13,8 @@ Load = Callable[..., LlamaRunner]
 
 
 def load(path: str, **plan: Any) -> LlamaRunner:
-    # One thread: several would spin on a busy machine.
-    fields = {"context_length": 512, "threads": 1} | plan
+    # One thread: several would spin on a busy machine. Without drafts the number of steps is known.
+    fields = {"context_length": 512, "threads": 1, "speculation": False} | plan
     return LlamaRunner(LoadPlan(path, **fields), [], lambda done: True)
 
 

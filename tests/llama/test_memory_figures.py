@@ -55,7 +55,7 @@ def check(path: str, fields: dict[str, Any]) -> None:
 def test_batches_are_counted(smollm2_gguf: str) -> None:
     from ollama_tw.llama.runner import LlamaRunner
 
-    runner = LlamaRunner(LoadPlan(smollm2_gguf), [], lambda fraction: True)
+    runner = LlamaRunner(LoadPlan(smollm2_gguf, speculation=False), [], lambda fraction: True)
     try:
         assert verifyObject(IActivity, runner)
         assert (runner.steps, runner.step_runs, runner.step_began) == (0, 0, 0.0)

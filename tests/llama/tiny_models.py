@@ -16,10 +16,16 @@ _WORDS = [f"w{number:02x} " for number in range(256)]
 
 class _Writer:
     def __init__(
-        self, path: Path, architecture: str, context: int, special: Mapping[str, gguf.TokenType] | None = None
+        self,
+        path: Path,
+        architecture: str,
+        context: int,
+        special: Mapping[str, gguf.TokenType] | None = None,
+        kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     ) -> None:
         self.gguf = gguf.GGUFWriter(path, architecture)
         self._random = np.random.default_rng(7)
+        self._kind = kind
         self.gguf.add_context_length(context)
         self.gguf.add_embedding_length(EMBEDDING)
         self.gguf.add_block_count(LAYERS)
@@ -48,7 +54,8 @@ class _Writer:
         return len(tokens)
 
     def add(self, name: str, *shape: int, scale: float = 0.3) -> None:
-        self.gguf.add_tensor(name, self._random.normal(0, scale, shape).astype(np.float32))
+        values = self._random.normal(0, scale, shape).astype(np.float32)
+        self.gguf.add_tensor(name, gguf.quants.quantize(values, self._kind), raw_dtype=self._kind)
 
     def ones(self, name: str, *shape: int, value: float = 1.0) -> None:
         self.gguf.add_tensor(name, np.full(shape, value, dtype=np.float32))
@@ -94,10 +101,12 @@ def write_mamba(path: Path) -> None:
     writer.finish()
 
 
-def write_gemma2(path: Path, window: int) -> None:
+def write_gemma2(
+    path: Path, window: int, kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32
+) -> None:
     """Write a model of which every other layer attends to the last ``window`` tokens only."""
     heads, head, feed_forward = 4, 16, 128
-    writer = _Writer(path, "gemma2", context=8192)
+    writer = _Writer(path, "gemma2", context=8192, kind=kind)
     writer.gguf.add_feed_forward_length(feed_forward)
     writer.gguf.add_head_count(heads)
     writer.gguf.add_head_count_kv(heads)
@@ -114,10 +123,14 @@ def write_gemma2(path: Path, window: int) -> None:
     writer.finish()
 
 
-def write_llama(path: Path, special: Mapping[str, gguf.TokenType] | None = None) -> None:
+def write_llama(
+    path: Path,
+    special: Mapping[str, gguf.TokenType] | None = None,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+) -> None:
     """Write a model with the tokens ``special`` beside those of all models here."""
     heads, head, feed_forward = 4, 16, 128
-    writer = _Writer(path, "llama", context=1024, special=special)
+    writer = _Writer(path, "llama", context=1024, special=special, kind=kind)
     writer.gguf.add_feed_forward_length(feed_forward)
     writer.gguf.add_head_count(heads)
     writer.gguf.add_head_count_kv(heads)
