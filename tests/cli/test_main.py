@@ -105,6 +105,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_CLOUD_BASE_URL",
         "OLLAMA_DRAIN_TIMEOUT",
         "OLLAMA_REQUIRE_KEYS",
+        "OLLAMA_UI",
         "OLLAMA_VERSION",
     ]
     columns = {len(line) - len(line[2:].partition(" ")[2].lstrip()) for line in lines if "OLLAMA_" in line}

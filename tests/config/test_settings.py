@@ -74,6 +74,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         cloud_base_url="https://ollama.com:443",
         drain_timeout=5 * MINUTE,
         require_keys=False,
+        ui=True,
         version="0.34.2",
         origins_listed=False,
     )
@@ -109,6 +110,7 @@ def test_every_variable_is_read() -> None:
         OLLAMA_CLOUD_BASE_URL="http://127.0.0.1:8080/",
         OLLAMA_DRAIN_TIMEOUT="30s",
         OLLAMA_REQUIRE_KEYS="1",
+        OLLAMA_UI="0",
         OLLAMA_VERSION="0.5.0",
     )
     assert settings == Settings(
@@ -142,13 +144,14 @@ def test_every_variable_is_read() -> None:
         cloud_base_url="http://127.0.0.1:8080",
         drain_timeout=30_000_000_000,
         require_keys=True,
+        ui=False,
         version="0.5.0",
     )
 
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 30
+    assert len(names) == len(set(names)) == 31
     assert all(variable.help for variable in VARIABLES)
 
 
