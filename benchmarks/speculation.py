@@ -5,6 +5,7 @@ Each scenario runs turn about with the option ``draft_num_predict`` at 0, and wi
 
 import argparse
 import http.client
+import inspect
 import json
 import re
 import sys
@@ -16,7 +17,12 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
-_CODE = Path(__file__).with_name("measure.py").read_text(encoding="utf-8")
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks import idle
+
+_CODE = inspect.getsource(idle)
 _STEPS = re.compile(r"^ollama_decode_steps_total (\S+)", re.MULTILINE)
 
 _FIELDS = (
@@ -32,7 +38,7 @@ _SCHEMA = {
 
 SCENARIOS: dict[str, dict[str, Any]] = {
     "edit": {
-        "content": "Rename the class Summary to Statistics in this file, and reply with the whole file and "
+        "content": "Rename the class Idle to Connection in this file, and reply with the whole file and "
         f"nothing else.\n\n```python\n{_CODE}```",
         "options": {"temperature": 0, "num_predict": 1600},
     },
