@@ -112,6 +112,9 @@ class LoadPlan:
     """LoRA adapters (GGUF files), each applied with scale 1."""
     projector_paths: tuple[str, ...] = ()
     """Projectors, which encode images into the model's embeddings (GGUF files)."""
+    digests: tuple[str, ...] = ()
+    """Digest (``sha256:<hex>``, "" if unknown) of each file: the model's, those of the adapters, of the
+    projectors; empty if none is known. A backend on other machines finds the files by them."""
 
 
 @dataclass(frozen=True)
@@ -410,6 +413,33 @@ class IProcess(Interface):
         It is called before any job raises :class:`RunnerDied`, and at once if the process has ended
         already; never after :meth:`IRunner.close` was called. ``kind`` is one of a fixed set, for
         metrics; ``reason`` is a predicate in the past tense, such as "was killed by SIGSEGV".
+        """
+
+
+@dataclass(frozen=True)
+class ReplicaState:
+    """A copy of a loaded model on another machine."""
+
+    name: str
+    """Address or name of the machine."""
+    state: str
+    """``ready``, ``loading``, ``draining``, ``unreachable`` or ``unsuitable``."""
+    slots: int = 0
+    running: int = 0
+    """Number of jobs of this runner that it runs."""
+    reason: str = ""
+    """Why it is not ``ready``."""
+
+
+class IReplicated(Interface):
+    """Optional interface of a runner whose model is on several machines, which may come and go."""
+
+    replicas = Attribute("Sequence of :class:`ReplicaState`. Read on any thread, and does not block.")
+
+    def on_slots(callback: Callable[[int], None]) -> None:
+        """Call ``callback(slots)``, on any thread, each time the attribute ``slots`` has changed.
+
+        The number is at least 1. :meth:`IRunner.generate` is then called on that many threads.
         """
 
 

@@ -29,7 +29,8 @@ MARKERS = {
 """Markers of the tests that use a fixture, directly or through another fixture."""
 
 SLOW = (
-    *("benchmarks", "browser", "contract", "e2e", "llama", "packaging", "process", "runner", "security"),
+    *("benchmarks", "browser", "contract", "e2e", "llama", "packaging", "peers", "process", "runner"),
+    "security",
     *(
         "cli/test_commands.py",
         "cli/test_completion.py",

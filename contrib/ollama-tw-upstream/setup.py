@@ -4,8 +4,8 @@ from setuptools import setup
 
 setup(
     name="ollama-tw-upstream",
-    version="1.1.0",
-    description="Models of any OpenAI-compatible engine, served by ollama_tw",
+    version="2.0.0",
+    description="Models of other servers, several of them as one, served by ollama_tw",
     license="MIT",
     python_requires=">=3.11",
     # ollama_tw.plugins is a namespace package of ollama_tw: this adds one module and no __init__.py.

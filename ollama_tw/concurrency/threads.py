@@ -40,6 +40,10 @@ class WorkerPool:
         finished: Deferred[T] = deferToThreadPool(self._reactor, self._pool, work, *args, **kwargs)
         return finished
 
+    def resize(self, size: int) -> None:
+        """Change the maximum number of threads; those that work are not stopped."""
+        self._pool.adjustPoolsize(0, size)
+
     def stop(self) -> None:
         """Join all threads. Blocking: call it when no work is left."""
         self._pool.stop()

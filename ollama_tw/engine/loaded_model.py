@@ -73,9 +73,18 @@ class LoadedModel:
         return self._use_count == 0
 
     @property
+    def slots(self) -> int:
+        """Number of slots, which may change."""
+        return int(self.runner.slots)
+
+    @property
     def full(self) -> bool:
         """True if all slots are busy."""
-        return bool(self.running >= self.runner.slots)
+        return self.running >= self.slots
+
+    def resize(self) -> None:
+        """Have as many threads as the runner has slots now."""
+        self._pool.resize(self.slots)
 
     def acquire(self, keep_alive: int | None, *, slot: bool) -> None:
         """Begin a use, with a free slot or without one.

@@ -27,6 +27,7 @@ from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.interfaces import (
     IProcess,
+    IReplicated,
     IRunner,
     LoadCancelled,
     LoadDied,
@@ -102,9 +103,7 @@ class LoadedModels:
         return EngineState(
             waiting=waiting,
             models=tuple(
-                LoadedModelState(
-                    loaded.runner.size, loaded.runner.size_gpu, loaded.runner.slots, loaded.running
-                )
+                LoadedModelState(loaded.runner.size, loaded.runner.size_gpu, loaded.slots, loaded.running)
                 for loaded in self._loaded.values()
             ),
             steps=self._steps + sum(getattr(runner, "steps", 0) for runner in runners),
@@ -221,6 +220,10 @@ class LoadedModels:
         if IProcess.providedBy(runner):
             process: IProcess = IProcess(runner)
             process.on_death(lambda *death: self._reactor.callFromThread(self._died, loaded, *death))
+        if IReplicated.providedBy(runner):
+            replicated: IReplicated = IReplicated(runner)
+            replicated.on_slots(lambda slots: self._reactor.callFromThread(self._resized, loaded))
+            loaded.resize()
         _log.info(
             "loaded {name} in {seconds:.2f} s: {size} MiB ({gpu} MiB on GPU), "
             "{slots} slots of {context} tokens",
@@ -318,6 +321,10 @@ class LoadedModels:
         if loaded.idle:
             self._loader.states.make_room(bytes_of(self._runners()))
             self.notify_evictions()
+        self._on_change()
+
+    def _resized(self, loaded: LoadedModel) -> None:
+        loaded.resize()
         self._on_change()
 
     def notify_evictions(self) -> None:

@@ -90,6 +90,8 @@ class CompletionTask:
     logit_bias: tuple[tuple[int, float], ...] = ()
     drafts: int | None = None
     """Maximum number of drafted tokens in a step, None: the engine decides."""
+    preserved: tuple[str, ...] = ()
+    """Special tokens that are part of the output, beside those of the ``description``."""
 
 
 def complete(
@@ -155,8 +157,8 @@ def _job(task: CompletionTask, prompt: Prompt, cancel: threading.Event) -> Job:
         images=images,
         logit_bias=task.logit_bias,
         thinking=_thinking_budget(task, prompt),
-        preserved=task.description.preserved,
         drafts=task.drafts,
+        preserved=task.description.preserved + task.preserved,
     )
 
 

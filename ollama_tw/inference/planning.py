@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 from ollama_tw.config.settings import Settings
@@ -11,6 +12,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.golang.durations import MILLISECOND, parse_keep_alive
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.interfaces import LoadPlan, Sampling
+from ollama_tw.library.digests import is_digest, parse_digest
 from ollama_tw.library.show import details
 from ollama_tw.wire.options import OPTIONS, Options
 
@@ -49,6 +51,7 @@ def model_requirements(
     model = entry.model
     values: dict[str, Any] = {field: getattr(options, name) for name, field in _PLAN_FIELDS.items()}
     values["context_length"] = options.num_ctx or settings.context_length
+    files = tuple(map(str, (model.model_path, *model.adapter_paths, *model.projector_paths)))
     plan = LoadPlan(
         **{field: value for field, value in values.items() if value is not None},
         model_path=str(model.model_path),
@@ -59,6 +62,7 @@ def model_requirements(
         speculation=settings.speculation,
         adapter_paths=tuple(map(str, model.adapter_paths)),
         projector_paths=tuple(map(str, model.projector_paths)),
+        digests=tuple(map(_digest, files)),
     )
     explicit = {
         field
@@ -75,6 +79,12 @@ def model_requirements(
         digest=model.digest,
         details=details(model, None),
     )
+
+
+def _digest(path: str) -> str:
+    """Return the digest that a blob's name contains, "" for another file."""
+    name = PurePath(path).name
+    return parse_digest(name) if is_digest(name) else ""
 
 
 def sampling(options: Options) -> Sampling:

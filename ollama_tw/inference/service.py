@@ -235,6 +235,7 @@ class Completions:
                 debug_only=request.debug_render_only,
                 logit_bias=extras.logit_bias,
                 drafts=options.draft_num_predict,
+                preserved=extras.preserved,
             )
             work = partial(
                 complete, task, emit=emit, cancel=cancel, metrics=self._metrics, progress=lease.progress

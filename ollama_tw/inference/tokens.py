@@ -54,10 +54,10 @@ class Tokens:
         self._scheduler = scheduler
         self._settings = settings
 
-    async def tokenize(self, model: str, text: str) -> Sequence[int]:
-        """Return the tokens of ``text``, without BOS and EOS."""
+    async def tokenize(self, model: str, text: str, add_special: bool = False) -> Sequence[int]:
+        """Return the tokens of ``text``; ``add_special`` adds those that begin and end a prompt."""
         entry = await self._find(model)
-        return await self._run(entry, lambda vocabulary: vocabulary.tokenize(text, add_special=False))
+        return await self._run(entry, lambda vocabulary: vocabulary.tokenize(text, add_special=add_special))
 
     async def detokenize(self, model: str, tokens: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each sequence of ``tokens``; 400 for an unknown token."""

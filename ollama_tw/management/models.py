@@ -4,7 +4,10 @@ One service for the native API and OpenAI's. Creating models is in ``management/
 them in ``inference/``.
 """
 
+from dataclasses import asdict
 from typing import Any
+
+from msgspec import UNSET
 
 from ollama_tw.cloud.policy import CloudPolicy, Operation
 from ollama_tw.concurrency.threads import WorkerPool
@@ -13,6 +16,7 @@ from ollama_tw.engine.parked_states import bytes_of
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang.quoting import quote
+from ollama_tw.interfaces import IReplicated
 from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import (
@@ -63,11 +67,14 @@ class ModelService:
         installed, listed = await self._disk.run(self._listing)
         return [*installed, *(one.model for one in listed)]
 
-    async def tags(self) -> list[dict[str, Any]]:
-        """Return the entries of ``/api/tags``, in the order of :meth:`all`."""
+    async def tags(self, *, library_only: bool = False) -> list[dict[str, Any]]:
+        """Return the entries of ``/api/tags``, in the order of :meth:`all`.
+
+        ``library_only`` leaves out the models that backends list: servers may list each other's models.
+        """
 
         def entries() -> list[dict[str, Any]]:
-            installed, listed = self._listing()
+            installed, listed = (self._store.list(), []) if library_only else self._listing()
             return [
                 *self._list.entries(installed),
                 *(
@@ -156,6 +163,7 @@ def _parsed(text: str, message: str) -> Name:
 
 
 def _loaded_record(loaded: LoadedModel) -> LoadedModelRecord:
+    runner: Any = loaded.runner
     return LoadedModelRecord(
         name=loaded.name,
         model=loaded.name,
@@ -166,4 +174,7 @@ def _loaded_record(loaded: LoadedModel) -> LoadedModelRecord:
         size_vram=loaded.runner.size_gpu,
         context_length=loaded.runner.context_length,
         size_prompt_cache=bytes_of([loaded.runner]),
+        slots=loaded.slots,
+        running=loaded.running,
+        replicas=[asdict(one) for one in runner.replicas] if IReplicated.providedBy(runner) else UNSET,
     )

@@ -18,11 +18,23 @@ from ollama_tw.support.runs import Runs
 
 _OK = 200
 
+_MAX_TEXT = 200
+"""Characters of a refusal in another form than JSON that are shown."""
+
+
+class EngineError(RunnerError):
+    """A request that an engine refused, or whose connection or stream failed."""
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        """HTTP status of the refusal; None if the connection or the stream failed."""
+
 
 class HTTPEngine:
     """An engine at ``url``; ``headers`` are sent with every request.
 
-    Both methods block, may be called on any thread, and raise RunnerError with the error of the engine
+    All methods block, may be called on any thread, and raise EngineError with the error of the engine
     or of the connection. ``timeout``, in seconds, limits connecting, and each read of a response that
     cannot be cancelled. With ``cancel`` the connection is closed when it is set or ``runs`` is closed.
     """
@@ -40,6 +52,16 @@ class HTTPEngine:
         with self._request(path, body, cancel) as response:
             return json.load(response)
 
+    def status(self, path: str) -> int:
+        """Return the status of a GET request, whatever it is."""
+        try:
+            with self._request(path, None, None):
+                return _OK
+        except EngineError as error:
+            if error.status is None:
+                raise
+            return error.status
+
     def events(self, path: str, body: Any, cancel: Event) -> Generator[Any, None, None]:
         """Send ``body`` with POST and yield the decoded objects of the event stream in the response.
 
@@ -51,7 +73,7 @@ class HTTPEngine:
                     if line.startswith(b"data: {"):
                         event = json.loads(line.removeprefix(b"data: "))
                         if "error" in event:
-                            raise RunnerError(_error_text(event))
+                            raise EngineError(_error_text(event))
                         yield event
         except RunnerError:
             if not self._runs.ended(cancel):
@@ -72,13 +94,13 @@ class HTTPEngine:
                 connection.request(method, self._url.path.rstrip("/") + path, data, self._headers)
                 response = stack.enter_context(connection.getresponse())
                 if response.status != _OK:
-                    raise RunnerError(_error_text(json.load(response)))
+                    raise EngineError(_refusal(response), response.status)
                 yield response
         except json.JSONDecodeError as error:
-            raise RunnerError(f"the response of the engine at {self._url.netloc} is not JSON") from error
+            raise EngineError(f"the response of the engine at {self._url.netloc} is not JSON") from error
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise RunnerError(f"the engine at {self._url.netloc} does not respond: {reason}") from error
+            raise EngineError(f"the engine at {self._url.netloc} does not respond: {reason}") from error
 
 
 def _shut_down(sock: socket.socket) -> None:
@@ -87,6 +109,16 @@ def _shut_down(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         return
+
+
+def _refusal(response: HTTPResponse) -> str:
+    """Return the text of a refusal: that of its JSON, or what there is instead."""
+    body = response.read()
+    try:
+        return _error_text(json.loads(body))
+    except ValueError:
+        text = body.decode("utf-8", "replace").strip()
+        return f"status {response.status}: {text[:_MAX_TEXT]}"
 
 
 def _error_text(response: Any) -> str:

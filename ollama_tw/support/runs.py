@@ -13,13 +13,20 @@ class Runs:
 
     def __init__(self, slots: int) -> None:
         """``slots`` is the maximum number of jobs that run at once."""
-        self._free = threading.Semaphore(slots)
+        self._slots = slots
+        self._busy = 0
+        self._changed = threading.Condition()
         self._closed = threading.Event()
         self._watchers: set[threading.Thread] = set()
 
     def ended(self, cancel: threading.Event) -> bool:
         """Return whether the job with the event ``cancel`` is to end: cancelled, or the runner is closed."""
         return cancel.is_set() or self._closed.is_set()
+
+    @property
+    def closed(self) -> bool:
+        """True once :meth:`close` was called."""
+        return self._closed.is_set()
 
     @contextmanager
     def slot(self, cancel: threading.Event) -> Iterator[bool]:
@@ -28,13 +35,26 @@ class Runs:
         The value is False if the job is to end before a slot is free; the block then has none.
         """
         taken = False
-        while not taken and not self.ended(cancel):
-            taken = self._free.acquire(timeout=_POLL)
+        with self._changed:
+            while not taken and not self.ended(cancel):
+                if self._busy < self._slots:
+                    taken = True
+                    self._busy += 1
+                else:
+                    self._changed.wait(_POLL)
         try:
             yield taken
         finally:
             if taken:
-                self._free.release()
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify()
+
+    def resize(self, slots: int) -> None:
+        """Change the number of slots; jobs that run beyond it keep theirs."""
+        with self._changed:
+            self._slots = slots
+            self._changed.notify_all()
 
     @contextmanager
     def interrupting(self, cancel: threading.Event, interrupt: Callable[[], None]) -> Iterator[None]:

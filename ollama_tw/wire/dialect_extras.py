@@ -15,6 +15,8 @@ class RequestExtras:
     """Token ids with the values that are added to their logits before sampling."""
     prompt_tokens: tuple[int, ...] = ()
     """The prompt of a generate request as tokens, which are evaluated unchanged."""
+    preserved: tuple[str, ...] = ()
+    """Texts of special tokens that are part of the output, beside those that are parsed."""
     drops_thinking: bool = False
     """True if a request to think is ignored for models that cannot, instead of refused."""
     strict_format: bool = False

@@ -7,6 +7,7 @@ PullRequest, PushRequest.
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class CreateRequest(msgspec.Struct, frozen=True):
@@ -46,7 +47,10 @@ class ShowRequest(msgspec.Struct, frozen=True):
 
 
 class LoadedModelRecord(msgspec.Struct, frozen=True):
-    """One entry of ``GET /api/ps``. Sizes in bytes, ``expires_at`` in RFC 3339."""
+    """One entry of ``GET /api/ps``. Sizes in bytes, ``expires_at`` in RFC 3339.
+
+    ``replicas`` is absent unless the model is on several machines.
+    """
 
     name: str
     model: str
@@ -57,6 +61,9 @@ class LoadedModelRecord(msgspec.Struct, frozen=True):
     size_vram: int
     context_length: int
     size_prompt_cache: int
+    slots: int
+    running: int
+    replicas: list[dict[str, Any]] | UnsetType = UNSET
 
 
 class CopyRequest(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from ollama_tw.dialects.openai.chat import CompletionIdentity
 from ollama_tw.dialects.openai.completions import (
@@ -14,7 +15,7 @@ from ollama_tw.dialects.openai.completions import (
 )
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode
-from ollama_tw.wire.native import GenerateRecord
+from ollama_tw.wire.native import GenerateRecord, Logprob, TokenLogprob
 
 IDENTITY = CompletionIdentity("cmpl-1", 1700000000, "m")
 
@@ -81,3 +82,15 @@ def test_as_many_candidates_as_answers_are_no_choice() -> None:
 def test_reasons_of_the_native_api_are_not_shown(native: str, reason: str) -> None:
     reply = whole_reply(IDENTITY, [[record("", native)]], [""])
     assert reply["choices"][0]["finish_reason"] == reason
+
+
+def test_special_tokens_can_be_part_of_the_text() -> None:
+    [[(_, extras)]] = native_requests(read(prompt=[1, 2], preserved=["<think>"]))
+    assert (extras.prompt_tokens, extras.preserved) == ((1, 2), ("<think>",))
+
+
+def test_log_probabilities_have_the_bytes_of_the_tokens_too() -> None:
+    half = Logprob("\ufffd", -0.5, [0xC3], [TokenLogprob("\ufffd", -0.5, [0xC3])])
+    reply = whole_reply(IDENTITY, [[replace(record("", "length"), logprobs=[half])]], [""])
+    token = {"token": "\ufffd", "logprob": -0.5, "bytes": [0xC3]}
+    assert reply["choices"][0]["logprobs"]["content"] == [{**token, "top_logprobs": [token]}]

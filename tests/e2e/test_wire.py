@@ -135,7 +135,7 @@ def test_ps_has_its_keys_in_order(server: Server) -> None:
     (entry,) = server.get("/api/ps").json["models"]
     assert list(entry) == [
         *("name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length"),
-        "size_prompt_cache",
+        *("size_prompt_cache", "slots", "running"),
     ]
     assert entry["expires_at"] > "2300"
     assert entry["details"]["parent_model"] == ""

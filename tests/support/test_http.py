@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ollama_tw.interfaces import RunnerError
-from ollama_tw.support.http import HTTPEngine
+from ollama_tw.support.http import EngineError, HTTPEngine
 from ollama_tw.support.runs import Runs
 
 TIMEOUT = 30
@@ -41,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(400, b'{"error": {"code": 400, "message": "no such model"}}')
             case "plain":
                 self.answer(404, b'{"error": "nothing here"}')
+            case "drains":
+                self.answer(503, b"draining\n")
             case "junk":
                 self.answer(200, b"<html>")
             case "silent":
@@ -116,6 +118,17 @@ def test_errors_have_the_text_of_the_engine(server: Script, path: str, text: str
     with pytest.raises(RunnerError) as caught:
         connect(server).ask(path)
     assert str(caught.value) == text.replace("PORT", str(server.server_port))
+
+
+def test_a_refusal_has_its_status_and_a_lost_connection_none(server: Script) -> None:
+    engine = connect(server)
+    assert [engine.status(path) for path in ("/x", "/refuse", "/plain")] == [200, 400, 404]
+    with pytest.raises(EngineError, match="status 503: draining") as caught:
+        engine.ask("/drains")
+    assert caught.value.status == 503
+    with pytest.raises(EngineError, match="Connection refused") as caught:
+        HTTPEngine("http://127.0.0.1:9", Runs(1)).status("/x")
+    assert caught.value.status is None
 
 
 def test_an_unreachable_or_slow_engine(server: Script) -> None:

@@ -54,6 +54,23 @@ def test_a_slot_that_was_not_acquired_is_not_released() -> None:
             assert (first, second) == (True, False)
 
 
+def test_more_slots_let_jobs_in_that_wait() -> None:
+    runs = Runs(1)
+    got = threading.Event()
+
+    def wait() -> None:
+        with runs.slot(never()) as taken:
+            if taken:
+                got.set()
+
+    with runs.slot(never()):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        runs.resize(2)
+        assert got.wait(TIMEOUT)
+    waiting.join(TIMEOUT)
+
+
 def test_a_block_is_interrupted_when_the_job_is_cancelled() -> None:
     runs, cancel, woken = Runs(1), never(), threading.Event()
     with runs.interrupting(cancel, woken.set):

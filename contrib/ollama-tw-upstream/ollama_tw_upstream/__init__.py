@@ -1,76 +1,98 @@
-"""Backend for the models of OpenAI-compatible engines (llama-server, vLLM, SGLang)."""
+"""Backend for the models of other servers: this project's own, llama-server, vLLM, SGLang."""
 
-import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from ollama_tw import interfaces as tw
-from ollama_tw.support.http import HTTPEngine
-from ollama_tw.support.runs import Runs
-from ollama_tw_upstream.runner import UpstreamRunner, context_length, properties
+from ollama_tw.support.http import EngineError
+from ollama_tw_upstream.engines import Engine, Listing, connect
+from ollama_tw_upstream.peers import same_name
+from ollama_tw_upstream.runner import UpstreamRunner
+from ollama_tw_upstream.servers import Server, in_parallel, servers
+
+_TIMEOUT = 1.0
+"""Seconds for a server to answer when models or devices are listed."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a server has, or the ``reason`` why that is unknown."""
+
+    server: Server
+    kind: str = ""
+    models: Sequence[Listing] = ()
+    reason: str = ""
+
+    @property
+    def description(self) -> str:
+        """One line for ``/api/backends``."""
+        return self.reason or f"{self.kind}: {', '.join(one.name for one in self.models) or 'no models'}"
 
 
 @implementer(IPlugin, tw.IBackend, tw.IModelSource)
+@dataclass(eq=False)
 class UpstreamBackend:
     """Lists and loads the models of the servers in OLLAMA_TW_UPSTREAM."""
 
-    name = "upstream"
-    version = "1.1.0"
-    priority = -1000  # It cannot load files, only the models that it lists.
+    name: str = "upstream"
+    version: str = "2.0.0"
+    priority: int = -1000  # It cannot load files, only the models that it lists.
+    _engines: dict[Server, Engine] = field(default_factory=dict)
 
     def probe(self) -> tw.Probe:
-        """Return one device for each server."""
-        devices = tuple(tw.Device(server, "another engine", "accel", 0, 0) for server in _servers())
+        """Return one device for each server, with its models."""
+        try:
+            answers = self._ask_all()
+        except ValueError as error:
+            return tw.Probe(reason=str(error))
+        devices = tuple(tw.Device(one.server.url, one.description, "accel", 0, 0) for one in answers)
         return tw.Probe(devices, "" if devices else "OLLAMA_TW_UPSTREAM is not set")
 
     def models(self) -> Sequence[tw.RemoteModel]:
-        """Return the models of all servers that can be reached."""
-        return [model for server in _servers() for model in _models(server)]
+        """Return the models of all servers that can be reached, those of one name as one model."""
+        try:
+            answers = self._ask_all()
+        except ValueError:
+            return []
+        found: dict[str, list[tuple[Server, Listing]]] = {}
+        for server, listing in _listings(answers):
+            found.setdefault(same_name(listing.name), []).append((server, listing))
+        return [_model(name, having) for name, having in found.items()]
 
     def load(self, plan: tw.LoadPlan, progress: tw.Progress) -> tw.IRunner:
-        """Connect to the server of the model. Raises LoadError."""
-        server, _, model = plan.model_path.partition("#")
-        if not model:
-            raise tw.LoadError("the backend upstream does not load files, only models of other engines")
+        """Connect to the servers that have the model. Raises LoadError."""
+        scheme, _, name = plan.model_path.partition(":")
+        if scheme != self.name or not name:
+            raise tw.LoadError("the backend upstream does not load files, only models of other servers")
         try:
-            for entry in _connect(server).ask("/v1/models")["data"]:
-                if entry["id"] == model:
-                    return UpstreamRunner(plan, entry, lambda runs: _connect(server, runs))
-        except tw.RunnerError as error:
+            return UpstreamRunner(plan, name, servers())
+        except ValueError as error:
             raise tw.LoadError(str(error)) from error
-        raise tw.LoadError(f"the engine at {server} no longer has the model {model}")
+
+    def _ask_all(self) -> Sequence[_Answer]:
+        return in_parallel(self._ask, servers())
+
+    def _ask(self, server: Server) -> _Answer:
+        try:
+            engine = self._engines.get(server) or connect(server, server.connect(timeout=_TIMEOUT))
+            answer = _Answer(server, engine.kind, engine.models())
+        except EngineError as error:
+            self._engines.pop(server, None)
+            return _Answer(server, reason=str(error))
+        self._engines[server] = engine
+        return answer
 
 
-def _servers() -> Sequence[str]:
-    return os.environ.get("OLLAMA_TW_UPSTREAM", "").replace(",", " ").split()
+def _listings(answers: Sequence[_Answer]) -> Iterator[tuple[Server, Listing]]:
+    return ((answer.server, listing) for answer in answers for listing in answer.models)
 
 
-def _connect(server: str, runs: Runs | None = None, timeout: float = 60) -> HTTPEngine:
-    key = os.environ.get("OLLAMA_TW_UPSTREAM_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return HTTPEngine(server, runs or Runs(1), headers=headers, timeout=timeout)
-
-
-def _models(server: str) -> list[tw.RemoteModel]:
-    """Return the models of ``server``, none if it cannot be reached."""
-    engine = _connect(server, timeout=1)
-    try:
-        entries = engine.ask("/v1/models")["data"]
-    except tw.RunnerError:
-        return []
-    template = properties(engine).get("chat_template", "")
-    return [_model(server, entry, template) for entry in entries]
-
-
-def _model(server: str, entry: dict[str, Any], template: str) -> tw.RemoteModel:
-    # llama-server's default for the name is the path of its file.
-    name = entry["id"].rpartition("/")[2] if entry["id"].startswith("/") else entry["id"]
-    metadata: dict[str, str | int] = {
-        "general.architecture": "remote",
-        "remote.context_length": context_length(entry),
-        "tokenizer.chat_template": template,
-    }
-    return tw.RemoteModel(name.removesuffix(".gguf"), f"{server}#{entry['id']}", server, metadata)
+def _model(name: str, having: Sequence[tuple[Server, Listing]]) -> tw.RemoteModel:
+    """Return the model that the servers have; of its metadata the first with a chat template counts."""
+    first = having[0][1]
+    described = next((one for _, one in having if one.metadata.get("tokenizer.chat_template")), first)
+    hosts = ", ".join(server.url for server, _ in having)
+    return tw.RemoteModel(first.name, f"upstream:{name}", hosts, described.metadata)

@@ -1,73 +1,134 @@
-"""Runner of a model in another engine: prompts are sent as tokens, the output is text.
-
-Source: llama.cpp: tools/server/README.md; the OpenAI-compatible server of vLLM.
-"""
+"""Runner of a model on other servers: prompts are sent as tokens, the output is text."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
+
+from zope.interface import implementer
 
 from ollama_tw import interfaces as tw
-from ollama_tw.support.http import HTTPEngine
+from ollama_tw.support.http import EngineError
+from ollama_tw.support.router import block_hashes
 from ollama_tw.support.runner import SlotRunner
-from ollama_tw.support.runs import Runs
 from ollama_tw.support.text import TextAssembler
+from ollama_tw_upstream.engines import Engine, Listing
+from ollama_tw_upstream.peers import Peer, Peers
+from ollama_tw_upstream.servers import Server
+
+T = TypeVar("T")
+
+_FAULTS = frozenset({400, 413, 422})
+"""Statuses of requests that no other server would accept."""
 
 
-def properties(engine: HTTPEngine) -> dict[str, Any]:
-    """Return the properties of the model, which only llama-server has; {} for other engines."""
-    try:
-        return dict(engine.ask("/props"))
-    except tw.RunnerError:
-        return {}
-
-
-def context_length(entry: dict[str, Any]) -> int:
-    """Return the context length in an entry of ``/v1/models`` of llama-server or vLLM, 0 if unknown."""
-    return int((entry.get("meta") or {}).get("n_ctx") or entry.get("max_model_len") or 0)
-
-
+@implementer(tw.IReplicated)
 class UpstreamRunner(SlotRunner):
-    """A model in another engine, whose own slots are independent of the runner's."""
+    """A model on ``servers``, each job on one of them; it has as many slots as they have lanes together.
 
-    def __init__(
-        self, plan: tw.LoadPlan, entry: dict[str, Any], connect: Callable[[Runs], HTTPEngine]
-    ) -> None:
+    A job that fails before it has given output is sent to another server.
+    """
+
+    def __init__(self, plan: tw.LoadPlan, name: str, servers: Sequence[Server]) -> None:
+        """``name`` is the model's. Raises LoadError."""
         super().__init__(plan, "remote")
-        self._engine = connect(self.runs)
-        self._model = entry["id"]
-        self.context_length = min(plan.context_length, context_length(entry) or plan.context_length)
-        # llama-server does not reject tokens outside the vocabulary.
-        self.vocabulary_size = (entry.get("meta") or {}).get("n_vocab") or self.vocabulary_size
-        about = properties(self._engine)
-        self.bos_text = about.get("bos_token", "")
-        self.eos_text = about.get("eos_token", "")
-        self.adds_bos = bool(self.tokenize(""))
+        self._on_slots: Callable[[int], None] | None = None
+        self._peers = Peers(
+            name, servers, self._count_slots, lanes=plan.slots, context_length=plan.context_length
+        )
+        self._peers.open()
+        self.context_length = self._peers.context_length
+        try:
+            listing = self._ask(lambda engine, listing: listing)
+            self.vocabulary_size = listing.vocabulary_size or self.vocabulary_size
+            self.bos_text, self.eos_text = self._ask(lambda engine, listing: engine.texts(listing))
+            self.adds_bos = bool(self.tokenize(""))
+        except tw.RunnerError as error:
+            self._peers.close()
+            raise tw.LoadError(str(error)) from error
+        self._count_slots()
+
+    @property
+    def replicas(self) -> Sequence[tw.ReplicaState]:
+        """The servers. See IReplicated."""
+        return self._peers.replicas
+
+    def on_slots(self, callback: Callable[[int], None]) -> None:
+        """Call ``callback`` with the new number of slots. See IReplicated."""
+        self._on_slots = callback
+
+    def _count_slots(self) -> None:
+        slots = self._peers.slots
+        if slots != self.slots:
+            self.slots = slots
+            self.runs.resize(slots)
+            if self._on_slots is not None:
+                self._on_slots(slots)
 
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
-        """Return the tokens of ``text``, from the engine."""
-        # The first fields are llama-server's, the others vLLM's.
-        body = {"content": text, "add_special": add_special}
-        other = {"model": self._model, "prompt": text, "add_special_tokens": add_special}
-        return list(self._engine.ask("/tokenize", body | other)["tokens"])
+        """Return the tokens of ``text``, from one of the servers."""
+        return self._ask(lambda engine, listing: engine.tokenize(listing, text, add_special=add_special))
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """Return the text of ``tokens``, from the engine."""
+        """Return the text of ``tokens``, from one of the servers."""
         self.check(tokens)
-        response = self._engine.ask("/detokenize", {"model": self._model, "tokens": list(tokens)})
-        return str(response.get("content", response.get("prompt", "")))
+        return self._ask(lambda engine, listing: engine.detokenize(listing, tokens))
+
+    def _ask(self, question: Callable[[Engine, Listing], T]) -> T:
+        """Return the answer of the first server that gives one."""
+        refusal: EngineError | None = None
+        for peer in self._peers.ready():
+            engine, listing = peer.engine, peer.listing
+            if engine is None or listing is None:
+                continue
+            try:
+                return question(engine, listing)
+            except EngineError as error:
+                if error.status in _FAULTS:
+                    raise
+                self._peers.failed(peer, error)
+                refusal = error
+        raise refusal or self._none_is_ready()
+
+    def _none_is_ready(self) -> tw.RunnerError:
+        return tw.RunnerError(f"no server can run the model now: {self._peers.reasons()}")
 
     def run(self, job: tw.Job, prompt: Sequence[int], limit: int) -> Iterator[tw.Piece]:
-        """Yield a piece for each event of the engine's stream."""
+        """Yield a piece for each event of a server's stream."""
+        blocks = block_hashes(prompt)
+        tried: list[Peer] = []
+        refusal: EngineError | None = None
+        while True:
+            with self._peers.chosen(blocks, tried) as peer:
+                if peer is None:
+                    raise refusal or self._none_is_ready()
+                output = False
+                try:
+                    for piece in self._run_on(peer, job, prompt, limit):
+                        output = output or bool(piece.text or piece.logprobs)
+                        yield piece
+                    return
+                except EngineError as error:
+                    if error.status in _FAULTS:
+                        raise _refused(job, error) from error
+                    self._peers.failed(peer, error)
+                    if output:
+                        raise tw.RunnerError(f"the reply broke off: {error}") from error
+                    refusal = error
+                    tried.append(peer)
+
+    def _run_on(self, peer: Peer, job: tw.Job, prompt: Sequence[int], limit: int) -> Iterator[tw.Piece]:
+        engine, listing, runs = peer.engine, peer.listing, peer.runs
+        if engine is None or listing is None:
+            raise EngineError(peer.reason)
         text = TextAssembler(job.stop)  # Engines differ in where they end the text.
         usage: dict[str, Any] = {}
         reason, count = "", 0
         started = first = time.monotonic_ns()
-        body = self._body(job, prompt, limit)
-        with closing(self._engine.events("/v1/completions", body, job.cancel)) as events:
+        body = engine.body(listing, job, prompt, limit)
+        http = peer.server.connect(runs)
+        with closing(http.events("/v1/completions", body, job.cancel)) as events:
             for event in events:
                 usage = event.get("usage") or usage
                 for choice in event.get("choices", ()):
@@ -75,7 +136,7 @@ class UpstreamRunner(SlotRunner):
                     count += 1
                     reason = choice.get("finish_reason") or reason
                     yield tw.Piece(text.feed(choice["text"].encode()), _logprobs(choice, job.logprobs))
-                if text.stopped:
+                if text.stopped or self.runs.ended(job.cancel):
                     break
         if self.runs.ended(job.cancel):
             done = tw.DoneReason.CANCELLED
@@ -84,41 +145,51 @@ class UpstreamRunner(SlotRunner):
         elif reason:
             done = tw.DoneReason.LENGTH
         else:
-            raise tw.RunnerError("the response of the engine ended early")
+            raise EngineError(f"the response of the engine at {peer.server.url} ended early")
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-        output = usage.get("completion_tokens", count)
+        output = usage.get("completion_tokens") or count
         figures = tw.Usage(len(prompt), cached, first - started, output, time.monotonic_ns() - first)
         yield tw.Piece(text.finish(), done=done, usage=figures)
 
-    def _body(self, job: tw.Job, prompt: Sequence[int], limit: int) -> dict[str, Any]:
-        body = asdict(job.sampling) | {
-            "model": self._model,
-            "prompt": list(prompt),
-            "max_tokens": limit,
-            "repetition_penalty": job.sampling.repeat_penalty,
-            "seed": None if job.sampling.seed < 0 else job.sampling.seed,
-            "grammar": job.grammar or None,
-            "logit_bias": {str(token): bias for token, bias in job.logit_bias} or None,
-            "logprobs": None if job.logprobs is None else max(job.logprobs, 1),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        return {name: value for name, value in body.items() if value is not None}
-
     def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[tw.Embedding]:
-        """Return one embedding for each input, from the engine."""
+        """Return one embedding for each input, from one of the servers."""
         counts = [len(self.tokenize(text)) for text in inputs]
         for index, count in enumerate(counts):
             if count > self.context_length:
                 raise tw.PromptTooLong(count, self.context_length, index)
-        body = {"model": self._model, "input": list(inputs)}
-        data = self._engine.ask("/v1/embeddings", body, cancel)["data"] if counts else []
+        if not counts:
+            return []
+        tried: list[Peer] = []
+        refusal: EngineError | None = None
+        while True:
+            with self._peers.chosen((), tried) as peer:
+                if peer is None or peer.listing is None:
+                    raise refusal or self._none_is_ready()
+                body = {"model": peer.listing.id, "input": list(inputs)}
+                try:
+                    data = peer.server.connect(peer.runs).ask("/v1/embeddings", body, cancel)["data"]
+                    break
+                except EngineError as error:
+                    if error.status in _FAULTS or cancel.is_set():
+                        raise
+                    self._peers.failed(peer, error)
+                    refusal = error
+                    tried.append(peer)
         vectors = [one["embedding"] for one in sorted(data, key=lambda one: one["index"])]
         return [tw.Embedding(tuple(vector), count) for vector, count in zip(vectors, counts, strict=True)]
 
+    def close(self) -> None:
+        """End all jobs, and stop watching the servers."""
+        super().close()
+        self._peers.close()
+
+
+def _refused(job: tw.Job, error: EngineError) -> tw.RunnerError:
+    return tw.InvalidGrammar(str(error)) if job.grammar and "grammar" in str(error) else error
+
 
 def _logprobs(choice: dict[str, Any], count: int | None) -> tuple[tw.TokenLogprob, ...]:
-    """Convert log probabilities from llama-server's form."""
+    """Convert log probabilities from llama-server's form, which OpenAI's API has for chats."""
     logprobs = (choice.get("logprobs") or {}).get("content") or ()
     return tuple(
         tw.TokenLogprob(_choice(one), tuple(map(_choice, one["top_logprobs"][:count]))) for one in logprobs
@@ -126,4 +197,5 @@ def _logprobs(choice: dict[str, Any], count: int | None) -> tuple[tw.TokenLogpro
 
 
 def _choice(one: dict[str, Any]) -> tw.Choice:
-    return tw.Choice(bytes(one["bytes"]), one["logprob"])
+    data = one.get("bytes")
+    return tw.Choice(one["token"].encode() if data is None else bytes(data), one["logprob"])

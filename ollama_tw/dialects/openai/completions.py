@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ollama_tw.dialects.openai.chat import FINGERPRINT, CompletionIdentity
+import msgspec
+
+from ollama_tw.dialects.openai.chat import FINGERPRINT, CompletionIdentity, logprobs_object
 from ollama_tw.dialects.openai.finish import finish_reason
 from ollama_tw.dialects.openai.parameters import (
     MAX_CHOICES,
@@ -36,6 +38,8 @@ class CompletionRequest(CompletionParameters, kw_only=True):
     """The number of alternatives for each token; 0 for the log probabilities of the tokens alone."""
     echo: bool = False
     best_of: int | None = None
+    preserved: list[str] = msgspec.field(default_factory=list)
+    """Special tokens that are part of the text; OpenAI does not have the field."""
 
 
 def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateRequest, RequestExtras]]]:
@@ -76,7 +80,9 @@ def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateReque
             debug_render_only=request.debug_render_only,
         )
         return generate, RequestExtras(
-            logit_bias=bias, prompt_tokens=() if isinstance(prompt, str) else prompt
+            logit_bias=bias,
+            prompt_tokens=() if isinstance(prompt, str) else prompt,
+            preserved=tuple(request.preserved),
         )
 
     return [[native(prompt, number) for number in range(wanted)] for prompt in prompts]
@@ -212,7 +218,10 @@ def _choice(index: int, record: GenerateRecord, offset: int, echo: str) -> dict[
 
 
 def _logprobs(logprobs: Sequence[Logprob], offset: int) -> dict[str, Any]:
-    """Return the older form of log probabilities, a list for each property. Ollama omits it."""
+    """Return log probabilities in the older form, a list for each property, and in the newer one.
+
+    Ollama omits them.
+    """
     offsets = []
     for one in logprobs:
         offsets.append(offset)
@@ -222,4 +231,5 @@ def _logprobs(logprobs: Sequence[Logprob], offset: int) -> dict[str, Any]:
         "token_logprobs": [one.logprob for one in logprobs],
         "tokens": [one.token for one in logprobs],
         "top_logprobs": [{top.token: top.logprob for top in one.top_logprobs or []} for one in logprobs],
+        **logprobs_object(logprobs),
     }

@@ -52,8 +52,9 @@ class ModelRoutes:
         routes.add("DELETE", "/api/delete", self.delete, Access.MANAGE)
 
     async def tags(self, request: Request) -> None:
-        """List the models."""
-        send_json(request, {"models": await self._models.tags()})
+        """List the models; with ``library=true`` in the query without those of backends."""
+        library_only = (request.args or {}).get(b"library") == [b"true"]
+        send_json(request, {"models": await self._models.tags(library_only=library_only)})
 
     def ps(self, request: Request) -> None:
         """List the loaded models."""

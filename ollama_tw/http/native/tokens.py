@@ -15,6 +15,7 @@ class TokenizeRequest(msgspec.Struct):
 
     model: str = ""
     text: str = ""
+    add_special: bool = False
 
 
 class DetokenizeRequest(msgspec.Struct):
@@ -38,7 +39,7 @@ class TokenRoutes:
     async def tokenize(self, request: Request) -> None:
         """Send the tokens of a text."""
         body = decode(read_body(request), TokenizeRequest, go_type="api.TokenizeRequest")
-        tokens = await self._tokens.tokenize(body.model, body.text)
+        tokens = await self._tokens.tokenize(body.model, body.text, body.add_special)
         send_json(request, {"model": body.model, "tokens": tokens})
 
     async def detokenize(self, request: Request) -> None:

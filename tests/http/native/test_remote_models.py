@@ -39,6 +39,11 @@ def test_they_are_listed_after_the_installed_models(app: Application) -> None:
     ]
 
 
+def test_the_library_is_listed_without_them(app: Application) -> None:
+    tags = app.get("/api/tags?library=true").json["models"]
+    assert [one["name"] for one in tags] == ["m:latest"]
+
+
 def test_one_is_retrieved_by_its_name(app: Application) -> None:
     found = app.get("/v1/models/org%2Ffar:big")
     assert (found.status, found.json["id"], found.json["owned_by"]) == (200, "org/far:big", "org")

@@ -107,7 +107,7 @@ def test_row_55_forever_is_the_year_2318(app: Application) -> None:
         assert entry["size_vram"] == 0
         assert list(entry) == [
             *("name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length"),
-            "size_prompt_cache",
+            *("size_prompt_cache", "slots", "running"),
         ]
     app.generate(keep_alive="5m")
 
