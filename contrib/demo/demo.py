@@ -1,4 +1,4 @@
-"""Implementation of ``make run``: start a server, create a model over HTTP, stream a reply.
+"""Implementation of ``make run``: start a server, create a model over HTTP, stream a reply, hold a session.
 
     python contrib/demo/demo.py FILE.gguf
 
@@ -8,8 +8,9 @@ OLLAMA_MODELS, by default ``.cache/models``; the server's key pair is created in
 
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -45,7 +46,11 @@ def demo(file: Path, question: str, endpoint: Endpoint) -> int:
                 print(f"    {step}", flush=True)
             print_heading(f"Question to {MODEL}: {question}")
             converse(client, question)
-            print_usage(url)
+            if sys.stdin.isatty() and sys.stdout.isatty():
+                print_usage(url, f"/bye ends the session and stops it. Its log: {CACHE / 'server.log'}")
+                hold_session(environ, url)
+                raise Stopped
+            print_usage(url, f"Ctrl-C stops it. Its log, also in {CACHE / 'server.log'}:")
             server.show_log()
             status = server.wait()
             return status if status >= 0 else 128 - status
@@ -108,8 +113,23 @@ def converse(client: Client, question: str) -> None:
             print(f"\n\n    (the model was loaded in {loaded:.1f} s{speed})", flush=True)
 
 
-def print_usage(url: str) -> None:
-    """Print examples of requests."""
+def hold_session(environ: Mapping[str, str], url: str) -> None:
+    """Run an interactive session with the model until the user leaves it."""
+    print_heading(f"A session with {MODEL}; /? lists its commands")
+    # Ctrl-C is the session's while it lasts: it stops an answer. A handler, unlike SIG_IGN, is not inherited.
+    former = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        subprocess.run(
+            [Path(sys.executable).with_name("ollama"), "run", MODEL],
+            env={**environ, "OLLAMA_HOST": url},
+            check=False,
+        )
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def print_usage(url: str, end: str) -> None:
+    """Print examples of requests, and how the server is stopped."""
     print_heading(f"The server keeps running at {url}. In another terminal:")
     print(
         f"""
@@ -121,7 +141,7 @@ def print_usage(url: str) -> None:
         print(client.chat("{MODEL}", [{{"role": "user", "content": "Hello!"}}]).message.content)
 
     It reports the version of Ollama that it is compatible with: {Client(url).version()} (see OLLAMA_VERSION).
-    Ctrl-C stops it. Its log, also in {CACHE / "server.log"}:
+    {end}
 """,
         flush=True,
     )

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conversing import ask, at_prompt, say
 from tests.e2e.conftest import StartServer
 from tests.helpers import ROOT
+from tests.helpers.process import environment
 from tests.helpers.server import Server
+from tests.helpers.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(
     not Path(sys.executable).with_name("ollama").exists(),
@@ -52,6 +55,25 @@ def test_asks_the_question_and_serves_until_a_signal(
         # SIGKILL would leave the server running.
         demo.process.terminate()
         demo.wait()
+        demo.discard()
+
+
+def test_on_a_terminal_a_session_follows(start: StartServer, tmp_path: Path, smollm2_gguf: str) -> None:
+    command = [sys.executable, str(ROOT / "contrib/demo/demo.py"), smollm2_gguf]
+    variables = {"OLLAMA_HOST": f"127.0.0.1:{free_port(start)}", "PROMPT": "Say hello."}
+    demo = Terminal(command, tmp_path, environment(tmp_path, variables))
+    try:
+        at_prompt(demo)
+        # The session stops an answer at Ctrl-C; the demo goes on.
+        say(demo, "/set parameter num_predict -1", "Set parameter 'num_predict' to '-1'")
+        ask(demo, "Count from one to a thousand.")
+        demo.type("\x03")
+        at_prompt(demo)
+        demo.type("/bye\r")
+        assert demo.wait() == 0
+        assert demo.output.endswith("==> The server has stopped\r\n")
+    finally:
+        demo.process.terminate()
         demo.discard()
 
 

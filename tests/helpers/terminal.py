@@ -37,6 +37,7 @@ class Terminal:
         *,
         columns: int = 80,
         rows: int = 24,
+        term: str = "xterm-256color",
     ) -> None:
         self._master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -50,7 +51,7 @@ class Terminal:
         self.process = subprocess.Popen(
             command,
             cwd=directory,
-            env={**environment, "TERM": "xterm-256color"},
+            env={**environment, "TERM": term},
             stdin=slave,
             stdout=slave,
             stderr=slave,
