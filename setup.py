@@ -65,7 +65,7 @@ setup(
         "prompt-toolkit>=3.0.48",
         "psutil>=5.9",
         "pyopenssl>=26.4",
-        "rich>=13",
+        "rich>=14",
         "service-identity>=24.2",
         "twisted[tls]>=26.4",
         "wcwidth>=0.2.13",

@@ -36,6 +36,8 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
 
 def first_prompt(environment: Mapping[str, str]) -> None:
     """Start a session on a pseudo-terminal and wait for its prompt. Raises EOFError if it ends before."""
+    if sys.platform == "win32":
+        raise OSError("Windows has no pseudo-terminals")
     terminal, other_end = os.openpty()
     process = subprocess.Popen(
         [sys.executable, *PROGRAM, "run", MODEL],

@@ -42,6 +42,8 @@ SLOW = (
         "cli/test_logs.py",
         "cli/bench/test_bench.py",
         "cli/test_registry.py",
+        "cli/test_session.py",
+        "cli/test_starting.py",
         "cli/test_terminal.py",
         "cli/test_top.py",
     ),

@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
+from ollama_tw.cli.terminal import is_dumb, size_of
 from ollama_tw.cli.width import character_width, text_width
 from ollama_tw.golang import json as golang_json
 from ollama_tw.golang.durations import SECOND, format_duration
@@ -17,7 +18,7 @@ _GREY, _BOLD, _DEFAULT = "\x1b[38;5;245m", "\x1b[1m", "\x1b[0m"
 _LEAST_COLUMNS = 10
 _BLANKS = " \t\n\r"
 # Characters that would control the terminal: a model writes text only.
-_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {*map(ord, _BLANKS)})
+CONTROLS: Final = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {*map(ord, _BLANKS)})
 _MARGIN = 5
 
 
@@ -76,28 +77,31 @@ class Wrapper:
 class Style:
     """Format of a printed answer.
 
-    ``columns`` is 0 where lines are not wrapped; ``plain`` is without colours. Characters that control a
-    terminal are left out of answers on one.
+    ``columns`` is 0 where lines are not wrapped; ``plain`` is without colours; ``renders`` is true for
+    rendered Markdown, and ``folds`` for its thinking in one line. Characters that control a terminal are
+    left out of answers on one.
     """
 
     columns: int = 0
     plain: bool = True
     is_terminal: bool = False
     hides_thinking: bool = False
+    renders: bool = False
+    folds: bool = False
 
     @classmethod
-    def of(cls, stream: TextIO, *, wraps: bool, hides_thinking: bool) -> "Style":
-        """Return the style for ``stream``, which is plain unless it is a terminal with colours."""
+    def of(
+        cls, stream: TextIO, *, wraps: bool, hides_thinking: bool, renders: bool = False, folds: bool = False
+    ) -> "Style":
+        """Return the style for ``stream``, which is plain unless it is a terminal with colours.
+
+        Markdown is rendered on terminals on which lines are wrapped, too.
+        """
         is_terminal = stream.isatty()
-        columns = 0
-        if wraps and is_terminal:
-            try:
-                columns = os.get_terminal_size(stream.fileno()).columns
-            except (OSError, ValueError):
-                columns = 0
-        dumb = os.environ.get("TERM") == "dumb"
-        colours = is_terminal and not dumb and not os.environ.get("NO_COLOR")
-        return cls(0 if dumb else columns, not colours, is_terminal, hides_thinking)
+        columns = size_of(stream)[0] if wraps and is_terminal and not is_dumb() else 0
+        colours = is_terminal and not is_dumb() and not os.environ.get("NO_COLOR")
+        renders = renders and columns >= _LEAST_COLUMNS
+        return cls(columns, not colours, is_terminal, hides_thinking, renders, folds)
 
 
 class Answer:
@@ -111,33 +115,62 @@ class Answer:
         self.thinking = ""
         self.content = ""
 
+    @staticmethod
+    def of(style: Style) -> "Answer":
+        """Return an answer in ``style`` on standard output."""
+        if not style.renders:
+            return Answer(style)
+        from ollama_tw.cli.rendering.answer import RenderedAnswer
+
+        return RenderedAnswer(style)
+
     def add(self, content: str, thinking: str = "", tool_calls: Sequence[Mapping[str, Any]] = ()) -> None:
         """Print the next piece."""
         self.content += content
         self.thinking += thinking
         if self._style.is_terminal:
-            content, thinking = content.translate(_CONTROLS), thinking.translate(_CONTROLS)
+            content, thinking = content.translate(CONTROLS), thinking.translate(CONTROLS)
         if thinking and not self._style.hides_thinking:
             if not self._thinks:
                 self._thinks = True
-                self._write(self._highlighted("Thinking...\n") + ("" if self._style.plain else _GREY))
-            self._write(self._wrapper.wrapped(thinking))
+                self._begin_thinking()
+            self._show_thinking(thinking)
         if self._thinks and (content or tool_calls):
-            self._end_thinking()
-            self._write(self._highlighted("...done thinking.\n\n"))
-            self._wrapper = Wrapper(self._style.columns)
-        self._write(self._wrapper.wrapped(content))
+            self._thinks = False
+            self._finish_thinking()
+        if content:
+            self._show_content(content)
         for call in tool_calls:
-            self._write(_call_text(call))
+            self._show_call(call)
 
     def end(self) -> None:
         """Restore the colour after an answer that ended within its thinking."""
         if self._thinks:
-            self._end_thinking()
-            self._write("" if self._style.plain else _DEFAULT)
+            self._thinks = False
+            self._break_off_thinking()
 
-    def _end_thinking(self) -> None:
-        self._thinks = False
+    def _begin_thinking(self) -> None:
+        self._write(self._highlighted("Thinking...\n") + ("" if self._style.plain else _GREY))
+
+    def _show_thinking(self, text: str) -> None:
+        self._write(self._wrapper.wrapped(text))
+
+    def _finish_thinking(self) -> None:
+        self._end_line_of_thinking()
+        self._write(self._highlighted("...done thinking.\n\n"))
+        self._wrapper = Wrapper(self._style.columns)
+
+    def _break_off_thinking(self) -> None:
+        self._end_line_of_thinking()
+        self._write("" if self._style.plain else _DEFAULT)
+
+    def _show_content(self, text: str) -> None:
+        self._write(self._wrapper.wrapped(text))
+
+    def _show_call(self, call: Mapping[str, Any]) -> None:
+        self._write(_call_text(call))
+
+    def _end_line_of_thinking(self) -> None:
         if not self.thinking.endswith("\n"):
             self._write("\n")
 

@@ -7,12 +7,14 @@ import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 from ollama_tw.errors import OllamaError
 
+_URL = "file://"
 # A path on one line: its beginning, and its end. Ollama has one expression, which is quadratic.
 _LINE = re.compile(r"[\S ]+")
-_BEGINNING = re.compile(r"(?:[a-zA-Z]:)?(?:\./|/|\\)")
+_BEGINNING = re.compile(r"(?:file://)?(?:[a-zA-Z]:)?(?:\.\.?/|~/|/|\\)")
 _END = re.compile(r"\.(?:jpg|jpeg|png|webp|wav)\b", re.IGNORECASE)
 _MAX_BYTES = 100 * 1024 * 1024
 _ESCAPED = re.compile(r"\\([ ()\[\]{}$&;'?*\"`~])")
@@ -25,13 +27,14 @@ def extract(prompt: str, note: Callable[[str], None]) -> tuple[str, list[str]]:
     """
     contents: list[str] = []
     for written in paths_in(prompt):
-        path = Path(_ESCAPED.sub(r"\1", written))
-        if not path.is_file():
+        path = _path(written)
+        if path is None:
             continue
         contents.append(base64.b64encode(_contents(path)).decode())
         kind = "audio" if path.suffix.lower() == ".wav" else "image"
         note(f"Added {kind} '{path}'")
-        prompt = prompt.replace(f"'{written}'", "").replace(written, "")
+        for text in (f"'{written}'", f'"{written}"', written):
+            prompt = prompt.replace(text, "")
     return prompt.strip(), contents
 
 
@@ -48,6 +51,25 @@ def paths_in(text: str) -> list[str]:
             found.append(line[begin.start() : end.end()])
             position = end.end()
     return found
+
+
+def is_file(written: str) -> bool:
+    """Return whether ``written``, a path as it stands in a prompt, is that of a file."""
+    return _path(written) is not None
+
+
+def _path(written: str) -> Path | None:
+    """Return the file that is meant: a path with escaped blanks, as terminals paste it, or a URL."""
+    if written.startswith(_URL):
+        path = Path(unquote(written.removeprefix(_URL)))
+    else:
+        path = Path(_ESCAPED.sub(r"\1", written))
+    try:
+        path = path.expanduser()
+        return path if path.is_file() else None
+    except (RuntimeError, OSError, ValueError):
+        # There is no such user, or no file has such a name.
+        return None
 
 
 def _contents(path: Path) -> bytes:

@@ -10,6 +10,11 @@ from ollama_tw.cli.width import clipped, text_width
 from ollama_tw.golang.humanize import human_bytes
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_ASCII_FRAMES = "|/-\\"
+_BAR = ("▕", "█", "▏")
+_ASCII_BAR = ("[", "#", "]")
+CHARACTERS = _FRAMES + "".join(_BAR)
+"""Characters of a display that is not ``ascii``."""
 _FRAMES_PER_SECOND = 10
 _SIZE_COLUMNS = 6
 _SAMPLES = 10
@@ -32,10 +37,12 @@ class Spinner:
 
     message: str
     stopped: bool = False
+    ascii: bool = False
 
     def text(self, now: float, columns: int) -> str:
         """Return the message and the frame of this time."""
-        frame = "" if self.stopped else f"{_FRAMES[int(now * _FRAMES_PER_SECOND) % len(_FRAMES)]} "
+        frames = _ASCII_FRAMES if self.ascii else _FRAMES
+        frame = "" if self.stopped else f"{frames[int(now * _FRAMES_PER_SECOND) % len(frames)]} "
         return clipped(f"{self.message} {frame}" if self.message else frame, columns - 1)
 
     def stop(self, now: float) -> None:
@@ -51,6 +58,7 @@ class Bar:
     total: int
     first: int
     started: float
+    ascii: bool = False
     current: int = 0
     ended: float | None = None
     samples: list[tuple[float, int]] = field(default_factory=list)
@@ -97,7 +105,8 @@ class Bar:
         width = columns - text_width(head) - len(sizes) - len(speed) - 5
         if width >= 0:
             full = int(width * share / 100)
-            return f"{head} ▕{'█' * full}{' ' * (width - full)}▏ {sizes}{speed}"
+            left, block, right = _ASCII_BAR if self.ascii else _BAR
+            return f"{head} {left}{block * full}{' ' * (width - full)}{right} {sizes}{speed}"
         for line in (f"{head} {sizes}{speed}", f"{head} {sizes}"):
             if text_width(line) < columns:
                 return line

@@ -96,7 +96,8 @@ def spelled_out(params: Sequence[click.Parameter], args: Sequence[str]) -> list[
         if option is None:
             result.append(arg)
         elif isinstance(option, OptionalValue):
-            result.append(arg if separator else f"{name}={option.implied}")
+            # Click reads "--name=VALUE", but not "-n=VALUE".
+            result.append(f"{option.opts[-1]}={value if separator else option.implied}")
         elif not option.is_flag:
             result.append(arg)
             if not separator:

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from ollama_tw.cli.chats import Chat
 from ollama_tw.cli.tables import table
 from ollama_tw.golang.humanize import human_bytes, human_time
 
 _ID_DIGITS = 12
+_TITLE_WIDTH = 60
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
@@ -44,6 +46,15 @@ def running_table(models: Iterable[Mapping[str, Any]], now: float | None = None)
         for model in models
     ]
     return table(rows, header=("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"))
+
+
+def chat_table(chats: Iterable[Chat], now: float | None = None) -> str:
+    """Return the table of kept conversations."""
+    rows = [
+        (chat.id, chat.model, str(len(chat.messages)), _relative(chat.modified.isoformat(), now), chat.title)
+        for chat in chats
+    ]
+    return table(rows, header=("ID", "MODEL", "MESSAGES", "MODIFIED", "TITLE"), cell_width=_TITLE_WIDTH)
 
 
 def processor(size: int, size_vram: int) -> str:

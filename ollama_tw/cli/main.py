@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ollama_tw.cli.command import CONTEXT_SETTINGS, UsageError, error_text
+from ollama_tw.cli.terminal import enable_control_sequences
 from ollama_tw.errors import OllamaError
 
 # In the order of the help. Each name is a module of ``commands`` with a ``command``. It is imported when
@@ -32,11 +34,13 @@ COMMANDS = (
         "cp",
         "rm",
         "keys",
+        "chats",
     ),
     *("import", "fit", "launch", "top", "logs", "bench", "prune", "doctor"),
     *("completion", "help"),
 )
 ALIASES = {"start": "serve", "ls": "list", "login": "signin", "logout": "signout"}
+_FLAGS = ("--verbose", "--nowordwrap")
 _COMPLETION = "_OLLAMA_COMPLETE"
 # What a shell reports of a program that SIGPIPE has ended.
 _BROKEN_PIPE = 141
@@ -53,6 +57,12 @@ class _Commands(click.Group):
         except BrokenPipeError as error:
             # Click would exit with 1.
             raise _OutputClosed from error
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # Flags before the name of the command are the command's, as in Cobra; alone they do nothing.
+        flags = list(takewhile(lambda arg: arg.partition("=")[0] in _FLAGS, args))
+        rest = args[len(flags) :]
+        return super().parse_args(ctx, [rest[0], *flags, *rest[1:]] if rest else [])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -102,6 +112,13 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     callback=_print_version,
     help="Show version information",
 )
+@click.option("--verbose", is_flag=True, expose_value=False, help="Show timings for response")
+@click.option(
+    "--nowordwrap",
+    is_flag=True,
+    expose_value=False,
+    help="Don't wrap words to the next line automatically",
+)
 @click.pass_context
 def ollama(ctx: click.Context) -> None:
     """Run language models on this machine."""
@@ -116,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     or the command's own.
     """
     _prepare_streams()
+    enable_control_sequences()
     sys.exit(_run(arguments))
 
 

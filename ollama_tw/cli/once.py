@@ -36,7 +36,7 @@ def generate(
     if found.takes_files:
         prompt, images = extract(prompt, lambda text: click.echo(text, err=True))
     body = {"model": found.name, "prompt": prompt, **({"images": images} if images else {}), **fields}
-    answer = Answer(style)
+    answer = Answer.of(style)
     record: dict[str, Any] = {}
     records = client.stream("/api/generate", body)
     try:

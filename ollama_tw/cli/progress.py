@@ -3,20 +3,24 @@
 Source: ollama: progress/progress.go.
 """
 
-import os
 import sys
 import threading
 import time
 from typing import Self, TextIO
 
-from ollama_tw.cli.bars import Bar, Line, Spinner
+from ollama_tw.cli.bars import CHARACTERS, Bar, Line, Spinner
+from ollama_tw.cli.terminal import (
+    BEGIN_UPDATE,
+    CLEAR_REST_OF_LINE,
+    END_UPDATE,
+    HIDE_CURSOR,
+    SHOW_CURSOR,
+    encodes,
+    is_dumb,
+    size_of,
+)
 
 _INTERVAL_SECONDS = 0.1
-_DEFAULT_SIZE = (80, 24)
-# The terminal shows what is between the two at once; unknown to others, which ignore it.
-_BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
-_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-_CLEAR_REST = "\x1b[K"
 
 
 class Progress:
@@ -27,7 +31,8 @@ class Progress:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._shown = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._shown = self._stream.isatty() and not is_dumb()
+        self._ascii = not encodes(self._stream, CHARACTERS)
         self._lines: dict[str, Line] = {}
         self._drawn = 0
         self._lock = threading.Lock()
@@ -46,14 +51,14 @@ class Progress:
         with self._lock:
             line = self._lines.get(key)
             if not isinstance(line, Bar):
-                line = Bar(message, total, completed, now)
+                line = Bar(message, total, completed, now, self._ascii)
             line.set(now, completed)
         self._show(key, line)
 
     def spinner(self, message: str) -> None:
         """Add a spinner, and stop those before."""
         self.rest()
-        self._show(f"spinner {len(self._lines)}", Spinner(message))
+        self._show(f"spinner {len(self._lines)}", Spinner(message, ascii=self._ascii))
 
     def rest(self) -> None:
         """Stop the animations of all lines."""
@@ -72,8 +77,8 @@ class Progress:
     def clear(self) -> None:
         """End the display and remove it from the screen."""
         if self._end_thread():
-            lines = f"\r{_CLEAR_REST}" + f"\x1b[A\r{_CLEAR_REST}" * (self._drawn - 1)
-            self._write(lines + _SHOW_CURSOR if self._drawn else "")
+            lines = f"\r{CLEAR_REST_OF_LINE}" + f"\x1b[A\r{CLEAR_REST_OF_LINE}" * (self._drawn - 1)
+            self._write(lines + SHOW_CURSOR if self._drawn else "")
         self._forget()
 
     def _show(self, key: str, line: Line) -> None:
@@ -105,14 +110,14 @@ class Progress:
 
     def _drawing(self) -> str:
         """Return the characters that replace the lines on the screen by those of now."""
-        columns, rows = self._size()
+        columns, rows = size_of(self._stream)
         now = time.monotonic()
         with self._lock:
             texts = [line.text(now, columns) for line in self._lines.values()][-rows:]
         up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
         self._drawn = len(texts)
-        lines = "\n".join(f"{text}{_CLEAR_REST}" for text in texts)
-        return f"{_BEGIN}{_HIDE_CURSOR}{up}\r{lines}{_SHOW_CURSOR}{_END}"
+        lines = "\n".join(f"{text}{CLEAR_REST_OF_LINE}" for text in texts)
+        return f"{BEGIN_UPDATE}{HIDE_CURSOR}{up}\r{lines}{SHOW_CURSOR}{END_UPDATE}"
 
     def _write(self, text: str) -> None:
         try:
@@ -121,11 +126,3 @@ class Progress:
         except OSError:
             # The terminal is gone; the command itself goes on.
             self._shown = False
-
-    def _size(self) -> tuple[int, int]:
-        """Return the columns and rows of the terminal."""
-        try:
-            size = os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError):
-            return _DEFAULT_SIZE
-        return size.columns or _DEFAULT_SIZE[0], size.lines or _DEFAULT_SIZE[1]

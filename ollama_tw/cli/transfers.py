@@ -3,10 +3,12 @@
 Source: ollama: cmd/cmd.go, PullHandler, PushHandler, CreateHandler.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ollama_tw.cli.client import Client
+from ollama_tw.cli.hints import pull_hint
 from ollama_tw.cli.progress import Progress
 from ollama_tw.errors import OllamaError
 
@@ -16,7 +18,10 @@ _SUCCESS = "success"
 
 
 def pull(client: Client, model: str, *, insecure: bool = False, report: Report | None = None) -> None:
-    """Pull ``model`` to the server; ``report`` gets the records instead of the display."""
+    """Pull ``model`` to the server; ``report`` gets the records instead of the display.
+
+    On a terminal, the OllamaError of a pull that failed ends with what to do about it.
+    """
     records = client.stream("/api/pull", {"model": model, "insecure": insecure})
 
     def show(progress: Progress, record: dict[str, Any]) -> None:
@@ -29,7 +34,13 @@ def pull(client: Client, model: str, *, insecure: bool = False, report: Report |
         if record.get("completed"):
             progress.bar(record["digest"], f"pulling {name}:", record.get("total", 0), record["completed"])
 
-    _follow(records, show, report, "pull")
+    try:
+        _follow(records, show, report, "pull")
+    except OllamaError as error:
+        hint = pull_hint(error.message) if sys.stderr.isatty() else ""
+        if not hint:
+            raise
+        raise OllamaError(error.status, f"{error.message}\n{hint}", error.details) from error
 
 
 def push(client: Client, model: str, *, insecure: bool = False) -> None:

@@ -1,5 +1,9 @@
 """Columns that texts take on a terminal. Pure."""
 
+import re
+
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x1b\x07]*(?:\x1b\\|\x07))")
+
 
 def text_width(text: str) -> int:
     """Return the number of columns of ``text``; control characters take none."""
@@ -28,3 +32,8 @@ def clipped(text: str, columns: int) -> str:
         if width > columns:
             return text[:at]
     return text
+
+
+def visible(text: str) -> str:
+    """Return ``text`` without control sequences."""
+    return _SEQUENCE.sub("", text)

@@ -14,6 +14,7 @@ from tests.helpers.gguf_files import METADATA, write_gguf
 from tests.helpers.models import GO_PLAIN, GO_THINKING
 from tests.helpers.process import environment
 from tests.helpers.server import PLUGINS, Server, running
+from tests.helpers.terminal import Terminal
 
 PROGRAM = (sys.executable, "-c", "from ollama_tw.cli.main import main; main()")
 
@@ -28,6 +29,7 @@ class Result:
 
 
 Ollama = Callable[..., Result]
+Open = Callable[..., Terminal]
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +73,20 @@ def runner(home: Path, url: str) -> Ollama:
 def command_environment(tmp_path: Path) -> dict[str, str]:
     """Return the environment of a command with a home of its own and without a server."""
     return environment(tmp_path, {"PATH": os.environ["PATH"]})
+
+
+@pytest.fixture
+def open_terminal(tmp_path: Path) -> Iterator[Open]:
+    """Return a function that runs a command line on a terminal; keywords are variables of its environment."""
+    opened: list[Terminal] = []
+
+    def open_one(
+        *arguments: str, columns: int = 80, term: str = "xterm-256color", **variables: str
+    ) -> Terminal:
+        command = environment(tmp_path, variables)
+        opened.append(Terminal([*PROGRAM, *arguments], tmp_path, command, columns=columns, term=term))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.discard()

@@ -64,6 +64,21 @@ def test_a_wrong_command_line_is_one_error_without_usage(run: Run, arguments: li
     assert run(*arguments) == (1, "", f"Error: {error}\n")
 
 
+@pytest.mark.parametrize("flags", [["--verbose"], ["--nowordwrap", "--verbose"]])
+def test_flags_without_a_command_list_the_commands(run: Run, flags: list[str]) -> None:
+    code, out, err = run(*flags)
+    assert (code, err) == (0, "")
+    assert out == run()[1]
+
+
+def test_flags_before_a_command_are_the_command_s(run: Run) -> None:
+    assert run("--nowordwrap", "serve") == (1, "", "Error: unknown flag: --nowordwrap\n")
+    # A command that has the flag takes it.
+    assert (
+        run("--verbose", "--nowordwrap", "run")[2] == "Error: requires at least 1 arg(s), only received 0\n"
+    )
+
+
 def test_without_a_command_the_commands_are_listed(run: Run) -> None:
     code, out, err = run()
     assert (code, err) == (0, "")

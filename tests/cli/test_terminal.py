@@ -4,57 +4,24 @@ import json
 import queue
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import PROGRAM, Ollama
+from tests.cli.conftest import Ollama, Open
+from tests.cli.conversing import CTRL_C, CTRL_D, CTRL_J, answered, at_prompt, say
 from tests.helpers import PATIENCE
-from tests.helpers.process import environment
 from tests.helpers.server import Server
-from tests.helpers.terminal import Terminal
-
-Open = Callable[..., Terminal]
-EMPTY_PROMPT = ">>> Send a message (/? for help)"
-CTRL_C, CTRL_D, CTRL_J = "\x03", "\x04", "\n"
 
 
 @pytest.fixture
-def terminal(scripted: Server, tmp_path: Path) -> Iterator[Open]:
-    """Return a function that runs a command line on a terminal."""
-    opened: list[Terminal] = []
-
-    def open_terminal(*arguments: str, columns: int = 80, **variables: str) -> Terminal:
-        command = environment(tmp_path, {"OLLAMA_HOST": scripted.url, **variables})
-        opened.append(Terminal([*PROGRAM, *arguments], tmp_path, command, columns=columns))
-        return opened[-1]
-
-    yield open_terminal
-    for one in opened:
-        one.discard()
-
-
-def say(terminal: Terminal, line: str, expected: str) -> None:
-    """Type a line at the prompt, and wait for an expected text below it and the next prompt."""
-    typed = f">>> {line}"
-    count = "\n".join(terminal.lines).count(typed)
-    terminal.type(line)
-    terminal.wait_for(typed, count + 1)
-    terminal.type("\r")
-
-    def is_answered(shown: str) -> bool:
-        below = shown.rpartition(typed)[2].rstrip()
-        return expected in below and below.rpartition("\n")[2].startswith(EMPTY_PROMPT)
-
-    terminal.wait_until(is_answered, expected)
-
-
-def answered(terminal: Terminal, text: str) -> None:
-    """Wait for the line ``text`` and the next prompt."""
-    terminal.wait_until(lambda shown: f"\n{text}\n" in shown and shown.rstrip().endswith(EMPTY_PROMPT), text)
+def terminal(scripted: Server, open_terminal: Open) -> Open:
+    """Return a function that runs a command line on a terminal, with ``scripted`` as its server."""
+    return partial(open_terminal, OLLAMA_HOST=scripted.url)
 
 
 def test_a_session(terminal: Open, tmp_path: Path) -> None:
@@ -150,11 +117,11 @@ def test_ctrl_c_at_the_prompt(terminal: Open) -> None:
     session.wait_for("Send a message")
     session.type(CTRL_C)
     session.wait_for("Use Ctrl + d or /bye to exit.")
-    session.wait_until(lambda shown: shown.rstrip().endswith(EMPTY_PROMPT))
+    at_prompt(session)
     session.type("discarded")
     session.wait_for(">>> discarded")
     session.type(CTRL_C)
-    session.wait_until(lambda shown: shown.rstrip().endswith(EMPTY_PROMPT))
+    at_prompt(session)
     session.type("/bye\r")
     session.process.wait(60)
     assert session.is_restored()
@@ -169,7 +136,7 @@ def test_a_missing_model_ends_in_one_line(terminal: Open) -> None:
 @pytest.mark.parametrize("columns", [40, 80])
 def test_an_answer_is_wrapped_at_words(terminal: Open, columns: int) -> None:
     words = " ".join(["lorem", "ipsum", "dolor", "consectetur"] * 8)
-    command = terminal("run", "m", f"SAY {words}", columns=columns)
+    command = terminal("run", "m", "--plain", f"SAY {words}", columns=columns)
     assert command.wait() == 0
     lines = [line for line in command.lines if line]
     assert " ".join(lines).split() == words.split()
@@ -190,13 +157,18 @@ class EndlessHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.do_HEAD()
-        if self.path == "/api/show" or not (body.get("prompt") or body.get("messages")):
+        piece = b'{"message":{"content":"word "},"response":"word "}\n'
+        if self.path == "/api/pull":
+            layer = {"digest": "sha256:0123456789abcdef", "total": 1_000_000_000, "completed": 250_000_000}
+            piece = json.dumps({"status": "pulling 0123456789ab", **layer}).encode() + b"\n"
+        elif self.path == "/api/show" or not (body.get("prompt") or body.get("messages")):
             self.wfile.write(b'{"done":true}\n')
             return
-        self.bodies.put(body)
+        else:
+            self.bodies.put(body)
         try:
             while True:
-                self.wfile.write(b'{"message":{"content":"word "},"response":"word "}\n')
+                self.wfile.write(piece)
         except OSError:
             self.disconnected.release()
 
@@ -221,13 +193,27 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(terminal: Open, endless:
     session.type("hi\r")
     session.wait_for("word word")
     session.type(CTRL_C)
-    session.wait_until(lambda shown: shown.rstrip().endswith(EMPTY_PROMPT))
+    at_prompt(session)
     assert EndlessHandler.disconnected.acquire(timeout=PATIENCE)
     EndlessHandler.bodies.get(timeout=PATIENCE)
     session.type("next\r")
     messages = EndlessHandler.bodies.get(timeout=PATIENCE)["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
     assert messages[1]["content"].startswith("word word ")
+
+
+def test_a_pull_shows_a_bar_and_ctrl_c_restores_the_terminal(terminal: Open, endless: str) -> None:
+    command = terminal("pull", "m", OLLAMA_HOST=endless)
+    command.wait_for("pulling 0123456789ab:  25% ▕")
+    command.type(CTRL_C)
+    assert command.process.wait(PATIENCE) == 130
+    assert command.is_restored()
+    command.wait()
+    # The cursor is shown, and what was drawn remains.
+    assert command.output.rindex("\x1b[?25h") > command.output.rindex("\x1b[?25l")
+    assert any(line.startswith("pulling 0123456789ab:  25%") for line in command.lines)
+    assert not any("Traceback" in line or "Error" in line for line in command.lines)
+    assert EndlessHandler.disconnected.acquire(timeout=PATIENCE)
 
 
 def test_ctrl_c_ends_one_answer_silently(terminal: Open, endless: str) -> None:

@@ -4,16 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 
 from ollama_tw.cli.command import Command, UsageError, whole_number
-from ollama_tw.config.host import is_loopback
+from ollama_tw.cli.local import is_local, server_log
 from ollama_tw.config.settings import HOST
 
 _UNIT = "ollama"
-_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - not bound
 
 
 def _count(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -38,12 +36,12 @@ def command(ctx: click.Context, follow: bool, count: int) -> None:
     from ollama_tw.cli.tail import follow_file, last_lines
 
     endpoint = HOST.read(os.environ, lambda text: None)
-    if endpoint.host not in _ANY_ADDRESS and not is_loopback(endpoint.host):
+    if not is_local(endpoint):
         raise UsageError(f"the server {endpoint.url} is on another machine: run 'ollama logs' there")
     scope = _journal()
     if scope is not None:
         ctx.exit(_print_journal(scope, count, follow))
-    path = Path.home() / ".ollama/logs/server.log"
+    path = server_log()
     if not path.is_file():
         raise UsageError(
             f"no log in {path} and none of systemd: the server writes it where 'ollama serve' was started"

@@ -1,7 +1,7 @@
 """``ollama run``: answers one prompt, or starts an interactive session."""
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,11 @@ from ollama_tw.cli.variables import SESSION
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang.durations import format_duration, parse_duration
 
+if TYPE_CHECKING:
+    from ollama_tw.cli.chats import Chat
+
 _LEVELS = ("high", "medium", "low", "max")
+_LAST = "last"
 _CLOUD = "https://ollama.com"
 
 
@@ -53,14 +57,24 @@ def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 
 
 @click.command("run", cls=Command, variables=SESSION, short_help="Run a model")
-@model_argument("model")
+@model_argument("model", required=False)
 @click.argument("prompt", nargs=-1)
+@click.option(
+    "-c",
+    "--continue",
+    "chat_id",
+    cls=OptionalValue,
+    implied=_LAST,
+    metavar="[=ID]",
+    help="Go on with the last conversation (of MODEL if given), or with conversation ID",
+)
 @click.option(
     "--keepalive", "keep_alive", callback=_keep_alive, help="Duration to keep a model loaded (e.g. 5m)"
 )
 @click.option("--verbose", is_flag=True, help="Show timings for response")
 @click.option("--insecure", is_flag=True, help="Use an insecure registry")
 @click.option("--nowordwrap", is_flag=True, help="Don't wrap words to the next line automatically")
+@click.option("--plain", is_flag=True, help="Print answers as they are instead of rendering their Markdown")
 @click.option("--format", callback=_format, help="Response format (json, or a JSON schema)")
 @click.option(
     "--think",
@@ -81,12 +95,14 @@ def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 )
 @json_option
 def command(
-    model: str,
+    model: str | None,
     prompt: tuple[str, ...],
+    chat_id: str | None,
     keep_alive: int | str | None,
     verbose: bool,
     insecure: bool,
     nowordwrap: bool,
+    plain: bool,
     format: Any,
     think: bool | str | None,
     hidethinking: bool,
@@ -101,11 +117,16 @@ def command(
     """
     from ollama_tw.cli.client import connected
     from ollama_tw.cli.lookup import find
+    from ollama_tw.cli.starting import connected_or_started
 
+    if model is None and chat_id is None:
+        raise UsageError("requires at least 1 arg(s), only received 0")
     prompts = [*_standard_input(), *prompt]
     has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     is_interactive = has_terminal and not prompts and not as_json
-    client = connected()
+    chat = _chat(chat_id, model, is_interactive=is_interactive)
+    model = model or (chat.model if chat is not None else "")
+    client = connected_or_started() if has_terminal and not as_json else connected()
     found = find(client, model, insecure=insecure, confirm=click.confirm if is_interactive else None)
     if found.can("embedding"):
         from ollama_tw.cli.once import embed
@@ -130,19 +151,20 @@ def command(
         from ollama_tw.cli.session.loop import run
         from ollama_tw.cli.session.state import State
 
-        run(
-            client,
-            State(
-                found,
-                keep_alive=keep_alive,
-                format=format,
-                think=think,
-                think_is_set=think_is_set,
-                wraps=not nowordwrap,
-                hides_thinking=hidethinking,
-                verbose=verbose,
-            ),
+        state = State(
+            found,
+            keep_alive=keep_alive,
+            format=format,
+            think=think,
+            think_is_set=think_is_set,
+            wraps=not nowordwrap,
+            hides_thinking=hidethinking,
+            verbose=verbose,
+            renders=not plain,
         )
+        if chat is not None:
+            state.goes_on_with(chat)
+        run(client, state)
         return
     from ollama_tw.cli.answer import Style
     from ollama_tw.cli.once import generate
@@ -153,10 +175,26 @@ def command(
         found,
         " ".join(prompts),
         {key: value for key, value in fields.items() if value is not None},
-        Style.of(sys.stdout, wraps=not nowordwrap and sys.stdin.isatty(), hides_thinking=hidethinking),
+        Style.of(
+            sys.stdout,
+            wraps=not nowordwrap and sys.stdin.isatty(),
+            hides_thinking=hidethinking,
+            renders=not plain and format is None,
+        ),
         verbose=verbose,
         report=print_json if as_json else None,
     )
+
+
+def _chat(id: str | None, model: str | None, *, is_interactive: bool) -> "Chat | None":
+    """Return the kept conversation with which the session goes on, None for a new one."""
+    if id is None:
+        return None
+    if not is_interactive:
+        raise UsageError("--continue goes on with a session: it needs a terminal, and takes no prompt")
+    from ollama_tw.cli.chats import Chats
+
+    return Chats().last(model) if id == _LAST else Chats().get(id)
 
 
 def _standard_input() -> list[str]:

@@ -13,6 +13,7 @@ from ollama_tw.cli.listings import model_table
 from ollama_tw.cli.loading import load
 from ollama_tw.cli.lookup import Found, show
 from ollama_tw.cli.session import texts
+from ollama_tw.cli.session.conversation import ConversationCommands
 from ollama_tw.cli.session.history import LineHistory
 from ollama_tw.cli.session.state import State
 from ollama_tw.errors import OllamaError
@@ -33,15 +34,16 @@ class Commands:
         self._client = client
         self._state = state
         self._history = history
+        self._conversation = ConversationCommands(state)
 
     def run(self, line: str) -> bool:
         """Run the command ``line``; return whether it is one.
 
-        A command is recognised by the beginning of the line, so that ``/listing`` lists. ``/bye`` and
-        ``/set system`` are the caller's. Raises OllamaError.
+        A command is recognised by the beginning of the line, so that ``/listing`` lists. ``/bye``,
+        ``/set system``, ``/regenerate`` and ``/edit`` are the caller's. Raises OllamaError.
         """
         words = line.split()
-        for name, command in self._table():
+        for name, command in (*self._table(), *self._conversation.table()):
             if line.startswith(name):
                 command(words[1:])
                 return True
@@ -123,6 +125,12 @@ class Commands:
                 self._history.enabled = False
             case ["wordwrap" | "nowordwrap" as name, *_]:
                 state.wraps = name == "wordwrap"
+                print(f"Set '{name}' mode.")
+            case ["markdown" | "plain" as name, *_]:
+                state.renders = name == "markdown"
+                print(f"Set '{name}' mode.")
+            case ["fold" | "nofold" as name, *_]:
+                state.folds = name == "fold"
                 print(f"Set '{name}' mode.")
             case ["verbose" | "quiet" as name, *_]:
                 state.verbose = name == "verbose"

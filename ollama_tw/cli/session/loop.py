@@ -4,53 +4,68 @@ Source: ollama: cmd/interactive.go, generateInteractive; cmd/cmd.go, chat.
 """
 
 import sys
+import threading
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 from ollama_tw.cli.answer import Answer, Style, summary
-from ollama_tw.cli.attachments import extract, paths_in
+from ollama_tw.cli.attachments import extract, is_file, paths_in
+from ollama_tw.cli.chats import Chats
 from ollama_tw.cli.client import Client
+from ollama_tw.cli.completion import model_names
 from ollama_tw.cli.loading import load
 from ollama_tw.cli.once import INCOMPLETE
 from ollama_tw.cli.progress import Progress
 from ollama_tw.cli.session.commands import Commands
 from ollama_tw.cli.session.editor import Editor
 from ollama_tw.cli.session.state import State
+from ollama_tw.cli.session.usage import Usage
 from ollama_tw.errors import OllamaError
+from ollama_tw.library.names import InvalidName, parse_name
 
 _QUOTES = '"""'
 _SET_SYSTEM = "/set system "
 _LEAVING = ("/bye", "/exit")
+_REGENERATE, _EDIT = "/regenerate", "/edit"
 
 
 def run(client: Client, state: State) -> None:
     """Load the model, then hold the session. Raises OllamaError if the model cannot be loaded."""
     fields = {"keep_alive": state.keep_alive} if state.keep_alive is not None else {}
+    # What renders answers is imported while the server loads the model.
+    threading.Thread(target=Answer.of, args=(state.style(),), daemon=True).start()
     load(client, state.found.name, **fields)
-    _replay(state)
-    Session(client, state, Editor()).run()
+    _replay(state, state.found.shown.get("messages") or ())
+    _replay(state, state.messages)
+    Session(client, state).run()
 
 
 class Session:
-    """A session with the lines of ``editor``."""
+    """A session on the terminal."""
 
-    def __init__(self, client: Client, state: State, editor: Editor) -> None:
+    def __init__(self, client: Client, state: State) -> None:
         self._client = client
         self._state = state
-        self._editor = editor
-        self._commands = Commands(client, state, editor.history)
+        self._editor = Editor(self._models, lambda columns: state.usage.status(state.found.name, columns))
+        self._commands = Commands(client, state, self._editor.history)
+        self._chats = Chats()
+        self._edited: int | None = None
+        """Index of the message that the next one replaces."""
 
     def run(self) -> None:
         """Handle one line after another. An error of the server is printed, and the session goes on."""
         while True:
+            default = "" if self._edited is None else self._state.messages[self._edited]["content"]
             try:
-                line = self._editor.read()
+                line = self._editor.read(default=default)
             except EOFError:
                 print()
                 return
             except KeyboardInterrupt as interrupt:
                 if interrupt.args == ("",):
                     print("\nUse Ctrl + d or /bye to exit.")
+                self._edited = None
                 continue
             if line.startswith(_LEAVING):
                 return
@@ -62,6 +77,7 @@ class Session:
                 print()
 
     def _handle(self, line: str) -> None:
+        edited, self._edited = self._edited, None
         if line.startswith(_SET_SYSTEM):
             text = self._quoted(line.removeprefix(_SET_SYSTEM).strip(" "))
             if text is not None:
@@ -70,16 +86,29 @@ class Session:
         elif line.startswith(_QUOTES):
             text = self._quoted(line)
             if text:
-                self._send(text)
+                self._send(text, edited)
+        elif line.startswith((_REGENERATE, _EDIT)):
+            self._repeat(line.startswith(_EDIT))
         elif not line.startswith("/"):
             if line:
-                self._send(line)
+                self._send(line, edited)
         elif not self._commands.run(line):
             word = line.split()[0]
-            if self._state.found.takes_files and any(path.startswith(word) for path in paths_in(line)):
-                self._send(line)
+            begins = (path for path in paths_in(line) if path.startswith(word))
+            if any(self._state.found.takes_files or is_file(path) for path in begins):
+                self._send(line, edited)
             else:
                 print(f"Unknown command '{word}'. Type /? for help")
+
+    def _repeat(self, edits: bool) -> None:
+        """Answer the last message again; if ``edits``, after it was edited."""
+        last = self._state.last_question()
+        if last is None:
+            print("No message yet.")
+        elif edits:
+            self._edited = last
+        else:
+            self._exchange(self._state.messages[:last], self._state.messages[last])
 
     def _quoted(self, first: str) -> str | None:
         """Return the text that ``first`` begins, with the lines up to the closing quotes if it has quotes.
@@ -96,23 +125,55 @@ class Session:
             return None
         return text.removesuffix(_QUOTES)
 
-    def _send(self, text: str) -> None:
-        """Send a message and print the answer, which Ctrl-C ends; both are kept."""
+    def _send(self, text: str, edited: int | None) -> None:
+        """Send a message, after the conversation or in the place of the message ``edited``."""
         state = self._state
         message: dict[str, Any] = {"role": "user", "content": text}
+        images: list[str] = [] if edited is None else [*(state.messages[edited].get("images") or ())]
         if state.found.takes_files:
-            message["content"], images = extract(text, lambda line: print(line, file=sys.stderr))
-            message |= {"images": images} if images else {}
-        style = Style.of(sys.stdout, wraps=state.wraps, hides_thinking=state.hides_thinking)
-        answer = Answer(style)
-        body = {"model": state.found.name, "messages": [*state.messages, message], **state.settings()}
+            message["content"], added = extract(text, lambda line: print(line, file=sys.stderr))
+            images += added
+        else:
+            for path in filter(is_file, paths_in(text)):
+                warning = f"model \"{state.found.name}\" does not take files: '{path}' is sent as text"
+                print(f"warning: {warning}", file=sys.stderr)
+        self._exchange(state.messages[:edited], message | ({"images": images} if images else {}))
+
+    def _exchange(self, before: Sequence[dict[str, Any]], message: dict[str, Any]) -> None:
+        """Print the answer to ``message`` after the messages ``before``. Ctrl-C ends it; both are kept."""
+        state = self._state
+        style = state.style()
+        answer = Answer.of(style)
+        body = {"model": state.found.name, "messages": [*before, message], **state.settings()}
         last = _print_answer(self._client, body, answer, style)
-        state.messages += [message, {"role": "assistant", "content": answer.content}]
+        state.messages = [*before, message, {"role": "assistant", "content": answer.content}]
         if answer.thinking:
             state.messages[-1]["thinking"] = answer.thinking
         print("\n")
+        if last:
+            state.usage = Usage.of(last, self._context_length())
         if state.verbose and last:
             print(summary(last), end="", file=sys.stderr)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Write the conversation to its chat, unless no history is kept."""
+        if not self._editor.history.enabled:
+            return
+        self._state.chat_id = self._state.chat_id or self._chats.new_id()
+        self._chats.save(self._state.chat_id, self._state.to_keep())
+
+    def _models(self) -> list[str]:
+        return [completion.value for completion in model_names("")]
+
+    def _context_length(self) -> int:
+        """Return the context length with which the model is loaded, 0 if the server does not tell."""
+        try:
+            models = (self._client.call("GET", "/api/ps") or {}).get("models") or []
+            name = parse_name(self._state.found.name).short
+        except (OllamaError, InvalidName):
+            return 0
+        return next((model.get("context_length", 0) for model in models if model.get("name") == name), 0)
 
 
 def _print_answer(client: Client, body: dict[str, Any], answer: Answer, style: Style) -> dict[str, Any]:
@@ -138,12 +199,14 @@ def _print_answer(client: Client, body: dict[str, Any], answer: Answer, style: S
     return record
 
 
-def _replay(state: State) -> None:
-    """Print the messages that belong to the model."""
-    style = Style.of(sys.stdout, wraps=state.wraps, hides_thinking=True)
-    for message in state.found.shown.get("messages") or ():
+def _replay(state: State, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Print messages of earlier."""
+    style = state.style()
+    for message in messages:
         if message["role"] == "user":
             print(f">>> {message['content']}")
         elif message["role"] == "assistant":
-            Answer(style).add(message["content"])
+            answer = Answer.of(style)
+            answer.add(message["content"])
+            answer.end()
             print("\n")

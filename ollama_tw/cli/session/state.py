@@ -1,9 +1,13 @@
-"""State of an interactive session: model, settings, conversation. Pure, except for the model's lookup."""
+"""State of an interactive session: model, settings, conversation."""
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from ollama_tw.cli.answer import Style
+from ollama_tw.cli.chats import Chat
 from ollama_tw.cli.lookup import Found
+from ollama_tw.cli.session.usage import Usage
 from ollama_tw.library.names import InvalidName, parse_name
 
 
@@ -12,7 +16,8 @@ class State:
     """Fields that a session sends with each message, and the format of its answers.
 
     ``think`` and ``format`` are None where the request has none. ``messages`` are those since the last
-    ``/clear``; the model's own, which the server adds, are in ``found``.
+    ``/clear``; the model's own, which the server adds, are in ``found``. ``chat_id`` is the chat in which
+    they are kept, "" before that.
     """
 
     found: Found
@@ -23,9 +28,23 @@ class State:
     wraps: bool
     hides_thinking: bool
     verbose: bool
+    renders: bool
+    folds: bool = False
     system: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     messages: list[dict[str, Any]] = field(default_factory=list)
+    chat_id: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+    def style(self) -> Style:
+        """Return the style of an answer on standard output."""
+        return Style.of(
+            sys.stdout,
+            wraps=self.wraps,
+            hides_thinking=self.hides_thinking,
+            renders=self.renders and self.format is None,
+            folds=self.folds,
+        )
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of a request that are set, except for the messages."""
@@ -42,14 +61,40 @@ class State:
         else:
             self.messages.append(message)
 
+    def last_question(self) -> int | None:
+        """Return the index of the user's last message, None before the first one."""
+        return max((at for at, one in enumerate(self.messages) if one["role"] == "user"), default=None)
+
+    def last_answer(self) -> dict[str, Any] | None:
+        """Return the model's last message, None before the first one."""
+        return next((one for one in reversed(self.messages) if one["role"] == "assistant"), None)
+
+    def goes_on_with(self, chat: Chat) -> None:
+        """Take over a kept conversation with its system message and options."""
+        self.chat_id = chat.id
+        self.messages = chat.messages
+        self.system = str(chat.data.get("system") or "")
+        self.options = dict(chat.data.get("options") or {})
+
+    def to_keep(self) -> dict[str, Any]:
+        """Return what is kept of the conversation."""
+        return {
+            "model": self.found.name,
+            "system": self.system,
+            "options": self.options,
+            "messages": self.messages,
+        }
+
     def clear(self) -> None:
         """Forget the conversation, except for the system message."""
         self.messages = [{"role": "system", "content": self.system}] if self.system else []
+        self.chat_id, self.usage = "", Usage()
 
     def change_model(self, found: Found) -> None:
         """Go on with another model, without the conversation."""
         self.found = found
         self.messages = []
+        self.chat_id, self.usage = "", Usage()
         if not self.think_is_set:
             self.think = True if found.can("thinking") else None
 

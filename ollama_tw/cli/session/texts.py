@@ -9,6 +9,12 @@ Available Commands:
   /load <model>   Load a session or model
   /save <model>   Save your current session
   /clear          Clear session context
+  /regenerate     Answer the last message again
+  /edit           Edit the last message, and answer it again
+  /copy           Copy the last answer
+  /export <file>  Write the conversation as .md or .json
+  /tokens         Show the tokens of the conversation
+  /thinking       Show the thinking of the last answer
   /bye            Exit
   /?, /help       Help for a command
   /? shortcuts    Help for keyboard shortcuts
@@ -29,6 +35,10 @@ Available Commands:
   /set noformat          Disable formatting
   /set verbose           Show LLM stats
   /set quiet             Disable LLM stats
+  /set markdown          Render Markdown
+  /set plain             Print answers as they are
+  /set fold              Fold the thinking into one line
+  /set nofold            Show the thinking
   /set think [level]     Enable thinking
   /set nothink           Disable thinking
 
@@ -54,8 +64,9 @@ Available keyboard shortcuts:
   Ctrl + k            Delete up to the end of the line
   Ctrl + u            Delete up to the beginning of the line
   Ctrl + w            Delete the word before the cursor
-  Ctrl + p, Ctrl + n  Previous and next line of the history
+  Ctrl + p, Ctrl + n  Previous and next line of the history that begins as the text before the cursor
   Ctrl + r            Search the history
+       Tab            Complete a command, a model name or a path
   Ctrl + j            New line
   Ctrl + g            Edit the message in an editor
 

@@ -1,0 +1,17 @@
+"""The server of this machine: its address and its log."""
+
+from pathlib import Path
+
+from ollama_tw.config.host import Endpoint, is_loopback
+
+_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - not bound
+
+
+def is_local(endpoint: Endpoint) -> bool:
+    """Return whether a server at ``endpoint`` runs on this machine."""
+    return endpoint.host in _ANY_ADDRESS or is_loopback(endpoint.host)
+
+
+def server_log() -> Path:
+    """Return the file to which servers write their log that ``ollama run`` has started."""
+    return Path.home() / ".ollama" / "logs" / "server.log"

@@ -1,0 +1,1 @@
+"""Answers as rendered Markdown on a terminal, while they arrive."""

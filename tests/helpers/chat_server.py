@@ -1,0 +1,93 @@
+"""A server with one model, whose answers are given."""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Reply = Sequence[str | Mapping[str, Any]]
+"""Pieces of an answer: contents, or the fields of a record's message."""
+
+MODEL = "m:latest"
+
+
+class ChatServer(ThreadingHTTPServer):
+    """A server whose model ``m`` answers with one of ``replies`` after the other.
+
+    ``bodies`` are the requests for answers.
+    """
+
+    daemon_threads = True
+
+    def __init__(
+        self,
+        replies: Sequence[Sequence[str | Mapping[str, Any]]],
+        capabilities: Sequence[str] = ("completion",),
+    ) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.replies = iter(replies)
+        self.capabilities = capabilities
+        self.bodies: list[dict[str, Any]] = []
+
+    @property
+    def address(self) -> str:
+        """The value of ``OLLAMA_HOST``."""
+        return f"127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ChatServer
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        replies: dict[str, dict[str, Any]] = {
+            "/api/ps": {"models": [{"name": MODEL, "context_length": 4096}]},
+            "/api/tags": {"models": [{"name": MODEL}, {"name": "other:latest"}]},
+        }
+        self._send(replies[self.path])
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/show":
+            self._send({"capabilities": self.server.capabilities})
+        elif not (body.get("prompt") or body.get("messages")):
+            self._send({"done": True})
+        else:
+            self.server.bodies.append(body)
+            self._answer(next(self.server.replies))
+
+    def _answer(self, pieces: Reply) -> None:
+        messages = [{"content": piece} if isinstance(piece, str) else piece for piece in pieces]
+        figures = {"prompt_eval_count": 30, "eval_count": 11, "eval_duration": 1_000_000_000}
+        self._send(
+            *({"message": message, "response": message.get("content", "")} for message in messages),
+            {"done": True, **figures},
+        )
+
+    def _send(self, *records: Mapping[str, Any]) -> None:
+        self.send_response(200)
+        self.end_headers()
+        for record in records:
+            self.wfile.write(json.dumps(record).encode() + b"\n")
+            self.wfile.flush()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def chat_server(*replies: Reply, **arguments: Any) -> Iterator[ChatServer]:
+    """Run a :class:`ChatServer` within the block."""
+    with ChatServer(replies, **arguments) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
