@@ -7,24 +7,50 @@ from tests.helpers.application import Application
 from tests.helpers.server import Stream
 
 
+def stream(server: Application, prompt: str) -> Stream:
+    """Start a completion of ``prompt``."""
+    connection = server.connect()
+    connection.connect()
+    return Stream(connection.sock, "/api/generate", {"model": "m", "prompt": prompt})
+
+
 def test_the_figures_of_the_server_move(server: Application, open_page: Open) -> None:
     server.set_reply("one", " two")
     assert server.generate("go").status == 200
     live = open_page("live")
     slots = live.page.get_by_role("region", name="Slots")
     expect(slots).to_contain_text("0 of 1 busy")
-    expect(live.page.get_by_role("region", name="Memory")).to_contain_text("m")
-    expect(live.page.get_by_role("region", name="Memory").locator(".value")).to_have_text("1.0 MB")
+    expect(live.page.get_by_role("region", name="Memory by model")).to_contain_text("1.0 MB")
+    memory = live.page.get_by_role("region", name="Memory", exact=True)
+    expect(memory.locator(".value")).to_have_text("1.0 MB")
     server.hold()
-    sock = server.connect()
-    sock.connect()
-    with Stream(sock.sock, "/api/generate", {"model": "m", "prompt": "go"}):
+    with stream(server, "go") as running:
         expect(slots).to_contain_text("1 of 1 busy")
         server.release()
+        assert running.rest()[-1]["done"]
     expect(slots).to_contain_text("0 of 1 busy")
     line = live.page.get_by_role("region", name="First token").locator("path.series-0")
     expect(live.page.get_by_role("region", name="First token")).to_contain_text("95 % within")
     assert line.get_attribute("d")
+
+
+def test_requests_are_listed_and_cancelled(server: Application, open_page: Open) -> None:
+    server.set_reply("one", " two")
+    assert server.generate("go").status == 200
+    server.hold()
+    live = open_page("live")
+    rows = live.page.get_by_role("region", name="Requests").locator("tbody tr")
+    expect(live.page.get_by_text("Nothing runs at the moment.")).to_be_visible()
+    with stream(server, "first") as first, stream(server, "second") as second:
+        expect(rows).to_have_count(2)
+        expect(rows.nth(0)).to_contain_text("127.0.0.1")
+        expect(rows.nth(1)).to_contain_text("Waiting, number 1")
+        rows.nth(1).get_by_role("button", name="Cancel the request to m").click()
+        expect(rows).to_have_count(1)
+        assert second.refusal() == (499, "the request was cancelled by DELETE /api/requests")
+        server.release()
+        assert first.rest()[-1]["done_reason"] == "stop"
+    expect(rows).to_have_count(0)
 
 
 def test_nothing_is_asked_while_the_view_is_not_shown(open_page: Open) -> None:

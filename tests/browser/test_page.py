@@ -8,8 +8,8 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
 from tests.browser.page import Shown
+from tests.browser.test_live import stream
 from tests.helpers.application import Application
-from tests.helpers.server import Stream
 
 VIEWS = ("chat", "models", "live")
 
@@ -97,9 +97,7 @@ def test_axe_finds_nothing_in_the_other_views(server: Application, open_page: Op
     expect(models.page.get_by_role("dialog")).to_contain_text("Modelfile")
     assert violations(models) == []
     server.hold()
-    sock = server.connect()
-    sock.connect()
-    with Stream(sock.sock, "/api/generate", {"model": "m", "prompt": "go"}):
+    with stream(server, "go"):
         live = open_page("live", color_scheme=scheme, reduced_motion="reduce")
         expect(live.page.get_by_role("region", name="Slots")).to_contain_text("1 of 1 busy")
         assert violations(live) == []

@@ -7,8 +7,6 @@ import { icon } from "./dom.js";
 import { Live } from "./live.js";
 import { Models } from "./models.js";
 
-const TITLES = { chat: "Chat", models: "Models", live: "Live" };
-
 const main = document.getElementById("main");
 const state = document.getElementById("state");
 
@@ -85,10 +83,10 @@ function route() {
 	current = name;
 	for (const one of Object.keys(views)) document.getElementById(`view-${one}`).hidden = one !== name;
 	for (const link of document.querySelectorAll(".tabs a")) {
-		if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
-		else link.removeAttribute("aria-current");
+		const shown = link.hash === `#${name}`;
+		link.ariaCurrent = shown ? "page" : null;
+		if (shown) document.title = `${link.textContent} – ollama_tw`;
 	}
-	document.title = `${TITLES[name]} – ollama_tw`;
 	views[name].show();
 }
 

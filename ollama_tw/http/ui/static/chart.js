@@ -12,11 +12,11 @@ export const POINTS = 60;
 const STEP = WIDTH / (POINTS - 1);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Return the upper end of an axis for values up to `value`: one, two or five times a power of ten. */
+/** Return the upper end of an axis for values up to `value`: a round number. */
 function ceiling(value, least) {
 	if (value <= least) return least;
 	const power = 10 ** Math.floor(Math.log10(value));
-	return [1, 2, 5, 10].map((factor) => factor * power).find((end) => end >= value);
+	return [1, 2, 3, 4, 6, 8, 10].map((factor) => factor * power).find((end) => end >= value);
 }
 
 /** Card with a figure and the chart of its last minute. */
@@ -51,7 +51,8 @@ export class Chart {
 	}
 
 	/** Add a point: a value of each line, null where there is none. `text` and `note` are shown above the chart. */
-	add(values, text, note = "") {
+	add(values, text, note = "", least = this.#least) {
+		this.#least = least;
 		this.#value.textContent = text;
 		this.#note.textContent = note;
 		this.#series.forEach((points, at) => {

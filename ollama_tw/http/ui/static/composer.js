@@ -117,7 +117,8 @@ export class Composer {
 
 	#changed() {
 		this.#text.style.height = "auto";
-		this.#text.style.height = `${this.#text.scrollHeight}px`;
+		// Not in the page yet, it has no height.
+		if (this.#text.scrollHeight > 0) this.#text.style.height = `${this.#text.scrollHeight}px`;
 		const can = (what) => this.described?.capabilities?.includes(what) ?? false;
 		this.#think.hidden = !can("thinking");
 		this.#attach.hidden = !can("vision");

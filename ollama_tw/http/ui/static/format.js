@@ -27,7 +27,8 @@ export function bytes(value) {
 export function seconds(value) {
 	if (value < 1) return `${count(value * 1000)} ms`;
 	if (value < 60) return `${TENTHS.format(value)} s`;
-	if (value < 3600) return `${count(Math.floor(value / 60))} min ${count(value % 60)} s`;
+	if (value < 600) return `${count(Math.floor(value / 60))} min ${count(value % 60)} s`;
+	if (value < 3600) return `${count(Math.round(value / 60))} min`;
 	if (value < 172800) return `${count(Math.floor(value / 3600))} h ${count(Math.floor((value % 3600) / 60))} min`;
 	return counted(Math.floor(value / 86400), "day");
 }

@@ -3,7 +3,7 @@
 import { getJSON, request } from "./api.js";
 import { Chart } from "./chart.js";
 import { Problem, h } from "./dom.js";
-import { count, counted, rate, seconds } from "./format.js";
+import { bytes, count, counted, rate, seconds } from "./format.js";
 import { Memory } from "./memory.js";
 import { Reading, quantile, rateOf } from "./metrics.js";
 import { Requests } from "./requests.js";
@@ -22,10 +22,12 @@ export class Live {
 	#slots = new Chart("Slots", ["busy"], whole, 1);
 	#queue = new Chart("Queue", ["waiting"], whole, 1);
 	#first = new Chart("First token", ["median", "95 %"], seconds, 0.1);
+	#bytes = new Chart("Memory", ["of the models"], bytes, 1e9);
+	#cache = new Chart("Prompt cache", ["saved states"], bytes, 1e8);
 	#memory = new Memory();
 	#requests = new Requests();
 	#problem = new Problem();
-	#charts = h("div.charts", [this.#throughput, this.#slots, this.#queue, this.#first].map(({ element }) => element));
+	#charts = h("div.charts", [this.#throughput, this.#slots, this.#queue, this.#first, this.#bytes, this.#cache].map(({ element }) => element));
 
 	constructor(section) {
 		section.append(
@@ -77,12 +79,10 @@ export class Live {
 
 		// Each piece of output is the first of its request, or follows another after a gap.
 		const pieces = before ? rateOf("ollama_first_token_seconds_count", before, now) + rateOf("ollama_token_gap_seconds_count", before, now) : 0;
-		const prompt = now.value("ollama_prompt_tokens_total");
-		const cached = now.value("ollama_prompt_cached_tokens_total");
-		this.#throughput.add([pieces], `${rate(pieces)} tokens/s`, prompt > 0 ? `${count((100 * cached) / prompt)} % of all prompt tokens were cached` : "");
+		this.#throughput.add([pieces], `${rate(pieces)} tokens/s`, `${counted(now.value("ollama_output_tokens_total"), "token")} since the start`);
 
 		const [busy, slots] = [now.value("ollama_slots_busy"), now.value("ollama_slots")];
-		this.#slots.add([busy], `${count(busy)} of ${count(slots)} busy`, counted(now.value("ollama_loaded_models"), "model") + " in memory");
+		this.#slots.add([busy], `${count(busy)} of ${count(slots)} busy`, counted(now.value("ollama_loaded_models"), "model") + " in memory", slots);
 
 		const waiting = now.value("ollama_queue_length");
 		const waited = quantile("ollama_queue_wait_seconds", 0.5, oldest, now);
@@ -91,5 +91,14 @@ export class Live {
 		const median = quantile("ollama_first_token_seconds", 0.5, oldest, now);
 		const most = quantile("ollama_first_token_seconds", 0.95, oldest, now);
 		this.#first.add([median, most], median === null ? "–" : seconds(median), median === null ? "No answer began in the last half minute." : `95 % within ${seconds(most)}`);
+
+		const used = now.value("ollama_loaded_bytes");
+		const gpu = now.value("ollama_loaded_gpu_bytes");
+		this.#bytes.add([used], bytes(used), gpu > 0 ? `${bytes(gpu)} on GPUs` : used > 0 ? "in main memory" : "");
+
+		const saved = now.value("ollama_prompt_cache_bytes");
+		const prompt = now.value("ollama_prompt_tokens_total");
+		const found = now.value("ollama_prompt_cached_tokens_total");
+		this.#cache.add([saved], bytes(saved), prompt > 0 ? `${count((100 * found) / prompt)} % of the prompt tokens reused` : "");
 	}
 }

@@ -6,11 +6,10 @@ import { bytes, shortName } from "./format.js";
 /** Card with a bar for each loaded model, and one for the states of models that were unloaded. */
 export class Memory {
 	#rows = h("div.memory-rows");
-	#total = h("span.value", "–");
 
 	constructor() {
 		const legend = h("span.legend", { "aria-hidden": "true" }, ["GPU", "main memory", "prompt cache"].map((name, at) => h("span", { class: `part-${at}` }, name)));
-		this.element = h("section.card.memory", { "aria-label": "Memory" }, h("h2", "Memory", legend), this.#total, this.#rows);
+		this.element = h("section.card", { "aria-label": "Memory by model" }, h("h2", "Memory by model", legend), this.#rows);
 	}
 
 	/** Show `models`, those of /api/ps, and `parked`, the bytes of the states of unloaded models. */
@@ -19,7 +18,6 @@ export class Memory {
 		if (parked > 0) rows.push({ name: "Prompts of unloaded models", parts: [0, 0, parked] });
 		const sum = (parts) => parts.reduce((one, other) => one + other, 0);
 		const most = Math.max(1, ...rows.map(({ parts }) => sum(parts)));
-		this.#total.textContent = bytes(sum(rows.map(({ parts }) => sum(parts))));
 		if (rows.length === 0) this.#rows.replaceChildren(h("p.nothing", "No model is in memory."));
 		else this.#update(rows.map(({ name, parts }) => ({ name, parts, shares: parts.map((part) => part / most), text: bytes(sum(parts)) })));
 	}
@@ -32,7 +30,10 @@ export class Memory {
 			const [, size, bar] = row.children;
 			size.textContent = text;
 			bar.setAttribute("aria-label", `${name}: ${bytes(parts[0])} on the GPU, ${bytes(parts[1])} in main memory, ${bytes(parts[2])} of prompt cache`);
-			[...bar.children].forEach((part, at) => (part.style.width = `${(100 * shares[at]).toFixed(2)}%`));
+			[...bar.children].forEach((part, at) => {
+				part.style.width = `${(100 * shares[at]).toFixed(2)}%`;
+				part.hidden = shares[at] === 0;
+			});
 			return row;
 		});
 		this.#rows.replaceChildren(...wanted);

@@ -1,7 +1,7 @@
 // One message of a conversation: its data, as the API has it, and its element.
 
 import { Problem, copyButton, h, icon, iconButton, scrollable, visible } from "./dom.js";
-import { count, counted, fromNanoseconds, rate, seconds } from "./format.js";
+import { count, counted, fromNanoseconds, rate, seconds, shortName } from "./format.js";
 import { Markdown } from "./markdown.js";
 
 /** Share of the time that rendering may take: a long text is rendered less often. */
@@ -136,7 +136,7 @@ export class Reply {
 
 	measure(record) {
 		const output = fromNanoseconds(record.eval_duration);
-		const parts = [];
+		const parts = [shortName(this.message.model)];
 		if (record.done_reason === "cancelled") parts.push("Stopped");
 		if (record.done_reason === "length") parts.push("Cut at the limit of tokens");
 		if (record.eval_count) {
