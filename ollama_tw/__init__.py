@@ -39,6 +39,9 @@ class ServerService(Protocol):
     def startService(self) -> None:
         """Choose a backend and accept connections."""
 
+    def reload(self) -> None:
+        """Read certificates and the configuration file again; requests in progress go on."""
+
     def stopService(self) -> "Deferred[None]":
         """Finish the running requests and unload the models."""
 
@@ -50,21 +53,17 @@ def make_service(
 ) -> ServerService:
     """Return the server as a service for a Twisted application (docs/in-your-application.md).
 
-    It runs on ``reactor``. ``settings`` have the names of the environment variables of ``ollama serve``
-    and override those of the process's environment. It listens on the endpoints in ``listen``, whose
-    strings are descriptions of endpoints (``unix:/run/models.sock``), by default on ``OLLAMA_HOST``. The
-    service does not change signal handlers and logging, and does not end the process.
+    It runs on ``reactor``. ``settings`` have the names of the environment variables of ``ollama serve`` and
+    override those of the process's environment, which override the configuration file. It listens on the
+    endpoints in ``listen``, whose strings are descriptions of endpoints (``unix:/run/models.sock``), by
+    default on ``OLLAMA_HOST``. The service does not change signal handlers and logging, and does not end the
+    process.
 
     Raises :class:`ollama_tw.settings.SettingsError`.
     """
     # Imported here, so that importing the package neither installs a reactor nor takes long.
     import os
 
-    from twisted.logger import Logger
+    from ollama_tw.server.embedding import embedded
 
-    from ollama_tw.config.settings import Settings
-    from ollama_tw.server.daemon import Daemon
-
-    log = Logger()
-    read = Settings.read({**os.environ, **settings}, lambda text: log.warn("{text}", text=text))
-    return Daemon(reactor, read, listen, owns_process=False)
+    return embedded(reactor, {**os.environ, **settings}, listen)

@@ -6,9 +6,9 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
-from ollama_tw.config.settings import Settings
 from ollama_tw.config.twistd_options import Options
 from ollama_tw.config.variables import SettingsError
+from ollama_tw.configfile.load import Configuration, read_configuration
 from ollama_tw.process.logs import forward_stdlib_logging
 
 __all__ = ["Options", "makeService"]
@@ -17,7 +17,9 @@ _log = Logger()
 
 
 def makeService(options: Options) -> IService:
-    """Return the server as a service; its settings are the environment, overridden by the options.
+    """Return the server as a service.
+
+    Its settings are those of the configuration file, overridden by the environment, and that by the options.
 
     Raises UsageError for an invalid setting.
     """
@@ -25,10 +27,16 @@ def makeService(options: Options) -> IService:
 
     from ollama_tw.server.daemon import Daemon
 
+    def read() -> Configuration:
+        return read_configuration(options.environ(os.environ), lambda text: _log.warn("{text}", text=text))
+
     try:
-        settings = Settings.read(options.environ(os.environ), lambda text: _log.warn("{text}", text=text))
+        configuration = read()
     except SettingsError as error:
         raise UsageError(str(error)) from error
+    settings = configuration.settings
     forward_stdlib_logging(settings.debug)
-    service: IService = Daemon(reactor, settings, options["listen"] or None)
+    service: IService = Daemon(
+        reactor, settings, options["listen"] or None, document=configuration.document, reread=read
+    )
     return service

@@ -35,6 +35,7 @@ COMMANDS = (
         "rm",
         "keys",
         "chats",
+        "config",
     ),
     *("import", "fit", "launch", "top", "logs", "bench", "prune", "doctor"),
     *("completion", "help"),

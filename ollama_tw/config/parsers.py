@@ -63,6 +63,11 @@ def path(text: str, note: Warn) -> Path:
     return Path(text)
 
 
+def path_if_set(text: str, note: Warn) -> Path | None:
+    """Return the path; None for no text."""
+    return Path(text) if text else None
+
+
 def boolean(text: str, note: Warn) -> bool:
     """Parse as Go's ``strconv.ParseBool``; any other text is true, with a warning."""
     if text in _FALSE:

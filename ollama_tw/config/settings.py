@@ -19,6 +19,14 @@ _INT32_MAX = 2**31 - 1
 _MAX_SEQUENCES = 256
 _MAX_OVERHEAD_MIB = 1024 * 1024
 
+CONFIG = Variable(
+    "OLLAMA_CONFIG",
+    parsers.path_if_set,
+    "",
+    "Configuration file; not set, ollama.toml beside the models directory, else /etc/ollama/ollama.toml",
+)
+"""Names the file in which the other variables may be set, too."""
+
 HOST = Variable(
     "OLLAMA_HOST",
     Endpoint.parse,
@@ -39,12 +47,14 @@ class Settings:
 
     home: Path
     endpoint: Endpoint = setting(HOST)
+    config: Path | None = setting(CONFIG)
     origins: tuple[str, ...] = setting(
         Variable(
             "OLLAMA_ORIGINS",
             parsers.origins,
             "*",
             "Comma separated list of allowed CORS origins; not set, all may use but not change models",
+            reloaded=True,
         )
     )
     debug: bool = setting(
@@ -67,6 +77,7 @@ class Settings:
             parsers.duration,
             "5m",
             "How long a model stays loaded after its last use; 0 unloads it at once, -1 never",
+            reloaded=True,
         )
     )
     max_loaded_models: int = setting(
@@ -75,6 +86,7 @@ class Settings:
             parsers.whole_number(1, _INT32_MAX),
             "1",
             "Maximum number of models loaded at the same time",
+            reloaded=True,
         )
     )
     max_queue: int = setting(
@@ -83,6 +95,7 @@ class Settings:
             parsers.whole_number(0, _INT32_MAX),
             "512",
             "Maximum number of waiting requests",
+            reloaded=True,
         )
     )
     noprune: bool = setting(
@@ -96,6 +109,7 @@ class Settings:
             parsers.whole_number(1, _INT32_MAX),
             "2048",
             "Context length in tokens, unless the model or the request sets num_ctx",
+            reloaded=True,
         )
     )
     num_parallel: int = setting(
@@ -104,6 +118,7 @@ class Settings:
             parsers.whole_number(1, _MAX_SEQUENCES),
             "1",
             "Maximum number of requests that a model processes at the same time",
+            reloaded=True,
         )
     )
     sched_spread: bool = setting(
@@ -115,6 +130,7 @@ class Settings:
             parsers.optional(parsers.boolean),
             "auto",
             "Use flash attention; 0 turns it off, auto leaves it to the backend",
+            reloaded=True,
         )
     )
     go_template: bool | None = setting(
@@ -131,6 +147,7 @@ class Settings:
             parsers.choice("f16", "q8_0", "q4_0"),
             "f16",
             "Type of the values in the K/V cache: f16, q8_0 or q4_0",
+            reloaded=True,
         )
     )
     prompt_cache: parsers.MemoryShare | None = setting(
@@ -157,6 +174,7 @@ class Settings:
             parsers.duration,
             "150ms",
             "How long a step may take that evaluates prompts while other requests generate",
+            reloaded=True,
         )
     )
     speculation: bool = setting(
@@ -207,6 +225,7 @@ class Settings:
             "false",
             "Recognise special tokens in the messages of users and tools",
             switch=True,
+            reloaded=True,
         )
     )
     no_cloud: bool = setting(
@@ -234,6 +253,7 @@ class Settings:
             parsers.duration,
             "5m",
             "How long a shutdown waits for running requests; -1 means no limit",
+            reloaded=True,
         )
     )
     require_keys: bool = setting(
@@ -268,20 +288,20 @@ class Settings:
 
         Raises SettingsError for an invalid origin and if the home directory is unknown.
         """
-        user_home = environ.get("HOME") or environ.get("USERPROFILE")
-        if not user_home:
-            raise SettingsError("HOME is not set: the directory of the key and the models is unknown")
+        user_home = _user_home(environ)
         values: dict[str, Any] = {
             field: variable.read(environ, warn) for field, variable in variables_of(cls).items()
         }
         values["models"] = _expand(values["models"], user_home)
+        if values["config"] is not None:
+            values["config"] = _expand(values["config"], user_home)
         listed = variables_of(cls)["origins"].is_set(environ)
         return cls(home=Path(user_home, ".ollama"), origins_listed=listed, **values)
 
     @property
     def keys_file(self) -> Path:
-        """The file of the API keys, beside the models directory."""
-        return self.models.parent / "keys.json"
+        """The file of the API keys, beside the configuration file that is set, else the models directory."""
+        return (self.config or self.models).parent / "keys.json"
 
     @property
     def host(self) -> str:
@@ -296,6 +316,28 @@ class Settings:
 
 VARIABLES: tuple[Variable[object], ...] = tuple(variables_of(Settings).values())
 """All variables, in the order of the help."""
+
+
+def models_directory(environ: Mapping[str, str]) -> Path:
+    """Return the models directory in ``environ``. Raises SettingsError if the home directory is unknown."""
+    models: Path = variables_of(Settings)["models"].read(environ, lambda text: None)
+    return _expand(models, _user_home(environ))
+
+
+def config_file(environ: Mapping[str, str]) -> Path | None:
+    """Return the configuration file that ``environ`` names; None if it names none.
+
+    Raises SettingsError if the home directory is unknown.
+    """
+    path = CONFIG.read(environ, lambda text: None)
+    return None if path is None else _expand(path, _user_home(environ))
+
+
+def _user_home(environ: Mapping[str, str]) -> str:
+    user_home = environ.get("HOME") or environ.get("USERPROFILE")
+    if not user_home:
+        raise SettingsError("HOME is not set: the directory of the key and the models is unknown")
+    return user_home
 
 
 def _expand(path: Path, user_home: str) -> Path:

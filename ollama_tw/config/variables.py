@@ -38,6 +38,8 @@ class Variable(Generic[T_co]):
     default: str
     help: str
     switch: bool = False
+    reloaded: bool = False
+    """True if a changed value in the configuration file applies without a restart."""
     option_name: str = ""
     """The name of the command line option, if it does not follow from the variable's."""
 

@@ -35,4 +35,4 @@ def select_victim(models: Iterable[LoadedModel]) -> LoadedModel | None:
 
 def select_idle(loaded: Iterable[LoadedModel]) -> list[LoadedModel]:
     """Return the models to evict when the backend is out of memory though a model should have fit."""
-    return [one for one in loaded if one.idle]
+    return [one for one in loaded if one.idle and not one.pinned]

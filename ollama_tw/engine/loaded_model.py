@@ -41,7 +41,10 @@ class LoadedModel:
         digest: str,
         details: Mapping[str, Any],
         load_seconds: float = 0.0,
+        pinned: bool = False,
     ) -> None:
+        self.pinned = pinned
+        """True if the model is not evicted for another one."""
         self.name = name
         self.digest = digest
         self.details = details

@@ -40,6 +40,11 @@ from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
 
 _MIB = 1 << 20
 
+_ALL_PINNED = (
+    "there is no room for this model: the loaded ones are pinned; raise OLLAMA_MAX_LOADED_MODELS, "
+    "or remove pin from one in ollama.toml"
+)
+
 UNLOAD_TIMEOUT = 30.0
 """Seconds for the models to stop when the server does."""
 
@@ -84,6 +89,11 @@ class LoadedModels:
         # Totals of the models that were unloaded.
         self._steps = self._step_runs = 0
         self._cache_figures = PromptCacheFigures()
+
+    def configure(self, *, keep_alive: int, max_loaded: int) -> None:
+        """Change the limits for the loads from now on; nothing is unloaded."""
+        self._keep_alive = keep_alive
+        self._max_loaded = max_loaded
 
     def stuck(self, limit: float) -> str:
         """Return the name of a model whose current step is older than ``limit`` seconds, "" if none is."""
@@ -145,17 +155,24 @@ class LoadedModels:
         evicted_at = self._evicted.get(requirements.plan.model_path, -RETURN_WINDOW)
         returns = self._reactor.seconds() - evicted_at < RETURN_WINDOW
         return [
-            (evictable_from(one, busy_from=busy_from, returns=returns), one) for one in self._loaded.values()
+            (evictable_from(one, busy_from=busy_from, returns=returns), one)
+            for one in self._loaded.values()
+            if not one.pinned
         ]
 
     async def _make_room(
         self, requirements: ModelRequirements, busy_from: float, cancel: threading.Event
     ) -> None:
-        """Evict a model for another one. Raises :class:`NoRoom` if none may be evicted now."""
+        """Evict a model for another one.
+
+        Raises :class:`NoRoom` if none may be evicted now, :class:`OllamaError` 503 if all are pinned.
+        """
         now = self._reactor.seconds()
         found = [one for when, one in self._evictable(requirements, busy_from) if when <= now]
         victim = select_victim(found)
         if victim is None:
+            if all(one.pinned for one in self._loaded.values()):
+                raise OllamaError(503, _ALL_PINNED)
             raise NoRoom
         await self.evict(victim, cancel)
         self._evicted = {key: when for key, when in self._evicted.items() if now - when < RETURN_WINDOW}
@@ -174,8 +191,8 @@ class LoadedModels:
 
         ``on_begin`` is called when there is room and the load itself begins. The caller makes one call at a
         time. Raises :class:`NoRoom`; :class:`OllamaError` 500 if the load fails, 503 if the model is refused
-        after several crashes; :class:`RunnerDied` if the process that loads it dies; :class:`Cancelled` when
-        ``cancel`` is set.
+        after several crashes, or if all others are pinned; :class:`RunnerDied` if the process that loads it
+        dies; :class:`Cancelled` when ``cancel`` is set.
         """
         plan = requirements.plan
         self._crashes.check(plan.model_path, requirements.name, self._reactor.seconds())
@@ -215,6 +232,7 @@ class LoadedModels:
             digest=requirements.digest,
             details=requirements.details,
             load_seconds=seconds,
+            pinned=requirements.pinned,
         )
         self._loaded[loaded.key] = loaded
         if IProcess.providedBy(runner):

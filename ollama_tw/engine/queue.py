@@ -67,7 +67,8 @@ class RequestQueue:
 
     def __init__(self, clock: IReactorTime, limit: int, observe: Callable[[float], None]) -> None:
         self._clock = clock
-        self._limit = limit
+        self.limit = limit
+        """Maximum number of queued requests."""
         self._observe = observe
         self._fair: FairQueue[QueuedRequest] = FairQueue()
         self._entries: dict[QueuedRequest, Entry[QueuedRequest]] = {}
@@ -94,7 +95,7 @@ class RequestQueue:
         Raises :class:`OllamaError` 503 if the queue is full or the server is draining.
         """
         self.check_accepting()
-        if len(self) >= self._limit:
+        if len(self) >= self.limit:
             raise OllamaError(503, _QUEUE_FULL)
         now = self._clock.seconds()
         request = QueuedRequest(requirements, context, progress, now, withdraw, runs=runs)

@@ -25,6 +25,8 @@ class ModelRequirements:
     shape: Callable[[], ModelShape] | None = None
     digest: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    pinned: bool = False
+    """The model is not evicted for another one."""
 
     def met_by(self, loaded: LoadedModel) -> bool:
         """Return whether ``loaded`` can serve the request without being loaded again.

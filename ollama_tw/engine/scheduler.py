@@ -91,6 +91,12 @@ class Scheduler:
         self._changed = False
         metrics.watch(self._state)
 
+    def configure(self, *, keep_alive: int, max_loaded: int, max_queue: int) -> None:
+        """Change the limits for the requests and loads from now on; nothing is unloaded."""
+        self._models.configure(keep_alive=keep_alive, max_loaded=max_loaded)
+        self._queue.limit = max_queue
+        self._dispatch()
+
     @property
     def waiting(self) -> int:
         """Number of requests that are queued for a model or a slot."""

@@ -22,6 +22,7 @@ from ollama_tw.cloud.client import RemoteClient, RemoteResponse
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cloud_name
 from ollama_tw.cloud.recommendations import Recommendations
 from ollama_tw.cloud.rewriting import compact_object, forwarded_headers, model_of, with_model
+from ollama_tw.configfile.document import LiveDocument
 from ollama_tw.dialects.errors import NATIVE_ERRORS, ErrorFormat
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
@@ -39,7 +40,14 @@ class CloudRelay:
     The methods return False for other models. They raise OllamaError.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, client: RemoteClient, policy: CloudPolicy) -> None:
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        client: RemoteClient,
+        policy: CloudPolicy,
+        configured: LiveDocument | None = None,
+    ) -> None:
+        self._configured = configured or LiveDocument()
         self._reactor = reactor
         self._client = client
         self._policy = policy
@@ -57,7 +65,7 @@ class CloudRelay:
 
     async def relay_name(self, request: Request, model: str, prefix: str, errors: ErrorFormat) -> bool:
         """Answer a request with ``model`` after ``prefix`` in its path, if that is a cloud reference."""
-        name = cloud_name(model)
+        name = cloud_name(self._configured.resolve_alias(model))
         if name is None:
             return False
         self._policy.require(Operation.DETAILS)
@@ -67,7 +75,7 @@ class CloudRelay:
     async def _relay_body(
         self, request: Request, body: bytes, model: str, operation: Operation, errors: ErrorFormat
     ) -> bool:
-        name = cloud_name(model)
+        name = cloud_name(self._configured.resolve_alias(model))
         if name is None:
             return False
         self._policy.require(operation)

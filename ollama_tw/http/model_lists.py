@@ -57,7 +57,9 @@ class ModelListRoutes:
         send_json_line(request, anthropic.model_list(await self._objects(request), page))
 
     async def _objects(self, request: Request) -> Sequence[dict[str, Any]]:
-        return [_object(request, one, one.name.short) for one in await self.models.all()]
+        models = await self.models.all()
+        named = [*((one.name.short, one) for one in models), *self.models.aliases(models)]
+        return [_object(request, one, name) for name, one in named]
 
     async def retrieve(self, request: Request, model: str) -> None:
         """Describe a model."""

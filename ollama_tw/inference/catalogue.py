@@ -1,13 +1,15 @@
 """Resolves a model reference to an installed model that this server can run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cannot_run
 from ollama_tw.cloud.stubs import Stub
 from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.configfile.document import UNCONFIGURED, LiveDocument, ModelConfig
 from ollama_tw.errors import OllamaError
 from ollama_tw.gguf.adapters import validate_adapter
 from ollama_tw.gguf.projectors import validate_projector
@@ -43,6 +45,12 @@ class Entry:
     header: Header
     rendering: Rendering
     capabilities: frozenset[str]
+    config: ModelConfig = UNCONFIGURED
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters of the model, and the options of the configuration file, which replace them."""
+        return {**self.model.params, **self.config.options} if self.config.options else self.model.params
 
     @cached_property
     def template(self) -> Template | None:
@@ -102,7 +110,8 @@ def not_found_try_pulling(sent: str) -> OllamaError:
 class Catalogue:
     """The installed models and the ``backend_models``, looked up on the disk pool.
 
-    ``cloud`` decides whether remote models may be run. ``go_template`` is ``OLLAMA_GO_TEMPLATE``: True
+    ``cloud`` decides whether remote models may be run, ``configured`` has aliases and settings of models.
+    ``go_template`` is ``OLLAMA_GO_TEMPLATE``: True
     prefers a model's Go template to the chat template in its file, None takes the more able one.
     """
 
@@ -113,8 +122,10 @@ class Catalogue:
         backend_models: BackendModels | None = None,
         go_template: bool | None = None,
         cloud: CloudPolicy = NO_CLOUD,
+        configured: LiveDocument | None = None,
     ) -> None:
         self._cloud = cloud
+        self._configured = configured or LiveDocument()
         self._go_template = go_template
         self._store = store
         self._disk = disk
@@ -147,6 +158,7 @@ class Catalogue:
         """
         if not sent.strip():
             raise missing(sent)
+        sent = self._configured.resolve_alias(sent)
         reference = parse_reference(sent)
         if reference.source is ReferenceSource.CLOUD:
             # Requests of endpoints that the cloud has are forwarded before they come here.
@@ -160,7 +172,7 @@ class Catalogue:
                 listed = await self._disk.run(self._backend_models.recent, reference.name)
             if listed is None:
                 raise missing(sent) from error
-            return _backend_entry(sent, listed)
+            return _backend_entry(sent, listed, self._configured.model(listed.model.name.short))
 
     async def infill_tokens(self, entry: Entry) -> InfillTokens | None:
         """Return the tokens with which the model fills in text, from its metadata or its vocabulary.
@@ -205,7 +217,9 @@ class Catalogue:
         setting = self._go_template
         rendering = model_rendering(model, header, go_template_setting=setting)
         able = capabilities(self._store, model, go_template_setting=setting)
-        entry = Entry(sent, model, header, rendering, frozenset(able))
+        entry = Entry(
+            sent, model, header, rendering, frozenset(able), self._configured.model(model.name.short)
+        )
         if "completion" in able:
             entry.prepare()
         return entry
@@ -229,7 +243,7 @@ class Catalogue:
         self._sound.add(files)
 
 
-def _backend_entry(sent: str, listed: BackendModel) -> Entry:
+def _backend_entry(sent: str, listed: BackendModel, config: ModelConfig) -> Entry:
     rendering = model_rendering(listed.model, listed.header)
     found = frozenset(model_capabilities(listed.model, listed.header))
-    return Entry(sent, listed.model, listed.header, rendering, found)
+    return Entry(sent, listed.model, listed.header, rendering, found, config)

@@ -49,7 +49,7 @@ class Embeddings:
         self._forwarding = forwarding
         self._catalogue = catalogue
         self._scheduler = scheduler
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
 
     async def embed(self, request: EmbedRequest, cancel: RequestContext) -> EmbedRecord:
@@ -62,8 +62,8 @@ class Embeddings:
         entry = await self._catalogue.find_or_stub(request.model, not_found_try_pulling)
         if isinstance(entry, Stub):
             return await self._forwarding.embed(entry, request)
-        options = resolve(entry.model.params, request.options)
-        requirements = model_requirements(entry, options, self._settings, keep_alive)
+        options = resolve(entry.params, request.options)
+        requirements = model_requirements(entry, options, self.settings, keep_alive)
         work = partial(
             _embed_within_context,
             inputs=inputs,
@@ -103,8 +103,8 @@ class Embeddings:
         entry = await self._catalogue.find_or_stub(request.model, not_found_try_pulling, any_case=False)
         if isinstance(entry, Stub):
             return await self._forwarding.embeddings(entry, request)
-        options = resolve(entry.model.params, request.options)
-        requirements = model_requirements(entry, options, self._settings, keep_alive)
+        options = resolve(entry.params, request.options)
+        requirements = model_requirements(entry, options, self.settings, keep_alive)
         work = partial(_embed, texts=[request.prompt], cancel=cancel)
 
         async def attempt() -> Sequence[Embedding]:

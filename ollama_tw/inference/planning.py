@@ -6,10 +6,11 @@ from pathlib import PurePath
 from typing import Any
 
 from ollama_tw.config.settings import Settings
+from ollama_tw.configfile.document import ModelConfig
 from ollama_tw.engine.model_shape import model_shape
 from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import OllamaError
-from ollama_tw.golang.durations import MILLISECOND, parse_keep_alive
+from ollama_tw.golang.durations import FOREVER, MILLISECOND, parse_keep_alive
 from ollama_tw.inference.catalogue import Entry
 from ollama_tw.interfaces import LoadPlan, Sampling
 from ollama_tw.library.digests import is_digest, parse_digest
@@ -55,8 +56,8 @@ def model_requirements(
     plan = LoadPlan(
         **{field: value for field, value in values.items() if value is not None},
         model_path=str(model.model_path),
-        slots=settings.num_parallel,
-        kv_cache_type=settings.kv_cache_type,
+        slots=entry.config.parallel or settings.num_parallel,
+        kv_cache_type=entry.config.kv_cache_type or settings.kv_cache_type,
         flash_attention=settings.flash_attention,
         step_milliseconds=max(1, min(settings.step_target // MILLISECOND, _LONGEST_STEP)),
         speculation=settings.speculation,
@@ -74,10 +75,11 @@ def model_requirements(
         model.name.short,
         plan,
         frozenset(explicit),
-        keep_alive,
+        _keep_alive(entry.config, keep_alive),
         shape,
         digest=model.digest,
         details=details(model, None),
+        pinned=entry.config.pin,
     )
 
 
@@ -85,6 +87,12 @@ def _digest(path: str) -> str:
     """Return the digest that a blob's name contains, "" for another file."""
     name = PurePath(path).name
     return parse_digest(name) if is_digest(name) else ""
+
+
+def _keep_alive(config: ModelConfig, requested: int | None) -> int | None:
+    if config.pin:
+        return FOREVER
+    return config.keep_alive if requested is None else requested
 
 
 def sampling(options: Options) -> Sampling:

@@ -53,7 +53,7 @@ class Reranking:
     def __init__(self, catalogue: Catalogue, scheduler: Scheduler, settings: Settings) -> None:
         self._catalogue = catalogue
         self._scheduler = scheduler
-        self._settings = settings
+        self.settings = settings
 
     async def rerank(self, request: RerankRequest, cancel: RequestContext) -> dict[str, Any]:
         """Return the reply to ``request``, the best document first.
@@ -64,8 +64,8 @@ class Reranking:
         keep_alive = checked_keep_alive(request.keep_alive)
         entry = await self._catalogue.find(request.model, not_found_try_pulling)
         _check(entry)
-        options = resolve(entry.model.params, request.options)
-        requirements = model_requirements(entry, options, self._settings, keep_alive)
+        options = resolve(entry.params, request.options)
+        requirements = model_requirements(entry, options, self.settings, keep_alive)
         work = partial(_rank, query=request.query, documents=documents, cancel=cancel)
 
         async def attempt() -> Sequence[Ranking]:

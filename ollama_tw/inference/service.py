@@ -74,7 +74,7 @@ class Completions:
         self._forwarding = forwarding
         self._catalogue = catalogue
         self._scheduler = scheduler
-        self._settings = settings
+        self.settings = settings
         self._metrics = metrics
 
     async def generate(
@@ -119,7 +119,7 @@ class Completions:
                 think,
                 admitted.shift,
                 infill,
-                special_in_text=self._settings.special_tokens,
+                special_in_text=self.settings.special_tokens,
             )
         return await self._run(request, admitted, writer, build, emit, cancel, extras, note)
 
@@ -156,7 +156,7 @@ class Completions:
             admitted.options,
             think,
             admitted.shift,
-            special_in_text=self._settings.special_tokens,
+            special_in_text=self.settings.special_tokens,
         )
         builder = build if request.messages else None
         return await self._run(request, admitted, writer, builder, emit, cancel, extras, note)
@@ -205,7 +205,7 @@ class Completions:
         note: Note,
     ) -> Record | None:
         entry, options = admitted.entry, admitted.options
-        requirements = model_requirements(entry, options, self._settings, admitted.keep_alive)
+        requirements = model_requirements(entry, options, self.settings, admitted.keep_alive)
         async with self._scheduler.lease(requirements, cancel, runs=build_prompt is not None) as lease:
             if build_prompt is None:
                 return writer.bare("load")
@@ -267,7 +267,7 @@ def _admitted(
     shift = request.shift
     if shift is None:
         shift = entry.model.config.model_family not in _NO_SHIFT_FAMILIES
-    options = resolve(entry.model.params, request.options)
+    options = resolve(entry.params, request.options)
     return _Admitted(entry, options, think, keep_alive, started, shift)
 
 

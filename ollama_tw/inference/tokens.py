@@ -52,7 +52,7 @@ class Tokens:
         self._vocabularies = vocabularies
         self._workers = workers
         self._scheduler = scheduler
-        self._settings = settings
+        self.settings = settings
 
     async def tokenize(self, model: str, text: str, add_special: bool = False) -> Sequence[int]:
         """Return the tokens of ``text``; ``add_special`` adds those that begin and end a prompt."""
@@ -86,7 +86,7 @@ class Tokens:
         vocabulary = await self._vocabularies.get(str(entry.model.model_path))
         if vocabulary is not None:
             return await run_again_after_death(lambda: self._workers.run(work, vocabulary))
-        requirements = model_requirements(entry, resolve(entry.model.params, {}), self._settings, None)
+        requirements = model_requirements(entry, resolve(entry.params, {}), self.settings, None)
         async with self._scheduler.lease(requirements, RequestContext(), runs=False) as lease:
             return await self._workers.run(work, lease.model.runner)
 

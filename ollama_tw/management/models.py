@@ -4,13 +4,15 @@ One service for the native API and OpenAI's. Creating models is in ``management/
 them in ``inference/``.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import UNSET
 
 from ollama_tw.cloud.policy import CloudPolicy, Operation
 from ollama_tw.concurrency.threads import WorkerPool
+from ollama_tw.configfile.document import LiveDocument
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.parked_states import bytes_of
 from ollama_tw.engine.scheduler import Scheduler
@@ -36,13 +38,15 @@ from ollama_tw.wire.timestamps import rfc3339
 
 _SECOND = 10**9
 
+T = TypeVar("T")
+
 
 class ModelService:
     """Lists, shows, copies and deletes models: those of the store, then those that backends list.
 
     Methods are called on the reactor thread; disk access and calls of backends run on ``disk``. All
     raise :class:`OllamaError`. ``go_template`` is ``OLLAMA_GO_TEMPLATE``; ``policy`` decides whether
-    details of a stub may be given.
+    details of a stub may be given, ``configured`` has aliases.
     """
 
     def __init__(
@@ -53,7 +57,9 @@ class ModelService:
         backend_models: BackendModels,
         policy: CloudPolicy,
         go_template: bool | None = None,
+        configured: LiveDocument | None = None,
     ) -> None:
+        self._configured = configured or LiveDocument()
         self._store = store
         self._disk = disk
         self._scheduler = scheduler
@@ -70,20 +76,44 @@ class ModelService:
     async def tags(self, *, library_only: bool = False) -> list[dict[str, Any]]:
         """Return the entries of ``/api/tags``, in the order of :meth:`all`.
 
-        ``library_only`` leaves out the models that backends list: servers may list each other's models.
+        The aliases of models follow. ``library_only`` leaves out both these and the models that backends
+        list: servers may list each other's models.
         """
 
         def entries() -> list[dict[str, Any]]:
             installed, listed = (self._store.list(), []) if library_only else self._listing()
-            return [
+            found = [
                 *self._list.entries(installed),
                 *(
                     tags_entry(one.model, one.header, model_capabilities(one.model, one.header))
                     for one in listed
                 ),
             ]
+            if library_only:
+                return found
+            aliases = self._aliases({entry["name"].lower(): entry for entry in found})
+            return [
+                *found,
+                *(
+                    {**entry, "name": name, "model": name, "alias_of": entry["name"]}
+                    for name, entry in aliases
+                ),
+            ]
 
         return await self._disk.run(entries)
+
+    def aliases(self, models: Sequence[Model]) -> list[tuple[str, Model]]:
+        """Return the aliases of ``models``, the result of :meth:`all`, with the model of each."""
+        return self._aliases({model.name.short.lower(): model for model in models})
+
+    def _aliases(self, by_name: Mapping[str, T]) -> list[tuple[str, T]]:
+        """Return the configured aliases of what is in ``by_name``, by short names in lower case."""
+        found = []
+        for alias in self._configured.current.aliases.values():
+            target = by_name.get(parse_reference(alias.target).name.short.lower())
+            if target is not None:
+                found.append((alias.name, target))
+        return found
 
     async def read_ahead(self) -> None:
         """Read the models of the store once, so that the first listing is fast."""
@@ -102,12 +132,15 @@ class ModelService:
 
     async def find(self, reference: ModelReference) -> Model:
         """Return the model that ``reference`` refers to."""
+        target = self._configured.resolve_alias(reference.sent)
+        if target != reference.sent:
+            reference = parse_reference(target)
         found = await self._disk.run(self._find, reference)
         return found.model if isinstance(found, BackendModel) else found
 
     async def show(self, sent: str, request: ShowRequest) -> dict[str, Any]:
         """Return the reply to ``/api/show`` for the model reference ``sent``."""
-        reference = parse_reference(sent)
+        reference = parse_reference(self._configured.resolve_alias(sent))
 
         def reply() -> dict[str, Any]:
             found = self._find(reference)

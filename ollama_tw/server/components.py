@@ -17,6 +17,7 @@ from ollama_tw.cloud.recommendations import Recommendations
 from ollama_tw.cloud.stubs import Forwarding
 from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.config.settings import Settings
+from ollama_tw.configfile.document import EMPTY, Document, LiveDocument
 from ollama_tw.convert import convert_adapter, convert_model
 from ollama_tw.engine.backend_router import BackendRouter
 from ollama_tw.engine.backend_selection import BackendSelection
@@ -60,8 +61,10 @@ class Components:
         metrics: Metrics,
         *,
         child_processes: bool,
+        document: Document = EMPTY,
     ) -> None:
         self._home = settings.home
+        self.configured = LiveDocument(document)
         self.limits = Limits(reactor.seconds)
         self.store = store
         self.disk = WorkerPool(reactor, _DISK_THREADS, "disk")
@@ -100,7 +103,22 @@ class Components:
 
         self.backend_models = BackendModels(self.sources)
         self.models = ModelService(
-            store, self.disk, self.scheduler, self.backend_models, self.policy, settings.go_template
+            store,
+            self.disk,
+            self.scheduler,
+            self.backend_models,
+            self.policy,
+            settings.go_template,
+            self.configured,
+        )
+
+    def apply(self, settings: Settings, document: Document) -> None:
+        """Take over what a reload may change; requests in progress go on as they began."""
+        self.configured.current = document
+        self.scheduler.configure(
+            keep_alive=settings.keep_alive,
+            max_loaded=settings.max_loaded_models,
+            max_queue=settings.max_queue,
         )
 
     async def _signer(self) -> Signer:

@@ -19,6 +19,8 @@ from ollama_tw import __version__
 from ollama_tw.access.key_file import KeyFileError
 from ollama_tw.access.keyring import Keyring
 from ollama_tw.config.settings import Settings
+from ollama_tw.configfile.document import EMPTY, Document
+from ollama_tw.configfile.load import Configuration
 from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.loaded_models import UNLOAD_TIMEOUT
 from ollama_tw.errors import OllamaError
@@ -32,7 +34,8 @@ from ollama_tw.metrics import Metrics
 from ollama_tw.process.listening import Listener
 from ollama_tw.process.sd_notify import Notifier, Watchdog
 from ollama_tw.server.components import Components
-from ollama_tw.server.routes import make_api_site
+from ollama_tw.server.reloading import Reloading
+from ollama_tw.server.routes import Api, make_api_site
 
 # Seconds after which a running thread releases the interpreter lock on request. The decode thread needs
 # the lock briefly between two steps; Python's default of 5 ms would delay each step by that.
@@ -50,7 +53,7 @@ class Daemon(Service):
 
     ``listen`` (Twisted endpoints or their descriptions) and ``sockets`` (listening sockets) replace the
     address of the settings. With ``owns_process`` the service sets signal handlers, notifies systemd and
-    may end the process.
+    may end the process. ``document`` is the configuration file, ``reread`` reads it again.
     """
 
     name = "ollama_tw"
@@ -63,6 +66,8 @@ class Daemon(Service):
         sockets: Sequence[socket.socket] = (),
         *,
         owns_process: bool = True,
+        document: Document = EMPTY,
+        reread: Callable[[], Configuration] | None = None,
     ) -> None:
         self._reactor = reactor
         self._owns_process = owns_process
@@ -80,6 +85,9 @@ class Daemon(Service):
         self._draining = False
         self.failure: OllamaError | None = None
         self._store = Store(settings.models, prune=not settings.noprune)
+        self._configuration = Configuration(settings, document)
+        self._reread = reread
+        self._reloading: Reloading | None = None
 
     def privilegedStartService(self) -> None:
         """Create the key pair, bind the addresses and open the library.
@@ -133,7 +141,8 @@ class Daemon(Service):
         try:
             keyring = self._open_keyring()
             bound_host = "0.0.0.0" if exposed else "127.0.0.1"  # noqa: S104 - not bound
-            self._site = self._build_site(bound_host, keyring)
+            self._api = self._build_api(bound_host, keyring)
+            self._site = self._api.site
             if wait:
                 self._components.backends.chosen()
         except BaseException:
@@ -147,9 +156,12 @@ class Daemon(Service):
                 "add a key with `ollama keys add NAME`, or expose it only to a network whose users you trust",
                 address=", ".join(exposed),
             )
-        if self._owns_process and (self._listener.reloadable or self._notifier.active):
+        if self._reread is not None:
+            self._reloading = Reloading(self._configuration, self._reread, self._apply, self._api.preload)
+        reloads = self._listener.reloadable or self._notifier.active or self._configuration.document.path
+        if self._owns_process and reloads:
             # Otherwise SIGHUP keeps its default action: the process ends with its terminal.
-            self._on_hangup(self._listener.reload)
+            self._on_hangup(self.reload)
         # Reported once the reactor runs: until then a signal ends the process without a drain.
         self._reactor.callWhenRunning(self._started, addresses)
 
@@ -170,7 +182,18 @@ class Daemon(Service):
             _log.info("{count} API keys in {path}: requests need one", count=keyring.size, path=str(path))
         return keyring
 
-    def _build_site(self, bound_host: str, keyring: Keyring) -> ApiSite:
+    def reload(self) -> None:
+        """Read the certificates and the configuration file again; requests in progress go on."""
+        self._listener.reload()
+        if self._reloading is not None:
+            self._reloading.reload()
+
+    def _apply(self, configuration: Configuration) -> None:
+        self._settings = configuration.settings
+        self._components.apply(configuration.settings, configuration.document)
+        self._api.apply(configuration.settings)
+
+    def _build_api(self, bound_host: str, keyring: Keyring) -> Api:
         settings = self._settings
         self._components = Components(
             self._reactor,
@@ -178,6 +201,7 @@ class Daemon(Service):
             self._store,
             self._metrics,
             child_processes=self._child_processes,
+            document=self._configuration.document,
         )
         # With many models the first listing takes long; it is done before a client requests it.
         Deferred.fromCoroutine(self._components.models.read_ahead()).addErrback(_log_unread)
@@ -227,6 +251,8 @@ class Daemon(Service):
             return
         self._notifier.notify("READY=1", f"STATUS=Listening on {addresses}")
         self._watchdog.start()
+        if self._reloading is not None:
+            self._reloading.load_models()
 
     def _on_hangup(self, call: Callable[[], None]) -> None:
         number = getattr(signal, "SIGHUP", None)
@@ -316,15 +342,23 @@ def _exit_now(number: int, _frame: Any) -> None:
     os._exit(128 + number if number else 1)
 
 
-def run(settings: Settings, sockets: Sequence[socket.socket] = ()) -> int:
+def run(
+    configuration: Configuration, reread: Callable[[], Configuration], sockets: Sequence[socket.socket] = ()
+) -> int:
     """Run the server until a signal stops it; return the exit status of the process.
 
-    Inherited ``sockets`` replace the address of the settings. Raises as
+    Inherited ``sockets`` replace the address of the settings; ``reread`` is called at a reload. Raises as
     :meth:`Daemon.privilegedStartService` and :meth:`Daemon.startService` do.
     """
     from twisted.internet import reactor
 
-    daemon = Daemon(reactor, settings, sockets=sockets)
+    daemon = Daemon(
+        reactor,
+        configuration.settings,
+        sockets=sockets,
+        document=configuration.document,
+        reread=reread,
+    )
     daemon.privilegedStartService()
     daemon.start(wait=False)
     reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)

@@ -29,6 +29,8 @@ from ollama_tw.inference.service import Completions
 from ollama_tw.inference.tokens import Tokens
 from ollama_tw.metrics import Metrics
 from ollama_tw.server.components import Components
+from ollama_tw.tracking.context import RequestContext
+from ollama_tw.wire.native import GenerateRequest
 
 
 class Inference:
@@ -42,7 +44,12 @@ class Inference:
         self._models = components.models
         disk, scheduler, forwarding = components.disk, components.scheduler, components.forwarding
         catalogue = Catalogue(
-            components.store, disk, components.backend_models, settings.go_template, components.policy
+            components.store,
+            disk,
+            components.backend_models,
+            settings.go_template,
+            components.policy,
+            components.configured,
         )
         self._completions = Completions(catalogue, scheduler, settings, forwarding, metrics)
         self._embeddings = Embeddings(catalogue, scheduler, settings, forwarding, metrics)
@@ -51,6 +58,15 @@ class Inference:
         self._tokens = Tokens(catalogue, vocabularies, disk, scheduler, settings)
         self.routes = CompletionRoutes(reactor, self._completions, self._embeddings, cloud)
         """The native routes of completions and embeddings, which WebSocket has, too."""
+
+    def apply(self, settings: Settings) -> None:
+        """Use ``settings`` for the requests from now on."""
+        for service in (self._completions, self._embeddings, self._reranking, self._tokens):
+            service.settings = settings
+
+    async def preload(self, model: str) -> None:
+        """Load a model, as a request without a prompt does. Raises :class:`OllamaError`."""
+        await self._completions.generate(GenerateRequest(model=model), None, RequestContext())
 
     def register(self, routes: Routes) -> None:
         """Add all routes to ``routes``."""

@@ -1,7 +1,8 @@
 """Registers all routes on one site, behind the CORS and Host checks."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,17 @@ if TYPE_CHECKING:
     from ollama_tw.server.inference_routes import Inference
 
 
+@dataclass(frozen=True)
+class Api:
+    """The site, and what is done with its services beside requests."""
+
+    site: ApiSite
+    apply: Callable[[Settings], None]
+    """Uses other settings for the requests from now on."""
+    preload: Callable[[str], Awaitable[None]]
+    """Loads a model. Raises OllamaError."""
+
+
 def make_api_site(
     reactor: Any,
     settings: Settings,
@@ -41,7 +53,7 @@ def make_api_site(
     keyring: Keyring,
     bound_host: str,
     readiness: Callable[[], Readiness],
-) -> ApiSite:
+) -> Api:
     """Return the site with the routes of ``components``.
 
     Requests are checked against the keys of ``keyring``, and against their ``Host`` header if ``bound_host``
@@ -56,7 +68,7 @@ def make_api_site(
         PageRoutes().register(routes)
     BackendRoutes(components.backends, components.disk).register(routes)
     AccountRoutes(components.account, components.cloud_status).register(routes)
-    cloud = CloudRelay(reactor, components.cloud, components.policy)
+    cloud = CloudRelay(reactor, components.cloud, components.policy, components.configured)
     CloudRoutes(cloud, components.policy, components.recommendations).register(routes)
 
     blobs = BlobRoutes(components.store.blobs, components.disk.run)
@@ -68,11 +80,13 @@ def make_api_site(
     )
     transfers.register(routes)
 
+    in_force = settings
+
     @cache
     def inference() -> "Inference":
         from ollama_tw.server.inference_routes import Inference
 
-        return Inference(reactor, settings, components, metrics, cloud)
+        return Inference(reactor, in_force, components, metrics, cloud)
 
     routes.add_later(lambda: inference().register(routes))
 
@@ -87,11 +101,16 @@ def make_api_site(
             "/api/push": transfers.push,
         },
     )
-    guard = Guard(
-        OriginPolicy(settings.origins, guards_models=not settings.origins_listed),
-        HostPolicy(bound_host, _local_addresses(), socket.gethostname()),
-    )
-    return make_site(
+    guard = Guard(_origin_policy(settings), HostPolicy(bound_host, _local_addresses(), socket.gethostname()))
+
+    def apply(new: Settings) -> None:
+        nonlocal in_force
+        in_force = new
+        guard.origins = _origin_policy(new)
+        if inference.cache_info().currsize:
+            inference().apply(new)
+
+    site = make_site(
         routes.resource(),
         guard,
         reactor=reactor,
@@ -101,6 +120,11 @@ def make_api_site(
         requests=requests,
         admission=Gate(reactor, keyring, components.limits, routes.access_of, metrics),
     )
+    return Api(site, apply, lambda model: inference().preload(model))
+
+
+def _origin_policy(settings: Settings) -> OriginPolicy:
+    return OriginPolicy(settings.origins, guards_models=not settings.origins_listed)
 
 
 def _local_addresses() -> set[str]:

@@ -14,6 +14,7 @@ from ollama_tw.cli import main as module
 from ollama_tw.cli.command import Command
 from ollama_tw.cli.main import main
 from ollama_tw.config.settings import Settings
+from ollama_tw.configfile.load import Configuration
 from ollama_tw.errors import OllamaError
 from ollama_tw.llama import discovery
 from ollama_tw.process import logs
@@ -92,6 +93,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
     named = [line.split()[0] for line in lines if line.startswith("  OLLAMA_")]
     assert named == [
         "OLLAMA_HOST",
+        "OLLAMA_CONFIG",
         "OLLAMA_ORIGINS",
         "OLLAMA_DEBUG",
         "OLLAMA_LOG_FORMAT",
@@ -134,8 +136,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     calls: list[Settings] = []
     daemon = types.ModuleType("ollama_tw.server.daemon")
 
-    def run(settings: Settings, sockets: Sequence[socket.socket]) -> int:
-        calls.append(settings)
+    def run(
+        configuration: Configuration, reread: Callable[[], Configuration], sockets: Sequence[socket.socket]
+    ) -> int:
+        assert reread() == configuration
+        calls.append(configuration.settings)
         return 3
 
     daemon.run = run  # type: ignore[attr-defined]

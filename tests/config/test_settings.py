@@ -46,6 +46,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
     assert quietly() == Settings(
         home=Path("/home/ada/.ollama"),
         endpoint=Endpoint("http", "127.0.0.1", 11434),
+        config=None,
         origins=("*", *LOCAL_ORIGINS),
         debug=False,
         log_format="text",
@@ -83,6 +84,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
 def test_every_variable_is_read() -> None:
     settings = quietly(
         OLLAMA_HOST="0.0.0.0:8080",
+        OLLAMA_CONFIG="~/etc/server.toml",
         OLLAMA_ORIGINS="https://example.com",
         OLLAMA_DEBUG="1",
         OLLAMA_LOG_FORMAT="json",
@@ -116,6 +118,7 @@ def test_every_variable_is_read() -> None:
     assert settings == Settings(
         home=Path("/home/ada/.ollama"),
         endpoint=Endpoint("http", "0.0.0.0", 8080),
+        config=Path("/home/ada/etc/server.toml"),
         origins=("https://example.com", *LOCAL_ORIGINS),
         debug=True,
         log_format="json",
@@ -151,7 +154,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 31
+    assert len(names) == len(set(names)) == 32
     assert all(variable.help for variable in VARIABLES)
 
 

@@ -33,7 +33,17 @@ def test_an_option_overrides_its_variable() -> None:
 
 def test_every_variable_is_an_option() -> None:
     assert set(parsed()) == {
-        *("host", "origins", "debug", "log-format", "models", "keep-alive", "max-loaded-models", "max-queue"),
+        *(
+            "host",
+            "config",
+            "origins",
+            "debug",
+            "log-format",
+            "models",
+            "keep-alive",
+            "max-loaded-models",
+            "max-queue",
+        ),
         *("noprune", "context-length", "num-parallel", "sched-spread", "flash-attention", "go-template"),
         *(
             "kv-cache-type",
@@ -48,6 +58,8 @@ def test_every_variable_is_an_option() -> None:
             "no-cloud",
             "drain-timeout",
             "require-keys",
+            "speculation",
+            "ui",
         ),
         *("remotes", "cloud-base-url", "ollama-version"),
         "listen",

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.selectreactor import SelectReactor
 
-from ollama_tw.config.settings import Settings
+from ollama_tw.configfile.load import Configuration, read_configuration
 from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.interfaces import Job
 from ollama_tw.server.daemon import Daemon
@@ -36,10 +36,20 @@ class Application(HttpClient):
         self.set_reply()
         environment = {"HOME": str(home), "OLLAMA_HOST": "127.0.0.1:0", **variables}
         warnings: list[str] = []
-        settings = Settings.read(environment, warnings.append)
+
+        def read() -> Configuration:
+            return read_configuration(environment, warnings.append)
+
+        configuration = read()
         assert warnings == []
         self._reactor = SelectReactor()
-        self.daemon = Daemon(self._reactor, settings, owns_process=False)
+        self.daemon = Daemon(
+            self._reactor,
+            configuration.settings,
+            owns_process=False,
+            document=configuration.document,
+            reread=read,
+        )
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         self._in_reactor(self._start)
@@ -73,6 +83,10 @@ class Application(HttpClient):
             self.daemon.privilegedStartService()
             self.daemon.startService()
         self.port = int(self.daemon.addresses[0].rpartition(":")[2])
+
+    def reload(self) -> None:
+        """Read the configuration file again."""
+        self._in_reactor(self.daemon.reload)
 
     def close(self) -> None:
         """Drain and stop the server."""

@@ -91,6 +91,21 @@ def test_sockets_of_another_process_are_ignored(home: Path) -> None:
         assert server.get("/healthz")[0] == 200
 
 
+def test_sighup_reloads_the_configuration_file(home: Path) -> None:
+    path = home / ".ollama/ollama.toml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("num_parallel = 2\n")
+    with serving(home) as server:
+        path.write_text("num_parallel = 3\nmax_queue = 'x'\n")
+        server.send_signal(signal.SIGHUP)
+        server.wait_for(f'configuration not reloaded, .*{path}:2: max_queue = .*"x.*" is not a whole number')
+        path.write_text("num_parallel = 3\nprompt_cache = 0\n")
+        server.send_signal(signal.SIGHUP)
+        server.wait_for("configuration reloaded; changed: OLLAMA_NUM_PARALLEL")
+        server.wait_for("a restart is needed for the changed values of OLLAMA_PROMPT_CACHE")
+        assert server.get("/healthz")[0] == 200
+
+
 def test_notifies_systemd(home: Path, tmp_path: Path) -> None:
     manager = SystemdManager(tmp_path)
     with serving(home, NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="100000") as server:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +15,9 @@ from ollama_tw.access.keys import Key, is_key_name, new_key
 from ollama_tw.cli.command import CONTEXT_SETTINGS, Command, UsageError, json_option, print_json
 from ollama_tw.cli.tables import table
 from ollama_tw.config.settings import VARIABLES, Settings
+from ollama_tw.config.variables import SettingsError
 
-_NAMES = ("OLLAMA_MODELS",)
+_NAMES = ("OLLAMA_CONFIG", "OLLAMA_MODELS")
 _READ = tuple(variable for variable in VARIABLES if variable.name in _NAMES)
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -33,7 +33,8 @@ def command(ctx: click.Context) -> None:
     """Add, list and remove the API keys of the server on this machine.
 
     As soon as there is one key, every request needs one. The keys are kept in keys.json beside the models
-    directory: run this as the user of the server, with its environment. A running server sees each change.
+    directory, or beside the file of OLLAMA_CONFIG: run this as the server's user, with its environment. A
+    running server sees each change.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -144,11 +145,10 @@ def remove(name: str) -> None:
 
 
 def _path() -> Path:
-    def warn(text: str) -> None:
-        print(f"Warning: {text}", file=sys.stderr)
-
-    environ = {name: os.environ[name] for name in (*_NAMES, "HOME", "USERPROFILE") if name in os.environ}
-    return Settings.read(environ, warn).keys_file
+    try:
+        return Settings.read(os.environ, lambda text: None).keys_file
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _read(path: Path) -> tuple[Key, ...]:

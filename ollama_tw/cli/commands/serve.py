@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import click
 
 from ollama_tw.cli.command import Command
-from ollama_tw.config.settings import VARIABLES, Settings
+from ollama_tw.config.settings import VARIABLES
 from ollama_tw.config.variables import SettingsError
+from ollama_tw.configfile.load import Configuration, read_configuration
 from ollama_tw.process.activation import inherited_sockets
 
 
@@ -18,8 +19,8 @@ from ollama_tw.process.activation import inherited_sockets
 def command(ctx: click.Context) -> None:
     """Start the Ollama server.
 
-    It is configured by environment variables only. SIGINT and SIGTERM stop it after the running requests
-    are answered; a second signal stops it at once.
+    It is configured by environment variables and a file (ollama config). SIGINT and SIGTERM stop it after the
+    running requests are answered; a second signal stops it at once.
     """
     # Has to be called before Twisted is imported; see its docstring.
     sockets = inherited_sockets(os.environ, os.getpid())
@@ -36,14 +37,18 @@ def command(ctx: click.Context) -> None:
 
     warnings: list[str] = []
     try:
-        settings = Settings.read(os.environ, warnings.append)
+        configuration = read_configuration(os.environ, warnings.append)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
-    logs.start(settings)
+    logs.start(configuration.settings)
     log = Logger("ollama_tw.settings")
     for text in warnings:
         log.warn("{text}", text=text)
-    ctx.exit(run(settings, sockets))
+
+    def reread() -> Configuration:
+        return read_configuration(os.environ, lambda text: log.warn("{text}", text=text))
+
+    ctx.exit(run(configuration, reread, sockets))
 
 
 @contextmanager

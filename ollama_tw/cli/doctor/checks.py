@@ -8,6 +8,7 @@ from ollama_tw.cli.doctor.findings import Finding
 from ollama_tw.cli.variables import API_KEY
 from ollama_tw.config.settings import HOST, Settings
 from ollama_tw.config.variables import SettingsError
+from ollama_tw.configfile.load import find_file, mistake_lines, read_file
 
 
 def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -19,6 +20,11 @@ def findings(environ: Mapping[str, str]) -> Iterator[Finding]:
     except SettingsError as error:
         settings = None
         yield Finding("problem", "settings", str(error), "correct the variable")
+    else:
+        for text in mistake_lines(read_file(find_file(environ))):
+            yield Finding(
+                "problem", "configuration file", text, "correct it; ollama config check finds all mistakes"
+            )
     for text in warnings:
         yield Finding("warning", "settings", text, "correct or unset the variable")
     yield from network.server(Client(endpoint, API_KEY.read(environ, lambda text: None)), endpoint)

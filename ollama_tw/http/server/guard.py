@@ -226,7 +226,8 @@ class Guard:
     """Applies both policies to twisted.web requests."""
 
     def __init__(self, origins: OriginPolicy, hosts: HostPolicy) -> None:
-        self._origins = origins
+        self.origins = origins
+        """The policy of origins, which a reload replaces."""
         self._hosts = hosts
 
     def decide(self, request: Request) -> Decision:
@@ -246,7 +247,7 @@ class Guard:
         wanted = request.requestHeaders.getRawHeaders(b"access-control-request-headers", ())
         requested = ",".join(value.decode("latin-1") for value in wanted)
 
-        by_origin = self._origins.decide(method, origin, host, requested)
+        by_origin = self.origins.decide(method, origin, host, requested)
         if by_origin.status is not None:
             return by_origin
         by_host = self._hosts.decide(method, host)
@@ -254,14 +255,14 @@ class Guard:
         # The router unquotes the path, too.
         path = unquote_to_bytes(request.path)
         changes = request.method != b"HEAD" and path.startswith(_CHANGES)
-        if by_host.status is None and changes and self._origins.restricts(origin, host):
+        if by_host.status is None and changes and self.origins.restricts(origin, host):
             return Decision(403, headers, MODELS_GUARDED)
         return Decision(by_host.status, headers)
 
     def restricts(self, request: Request) -> bool:
         """Return whether an admitted request may not load or unload models for their own sake."""
         host = request.getHeader("host") or ""
-        return self._origins.restricts(_origin(request), host)
+        return self.origins.restricts(_origin(request), host)
 
     def admits(self, request: Request) -> bool:
         """Decide on a request and add the headers of the decision to its reply.

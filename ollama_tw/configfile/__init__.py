@@ -1,0 +1,1 @@
+"""The configuration file ``ollama.toml``: settings, models and aliases."""
