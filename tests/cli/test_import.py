@@ -64,7 +64,7 @@ def test_a_folder_is_imported_except_for_damaged_files(ollama: Ollama, tmp_path:
 def test_another_model_of_the_name_is_not_replaced(ollama: Ollama, tmp_path: Path) -> None:
     assert ollama("import", str(gguf(tmp_path / "x/taken.gguf"))).code == 0
     assert ollama("import", str(gguf(tmp_path / "y/taken.gguf"))) == Result(
-        1, "", "Error: there is another model 'taken': remove it, or give this one another --name\n"
+        1, "", "Error: there is another model 'taken': remove it, or import this one with --name\n"
     )
 
 
@@ -124,3 +124,17 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / folder / "same.gguf").touch()
     with pytest.raises(UsageError, match="would both be named 'same'"):
         find_models([tmp_path])
+
+
+def test_pull_and_run_take_a_path(ollama: Ollama, tmp_path: Path) -> None:
+    gguf(tmp_path / "Pulled-Q8_0.gguf")
+    assert ollama("pull", "./Pulled-Q8_0.gguf") == Result(0, "imported 'pulled:q8_0' (copied)\n", "")
+    assert ollama("run", "Pulled-Q8_0.gguf", "SAY hi").out == "hi\n\n"
+    gguf(tmp_path / "folder/A.gguf")
+    gguf(tmp_path / "folder/B.gguf")
+    assert ollama("pull", "./folder").out == "imported 'a' (copied)\nimported 'b' (copied)\n"
+    records = [json.loads(line) for line in ollama("pull", "./folder", "--json").out.splitlines()]
+    assert records[-1] == {"status": "success"}
+    assert ollama("run", "./folder", "hi").err == "Error: folder has 2 models: name the file of one\n"
+    assert ollama("pull", "./nothing").err == "Error: no such file or directory: nothing\n"
+    assert ollama("pull", "~nobody-here/x").err == "Error: no such file or directory: ~nobody-here/x\n"

@@ -1,4 +1,4 @@
-"""``ollama pull``: downloads a model from a registry to the server."""
+"""``ollama pull``: downloads a model from a registry to the server, or imports a file."""
 
 import click
 
@@ -12,6 +12,19 @@ from ollama_tw.cli.variables import CLIENT
 @model_argument("model")
 @click.option("--insecure", is_flag=True, help="Use an insecure registry")
 @json_option
-def command(model: str, insecure: bool, as_json: bool) -> None:
-    """Download MODEL from its registry. A download that was interrupted is continued."""
-    pull(connected(), model, insecure=insecure, report=print_json if as_json else None)
+@click.pass_context
+def command(ctx: click.Context, model: str, insecure: bool, as_json: bool) -> None:
+    """Download MODEL from its registry. A download that was interrupted is continued.
+
+    If MODEL is the path of a GGUF file or of a folder of models (./FILE.gguf), it is imported.
+    """
+    from ollama_tw.cli.model_files import find_models, path_of
+
+    report = print_json if as_json else None
+    path = path_of(model)
+    if path is None:
+        pull(connected(), model, insecure=insecure, report=report)
+        return
+    from ollama_tw.cli.importing import import_models
+
+    ctx.exit(0 if import_models(connected(), find_models([path]), report=report) else 1)

@@ -110,13 +110,14 @@ def command(
     dimensions: int,
     as_json: bool,
 ) -> None:
-    """Run MODEL, which is pulled if the server lacks it.
+    """Run MODEL, which is pulled if the server lacks it, or imported if it is the path of a GGUF file.
 
     The answer to PROMPT, after what standard input holds, is printed. Without either, a session starts on
     a terminal.
     """
     from ollama_tw.cli.client import connected
     from ollama_tw.cli.lookup import find
+    from ollama_tw.cli.model_files import path_of
     from ollama_tw.cli.starting import connected_or_started
 
     if model is None and chat_id is None:
@@ -127,6 +128,10 @@ def command(
     chat = _chat(chat_id, model, is_interactive=is_interactive)
     model = model or (chat.model if chat is not None else "")
     client = connected_or_started() if has_terminal and not as_json else connected()
+    if (path := path_of(model)) is not None:
+        from ollama_tw.cli.importing import import_one
+
+        model = import_one(client, path)
     found = find(client, model, insecure=insecure, confirm=click.confirm if is_interactive else None)
     if found.can("embedding"):
         from ollama_tw.cli.once import embed
