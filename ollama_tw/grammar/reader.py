@@ -33,11 +33,19 @@ def limit_grammar(text: str) -> None:
 
     Such grammars are malformed, too deep, too large, left-recursive or too ambiguous.
     """
-    if len(text) > MAX_GRAMMAR:
-        raise OllamaError(400, f"the grammar is longer than {MAX_GRAMMAR} characters")
-    rules = _Reader(text).rules()
+    rules = read_grammar(text)
     check_rules(rules)
     check_ambiguity(rules)
+
+
+def read_grammar(text: str) -> dict[str, Node]:
+    """Return the rules of a grammar by name; raises :class:`OllamaError` 400 for a malformed one.
+
+    Tokens in it are read as any character.
+    """
+    if len(text) > MAX_GRAMMAR:
+        raise OllamaError(400, f"the grammar is longer than {MAX_GRAMMAR} characters")
+    return _Reader(text).rules()
 
 
 class _Reader:

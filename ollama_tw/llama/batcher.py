@@ -52,9 +52,7 @@ class Batcher:
         self._projector = projector
         self._rates = Rates()
         # Recurrent memory cannot go back to the last accepted token.
-        self._speculator = Speculator(
-            model.vocabulary.ends_generation, enabled=plan.speculation and not model.recurrent
-        )
+        self.speculator = Speculator(model.vocabulary, enabled=plan.speculation and not model.recurrent)
         self._step_target = plan.step_milliseconds / 1000
         self._queued: deque[RunningSequence] = deque()
         self._running: list[RunningSequence] = []
@@ -82,7 +80,7 @@ class Batcher:
 
         Raises :class:`RunnerError` after :meth:`close`.
         """
-        sequence = RunningSequence(params, sampler, self._notify, self._speculator.drafter(params))
+        sequence = RunningSequence(params, sampler, self._notify, self.speculator.drafter(params))
         with self._wake:
             if self._closing:
                 sampler.close()
@@ -248,7 +246,7 @@ class Batcher:
                 budget -= len(prefilling[-1].rows.tokens)
         drafts: list[list[int]] = [[]] * len(generating)
         if not prefilling:
-            drafts = self._speculator.drafts(generating, self._context.length, budget)
+            drafts = self.speculator.drafts(generating, self._context.length, budget)
         decoding = [
             self._next_tokens(sequence, draft) for sequence, draft in zip(generating, drafts, strict=True)
         ]
@@ -316,7 +314,7 @@ class Batcher:
         prompts = [part for part in batch if part.prompt]
         rows = [len(part.rows.tokens) for part in batch]
         if not prompts:
-            self._speculator.measured(rows, seconds)
+            self.speculator.measured(rows, seconds)
         if prompts or max(rows) == 1:
             prompt_rows = sum(len(part.rows.tokens) for part in prompts)
             self._rates.step(prompt_rows, len(batch) - len(prompts), seconds)

@@ -143,7 +143,8 @@ class LlamaRunner:
             yield Piece("", done=DoneReason.LENGTH, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
         text_tokens = [token for token in prompt if token >= 0] if images else prompt
-        sampler = Sampler(job, text_tokens, self._model.vocabulary, self.context_length)
+        forced = self._batcher.speculator.forced_reader(job)
+        sampler = Sampler(job, text_tokens, self._model.vocabulary, self.context_length, forced)
         # A shift could cut an image in half.
         shift = job.shift and not images
         params = RunParams(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images, job.drafts)

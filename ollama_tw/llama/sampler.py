@@ -3,12 +3,14 @@
 import ctypes
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import llama_cpp
 import numpy as np
 
+from ollama_tw.grammar.forced import ForcedReader
 from ollama_tw.interfaces import InvalidGrammar, Job, LazyGrammar, RunnerError, Sampling
 from ollama_tw.llama.steering import GrammarStart, ThinkingLimit, Written
 from ollama_tw.llama.structures import set_fields
@@ -31,15 +33,28 @@ _GRAMMAR_START, _GRAMMAR_STEP = 4.0, 0.25
 class Sampler:
     """A chain of llama.cpp's samplers and a grammar, as ``job`` describes them.
 
+    A text that the grammar forces is not sampled: its tokens are those of the vocabulary.
+
     The order is llama.cpp's: logit bias, penalties, top-k, typical, top-p, min-p, temperature,
     distribution. Samplers without an effect are left out. The penalties apply to ``prompt`` too;
-    ``context`` is its maximum length. Created on any thread, used on the decode thread only. Raises
-    :class:`InvalidGrammar`.
+    ``context`` is its maximum length; ``forced`` reads what the job's grammar forces, None for nothing.
+    Created on any thread, used on the decode thread only. Raises :class:`InvalidGrammar`.
     """
 
-    def __init__(self, job: Job, prompt: Sequence[int], vocabulary: LlamaVocabulary, context: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        prompt: Sequence[int],
+        vocabulary: LlamaVocabulary,
+        context: int,
+        forced: ForcedReader | None = None,
+    ) -> None:
         sampling = job.sampling
         self._vocabulary = vocabulary
+        self._reader = forced
+        self._forced_tokens: deque[int] = deque()
+        """Tokens that the grammar forces, as far as they have been looked for."""
+        self._biased = {token for token, _ in job.logit_bias}
         self._grammar = _grammar(vocabulary, job.grammar) if job.grammar else None
         self._waiting: Any = None
         """The grammar that is to begin at ``_start``."""
@@ -133,9 +148,10 @@ class Sampler:
         """
         token = self._forced()
         if token is None:
-            if self._grammar is None:
+            token = self._forced_by_grammar()
+            if token is None and self._grammar is None:
                 token = int(llama_cpp.llama_sampler_sample(self._chain, context, row))
-            else:
+            elif token is None:
                 token = self._sample_by_grammar(context, row)
             if self._limit is not None:
                 self._limit.feed(Written(token, self._vocabulary.written(token)))
@@ -156,6 +172,7 @@ class Sampler:
                 self._limit = None
                 return None
             self._accept_in_grammar(token)
+            self._forced_tokens.clear()
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
 
@@ -183,6 +200,47 @@ class Sampler:
     def _accept_in_grammar(self, token: int) -> None:
         if not self._vocabulary.ends_generation(token):
             llama_cpp.llama_sampler_accept(self._grammar, token)
+            if self._reader is not None:
+                self._reader.feed(self._vocabulary.written(token))
+
+    def expected(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Return the tokens that the grammar forces next, and those that are likely after them."""
+        if self._grammar is None or self._reader is None:
+            return (), ()
+        self._force(self._reader)
+        text = self._reader.text(guess=True)
+        likely = self._vocabulary.spell(text.encode()) if text else None
+        forced = tuple(self._forced_tokens)
+        if likely is None or tuple(likely[: len(forced)]) != forced:
+            return forced, ()
+        return forced, likely[len(forced) :]
+
+    def _force(self, reader: ForcedReader) -> None:
+        """Look for tokens that the grammar forces, unless some are left.
+
+        The last one is left to the sampler: the model may prefer a token that also has the text after it.
+        """
+        text = "" if self._forced_tokens else reader.text()
+        tokens = self._vocabulary.spell(text.encode()) if len(text) > 1 else None
+        if tokens is not None and self._biased.isdisjoint(tokens):
+            self._forced_tokens.extend(tokens[:-1])
+
+    def _forced_by_grammar(self) -> int | None:
+        """Return the next token that the grammar forces, None if a token is to be sampled."""
+        if self._grammar is None or self._reader is None:
+            return None
+        self._force(self._reader)
+        if not self._forced_tokens:
+            return None
+        token = self._forced_tokens.popleft()
+        # llama.cpp aborts when it accepts a token that the grammar rejects.
+        if not self._allows(token):
+            self._forced_tokens.clear()
+            self._reader = None
+            return None
+        self._accept_in_grammar(token)
+        llama_cpp.llama_sampler_accept(self._chain, token)
+        return token
 
     def _look_for_start(self, start: GrammarStart, token: int) -> None:
         """Let the waiting grammar begin if ``token`` completes its trigger."""

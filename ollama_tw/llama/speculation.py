@@ -5,8 +5,11 @@ them, and those are kept that the sampler chooses too. Drafts are also judged wh
 their first token.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 from ollama_tw.llama.step_costs import StepCosts
 
@@ -31,7 +34,12 @@ _LONG_MEMORY = 0.99
 
 # Ends of the classes of matches, by their length, and the acceptance that is assumed at first.
 _CLASSES = (2, 3, 5, 8, 15)
-_ASSUMED = (0.3, 0.4, 0.5, 0.6, 0.75, 0.9)
+_ASSUMED = (0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.8, 1.0)
+
+GUESSED = len(_CLASSES) + 1
+"""Class of tokens that a grammar forces after white space that is guessed."""
+FORCED = GUESSED + 1
+"""Class of tokens that a grammar forces."""
 
 
 def class_of_match(match: int) -> int:
@@ -57,7 +65,7 @@ class Acceptance:
         return (self._accepted[kind] + _PRIOR_WEIGHT * prior) / (self._judged[kind] + _PRIOR_WEIGHT)
 
     def record(self, kind: int, accepted: int, judged: int) -> None:
-        """Record that of ``judged`` tokens the first ``accepted`` were, and the next one was not."""
+        """Record that ``accepted`` of ``judged`` tokens were accepted."""
         self._accepted[kind] = self._memory * self._accepted[kind] + accepted
         self._judged[kind] = self._memory * self._judged[kind] + judged
         if self._model is not None:
@@ -66,16 +74,18 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Offer:
-    """A draft of ``length`` tokens, each of which is accepted with ``probability`` if those before it are."""
+    """A draft: the probability that each of its tokens is accepted if those before it are."""
 
-    length: int
-    probability: float
+    probabilities: Sequence[float]
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return len(self.probabilities)
 
     def expected(self, length: int) -> float:
         """Return the expected number of accepted tokens if ``length`` of them are evaluated."""
-        if self.probability >= 1.0:
-            return float(length)
-        return self.probability * (1 - self.probability**length) / (1 - self.probability)
+        return math.fsum(accumulate(self.probabilities[:length], mul))
 
 
 def lengths(offers: Sequence[Offer | None], costs: StepCosts, most: int = MOST_DRAFTED) -> list[int]:
@@ -86,7 +96,7 @@ def lengths(offers: Sequence[Offer | None], costs: StepCosts, most: int = MOST_D
     """
     count = len(offers)
     none = [0] * count
-    made = [(offer.probability, index, offer) for index, offer in enumerate(offers) if offer is not None]
+    made = [(offer.probabilities[0], index, offer) for index, offer in enumerate(offers) if offer is not None]
     if not made or not costs.known(count):
         return none
     made.sort(reverse=True, key=lambda one: one[0])

@@ -4,6 +4,7 @@ import ctypes
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import llama_cpp
@@ -12,6 +13,9 @@ from ollama_tw.interfaces import LoadError, RunnerError
 
 # INT32_MIN: the number of tokens overflows.
 _OVERFLOW = -(2**31)
+
+# Texts whose tokens are kept: a grammar forces the same keys again and again.
+_SPELLED = 1024
 
 
 class LlamaVocabulary:
@@ -34,6 +38,7 @@ class LlamaVocabulary:
         self._begin, self._between, self._end = self._pair_delimiters()
         # Caches; two threads that fill one entry write the same value.
         self._pieces: dict[int, bytes] = {}
+        self._spell = lru_cache(_SPELLED)(self._find_spelling)
         self._controls: dict[str, dict[int, bytes]] = {}
 
     def _check_added(self) -> None:
@@ -151,12 +156,15 @@ class LlamaVocabulary:
         """Return the bytes of the text of ``token``, also of a control token."""
         return self.piece(token) or self._piece(token, special=True)
 
-    def spell(self, data: bytes) -> list[int] | None:
+    def spell(self, data: bytes) -> Sequence[int] | None:
         """Return tokens whose texts are exactly ``data``, None if none were found.
 
         Special tokens are recognised. A tokenizer that puts a space before a text gets a line break in front,
         which is cut off again.
         """
+        return self._spell(data)
+
+    def _find_spelling(self, data: bytes) -> Sequence[int] | None:
         try:
             text = data.decode()
         except UnicodeDecodeError:
@@ -165,7 +173,7 @@ class LlamaVocabulary:
             tokens = self.tokenize(front + text, add_special=False)
             for begin in range(min(len(tokens), 4)):
                 if b"".join(map(self.written, tokens[begin:])) == data:
-                    return tokens[begin:]
+                    return tuple(tokens[begin:])
         return None
 
     def controls(self, texts: Iterable[str]) -> dict[int, bytes]:

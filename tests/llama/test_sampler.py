@@ -53,6 +53,31 @@ def test_typical_p_comes_before_the_greedy_choice(shared_smol: LlamaRunner) -> N
     assert text(shared_smol, temperature=0, typical_p=0.01, top_k=1) == likeliest
 
 
+def chosen(runner: LlamaRunner, count: int, **job: Any) -> list[bytes]:
+    """Return the bytes of the tokens that a hot model generates."""
+    pieces = runner.generate(Job(STORY, Sampling(seed=1, **HOT), max_tokens=count, logprobs=0, **job))
+    return [one.chosen.data for piece in pieces for one in piece.logprobs]
+
+
+def test_a_text_that_the_grammar_forces_has_the_tokens_of_the_vocabulary(shared_smol: LlamaRunner) -> None:
+    grammar = 'root ::= "unfortunately, constitutional {\\"" [a-z]+'
+    spelled = [
+        shared_smol.detokenize([token]).encode()
+        for token in shared_smol.tokenize('unfortunately, constitutional {"', add_special=False)
+    ]
+    found = chosen(shared_smol, len(spelled) + 2, grammar=grammar)
+    # The last one may have a part of what follows.
+    assert found[: len(spelled) - 1] == spelled[:-1]
+
+
+def test_a_forced_text_with_a_biased_token_is_sampled(shared_smol: LlamaRunner) -> None:
+    whole = shared_smol.tokenize("constitutional", add_special=False)[0]
+    grammar = 'root ::= "constitutional law of the land"'
+    biased = chosen(shared_smol, 12, grammar=grammar, logit_bias=((whole, -100.0),))
+    assert shared_smol.detokenize([whole]).encode() not in biased
+    assert b"constitutional".startswith(biased[0])
+
+
 def test_a_grammar_that_takes_too_long_ends_its_run(
     shared_smol: LlamaRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,25 +27,25 @@ def costs(milliseconds: Mapping[int, float]) -> StepCosts:
 
 
 def test_a_sure_draft_is_as_long_as_it_pays() -> None:
-    assert lengths([Offer(15, 0.98)], costs(SMALL_MODEL)) == [15]
+    assert lengths([Offer([0.98] * 15)], costs(SMALL_MODEL)) == [15]
     # Eight rows cost as much as six steps there.
-    assert lengths([Offer(15, 0.9)], costs(LARGE_MODEL)) == [3]
+    assert lengths([Offer([0.9] * 15)], costs(LARGE_MODEL)) == [3]
 
 
 def test_a_poor_draft_is_not_evaluated() -> None:
-    assert lengths([Offer(15, 0.3)], costs(SMALL_MODEL)) == [0]
-    assert lengths([Offer(1, 0.55)], costs(LARGE_MODEL)) == [0]
+    assert lengths([Offer([0.3] * 15)], costs(SMALL_MODEL)) == [0]
+    assert lengths([Offer([0.55] * 1)], costs(LARGE_MODEL)) == [0]
 
 
 def test_no_more_than_the_draft_has() -> None:
-    assert lengths([Offer(2, 0.98)], costs(SMALL_MODEL)) == [2]
-    assert lengths([Offer(15, 1.0)], costs(SMALL_MODEL), most=4) == [3]
+    assert lengths([Offer([0.98] * 2)], costs(SMALL_MODEL)) == [2]
+    assert lengths([Offer([1.0] * 15)], costs(SMALL_MODEL), most=4) == [3]
 
 
 def test_nothing_is_evaluated_before_a_plain_step_was_measured() -> None:
-    assert lengths([Offer(8, 0.99)], StepCosts()) == [0]
+    assert lengths([Offer([0.99] * 8)], StepCosts()) == [0]
     # Two sequences have not run together yet.
-    assert lengths([Offer(8, 0.99), None], costs({1: 16, 4: 38})) == [0, 0]
+    assert lengths([Offer([0.99] * 8), None], costs({1: 16, 4: 38})) == [0, 0]
 
 
 def test_sequences_without_a_draft() -> None:
@@ -55,14 +55,14 @@ def test_sequences_without_a_draft() -> None:
 
 def test_beside_others_a_draft_has_to_pay_for_a_pass_of_its_own() -> None:
     # Four rows and eight more of one sequence take 80 ms instead of 38, and give twice the tokens at best.
-    alone = lengths([Offer(7, 0.9)], costs(SMALL_MODEL))
-    beside = lengths([Offer(7, 0.9), None, None, None], costs(SMALL_MODEL))
+    alone = lengths([Offer([0.9] * 7)], costs(SMALL_MODEL))
+    beside = lengths([Offer([0.9] * 7), None, None, None], costs(SMALL_MODEL))
     assert alone == [7]
     assert beside == [0, 0, 0, 0]
 
 
 def test_equal_drafts_share_a_pass() -> None:
-    found = lengths([Offer(3, 0.95)] * 4, costs(SMALL_MODEL))
+    found = lengths([Offer([0.95] * 3)] * 4, costs(SMALL_MODEL))
     assert found == [3, 3, 3, 3]
     assert sum(found) <= MOST_DRAFTED
 
@@ -89,8 +89,8 @@ def test_longer_matches_are_trusted_more() -> None:
 
 
 def test_a_geometric_draft() -> None:
-    assert Offer(3, 0.5).expected(3) == pytest.approx(0.5 + 0.25 + 0.125)
-    assert Offer(3, 1.0).expected(3) == 3.0
+    assert Offer([0.5] * 3).expected(3) == pytest.approx(0.5 + 0.25 + 0.125)
+    assert Offer([1.0] * 3).expected(3) == 3.0
 
 
 def drafter(*prompt: int, most: int | None = None) -> Drafter:
@@ -120,7 +120,7 @@ def test_a_draft_that_was_not_evaluated_is_judged_by_its_first_token() -> None:
         one.follow([token])
     worse = one.offer(4)
     assert worse is not None
-    assert worse.probability < before.probability
+    assert worse.probabilities[0] < before.probabilities[0]
 
 
 def test_the_generated_tokens_are_drafted_from_too() -> None:
