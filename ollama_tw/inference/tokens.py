@@ -1,6 +1,6 @@
 """Tokenizes, detokenizes and counts tokens: without loading a model, if its backend can."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -20,6 +20,12 @@ from ollama_tw.prompt.think import Think, parse_think, resolve_think
 from ollama_tw.tracking.context import RequestContext
 from ollama_tw.wire.native import ChatRequest
 from ollama_tw.wire.options import Options, resolve
+
+MAX_BYTES = 8 << 20
+"""Bytes of text that are tokenized at once, which takes up to 66 times their memory."""
+
+MAX_TOKENS = MAX_BYTES // 2
+"""Tokens that are converted to text at once."""
 
 _NO_LIMIT = 1 << 40
 
@@ -55,20 +61,27 @@ class Tokens:
         self.settings = settings
 
     async def tokenize(self, model: str, text: str, add_special: bool = False) -> Sequence[int]:
-        """Return the tokens of ``text``; ``add_special`` adds those that begin and end a prompt."""
+        """Return the tokens of ``text``; ``add_special`` adds those that begin and end a prompt.
+
+        Raises 400 beyond :data:`MAX_BYTES`.
+        """
+        _require_size([text])
         entry = await self._find(model)
         return await self._run(entry, lambda vocabulary: vocabulary.tokenize(text, add_special=add_special))
 
     async def detokenize(self, model: str, tokens: Sequence[Sequence[int]]) -> list[str]:
-        """Return the text of each sequence of ``tokens``; 400 for an unknown token."""
+        """Return the text of each sequence of ``tokens``; 400 for an unknown one or too many."""
+        if sum(map(len, tokens)) > MAX_TOKENS:
+            raise OllamaError(400, f"at most {MAX_TOKENS} tokens can be converted at once: divide them")
         entry = await self._find(model)
         return await self._run(entry, lambda vocabulary: _texts(vocabulary, tokens))
 
     async def count(self, request: ChatRequest) -> int:
-        """Return the number of tokens of the whole prompt of ``request``.
+        """Return the number of tokens of the whole prompt of ``request``; 400 beyond :data:`MAX_BYTES`.
 
         ``think`` is ignored for a model that does not support thinking.
         """
+        _require_size(message.content for message in request.messages)
         entry = await self._find(request.model)
         entry.require("completion", "chat")
         if request.tools and "tools" not in entry.capabilities:
@@ -96,6 +109,16 @@ class Tokens:
         return await self._catalogue.find(model)
 
 
+def _require_size(texts: Iterable[str]) -> None:
+    """Raise OllamaError 400 if ``texts`` are too long to be tokenized at once."""
+    size = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+    if size > MAX_BYTES:
+        raise OllamaError(
+            400,
+            f"the text has {size} bytes, of which at most {MAX_BYTES} can be tokenized at once: divide it",
+        )
+
+
 def _texts(vocabulary: IVocabulary, tokens: Sequence[Sequence[int]]) -> list[str]:
     try:
         return [vocabulary.detokenize(one) for one in tokens]
@@ -106,4 +129,5 @@ def _texts(vocabulary: IVocabulary, tokens: Sequence[Sequence[int]]) -> list[str
 def _count(entry: Entry, request: ChatRequest, think: Think, vocabulary: IVocabulary) -> int:
     build = chat_prompt(entry, changed(request, truncate=False), Options(), think, shift=False)
     prompt = build(cast(IRunner, _VocabularyRunner(vocabulary)))
+    _require_size([prompt.text])
     return len(vocabulary.tokenize(prompt.text) if prompt.tokens is None else prompt.tokens)
