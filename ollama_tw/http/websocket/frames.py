@@ -6,6 +6,7 @@ Source: docs/api/websocket.md; RFC 6455.
 # mypy: allow-untyped-calls
 # (Twisted's Failure is not annotated)
 
+import codecs
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
@@ -64,7 +65,7 @@ def read_frame(body: Body, is_binary: bool) -> Frame:
         raise OllamaError(400, "a request must be a text frame")
     body.seek(0)
     payload = body.read()
-    if not payload.lstrip(b" \t\r\n").startswith(b"{"):
+    if not payload.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n").startswith(b"{"):
         raise OllamaError(400, "a request must be a JSON object")
     envelope = decode(payload, _Envelope, go_type="a request")
     id_ = envelope.id
