@@ -41,9 +41,8 @@ METHODS: dict[str, Callable[[re.Pattern[Any], Any], object]] = {
 DYNAMIC = {
     "output/source.py": [r"<tool ([^\n]{0,64}?)>"],
     "output/reply_reader.py": [r"</think>|<\|end\|>|<tool_call>"],
-    "registry/challenge.py": [r'(?:^|[\s,])realm="(.*?)"(?=\s*(?:,|$))'],
 }
-"""Examples of the expressions that a module makes at run time."""
+"""Examples of the expressions that a module makes at run time, other than by an f-string."""
 
 PASSED = {
     "convert/families/bert.py": ("fullmatch",),
@@ -75,7 +74,7 @@ class Expression:
 
 
 def expressions() -> Iterator[Expression]:
-    """Yield the expressions of all modules. Those that are made at run time must be among ``DYNAMIC``."""
+    """Yield the expressions of all modules; one that is made at run time needs an example in ``DYNAMIC``."""
     for path in sorted(ROOT.rglob("*.py")):
         source = path.read_text()
         if "re" in source:
@@ -88,6 +87,11 @@ def _in_module(module: str, tree: ast.Module) -> Iterator[Expression]:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             with suppress(Exception):
                 constants[statement.targets[0].id] = _value(statement.value, constants)
+    chained = {
+        node.value: node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Call)
+    }
     names = {
         node.value: target.id
         for node in ast.walk(tree)
@@ -104,23 +108,32 @@ def _in_module(module: str, tree: ast.Module) -> Iterator[Expression]:
         if function == "escape":
             continue
         if function == "compile":
-            methods = _methods_of(tree, names.get(node, "")) or PASSED.get(module, tuple(METHODS))
+            called = (chained[node],) if node in chained else _methods_of(tree, names.get(node, ""))
+            methods = called or PASSED.get(module, tuple(METHODS))
             flags = rest[0] if rest else None
         else:
             methods = (function,)
             flags = next(iter(rest[{"sub": 3, "subn": 3, "split": 2}.get(function, 1) :]), None)
         flags = next((one.value for one in node.keywords if one.arg == "flags"), flags)
         try:
-            found = [_value(given, constants)]
-        except (NameError, AttributeError):
+            found = [_value(_Filled().visit(given), constants)]
+        except (NameError, AttributeError, TypeError):
             found = DYNAMIC[module]
         for pattern in found:
             yield Expression(module, node.lineno, pattern, _value(flags, constants) if flags else 0, methods)
 
 
+class _Filled(ast.NodeTransformer):
+    """Replaces the values in an f-string that are not constants of the module by a word."""
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
+        constant = isinstance(node.value, ast.Name) and node.value.id.isupper()
+        return node if constant or isinstance(node.value, ast.Subscript) else ast.Constant("word")
+
+
 def _value(node: ast.expr, constants: dict[str, Any]) -> Any:
     """Return the value of an expression of ``constants``."""
-    code = compile(ast.Expression(node), "<expression>", "eval")
+    code = compile(ast.fix_missing_locations(ast.Expression(node)), "<expression>", "eval")
     return eval(code, {"__builtins__": {}, **constants})  # noqa: S307 - the package's own source
 
 
