@@ -253,8 +253,20 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True)
+class Prefill:
+    """Progress of a prompt: ``done`` of its ``total`` tokens are in the KV cache."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Piece:
     """A part of the output; the last piece alone has ``done``, ``usage`` and ``stop_string``.
+
+    Before the output, a runner may yield pieces with a ``prefill`` and without text while a long prompt is
+    evaluated. It may also give the number of the prompt's tokens as the ``prefill`` of a piece of the output,
+    with all of them done.
 
     A piece may have the text of several tokens, or none (text is held back while it may be the
     beginning of a stop string or of a character). It never ends within a character. ``logprobs`` are
@@ -267,6 +279,12 @@ class Piece:
     usage: Usage | None = None
     stop_string: str = ""
     """The stop string that ended the job; "" if none did, or if the engine does not report it."""
+    prefill: Prefill | None = None
+
+    @property
+    def is_progress(self) -> bool:
+        """True if the prompt is still being evaluated: the piece is not part of the output."""
+        return self.prefill is not None and self.prefill.done < self.prefill.total
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """The client of a request: its name, scopes, priority and limits."""
 
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.tracking.priority import Priority
 
 
 class Scope(StrEnum):
@@ -16,14 +17,6 @@ class Scope(StrEnum):
     METRICS = "metrics"
     ADMIN = "admin"
     """Everything."""
-
-
-class Priority(IntEnum):
-    """The order of waiting requests of different clients."""
-
-    LOW = 0
-    NORMAL = 1
-    HIGH = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from typing import Annotated
 
 import msgspec
 
-from ollama_tw.access.client import Client, Priority, Scope
+from ollama_tw.access.client import Client, Scope
 from ollama_tw.access.keys import Key, is_key_name
 from ollama_tw.files import NO_FOLLOW, make_directory, sync_directory
+from ollama_tw.tracking.priority import Priority
 
 _VERSION = 1
 _MAX_BYTES = 16 << 20

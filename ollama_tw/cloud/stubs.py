@@ -121,7 +121,7 @@ class Forwarding:
         kind: type[GenerateRecord] | type[ChatRecord],
         emit: Emit | None,
     ) -> Record | None:
-        request = changed(request, stream=emit is not None)
+        request = changed(request, stream=emit is not None, progress=None)
         reply = await self._send(stub, path, request)
 
         def named(record: Record) -> Record:

@@ -7,6 +7,9 @@ from ollama_tw.golang import json as gojson
 DONE = b"[DONE]"
 """The data of the event that ends an OpenAI stream."""
 
+KEEP_ALIVE_COMMENT = b": keep-alive\n\n"
+"""A comment, which clients ignore."""
+
 
 def data_event(record: Any) -> bytes:
     """Return an unnamed event with ``record`` as JSON; bytes are sent unchanged."""

@@ -17,7 +17,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic, TypeVar
 
-from ollama_tw.tracking.context import Priority
+from ollama_tw.tracking.priority import Priority
 
 T = TypeVar("T")
 

@@ -91,6 +91,11 @@ class Loader:
         # The plans with which the runners were loaded, by their identities. On the load thread.
         self._plans: dict[int, LoadPlan] = {}
 
+    @property
+    def fraction(self) -> float:
+        """The fraction of the load under way that is done, 0.0 if there is none."""
+        return 0.0 if self._watchdog is None else self._watchdog.fraction
+
     def load(
         self,
         plan: LoadPlan,

@@ -12,7 +12,8 @@ from ollama_tw.engine.fair_queue import PATIENCE, Entry, FairQueue
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import OllamaError
-from ollama_tw.tracking.context import Phase, Priority, RequestContext, RunProgress
+from ollama_tw.tracking.context import Phase, RequestContext, RunProgress
+from ollama_tw.tracking.priority import Priority
 
 _QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 

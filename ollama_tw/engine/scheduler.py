@@ -106,6 +106,11 @@ class Scheduler:
         """Return the places of the runs that are queued, from 1 on."""
         return self._queue.positions()
 
+    @property
+    def load_fraction(self) -> float:
+        """The fraction of the load under way that is done, 0.0 if there is none."""
+        return self._loader.fraction
+
     def stuck(self, limit: float) -> str:
         """Return the name of a model whose current step is older than ``limit`` seconds, "" if none is."""
         return self._models.stuck(limit)

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from itertools import takewhile
 from urllib.parse import quote
 
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
 from ollama_tw.access.requirement import Access
@@ -22,6 +21,7 @@ from ollama_tw.cloud.client import RemoteClient, RemoteResponse
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cloud_name
 from ollama_tw.cloud.recommendations import Recommendations
 from ollama_tw.cloud.rewriting import compact_object, forwarded_headers, model_of, with_model
+from ollama_tw.concurrency.threads import Reactor
 from ollama_tw.configfile.document import LiveDocument
 from ollama_tw.dialects.errors import NATIVE_ERRORS, ErrorFormat
 from ollama_tw.errors import OllamaError
@@ -42,7 +42,7 @@ class CloudRelay:
 
     def __init__(
         self,
-        reactor: IReactorFromThreads,
+        reactor: Reactor,
         client: RemoteClient,
         policy: CloudPolicy,
         configured: LiveDocument | None = None,

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import zstandard
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore, fail
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 
+from ollama_tw.concurrency.threads import Reactor
 from ollama_tw.dialects.errors import ErrorFormat
-from ollama_tw.dialects.sse import data_event, named_event
+from ollama_tw.dialects.sse import KEEP_ALIVE_COMMENT, data_event, named_event
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.errors import logged
 from ollama_tw.http.server.replies import JSON, read_body, send_json_line
@@ -87,7 +87,7 @@ def log_ignored_tools(kinds: Sequence[str]) -> None:
 class Dialect:
     """Answers requests in the formats of one API; shared by all its routes."""
 
-    reactor: IReactorFromThreads
+    reactor: Reactor
     errors: ErrorFormat
     relay: RelayBody | None = None
     """Forwards requests for cloud models; None where there is no cloud."""
@@ -210,9 +210,9 @@ async def gather(runs: Sequence[Callable[[], Coroutine[Any, Any, R]]], cancel: R
 
 def data_framing(error_event: Callable[[int, str], bytes]) -> Framing:
     """Return the framing of unnamed events; ``error_event`` makes the last one of a failed stream."""
-    return Framing("text/event-stream", data_event, error_event)
+    return Framing("text/event-stream", data_event, error_event, keep_alive=KEEP_ALIVE_COMMENT)
 
 
 def event_framing(error_event: Callable[[int, str], bytes]) -> Framing:
     """Return the framing of named events; ``error_event`` makes the last one of a failed stream."""
-    return Framing("text/event-stream", named_event, error_event, _KEEP_ALIVE)
+    return Framing("text/event-stream", named_event, error_event, _KEEP_ALIVE, KEEP_ALIVE_COMMENT)

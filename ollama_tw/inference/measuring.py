@@ -23,6 +23,8 @@ def measured(
         for piece in pieces:
             if progress is not None:
                 _note(piece, progress)
+            if piece.is_progress:
+                continue
             if metrics is not None:
                 now = time.monotonic_ns()
                 if piece.usage is not None:
@@ -42,6 +44,10 @@ def measured(
 
 
 def _note(piece: Piece, progress: RunProgress) -> None:
+    if piece.prefill is not None:
+        progress.prompt(piece.prefill.done, piece.prefill.total)
+    if piece.is_progress:
+        return
     if piece.usage is None:
         progress.token()
     else:

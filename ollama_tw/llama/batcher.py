@@ -309,6 +309,9 @@ class Batcher:
         # thread, and the processor would be idle.
         for one in sampled:
             self._accept(one)
+        for part in batch:
+            if part.prompt and part.sequence.prefilling:
+                part.sequence.report_prefill()
 
     def _measure(self, batch: Sequence[BatchPart], seconds: float) -> None:
         prompts = [part for part in batch if part.prompt]
@@ -348,6 +351,7 @@ class Batcher:
             return
         slot.tokens.extend(image.tokens)
         sequence.evaluated += len(image.tokens)
+        sequence.report_prefill()
 
     def _accept(self, sampled: Sampled) -> None:
         sequence, rows = sampled.part.sequence, sampled.part.rows

@@ -18,6 +18,7 @@ from ollama_tw.interfaces import (
     Job,
     LoadPlan,
     Piece,
+    Prefill,
     Progress,
     PromptCacheFigures,
     PromptState,
@@ -153,9 +154,14 @@ class LlamaRunner:
         data = self._bytes_of_tokens(job.preserved)
         reason = None
         try:
+            prefill: Prefill | None = Prefill(len(prompt), len(prompt))
             for generated in sequence.tokens():
+                if isinstance(generated, Prefill):
+                    yield Piece("", prefill=generated)
+                    continue
                 text = assembler.feed(data(generated.token))
-                piece = Piece(text, () if job.logprobs is None else (_logprob(generated, data),))
+                logprobs = () if job.logprobs is None else (_logprob(generated, data),)
+                piece, prefill = Piece(text, logprobs, prefill=prefill), None
                 if assembler.stopped:
                     reason = DoneReason.STOP
                     if text:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from ollama_tw.interfaces import DoneReason, RunnerError, Usage
+from ollama_tw.interfaces import DoneReason, Prefill, RunnerError, Usage
 from ollama_tw.llama.drafter import Drafter
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.slots import Slot
@@ -87,7 +87,7 @@ class RunningSequence:
         """Monotonic nanoseconds when the slot was assigned, and of the first and the last token."""
         self._wake = wake
         # Shared by the two threads. Each is written by one of them only.
-        self._tokens: SimpleQueue[Generated | None] = SimpleQueue()
+        self._tokens: SimpleQueue[Generated | Prefill | None] = SimpleQueue()
         self._taken = 0
         self._stopped = False
         self._held = False
@@ -148,6 +148,10 @@ class RunningSequence:
             self._held = False
         return not self._held
 
+    def report_prefill(self) -> None:
+        """Pass the progress of the prompt to the consumer."""
+        self._tokens.put(Prefill(self.evaluated, len(self.prompt)))
+
     def deliver(self, generated: Generated) -> None:
         """Pass a generated token to the consumer."""
         self.last = time.monotonic_ns()
@@ -170,9 +174,15 @@ class RunningSequence:
 
     # On the consumer's thread.
 
-    def tokens(self) -> Iterator[Generated]:
-        """Yield the generated tokens as they come. Blocking. Raises :class:`RunnerError`."""
+    def tokens(self) -> Iterator[Generated | Prefill]:
+        """Yield the generated tokens as they come, before them the progress of a long prompt.
+
+        Blocking. Raises :class:`RunnerError`.
+        """
         while (generated := self._tokens.get()) is not None:
+            if isinstance(generated, Prefill):
+                yield generated
+                continue
             # Count first, then read the flag; ready() does it in the other order, so that one of the
             # two threads always sees the change of the other.
             self._taken += 1

@@ -16,6 +16,7 @@ from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.dialect_support import Dialect
 from ollama_tw.http.model_lists import ModelListRoutes
 from ollama_tw.http.native.completions import CompletionRoutes
+from ollama_tw.http.native.progress import ProgressReports
 from ollama_tw.http.native.tokens import TokenRoutes
 from ollama_tw.http.openai.responses import ResponsesRoutes
 from ollama_tw.http.openai.routes import OpenAIEmbeddingRoutes, OpenAIRoutes
@@ -56,7 +57,13 @@ class Inference:
         self._reranking = Reranking(catalogue, scheduler, settings)
         vocabularies = Vocabularies(components.sources.owner, disk)
         self._tokens = Tokens(catalogue, vocabularies, disk, scheduler, settings)
-        self.routes = CompletionRoutes(reactor, self._completions, self._embeddings, cloud)
+        self.routes = CompletionRoutes(
+            reactor,
+            self._completions,
+            self._embeddings,
+            cloud,
+            ProgressReports(reactor, scheduler.positions, lambda: scheduler.load_fraction),
+        )
         """The native routes of completions and embeddings, which WebSocket has, too."""
 
     def apply(self, settings: Settings) -> None:

@@ -25,6 +25,7 @@ from ollama_tw.interfaces import (
     LoadError,
     LoadPlan,
     Piece,
+    Prefill,
     Probe,
     Progress,
     PromptTooLong,
@@ -94,6 +95,8 @@ class FakeRunner:
         self.failure = failure
         """Raised by every job after its first token."""
         self.gate = open_gate()
+        self.prefill_chunk = 0
+        """Number of tokens of the prompt after which each job reports its progress; 0 for no reports."""
         self.jobs: list[Job] = []
         """All jobs in the order of their start."""
         self.running = 0
@@ -149,7 +152,15 @@ class FakeRunner:
             self._free.remove(best)
             return best
 
+    def _prefill(self, job: Job, total: int, cached: int) -> Iterator[Piece]:
+        for done in range(cached + self.prefill_chunk, total, self.prefill_chunk):
+            yield Piece("", prefill=Prefill(done, total))
+            while not self.gate.wait(_POLL) and not self._ended(job):
+                pass
+
     def _reply_to(self, job: Job, text: str, cached: int) -> Iterator[Piece]:
+        if self.prefill_chunk:
+            yield from self._prefill(job, len(text), cached)
         capacity = self.context_length - len(text)
         limit = min(job.max_tokens, capacity) if job.max_tokens >= 0 else capacity
         done = DoneReason.STOP

@@ -3,23 +3,16 @@
 import threading
 import time
 from collections.abc import Callable
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.tracking.priority import Priority
 
 _CANCELLED = "the request was cancelled by DELETE /api/requests"
 
 
 def _nothing(*_: object) -> None:
     pass
-
-
-class Priority(IntEnum):
-    """Priority of a request: the higher, the sooner."""
-
-    LOW = 0
-    NORMAL = 1
-    HIGH = 2
 
 
 class Phase(StrEnum):

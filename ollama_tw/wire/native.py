@@ -31,6 +31,8 @@ class RunRequest(msgspec.Struct, kw_only=True):
     debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
     logprobs: bool = False
     top_logprobs: int = 0
+    progress: bool | None = None
+    """Send records about the queue, the load and the prompt before the first token. Not in Ollama."""
 
 
 class GenerateRequest(RunRequest, kw_only=True):

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from ollama_tw.access import key_file
-from ollama_tw.access.client import Client, Priority, Scope
+from ollama_tw.access.client import Client, Scope
 from ollama_tw.access.key_file import KeyFileError, read_keys, update_keys
 from ollama_tw.access.keys import Key, new_key
+from ollama_tw.tracking.priority import Priority
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ollama_tw.access.client import Priority, Scope
+from ollama_tw.access.client import Scope
 from ollama_tw.access.key_file import read_keys
 from ollama_tw.cli.main import main
+from ollama_tw.tracking.priority import Priority
 
 Run = Callable[..., tuple[int, str, str]]
 

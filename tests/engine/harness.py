@@ -13,7 +13,8 @@ from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.interfaces import LoadPlan
 from ollama_tw.testing.fake import FakeBackend
-from ollama_tw.tracking.context import Priority, RequestContext
+from ollama_tw.tracking.context import RequestContext
+from ollama_tw.tracking.priority import Priority
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from ollama_tw.engine import fair_queue
 from ollama_tw.engine.fair_queue import PATIENCE, Entry, FairQueue
-from ollama_tw.tracking.context import Priority
+from ollama_tw.tracking.priority import Priority
 
 LOW, NORMAL, HIGH = Priority
 

@@ -8,7 +8,8 @@ from ollama_tw.engine.fair_queue import PATIENCE
 from ollama_tw.engine.memory import DoesNotFit
 from ollama_tw.errors import OllamaError
 from ollama_tw.interfaces import LoadPlan
-from ollama_tw.tracking.context import Phase, Priority
+from ollama_tw.tracking.context import Phase
+from ollama_tw.tracking.priority import Priority
 from tests.engine.harness import SECOND, Request, SchedulerCase
 
 LOAD_SECONDS = 3.0

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from ollama_tw.access.client import Client, Priority, Scope
+from ollama_tw.access.client import Client, Scope
 from ollama_tw.access.key_file import KeyFileError, read_keys, update_keys
 from ollama_tw.access.keys import Key, is_key_name, new_key
 from ollama_tw.cli.command import CONTEXT_SETTINGS, Command, UsageError, json_option, print_json
 from ollama_tw.cli.tables import table
 from ollama_tw.config.settings import VARIABLES, Settings
 from ollama_tw.config.variables import SettingsError
+from ollama_tw.tracking.priority import Priority
 
 _NAMES = ("OLLAMA_CONFIG", "OLLAMA_MODELS")
 _READ = tuple(variable for variable in VARIABLES if variable.name in _NAMES)

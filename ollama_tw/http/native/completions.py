@@ -4,15 +4,17 @@ Source: ollama: server/routes.go, GenerateHandler, ChatHandler, EmbedHandler, Em
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
 from ollama_tw.access.requirement import Access
+from ollama_tw.concurrency.threads import Reactor
 from ollama_tw.http.cloud import CloudRelay
+from ollama_tw.http.native.progress import ProgressReports
 from ollama_tw.http.server.clients import require_loading
 from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
@@ -39,10 +41,11 @@ EmbedT = TypeVar("EmbedT", EmbedRequest, EmbeddingsRequest)
 class CompletionRoutes:
     """Routes of the native API that run models."""
 
-    reactor: IReactorFromThreads
+    reactor: Reactor
     completions: Completions
     embeddings: Embeddings
     cloud: CloudRelay
+    progress: ProgressReports
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
@@ -74,7 +77,10 @@ class CompletionRoutes:
 
         async def work(stream: ReplyStream | None, cancel: RequestContext) -> Record | None:
             note = UnenforcedHeader(self.reactor, request)
-            return await run(body, None if stream is None else stream.send, cancel, note=note)
+            if stream is None:
+                return await run(body, None, cancel, note=note)
+            with self.progress.sent(stream, cancel) if body.progress else nullcontext():
+                return await run(body, stream.send, cancel, note=note)
 
         if not await self.cloud.relay(request, body.model):
             await answer(self.reactor, request, body.stream is not False, work)

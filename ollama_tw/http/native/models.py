@@ -7,11 +7,11 @@ DeleteHandler.
 import threading
 from typing import Any
 
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
 from ollama_tw.access.requirement import Access
 from ollama_tw.cloud.policy import Operation
+from ollama_tw.concurrency.threads import Reactor
 from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.native.transfers import reporter
 from ollama_tw.http.server.replies import read_body, send_empty, send_json
@@ -32,7 +32,7 @@ class ModelRoutes:
 
     def __init__(
         self,
-        reactor: IReactorFromThreads,
+        reactor: Reactor,
         models: ModelService,
         creation: CreationService,
         cloud: CloudRelay,

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.web.http import Request
 
 from ollama_tw.access.requirement import Access
-from ollama_tw.concurrency.threads import InThread
+from ollama_tw.concurrency.threads import InThread, Reactor
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
@@ -32,7 +31,7 @@ class TransferRoutes:
 
     def __init__(
         self,
-        reactor: IReactorFromThreads,
+        reactor: Reactor,
         store: Store,
         in_disk: InThread,
         pulls: Pulls,

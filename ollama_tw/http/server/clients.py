@@ -5,12 +5,29 @@ from typing import Any
 from ollama_tw.access.client import LOCAL, Client, Scope
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.guard import MODELS_GUARDED
+from ollama_tw.tracking.priority import Priority
+
+PRIORITY = "X-Priority"
+"""Header with the priority that a request asks for."""
 
 
 def client_of(request: Any) -> Client:
     """Return who sends ``request``."""
     client: Client = getattr(request, "api_client", LOCAL)
     return client
+
+
+def priority_of(request: Any) -> Priority:
+    """Return the priority of ``request``: that of its client, or the lower one of its header.
+
+    Raises :class:`OllamaError` 400 for an unknown one.
+    """
+    most = client_of(request).priority
+    values = request.requestHeaders.getRawHeaders(PRIORITY, ())
+    try:
+        return min([most, *(Priority[value.strip().upper()] for value in values)])
+    except KeyError:
+        raise OllamaError(400, f"{PRIORITY} must be low, normal or high") from None
 
 
 def require_loading(request: Any) -> None:

@@ -10,13 +10,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorFromThreads
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from twisted.web.http import Request
 from zope.interface import implementer
 
+from ollama_tw.concurrency.threads import Reactor
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang import json as gojson
+from ollama_tw.http.server.clients import priority_of
 from ollama_tw.http.server.errors import log_id
 from ollama_tw.http.server.replies import send_json
 from ollama_tw.tracking.context import RequestContext
@@ -39,6 +41,13 @@ class Framing:
     error: Callable[[int, str], bytes]
     """Returns the end of a failed stream from a status and a message."""
     headers: tuple[tuple[str, str], ...] = ()
+    keep_alive: bytes = b""
+    """Sent every :data:`KEEP_ALIVE` seconds until the first record, so that proxies do not close the
+    connection; empty for nothing."""
+
+
+KEEP_ALIVE = 10.0
+"""Seconds between two keep-alives."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class ReplyStream:
     the socket is.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, request: Request, framing: Framing = NDJSON) -> None:
+    def __init__(self, reactor: Reactor, request: Request, framing: Framing = NDJSON) -> None:
         self._reactor = reactor
         self._request = request
         self._framing = framing
@@ -79,10 +88,13 @@ class ReplyStream:
         # On the reactor thread only.
         self._progress: dict[Hashable, Any] = {}
         self._drained: Deferred[None] | None = None
+        self._keep_alive: IDelayedCall | None = None
         self.began = False
         """True if a record was sent: the status is then 200 in any case."""
         request.registerProducer(self, True)
         request.notifyFinish().addBoth(lambda _: self._disconnect())
+        if framing.keep_alive:
+            self._keep_alive = reactor.callLater(KEEP_ALIVE, self._send_keep_alive)
 
     # On a worker thread.
 
@@ -105,6 +117,17 @@ class ReplyStream:
         self._reactor.callFromThread(self._flush_scheduled)
 
     # On the reactor thread.
+
+    def _send_keep_alive(self) -> None:
+        self._keep_alive = None
+        self.began = True
+        self._write(self._framing.keep_alive)
+        self._keep_alive = self._reactor.callLater(KEEP_ALIVE, self._send_keep_alive)
+
+    def _stop_keep_alive(self) -> None:
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
+            self._keep_alive = None
 
     def offer(self, record: Any, key: Hashable) -> None:
         """Send one record from the reactor thread, or buffer it while the reader is slow.
@@ -162,6 +185,7 @@ class ReplyStream:
 
     def _write(self, data: bytes) -> None:
         if data:
+            self._stop_keep_alive()
             if not self._request.startedWriting:
                 self._request.setHeader("Content-Type", self._framing.content_type)
                 for name, value in self._framing.headers:
@@ -185,6 +209,7 @@ class ReplyStream:
         self._disconnect()
 
     def _disconnect(self) -> None:
+        self._stop_keep_alive()
         with self._changed:
             self._disconnected = True
             self._pending.clear()
@@ -209,12 +234,13 @@ class ReplyStream:
 
     def release(self) -> None:
         """Detach from the request; nothing may be sent after this."""
+        self._stop_keep_alive()
         if not self._disconnected:
             self._request.unregisterProducer()
 
 
 async def answer(
-    reactor: IReactorFromThreads,
+    reactor: Reactor,
     request: Request,
     streaming: bool,
     work: Callable[[ReplyStream | None, RequestContext], Awaitable[R | RemainingRecords | None]],
@@ -246,7 +272,7 @@ async def answer_whole(
 
 
 async def answer_stream(
-    reactor: IReactorFromThreads,
+    reactor: Reactor,
     request: Request,
     work: Callable[[ReplyStream, RequestContext], Awaitable[R | RemainingRecords | None]],
     *,
@@ -289,6 +315,11 @@ async def answer_stream(
             send(request, result)
 
 
+def _tell_position(request: Request, position: int) -> None:
+    if not request.startedWriting:
+        request.setHeader("X-Queue-Position", str(position))
+
+
 async def _in_context(request: Request, work: Callable[[RequestContext], Awaitable[R]]) -> R:
     """Await the result of ``work``, which is called with the context of ``request``.
 
@@ -296,6 +327,8 @@ async def _in_context(request: Request, work: Callable[[RequestContext], Awaitab
     """
     context: RequestContext = getattr(request, "context", None) or RequestContext()
     context.endpoint = getattr(request, "route", "")
+    context.priority = priority_of(request)
+    context.on_queued = partial(_tell_position, request)
     request.notifyFinish().addErrback(lambda _: context.set())
 
     async def call() -> R:

@@ -21,11 +21,13 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.http.server.bodies import NO_ROOM, Body
 from ollama_tw.http.server.channel import ApiRequest
+from ollama_tw.http.server.clients import PRIORITY
 from ollama_tw.http.server.errors import send_failure
 from ollama_tw.http.server.identity import REQUEST_ID
 from ollama_tw.http.server.replies import send_error
@@ -68,6 +70,7 @@ class WebSocketConnection(MessageCollector):
         self._restricted = request.restricted
         self._identity = request.identity
         self._requests_begun = 0
+        self._headers = Headers({PRIORITY: request.requestHeaders.getRawHeaders(PRIORITY, [])})
         self._api_client = request.api_client
         self._api_key = request.api_key
         self._peer = request.getClientAddress() or IPv4Address("TCP", "-", 0)
@@ -204,6 +207,7 @@ class WebSocketConnection(MessageCollector):
             restricted=self._restricted,
             api_client=self._api_client,
             api_key=self._api_key,
+            headers=self._headers,
         )
 
     async def _serve_queue(self) -> None:

@@ -100,9 +100,8 @@ class FrameRequest:
 
     method = b"WS"
     channel = None
-    requestHeaders = Headers()
     responseHeaders = Headers()
-    """Both are always empty."""
+    """Always empty."""
     startedWriting = False
     """Always False: records are independent, so an error may follow any of them."""
     began = 0.0
@@ -119,7 +118,10 @@ class FrameRequest:
         restricted: bool = False,
         api_client: Client = LOCAL,
         api_key: Key | None = None,
+        headers: Headers | None = None,
     ) -> None:
+        self.requestHeaders = headers or Headers()
+        """The headers of the handshake that apply to each request."""
         self.restricted = restricted
         self.api_client = api_client
         self.api_key = api_key

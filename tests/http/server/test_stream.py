@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet import reactor
@@ -10,11 +11,12 @@ from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from ollama_tw.errors import Cancelled, OllamaError
-from ollama_tw.http.server.stream import ReplyStream, answer
+from ollama_tw.http.server.stream import NDJSON, ReplyStream, answer
 from tests.helpers.connections import disconnected
 from tests.http.fakes import connect
 
@@ -26,6 +28,7 @@ class FakeRequest:
 
     def __init__(self) -> None:
         self.wrote: list[bytes] = []
+        self.requestHeaders = Headers()
         self.headers: dict[str, str] = {}
         self.startedWriting = False
         self.producer: Any = None
@@ -206,6 +209,40 @@ class StreamTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(b"".join(self.request.wrote), b'1\n{"error":"it broke"}\n')
         self.assertIsNone(self.request.producer)
+
+
+class KeepAliveTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.request = FakeRequest()
+        framing = replace(NDJSON, keep_alive=b": wait\n\n")
+        self.stream = ReplyStream(self.reactor, self.request, framing)  # type: ignore[arg-type]
+
+    def test_it_is_sent_at_least_every_fifteen_seconds_until_the_first_record(self) -> None:
+        for count in range(1, 7):
+            self.reactor.advance(15)
+            self.assertGreaterEqual(self.request.wrote.count(b": wait\n\n"), count)
+        self.assertEqual(self.request.headers["Content-Type"], NDJSON.content_type)
+        self.stream.send(1)
+        self.reactor.turn()
+        before = len(self.request.wrote)
+        self.reactor.advance(100)
+        self.assertEqual(len(self.request.wrote), before)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_an_error_after_it_is_a_record(self) -> None:
+        self.reactor.advance(15)
+        self.assertTrue(self.stream.began)
+        self.stream.fail(500, "it broke")
+        self.assertEqual(self.request.wrote[-1], b'{"error":"it broke"}\n')
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_it_ends_with_the_request(self) -> None:
+        self.request.leave()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        other = ReplyStream(self.reactor, FakeRequest(), NDJSON)  # type: ignore[arg-type]
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        other.release()
 
 
 class AnswerTests(SynchronousTestCase):
