@@ -38,6 +38,8 @@ SLOW = (
         "cli/test_failures.py",
         "cli/test_fit.py",
         "cli/test_import.py",
+        "cli/test_kinds.py",
+        "cli/test_real_session.py",
         "cli/test_launch.py",
         "cli/test_logs.py",
         "cli/bench/test_bench.py",

@@ -117,6 +117,18 @@ def whole_number(ctx: click.Context, param: click.Parameter, value: str) -> int:
         raise _invalid(param, value, "ParseInt") from error
 
 
+def truth(ctx: click.Context, param: click.Parameter, value: str | None) -> bool | None:
+    """Return the value of an option that is given as a boolean, None if it is not given; raises UsageError.
+
+    A callback of click.
+    """
+    if value is None:
+        return None
+    if value not in _TRUE | _FALSE:
+        raise _invalid(param, value, "ParseBool")
+    return value in _TRUE
+
+
 def _invalid(param: click.Parameter | None, value: str, parser: str) -> UsageError:
     """Return the error of a value that Go's function ``parser`` refuses."""
     name = "" if param is None else ", ".join(param.opts)

@@ -12,6 +12,7 @@ from ollama_tw.cli.command import (
     json_option,
     model_argument,
     print_json,
+    truth,
     whole_number,
 )
 from ollama_tw.cli.variables import SESSION
@@ -85,7 +86,11 @@ def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 )
 @click.option("--hidethinking", is_flag=True, help="Hide thinking output (if provided)")
 @click.option(
-    "--truncate", is_flag=True, default=None, help="For embedding models: truncate inputs exceeding context"
+    "--truncate",
+    cls=OptionalValue,
+    implied="true",
+    callback=truth,
+    help="For embedding models: truncate inputs exceeding context",
 )
 @click.option(
     "--dimensions",
