@@ -28,12 +28,12 @@ class Copied(NamedTuple):
 class History:
     """The tokens of a sequence. ``ends`` tells for a token whether a draft stops before it.
 
-    A draft also stops before negative tokens, which stand for images.
+    A draft also stops before negative tokens of 64 bits, which stand for images.
     """
 
     def __init__(self, tokens: Sequence[int], ends: Callable[[int], bool]) -> None:
         self._length = len(tokens)
-        self._tokens: npt.NDArray[np.int32] = np.empty(max(2 * len(tokens), 256), dtype=np.int32)
+        self._tokens: npt.NDArray[np.int64] = np.empty(max(2 * len(tokens), 256), dtype=np.int64)
         self._tokens[: self._length] = tokens
         self._ends = ends
 

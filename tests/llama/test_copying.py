@@ -57,7 +57,7 @@ def test_a_long_match_is_the_latest_of_all_that_are_as_long() -> None:
     assert history(*row).find(3) == Copied([7, 7, 7], LONGEST_MATCH)
 
 
-@pytest.mark.parametrize("end", [99, -5])
+@pytest.mark.parametrize("end", [99, -5, -(2**63) + 1])
 def test_a_draft_stops_before_the_end_of_generation_and_before_an_image(end: int) -> None:
     assert history(1, 2, 3, end, 4, 1, 2).find(4) == Copied([3], 2)
     assert history(1, 2, end, 4, 1, 2).find(4) is None
