@@ -96,5 +96,6 @@ def _where(answer: Mapping[str, Any]) -> str:
 
 
 def _rounded(speed: float) -> str:
-    """Return a speed with one significant digit; from 1 on it is a whole number."""
-    return f"{float(f'{speed:.1g}'):g}"
+    """Return a speed with one significant digit."""
+    rounded = float(f"{speed:.1g}")
+    return f"{rounded:.0f}" if rounded >= 1 else f"{rounded:g}"

@@ -44,23 +44,25 @@ def survey(root: Path, *, now: float) -> Survey:
     """Find the unused files of the models directory ``root`` and tell which are certainly not in use.
 
     Kept are the files of a download or creation of which one was written within an hour, and meanwhile all
-    complete blobs, which may be its layers. Raises ManifestError for a damaged manifest, OSError.
+    complete blobs and temporary files, which may be its layers and its input. Raises ManifestError for a
+    damaged manifest, OSError.
     """
     used = used_digests(root)
-    groups: defaultdict[str, list[UnusedFile]] = defaultdict(list)
+    # By name, that of the blob for the parts of a download, and whether it is one.
+    groups: defaultdict[tuple[str, bool], list[UnusedFile]] = defaultdict(list)
     with os.scandir(root / "blobs") as entries:
         for entry in entries:
             found = _unused(entry, used)
             if found is not None:
-                unfinished = _UNFINISHED.fullmatch(entry.name)
-                groups[f"{unfinished[1]} unfinished" if unfinished else entry.name].append(found)
+                part = _UNFINISHED.fullmatch(entry.name)
+                groups[(part[1], True) if part else (entry.name, False)].append(found)
     last = [max(file.modified for file in group) for group in groups.values()]
     is_busy = any(now - modified < MINIMUM_AGE for modified in last)
     remove: list[UnusedFile] = []
     keep: list[UnusedFile] = []
-    for group, modified in zip(groups.values(), last, strict=True):
+    for ((_, is_download), group), modified in zip(groups.items(), last, strict=True):
         is_fresh = now - modified < MINIMUM_AGE
-        (keep if is_fresh or (is_busy and group[0].complete) else remove).extend(group)
+        (keep if is_fresh or (is_busy and not is_download) else remove).extend(group)
     return Survey(_by_name(remove), _by_name(keep))
 
 

@@ -30,6 +30,7 @@ compadd() {
     print -l -- ${(P)1}
 }
 _describe() { print -l -- ${(P)3%%:*} }
+_path_files() { : }
 source <(ollama completion zsh)
 words=(${(z)1}); [[ $1 == *' ' ]] && words+=('')
 CURRENT=$#words
@@ -61,6 +62,10 @@ def shells(scripted: Server, tmp_path: Path) -> dict[str, str]:
         ("ollama show --mod", {"--modelfile"}),
         ("ollama completion f", {"fish"}),
         ("ollama show m:la", {"m:latest"}),
+        ("ollama fit thin", {"thinker:latest"}),
+        ("ollama launch cod", {"codex"}),
+        ("ollama launch claude --model thin", {"thinker:latest"}),
+        ("ollama lo", {"logs"}),
     ],
 )
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

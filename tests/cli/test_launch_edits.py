@@ -46,6 +46,12 @@ def test_a_json_file_that_did_not_exist_becomes_empty() -> None:
     assert JSON.undone(JSON.applied(""), "") == ""
 
 
+def test_json_defaults_are_set_where_they_are_missing() -> None:
+    edit = JsonEdit(PATH, {("a",): 1}, {("b", "c"): 2, ("d",): {}})
+    assert json.loads(edit.applied('{"b": {"c": 9}}')) == {"a": 1, "b": {"c": 9}, "d": {}}
+    assert edit.undone(edit.applied(""), "") == ""
+
+
 @pytest.mark.parametrize("text", ["{// comment\n}", "[]", '{"provider": "x"}'])
 def test_json_that_cannot_be_edited(text: str) -> None:
     with pytest.raises(EditError, match=r"is not|has something other than an object"):

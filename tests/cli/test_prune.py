@@ -74,15 +74,17 @@ def test_a_download_under_way_keeps_its_parts_and_complete_layers(models: Path, 
     state = blob(models, "second", suffix="-partial-0")
     active = blob(models, "second", suffix="-partial", days=0)
     abandoned = blob(models, "third", suffix="-partial")
+    # What a creation has converted, and quantizes now.
+    converted = blob(models, "fourth").rename(models / "blobs/COPY123")
     result = json.loads(prune("--json").out)
     assert [file["name"] for file in result["remove"]] == [abandoned.name]
-    assert {file["name"] for file in result["keep"]} == {layer.name, state.name, active.name}
+    assert {file["name"] for file in result["keep"]} == {layer.name, state.name, active.name, converted.name}
     assert layer.exists()
     assert state.exists()
     assert active.exists()
     assert not abandoned.exists()
     assert prune().out == (
-        "removed 0 files (0 B)\nkept 3 files (23 B), because a download or creation may be under way\n"
+        "removed 0 files (0 B)\nkept 4 files (29 B), because a download or creation may be under way\n"
     )
 
 

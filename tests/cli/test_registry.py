@@ -16,6 +16,9 @@ def test_create_push_rm_pull_run(ollama: Ollama, registry_program: str, tmp_path
         assert pushed == Result(0, f"\nYou can find your model at:\n\n\t{name}:latest\n", "")
         assert ollama("rm", name) == Result(0, f"deleted '{name}'\n", "")
         assert ollama("show", name).code == 1
+        fit = ollama("fit", name, "--insecure")
+        assert (fit.code, fit.err) == (0, "")
+        assert fit.out.startswith("  Model\n    architecture      llama ")
         assert ollama("pull", name, "--insecure") == Result(0, "", "")
         assert ollama("run", name, "SAY back again") == Result(0, "back again\n\n", "")
         assert ollama("rm", name).code == 0

@@ -93,7 +93,7 @@ def test_a_pipe_gets_the_state_once(ollama: Ollama) -> None:
         "AGE MODEL PHASE PROMPT TOKENS TOKENS/S CLIENT ENDPOINT ID",
         "1m15s llama3:8b decode 1200 240 35.2 10.0.0.7 /api/chat abc",
         "2s llama3:8b prefill 400/1200 0 0.0 10.0.0.7 /api/chat def",
-        "2s llama3:8b queued 3 0 0 0.0 10.0.0.7 /api/chat ghi",
+        "2s llama3:8b queued 3 - 0 0.0 10.0.0.7 /api/chat ghi",
     ]
     printed = json.loads(ollama("top", "--json").out)
     assert printed["requests"][0]["id"] == "abc"

@@ -2,14 +2,23 @@
 
 import json
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ollama_tw.cli.command import Command, UsageError, json_option, model_argument, print_json, whole_number
+from ollama_tw.cli.command import Command, UsageError, complete_models, json_option, print_json, whole_number
 from ollama_tw.cli.folder import MODELS
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _TIMEOUT_SECONDS = 120.0
+
+
+def _models_and_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    from click.shell_completion import CompletionItem
+
+    return [*complete_models(ctx, param, incomplete), CompletionItem(incomplete, type="file")]
 
 
 def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int:
@@ -22,7 +31,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 
 
 @click.command("fit", cls=Command, variables=(MODELS,), short_help="Show how a model fits on this machine")
-@model_argument("model", metavar="MODEL|FILE.gguf")
+@click.argument("model", metavar="MODEL|FILE.gguf", shell_complete=_models_and_files)
 @click.option("--context", callback=_count, metavar="N", help="Tokens of context of each request")
 @click.option("--parallel", callback=_count, metavar="N", help="Requests at the same time")
 @click.option("--insecure", is_flag=True, help="Use an insecure registry")

@@ -148,13 +148,16 @@ def _model(tool: Tool, client: Client, record: Record, model: str, yes: bool) ->
             raise UsageError(f"launch of {tool.name} without questions requires --model <model>")
         model = _choice(client, record.model(tool.name))
     try:
-        show(client, model)
+        shown = show(client, model)
     except OllamaError as error:
         if error.status != _NOT_FOUND:
             raise
         if not yes and not (_is_interactive() and click.confirm(f"Pull '{model}'?", err=True)):
             raise UsageError(f"model '{model}' not found: pull it with 'ollama pull {model}'") from error
         pull(client, model)
+        shown = show(client, model)
+    if tool.needs_tools and "tools" not in (shown.get("capabilities") or ()):
+        click.echo(f"Warning: '{model}' cannot call tools, which {tool.title} needs", err=True)
     return model
 
 

@@ -8,7 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,28 +40,33 @@ class Edit(Protocol):
 
 @dataclass(frozen=True)
 class JsonEdit:
-    """Sets keys of a JSON object, each named by the keys on the way to it."""
+    """Sets keys of a JSON object, each named by the keys on the way to it.
+
+    ``defaults`` are set where they are missing.
+    """
 
     path: Path
     values: Mapping[tuple[str, ...], Any]
+    defaults: Mapping[tuple[str, ...], Any] = field(default_factory=dict)
 
     def applied(self, text: str) -> str:
         """Set the keys; objects on the way are created."""
         document = _decoded(text)
-        for keys, value in self.values.items():
+        for keys, value in (*self.values.items(), *self.defaults.items()):
             holder = document
             for key in keys[:-1]:
                 inner = holder.setdefault(key, {})
                 if not isinstance(inner, dict):
                     raise EditError(f'has something other than an object at "{key}"')
                 holder = inner
-            holder[keys[-1]] = value
+            if keys in self.values or keys[-1] not in holder:
+                holder[keys[-1]] = value
         return _encoded(document)
 
     def undone(self, text: str, original: str) -> str:
         """Set the keys to their original values; remove those that did not exist."""
         document, before = _decoded(text), _decoded(original)
-        for keys in self.values:
+        for keys in (*self.values, *self.defaults):
             _restore(document, before, keys)
         return _encoded(document) if document or original else ""
 
@@ -94,6 +99,22 @@ class TomlEdit:
                 text = text[: found.start()] + text[end:]
         text = text.rstrip("\n")
         return _checked_toml(text + "\n" if text else "")
+
+
+@dataclass(frozen=True)
+class WholeFile:
+    """Writes a file that belongs to this program alone."""
+
+    path: Path
+    text: str
+
+    def applied(self, text: str) -> str:
+        """Return the text of the file."""
+        return self.text
+
+    def undone(self, text: str, original: str) -> str:
+        """Return what the file contained before."""
+        return original
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ Source: ollama: cmd/launch/claude.go, codex.go, opencode.go, cline.go; the docum
 (environment variables).
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_tw.cli.launch.edits import Edit, JsonEdit, TomlEdit, YamlEdit
+from ollama_tw.cli.launch.edits import Edit, JsonEdit, TomlEdit, WholeFile, YamlEdit
 
 _PROFILE = "ollama-launch"
 # Clients of OpenAI's and Anthropic's APIs require a key even if the server does not.
@@ -53,6 +54,8 @@ class Tool:
     folders: tuple[str, ...] = ()
     """Folders below the home directory in which its installer puts the program."""
     needs_model: bool = True
+    needs_tools: bool = False
+    """True if the program fails with a model that cannot call tools."""
 
     def all_edits(self, target: Target) -> Sequence[Edit]:
         """Return the edits after which the program uses the server by itself."""
@@ -81,24 +84,24 @@ def _claude_settings(target: Target) -> Sequence[Edit]:
     return [JsonEdit(target.home / ".claude/settings.json", values)]
 
 
-def _codex_config(target: Target) -> Sequence[Edit]:
+def _codex_folder(target: Target) -> Path:
     home = os.environ.get("CODEX_HOME")
-    path = (Path(home) if home else target.home / ".codex") / "config.toml"
-    base = f"{target.url}/v1/"
-    return [
-        TomlEdit(
-            path,
-            {
-                f"profiles.{_PROFILE}": {"model": target.model, "model_provider": _PROFILE},
-                f"model_providers.{_PROFILE}": {
-                    "name": "Ollama",
-                    "base_url": base,
-                    "env_key": "OLLAMA_API_KEY",
-                    "wire_api": "responses",
-                },
-            },
-        )
-    ]
+    return Path(home) if home else target.home / ".codex"
+
+
+def _codex_provider(target: Target) -> Sequence[Edit]:
+    provider = {
+        "name": "Ollama",
+        "base_url": f"{target.url}/v1/",
+        "env_key": "OLLAMA_API_KEY",
+        "wire_api": "responses",
+    }
+    return [TomlEdit(_codex_folder(target) / "config.toml", {f"model_providers.{_PROFILE}": provider})]
+
+
+def _codex_profile(target: Target) -> Sequence[Edit]:
+    text = f"model = {json.dumps(target.model)}\nmodel_provider = {json.dumps(_PROFILE)}\n"
+    return [*_codex_provider(target), WholeFile(_codex_folder(target) / f"{_PROFILE}.config.toml", text)]
 
 
 def _opencode_config(target: Target) -> Sequence[Edit]:
@@ -119,17 +122,32 @@ def _opencode_config(target: Target) -> Sequence[Edit]:
 
 
 def _cline_state(target: Target) -> Sequence[Edit]:
-    values = {"ollamaBaseUrl": target.url, "welcomeViewCompleted": True}
+    values: dict[tuple[str, ...], object] = {("ollamaBaseUrl",): target.url, ("welcomeViewCompleted",): True}
     for mode in ("act", "plan"):
         values |= {
-            f"{mode}ModeApiProvider": "ollama",
-            f"{mode}ModeOllamaModelId": target.model,
-            f"{mode}ModeOllamaBaseUrl": target.url,
+            (f"{mode}ModeApiProvider",): "ollama",
+            (f"{mode}ModeOllamaModelId",): target.model,
+            (f"{mode}ModeOllamaBaseUrl",): target.url,
         }
+    provider = ("providers", "ollama")
+    providers: dict[tuple[str, ...], object] = {
+        ("lastUsedProvider",): "ollama",
+        (*provider, "settings", "provider"): "ollama",
+        (*provider, "settings", "model"): target.model,
+        (*provider, "settings", "baseUrl"): target.url,
+    }
+    # Without these a file counts as damaged and is replaced.
+    defaults: dict[tuple[str, ...], object] = {
+        ("version",): 1,
+        ("modes",): {},
+        (*provider, "updatedAt"): "2026-01-01T00:00:00.000Z",
+        (*provider, "tokenSource"): "manual",
+    }
+    data = target.home / ".cline/data"
+    # Version 3 reads the second file, and takes the first one over only where that is missing.
     return [
-        JsonEdit(
-            target.home / ".cline/data/globalState.json", {(key,): value for key, value in values.items()}
-        )
+        JsonEdit(data / "globalState.json", values),
+        JsonEdit(data / "settings/providers.json", providers, defaults),
     ]
 
 
@@ -177,6 +195,7 @@ TOOLS = (
         lambda target: ["--model", target.model],
         lasting=_claude_settings,
         folders=(".local/bin", ".claude/local"),
+        needs_tools=True,
     ),
     Tool(
         "codex",
@@ -184,8 +203,10 @@ TOOLS = (
         "codex",
         "npm install -g @openai/codex",
         lambda target: {"OLLAMA_API_KEY": target.key or _ANY_KEY},
-        lambda target: ["--profile", _PROFILE, "-m", target.model],
-        edits=_codex_config,
+        lambda target: ["-c", f'model_provider="{_PROFILE}"', "-m", target.model],
+        edits=_codex_provider,
+        lasting=_codex_profile,
+        needs_tools=True,
     ),
     Tool(
         "opencode",
@@ -196,6 +217,7 @@ TOOLS = (
         lambda target: [],
         edits=_opencode_config,
         folders=(".opencode/bin",),
+        needs_tools=True,
     ),
     Tool(
         "cline",
@@ -205,6 +227,7 @@ TOOLS = (
         _key_environment,
         lambda target: [],
         edits=_cline_state,
+        needs_tools=True,
     ),
     Tool(
         "continue",
@@ -214,6 +237,7 @@ TOOLS = (
         _key_environment,
         lambda target: [],
         edits=_continue_config,
+        needs_tools=True,
     ),
     Tool(
         "aider",

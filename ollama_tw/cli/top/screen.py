@@ -35,9 +35,9 @@ _MODELS = (
 )
 _REQUESTS = (
     _Column("AGE", 6, lambda one: _age(one.get("age") or 0), is_figure=True),
-    _Column("MODEL", 24, lambda one: str(one.get("model", ""))),
-    _Column("PHASE", 10, lambda one: _phase(one)),
-    _Column("PROMPT", 13, lambda one: _prompt(one), is_figure=True),
+    _Column("MODEL", 30, lambda one: str(one.get("model", ""))),
+    _Column("PHASE", 9, lambda one: _phase(one)),
+    _Column("PROMPT", 11, lambda one: _prompt(one), is_figure=True),
     _Column("TOKENS", 6, lambda one: str(one.get("tokens") or 0), is_figure=True),
     _Column("TOKENS/S", 8, lambda one: f"{one.get('tokens_per_second') or 0:.1f}", is_figure=True),
     _Column("CLIENT", 21, lambda one: str(one.get("client", ""))),
@@ -122,4 +122,6 @@ def _phase(request: Mapping[str, Any]) -> str:
 
 def _prompt(request: Mapping[str, Any]) -> str:
     total, done = request.get("prompt_tokens") or 0, request.get("prompt_done") or 0
+    if not total:
+        return "-"
     return str(total) if done >= total else f"{done}/{total}"
