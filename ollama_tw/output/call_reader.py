@@ -76,6 +76,17 @@ class CallReader:
                 break
         self._end()
 
+    def block_at_trigger(self) -> Step[None]:
+        """Read a block that begins with one of the triggers, or the trigger's first character as text.
+
+        A mark that contains an id is only its beginning where no id follows.
+        """
+        source = self._source
+        taken = source.taken
+        yield from self.block()
+        if source.taken == taken:
+            self._emit_text(source.take(source.position + 1))
+
     def named(self, name: str, header: str) -> Step[bool]:
         """Read the arguments of a call whose name stood in ``header``, which is text if they are none."""
         self._log = [header]

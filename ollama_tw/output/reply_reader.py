@@ -106,7 +106,7 @@ class ReplyReader:
                 yield from space(source)
                 return True
             if calls is not None:
-                yield from calls.block()
+                yield from calls.block_at_trigger()
 
     def _answer(self, wrapped: bool) -> Step[bool]:
         source, calls, wrapper = self._source, self._calls, self._wrapper
@@ -124,7 +124,7 @@ class ReplyReader:
                 if source.rest:
                     self._content(text)
             elif calls is not None:
-                yield from calls.block()
+                yield from calls.block_at_trigger()
 
 
 def text_up_to(source: Source, marks: Sequence[str], emit: Callable[[str], None]) -> Step[str | None]:

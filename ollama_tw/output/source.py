@@ -18,16 +18,22 @@ Step = Generator[None, None, _T]
 _BETWEEN_MARKS = re.compile("(?<=>)(?=<)")
 _HOLE_LIMIT = 80
 """Maximum length of the text in a hole, in characters."""
+_NOT_IN_HOLE = r"\s{}\""
+_BARRIER = re.compile(f"[{_NOT_IN_HOLE}]")
 
 
 class Source:
-    """Text from ``position`` on has not been read; ``ended`` is True once no more follows."""
+    """Text from ``position`` on has not been read; ``ended`` is True once no more follows.
 
-    __slots__ = ("ended", "position", "text")
+    ``taken`` is the number of all characters that were read.
+    """
+
+    __slots__ = ("ended", "position", "taken", "text")
 
     def __init__(self) -> None:
         self.text = ""
         self.position = 0
+        self.taken = 0
         self.ended = False
 
     def add(self, piece: str) -> None:
@@ -39,12 +45,14 @@ class Source:
         """Read up to ``end``."""
         found = self.text[self.position : end]
         self.position = end
+        self.taken += len(found)
         return found
 
     def unread(self, text: str) -> None:
         """Put ``text``, the last that was read, back."""
         self.text = text + self.text[self.position :]
         self.position = 0
+        self.taken -= len(text)
 
     @property
     def rest(self) -> bool:
@@ -53,14 +61,16 @@ class Source:
 
 
 class Word:
-    """Text without white space at its ends; :data:`HOLE` in it stands for any short text on one line."""
+    """Text without white space at its ends; :data:`HOLE` in it stands for any short word, as ids are."""
 
     __slots__ = ("_after", "_pattern", "literal")
 
     def __init__(self, text: str) -> None:
         self.literal, hole, self._after = text.partition(HOLE)
         self._pattern = (
-            re.compile(re.escape(self.literal) + f"([^\n]{{0,{_HOLE_LIMIT}}}?)" + re.escape(self._after))
+            re.compile(
+                re.escape(self.literal) + f"([^{_NOT_IN_HOLE}]{{0,{_HOLE_LIMIT}}}?)" + re.escape(self._after)
+            )
             if hole
             else None
         )
@@ -79,7 +89,11 @@ class Word:
         if self._pattern is None or not text.startswith(self.literal, position):
             return False
         inside = text[position + len(self.literal) :]
-        return len(inside) < _HOLE_LIMIT + len(self._after) and "\n" not in inside
+        if len(inside) >= _HOLE_LIMIT + len(self._after):
+            return False
+        barrier = _BARRIER.search(inside)
+        last = min(len(inside) if barrier is None else barrier.start(), _HOLE_LIMIT)
+        return any(self._after.startswith(inside[end:]) for end in range(last + 1))
 
 
 def words(text: str) -> tuple[Word, ...]:

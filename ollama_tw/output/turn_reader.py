@@ -102,4 +102,4 @@ class TurnReader:
                 source.take(source.position + len(mark))
                 return
             if calls is not None:
-                yield from calls.block()
+                yield from calls.block_at_trigger()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.output.description import CallLayout, Description, Pair
+from ollama_tw.output.description import CallLayout, Description, IdPlace, Pair, Shape
 from ollama_tw.output.families import BY_NAME
 from ollama_tw.output.stream_parser import Call, Content, Event, StreamParser, Thinking, new_call_id
 from ollama_tw.output.template_tags import from_tags
@@ -39,6 +39,23 @@ QWEN3 = BY_NAME["qwen3"]
 QWEN35 = BY_NAME["qwen3.5"]
 GLM = BY_NAME["glm-4.7"]
 LFM2 = BY_NAME["lfm2"]
+ID_FIRST = Description(
+    calls=CallLayout(
+        call=Pair("<call>", "<end>"),
+        id=Pair("", "<name>"),
+        id_place=IdPlace.BEFORE_NAME,
+        name=Pair("", "<args>"),
+        shape=Shape.NAME_FIRST,
+    )
+)
+ID_ALONE = Description(
+    calls=CallLayout(
+        id=Pair("<call>", "<name>"),
+        id_place=IdPlace.BEFORE_NAME,
+        name=Pair("", "<args>"),
+        shape=Shape.NAME_FIRST,
+    )
+)
 R1_LLAMA = Description(Pair("<think>", "</think>"), calls=CallLayout())
 
 
@@ -238,11 +255,19 @@ def test_calls_and_the_text_around_them_come_in_order(
             "<tool_call>nope<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>",
         ),
         (replace(GLM, thinking=None), "<tool_call>add<arg_key>a</arg_key></tool_call> \n"),
+        (ID_FIRST, 'a <call>words of prose<name>add<args>{"a": 1}<end>.'),
+        (ID_ALONE, "a <call>words of prose, and <call><call>"),
     ],
 )
 def test_invalid_calls_are_content_unchanged(description: Description, reply: str) -> None:
     assert parsed(description, reply) == [("content", reply)]
     assert parsed(description, *reply) == [("content", reply)]
+
+
+def test_an_id_may_precede_the_name() -> None:
+    reply = 'a <call>x-7:1<name>add<args>{"a": 1}<end>'
+    assert parsed(ID_FIRST, reply) == [("content", "a "), add(0)]
+    assert parsed(ID_FIRST, *reply) == [("content", "a "), add(0)]
 
 
 def test_calls_beside_an_undeclared_one_are_kept() -> None:
