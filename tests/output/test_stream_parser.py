@@ -266,8 +266,8 @@ def test_invalid_calls_are_content_unchanged(description: Description, reply: st
 
 def test_an_id_may_precede_the_name() -> None:
     reply = 'a <call>x-7:1<name>add<args>{"a": 1}<end>'
-    assert parsed(ID_FIRST, reply) == [("content", "a "), add(0)]
-    assert parsed(ID_FIRST, *reply) == [("content", "a "), add(0)]
+    assert parsed(ID_FIRST, reply) == [("content", "a"), add(0)]
+    assert parsed(ID_FIRST, *reply) == [("content", "a"), add(0)]
 
 
 def test_calls_beside_an_undeclared_one_are_kept() -> None:
