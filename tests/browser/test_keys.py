@@ -84,7 +84,7 @@ def test_without_a_key_the_page_says_what_is_missing(guarded: Guarded, open_page
 
 def test_a_key_without_the_scope_of_a_view_is_told_so(guarded: Guarded, open_page: Open) -> None:
     secret = guarded.add("fourth", "inference")
-    assert guarded.ask("POST", "/api/generate", secret, {"model": "m"}).status == 200
+    assert guarded.ask("POST", "/api/generate", secret, {"model": "m", "prompt": "hi"}).status == 200
     shown = open_page("live", url=guarded.url)
     enter(shown, secret)
     expect(shown.page.get_by_role("alert").filter(has_text="metrics").first).to_be_visible()

@@ -66,7 +66,7 @@ export class Chart {
 
 	#draw() {
 		const top = ceiling(Math.max(0, ...this.#series.flat().filter((value) => value !== null)), this.#least);
-		this.#top.textContent = this.#format(top);
+		this.#top.textContent = this.#format(top).replace(".0", "");
 		this.#series.forEach((points, at) => {
 			const last = points.length - 1;
 			const y = (value) => (HEIGHT - PADDING - (value / top) * (HEIGHT - 2 * PADDING)).toFixed(1);

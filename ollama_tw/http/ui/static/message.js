@@ -47,7 +47,7 @@ export class Reply {
 	#fold = h("details.fold.thinking", { hidden: true }, h("summary"), this.#thinking);
 	#content = h("div.prose", { dir: "auto" });
 	#calls = h("div.calls");
-	#status = h("p.phase");
+	#status = h("p.phase", h("span.pulse"), h("span"), h("progress", { "aria-label": "Progress" }));
 	#failure = new Problem();
 	#footer = h("div.footer");
 	#markdown = new Markdown(this.#content);
@@ -67,8 +67,10 @@ export class Reply {
 
 	/** Show what the server does before the first piece of the output. */
 	phase(text, share = null) {
-		const bar = share !== null && h("progress", { max: "1", value: String(share), "aria-label": text });
-		this.#status.replaceChildren(h("span.pulse"), text, bar || "");
+		const [, words, bar] = this.#status.children;
+		words.textContent = text;
+		bar.hidden = share === null;
+		bar.value = share ?? 0;
 	}
 
 	take({ message: part = {} }) {

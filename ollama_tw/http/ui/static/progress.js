@@ -1,10 +1,11 @@
-// Records of a stream that tell how far the server is before the first piece of the output.
+// Records of a stream before the first piece of the output.
 
-/** Return the text and the share of what a record reports, null if it is no such record. */
-export function phaseOf(record) {
-	if (record.queue !== undefined) {
-		const { position, waiting } = record.queue;
-		return [`Waiting: number ${position} of ${waiting} in the queue`, null];
-	}
+import { count } from "./format.js";
+
+/** Return what a record reports, in words and as a share; null if it reports no progress. */
+export function phaseOf({ queue, load, prefill }) {
+	if (queue) return [`Waiting, number ${queue.position} of ${queue.waiting} in the queue`, null];
+	if (load) return [`Loading the model, ${load.percent} %`, load.percent / 100];
+	if (prefill) return [`Reading the prompt, ${count(prefill.done)} of ${count(prefill.total)} tokens`, prefill.percent / 100];
 	return null;
 }
