@@ -1,6 +1,6 @@
 """Prometheus metrics of one server. Methods that count may be called on any thread.
 
-The values of every label are from a fixed set, so that clients cannot increase their number.
+The values of every label are from a fixed set or bounded in number: clients cannot increase it.
 
 Source: the Prometheus text exposition format, version 0.0.4; docs/deployment.md lists the metrics.
 """
@@ -48,6 +48,27 @@ class EngineState:
     parked_bytes: int = 0
 
 
+MAX_MODELS = 32
+"""Maximum number of models with a label of their own."""
+
+OTHER_MODELS = "other"
+"""Label of the models beyond that."""
+
+
+@dataclass(frozen=True)
+class ModelHistograms:
+    """The histograms of one model, all in seconds; ``observe`` may be called on any thread.
+
+    ``waited``: for the queueing of its requests; ``loaded``: for its successful loads; ``first_token``: from
+    a request to the first piece of its output; ``gap``: between two pieces.
+    """
+
+    waited: Histogram
+    loaded: Histogram
+    first_token: Histogram
+    gap: Histogram
+
+
 class Metrics:
     """Counters and histograms in a registry of their own, for several servers in one process."""
 
@@ -72,11 +93,16 @@ class Metrics:
         self._waited = Histogram(
             "ollama_queue_wait_seconds",
             "Time that requests were queued for a model or a slot",
+            ("model",),
             buckets=_LONG,
             registry=self._registry,
         )
         self._load_seconds = Histogram(
-            "ollama_load_seconds", "Duration of model loads", buckets=_LONG, registry=self._registry
+            "ollama_load_seconds",
+            "Duration of model loads",
+            ("model",),
+            buckets=_LONG,
+            registry=self._registry,
         )
         self._load_failures = Counter("ollama_load_failures", "Failed model loads", registry=self._registry)
         self._deaths = Counter(
@@ -105,15 +131,18 @@ class Metrics:
         self._first_token = Histogram(
             "ollama_first_token_seconds",
             "Time from a request to the first piece of its output",
+            ("model",),
             buckets=_LONG,
             registry=self._registry,
         )
         self._gap = Histogram(
             "ollama_token_gap_seconds",
             "Time between two pieces of output",
+            ("model",),
             buckets=_SHORT,
             registry=self._registry,
         )
+        self._models: dict[str, ModelHistograms] = {}
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a completed reply, or one whose client has disconnected (status 499); ``route`` may be ""."""
@@ -125,13 +154,20 @@ class Metrics:
         """Count a request that the keys in use do not admit; ``reason`` is one of a few."""
         self._refused.labels(reason).inc()
 
-    def waited(self, seconds: float) -> None:
-        """Observe the queueing time of a request."""
-        self._waited.observe(seconds)
-
-    def loaded(self, seconds: float) -> None:
-        """Observe the duration of a successful load."""
-        self._load_seconds.observe(seconds)
+    def model(self, name: str) -> "ModelHistograms":
+        """Return the histograms of a model; those beyond the first :data:`MAX_MODELS` share one."""
+        if name not in self._models and len(self._models) >= MAX_MODELS:
+            name = OTHER_MODELS
+        found = self._models.get(name)
+        if found is None:
+            # Two threads may do this at once: both get the same series.
+            found = self._models[name] = ModelHistograms(
+                *(
+                    histogram.labels(name)
+                    for histogram in (self._waited, self._load_seconds, self._first_token, self._gap)
+                )
+            )
+        return found
 
     def load_failed(self) -> None:
         """Count a failed model load."""
@@ -140,14 +176,6 @@ class Metrics:
     def runner_died(self, reason: str) -> None:
         """Count the death of a runner process; ``reason`` is the name of a signal, or another of a few."""
         self._deaths.labels(reason).inc()
-
-    def first_token(self, seconds: float) -> None:
-        """Observe the time to the first piece of an output."""
-        self._first_token.observe(seconds)
-
-    def gap(self, seconds: float) -> None:
-        """Observe the time between two pieces of an output."""
-        self._gap.observe(seconds)
 
     def tokens(self, prompt: int, cached: int, output: int) -> None:
         """Count the tokens of a finished job: of its prompt, of those the cached ones, and generated ones."""

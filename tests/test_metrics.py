@@ -1,7 +1,9 @@
 """Metrics in the text format of Prometheus."""
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from ollama_tw.interfaces import PromptCacheFigures
-from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
+from ollama_tw.metrics import MAX_MODELS, EngineState, LoadedModelState, Metrics
 
 
 def figures(metrics: Metrics) -> dict[str, float]:
@@ -15,10 +17,11 @@ def test_counters_and_histograms() -> None:
     metrics.request("", 404, 0.001)
     metrics.tokens(10, 4, 7)
     metrics.drafts(9, 6)
-    metrics.first_token(0.2)
-    metrics.gap(0.004)
-    metrics.waited(2.0)
-    metrics.loaded(3.0)
+    model = metrics.model("m")
+    model.first_token.observe(0.2)
+    model.gap.observe(0.004)
+    model.waited.observe(2.0)
+    model.loaded.observe(3.0)
     metrics.load_failed()
     found = figures(metrics)
     assert found['ollama_requests_total{route="/api/chat",status="200"}'] == 1
@@ -29,12 +32,29 @@ def test_counters_and_histograms() -> None:
     assert found["ollama_output_tokens_total"] == 7
     assert found["ollama_drafted_tokens_total"] == 9
     assert found["ollama_draft_accepted_tokens_total"] == 6
-    assert found["ollama_first_token_seconds_sum"] == 0.2
-    assert found['ollama_token_gap_seconds_bucket{le="0.0025"}'] == 0
-    assert found['ollama_token_gap_seconds_bucket{le="0.005"}'] == 1
-    assert found["ollama_queue_wait_seconds_sum"] == 2
-    assert found["ollama_load_seconds_sum"] == 3
+    assert found['ollama_first_token_seconds_sum{model="m"}'] == 0.2
+    assert found['ollama_token_gap_seconds_bucket{le="0.0025",model="m"}'] == 0
+    assert found['ollama_token_gap_seconds_bucket{le="0.005",model="m"}'] == 1
+    assert found['ollama_queue_wait_seconds_sum{model="m"}'] == 2
+    assert found['ollama_load_seconds_sum{model="m"}'] == 3
     assert found["ollama_load_failures_total"] == 1
+
+
+def test_the_number_of_models_with_a_label_is_bounded() -> None:
+    metrics = Metrics()
+    for number in range(MAX_MODELS + 50):
+        metrics.model(f"m{number}").first_token.observe(1)
+    metrics.model("m0").first_token.observe(1)
+    families = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
+    for name in ("first_token", "token_gap", "queue_wait", "load"):
+        samples = families[f"ollama_{name}_seconds"].samples
+        assert len({sample.labels["model"] for sample in samples}) == MAX_MODELS + 1
+    counts = {
+        sample.labels["model"]: sample.value
+        for sample in families["ollama_first_token_seconds"].samples
+        if sample.name.endswith("_count")
+    }
+    assert (counts["m0"], counts["m31"], counts["other"]) == (2, 1, 50)
 
 
 def test_the_state_of_the_engine() -> None:

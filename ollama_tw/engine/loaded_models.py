@@ -219,7 +219,7 @@ class LoadedModels:
     def _add(
         self, requirements: ModelRequirements, plan: LoadPlan, runner: IRunner, seconds: float
     ) -> LoadedModel:
-        self._metrics.loaded(seconds)
+        self._metrics.model(requirements.name).loaded.observe(seconds)
         loaded = LoadedModel(
             self._reactor,
             requirements.name,

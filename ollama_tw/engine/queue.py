@@ -12,6 +12,7 @@ from ollama_tw.engine.fair_queue import PATIENCE, Entry, FairQueue
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import OllamaError
+from ollama_tw.metrics import Metrics
 from ollama_tw.tracking.context import Phase, RequestContext, RunProgress
 from ollama_tw.tracking.priority import Priority
 
@@ -63,14 +64,14 @@ class QueuedRequest:
 class RequestQueue:
     """Bounded request queue, in fair order.
 
-    It holds at most ``limit`` requests; ``observe(seconds)`` is called with the queueing time of each.
+    It holds at most ``limit`` requests; ``metrics`` observe the queueing time of each.
     """
 
-    def __init__(self, clock: IReactorTime, limit: int, observe: Callable[[float], None]) -> None:
+    def __init__(self, clock: IReactorTime, limit: int, metrics: Metrics) -> None:
         self._clock = clock
         self.limit = limit
         """Maximum number of queued requests."""
-        self._observe = observe
+        self._metrics = metrics
         self._fair: FairQueue[QueuedRequest] = FairQueue()
         self._entries: dict[QueuedRequest, Entry[QueuedRequest]] = {}
         self._draining = False
@@ -127,7 +128,8 @@ class RequestQueue:
 
     def _dequeued(self, request: QueuedRequest) -> None:
         del self._entries[request]
-        self._observe(self._clock.seconds() - request.arrived)
+        waited = self._clock.seconds() - request.arrived
+        self._metrics.model(request.requirements.name).waited.observe(waited)
 
     def waiting_for(self, key: str) -> list[QueuedRequest]:
         """Return the requests that wait for the model at ``key``, or for a slot of it."""

@@ -79,7 +79,7 @@ class Scheduler:
     ) -> None:
         self._reactor = reactor
         metrics = metrics or Metrics()
-        self._queue = RequestQueue(reactor, max_queue, metrics.waited)
+        self._queue = RequestQueue(reactor, max_queue, metrics)
         self._loader = Loader(reactor, backend, devices=devices, timeout=load_timeout, states=states)
         self._models = LoadedModels(
             reactor, self._loader, metrics, self._dispatch, keep_alive=keep_alive, max_loaded=max_loaded

@@ -19,22 +19,23 @@ def measured(
     closes ``pieces``, which cancels their run.
     """
     last = 0
+    figures = None if metrics is None else metrics.model("" if progress is None else progress.model)
     try:
         for piece in pieces:
             if progress is not None:
                 _note(piece, progress)
             if piece.is_progress:
                 continue
-            if metrics is not None:
+            if metrics is not None and figures is not None:
                 now = time.monotonic_ns()
                 if piece.usage is not None:
                     usage = piece.usage
                     metrics.tokens(usage.prompt_tokens, usage.cached_tokens, usage.output_tokens)
                     metrics.drafts(usage.drafted_tokens, usage.accepted_tokens)
                 elif last:
-                    metrics.gap((now - last) / _SECOND)
+                    figures.gap.observe((now - last) / _SECOND)
                 else:
-                    metrics.first_token((now - started) / _SECOND)
+                    figures.first_token.observe((now - started) / _SECOND)
                 last = now
             yield piece
     finally:

@@ -155,14 +155,14 @@ def test_metrics(home: Path) -> None:
         server.get("/another/one")
         assert server.metric('ollama_requests_total{route="/api/generate",status="200"}') == 3
         assert server.metric('ollama_requests_total{route="other",status="404"}') == 2
-        assert server.metric("ollama_first_token_seconds_count") == 3
+        assert server.metric('ollama_first_token_seconds_count{model="tiny:latest"}') == 3
         # Each reply has twenty pieces of text.
-        assert server.metric("ollama_token_gap_seconds_count") == 57
+        assert server.metric('ollama_token_gap_seconds_count{model="tiny:latest"}') == 57
         assert server.metric("ollama_prompt_tokens_total") == 9
         assert server.metric("ollama_prompt_cached_tokens_total") == 3
         assert server.metric("ollama_output_tokens_total") == 60
-        assert server.metric("ollama_load_seconds_count") == 1
-        assert server.metric("ollama_queue_wait_seconds_count") == 1
+        assert server.metric('ollama_load_seconds_count{model="tiny:latest"}') == 1
+        assert server.metric('ollama_queue_wait_seconds_count{model="tiny:latest"}') == 1
         assert server.metric("ollama_loaded_models") == 1
         assert server.metric("ollama_loaded_bytes") == 1048576
         assert server.get("/readyz") == (200, b"ready\n")
