@@ -207,6 +207,9 @@ class Job:
     drafts: int | None = None
     """Maximum number of drafted tokens in a step (``LoadPlan.speculation``), 0 for none; None: the engine
     decides."""
+    partition: int = 0
+    """Part of the prompt cache, less than 2**31: a job reuses what jobs of the same partition have left only.
+    The time of a reply would tell one client what another one has asked."""
 
 
 class DoneReason(StrEnum):

@@ -32,6 +32,11 @@ class Key:
         """Return whether ``secret`` is the key's, in a time that does not depend on the answer."""
         return hmac.compare_digest(_digest(self.salt, secret), self.digest)
 
+    @property
+    def partition(self) -> int:
+        """Number of the key's part of the prompt cache, from 1 on: see :class:`~ollama_tw.interfaces.Job`."""
+        return 1 + int.from_bytes(self.digest[:4]) % (2**31 - 1)
+
     def is_expired(self, now: datetime) -> bool:
         """Return whether the key is no longer valid at ``now``."""
         return self.expires is not None and self.expires <= now

@@ -3,10 +3,12 @@
 Source: ollama: cmd/cmd.go, loadOrUnloadModel.
 """
 
+import http.client
 from typing import Any
 
 from ollama_tw.cli.client import Client
 from ollama_tw.cli.progress import Progress
+from ollama_tw.errors import OllamaError
 
 
 def load(client: Client, model: str, **fields: Any) -> None:
@@ -18,6 +20,15 @@ def load(client: Client, model: str, **fields: Any) -> None:
                 pass
         finally:
             progress.clear()
+
+
+def load_if_allowed(client: Client, model: str, **fields: Any) -> None:
+    """Load ``model`` as :func:`load` does, unless the API key may run models only: the first run loads it."""
+    try:
+        load(client, model, **fields)
+    except OllamaError as error:
+        if error.status != http.client.FORBIDDEN:
+            raise
 
 
 def unload(client: Client, model: str) -> None:

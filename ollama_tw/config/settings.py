@@ -168,6 +168,15 @@ class Settings:
             "file system; they contain the prompts and replies of users",
         )
     )
+    prompt_cache_shared: bool = setting(
+        Variable(
+            "OLLAMA_PROMPT_CACHE_SHARED",
+            parsers.boolean,
+            "false",
+            "Let API keys share cached prompts; the time of a reply then tells what others have asked",
+            switch=True,
+        )
+    )
     step_target: int = setting(
         Variable(
             "OLLAMA_STEP_TARGET",

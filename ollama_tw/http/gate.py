@@ -44,11 +44,22 @@ _EXPIRED = "the API key has expired"
 
 
 class Gate:
-    """Checks requests against the keys of ``keyring``. Used on the reactor thread."""
+    """Checks requests against the keys of ``keyring``. Used on the reactor thread.
+
+    Without ``shares_prompts`` each key has a part of the prompt cache of its own.
+    """
 
     def __init__(
-        self, clock: IReactorTime, keyring: Keyring, limits: Limits, access_of: AccessOf, metrics: Metrics
+        self,
+        clock: IReactorTime,
+        keyring: Keyring,
+        limits: Limits,
+        access_of: AccessOf,
+        metrics: Metrics,
+        *,
+        shares_prompts: bool = False,
     ) -> None:
+        self._shares_prompts = shares_prompts
         self._clock = clock
         self._keyring = keyring
         self._limits = limits
@@ -79,7 +90,7 @@ class Gate:
             delay = self._attempts.failed(client_name(request), self._clock.seconds())
             challenge = f'{_CHALLENGE}, error="invalid_token", error_description="{text}"'
             return self._refused(reason, 401, text, challenge, delay=delay)
-        _identify(request, key)
+        self._identify(request, key)
         for access in required:
             if (refusal := self._without_scope(key.client, access)) is not None:
                 return refusal
@@ -101,13 +112,18 @@ class Gate:
         if current is None:
             refusal: Refusal | None = self._refused("unknown", 401, _UNKNOWN if key else _MISSING, "")
         else:
-            _identify(request, current)
+            self._identify(request, current)
             access = self._access_of("POST", path.encode())
             refusal = self._without_scope(current.client, access)
             if refusal is None and access is Access.RUN:
                 refusal = self._begin(request)
         if refusal is not None:
             raise OllamaError(refusal.status, refusal.message)
+
+    def _identify(self, request: Any, key: Key) -> None:
+        request.api_key, request.api_client = key, key.client
+        request.context.client = key.client.name
+        request.context.partition = 0 if self._shares_prompts else key.partition
 
     def ended(self, request: Any) -> None:
         """Stop counting ``request`` towards the limits of its key, and charge its tokens."""
@@ -180,11 +196,6 @@ def _dialect_error(request: Any, refusal: Refusal) -> dict[str, Any]:
     if request.path.startswith(b"/v1/messages") or headers.hasHeader(b"anthropic-version"):
         return ANTHROPIC_ERRORS.body(refusal.status, refusal.message)
     return refusal_object(refusal.status, refusal.message)
-
-
-def _identify(request: Any, key: Key) -> None:
-    request.api_key, request.api_client = key, key.client
-    request.context.client = key.client.name
 
 
 def _tokens(context: RequestContext) -> int:

@@ -88,6 +88,8 @@ class CompletionTask:
     debug_only: bool = False
     """Return the prompt instead of running it."""
     logit_bias: tuple[tuple[int, float], ...] = ()
+    partition: int = 0
+    """Part of the prompt cache: see :class:`~ollama_tw.interfaces.Job`."""
     drafts: int | None = None
     """Maximum number of drafted tokens in a step, None: the engine decides."""
     preserved: tuple[str, ...] = ()
@@ -158,6 +160,7 @@ def _job(task: CompletionTask, prompt: Prompt, cancel: threading.Event) -> Job:
         logit_bias=task.logit_bias,
         thinking=_thinking_budget(task, prompt),
         drafts=task.drafts,
+        partition=task.partition,
         preserved=task.description.preserved + task.preserved,
     )
 

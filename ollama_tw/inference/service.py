@@ -234,6 +234,7 @@ class Completions:
                 ends_repetition=isinstance(request, GenerateRequest) or entry.template is not None,
                 debug_only=request.debug_render_only,
                 logit_bias=extras.logit_bias,
+                partition=cancel.partition,
                 drafts=options.draft_num_predict,
                 preserved=extras.preserved,
             )

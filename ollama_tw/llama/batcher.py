@@ -254,15 +254,16 @@ class Batcher:
 
     def _may_start(self, sequence: RunningSequence) -> bool:
         """Return whether no prefill under way will provide a longer cached prefix for the sequence."""
-        prefilling = [other.prompt for other in self._running if other.prefilling]
+        prefilling = [other.cache_prompt for other in self._running if other.prefilling]
         if not prefilling or self._model.recurrent:
             return True
-        cached = self._lanes.cached(sequence.prompt[:-1])
-        return not waits_for(sequence.prompt, prefilling, cached, self._lanes.worth_copying)
+        prompt = sequence.cache_prompt
+        cached = self._lanes.cached(prompt[:-1])
+        return not waits_for(prompt, prefilling, cached, self._lanes.worth_copying)
 
     def _admit(self, sequence: RunningSequence) -> bool:
         """Assign a slot with the longest cached prefix; return False if all slots are busy."""
-        assigned = self._lanes.assign(sequence.prompt, sequence.position)
+        assigned = self._lanes.assign(sequence.cache_prompt, sequence.position)
         if assigned is None:
             return False
         self._queued.remove(sequence)
@@ -324,7 +325,7 @@ class Batcher:
 
     def _note_chunk(self, sequence: RunningSequence, chunk: Sequence[int]) -> None:
         """Note that a chunk of the prompt has been evaluated."""
-        sequence.slot.tokens.extend(chunk)
+        sequence.slot.tokens.extend(sequence.in_cache(chunk))
         begin = sequence.evaluated
         sequence.evaluated = begin + len(chunk)
         checkpoint = self._lanes.checkpoint_after(sequence.prompt, begin)
@@ -349,7 +350,7 @@ class Batcher:
         except RunnerError as error:
             self._fail([sequence], error)
             return
-        slot.tokens.extend(image.tokens)
+        slot.tokens.extend(sequence.in_cache(image.tokens))
         sequence.evaluated += len(image.tokens)
         sequence.report_prefill()
 
@@ -360,7 +361,7 @@ class Batcher:
         if sampled.kept <= sampled.part.drafted:
             self._context.take_back(rows.sequence_id, rows.position + sampled.kept)
         # A chunk of the prompt is in the slot already.
-        evaluated = () if sampled.part.prompt else rows.tokens[: sampled.kept]
+        evaluated = [] if sampled.part.prompt else sequence.in_cache(rows.tokens[: sampled.kept])
         for index, generated in enumerate(sampled.generated):
             sequence.slot.tokens.extend(evaluated[index : index + 1])
             self._accept_token(sequence, generated)

@@ -148,7 +148,9 @@ class LlamaRunner:
         sampler = Sampler(job, text_tokens, self._model.vocabulary, self.context_length, forced)
         # A shift could cut an image in half.
         shift = job.shift and not images
-        params = RunParams(prompt, limit, job.cancel, job.logprobs, shift, job.keep, images, job.drafts)
+        params = RunParams(
+            prompt, limit, job.cancel, job.logprobs, shift, job.keep, images, job.drafts, job.partition
+        )
         sequence = self._batcher.submit(params, sampler)
         assembler = TextAssembler(job.stop)
         data = self._bytes_of_tokens(job.preserved)

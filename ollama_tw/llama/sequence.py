@@ -12,6 +12,9 @@ from ollama_tw.llama.drafter import Drafter
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.slots import Slot
 
+# Tokens are less than 2**32.
+_PARTITION_SHIFT = 32
+
 # Tokens that may be queued for a slow consumer before its sequence is left out of the batch.
 WINDOW = 16
 
@@ -37,7 +40,8 @@ class RunParams:
 
     ``prompt``: the tokens to begin from; the last one is not an image's. ``limit``: the maximum number
     of tokens to generate. ``logprobs``: the number of alternatives for each token, None for no log
-    probabilities. ``shift``, ``keep`` and ``drafts``: as in the job. ``images``: the images in the prompt.
+    probabilities. ``shift``, ``keep``, ``drafts`` and ``partition``: as in the job. ``images``: the images in
+    the prompt.
     """
 
     prompt: Sequence[int]
@@ -48,6 +52,7 @@ class RunParams:
     keep: int = 0
     images: tuple[ImageSpan, ...] = ()
     drafts: int | None = None
+    partition: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class RunningSequence:
     ) -> None:
         self.params = params
         self.prompt = list(params.prompt)
+        self.cache_prompt = self.in_cache(self.prompt)
+        """The prompt as the prompt cache knows it."""
         self._images = {image.begin: image for image in params.images}
         self.lag = sum(len(image.tokens) - image.positions for image in params.images)
         """Difference between the number of the prompt's tokens and of its positions."""
@@ -96,6 +103,11 @@ class RunningSequence:
         self._error: RunnerError | None = None
 
     # On the decode thread.
+
+    def in_cache(self, tokens: Sequence[int]) -> list[int]:
+        """Return ``tokens`` as the prompt cache knows them: those of different partitions are never equal."""
+        mark = self.params.partition << _PARTITION_SHIFT
+        return [token + mark for token in tokens] if mark else list(tokens)
 
     @property
     def slot(self) -> Slot:

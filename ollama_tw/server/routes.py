@@ -118,7 +118,14 @@ def make_api_site(
         observe=metrics.request,
         upgrade=websocket,
         requests=requests,
-        admission=Gate(reactor, keyring, components.limits, routes.access_of, metrics),
+        admission=Gate(
+            reactor,
+            keyring,
+            components.limits,
+            routes.access_of,
+            metrics,
+            shares_prompts=settings.prompt_cache_shared,
+        ),
     )
     return Api(site, apply, lambda model: inference().preload(model))
 

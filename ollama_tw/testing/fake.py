@@ -102,8 +102,8 @@ class FakeRunner:
         self.running = 0
         self.closed = False
         self._changed = threading.Condition()
-        self._free = [""] * plan.slots
-        """Cached text of each free slot."""
+        self._free = [(0, "")] * plan.slots
+        """Partition and cached text of each free slot."""
 
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
         """Return the code points of ``text``, after those of ``bos_text``."""
@@ -127,17 +127,17 @@ class FakeRunner:
         if slot is None:
             yield Piece("", done=DoneReason.CANCELLED, usage=Usage(len(prompt), 0, 0, 0, 0))
             return
-        cached = _common_prefix(slot, text[:-1])
+        cached = _reusable(slot, job, text[:-1])
         try:
             yield from self._reply_to(job, text, cached)
         finally:
             with self._changed:
                 self.running -= 1
-                self._free.append(text)
+                self._free.append((job.partition, text))
                 self._changed.notify_all()
 
-    def _take_slot(self, job: Job, text: str) -> str | None:
-        """Wait for a slot and return its cached text, None if the job is cancelled first."""
+    def _take_slot(self, job: Job, text: str) -> tuple[int, str] | None:
+        """Wait for a slot and return what it has cached, None if the job is cancelled first."""
         with self._changed:
             self.jobs.append(job)
             while not self._free:
@@ -148,7 +148,7 @@ class FakeRunner:
                 return None
             self.running += 1
             self._changed.notify_all()
-            best = max(self._free, key=lambda held: _common_prefix(held, text))
+            best = max(self._free, key=lambda held: _reusable(held, job, text))
             self._free.remove(best)
             return best
 
@@ -226,6 +226,11 @@ class FakeRunner:
         with self._changed:
             if not self._changed.wait_for(condition, 30):
                 raise AssertionError("the condition was not met within 30 s")
+
+
+def _reusable(held: tuple[int, str], job: Job, text: str) -> int:
+    partition, cached = held
+    return _common_prefix(cached, text) if partition == job.partition else 0
 
 
 def _common_prefix(left: str, right: str) -> int:

@@ -78,6 +78,8 @@ class RequestContext(threading.Event):
         self.client = client
         """Name of the client: of its key, or its address."""
         self.priority = priority
+        self.partition = 0
+        """Part of the prompt cache that the client's prompts use: see :class:`~ollama_tw.interfaces.Job`."""
         self.endpoint = ""
         self.began = time.monotonic()
         self.runs: list[RunProgress] = []

@@ -110,6 +110,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_KV_CACHE_TYPE",
         "OLLAMA_PROMPT_CACHE",
         "OLLAMA_PROMPT_CACHE_DISK",
+        "OLLAMA_PROMPT_CACHE_SHARED",
         "OLLAMA_STEP_TARGET",
         "OLLAMA_SPECULATION",
         "OLLAMA_GPU_OVERHEAD",
@@ -126,7 +127,7 @@ def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
         "OLLAMA_VERSION",
     ]
     columns = {len(line) - len(line[2:].partition(" ")[2].lstrip()) for line in lines if "OLLAMA_" in line}
-    assert columns == {28}
+    assert columns == {30}
     assert "Maximum number of waiting requests (default 512)" in out
 
 

@@ -63,6 +63,7 @@ def test_defaults_are_those_of_the_page_on_serve() -> None:
         kv_cache_type="f16",
         prompt_cache=None,
         prompt_cache_disk=MemoryShare(0),
+        prompt_cache_shared=False,
         step_target=150_000_000,
         speculation=True,
         gpu_overhead=0,
@@ -100,6 +101,7 @@ def test_every_variable_is_read() -> None:
         OLLAMA_KV_CACHE_TYPE="q8_0",
         OLLAMA_PROMPT_CACHE="1.5GB",
         OLLAMA_PROMPT_CACHE_DISK="5%",
+        OLLAMA_PROMPT_CACHE_SHARED="1",
         OLLAMA_STEP_TARGET="50ms",
         OLLAMA_SPECULATION="0",
         OLLAMA_GPU_OVERHEAD="512",
@@ -135,6 +137,7 @@ def test_every_variable_is_read() -> None:
         kv_cache_type="q8_0",
         prompt_cache=MemoryShare(1_610_612_736),
         prompt_cache_disk=MemoryShare(fraction=0.05),
+        prompt_cache_shared=True,
         step_target=50_000_000,
         speculation=False,
         gpu_overhead=536_870_912,
@@ -154,7 +157,7 @@ def test_every_variable_is_read() -> None:
 
 def test_the_table_describes_each_variable_once() -> None:
     names = [variable.name for variable in VARIABLES]
-    assert len(names) == len(set(names)) == 32
+    assert len(names) == len(set(names)) == 33
     assert all(variable.help for variable in VARIABLES)
 
 

@@ -49,6 +49,7 @@ def test_every_variable_is_an_option() -> None:
             "kv-cache-type",
             "prompt-cache",
             "prompt-cache-disk",
+            "prompt-cache-shared",
             "step-target",
             "gpu-overhead",
             "load-timeout",

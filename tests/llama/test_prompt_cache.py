@@ -44,6 +44,29 @@ def test_chats_take_turns_with_space_for_one_state(smol: Load) -> None:
     assert [count > 200 for _, count in cached] == [False, False, True, True]
 
 
+@pytest.mark.parametrize("slots", [1, 3])
+def test_partitions_share_no_prompts(smol: Load, slots: int) -> None:
+    """Three clients ask the same, one after another, and then again."""
+    runner = smol(context_length=1024, slots=slots, prompt_cache=CACHE)
+    asked = [start(runner, A[:600], 2, partition=partition).ended() for partition in (0, 1, 2**31 - 1) * 2]
+    assert [run.usage.cached_tokens > 100 for run in asked] == [False] * 3 + [True] * 3
+    assert {run.text for run in asked} == {asked[0].text}
+    # The states keep their partitions when the model is unloaded.
+    states = runner.take_states()
+    later = smol(context_length=1024, slots=slots, prompt_cache=CACHE)
+    later.give_states(states)
+    cached = [
+        start(later, A[:600], 2, partition=partition).ended().usage.cached_tokens for partition in (5, 1)
+    ]
+    assert [count > 100 for count in cached] == [False, True]
+
+
+def test_simultaneous_prompts_of_partitions_do_not_wait_for_each_other(smol: Load) -> None:
+    runner = smol(context_length=1024, slots=2)
+    together = [start(runner, A[:600], 2, partition=partition) for partition in (1, 2)]
+    assert [run.ended().usage.cached_tokens for run in together] == [0, 0]
+
+
 def test_without_space_nothing_is_saved(smol: Load) -> None:
     assert [count > 200 for _, count in turns(smol(context_length=1024, prompt_cache=1000))] == [False] * 4
 

@@ -432,6 +432,46 @@ def test_a_key_sees_and_cancels_its_own_requests(app: Guarded, secrets: dict[str
         assert app.ask("DELETE", path, secret).status == 200
 
 
+def test_keys_find_no_responses_of_others(app: Guarded) -> None:
+    carol, dan = app.add("carol", "inference"), app.add("dan", "inference")
+    kept = app.ask("POST", "/v1/responses", carol, {"model": "m", "input": "hi"}).json
+    path = f"/v1/responses/{kept['id']}"
+    assert app.ask("GET", path, carol).json["id"] == kept["id"]
+    for method, target in (("GET", path), ("DELETE", path), ("GET", f"{path}/input_items")):
+        assert app.ask(method, target, dan).status == 404
+    body = {"model": "m", "input": "and?", "previous_response_id": kept["id"]}
+    assert app.ask("POST", "/v1/responses", dan, body).status == 404
+    reference = {"model": "m", "input": [{"type": "item_reference", "id": kept["output"][0]["id"]}]}
+    assert app.ask("POST", "/v1/responses", dan, reference).status == 404
+    assert app.ask("POST", "/v1/responses", carol, body).status == 200
+
+
+def cached(app: Guarded, secret: str, text: str) -> int:
+    """Return the number of cached tokens of a chat."""
+    body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": False}
+    return int(app.ask("POST", "/api/chat", secret, body).json.get("prompt_cached_count", 0))
+
+
+def test_keys_share_no_cached_prompts(app: Guarded) -> None:
+    """Otherwise a key could find out, prefix by prefix, what another one has asked."""
+    alice, bob = app.add("alice", "inference"), app.add("bob", "inference")
+    assert cached(app, alice, "a secret of Alice") == 0
+    assert cached(app, bob, "a secret of Alice") == 0
+    assert cached(app, alice, "a secret of Alice") > 10
+
+
+def test_keys_share_cached_prompts_where_the_operator_allows_it(tmp_path: Path) -> None:
+    app = Guarded(tmp_path, OLLAMA_PROMPT_CACHE_SHARED="1")
+    try:
+        app.create("m", write_gguf(tmp_path / "m.gguf").read_bytes())
+        app.set_reply("a")
+        alice, bob = app.add("alice", "inference"), app.add("bob", "inference")
+        assert cached(app, alice, "a question of both") == 0
+        assert cached(app, bob, "a question of both") > 10
+    finally:
+        app.close()
+
+
 # ------------------------------------------------------------------------------------------------ logs
 
 

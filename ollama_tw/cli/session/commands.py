@@ -10,7 +10,7 @@ from typing import Any
 from ollama_tw.cli.client import Client
 from ollama_tw.cli.description import description
 from ollama_tw.cli.listings import model_table
-from ollama_tw.cli.loading import load
+from ollama_tw.cli.loading import load_if_allowed
 from ollama_tw.cli.lookup import Found, show
 from ollama_tw.cli.session import texts
 from ollama_tw.cli.session.conversation import ConversationCommands
@@ -76,7 +76,7 @@ class Commands:
         print(f"Loading model '{name}'")
         try:
             found = Found(name, show(self._client, name))
-            load(self._client, name, **self._keep_alive())
+            load_if_allowed(self._client, name, **self._keep_alive())
         except OllamaError as error:
             if "not found" not in error.message:
                 raise

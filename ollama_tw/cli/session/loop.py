@@ -14,7 +14,7 @@ from ollama_tw.cli.attachments import extract, is_file, paths_in
 from ollama_tw.cli.chats import Chats
 from ollama_tw.cli.client import Client
 from ollama_tw.cli.completion import model_names
-from ollama_tw.cli.loading import load
+from ollama_tw.cli.loading import load_if_allowed
 from ollama_tw.cli.once import INCOMPLETE
 from ollama_tw.cli.progress import Progress
 from ollama_tw.cli.session.commands import Commands
@@ -35,7 +35,7 @@ def run(client: Client, state: State) -> None:
     fields = {"keep_alive": state.keep_alive} if state.keep_alive is not None else {}
     # What renders answers is imported while the server loads the model.
     threading.Thread(target=Answer.of, args=(state.style(),), daemon=True).start()
-    load(client, state.found.name, **fields)
+    load_if_allowed(client, state.found.name, **fields)
     _replay(state, state.found.shown.get("messages") or ())
     _replay(state, state.messages)
     Session(client, state).run()

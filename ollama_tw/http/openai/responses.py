@@ -32,7 +32,7 @@ from ollama_tw.http.dialect_support import (
     query_of,
     unique_id,
 )
-from ollama_tw.http.server.clients import require_loading
+from ollama_tw.http.server.clients import client_of, require_loading
 from ollama_tw.http.server.replies import send_json_line
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.unenforced import UnenforcedHeader
@@ -72,14 +72,15 @@ class ResponsesRoutes:
 
     async def respond(self, request: Request) -> None:
         """Create a response."""
-        await self.dialect.serve_or_relay(request, self._read, partial(self._respond, request))
+        read = partial(self._read, _owner(request))
+        await self.dialect.serve_or_relay(request, read, partial(self._respond, request))
 
-    def _read(self, body: bytes) -> _Call:
+    def _read(self, owner: str, body: bytes) -> _Call:
         request = decode(body, ResponsesRequest, go_type=GO_TYPE, empty=EMPTY_BODY)
         previous = request.previous_response_id
-        earlier = self.store.conversation(previous) if previous else ()
+        earlier = self.store.conversation(previous, owner) if previous else ()
         given: list[Item] = [
-            self.store.item(str(item["id"])) if item.get("type") == REFERENCE else item
+            self.store.item(str(item["id"]), owner) if item.get("type") == REFERENCE else item
             for item in input_items(request.input, lambda: f"item_{unique_id()}")
         ]
         native, extras = native_request(request, [*earlier, *given], len(earlier))
@@ -104,7 +105,7 @@ class ResponsesRoutes:
 
         def keep(response: dict[str, Any]) -> dict[str, Any]:
             if response["store"]:
-                self.store.put(response, call.given, call.earlier)
+                self.store.put(response, call.given, call.earlier, _owner(request))
             return response
 
         note = UnenforcedHeader(self.dialect.reactor, request)
@@ -118,13 +119,13 @@ class ResponsesRoutes:
 
     async def retrieve(self, request: Request, response: str) -> None:
         """Send a kept response."""
-        await self._answer(request, lambda: self.store.response(response))
+        await self._answer(request, lambda: self.store.response(response, _owner(request)))
 
     async def delete(self, request: Request, response: str) -> None:
         """Forget a response."""
 
         def delete() -> dict[str, Any]:
-            self.store.delete(response)
+            self.store.delete(response, _owner(request))
             return {"id": response, "object": "response", "deleted": True}
 
         await self._answer(request, delete)
@@ -132,13 +133,20 @@ class ResponsesRoutes:
     async def list_input(self, request: Request, response: str) -> None:
         """List the items of the request of a response."""
         query = query_of(request)
-        await self._answer(request, lambda: item_list(self.store.input_of(response), page_of(query)))
+        await self._answer(
+            request, lambda: item_list(self.store.input_of(response, _owner(request)), page_of(query))
+        )
 
     async def _answer(self, request: Request, find: Callable[[], dict[str, Any]]) -> None:
         async def send(found: dict[str, Any]) -> None:
             send_json_line(request, found)
 
         await self.dialect.serve(request, lambda _: find(), send)
+
+
+def _owner(request: Request) -> str:
+    client = client_of(request)
+    return "" if client.anonymous else client.name
 
 
 def _now() -> int:

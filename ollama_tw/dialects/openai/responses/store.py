@@ -30,12 +30,14 @@ class _Kept:
     """The items of all requests and responses, up to this response."""
     size: int
     used: float
+    owner: str
 
 
 class ResponseStore:
     """Finished responses by id, the least recently used first. Used on any thread.
 
-    ``now`` returns seconds of a monotonic clock.
+    ``now`` returns seconds of a monotonic clock. What one ``owner``, a client with an API key, has asked is
+    not found by others; "" is the owner of all clients without one.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -44,7 +46,13 @@ class ResponseStore:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._size = 0
 
-    def put(self, response: dict[str, Any], given: Sequence[Item], earlier: Sequence[Item] = ()) -> None:
+    def put(
+        self,
+        response: dict[str, Any],
+        given: Sequence[Item],
+        earlier: Sequence[Item] = (),
+        owner: str = "",
+    ) -> None:
         """Keep a finished response, unless it is too large.
 
         ``given`` are the items of its request, ``earlier`` those of the conversation before.
@@ -56,45 +64,45 @@ class ResponseStore:
         conversation = (*earlier, *given, *response["output"])
         with self._lock:
             self._expire()
-            self._kept[response["id"]] = _Kept(response, given, conversation, size, self._now())
+            self._kept[response["id"]] = _Kept(response, given, conversation, size, self._now(), owner)
             self._size += size
             while self._size > MAX_BYTES or len(self._kept) > MAX_RESPONSES:
                 self._remove(next(iter(self._kept)))
 
-    def response(self, response_id: str) -> dict[str, Any]:
+    def response(self, response_id: str, owner: str = "") -> dict[str, Any]:
         """Return a response. Raises :class:`OllamaError` 404."""
-        return self._find(response_id).response
+        return self._find(response_id, owner).response
 
-    def input_of(self, response_id: str) -> tuple[Item, ...]:
+    def input_of(self, response_id: str, owner: str = "") -> tuple[Item, ...]:
         """Return the items of the request of a response. Raises :class:`OllamaError` 404."""
-        return self._find(response_id).input
+        return self._find(response_id, owner).input
 
-    def conversation(self, response_id: str) -> tuple[Item, ...]:
+    def conversation(self, response_id: str, owner: str = "") -> tuple[Item, ...]:
         """Return the items of the conversation up to a response. Raises :class:`OllamaError` 404."""
-        return self._find(response_id).conversation
+        return self._find(response_id, owner).conversation
 
-    def item(self, item_id: str) -> Item:
+    def item(self, item_id: str, owner: str = "") -> Item:
         """Return an item of any response or request. Raises :class:`OllamaError` 404."""
         with self._lock:
             self._expire()
             for kept in reversed(self._kept.values()):
                 for item in reversed(kept.conversation):
-                    if item.get("id") == item_id:
+                    if kept.owner == owner and item.get("id") == item_id:
                         return item
         raise OllamaError(404, f"Item with id '{item_id}' not found.")
 
-    def delete(self, response_id: str) -> None:
+    def delete(self, response_id: str, owner: str = "") -> None:
         """Remove a response. Raises :class:`OllamaError` 404."""
-        self._find(response_id)
+        self._find(response_id, owner)
         with self._lock:
             if response_id in self._kept:
                 self._remove(response_id)
 
-    def _find(self, response_id: str) -> _Kept:
+    def _find(self, response_id: str, owner: str) -> _Kept:
         with self._lock:
             self._expire()
             kept = self._kept.get(response_id)
-            if kept is None:
+            if kept is None or kept.owner != owner:
                 raise OllamaError(404, f"Response with id '{response_id}' not found.")
             kept.used = self._now()
             self._kept.move_to_end(response_id)
