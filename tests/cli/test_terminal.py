@@ -216,6 +216,17 @@ def test_a_pull_shows_a_bar_and_ctrl_c_restores_the_terminal(terminal: Open, end
     assert EndlessHandler.disconnected.acquire(timeout=PATIENCE)
 
 
+def test_ctrl_c_ends_a_measurement(terminal: Open, endless: str) -> None:
+    command = terminal("bench", "m", OLLAMA_HOST=endless)
+    EndlessHandler.bodies.get(timeout=PATIENCE)
+    command.type(CTRL_C)
+    command.process.wait(PATIENCE)
+    assert command.is_restored()
+    assert command.wait() == 130
+    assert "Error" not in command.output
+    assert "Traceback" not in command.output
+
+
 def test_ctrl_c_ends_one_answer_silently(terminal: Open, endless: str) -> None:
     command = terminal("run", "m", "hi", OLLAMA_HOST=endless)
     command.wait_for("word word")
