@@ -112,6 +112,9 @@ class LoadPlan:
     """LoRA adapters (GGUF files), each applied with scale 1."""
     projector_paths: tuple[str, ...] = ()
     """Projectors, which encode images into the model's embeddings (GGUF files)."""
+    draft_path: str = ""
+    """A small model with the same vocabulary that drafts for this one (GGUF file), "" for none. A backend may
+    ignore it."""
     digests: tuple[str, ...] = ()
     """Digest (``sha256:<hex>``, "" if unknown) of each file: the model's, those of the adapters, of the
     projectors; empty if none is known. A backend on other machines finds the files by them."""

@@ -69,6 +69,8 @@ class ModelShape:
     """False for embedding models, which have no cache."""
     extra: int = 0
     """Size of the projector and the adapters, which are other files."""
+    draft: "ModelShape | None" = None
+    """Shape of the draft model, None without one."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Estimate:
     output: int
     """Size of the output layer on a GPU."""
     compute: int
-    """Size of the buffers for one batch, on every device that computes."""
+    """Size of the buffers for one batch, on every device that computes, and of the draft model."""
     host: int
     """Size of what is never offloaded from main memory."""
 
@@ -132,10 +134,14 @@ def estimate(shape: ModelShape, plan: LoadPlan) -> Estimate:
         _cache(layer, plan, slots, window_cells if layer.windowed else cells) if shape.generates else 0
         for layer in shape.layers
     ]
+    # It may be on any device.
+    draft = (
+        estimate(shape.draft, replace(plan, speculation=False)).total(shape.draft.tied) if shape.draft else 0
+    )
     return Estimate(
         layers=tuple(layer.weights + cache for layer, cache in zip(shape.layers, caches, strict=True)),
         output=shape.output_weights,
-        compute=_compute(shape, plan, batch, cells, window_cells) if shape.generates else 0,
+        compute=(_compute(shape, plan, batch, cells, window_cells) if shape.generates else 0) + draft,
         host=shape.input_weights + shape.extra + (_logits(shape, plan) if shape.generates else 0),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ollama_tw.engine.memory import LayerShape, ModelShape
-from ollama_tw.gguf.reader import ArrayRef, Header
+from ollama_tw.gguf.reader import ArrayRef, Header, read_header
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 
@@ -22,10 +22,11 @@ _WINDOW_PERIODS = {
 _FLOAT = 4
 
 
-def model_shape(header: Header, others: Sequence[str] = ()) -> ModelShape:
-    """Return the shape of the model of ``header``; ``others`` are paths of projectors and adapters.
+def model_shape(header: Header, others: Sequence[str] = (), draft: Path | None = None) -> ModelShape:
+    """Return the shape of the model of ``header``.
 
-    Reads the file again if a value is an array: raises OSError, GGUFError. Blocking.
+    ``others`` are paths of projectors and adapters; ``draft`` is that of the draft model. Reads
+    the draft model, and the file again if a value is an array: raises OSError, GGUFError. Blocking.
     """
     count = header.get_int("block_count")
     weights = [0] * count
@@ -83,6 +84,7 @@ def model_shape(header: Header, others: Sequence[str] = ()) -> ModelShape:
         value_length=value,
         generates=not header.embeds,
         extra=sum(Path(path).stat().st_size for path in others),
+        draft=model_shape(read_header(draft)) if draft else None,
     )
 
 

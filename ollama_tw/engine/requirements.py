@@ -41,8 +41,9 @@ class ModelRequirements:
         if plan.context_length > loaded.plan.context_length and not clamped:
             return False
         others = self.explicit - {"context_length"}
-        same_files = (plan.adapter_paths, plan.projector_paths) == (
+        same_files = (plan.adapter_paths, plan.projector_paths, plan.draft_path) == (
             loaded.plan.adapter_paths,
             loaded.plan.projector_paths,
+            loaded.plan.draft_path,
         )
         return same_files and all(getattr(plan, name) == getattr(loaded.plan, name) for name in others)

@@ -53,6 +53,7 @@ def model_requirements(
     values: dict[str, Any] = {field: getattr(options, name) for name, field in _PLAN_FIELDS.items()}
     values["context_length"] = options.num_ctx or settings.context_length
     files = tuple(map(str, (model.model_path, *model.adapter_paths, *model.projector_paths)))
+    draft = model.draft_path if settings.speculation else None
     plan = LoadPlan(
         **{field: value for field, value in values.items() if value is not None},
         model_path=str(model.model_path),
@@ -63,6 +64,7 @@ def model_requirements(
         speculation=settings.speculation,
         adapter_paths=tuple(map(str, model.adapter_paths)),
         projector_paths=tuple(map(str, model.projector_paths)),
+        draft_path=str(draft) if draft else "",
         digests=tuple(map(_digest, files)),
     )
     explicit = {
@@ -70,7 +72,7 @@ def model_requirements(
         for name, field in _PLAN_FIELDS.items()
         if name in options.given and getattr(options, name) != OPTIONS[name].automatic
     }
-    shape = partial(model_shape, entry.header, (*plan.adapter_paths, *plan.projector_paths))
+    shape = partial(model_shape, entry.header, (*plan.adapter_paths, *plan.projector_paths), draft)
     return ModelRequirements(
         model.name.short,
         plan,

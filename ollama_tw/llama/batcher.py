@@ -47,9 +47,16 @@ _CANCEL_POLL = 0.1
 class Batcher:
     """Decode thread of a loaded model. Raises :class:`LoadError` if no context can be created."""
 
-    def __init__(self, model: LlamaModel, plan: LoadPlan, projector: Projector | None = None) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        plan: LoadPlan,
+        projector: Projector | None = None,
+        draft: LlamaModel | None = None,
+    ) -> None:
         self._model = model
         self._projector = projector
+        self._draft = draft
         self._rates = Rates()
         # Recurrent memory cannot go back to the last accepted token.
         self.speculator = Speculator(model.vocabulary, enabled=plan.speculation and not model.recurrent)
@@ -135,6 +142,8 @@ class Batcher:
     def _main(self, model: LlamaModel, plan: LoadPlan, ready: Future[None]) -> None:
         try:
             context = Context(model, plan)
+            if self._draft is not None:
+                self.speculator.load_draft_model(self._draft, plan)
         except Exception as error:
             ready.set_exception(error)
             return
@@ -169,6 +178,7 @@ class Batcher:
             # A defect of this module must not leave a consumer waiting for tokens.
             _log.exception("the decode thread failed")
             self._fail_all(RunnerError("the engine failed; see the server's log"))
+        self.speculator.close()
         context.close()
 
     def _fail_all(self, error: RunnerError) -> None:

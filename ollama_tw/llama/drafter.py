@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from ollama_tw.llama.copying import History
-from ollama_tw.llama.speculation import FORCED, GUESSED, MOST_DRAFTED, Acceptance, Offer, class_of_match
+from ollama_tw.llama.speculation import (
+    FORCED,
+    GUESSED,
+    MOST_DRAFTED,
+    Acceptance,
+    Offer,
+    class_of_confidence,
+    class_of_match,
+)
 
 
 class Drafter:
@@ -48,6 +56,17 @@ class Drafter:
             return None
         by_kind = {kind: self._acceptance.probability(kind) for kind in set(self._kinds)}
         return Offer([by_kind[kind] for kind in self._kinds])
+
+    def offer_modelled(self, tokens: Sequence[int], confidences: Sequence[float]) -> Offer:
+        """Take the draft of a draft model instead, with the probabilities that it gives to its tokens."""
+        self._draft = list(tokens)
+        self._kinds = [class_of_confidence(confidence) for confidence in confidences]
+        return Offer([self._acceptance.probability(kind) for kind in self._kinds])
+
+    @property
+    def most(self) -> int:
+        """Maximum number of drafted tokens in a step."""
+        return self._most
 
     def take(self, count: int) -> list[int]:
         """Return the first ``count`` tokens of the draft, which the next step evaluates."""

@@ -21,14 +21,14 @@ class Rates:
     def step(self, prompt_rows: int, decoding: int, seconds: float) -> None:
         """Record a step: ``prompt_rows`` tokens of prompts, and one token of each ``decoding`` sequence."""
         if not prompt_rows:
-            self._decode = _average(self._decode, seconds)
+            self._decode = average(self._decode, seconds)
         elif prompt_rows >= _MIN_ROWS:
             rest = seconds - (self._decode or 0.0) if decoding else seconds
-            self._prefill = _average(self._prefill, max(rest, 0.0) / prompt_rows)
+            self._prefill = average(self._prefill, max(rest, 0.0) / prompt_rows)
 
     def saved(self, size: int, seconds: float) -> None:
         """Record that saving a state of ``size`` bytes took ``seconds``."""
-        self._save = _average(self._save, seconds / size)
+        self._save = average(self._save, seconds / size)
 
     def reading_costs_more(self, tokens: int, size: int, factor: float) -> bool:
         """Return whether evaluating ``tokens`` takes ``factor`` times as long as saving ``size`` bytes."""
@@ -48,5 +48,6 @@ class Rates:
         return max(least, int(left / max(self._prefill, 1e-9)))
 
 
-def _average(old: float | None, new: float) -> float:
+def average(old: float | None, new: float) -> float:
+    """Return the moving average ``old`` after the measurement ``new``; None before the first one."""
     return new if old is None else old + _WEIGHT * (new - old)

@@ -1,8 +1,10 @@
 """The llama.cpp runner: tokenization, batcher or embedder, and detokenization of a model."""
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from zope.interface import implementer
 
@@ -30,15 +32,18 @@ from ollama_tw.interfaces import (
 )
 from ollama_tw.llama.architectures import refuse_unsupported
 from ollama_tw.llama.batcher import Batcher
+from ollama_tw.llama.draft_model import same_vocabulary
 from ollama_tw.llama.embedder import Embedder
 from ollama_tw.llama.host import return_freed_memory
 from ollama_tw.llama.lanes import Lanes
 from ollama_tw.llama.model import LlamaModel
-from ollama_tw.llama.native import NativeDevice, load_report
+from ollama_tw.llama.native import LoadReport, NativeDevice, load_report
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.sequence import Generated, ImageSpan, RunParams
 from ollama_tw.llama.vision import Projector
 from ollama_tw.support.text import TextAssembler
+
+_log = logging.getLogger("ollama_tw.llama")
 
 # Maximum output of a job without max_tokens, in lengths of the context, as in Ollama.
 _MAX_CONTEXTS = 10
@@ -58,6 +63,7 @@ class LlamaRunner:
         self._plan = plan
         self._embedder: Embedder | None = None
         self._embedder_lock = threading.Lock()
+        self._draft: LlamaModel | None = None
         with load_report() as report:
             self._model = LlamaModel(plan, devices, progress, report)
             try:
@@ -66,6 +72,7 @@ class LlamaRunner:
                 self._model.close()
                 raise
             try:
+                self._draft = self._load_draft(devices, progress, report) if plan.draft_path else None
                 self._batcher = self._make_batcher()
             except BaseException:
                 self._close_model()
@@ -90,7 +97,25 @@ class LlamaRunner:
         refuse_unsupported(self._model.architecture)
         if self._model.embeds or not self._model.has_decoder:
             return None
-        return Batcher(self._model, self._plan, self._projector)
+        return Batcher(self._model, self._plan, self._projector, self._draft)
+
+    def _load_draft(
+        self, devices: list[NativeDevice], progress: Progress, report: LoadReport
+    ) -> LlamaModel | None:
+        """Load the draft model, None if it does not suit the model."""
+        plan = replace(
+            self._plan,
+            model_path=self._plan.draft_path,
+            adapter_paths=(),
+            gpu_layers=0 if self._plan.gpu_layers == 0 else -1,
+            tensor_split=(),
+        )
+        draft = LlamaModel(plan, devices, lambda done: progress(1.0), report)
+        if draft.recurrent or not same_vocabulary(draft.vocabulary, self._model.vocabulary):
+            _log.warning("the draft model is not used: it is recurrent, or its vocabulary is not the model's")
+            draft.close()
+            return None
+        return draft
 
     @property
     def _threads(self) -> Sequence[Batcher | Embedder]:
@@ -266,6 +291,8 @@ class LlamaRunner:
     def _close_model(self) -> None:
         if self._projector is not None:
             self._projector.close()
+        if self._draft is not None:
+            self._draft.close()
         self._model.close()
         return_freed_memory()
 

@@ -34,17 +34,24 @@ _LONG_MEMORY = 0.99
 
 # Ends of the classes of matches, by their length, and the acceptance that is assumed at first.
 _CLASSES = (2, 3, 5, 8, 15)
-_ASSUMED = (0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.8, 1.0)
+_ASSUMED = (0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.8, 1.0, 0.5, 0.7, 0.9)
 
 GUESSED = len(_CLASSES) + 1
 """Class of tokens that a grammar forces after white space that is guessed."""
 FORCED = GUESSED + 1
 """Class of tokens that a grammar forces."""
+_MODELLED = FORCED + 1
+_CONFIDENCES = (0.7, 0.9)
 
 
 def class_of_match(match: int) -> int:
     """Return the class of drafts whose match had ``match`` tokens."""
     return sum(match > end for end in _CLASSES)
+
+
+def class_of_confidence(confidence: float) -> int:
+    """Return the class of tokens of a draft model, to which it gives this probability."""
+    return _MODELLED + sum(confidence > end for end in _CONFIDENCES)
 
 
 class Acceptance:
@@ -63,6 +70,12 @@ class Acceptance:
         """Return the probability for drafts of the class ``kind``."""
         prior = _ASSUMED[kind] if self._model is None else self._model.probability(kind)
         return (self._accepted[kind] + _PRIOR_WEIGHT * prior) / (self._judged[kind] + _PRIOR_WEIGHT)
+
+    def of_modelled(self) -> float:
+        """Return the probability for all tokens of a draft model."""
+        kinds = range(_MODELLED, len(_ASSUMED))
+        accepted = sum(self._accepted[kind] + _PRIOR_WEIGHT * _ASSUMED[kind] for kind in kinds)
+        return accepted / sum(self._judged[kind] + _PRIOR_WEIGHT for kind in kinds)
 
     def record(self, kind: int, accepted: int, judged: int) -> None:
         """Record that ``accepted`` of ``judged`` tokens were accepted."""
@@ -86,6 +99,28 @@ class Offer:
     def expected(self, length: int) -> float:
         """Return the expected number of accepted tokens if ``length`` of them are evaluated."""
         return math.fsum(accumulate(self.probabilities[:length], mul))
+
+
+def modelled_length(
+    sequences: int, drafting: int, probability: float, seconds: float, costs: StepCosts, most: int
+) -> int:
+    """Return how many tokens a draft model should draft for each of ``drafting`` sequences, 0 for none.
+
+    There are ``sequences`` in the step. A drafted token takes ``seconds``, and is accepted with
+    ``probability`` if those before it are.
+    """
+    if not drafting or not costs.known(sequences):
+        return 0
+    others = [1] * (sequences - drafting)
+    best, highest = 0, _MARGIN * sequences / costs.of_step([1] * sequences)
+    for length in _COUNTS:
+        if length * drafting > most:
+            break
+        expected = sequences + drafting * Offer([probability] * length).expected(length)
+        step = costs.of_step([1 + length] * drafting + others) + length * drafting * seconds
+        if expected / step > highest:
+            best, highest = length, expected / step
+    return best
 
 
 def lengths(offers: Sequence[Offer | None], costs: StepCosts, most: int = MOST_DRAFTED) -> list[int]:

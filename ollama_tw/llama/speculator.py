@@ -10,12 +10,28 @@ from collections.abc import Sequence
 from ollama_tw.errors import OllamaError
 from ollama_tw.grammar.forced import ForcedReader, ForcedText
 from ollama_tw.grammar.reader import read_grammar
-from ollama_tw.interfaces import Job
+from ollama_tw.interfaces import Job, LoadPlan
+from ollama_tw.llama.draft_model import DraftModel, Request
 from ollama_tw.llama.drafter import Drafter
+from ollama_tw.llama.model import LlamaModel
 from ollama_tw.llama.sequence import RunningSequence, RunParams
-from ollama_tw.llama.speculation import MOST_DRAFTED, MOST_SEQUENCES, Acceptance, Offer, lengths
+from ollama_tw.llama.speculation import (
+    MOST_DRAFTED,
+    MOST_SEQUENCES,
+    Acceptance,
+    Offer,
+    lengths,
+    modelled_length,
+)
 from ollama_tw.llama.step_costs import StepCosts
 from ollama_tw.llama.vocabulary import LlamaVocabulary
+
+# Acceptance with which a copied or forced token needs no draft of the draft model.
+_GOOD = 0.8
+
+# Length of the first draft of the draft model, and steps after which it is tried again if it did not pay.
+_FIRST_DRAFT = 4
+_PAUSE = 256
 
 # Grammars whose places are kept.
 _GRAMMARS = 16
@@ -29,6 +45,9 @@ class Speculator:
         self._enabled = enabled
         self._grammars: OrderedDict[str, ForcedText] = OrderedDict()
         self._lock = threading.Lock()
+        self._draft_model: DraftModel | None = None
+        self._steps_without = 0
+        """Steps since the draft model has drafted."""
         self._costs = StepCosts()
         self._acceptance = Acceptance()
 
@@ -63,14 +82,21 @@ class Speculator:
         if len(sequences) > MOST_SEQUENCES:
             return [[]] * len(sequences)
         most = min(budget, MOST_DRAFTED)
-        offers = []
-        for sequence in sequences:
-            # The last row may reach the limit, or the end of the context, but none before it.
-            left = min(
+        # The last row may reach the limit, or the end of the context, but none before it.
+        left = [
+            min(
+                most,
                 sequence.params.limit - sequence.generated - 1,
                 context_length - len(sequence.slot.tokens) - 2,
             )
-            offers.append(self._offer(sequence.drafter, sequence, min(most, left)))
+            for sequence in sequences
+        ]
+        offers = [
+            self._offer(sequence.drafter, sequence, room)
+            for sequence, room in zip(sequences, left, strict=True)
+        ]
+        if self._draft_model is not None:
+            self._ask_model(self._draft_model, sequences, offers, left, most)
         counts = lengths(offers, self._costs, most)
         return [
             sequence.drafter.take(count) if sequence.drafter and count else []
@@ -81,6 +107,56 @@ class Speculator:
         if drafter is None:
             return None
         return drafter.offer(most, *sequence.sampler.expected())
+
+    def _ask_model(
+        self,
+        model: DraftModel,
+        sequences: Sequence[RunningSequence],
+        offers: list[Offer | None],
+        left: Sequence[int],
+        most: int,
+    ) -> None:
+        """Replace missing and poor offers by drafts of the draft model, if these pay."""
+        drafters = {
+            index: sequence.drafter
+            for index, (sequence, offer) in enumerate(zip(sequences, offers, strict=True))
+            if sequence.drafter and left[index] > 0 and (offer is None or offer.probabilities[0] < _GOOD)
+        }
+        seconds = model.seconds
+        length = (
+            _FIRST_DRAFT
+            if seconds is None
+            else modelled_length(
+                len(sequences), len(drafters), self._acceptance.of_modelled(), seconds, self._costs, most
+            )
+        )
+        self._steps_without = 0 if length else self._steps_without + 1
+        if self._steps_without > _PAUSE:
+            # What did not pay may pay now.
+            length, self._steps_without = 1, 0
+        if not length:
+            return
+        requests = [
+            Request(
+                sequences[index].slot,
+                [*sequences[index].slot.tokens, sequences[index].next_token],
+                min(length, left[index], drafter.most),
+            )
+            for index, drafter in drafters.items()
+        ]
+        for (index, drafter), found in zip(drafters.items(), model.draft(requests), strict=True):
+            if found.tokens:
+                offers[index] = drafter.offer_modelled(found.tokens, found.confidences)
+
+    def load_draft_model(self, model: LlamaModel, plan: LoadPlan) -> None:
+        """Draft with ``model`` too. Raises :class:`LoadError`."""
+        if self._enabled:
+            self._draft_model = DraftModel(model, plan)
+
+    def close(self) -> None:
+        """Free the context of the draft model."""
+        if self._draft_model is not None:
+            self._draft_model.close()
 
     def measured(self, rows: Sequence[int], seconds: float) -> None:
         """Record a step without prompts that evaluated ``rows`` tokens of each sequence."""

@@ -154,6 +154,8 @@ def files_of(opening: Open) -> list[str]:
     if plan is None:
         return [opening.vocabulary, *_package_of(opening.engine.module)]
     files = [plan.model_path, *plan.adapter_paths, *plan.projector_paths]
+    if plan.draft_path:
+        files.append(plan.draft_path)
     return [*files, *_package_of(opening.engine.module)]
 
 

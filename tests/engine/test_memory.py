@@ -54,6 +54,14 @@ def test_the_parts_of_an_estimate() -> None:
     assert found.total() == 1183 * MIB + 16 * 131072
 
 
+def test_a_draft_model_counts_on_every_device() -> None:
+    draft = replace(SHAPE, layers=SHAPE.layers[:2])
+    alone, both = estimate(SHAPE, PLAN), estimate(replace(SHAPE, draft=draft), PLAN)
+    # Two blocks, the output layer, the buffers, and the embeddings with the logits of a token.
+    assert both.compute - alone.compute == (2 * 100 + 100 + 33 + 50) * MIB + 131072
+    assert both.total() - alone.total() == both.compute - alone.compute
+
+
 @pytest.mark.parametrize(
     ("change", "layer_cache"),
     [

@@ -136,6 +136,15 @@ def test_recurrent_layers_keep_a_state_and_no_cache(tmp_path: Path) -> None:
     assert (attention.key_width, attention.state) == (16, 0)
 
 
+def test_the_draft_model_is_read(tmp_path: Path) -> None:
+    header = read_header(write_gguf(tmp_path / "model", _metadata(), TENSORS))
+    draft = write_gguf(tmp_path / "draft", _metadata(embedding_length=32), TENSORS)
+    found = model_shape(header, (), draft).draft
+    assert found is not None
+    assert found.embedding_length == 32
+    assert model_shape(header).draft is None
+
+
 def test_other_files_count(tmp_path: Path) -> None:
     other = tmp_path / "projector"
     other.write_bytes(b"x" * 1000)

@@ -207,6 +207,17 @@ class LoadTests(ServiceCase):
             (plan.slots, plan.context_length, plan.threads, plan.batch, plan.use_mmap), (2, 100, 3, 64, False)
         )
 
+    def test_the_draft_model_is_loaded_with_the_model(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = write_gguf(Path(folder) / "m.gguf")
+            small = write_gguf(Path(folder) / "d.gguf", metadata=METADATA | {"general.basename": "small"})
+            draft, _, _ = self.store.blobs.put(small.read_bytes())
+            self._install("drafted", path, draft_files={"d.gguf": draft})
+        self.ask(model="drafted")
+        self.assertEqual(self.backend.plans[0].draft_path, str(self.store.blobs.path(draft)))
+        self.ask(model="m")
+        self.assertEqual(self.backend.plans[1].draft_path, "")
+
     def test_a_load_that_fails(self) -> None:
         self.backend.error = "unable to load model: it is broken"
         self.assertEqual(self.refused(model="m"), (500, "unable to load model: it is broken"))

@@ -102,11 +102,14 @@ def write_mamba(path: Path) -> None:
 
 
 def write_gemma2(
-    path: Path, window: int, kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32
+    path: Path,
+    window: int,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    special: Mapping[str, gguf.TokenType] | None = None,
 ) -> None:
     """Write a model of which every other layer attends to the last ``window`` tokens only."""
     heads, head, feed_forward = 4, 16, 128
-    writer = _Writer(path, "gemma2", context=8192, kind=kind)
+    writer = _Writer(path, "gemma2", context=8192, special=special, kind=kind)
     writer.gguf.add_feed_forward_length(feed_forward)
     writer.gguf.add_head_count(heads)
     writer.gguf.add_head_count_kv(heads)

@@ -94,7 +94,7 @@ def add_draft(
 ) -> Generator[Record, None, None]:
     """Add the layer of a draft model in place of an inherited one; raises OllamaError 400.
 
-    The draft is stored, shown and inherited; this server does not use it for generation.
+    Whether its vocabulary is the model's is found when they are loaded: with another one it is not used.
     """
     try:
         found = yield from _read(job, files, requested_type)
