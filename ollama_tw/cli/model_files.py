@@ -16,8 +16,6 @@ _TYPE = re.compile(r"[-_.]((?:ud-)?(?:i?q\d\w*|b?f16|f32|mxfp4\w*|tq\d_\d))$", r
 _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
 _OTHER = re.compile(r"[^a-z0-9_.-]+")
 _LONGEST_PART = 80
-# What no model name begins with.
-_PATH_BEGINS = ("./", "../", "/", "~", ".\\", "..\\")
 
 
 @dataclass(frozen=True)
@@ -26,22 +24,6 @@ class ModelFiles:
 
     name: str
     files: tuple[Path, ...]
-
-
-def path_of(model: str) -> Path | None:
-    """Return the path that is given instead of a model's name, None for a name.
-
-    A path begins with ``./``, ``../``, ``/`` or ``~``, or is that of a GGUF file that exists.
-    """
-    path = Path(model)
-    if not (model in (".", "..") or model.startswith(_PATH_BEGINS) or path.drive) and not (
-        path.suffix == ".gguf" and path.is_file()
-    ):
-        return None
-    try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise UsageError(f"no such file or directory: {path}") from error
 
 
 def find_models(paths: Iterable[Path]) -> list[ModelFiles]:

@@ -95,6 +95,11 @@ def test_run_prints_thinking_unless_hidden(ollama: Ollama) -> None:
     assert ollama("run", "thinker", "--think", prompt).out.endswith("Four.\n\n")
 
 
+def test_flags_before_run_are_its_flags(ollama: Ollama) -> None:
+    assert "eval rate: " in ollama("--verbose", "run", "m", "SAY one").err
+    assert ollama("--verbose", "list") == Result(1, "", "Error: unknown flag: --verbose\n")
+
+
 def test_run_verbose_prints_the_timings_on_standard_error(ollama: Ollama) -> None:
     result = ollama("run", "m", "SAY one two", "--verbose")
     assert result.out == "one two\n\n"

@@ -1,6 +1,8 @@
 """``ollama run``: answers one prompt, or starts an interactive session."""
 
+import importlib
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +17,7 @@ from ollama_tw.cli.command import (
     truth,
     whole_number,
 )
+from ollama_tw.cli.paths import path_of
 from ollama_tw.cli.variables import SESSION
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang.durations import format_duration, parse_duration
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _LEVELS = ("high", "medium", "low", "max")
 _LAST = "last"
+_RENDERER = "ollama_tw.cli.rendering.answer"
 _CLOUD = "https://ollama.com"
 
 
@@ -122,7 +126,6 @@ def command(
     """
     from ollama_tw.cli.client import connected
     from ollama_tw.cli.lookup import find
-    from ollama_tw.cli.model_files import path_of
     from ollama_tw.cli.starting import connected_or_started
 
     if model is None and chat_id is None:
@@ -132,6 +135,10 @@ def command(
     is_interactive = has_terminal and not prompts and not as_json
     chat = _chat(chat_id, model, is_interactive=is_interactive)
     model = model or (chat.model if chat is not None else "")
+    renders = has_terminal and not plain and not nowordwrap and format is None and not as_json
+    if renders:
+        # What renders answers is imported while the server works.
+        threading.Thread(target=importlib.import_module, args=(_RENDERER,), daemon=True).start()
     client = connected_or_started() if has_terminal and not as_json else connected()
     if (path := path_of(model)) is not None:
         from ollama_tw.cli.importing import import_one
@@ -189,7 +196,7 @@ def command(
             sys.stdout,
             wraps=not nowordwrap and sys.stdin.isatty(),
             hides_thinking=hidethinking,
-            renders=not plain and format is None,
+            renders=renders,
         ),
         verbose=verbose,
         report=print_json if as_json else None,

@@ -4,7 +4,6 @@ Source: ollama: cmd/interactive.go, generateInteractive; cmd/cmd.go, chat.
 """
 
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -33,8 +32,6 @@ _REGENERATE, _EDIT = "/regenerate", "/edit"
 def run(client: Client, state: State) -> None:
     """Load the model, then hold the session. Raises OllamaError if the model cannot be loaded."""
     fields = {"keep_alive": state.keep_alive} if state.keep_alive is not None else {}
-    # What renders answers is imported while the server loads the model.
-    threading.Thread(target=Answer.of, args=(state.style(),), daemon=True).start()
     load_if_allowed(client, state.found.name, **fields)
     _replay(state, state.found.shown.get("messages") or ())
     _replay(state, state.messages)
