@@ -13,6 +13,9 @@ from tests.helpers.models import install
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+TIMEOUT = 20_000
+"""Milliseconds after which something that is not shown fails a test."""
+
 Open = Callable[..., Shown]
 
 
@@ -56,9 +59,12 @@ def open_page(browser: "Browser", server: Application) -> Iterator[Open]:
     """
     opened: list[Shown] = []
 
+    from playwright.sync_api import expect
+
     def open_page(view: str = "chat", *, url: str = "", model: str = "m", **options: Any) -> Shown:
+        expect.set_options(timeout=TIMEOUT)
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **options})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(TIMEOUT)
         shown = Shown(context.new_page(), url or server.url)
         opened.append(shown)
         shown.goto(view, model)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.helpers.application import Application
 from tests.helpers.models import CHATML, tiny
+from tests.helpers.server import Stream
 from tests.llama.tiny_vision import write_projector
 
 
@@ -32,6 +33,19 @@ def install_vision(application: Application, directory: Path) -> None:
     }
     reply = application.post("/api/create", {"model": "seer", "files": files, "stream": False})
     assert (reply.status, reply.json) == (200, {"status": "success"})
+
+
+def stream(server: Application, prompt: str) -> Stream:
+    """Start a completion of ``prompt``."""
+    connection = server.connect()
+    connection.connect()
+    return Stream(connection.sock, "/api/generate", {"model": "m", "prompt": prompt})
+
+
+def unload_all(server: Application) -> None:
+    """Unload all models."""
+    for loaded in server.get("/api/ps").json["models"]:
+        assert server.post("/api/generate", {"model": loaded["name"], "keep_alive": 0}).status == 200
 
 
 class Shown:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.browser.page import IMAGE, Shown
+from tests.browser.page import IMAGE, Shown, stream, unload_all
 from tests.helpers.application import Application
 from tests.helpers.models import WEATHER
 
@@ -181,3 +181,29 @@ def test_the_page_finds_the_server_again(server: Application, chat: Shown) -> No
     server.set_reply("Back.")
     chat.send("there?")
     expect(chat.answered()).to_contain_text("Back.")
+
+
+def test_a_message_that_waits_shows_its_place(server: Application, chat: Shown) -> None:
+    server.set_reply("Done.")
+    chat.send("warm up")
+    chat.answered()
+    server.hold()
+    with stream(server, "first") as first:
+        server.runner.wait_for(lambda: server.runner.running == 1)
+        chat.send("second")
+        expect(chat.answer.locator(".phase")).to_contain_text("Waiting, number 1 of 1 in the queue")
+        server.release()
+        first.rest()
+    expect(chat.answered()).to_contain_text("Done.")
+    expect(chat.answer.locator(".phase")).to_be_hidden()
+
+
+def test_the_load_of_the_model_is_shown(server: Application, chat: Shown) -> None:
+    unload_all(server)
+    server.set_reply("Done.")
+    server.backend.gate.clear()
+    chat.send("hi")
+    expect(chat.answer.locator(".phase")).to_contain_text("Loading the model, 50 %")
+    assert chat.answer.get_by_role("progressbar").evaluate("e => e.value") == 0.5
+    server.backend.gate.set()
+    expect(chat.answered()).to_contain_text("Done.")

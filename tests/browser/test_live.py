@@ -3,15 +3,8 @@
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
+from tests.browser.page import stream
 from tests.helpers.application import Application
-from tests.helpers.server import Stream
-
-
-def stream(server: Application, prompt: str) -> Stream:
-    """Start a completion of ``prompt``."""
-    connection = server.connect()
-    connection.connect()
-    return Stream(connection.sock, "/api/generate", {"model": "m", "prompt": prompt})
 
 
 def test_the_figures_of_the_server_move(server: Application, open_page: Open) -> None:
@@ -41,13 +34,15 @@ def test_requests_are_listed_and_cancelled(server: Application, open_page: Open)
     live = open_page("live")
     rows = live.page.get_by_role("region", name="Requests").locator("tbody tr")
     expect(live.page.get_by_text("Nothing runs at the moment.")).to_be_visible()
-    with stream(server, "first") as first, stream(server, "second") as second:
-        expect(rows).to_have_count(2)
-        expect(rows.nth(0)).to_contain_text("127.0.0.1")
-        expect(rows.nth(1)).to_contain_text("Waiting, number 1")
-        rows.nth(1).get_by_role("button", name="Cancel the request to m").click()
-        expect(rows).to_have_count(1)
-        assert second.refusal() == (499, "the request was cancelled by DELETE /api/requests")
+    with stream(server, "first") as first:
+        server.runner.wait_for(lambda: server.runner.running == 1)
+        with stream(server, "second") as second:
+            expect(rows).to_have_count(2)
+            expect(rows.nth(0)).to_contain_text("127.0.0.1")
+            waiting = rows.filter(has_text="Waiting, number 1")
+            waiting.get_by_role("button", name="Cancel the request to m").click()
+            expect(rows).to_have_count(1)
+            assert second.refusal() == (499, "the request was cancelled by DELETE /api/requests")
         server.release()
         assert first.rest()[-1]["done_reason"] == "stop"
     expect(rows).to_have_count(0)

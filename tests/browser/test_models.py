@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.browser.page import Shown
+from tests.browser.page import Shown, unload_all
 from tests.browser.registry import HeldRegistry
 from tests.helpers.application import Application
 from tests.helpers.models import CHATML, tiny
@@ -16,8 +16,7 @@ from tests.helpers.models import CHATML, tiny
 @pytest.fixture
 def models(server: Application, open_page: Open) -> Shown:
     """Return the page with the models, none of which is loaded."""
-    for loaded in server.get("/api/ps").json["models"]:
-        assert server.post("/api/generate", {"model": loaded["name"], "keep_alive": 0}).status == 200
+    unload_all(server)
     return open_page("models")
 
 

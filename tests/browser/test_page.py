@@ -7,8 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.browser.page import Shown
-from tests.browser.test_live import stream
+from tests.browser.page import Shown, stream
 from tests.helpers.application import Application
 
 VIEWS = ("chat", "models", "live")

@@ -110,12 +110,13 @@ def test_the_wheel_holds_the_package_and_one_file_of_twisted(wheel: Path) -> Non
     assert roots == {"ollama_tw", "twisted", "ollama_tw-0.6.0.dist-info"}
 
 
-def test_all_modules_of_the_source_tree_are_in_the_wheel(wheel: Path) -> None:
+@pytest.mark.parametrize("pattern", ["ollama_tw/**/*.py", "ollama_tw/http/ui/static/*"])
+def test_all_files_of_the_source_tree_are_in_the_wheel(wheel: Path, pattern: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    modules = {str(path.relative_to(ROOT)) for path in ROOT.glob("ollama_tw/**/*.py")}
-    assert modules
-    assert modules <= names
+    files = {str(path.relative_to(ROOT)) for path in ROOT.glob(pattern)}
+    assert files
+    assert files <= names
 
 
 def test_it_is_the_installed_package_that_is_found(installed: Path, tmp_path: Path) -> None:
