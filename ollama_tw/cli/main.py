@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,30 +16,39 @@ from ollama_tw.cli.command import CONTEXT_SETTINGS, UsageError, error_text
 from ollama_tw.cli.terminal import enable_control_sequences
 from ollama_tw.errors import OllamaError
 
-# In the order of the help. Each name is a module of ``commands`` with a ``command``. It is imported when
-# the command is run, so that no command loads what another one needs.
-COMMANDS = (
-    *(
-        "serve",
-        "create",
-        "show",
-        "run",
-        "stop",
-        "pull",
-        "push",
-        "signin",
-        "signout",
-        "list",
-        "ps",
-        "cp",
-        "rm",
-        "keys",
-        "chats",
-        "config",
-    ),
-    *("import", "fit", "launch", "top", "logs", "bench", "prune", "doctor"),
-    *("completion", "help"),
-)
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# In the order of the help, which shows the texts. Each name is a module of ``commands`` with a ``command``.
+# It is imported when the command is run, so that no command loads what another one needs.
+COMMANDS = {
+    "serve": "Start Ollama",
+    "create": "Create a model",
+    "show": "Show information for a model",
+    "run": "Run a model",
+    "stop": "Stop a running model",
+    "pull": "Pull a model from a registry",
+    "push": "Push a model to a registry",
+    "signin": "Sign in to ollama.com",
+    "signout": "Sign out from ollama.com",
+    "list": "List models",
+    "ps": "List running models",
+    "cp": "Copy a model",
+    "rm": "Remove a model",
+    "keys": "Manage the API keys of the server",
+    "chats": "List kept conversations",
+    "config": "Check and show the configuration of the server",
+    "import": "Make models of GGUF files and folders",
+    "fit": "Show how a model fits on this machine",
+    "launch": "Launch a program that uses this server",
+    "top": "Show what the server does",
+    "logs": "Show the server's log",
+    "bench": "Measure a server",
+    "prune": "Remove files that no model uses",
+    "doctor": "Check this machine",
+    "completion": "Print the completion script of a shell",
+    "help": "Help about any command",
+}
 ALIASES = {"start": "serve", "ls": "list", "login": "signin", "logout": "signout"}
 _FLAGS = ("--verbose", "--nowordwrap")
 _COMPLETION = "_OLLAMA_COMPLETE"
@@ -76,6 +85,18 @@ class _Commands(click.Group):
         module = "import_files" if name == "import" else name
         command: click.Command = importlib.import_module(f"ollama_tw.cli.commands.{module}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

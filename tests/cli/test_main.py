@@ -86,6 +86,13 @@ def test_without_a_command_the_commands_are_listed(run: Run) -> None:
     assert re.search(r"^  serve +Start Ollama$", out, re.M)
 
 
+def test_the_help_imports_no_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("ollama_tw.cli.commands.")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert "Run a model" in run("--help")[1]
+    assert not [name for name in sys.modules if name.startswith("ollama_tw.cli.commands.")]
+
+
 def test_help_of_serve_documents_every_variable_in_a_column(run: Run) -> None:
     code, out, _ = run("serve", "--help")
     assert code == 0

@@ -30,7 +30,7 @@ def _positive(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return number
 
 
-@click.command("bench", cls=Command, variables=CLIENT, short_help="Measure a server")
+@click.command("bench", cls=Command, variables=CLIENT)
 @click.argument("model")
 @click.option(
     "--url",

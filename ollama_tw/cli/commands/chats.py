@@ -8,7 +8,7 @@ from ollama_tw.cli.listings import chat_table
 from ollama_tw.cli.variables import NO_HISTORY
 
 
-@click.command("chats", cls=Command, variables=(NO_HISTORY,), short_help="List kept conversations")
+@click.command("chats", cls=Command, variables=(NO_HISTORY,))
 @click.option("--delete", "deleted", multiple=True, metavar="ID", help="Delete a conversation")
 @json_option
 def command(deleted: tuple[str, ...], as_json: bool) -> None:

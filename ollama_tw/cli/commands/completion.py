@@ -17,7 +17,7 @@ def _shells(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     return [shell for shell in _SHELLS if shell.startswith(incomplete)]
 
 
-@click.command("completion", cls=Command, short_help="Print the completion script of a shell")
+@click.command("completion", cls=Command)
 @click.argument("shell", metavar="bash|zsh|fish", callback=_shell, shell_complete=_shells)
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:

@@ -23,7 +23,6 @@ _WIDTH = 60
     "config",
     context_settings=CONTEXT_SETTINGS,
     invoke_without_command=True,
-    short_help="Check and show the configuration of the server",
 )
 @click.pass_context
 def command(ctx: click.Context) -> None:

@@ -7,7 +7,7 @@ from ollama_tw.cli.command import Command, model_argument
 from ollama_tw.cli.variables import CLIENT
 
 
-@click.command("cp", cls=Command, variables=CLIENT, short_help="Copy a model")
+@click.command("cp", cls=Command, variables=CLIENT)
 @model_argument("source")
 @model_argument("destination")
 def command(source: str, destination: str) -> None:

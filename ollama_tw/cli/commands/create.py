@@ -14,7 +14,7 @@ from ollama_tw.library.names import InvalidName, parse_name
 _MODELFILE = "Modelfile"
 
 
-@click.command("create", cls=Command, variables=CLIENT, short_help="Create a model")
+@click.command("create", cls=Command, variables=CLIENT)
 @model_argument("model")
 @click.option(
     "-f",

@@ -14,7 +14,7 @@ from ollama_tw.cli.variables import CLIENT
 _PIPE_COLUMNS = 100
 
 
-@click.command("doctor", cls=Command, variables=(*CLIENT, MODELS), short_help="Check this machine")
+@click.command("doctor", cls=Command, variables=(*CLIENT, MODELS))
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:

@@ -30,7 +30,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     return number
 
 
-@click.command("fit", cls=Command, variables=(MODELS,), short_help="Show how a model fits on this machine")
+@click.command("fit", cls=Command, variables=(MODELS,))
 @click.argument("model", metavar="MODEL|FILE.gguf", shell_complete=_models_and_files)
 @click.option("--context", callback=_count, metavar="N", help="Tokens of context of each request")
 @click.option("--parallel", callback=_count, metavar="N", help="Requests at the same time")

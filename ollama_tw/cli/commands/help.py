@@ -5,7 +5,7 @@ import click
 from ollama_tw.cli.command import Command
 
 
-@click.command("help", cls=Command, short_help="Help about any command")
+@click.command("help", cls=Command)
 @click.argument("command", nargs=-1, metavar="[COMMAND]")
 @click.pass_context
 def command(ctx: click.Context, command: tuple[str, ...]) -> None:

@@ -13,9 +13,7 @@ from ollama_tw.cli.variables import CLIENT
 from ollama_tw.library.names import InvalidName, parse_name
 
 
-@click.command(
-    "import", cls=Command, variables=(*CLIENT, MODELS), short_help="Make models of GGUF files and folders"
-)
+@click.command("import", cls=Command, variables=(*CLIENT, MODELS))
 @click.argument(
     "paths", nargs=-1, required=True, metavar="FILE.gguf...|FOLDER", type=click.Path(path_type=Path)
 )

@@ -27,7 +27,6 @@ _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
     "keys",
     context_settings=CONTEXT_SETTINGS,
     invoke_without_command=True,
-    short_help="Manage the API keys of the server",
 )
 @click.pass_context
 def command(ctx: click.Context) -> None:

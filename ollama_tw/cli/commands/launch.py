@@ -46,7 +46,7 @@ def _tools(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return [tool.name for tool in TOOLS if tool.name.startswith(incomplete)]
 
 
-@click.command("launch", cls=_Launch, variables=CLIENT, short_help="Launch a program that uses this server")
+@click.command("launch", cls=_Launch, variables=CLIENT)
 @click.argument("integration", nargs=-1, metavar="[INTEGRATION] [-- [EXTRA_ARGS...]]", shell_complete=_tools)
 @click.option("--model", default="", shell_complete=complete_models, help="Model to use")
 @click.option("--config", "only_config", is_flag=True, help="Configure without launching")

@@ -10,7 +10,7 @@ from ollama_tw.cli.listings import model_table
 from ollama_tw.cli.variables import CLIENT
 
 
-@click.command("list", cls=Command, variables=CLIENT, short_help="List models")
+@click.command("list", cls=Command, variables=CLIENT)
 @model_argument("prefix", nargs=-1)
 @json_option
 def command(prefix: tuple[str, ...], as_json: bool) -> None:

@@ -14,7 +14,7 @@ from ollama_tw.library.unused import Survey, UnusedFile, survey
 _SHOWN = len("sha256-") + 12
 
 
-@click.command("prune", cls=Command, variables=(MODELS,), short_help="Remove files that no model uses")
+@click.command("prune", cls=Command, variables=(MODELS,))
 @click.option("--dry-run", is_flag=True, help="Only list what would be removed")
 @json_option
 def command(dry_run: bool, as_json: bool) -> None:

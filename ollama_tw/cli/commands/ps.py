@@ -10,7 +10,7 @@ from ollama_tw.cli.listings import running_table
 from ollama_tw.cli.variables import CLIENT
 
 
-@click.command("ps", cls=Command, variables=CLIENT, short_help="List running models")
+@click.command("ps", cls=Command, variables=CLIENT)
 @model_argument("prefix", nargs=-1)
 @json_option
 def command(prefix: tuple[str, ...], as_json: bool) -> None:

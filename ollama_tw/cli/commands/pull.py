@@ -9,7 +9,7 @@ from ollama_tw.cli.transfers import pull
 from ollama_tw.cli.variables import CLIENT
 
 
-@click.command("pull", cls=Command, variables=CLIENT, short_help="Pull a model from a registry")
+@click.command("pull", cls=Command, variables=CLIENT)
 @model_argument("model")
 @click.option("--insecure", is_flag=True, help="Use an insecure registry")
 @json_option

@@ -14,7 +14,7 @@ _OWN_DOMAINS = (".ollama.ai", ".ollama.com")
 _REFUSALS = ("access denied", "unauthorized")
 
 
-@click.command("push", cls=Command, variables=CLIENT, short_help="Push a model to a registry")
+@click.command("push", cls=Command, variables=CLIENT)
 @model_argument("model")
 @click.option("--insecure", is_flag=True, help="Use an insecure registry")
 def command(model: str, insecure: bool) -> None:

@@ -9,7 +9,7 @@ from ollama_tw.cli.variables import CLIENT
 from ollama_tw.errors import OllamaError
 
 
-@click.command("rm", cls=Command, variables=CLIENT, short_help="Remove a model")
+@click.command("rm", cls=Command, variables=CLIENT)
 @model_argument("models", nargs=-1, required=True, metavar="MODEL...")
 def command(models: tuple[str, ...]) -> None:
     """Unload and delete each MODEL, and its files that no other model uses."""

@@ -61,7 +61,7 @@ def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> An
         raise UsageError(f"invalid value for --format: neither json nor a JSON schema: {error}") from error
 
 
-@click.command("run", cls=Command, variables=SESSION, short_help="Run a model")
+@click.command("run", cls=Command, variables=SESSION)
 @model_argument("model", required=False)
 @click.argument("prompt", nargs=-1)
 @click.option(

@@ -14,7 +14,7 @@ from ollama_tw.configfile.load import Configuration, read_configuration
 from ollama_tw.process.activation import inherited_sockets
 
 
-@click.command("serve", cls=Command, variables=VARIABLES, short_help="Start Ollama")
+@click.command("serve", cls=Command, variables=VARIABLES)
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """Start the Ollama server.

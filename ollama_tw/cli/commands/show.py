@@ -13,7 +13,7 @@ _PARTS = ("license", "modelfile", "parameters", "system", "template")
 _WITHOUT_NEWLINE = ("system", "template")
 
 
-@click.command("show", cls=Command, variables=CLIENT, short_help="Show information for a model")
+@click.command("show", cls=Command, variables=CLIENT)
 @model_argument("model")
 @click.option("--license", is_flag=True, help="Show license of a model")
 @click.option("--modelfile", is_flag=True, help="Show Modelfile of a model")

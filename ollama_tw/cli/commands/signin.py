@@ -9,7 +9,7 @@ from ollama_tw.cli.variables import CLIENT
 from ollama_tw.errors import OllamaError
 
 
-@click.command("signin", cls=Command, variables=CLIENT, short_help="Sign in to ollama.com")
+@click.command("signin", cls=Command, variables=CLIENT)
 def command() -> None:
     """Sign in to ollama.com, which runs cloud models and takes pushed ones."""
     client = connected()

@@ -8,7 +8,7 @@ from ollama_tw.cli.variables import CLIENT
 from ollama_tw.errors import OllamaError
 
 
-@click.command("signout", cls=Command, variables=CLIENT, short_help="Sign out from ollama.com")
+@click.command("signout", cls=Command, variables=CLIENT)
 def command() -> None:
     """Sign out from ollama.com."""
     client = connected()

@@ -9,7 +9,7 @@ from ollama_tw.cli.variables import CLIENT
 from ollama_tw.errors import OllamaError
 
 
-@click.command("stop", cls=Command, variables=CLIENT, short_help="Stop a running model")
+@click.command("stop", cls=Command, variables=CLIENT)
 @model_argument("model")
 def command(model: str) -> None:
     """Unload MODEL from memory once its running requests are done."""

@@ -12,7 +12,7 @@ from ollama_tw.cli.variables import CLIENT
 _PIPE_SIZE = (160, 1_000_000)
 
 
-@click.command("top", cls=Command, variables=CLIENT, short_help="Show what the server does")
+@click.command("top", cls=Command, variables=CLIENT)
 @json_option
 def command(as_json: bool) -> None:
     """Show loaded models, requests, lanes, tokens per second and memory; q quits.
