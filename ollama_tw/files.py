@@ -1,31 +1,29 @@
 """File helpers: durable directories, opening of regular files only, OSError to OllamaError.
 
-Windows has no ``pread``, ``pwrite``, ``fchmod``, ``O_NOFOLLOW`` and no descriptors of directories;
-the replacements here keep the callers free of the difference.
+Those that differ between systems are in ``posix.py``.
 """
 
 import errno
 import os
 import stat
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from ollama_tw.errors import OllamaError
+from ollama_tw.posix import NO_BLOCK, NO_FOLLOW, make_readable, pread, pwrite, sync_directory
 
-# Flags of os.open for the files of a store: symbolic links fail, children do not inherit.
-if sys.platform == "win32":
-    NO_FOLLOW = os.O_BINARY | os.O_NOINHERIT
-    _NO_BLOCK = 0
-else:
-    NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
-    _NO_BLOCK = os.O_NONBLOCK
-
-# Serialises reads and writes at a position where the system has only the shared file position.
-_seeking = threading.Lock()
+__all__ = [
+    "NO_FOLLOW",
+    "make_directory",
+    "make_readable",
+    "open_regular",
+    "pread",
+    "pwrite",
+    "sync_directory",
+    "translate_disk_errors",
+]
 
 
 @contextmanager
@@ -45,7 +43,7 @@ def open_regular(path: Path) -> BinaryIO:
     on a device or FIFO. Raises OSError.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | _NO_BLOCK)
+        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | NO_BLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
@@ -63,38 +61,3 @@ def make_directory(directory: Path) -> None:
     make_directory(directory.parent)
     directory.mkdir(mode=0o755, exist_ok=True)
     sync_directory(directory.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Flush the entries of ``directory`` to disk, so that renames in it are durable."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_readable(descriptor: int) -> None:
-    """Give an open file mode 0644; ``tempfile`` creates files that only their owner can read."""
-    if sys.platform != "win32":
-        os.fchmod(descriptor, 0o644)
-
-
-def pread(descriptor: int, size: int, position: int) -> bytes:
-    """Read at most ``size`` bytes at ``position``; thread-safe. Raises OSError."""
-    if sys.platform == "win32":
-        with _seeking:
-            os.lseek(descriptor, position, os.SEEK_SET)
-            return os.read(descriptor, size)
-    return os.pread(descriptor, size, position)
-
-
-def pwrite(descriptor: int, data: bytes | memoryview, position: int) -> int:
-    """Write ``data`` at ``position`` and return the number of bytes written; thread-safe. Raises OSError."""
-    if sys.platform == "win32":
-        with _seeking:
-            os.lseek(descriptor, position, os.SEEK_SET)
-            return os.write(descriptor, data)
-    return os.pwrite(descriptor, data, position)

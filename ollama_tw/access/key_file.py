@@ -4,10 +4,8 @@ It is replaced as a whole, so that a server never reads a half-written one, and 
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +15,7 @@ import msgspec
 from ollama_tw.access.client import Client, Scope
 from ollama_tw.access.keys import Key, is_key_name
 from ollama_tw.files import NO_FOLLOW, make_directory, sync_directory
+from ollama_tw.posix import give_to_owner
 from ollama_tw.tracking.priority import Priority
 
 _VERSION = 1
@@ -84,7 +83,7 @@ def update_keys(path: Path, change: Callable[[tuple[Key, ...]], Sequence[Key]]) 
             keys = change(read_keys(path))
             file.write(_encoded(keys))
             file.flush()
-            _give_to_owner(descriptor, path)
+            give_to_owner(descriptor, path)
             os.fsync(descriptor)
         temporary.replace(path)
     except BaseException:
@@ -105,14 +104,6 @@ def _locked(temporary: Path) -> int:
                     f"another command is changing the keys; if there is none, remove {temporary}"
                 ) from None
             time.sleep(0.05)
-
-
-def _give_to_owner(descriptor: int, path: Path) -> None:
-    if sys.platform == "win32" or os.geteuid() != 0:
-        return
-    owner = (path if path.exists() else path.parent).stat()
-    with suppress(PermissionError):  # a file system without owners
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _encoded(keys: Sequence[Key]) -> bytes:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any
 
 import click
 
@@ -13,6 +12,7 @@ from ollama_tw.cli.local import is_local, server_log
 from ollama_tw.cli.progress import Progress
 from ollama_tw.config.settings import HOST
 from ollama_tw.errors import OllamaError
+from ollama_tw.posix import detached
 
 _MAIN = "from ollama_tw.cli.main import main; main()"
 _SECONDS = 60.0
@@ -46,7 +46,7 @@ def _start(client: Client) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            **_detached(),
+            **detached(),
         )
     with Progress() as progress:
         progress.spinner("starting the server")
@@ -61,13 +61,6 @@ def _start(client: Client) -> None:
         finally:
             progress.clear()
     click.echo(f"Started the server (process {process.pid}, log: {path})", err=True)
-
-
-def _detached() -> dict[str, Any]:
-    """Return the arguments with which a process outlives this one, and gets none of its signals."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
 
 
 def _wait(client: Client, process: "subprocess.Popen[bytes]") -> None:

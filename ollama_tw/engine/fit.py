@@ -22,7 +22,7 @@ from ollama_tw.engine.model_shape import model_shape
 from ollama_tw.gguf.reader import GGUFError, Header, read_header
 from ollama_tw.interfaces import Device, LoadPlan
 from ollama_tw.llama import discovery
-from ollama_tw.process.posix import usable_processors
+from ollama_tw.posix import usable_processors
 
 _CONTEXT_STEP = 256
 # Bytes per second that a GPU reads weights with: those of a discrete one of the middle class, and of one that

@@ -7,6 +7,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from ollama_tw.posix import place_new
+
 KEY_NAME = "id_ed25519"
 
 
@@ -41,10 +43,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> bool:
     """Create ``path`` atomically; return False if it exists by now."""
     temporary = _write_temporary(path, data, mode)
     try:
-        if os.name == "nt":
-            temporary.rename(path)  # does not replace an existing file on Windows
-        else:
-            path.hardlink_to(temporary)
+        place_new(temporary, path)
     except FileExistsError:
         return False
     finally:

@@ -2,8 +2,6 @@
 
 import ctypes
 import mmap
-import os
-import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from ollama_tw.interfaces import LoadError, LoadPlan, PromptState, RunnerError
 from ollama_tw.llama.model import LlamaModel, cpu_threads
 from ollama_tw.llama.speculation import MOST_DRAFTED
 from ollama_tw.llama.structures import set_fields
+from ollama_tw.posix import memory_file
 
 # enum ggml_type and enum llama_flash_attn_type
 _CACHE_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
@@ -172,7 +171,7 @@ class Context:
         """Return the state of a sequence, of ``size`` bytes, or None if it cannot be read now."""
         if not size or sequence_id in self._copied:
             return None
-        state = PromptState(tuple(tokens), _file_in_memory(size), size)
+        state = PromptState(tuple(tokens), memory_file("prompt state", size), size)
         with mmap.mmap(state.descriptor, size) as memory:
             written = llama_cpp.llama_state_seq_get_data_ext(
                 self.handle, _bytes_of(memory), size, sequence_id, _WHOLE_STATE
@@ -250,17 +249,6 @@ class Context:
     def close(self) -> None:
         """Free the memory. Called once."""
         llama_cpp.llama_free(self.handle)
-
-
-def _file_in_memory(size: int) -> int:
-    """Return the descriptor of a file of ``size`` bytes that has no name; on Linux it is in memory."""
-    if hasattr(os, "memfd_create"):
-        descriptor: int = os.memfd_create("prompt state")
-        os.ftruncate(descriptor, size)
-        return descriptor
-    with tempfile.TemporaryFile() as file:
-        file.truncate(size)
-        return os.dup(file.fileno())
 
 
 def _bytes_of(memory: mmap.mmap) -> Any:

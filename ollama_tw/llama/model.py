@@ -14,7 +14,7 @@ from ollama_tw.llama.architectures import ENCODERS
 from ollama_tw.llama.native import LoadReport, NativeDevice, initialise, uses_amx
 from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import LlamaVocabulary
-from ollama_tw.process.posix import free_threads, usable_processors
+from ollama_tw.posix import free_threads, usable_processors
 
 # enum llama_split_mode
 _WHOLE, _BY_LAYER = 0, 1

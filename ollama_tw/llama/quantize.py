@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from ollama_tw.process.posix import usable_processors
+from ollama_tw.posix import lower_priority, usable_processors
 
 UNAVAILABLE = 3
 
@@ -37,8 +37,8 @@ _TENSOR = re.compile(r"\[ *\d+/ *\d+\] +(\S+) +- \[")
 def main(arguments: Sequence[str]) -> int:
     """Quantize the file and return the exit status."""
     source, target, file_type = arguments
+    lower_priority(_NICENESS)
     if sys.platform != "win32":
-        os.nice(_NICENESS)
         from ollama_tw.runner.sandbox import confine
 
         # Before any thread is started, and before the file is read.

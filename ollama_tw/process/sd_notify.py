@@ -3,12 +3,12 @@
 Source: sd_notify(3), sd_watchdog_enabled(3).
 """
 
-import socket
-import sys
 from collections.abc import Callable, MutableMapping
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+
+from ollama_tw.posix import send_datagram
 
 _MICROSECOND = 1e-6
 
@@ -37,14 +37,12 @@ class Notifier:
 
     def notify(self, *lines: str) -> None:
         """Send ``lines`` (``READY=1``, ``STATUS=…``) as one datagram; an error is logged."""
-        if not self._address or sys.platform == "win32":
+        if not self._address:
             return
         # A leading @ stands for the zero byte of an abstract address.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.setblocking(False)
-                sock.sendto("\n".join(lines).encode(), address)
+            send_datagram(address, "\n".join(lines).encode())
         except OSError as error:
             _log.warn("systemd was not notified of {line}: {error}", line=lines[0], error=str(error))
 

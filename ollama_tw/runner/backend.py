@@ -1,8 +1,6 @@
 """Backend whose models are loaded in child processes: the engine of another backend, in a child for each."""
 
 import logging
-import os
-import socket
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import alsoProvides, implementer
@@ -18,6 +16,7 @@ from ollama_tw.interfaces import (
     Probe,
     Progress,
 )
+from ollama_tw.posix import has_unix_sockets
 from ollama_tw.runner.messages import Loaded, Open, Sandbox
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _log = logging.getLogger("ollama_tw.runner")
 
 def supported() -> bool:
     """Return whether this system has what child processes of a runner need."""
-    return os.name == "posix" and hasattr(socket, "AF_UNIX")
+    return has_unix_sockets()
 
 
 def in_children(backend: IBackend) -> IBackend:

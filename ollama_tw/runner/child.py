@@ -24,6 +24,7 @@ from ollama_tw.interfaces import (
     LoadCancelled,
     LoadPlan,
 )
+from ollama_tw.posix import send_with_descriptors
 from ollama_tw.runner import messages
 from ollama_tw.runner.failures import to_failure
 from ollama_tw.runner.host import Host
@@ -51,7 +52,7 @@ class Connection:
         data = messages.encode(message)
         try:
             with self._sending:
-                messages.send_with(self._socket, data, descriptors)
+                send_with_descriptors(self._socket, data, descriptors)
         except OSError:
             os._exit(0)
 

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ollama_tw.interfaces import LoadCancelled, LoadDied, LoadError, Piece, Progress, RunnerDied, RunnerError
+from ollama_tw.posix import send_with_descriptors
 from ollama_tw.runner import messages
 from ollama_tw.runner.environment import child_command, child_environment
 from ollama_tw.runner.failures import to_exception
@@ -215,7 +216,7 @@ class Link:
         """Send a message; without effect when the process has ended, which its waiters are told elsewhere."""
         try:
             with self._sending:
-                messages.send_with(self._socket, data, descriptors)
+                send_with_descriptors(self._socket, data, descriptors)
         except OSError:
             pass
 

@@ -7,13 +7,10 @@ with question marks in their place.
 """
 
 import dataclasses
-import errno
 import os
-import socket
-import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -376,14 +373,6 @@ class StateReader:
 
 MAX_DESCRIPTORS: Final = 253
 """Descriptors that Linux passes with one message (SCM_MAX_FD)."""
-
-
-def send_with(connection: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
-    """Send a message, and descriptors beside it. Raises OSError."""
-    if sys.platform == "win32":
-        raise OSError(errno.ENOSYS, "descriptors do not cross between processes of Windows")
-    sent = socket.send_fds(connection, [data], descriptors) if descriptors else 0
-    connection.sendall(data[sent:] if sent else data)
 
 
 class Splitter:

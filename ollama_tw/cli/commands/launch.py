@@ -25,6 +25,7 @@ from ollama_tw.cli.variables import API_KEY, CLIENT
 from ollama_tw.config.host import DEFAULT_HOST
 from ollama_tw.config.settings import HOST
 from ollama_tw.errors import OllamaError
+from ollama_tw.posix import become
 
 _NOT_FOUND = 404
 _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - not bound
@@ -250,10 +251,4 @@ def _warn_of_short_context(client: Client, model: str) -> None:
 def _start(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Become the program; on Windows, run it and exit with its status."""
     sys.stdout.flush()
-    variables = {**os.environ, **environment}
-    if os.name == "posix":
-        os.execve(program, [program, *arguments], variables)  # noqa: S606 - the program that the user named
-    import subprocess
-
-    done = subprocess.run([program, *arguments], env=variables, check=False)  # noqa: S603 - as above
-    sys.exit(done.returncode)
+    become(program, arguments, {**os.environ, **environment})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ollama_tw.cli.doctor.findings import Finding
-from ollama_tw.process.posix import free_threads, usable_processors
+from ollama_tw.posix import free_threads, usable_processors
 from ollama_tw.runner.environment import child_command, child_environment
 
 _TIMEOUT_SECONDS = 60.0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ollama_tw import posix
 from ollama_tw.llama import model
 from ollama_tw.llama.model import cpu_threads
-from ollama_tw.process import posix
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux counts threads as processes")
 
