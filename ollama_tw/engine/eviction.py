@@ -4,6 +4,7 @@ Source: ollama: server/sched.go, findRunnerToUnload, which sorts by keep_alive a
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ollama_tw.engine.loaded_model import LoadedModel
 
@@ -16,16 +17,27 @@ RETURN_WINDOW = 60.0
 """Seconds after its eviction in which a model that is requested again is one that returns."""
 
 
-def evictable_from(model: LoadedModel, *, busy_from: float, returns: bool) -> float:
+@dataclass(frozen=True)
+class Claim:
+    """Claim of a request of ``client`` to the place of another model.
+
+    ``busy_from`` is the time from which it may take that of a model in use.
+    """
+
+    client: str
+    busy_from: float
+
+
+def evictable_from(model: LoadedModel, claim: Claim, *, returns: bool) -> float:
     """Return the time from which ``model`` may be evicted for another one.
 
-    ``busy_from``: the time from which the other may take the place of a model that is in use.
-    ``returns``: the other was itself evicted lately; an idle model then stays for its time, too.
+    ``returns``: the other was itself evicted lately. An idle model then stays for its time as well, unless
+    its last use was by the same client, which no other one would gain from.
     """
     stay = model.loaded_at + min(_STAY_FACTOR * model.load_seconds, _MAX_STAY)
     if model.idle:
-        return stay if returns else 0.0
-    return max(stay, busy_from)
+        return stay if returns and model.last_client != claim.client else 0.0
+    return max(stay, claim.busy_from)
 
 
 def select_victim(models: Iterable[LoadedModel]) -> LoadedModel | None:

@@ -10,10 +10,9 @@ none was for :data:`PATIENCE` seconds: it never starves.
 Source: Goyal, Vin, Cheng, "Start-time Fair Queuing" (SIGCOMM 1996), with the rounds as virtual time.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -26,6 +25,8 @@ PATIENCE = 30.0
 
 # Clients whose last service is remembered: their addresses are chosen by others.
 _MAX_CLIENTS = 4096
+# The next round of a client that was not served lately, and the number of its last service.
+_NEW_CLIENT = (0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,29 +41,67 @@ class Entry(Generic[T]):
     number: int
 
 
-@dataclass
-class _Level:
-    """The current round of one priority, and by client its next round and the number of its last service."""
+class _Level(Generic[T]):
+    """The requests of one priority by client, and the rounds in which the clients are served."""
 
-    round: int = 0
-    clients: dict[str, tuple[int, int]] = field(default_factory=dict)
-    services: int = 0
-    last_service: float = float("-inf")
+    def __init__(self) -> None:
+        self.round = 0
+        """The current round."""
+        self.clients: dict[str, tuple[int, int]] = {}
+        """The next round of each client that was served lately, and the number of its last service."""
+        self.waiting: dict[str, list[Entry[T]]] = {}
+        self._services = 0
+        self._last_service = float("-inf")
 
-    def next_of(self, client: str) -> tuple[int, int]:
-        """Return the earliest next round of ``client``, and the number of its last service."""
-        return self.clients.get(client, (0, 0))
+    def add(self, entry: Entry[T]) -> None:
+        """Add a request."""
+        self.waiting.setdefault(entry.client, []).append(entry)
+
+    def remove(self, entry: Entry[T]) -> None:
+        """Remove a request."""
+        entries = self.waiting[entry.client]
+        entries.remove(entry)
+        if not entries:
+            del self.waiting[entry.client]
 
     def serve(self, client: str, round: int, now: float) -> None:
-        """Serve a request of ``client`` that arrived in ``round``."""
-        round = max(round, self.next_of(client)[0])
+        """Count the service of a request of ``client`` that arrived in ``round``."""
+        round = max(round, self.clients.get(client, _NEW_CLIENT)[0])
         self.round = max(self.round, round)
-        self.services += 1
-        self.last_service = now
+        self._services += 1
+        self._last_service = now
         self.clients.pop(client, None)
-        self.clients[client] = round + 1, self.services
+        self.clients[client] = round + 1, self._services
         if len(self.clients) > _MAX_CLIENTS:
             del self.clients[next(iter(self.clients))]
+
+    def order(self) -> Iterator[Entry[T]]:
+        """Yield the requests, the next one to serve first. The level must not change meanwhile."""
+        heads = []
+        for client, entries in self.waiting.items():
+            next_round, last_service = self.clients.get(client, _NEW_CLIENT)
+            first = entries[0]
+            heads.append((max(first.round, next_round), last_service, first.number, client, 0))
+        heapify(heads)
+        services = self._services
+        while heads:
+            round, _, _, client, index = heads[0]
+            entries = self.waiting[client]
+            yield entries[index]
+            services += 1
+            index += 1
+            if index < len(entries):
+                entry = entries[index]
+                heapreplace(heads, (max(entry.round, round + 1), services, entry.number, client, index))
+            else:
+                heappop(heads)
+
+    def overdue(self, now: float) -> bool:
+        """Return whether a request waits and none was served for :data:`PATIENCE` seconds."""
+        if not self.waiting:
+            return False
+        oldest = min(entries[0].arrived for entries in self.waiting.values())
+        return now - max(oldest, self._last_service) >= PATIENCE
 
 
 class FairQueue(Generic[T]):
@@ -72,26 +111,19 @@ class FairQueue(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._entries: dict[Entry[T], None] = {}
-        self._levels = {priority: _Level() for priority in Priority}
+        self._levels: dict[Priority, _Level[T]] = {priority: _Level() for priority in reversed(Priority)}
         self._numbers = count()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __iter__(self) -> Iterator[Entry[T]]:
-        """Iterate over the requests in the order of their arrival."""
-        return iter(list(self._entries))
 
     def add(self, item: T, client: str, priority: Priority, now: float) -> Entry[T]:
         """Add a request and return its entry."""
-        entry = Entry(item, client, priority, now, self._levels[priority].round, next(self._numbers))
-        self._entries[entry] = None
+        level = self._levels[priority]
+        entry = Entry(item, client, priority, now, level.round, next(self._numbers))
+        level.add(entry)
         return entry
 
-    def remove(self, entry: Entry[T]) -> bool:
-        """Remove a request that is not to be served; return False if it was removed before."""
-        return self._entries.pop(entry, self) is None
+    def remove(self, entry: Entry[T]) -> None:
+        """Remove a request that is not to be served."""
+        self._levels[entry.priority].remove(entry)
 
     def take(self, now: float, may_run: Callable[[T], bool]) -> Entry[T] | None:
         """Remove and return the first request for which ``may_run`` is true, None if there is none."""
@@ -107,40 +139,15 @@ class FairQueue(Generic[T]):
         level = self._levels[priority]
         level.serve(client, level.round, now)
 
-    def order(self, now: float) -> list[Entry[T]]:
-        """Return the waiting requests, the next one to serve first."""
-        entries = [entry for priority in reversed(Priority) for entry in self._order_of(priority)]
-        overdue = [
-            *self._overdue(entries, Priority.NORMAL, now),
-            *self._overdue(entries, Priority.LOW, now),
-        ]
-        return overdue + [entry for entry in entries if entry not in overdue] if overdue else entries
-
-    def _order_of(self, priority: Priority) -> Iterator[Entry[T]]:
-        """Yield the requests of one priority in order."""
-        level = self._levels[priority]
-        waiting: dict[str, deque[Entry[T]]] = {}
-        for entry in self._entries:
-            if entry.priority is priority:
-                waiting.setdefault(entry.client, deque()).append(entry)
-        heads = []
-        for client, entries in waiting.items():
-            next_round, last_service = level.next_of(client)
-            heads.append((max(entries[0].round, next_round), last_service, entries[0].number, client))
-        heapify(heads)
-        services = level.services
-        while heads:
-            round, _, _, client = heappop(heads)
-            entries = waiting[client]
-            yield entries.popleft()
-            services += 1
-            if entries:
-                heappush(heads, (max(entries[0].round, round + 1), services, entries[0].number, client))
-
-    def _overdue(self, entries: list[Entry[T]], priority: Priority, now: float) -> list[Entry[T]]:
-        """Return the first request of ``priority``, if none of them was served for too long."""
-        waiting = [entry for entry in entries if entry.priority is priority]
-        if not waiting:
-            return []
-        since = max(min(entry.arrived for entry in waiting), self._levels[priority].last_service)
-        return waiting[:1] if now - since >= PATIENCE else []
+    def order(self, now: float) -> Iterator[Entry[T]]:
+        """Yield the waiting requests, the next one to serve first. The queue must not change meanwhile."""
+        overdue = []
+        for priority in (Priority.NORMAL, Priority.LOW):
+            level = self._levels[priority]
+            if level.overdue(now):
+                overdue.append(next(level.order()))
+        yield from overdue
+        for level in self._levels.values():
+            for entry in level.order():
+                if entry not in overdue:
+                    yield entry

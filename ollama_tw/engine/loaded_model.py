@@ -64,6 +64,8 @@ class LoadedModel:
         self._on_expired = on_expired
         self.running = 0
         """Number of busy slots."""
+        self.last_client = ""
+        """Name of the client of the last use."""
 
     @property
     def key(self) -> str:
@@ -89,13 +91,14 @@ class LoadedModel:
         """Have as many threads as the runner has slots now."""
         self._pool.resize(self.slots)
 
-    def acquire(self, keep_alive: int | None, *, slot: bool) -> None:
-        """Begin a use, with a free slot or without one.
+    def acquire(self, keep_alive: int | None, client: str, *, slot: bool) -> None:
+        """Begin a use by ``client``, with a free slot or without one.
 
         A ``keep_alive`` other than None also applies to later uses.
         """
         self._use_count += 1
         self.running += slot
+        self.last_client = client
         if keep_alive is not None:
             self.keep_alive = keep_alive
         self._stop_timer()

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from ollama_tw.concurrency.deferreds import detached
 from ollama_tw.concurrency.threads import Reactor, WorkerPool
 from ollama_tw.engine.crashes import Crashes
-from ollama_tw.engine.eviction import RETURN_WINDOW, evictable_from, select_idle, select_victim
+from ollama_tw.engine.eviction import RETURN_WINDOW, Claim, evictable_from, select_idle, select_victim
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.loader import Loader, LoadStalled, is_out_of_memory
 from ollama_tw.engine.memory import DoesNotFit
@@ -58,7 +58,8 @@ class NoRoom(Exception):
 class LoadedModels:
     """The models in memory, at most ``max_loaded``; ``keep_alive`` is in nanoseconds.
 
-    ``on_change`` is called whenever a model has been released or unloaded.
+    ``on_release`` is called whenever a use of a model has ended, ``on_change`` when one was unloaded or has
+    got another number of slots.
     """
 
     def __init__(
@@ -66,14 +67,16 @@ class LoadedModels:
         reactor: Reactor,
         loader: Loader,
         metrics: Metrics,
-        on_change: Callable[[], None],
         *,
+        on_release: Callable[[], None],
+        on_change: Callable[[], None],
         keep_alive: int,
         max_loaded: int,
     ) -> None:
         self._reactor = reactor
         self._loader = loader
         self._metrics = metrics
+        self._on_release = on_release
         self._on_change = on_change
         self._keep_alive = keep_alive
         self._max_loaded = max_loaded
@@ -127,6 +130,11 @@ class LoadedModels:
         """Return the models, the one that expires last first."""
         return sorted(self._loaded.values(), key=lambda one: -int(one.expires_at))
 
+    @property
+    def has_free_slot(self) -> bool:
+        """True if a model that gives leases has a free slot."""
+        return any(not loaded.evicting and not loaded.full for loaded in self._loaded.values())
+
     def find_serving(self, requirements: ModelRequirements) -> LoadedModel | None:
         """Return the model that meets ``requirements`` and gives leases, None if there is none."""
         loaded = self._loaded.get(requirements.plan.model_path)
@@ -136,39 +144,36 @@ class LoadedModels:
 
     # --------------------------------------------------------------------------------------- room
 
-    def room_from(self, requirements: ModelRequirements, busy_from: float, *, full: bool) -> float:
+    def room_from(self, requirements: ModelRequirements, claim: Claim, *, full: bool) -> float:
         """Return the time from which a model may be loaded.
 
-        ``busy_from`` is the time from which others in use may be evicted for it; ``full``: there is no memory
-        for one more.
+        ``claim`` is that of the request for it; ``full``: there is no memory for one more.
         """
         old = self._loaded.get(requirements.plan.model_path)
         if old is not None:
-            return evictable_from(old, busy_from=busy_from, returns=False)
+            return evictable_from(old, claim, returns=False)
         if not full and len(self._loaded) < self._max_loaded:
             return 0.0
-        return min((when for when, _ in self._evictable(requirements, busy_from)), default=0.0)
+        return min((when for when, _ in self._evictable(requirements, claim)), default=0.0)
 
-    def _evictable(
-        self, requirements: ModelRequirements, busy_from: float
-    ) -> list[tuple[float, LoadedModel]]:
+    def _evictable(self, requirements: ModelRequirements, claim: Claim) -> list[tuple[float, LoadedModel]]:
         evicted_at = self._evicted.get(requirements.plan.model_path, -RETURN_WINDOW)
         returns = self._reactor.seconds() - evicted_at < RETURN_WINDOW
         return [
-            (evictable_from(one, busy_from=busy_from, returns=returns), one)
+            (evictable_from(one, claim, returns=returns), one)
             for one in self._loaded.values()
             if not one.pinned
         ]
 
     async def _make_room(
-        self, requirements: ModelRequirements, busy_from: float, cancel: threading.Event
+        self, requirements: ModelRequirements, claim: Claim, cancel: threading.Event
     ) -> None:
         """Evict a model for another one.
 
         Raises :class:`NoRoom` if none may be evicted now, :class:`OllamaError` 503 if all are pinned.
         """
         now = self._reactor.seconds()
-        found = [one for when, one in self._evictable(requirements, busy_from) if when <= now]
+        found = [one for when, one in self._evictable(requirements, claim) if when <= now]
         victim = select_victim(found)
         if victim is None:
             if all(one.pinned for one in self._loaded.values()):
@@ -184,10 +189,10 @@ class LoadedModels:
         self,
         requirements: ModelRequirements,
         cancel: threading.Event,
-        busy_from: float,
+        claim: Claim,
         on_begin: Callable[[], None],
     ) -> LoadedModel:
-        """Load a model, evicting others; ``busy_from`` is the time from which those in use are evicted, too.
+        """Load a model, evicting others by the ``claim`` of the request for it.
 
         ``on_begin`` is called when there is room and the load itself begins. The caller makes one call at a
         time. Raises :class:`NoRoom`; :class:`OllamaError` 500 if the load fails, 503 if the model is refused
@@ -207,11 +212,11 @@ class LoadedModels:
             if "context_length" not in requirements.explicit:
                 plan = replace(plan, context_length=max(plan.context_length, old.plan.context_length))
         while len(self._loaded) >= self._max_loaded:
-            await self._make_room(requirements, busy_from, cancel)
+            await self._make_room(requirements, claim, cancel)
         started = self._reactor.seconds()
         _log.info("loading {name}", name=requirements.name)
         on_begin()
-        runner = await self._fit(requirements, plan, cancel, busy_from, grows=grows)
+        runner = await self._fit(requirements, plan, cancel, claim, grows=grows)
         if runner.context_length > plan.context_length:
             plan = replace(plan, context_length=runner.context_length)
         return self._add(requirements, plan, runner, self._reactor.seconds() - started)
@@ -259,7 +264,7 @@ class LoadedModels:
         requirements: ModelRequirements,
         plan: LoadPlan,
         cancel: threading.Event,
-        busy_from: float,
+        claim: Claim,
         *,
         grows: bool,
     ) -> IRunner:
@@ -282,7 +287,7 @@ class LoadedModels:
                 if bytes_of(self._runners()):
                     await self._loader.run(partial(drop_states, self._runners()))
                     continue
-                await self._make_room(requirements, busy_from, cancel)
+                await self._make_room(requirements, claim, cancel)
             except LoadDied as error:
                 self._note_death(plan.model_path, "died while it loaded the model", "load")
                 self._load_failed(requirements, error)
@@ -339,7 +344,7 @@ class LoadedModels:
         if loaded.idle:
             self._loader.states.make_room(bytes_of(self._runners()))
             self.notify_evictions()
-        self._on_change()
+        self._on_release()
 
     def _resized(self, loaded: LoadedModel) -> None:
         loaded.resize()

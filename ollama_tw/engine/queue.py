@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from ollama_tw.engine.eviction import Claim
 from ollama_tw.engine.fair_queue import PATIENCE, Entry, FairQueue
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.requirements import ModelRequirements
@@ -56,9 +57,10 @@ class QueuedRequest:
         return self.requirements.plan.model_path
 
     @property
-    def busy_from(self) -> float:
-        """Time from which a model that is in use is evicted for it: at once, unless its priority is low."""
-        return self.arrived + PATIENCE if self.context.priority is Priority.LOW else 0.0
+    def claim(self) -> Claim:
+        """Its claim to the place of another model: with a low priority, to that of an idle one at first."""
+        low = self.context.priority is Priority.LOW
+        return Claim(self.context.client, self.arrived + PATIENCE if low else 0.0)
 
 
 class RequestQueue:

@@ -82,13 +82,21 @@ class Scheduler:
         self._queue = RequestQueue(reactor, max_queue, metrics)
         self._loader = Loader(reactor, backend, devices=devices, timeout=load_timeout, states=states)
         self._models = LoadedModels(
-            reactor, self._loader, metrics, self._dispatch, keep_alive=keep_alive, max_loaded=max_loaded
+            reactor,
+            self._loader,
+            metrics,
+            on_release=self._dispatch,
+            on_change=self._look_again,
+            keep_alive=keep_alive,
+            max_loaded=max_loaded,
         )
         self._load: _Load | None = None
         self._load_lock = DeferredLock()
         self._timer: IDelayedCall | None = None
         self._dispatching = False
         self._changed = False
+        self._all_loaded = True
+        """False if a request may wait for a model that is not loaded."""
         metrics.watch(self._state)
 
     def configure(self, *, keep_alive: int, max_loaded: int, max_queue: int) -> None:
@@ -142,7 +150,7 @@ class Scheduler:
             if loaded is None or (runs and loaded.full):
                 loaded, slot_wait = await self._wait(requirements, context, progress, runs=runs)
             else:
-                loaded.acquire(requirements.keep_alive, slot=runs)
+                loaded.acquire(requirements.keep_alive, context.client, slot=runs)
                 if runs:
                     self._queue.served(context)
             lease = Lease(loaded, progress, slot=runs, slot_wait=slot_wait)
@@ -158,8 +166,9 @@ class Scheduler:
     ) -> tuple[LoadedModel, int]:
         """Wait for the request's turn; return the model, and the nanoseconds of the wait after its load."""
         request = self._queue.enqueue(requirements, context, progress, self._withdraw, runs=runs)
-        self._note_wanted()
-        self._dispatch()
+        if self._models.find_serving(requirements) is None:
+            self._note_wanted()
+            self._look_again()
         if progress.phase is Phase.QUEUED and not request.model.called:
             context.on_queued(self.positions()[progress])
         loaded = await request.model
@@ -196,11 +205,20 @@ class Scheduler:
         try:
             while self._changed:
                 self._changed = False
-                while (request := self._queue.take(self._can_run)) is not None:
+                while self._may_grant() and (request := self._queue.take(self._can_run)) is not None:
                     self._grant(request)
                 self._begin_load()
         finally:
             self._dispatching = False
+
+    def _look_again(self) -> None:
+        """Dispatch, and look for requests whose models are not loaded."""
+        self._all_loaded = False
+        self._dispatch()
+
+    def _may_grant(self) -> bool:
+        """Return whether it is worth looking for a request that can run."""
+        return bool(len(self._queue)) and (not self._all_loaded or self._models.has_free_slot)
 
     def _can_run(self, request: QueuedRequest) -> bool:
         loaded = self._models.find_serving(request.requirements)
@@ -212,12 +230,12 @@ class Scheduler:
         if loaded is None or request.context.is_set():
             request.model.errback(Cancelled())
             return
-        loaded.acquire(request.requirements.keep_alive, slot=request.runs)
+        loaded.acquire(request.requirements.keep_alive, request.context.client, slot=request.runs)
         request.model.callback(loaded)
 
     def _begin_load(self) -> None:
         """Begin to load the model of the first request that has none and may have one now."""
-        if self._load is not None:
+        if self._load is not None or self._all_loaded:
             return
         self._stop_timer()
         now = self._reactor.seconds()
@@ -225,12 +243,13 @@ class Scheduler:
         for request in self._queue:
             if self._models.find_serving(request.requirements) is not None:
                 continue
-            room = self._models.room_from(request.requirements, request.busy_from, full=request.no_room)
+            room = self._models.room_from(request.requirements, request.claim, full=request.no_room)
             if room <= now:
                 self._load = _Load(request.key)
                 Deferred.fromCoroutine(self._load_for(request, self._load)).addErrback(_log_defect)
                 return
             times.append(room)
+        self._all_loaded = not times
         if times:
             self._timer = self._reactor.callLater(min(times) - now, self._dispatch)
 
@@ -246,10 +265,10 @@ class Scheduler:
         loaded = None
         try:
             loaded = await self._models.load(
-                request.requirements, load, request.busy_from, partial(self._loading_begins, load)
+                request.requirements, load, request.claim, partial(self._loading_begins, load)
             )
             # Its keep-alive begins even if nobody waits for it any more.
-            loaded.acquire(request.requirements.keep_alive, slot=False)
+            loaded.acquire(request.requirements.keep_alive, request.context.client, slot=False)
         except NoRoom:
             request.no_room = True
         except Cancelled:
@@ -262,7 +281,7 @@ class Scheduler:
             self._load_lock.release()
             for other in self._queue.waiting_for(load.key):
                 other.progress.phase = Phase.QUEUED
-        self._dispatch()
+        self._look_again()
         if loaded is not None:
             loaded.release(slot=False)
 

@@ -10,7 +10,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.interfaces import LoadPlan
 from ollama_tw.tracking.context import Phase
 from ollama_tw.tracking.priority import Priority
-from tests.engine.harness import SECOND, Request, SchedulerCase
+from tests.engine.harness import SECOND, Request, SchedulerCase, begin
 
 LOAD_SECONDS = 3.0
 
@@ -154,6 +154,11 @@ class LoadTests(SchedulerCase):
         self.assertLessEqual(len(self.loads_begun()), 1 + 120 / (3 + 3 + 6))
         self.assertGreater(ends, 300)
 
+    def test_one_client_that_alternates_between_two_models_does_not_wait(self) -> None:
+        for count in range(1, 7):
+            self.load("ab"[count % 2], "one").end()
+            self.assertEqual(len(self.loads_begun()), count)
+
     def test_a_low_request_does_not_evict_a_model_in_use(self) -> None:
         first = self.load("a")
         self.reactor.advance(60)
@@ -195,6 +200,23 @@ class LoadTests(SchedulerCase):
         self.assertEqual(other.context.phase, Phase.QUEUED)
         self.finish_load()
         self.assertTrue(later.served)
+
+    def test_a_request_that_only_loads_needs_no_free_slot(self) -> None:
+        first, second = (self.request("a", runs=True) for _ in range(2))
+        loads = self.request("a")
+        self.finish_load()
+        self.assertEqual((first.served, second.served, loads.served), (True, False, True))
+
+    def test_what_waits_for_a_slot_survives_the_model(self) -> None:
+        """The model ends while all its slots are busy; those who wait have it loaded again."""
+        first = self.load("a")
+        second = self.request("a", runs=True)
+        evicted = begin(self.scheduler._models.evict(self.scheduler.loaded()[0]))
+        first.end()
+        self.finish_load()
+        self.successResultOf(evicted)
+        self.assertTrue(second.served)
+        self.assertEqual(self.loads_begun(), ["a", "a"])
 
     def test_a_failed_load_fails_one_request_and_is_tried_again_for_the_next(self) -> None:
         self.backend.error = "unable to load model a: it is broken"

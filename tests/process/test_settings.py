@@ -166,3 +166,19 @@ def test_metrics(home: Path) -> None:
         assert server.metric("ollama_loaded_models") == 1
         assert server.metric("ollama_loaded_bytes") == 1048576
         assert server.get("/readyz") == (200, b"ready\n")
+
+
+def test_the_log_is_json_from_the_first_line_to_the_last(home: Path) -> None:
+    secret = "the-words-of-the-prompt"
+    with serving(home, OLLAMA_LOG_FORMAT="json", OLLAMA_DEBUG="1") as server:
+        server.open_gate()
+        server.generate(prompt=secret).read_all()
+        server.stop()
+        lines = [json.loads(line) for line in server.log.splitlines()]
+    assert {"time", "level", "source", "msg"} <= set.intersection(*map(set, lines))
+    (access,) = (line for line in lines if line.get("path") == "/api/generate")
+    assert (access["status"], access["method"], access["model"], access["tokens"]) == (
+        *(200, "POST"),
+        *("tiny:latest", 20),
+    )
+    assert secret not in server.log
