@@ -8,8 +8,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
+
+import psutil
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -61,21 +64,34 @@ def first_prompt(environment: Mapping[str, str]) -> None:
         os.close(terminal)
 
 
-def timed(action: Callable[[], None]) -> float:
-    """Return the seconds that ``action`` takes."""
-    began = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Elapsed seconds, and seconds of processor time of the child process."""
+
+    wall: float
+    cpu: float
+
+
+def timed(action: Callable[[], None]) -> Times:
+    """Return the times that ``action`` takes."""
+    before, began = _children_cpu(), time.perf_counter()
     action()
-    return time.perf_counter() - began
+    return Times(time.perf_counter() - began, _children_cpu() - before)
 
 
-def table(results: Mapping[str, Sequence[float]]) -> str:
+def _children_cpu() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.children_user + times.children_system)
+
+
+def table(results: Mapping[str, Sequence[Times]]) -> str:
     """Return a Markdown table of the medians; ratios are medians of neighbouring repeats."""
-    rows = ["| measured | median | of the opponent |", "| --- | ---: | ---: |"]
-    for name, seconds in results.items():
-        ratio = statistics.median(
-            mine / other for mine, other in zip(seconds, results[OPPONENT], strict=True)
-        )
-        rows.append(f"| {name} | {statistics.median(seconds) * 1000:.0f} ms | {ratio:.1f} |")
+    rows = ["| measured | median | of the opponent | processor |", "| --- | ---: | ---: | ---: |"]
+    for name, times in results.items():
+        pairs = zip(times, results[OPPONENT], strict=True)
+        ratio = statistics.median(mine.wall / other.wall for mine, other in pairs)
+        wall, cpu = (statistics.median(values) * 1000 for values in zip(*map(astuple, times), strict=True))
+        rows.append(f"| {name} | {wall:.0f} ms | {ratio:.1f} | {cpu:.0f} ms |")
     return "\n".join(rows)
 
 
@@ -96,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.model is not None:
             install(server.url, MODEL, options.model)
             actions[SESSION] = partial(first_prompt, environment)
-        results: dict[str, list[float]] = {name: [] for name in actions}
+        results: dict[str, list[Times]] = {name: [] for name in actions}
         for action in actions.values():
             # The first run compiles modules, and loads the model.
             action()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.commands import COMMANDS, OPPONENT, main, table
+from benchmarks.commands import COMMANDS, OPPONENT, Times, main, table
 
 
 @pytest.mark.slow
@@ -13,5 +13,7 @@ def test_every_command_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ratios_are_those_of_neighbours() -> None:
-    rows = table({OPPONENT: [0.010, 0.020, 0.040], "other": [0.030, 0.060, 0.040]}).splitlines()
-    assert rows[2:] == ["| python -c pass | 20 ms | 1.0 |", "| other | 40 ms | 3.0 |"]
+    opponent = [Times(wall, 0.01) for wall in (0.010, 0.020, 0.040)]
+    other = [Times(wall, 0.02) for wall in (0.030, 0.060, 0.040)]
+    rows = table({OPPONENT: opponent, "other": other}).splitlines()
+    assert rows[2:] == ["| python -c pass | 20 ms | 1.0 | 10 ms |", "| other | 40 ms | 3.0 | 20 ms |"]
