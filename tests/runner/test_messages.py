@@ -39,6 +39,8 @@ JOB = Job(
     preserved=("<call>",),
     lazy_grammar=LazyGrammar("root ::= .", ("<call>",), "</think>"),
     thinking=ThinkingBudget(3, "<think>", "</think>", "enough</think>"),
+    drafts=4,
+    partition=2,
 )
 
 
