@@ -112,7 +112,7 @@ export class Streams {
 		const socket = new WebSocket(url, ["ollama.v1", ...(used === null ? [] : [`ollama.key.${used}`])]);
 		await new Promise((resolve, reject) => {
 			socket.onopen = resolve;
-			socket.onclose = () => reject(new ApiError(0, UNREACHABLE));
+			socket.onclose = () => reject(new ApiError(0, "The WebSocket was refused: is there a proxy that does not pass it on?"));
 		});
 		socket.onmessage = (event) => this.#receive(JSON.parse(event.data));
 		socket.onclose = () => {

@@ -5,6 +5,7 @@ import { shortName } from "./format.js";
 import { imageURL } from "./message.js";
 
 const MAX_IMAGE = 20e6;
+const TOUCH = matchMedia("(pointer: coarse)");
 
 const THINKING = [
 	["", "Thinking"],
@@ -29,7 +30,7 @@ export class Composer {
 	#running = false;
 	#connected = false;
 
-	#text = h("textarea", { rows: "1", placeholder: "Message", "aria-label": "Message", enterkeyhint: "send", dir: "auto" });
+	#text = h("textarea", { rows: "1", placeholder: "Message", "aria-label": "Message", dir: "auto" });
 	#model = h("select.quiet-select", { "aria-label": "Model" });
 	#think = h("select.quiet-select", { "aria-label": "Thinking" }, THINKING.map(([value, name]) => h("option", { value }, name)));
 	#file = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true });
@@ -160,8 +161,8 @@ export class Composer {
 	}
 
 	#key(event) {
-		// A key that ends the composition of a character does not send.
-		if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+		// A key that ends the composition of a character does not send, nor does Enter on a touch screen.
+		if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !TOUCH.matches) {
 			event.preventDefault();
 			if (!this.#running) this.element.requestSubmit(this.#send);
 		}

@@ -68,7 +68,7 @@ export class Live {
 		this.#problem.show(failed[0]);
 		const now = metrics === null ? null : new Reading(metrics, performance.now() / 1000);
 		if (now !== null) this.#draw(now);
-		if (loaded !== null) this.#memory.show(loaded.models, now?.value("ollama_prompt_cache_bytes", 'model="unloaded"') ?? 0);
+		if (loaded !== null) this.#memory.show(loaded.models, now?.value("ollama_prompt_cache_bytes") ?? 0);
 	}
 
 	#draw(now) {

@@ -3,6 +3,8 @@
 import { h, visible } from "./dom.js";
 import { bytes, shortName } from "./format.js";
 
+const sum = (parts) => parts.reduce((one, other) => one + other, 0);
+
 /** Card with a bar for each loaded model, and one for the states of models that were unloaded. */
 export class Memory {
 	#rows = h("div.memory-rows");
@@ -12,11 +14,11 @@ export class Memory {
 		this.element = h("section.card", { "aria-label": "Memory by model" }, h("h2", "Memory by model", legend), this.#rows);
 	}
 
-	/** Show `models`, those of /api/ps, and `parked`, the bytes of the states of unloaded models. */
-	show(models, parked) {
+	/** Show `models`, those of /api/ps; `saved` are the bytes of all saved states. */
+	show(models, saved) {
 		const rows = models.map(({ name, size, size_vram: gpu = 0, size_prompt_cache: cache = 0 }) => ({ name: shortName(name), parts: [gpu, Math.max(0, size - gpu), cache] }));
+		const parked = saved - sum(models.map(({ size_prompt_cache: cache = 0 }) => cache));
 		if (parked > 0) rows.push({ name: "Prompts of unloaded models", parts: [0, 0, parked] });
-		const sum = (parts) => parts.reduce((one, other) => one + other, 0);
 		const most = Math.max(1, ...rows.map(({ parts }) => sum(parts)));
 		if (rows.length === 0) this.#rows.replaceChildren(h("p.nothing", "No model is in memory."));
 		else this.#update(rows.map(({ name, parts }) => ({ name, parts, shares: parts.map((part) => part / most), text: bytes(sum(parts)) })));

@@ -7,7 +7,6 @@ const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 export class Reading {
 	#values = new Map();
 	#buckets = new Map();
-	#labelled = new Map();
 
 	constructor(text, time) {
 		this.time = time;
@@ -18,7 +17,6 @@ export class Reading {
 			const number = Number(value);
 			if (name.endsWith("_bucket")) this.#addBucket(name.slice(0, -7), labels, number);
 			else this.#values.set(name, (this.#values.get(name) ?? 0) + number);
-			if (labels !== "") this.#labelled.set(`${name} ${labels}`, number);
 		}
 	}
 
@@ -30,9 +28,9 @@ export class Reading {
 		buckets.set(bound, (buckets.get(bound) ?? 0) + number);
 	}
 
-	/** Return the sum of the series of `name`; of the one with these labels if they are given. */
-	value(name, labels = null) {
-		return (labels === null ? this.#values.get(name) : this.#labelled.get(`${name} ${labels}`)) ?? 0;
+	/** Return the sum of the series of `name`. */
+	value(name) {
+		return this.#values.get(name) ?? 0;
 	}
 
 	/** Return the cumulative buckets of a histogram by their upper bounds. */

@@ -27,6 +27,7 @@ export class Models {
 	#loaded = new Map();
 	#busy = new Map();
 	#filter = "";
+	#stale = false;
 	#timer = 0;
 	#generate = new Streams("generate");
 	#list = h("ul.model-list", { "aria-label": "Installed models" });
@@ -66,9 +67,11 @@ export class Models {
 			const [{ models }, { models: loaded }] = await Promise.all([getJSON("tags"), getJSON("ps")]);
 			this.#models = models;
 			this.#loaded = new Map(loaded.map((one) => [one.name, one]));
-			this.#problem.show();
+			if (this.#stale) this.#problem.show();
+			this.#stale = false;
 		} catch (error) {
 			this.#problem.show(error.message);
+			this.#stale = true;
 		}
 		this.#render();
 	}

@@ -57,7 +57,7 @@ export class Pulls {
 		const form = h("form.pull-form", { onsubmit: (event) => this.#submit(event) },
 			h("label.pull-name", h("span", "Install a model"), this.#name),
 			button("Install", null, ".primary", { type: "submit" }),
-			h("label.pull-insecure", this.#insecure, "the registry has no TLS"),
+			h("label.pull-insecure", this.#insecure, "from a registry without TLS"),
 		);
 		this.element = h("section.card", { "aria-label": "Install a model" }, form, this.#list);
 	}
