@@ -4,12 +4,13 @@ from pathlib import Path
 
 from ollama_tw.config.host import Endpoint, is_loopback
 
-_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - not bound
+ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - not bound
+"""Hosts of a server that listens on all addresses."""
 
 
 def is_local(endpoint: Endpoint) -> bool:
     """Return whether a server at ``endpoint`` runs on this machine."""
-    return endpoint.host in _ANY_ADDRESS or is_loopback(endpoint.host)
+    return endpoint.host in ANY_ADDRESS or is_loopback(endpoint.host)
 
 
 def server_log() -> Path:

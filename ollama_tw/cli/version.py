@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ollama_tw import OLLAMA_VERSION, __version__
-from ollama_tw.config.host import Endpoint, is_loopback
+from ollama_tw.cli.local import is_local
+from ollama_tw.config.host import Endpoint
 from ollama_tw.config.settings import HOST
 
 _TIMEOUT_SECONDS = 3.0
@@ -47,8 +48,8 @@ class _Version:
 def _server_version(endpoint: Endpoint) -> _Version | None:
     """Return the version of the server at ``endpoint``, None without a valid response."""
     # Servers on this machine are not requested through a proxy.
-    local = is_loopback(endpoint.host) or endpoint.host in ("", "0.0.0.0", "::")  # noqa: S104 - not bound
-    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    direct = [urllib.request.ProxyHandler({})] if is_local(endpoint) else []
+    opener = urllib.request.build_opener(*direct)
     try:
         with opener.open(f"{endpoint.url}/api/version", timeout=_TIMEOUT_SECONDS) as response:
             answer = json.loads(response.read(65536))

@@ -1,7 +1,7 @@
 """Files of a models directory that no model uses, for ``ollama prune`` beside a running server. Blocking.
 
 Unlike at the start of a server, a download may be under way. Its complete layers have no manifest yet, and
-its part files are written in turn: the age of one file alone does not tell whether it is in use.
+its part files are written in turn: whether a file is in use does not follow from its own age.
 """
 
 import os
@@ -41,7 +41,7 @@ class Survey:
 
 
 def survey(root: Path, *, now: float) -> Survey:
-    """Find the unused files of the models directory ``root`` and tell which are certainly not in use.
+    """Find the unused files of the models directory ``root``, and those that are certainly not in use.
 
     Kept are the files of a download or creation of which one was written within an hour, and meanwhile all
     complete blobs and temporary files, which may be its layers and its input. Raises ManifestError for a

@@ -1,7 +1,6 @@
-"""``ollama doctor``: checks this machine and installation, and tells what to do."""
+"""``ollama doctor``: checks this machine and installation, with a remedy for each fault."""
 
 import os
-import shutil
 import sys
 from dataclasses import asdict
 
@@ -9,6 +8,7 @@ import click
 
 from ollama_tw.cli.command import Command, json_option, print_json
 from ollama_tw.cli.folder import MODELS
+from ollama_tw.cli.terminal import is_dumb, size_of
 from ollama_tw.cli.variables import CLIENT
 
 _PIPE_COLUMNS = 100
@@ -18,7 +18,7 @@ _PIPE_COLUMNS = 100
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Check devices, threads, disk, address, proxy and permissions, and tell what to do about each.
+    """Check devices, threads, disk, address, proxy and permissions; print what to do about each fault.
 
     The environment is that of this command: run it as the server is run. The exit status is 1 if there is
     a problem that keeps the server or a command from working.
@@ -27,8 +27,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
     from ollama_tw.cli.doctor.findings import lines
 
     terminal = sys.stdout.isatty()
-    is_coloured = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    columns = shutil.get_terminal_size().columns if terminal else _PIPE_COLUMNS
+    is_coloured = terminal and not os.environ.get("NO_COLOR") and not is_dumb()
+    columns = size_of(sys.stdout)[0] if terminal else _PIPE_COLUMNS
     has_problem = False
     for finding in findings(os.environ):
         has_problem |= finding.level == "problem"

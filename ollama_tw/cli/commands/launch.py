@@ -18,6 +18,7 @@ from ollama_tw.cli.command import Command, UsageError, complete_models
 from ollama_tw.cli.launch.edits import Edit
 from ollama_tw.cli.launch.record import Change, Record, write_changes
 from ollama_tw.cli.launch.tools import TOOLS, Target, Tool
+from ollama_tw.cli.local import ANY_ADDRESS
 from ollama_tw.cli.lookup import show
 from ollama_tw.cli.tables import table
 from ollama_tw.cli.transfers import pull
@@ -28,7 +29,6 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.posix import become
 
 _NOT_FOUND = 404
-_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - not bound
 _EXTRA = "ollama.launch.extra"
 _LONG_CONTEXT = 32768
 
@@ -127,7 +127,7 @@ def _find(tool: Tool) -> str:
 def _address() -> str:
     """Return the address at which other programs of this machine reach the server."""
     endpoint = HOST.read(os.environ, lambda text: None)
-    if endpoint.host in _ANY_ADDRESS:
+    if endpoint.host in ANY_ADDRESS:
         endpoint = replace(endpoint, host=DEFAULT_HOST)
     return endpoint.url
 

@@ -1,12 +1,12 @@
 """``ollama top``: shows what the server does."""
 
-import os
 import sys
 
 import click
 
 from ollama_tw.cli.client import connected
 from ollama_tw.cli.command import Command, json_option, print_json
+from ollama_tw.cli.terminal import is_dumb
 from ollama_tw.cli.variables import CLIENT
 
 _PIPE_SIZE = (160, 1_000_000)
@@ -27,7 +27,7 @@ def command(as_json: bool) -> None:
         print_json(
             {"models": snapshot.models, "requests": snapshot.requests, "metrics": dict(snapshot.metrics)}
         )
-    elif sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    elif sys.stdin.isatty() and sys.stdout.isatty() and not is_dumb():
         from ollama_tw.cli.top.display import show
 
         show(client)

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from ollama_tw.cli.client import Client, Unreachable, proxy_of
 from ollama_tw.cli.doctor.findings import Finding
-from ollama_tw.config.host import Endpoint, is_loopback
+from ollama_tw.cli.local import is_local
+from ollama_tw.config.host import Endpoint
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.names import DEFAULT_HOST
 
 _SECONDS = 5.0
-_ANY = ("", "0.0.0.0", "::")  # noqa: S104 - not bound
 
 
 def server(client: Client, endpoint: Endpoint) -> Iterator[Finding]:
@@ -82,7 +82,7 @@ def registry(host: str = DEFAULT_HOST) -> Iterator[Finding]:
 
 
 def _nothing_listens(url: str, endpoint: Endpoint) -> Finding:
-    if _is_here(endpoint):
+    if is_local(endpoint):
         return Finding("warning", "server", f"no server listens at {url}", "start it with: ollama serve")
     return Finding(
         "problem",
@@ -95,11 +95,7 @@ def _nothing_listens(url: str, endpoint: Endpoint) -> Finding:
 def _remedy(error: OllamaError | None, endpoint: Endpoint) -> str:
     if error is not None and error.status == http.client.UNAUTHORIZED:
         return "set OLLAMA_API_KEY to a key of the server"
-    if not _is_here(endpoint):
+    if not is_local(endpoint):
         return "correct OLLAMA_HOST, or check the network, the proxy and the firewall"
     another = f"OLLAMA_HOST={endpoint.host or '127.0.0.1'}:{endpoint.port + 1}"
     return f"another program has the port {endpoint.port}: stop it, or set {another} for server and commands"
-
-
-def _is_here(endpoint: Endpoint) -> bool:
-    return endpoint.host in _ANY or is_loopback(endpoint.host)

@@ -1,4 +1,4 @@
-"""The full screen of ``ollama top``: keys, and a thread that asks the server every second."""
+"""The full screen of ``ollama top``: keys, and a thread that queries the server every second."""
 
 import threading
 from collections.abc import Callable

@@ -18,7 +18,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A server of both APIs that knows the model ``m``, and keeps the requests."""
+    """A server of both APIs with the model ``m``, which keeps the requests."""
 
     is_ollama = True
     requests: ClassVar[list[tuple[str, dict[str, Any], str | None]]] = []
