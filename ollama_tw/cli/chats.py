@@ -81,20 +81,31 @@ class Chats:
             raise _failure(error) from error
 
     def new_id(self) -> str:
-        """Return an id that no chat has."""
+        """Return an id that no chat has, also none of another process."""
         base = id = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         number = 1
-        while (self._folder / f"{id}.json").exists():
-            number += 1
-            id = f"{base}-{number}"
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            while not self._reserve(id):
+                number += 1
+                id = f"{base}-{number}"
+        except OSError as error:
+            raise _failure(error) from error
         return id
+
+    def _reserve(self, id: str) -> bool:
+        """Create the file of a chat; return whether it was not there before."""
+        try:
+            (self._folder / f"{id}.json").touch(0o600, exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
     def save(self, id: str, data: Mapping[str, Any]) -> None:
         """Write a chat, which only the user may read; it replaces the former state at once."""
         path = self._folder / f"{id}.json"
         temporary = path.with_suffix(".tmp")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(data, file, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ollama_tw.cli.chats import Chats
 from tests.cli.conftest import Open, runner
 from tests.cli.conversing import CTRL_C, CTRL_D, answered, at_prompt, say
 from tests.helpers.chat_server import ChatServer, chat_server
@@ -180,6 +182,39 @@ def test_no_session_is_kept_without_history(open_terminal: Open, tmp_path: Path,
     nothing = open_terminal("run", "-c", OLLAMA_HOST=server.address)
     assert nothing.wait() == 1
     assert nothing.lines[0] == "Error: no chat is kept"
+
+
+def test_a_disk_that_takes_no_chats(open_terminal: Open, tmp_path: Path, serve: Serve) -> None:
+    server = serve(["one"], ["two"])
+    (tmp_path / ".ollama").mkdir()
+    (tmp_path / ".ollama/chats").write_text("a file")
+    session = open_terminal("run", "m", OLLAMA_HOST=server.address)
+    at_prompt(session)
+    say(session, "hi", "one\n\nerror: chats cannot be kept: file exists:")
+    say(session, "more", "two")
+    assert "\n".join(session.lines).count("error:") == 1
+
+
+def test_chats_of_one_second_have_different_ids(tmp_path: Path) -> None:
+    chats = Chats(tmp_path / "chats")
+    ids = [chats.new_id() for _ in range(20)]
+    assert len(set(ids)) == 20
+    for id in ids[:3]:
+        chats.save(id, {"model": "m", "messages": []})
+    # Ids that were never used are not listed.
+    assert {chat.id for chat in chats.all()} == set(ids[:3])
+
+
+def test_the_oldest_chats_are_removed(tmp_path: Path) -> None:
+    chats = Chats(tmp_path)
+    for number in range(101):
+        (tmp_path / f"20260101-{number:06}.json").write_text('{"messages": []}')
+        os.utime(tmp_path / f"20260101-{number:06}.json", (number, number))
+    chats.save(chats.new_id(), {"model": "m", "messages": []})
+    kept = [chat.id for chat in chats.all()]
+    assert len(kept) == 100
+    assert "20260101-000002" in kept
+    assert "20260101-000001" not in kept
 
 
 def test_completion_with_tab(open_terminal: Open, tmp_path: Path, serve: Serve) -> None:

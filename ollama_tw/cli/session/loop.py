@@ -154,11 +154,16 @@ class Session:
         self._keep()
 
     def _keep(self) -> None:
-        """Write the conversation to its chat, unless no history is kept."""
-        if not self._editor.history.enabled:
+        """Write the conversation to its chat, unless no history is kept. An error is printed once."""
+        history = self._editor.history
+        if not history.enabled:
             return
-        self._state.chat_id = self._state.chat_id or self._chats.new_id()
-        self._chats.save(self._state.chat_id, self._state.to_keep())
+        try:
+            self._state.chat_id = self._state.chat_id or self._chats.new_id()
+            self._chats.save(self._state.chat_id, self._state.to_keep())
+        except OllamaError:
+            history.enabled = False
+            raise
 
     def _models(self) -> list[str]:
         return [completion.value for completion in model_names("")]
