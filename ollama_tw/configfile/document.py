@@ -27,6 +27,8 @@ class ModelConfig:
     """The model is neither evicted nor does it expire."""
     preload: bool = False
     """The model is loaded when the server starts."""
+    draft: str | None = None
+    """Name of the model that drafts for this one, "" for none; None takes the model's own draft model."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options that replace the model's parameters; a request may set others."""
 

@@ -24,6 +24,7 @@ KEYS = (
     "options",
     "gpu_layers",
     "kv_cache_type",
+    "draft",
 )
 """The keys of a table."""
 
@@ -104,10 +105,19 @@ def _kv_cache_type(value: Any) -> str:
     return str(variable.parse(str(value), lambda remark: None))
 
 
+def _draft(value: Any) -> str:
+    if value is False:
+        return ""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("is not the name of a model, or false for none")
+    return value.strip()
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "parallel": _parallel,
     "keep_alive": _keep_alive,
     "pin": _boolean,
     "preload": _boolean,
     "kv_cache_type": _kv_cache_type,
+    "draft": _draft,
 }

@@ -1,9 +1,11 @@
 """Resolves a model reference to an installed model that this server can run."""
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 from ollama_tw.cloud.policy import CloudPolicy, Operation, cannot_run
@@ -33,6 +35,8 @@ from ollama_tw.output.template_tags import from_tags
 from ollama_tw.templates.gotemplate import Template, TemplateError, parse
 from ollama_tw.templates.probing import describe
 
+_log = logging.getLogger(__name__)
+
 parse_go_template = lru_cache(maxsize=64)(parse)
 
 
@@ -46,6 +50,8 @@ class Entry:
     rendering: Rendering
     capabilities: frozenset[str]
     config: ModelConfig = UNCONFIGURED
+    draft_path: Path | None = None
+    """File of the model that drafts for this one."""
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -132,6 +138,8 @@ class Catalogue:
         self._backend_models = backend_models
         self._sound: set[tuple[str, ...]] = set()
         """Digests of the files of each model that passed the checks of :mod:`ollama_tw.gguf`."""
+        self._refused_drafts: set[tuple[str, str | None]] = set()
+        """Models of which a warning has been logged, and their drafts in the configuration file."""
         self._infill: dict[str, InfillTokens | None] = {}
         """The tokens in the vocabularies of the files that were asked to fill in text, by digest."""
 
@@ -217,9 +225,9 @@ class Catalogue:
         setting = self._go_template
         rendering = model_rendering(model, header, go_template_setting=setting)
         able = capabilities(self._store, model, go_template_setting=setting)
-        entry = Entry(
-            sent, model, header, rendering, frozenset(able), self._configured.model(model.name.short)
-        )
+        config = self._configured.model(model.name.short)
+        draft = self._draft_of(model, config)
+        entry = Entry(sent, model, header, rendering, frozenset(able), config, draft)
         if "completion" in able:
             entry.prepare()
         return entry
@@ -241,6 +249,26 @@ class Catalogue:
         except GGUFError as error:
             raise OllamaError(400, f"the model cannot be loaded: {error}") from error
         self._sound.add(files)
+
+    def _draft_of(self, model: Model, config: ModelConfig) -> Path | None:
+        """Return the file of the draft model, None without one, or if it cannot be used."""
+        try:
+            if config.draft:
+                other = self._store.load(self._store.resolve(parse_reference(config.draft).name))
+                path, digest = other.model_path, other.model_digest
+            elif config.draft is None:
+                path, digest = model.draft_path, model.draft_digest
+            else:
+                return None
+            if path is not None and (digest,) not in self._sound:
+                validate_header(self._store.header_of(digest))
+                self._sound.add((digest,))
+        except (OllamaError, GGUFError, ModelNotFound) as error:
+            if (model.name.short, config.draft) not in self._refused_drafts:
+                self._refused_drafts.add((model.name.short, config.draft))
+                _log.warning("the draft model of %s is not used: %s", model.name.short, error)
+            return None
+        return path
 
 
 def _backend_entry(sent: str, listed: BackendModel, config: ModelConfig) -> Entry:

@@ -53,7 +53,7 @@ def model_requirements(
     values: dict[str, Any] = {field: getattr(options, name) for name, field in _PLAN_FIELDS.items()}
     values["context_length"] = options.num_ctx or settings.context_length
     files = tuple(map(str, (model.model_path, *model.adapter_paths, *model.projector_paths)))
-    draft = model.draft_path if settings.speculation else None
+    draft = entry.draft_path if settings.speculation else None
     plan = LoadPlan(
         **{field: value for field, value in values.items() if value is not None},
         model_path=str(model.model_path),

@@ -68,6 +68,11 @@ class Model:
         """The digests of the adapter files, in order."""
         return self._digests(manifests.ADAPTER)
 
+    @property
+    def draft_digest(self) -> str:
+        """The digest of the draft model, "" without one."""
+        return (self._digests(manifests.DRAFT) or ("",))[-1]
+
     def _digests(self, media_type: str) -> tuple[str, ...]:
         return tuple(layer.digest for layer in self.manifest.layers if layer.media_type == media_type)
 

@@ -18,6 +18,8 @@ from ollama_tw.interfaces import (
     IReranker,
     IRunner,
     Job,
+    LoadCancelled,
+    LoadError,
     LoadPlan,
     Piece,
     Prefill,
@@ -102,7 +104,7 @@ class LlamaRunner:
     def _load_draft(
         self, devices: list[NativeDevice], progress: Progress, report: LoadReport
     ) -> LlamaModel | None:
-        """Load the draft model, None if it does not suit the model."""
+        """Load the draft model; return None, with a warning, if it does not suit the model."""
         plan = replace(
             self._plan,
             model_path=self._plan.draft_path,
@@ -110,12 +112,31 @@ class LlamaRunner:
             gpu_layers=0 if self._plan.gpu_layers == 0 else -1,
             tensor_split=(),
         )
-        draft = LlamaModel(plan, devices, lambda done: progress(1.0), report)
-        if draft.recurrent or not same_vocabulary(draft.vocabulary, self._model.vocabulary):
-            _log.warning("the draft model is not used: it is recurrent, or its vocabulary is not the model's")
-            draft.close()
+        try:
+            draft = LlamaModel(plan, devices, lambda done: progress(1.0), report)
+        except LoadCancelled:
+            raise
+        except LoadError as error:
+            _log.warning("the draft model is not used: %s", error)
             return None
-        return draft
+        fault = self._fault_of_draft(draft)
+        if not fault:
+            return draft
+        _log.warning("the draft model is not used: %s", fault)
+        draft.close()
+        return None
+
+    def _fault_of_draft(self, draft: LlamaModel) -> str:
+        """Return why a model cannot draft for this one, "" if it can."""
+        try:
+            refuse_unsupported(draft.architecture)
+        except LoadError as error:
+            return str(error)
+        if draft.embeds or not draft.has_decoder or draft.recurrent:
+            return "it is no model whose memory can go back to an earlier token"
+        if not same_vocabulary(draft.vocabulary, self._model.vocabulary):
+            return "its vocabulary is not that of the model"
+        return ""
 
     @property
     def _threads(self) -> Sequence[Batcher | Embedder]:

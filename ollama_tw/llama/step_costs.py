@@ -4,20 +4,22 @@ A step of several rows costs less than as many steps of one, by how much depends
 is measured while the model runs. What has not been measured is interpolated.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
-_WEIGHT = 0.25
-"""Weight of the newest measurement in the moving averages."""
-
-_HIGHEST = 2.0
-"""A measurement counts as at most this many times the average: other programs may disturb one."""
+_KEPT = 5
+"""Newest measurements of a number of rows, whose median counts: other programs disturb some."""
 
 _ASSUMED_ROW = 0.4
 """Cost of each further row as a part of a step of one row, until it has been measured."""
 
-_OUTDATED = 512
-"""Steps after which a measurement that was not repeated no longer counts: load and context change."""
+_OUTDATED = 256
+"""Steps after which measurements that were not repeated no longer count: load and context change."""
+
+_RECENT = 32
+"""The same for the steps with which all others are compared."""
 
 MOST_ROWS = 32
 """Longer steps are not recorded."""
@@ -25,12 +27,14 @@ MOST_ROWS = 32
 
 @dataclass
 class _Cost:
-    seconds: float
+    measured: deque[float]
     step: int
+    """Number of the last step of so many rows."""
+    seconds: float
 
 
 class StepCosts:
-    """Moving averages of the duration of steps without prompts, in seconds."""
+    """Durations of steps without prompts, in seconds."""
 
     def __init__(self) -> None:
         self._costs: dict[int, _Cost] = {}
@@ -44,15 +48,15 @@ class StepCosts:
             return
         cost = self._costs.get(count)
         if cost is None or self._outdated(cost):
-            self._costs[count] = _Cost(seconds, self._steps)
-            return
-        cost.seconds += _WEIGHT * (min(seconds, _HIGHEST * cost.seconds) - cost.seconds)
+            cost = self._costs[count] = _Cost(deque(maxlen=_KEPT), 0, 0.0)
+        cost.measured.append(seconds)
+        cost.seconds = median(cost.measured)
         cost.step = self._steps
 
     def known(self, count: int) -> bool:
         """Return whether steps of ``count`` rows have been measured lately."""
         cost = self._costs.get(count)
-        return cost is not None and not self._outdated(cost)
+        return cost is not None and self._steps - cost.step <= _RECENT
 
     def of_step(self, rows: Sequence[int]) -> float:
         """Return the expected duration of a step with ``rows`` tokens of each sequence.

@@ -20,6 +20,7 @@ keep_alive = "1h"
 preload = true
 gpu_layers = 20
 kv_cache_type = "q8_0"
+draft = "qwen3:0.6b"
 options = { temperature = 0.2, stop = ["x"] }
 
 [models."team/Small"]
@@ -47,6 +48,7 @@ def test_a_whole_file() -> None:
         keep_alive=HOUR,
         preload=True,
         kv_cache_type="q8_0",
+        draft="qwen3:0.6b",
         options={"num_ctx": 8192, "num_gpu": 20, "temperature": 0.2, "stop": ["x"]},
     )
     assert document.model("team/small:latest").pin
@@ -96,6 +98,7 @@ def test_an_empty_file_changes_nothing() -> None:
         ("[models.m]\npin = true\nkeep_alive = 1", 3, "keep_alive has no effect on a model with pin"),
         ("[models.m]\nkeep_alive = 'x'", 2, "keep_alive is not a duration such as 30s, 5m or -1"),
         ("[models.m]\nkv_cache_type = 'q5'", 2, "kv_cache_type is not one of f16, q8_0, q4_0"),
+        ("[models.m]\ndraft = 3", 2, "draft is not the name of a model, or false for none"),
         ("[models.m]\ncontext_length = 'big'", 2, "context_length must be of type integer"),
         (
             "[models.m]\ngpu_layers = 1\noptions = {num_gpu = 2}",

@@ -55,11 +55,23 @@ def test_steps_of_several_parts_are_no_measurement() -> None:
 
 def test_a_disturbed_measurement_counts_little() -> None:
     costs = measured(r1=1.0)
-    costs.record([1], 100.0)
-    assert costs.of_step([1]) < 1.5
-    for _ in range(20):
-        costs.record([1], 1.0)
-    assert costs.of_step([1]) == pytest.approx(1.0, rel=0.01)
+    for seconds in (1.25, 100.0, 1.0, 80.0):
+        costs.record([1], seconds)
+    assert costs.of_step([1]) == pytest.approx(1.25)
+    # What lasts is no disturbance.
+    for _ in range(3):
+        costs.record([1], 80.0)
+    assert costs.of_step([1]) == pytest.approx(80.0)
+
+
+def test_a_plain_step_is_measured_again_from_time_to_time() -> None:
+    costs = measured(r1=1.0)
+    for _ in range(32):
+        costs.record([4], 2.0)
+    assert costs.known(1)
+    costs.record([4], 2.0)
+    assert not costs.known(1)
+    assert costs.of_step([1]) == pytest.approx(1.0)
 
 
 def test_a_measurement_is_forgotten_when_it_is_not_repeated() -> None:

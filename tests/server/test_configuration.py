@@ -284,3 +284,21 @@ def test_a_file_that_appears(start: Start, tmp_path: Path) -> None:
     app.write("[models.m]\noptions = { top_k = 5 }\n")
     app.generate()
     assert app.job.sampling.top_k == 5
+
+
+def test_a_model_drafts_for_another_one(start: Start) -> None:
+    app = start('[models.m]\ndraft = "other"\n')
+    app.generate()
+    weights = app.post("/api/show", {"model": "other"}).json["modelfile"].partition("\nFROM ")[2]
+    assert app.runner.plan.draft_path == weights.partition("\n")[0]
+
+
+@pytest.mark.parametrize(("draft", "warned"), [('"missing"', True), ("false", False)])
+def test_a_model_without_a_draft_model_still_runs(
+    start: Start, caplog: pytest.LogCaptureFixture, draft: str, warned: bool
+) -> None:
+    app = start(f"[models.m]\ndraft = {draft}\n")
+    app.generate()
+    app.generate()
+    assert app.runner.plan.draft_path == ""
+    assert caplog.text.count("the draft model of m:latest is not used") == warned

@@ -118,6 +118,7 @@ def _model(config: ModelConfig) -> dict[str, Any]:
             ("keep_alive", None if config.keep_alive is None else format_duration(config.keep_alive)),
             ("pin", config.pin or None),
             ("preload", config.preload or None),
+            ("draft", config.draft),
             ("options", dict(config.options) or None),
         )
         if value is not None
