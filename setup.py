@@ -11,7 +11,7 @@ VERSION = re.search(r'^__version__ = "([^"]+)"', INIT, re.M).group(1)
 
 TEST = [
     "anthropic>=0.60",
-    "axe-playwright-python>=0.1.4",
+    "axe-playwright-python>=0.1.8",
     "openai>=1.100",
     "gguf>=0.18",
     "hypothesis>=6.131",
@@ -19,7 +19,7 @@ TEST = [
     "langchain-ollama>=0.3",
     "ollama>=0.6",
     "openapi-spec-validator>=0.7.1",
-    "playwright>=1.50",
+    "playwright>=1.65",
     "pyte>=0.8.2",
     "pytest>=8.4",
     "pytest-cov>=6",
