@@ -4,9 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import numpy
 import pytest
 
 from tests.cli.conftest import Ollama, Result
+from tests.convert.sets import write_safetensors
 from tests.helpers.gguf_files import write_gguf
 from tests.helpers.server import Server
 
@@ -201,6 +203,31 @@ def test_create_from_a_model_and_from_a_folder(ollama: Ollama, tmp_path: Path) -
 def test_create_fails_in_one_line(ollama: Ollama, tmp_path: Path, modelfile: str, error: str) -> None:
     (tmp_path / "Modelfile").write_text(modelfile)
     assert ollama("create", "x") == Result(1, "", f"Error: {error.format(tmp_path)}\n")
+
+
+def test_create_of_tensors_needs_no_server(ollama: Ollama, scripted: Server, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    write_safetensors(tmp_path / "weights/model.safetensors", {"a": numpy.ones(3, dtype=numpy.float32)})
+    (tmp_path / "weights/config.json").write_text('{"model_type": "llama", "max_position_embeddings": 9}')
+    (tmp_path / "Modelfile").write_text("FROM ./weights\nSYSTEM Be brief.\n")
+    models = {"OLLAMA_MODELS": str(scripted.home / ".ollama/models")}
+    create = ("create", "tensors", "--experimental")
+    assert ollama(*create, OLLAMA_HOST="127.0.0.1:1", **models) == Result(0, "", "")
+    shown = ollama("show", "tensors").out
+    assert re.search(r"context length +9 ", shown)
+    assert "Be brief." in shown
+    records = ollama(*create, "--json", **models).out.splitlines()
+    assert json.loads(records[-1]) == {"status": "success"}
+    remote = ollama(*create, OLLAMA_HOST="http://example.com", **models)
+    assert remote == Result(1, "", "Error: remote safetensor model creation not yet supported\n")
+    quantized = ollama(*create, "-q", "int4", **models)
+    assert (
+        quantized.err == "Error: quantizing for MLX is not supported: create the model without --quantize\n"
+    )
+    (tmp_path / "Modelfile").write_text("FROM ./nothing\n")
+    absent = f"Error: no config.json and safetensors files in {tmp_path}/nothing\n"
+    assert ollama(*create, **models) == Result(1, "", absent)
+    assert ollama("rm", "tensors").code == 0
 
 
 def test_create_without_files(ollama: Ollama) -> None:

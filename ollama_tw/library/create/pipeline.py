@@ -63,7 +63,7 @@ def create(
     check_cancelled()
     target = store.resolve(target_name(request))
     with translate_disk_errors():
-        with _new_layers(store) as layers:
+        with new_layers(store) as layers:
             job = CreationJob(store, dependencies, check_cancelled, layers, config)
             yield from _fill(job, request)
             config_layer = Layer(manifests.CONFIG, *layers.put(encode_config(_config(job))))
@@ -82,7 +82,7 @@ def create(
 
 
 @contextmanager
-def _new_layers(store: Store) -> Iterator[LayerList]:
+def new_layers(store: Store) -> Iterator[LayerList]:
     """Yield layers whose blobs are pinned within the block; unused new ones are removed after it."""
     with ExitStack() as stack:
         pin = stack.enter_context(store.pinning())
