@@ -56,6 +56,10 @@ class Keyring:
         if version == self._version:
             return
         self._version = version
+        if version is None and self._keys:
+            # A volume that is not mounted must not open the server.
+            self._log(f"{self._path} is missing; the keys that were read before stay valid")
+            return
         try:
             keys = read_keys(self._path)
         except KeyFileError as error:

@@ -91,10 +91,20 @@ def test_where_keys_are_required_the_server_stays_closed(tmp_path: Path) -> None
     ring = Ring(tmp_path / "keys.json", required=True)
     assert ring.keys.in_use
     ring.add("alice")
-    ring.path.unlink()
-    ring.keys.refresh()
+    ring.remove("alice")
     assert ring.keys.in_use
     assert ring.keys.size == 0
+
+
+def test_a_file_that_disappears_keeps_the_keys_before(ring: Ring) -> None:
+    alice, secret = ring.add("alice")
+    hidden = ring.path.rename(ring.path.with_name("hidden"))
+    ring.keys.refresh()
+    assert ring.keys.find(secret) == alice
+    assert ring.log[-1] == f"{ring.path} is missing; the keys that were read before stay valid"
+    hidden.rename(ring.path)
+    ring.remove("alice")
+    assert not ring.keys.in_use
 
 
 def test_a_file_that_becomes_invalid_keeps_the_keys_before(ring: Ring) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tw.cli.doctor import devices, network, storage
+from ollama_tw.cli.doctor import checks, devices, network, storage
 from ollama_tw.cli.doctor.findings import Finding, lines
 from tests.cli.conftest import Ollama, runner
 
@@ -28,6 +28,15 @@ def closed_port() -> Iterator[int]:
 
 def found(findings: Iterator[Finding], subject: str) -> list[Finding]:
     return [finding for finding in findings if finding.subject == subject]
+
+
+def test_mistakes_in_the_configuration_file(tmp_path: Path) -> None:
+    path = tmp_path / "server.toml"
+    path.write_text("num_parallel = 0\n")
+    environ = {"HOME": str(tmp_path), "OLLAMA_CONFIG": str(path)}
+    first = next(checks.findings(environ))
+    assert (first.level, first.subject) == ("problem", "configuration file")
+    assert first.text == f'{path}:1: num_parallel = "0" is not from 1 to 256'
 
 
 def test_a_healthy_machine(ollama: Ollama) -> None:
