@@ -75,7 +75,7 @@ class Stream:
         if self._response is None:
             self._response = http.client.HTTPResponse(self._sock)
             self._response.begin()
-            assert self._response.status == 200
+            assert self._response.status == 200, self._response.read()
         line = self._response.readline()
         return json.loads(line) if line else None
 
