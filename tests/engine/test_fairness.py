@@ -154,6 +154,17 @@ class LoadTests(SchedulerCase):
         self.assertLessEqual(len(self.loads_begun()), 1 + 120 / (3 + 3 + 6))
         self.assertGreater(ends, 300)
 
+    def test_a_model_that_returns_takes_its_place_when_the_other_has_stayed(self) -> None:
+        self.load("a", "one").end()
+        self.load("b", "other").end()
+        again = self.request("a", client="one", runs=True)
+        self.reactor.advance(2 * LOAD_SECONDS - 0.1)
+        self.assertEqual((self.loads.work, self.loaded()), ([], ["b"]))
+        # Nothing else happens meanwhile.
+        self.reactor.advance(0.2)
+        self.finish_load()
+        self.assertTrue(again.served)
+
     def test_one_client_that_alternates_between_two_models_does_not_wait(self) -> None:
         for count in range(1, 7):
             self.load("ab"[count % 2], "one").end()
