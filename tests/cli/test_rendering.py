@@ -7,6 +7,7 @@ import pyte
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wcwidth import wcswidth
 
 from ollama_tw.cli.answer import Style
 from ollama_tw.cli.rendering.answer import RenderedAnswer
@@ -168,6 +169,16 @@ def test_a_block_that_has_ended_is_not_written_again() -> None:
     assert "First" not in screen.getvalue()
     # Of the block that goes on, the lines that stay are not written again, either.
     assert "Second" not in screen.getvalue()
+
+
+def test_nothing_is_cut_off_on_a_narrow_terminal() -> None:
+    words = ["short", "incomprehensibilities", "汉字汉字汉字汉字", "`code-of-some-length`", "end"]
+    table = f"|a|b|c|\n|-|-|-|\n|{words[0]}|{words[1]}|{words[2]}|\n|{words[3]}|x|{words[4]}|\n"
+    text = shown([table, "\n```\n" + "y" * 60 + "\n```\n"], columns=24)
+    assert "…" not in text
+    assert max(map(wcswidth, text.split("\n"))) < 24
+    for letter, count in (("y", 60), ("汉", 4), ("b", 2)):
+        assert text.count(letter) == count
 
 
 def test_code_is_highlighted() -> None:

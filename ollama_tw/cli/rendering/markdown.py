@@ -5,9 +5,10 @@ from typing import ClassVar, TextIO
 
 from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.markdown import BlockQuote, CodeBlock, Heading, ListItem, Markdown, MarkdownElement
+from rich.markdown import BlockQuote, CodeBlock, Heading, ListItem, Markdown, MarkdownElement, TableElement
 from rich.segment import Segment
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 
 from ollama_tw.cli.rendering.blocks import PARSER
@@ -59,6 +60,17 @@ class _Item(ListItem):
         return super().render_number(console, options, number, number)
 
 
+class _Table(TableElement):
+    """A table, whose cells are wrapped and not cut off on a narrow terminal."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for table in super().__rich_console__(console, options):
+            if isinstance(table, Table):
+                for column in table.columns:
+                    column.overflow = "fold"
+            yield table
+
+
 class _Document(Markdown):
     elements: ClassVar[dict[str, type[MarkdownElement]]] = {
         **Markdown.elements,
@@ -67,6 +79,7 @@ class _Document(Markdown):
         "heading_open": _Heading,
         "blockquote_open": _Quote,
         "list_item_open": _Item,
+        "table_open": _Table,
     }
 
     def __init__(self, tokens: list[Token]) -> None:
