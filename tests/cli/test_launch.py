@@ -80,7 +80,13 @@ def test_codex_gets_a_provider(launch: Ollama, scripted: Server, tmp_path: Path)
     assert "Warning: 'm' cannot call tools, which Codex needs\n" in result.err
     config = tmp_path / ".codex/config.toml"
     provider = tomllib.loads(config.read_text())["model_providers"]["ollama-launch"]
-    assert (provider["base_url"], provider["wire_api"]) == (f"{scripted.url}/v1/", "responses")
+    assert provider == {"name": "Ollama", "base_url": f"{scripted.url}/v1/", "wire_api": "responses"}
+    assert launch("codex", "--model", "m", "-y", OLLAMA_API_KEY="secret").code == 7
+    assert (
+        tomllib.loads(config.read_text())["model_providers"]["ollama-launch"]["env_key"] == "OLLAMA_API_KEY"
+    )
+    assert "secret" not in config.read_text()
+    assert launch("codex", "--model", "m", "-y").code == 7
     # The same again asks for nothing.
     assert "wrote" not in launch("codex", "--model", "m").err
     assert launch("codex", "--restore", "-y").err.endswith(f"removed {config}\n")

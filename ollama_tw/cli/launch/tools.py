@@ -93,9 +93,10 @@ def _codex_provider(target: Target) -> Sequence[Edit]:
     provider = {
         "name": "Ollama",
         "base_url": f"{target.url}/v1/",
-        "env_key": "OLLAMA_API_KEY",
         "wire_api": "responses",
     }
+    if target.key:
+        provider["env_key"] = "OLLAMA_API_KEY"
     return [TomlEdit(_codex_folder(target) / "config.toml", {f"model_providers.{_PROFILE}": provider})]
 
 
@@ -202,7 +203,7 @@ TOOLS = (
         "Codex",
         "codex",
         "npm install -g @openai/codex",
-        lambda target: {"OLLAMA_API_KEY": target.key or _ANY_KEY},
+        _key_environment,
         lambda target: ["-c", f'model_provider="{_PROFILE}"', "-m", target.model],
         edits=_codex_provider,
         lasting=_codex_profile,
