@@ -16,12 +16,15 @@ _SPACE = " \t\r\n"
 _LONGEST = 200
 """Characters of a forced text."""
 
-_MOST_STATES = 20_000
 _MOST_WAYS = 64
-_MOST_WORK = 500_000
+_MOST_WORK = 1000
+"""Steps of the machine for a character, beyond which a grammar is not followed."""
+
+_MOST_MOVES = 20_000
+"""Moves that are kept: most texts are at few places of a grammar."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Place:
     """Where a text may be in a grammar: the ways to continue it."""
 
@@ -35,45 +38,42 @@ class _Place:
 class ForcedText:
     """A grammar, with the places in it that were reached so far. Used on one thread.
 
-    ``rules`` have passed the limits of grammars.
+    What it returns depends on the text alone, except for guesses. ``rules`` have passed the limits.
     """
 
     def __init__(self, rules: Mapping[str, Node]) -> None:
         self._machine = Machine(rules, _MOST_WORK)
-        self._places: list[_Place] = []
-        self._numbers: dict[frozenset[Key], int] = {}
-        self._moves: dict[tuple[int, str], int | None] = {}
+        self._places: dict[frozenset[Key], _Place] = {}
+        self._moves: dict[tuple[_Place, str], _Place | None] = {}
         self.spaces = {",": " ", ":": " "}
         """The white space that was written last after a character, where a single other one may follow."""
-        self.beginning = self._number(self._machine.begin("root"))
-        """Number of the place at the beginning; None for a grammar that has too many ways."""
+        self.beginning = self._place_of(self._machine.begin("root"))
+        """The place at the beginning; None for a grammar that has too many ways."""
 
-    def next(self, place: int, character: str) -> int | None:
+    def next(self, place: _Place, character: str) -> _Place | None:
         """Return the place after ``character``, None if it is not allowed, or there are too many ways."""
         move = (place, character)
         if move not in self._moves:
-            if len(self._moves) > _MOST_STATES:
-                return None
+            if len(self._moves) >= _MOST_MOVES:
+                self._moves.clear()
+                self._places.clear()
             found: dict[Key, Stack] = {}
-            for stack in self._places[place].stacks:
+            self._machine.work = 0
+            for stack in place.stacks:
                 if stack is not None and reads(stack[0], ord(character)):
                     found |= self._machine.expanded(advanced(stack))
-            self._moves[move] = self._number(found)
+            self._moves[move] = self._place_of(found)
         return self._moves[move]
 
-    def allows_space(self, place: int) -> bool:
-        """Return whether white space may follow at ``place``, and otherwise a single character."""
-        return bool(self._places[place].after_space)
-
-    def text(self, place: int | None, before: str, *, guess: bool) -> str:
+    def text(self, place: _Place | None, before: str, *, guess: bool) -> str:
         """Return the text that follows at ``place``, after the character ``before``, as far as known.
 
         ``guess``: beyond white space that is likely only.
         """
         found = ""
         while place is not None and len(found) < _LONGEST:
-            expected = self._places[place].only
-            if guess and not expected and (expected := self._places[place].after_space):
+            expected = place.only
+            if guess and not expected and (expected := place.after_space):
                 expected = self.spaces.get((found or before)[-1:], "") + expected
             if not expected:
                 break
@@ -83,14 +83,13 @@ class ForcedText:
                 found += expected
         return found
 
-    def _number(self, stacks: dict[Key, Stack]) -> int | None:
-        if not stacks or len(stacks) > _MOST_WAYS or len(self._places) > _MOST_STATES:
+    def _place_of(self, stacks: dict[Key, Stack]) -> _Place | None:
+        if not stacks or len(stacks) > _MOST_WAYS or self._machine.work > _MOST_WORK:
             return None
         key = frozenset(stacks)
-        if key not in self._numbers:
-            self._numbers[key] = len(self._places)
-            self._places.append(_place(tuple(stacks.values())))
-        return self._numbers[key]
+        if key not in self._places:
+            self._places[key] = _place(tuple(stacks.values()))
+        return self._places[key]
 
 
 def _place(stacks: tuple[Stack, ...]) -> _Place:
@@ -123,7 +122,7 @@ class ForcedReader:
         for character in self._decoder.decode(data):
             if self._place is None:
                 return
-            if self._space is None and self._grammar.allows_space(self._place):
+            if self._space is None and self._place.after_space:
                 self._space = ""
             if self._space is not None:
                 if character in _SPACE:

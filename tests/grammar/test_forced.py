@@ -2,6 +2,7 @@
 
 import pytest
 
+from ollama_tw.grammar import forced as forced_text
 from ollama_tw.grammar import schema_to_gbnf
 from ollama_tw.grammar.forced import ForcedReader, ForcedText
 from ollama_tw.grammar.reader import read_grammar
@@ -98,6 +99,15 @@ def test_a_long_output_reaches_few_places() -> None:
     reader.feed(b'"' + b"lorem ipsum " * 10_000 + b'"')
     assert reader.text() == "end"
     assert len(forced._places) < 20
+
+
+def test_what_is_forced_does_not_depend_on_other_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '{"name": "Ada", "age": 36, "kind": "camel"}'
+    rules = schema_to_gbnf(PERSON)
+    expected = [after(grammar(rules), text[:end], guess=False) for end in range(len(text))]
+    monkeypatch.setattr(forced_text, "_MOST_MOVES", 7)
+    forced = grammar(rules)
+    assert [after(forced, text[:end], guess=False) for end in range(len(text))] == expected
 
 
 def test_a_grammar_with_too_many_ways_forces_nothing() -> None:
