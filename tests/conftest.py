@@ -25,12 +25,13 @@ MARKERS = {
     "minilm_files": "model",
     "registry_program": "registry",
     "browser_program": "browser",
+    "cluster": "cluster",
 }
 """Markers of the tests that use a fixture, directly or through another fixture."""
 
 SLOW = (
-    *("benchmarks", "browser", "contract", "e2e", "llama", "packaging", "peers", "process", "runner"),
-    "security",
+    *("benchmarks", "browser", "cluster", "contract", "e2e", "llama", "packaging", "peers", "process"),
+    *("runner", "security"),
     *(
         "cli/test_commands.py",
         "cli/test_completion.py",

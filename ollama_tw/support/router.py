@@ -171,12 +171,13 @@ class Router:
         if len(self._recent) + len(prompt) > self._half:
             self._recent, self._older = {}, self._recent
         recent, older = self._recent, self._older
-        for block in prompt[: self._half]:
-            known = recent.get(block) or older.get(block, ())
-            if not known or known[0] is not replica:
-                others = (one for one in known if one is not replica and one.present)
-                known = (replica, *others)[:_HOLDERS]
-            recent[block] = known
+        for block in reversed(prompt[: self._half]):
+            known = recent.get(block)
+            if known is not None and known[0] is replica:
+                # All before it was remembered with it.
+                break
+            others = (one for one in known or older.get(block, ()) if one is not replica and one.present)
+            recent[block] = (replica, *others)[:_HOLDERS]
 
     def end(self, replica: Replica) -> None:
         """Count the end of a job that :meth:`begin` has counted."""

@@ -146,7 +146,7 @@ def test_backends_are_found(installed: Path, tmp_path: Path) -> None:
 
 
 def test_a_backend_of_others_comes_with_its_wheel_and_goes_with_it(installed: Path, tmp_path: Path) -> None:
-    for name in ("echo", "upstream"):
+    for name in ("echo", "ray", "upstream"):
         copy(ROOT / "contrib" / f"ollama-tw-{name}", tmp_path / name)
         wheel = build(tmp_path / name, tmp_path / f"{name}-wheel")
         pip = [sys.executable, "-m", "pip", "--python", str(installed / "python")]

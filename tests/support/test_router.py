@@ -77,8 +77,11 @@ class Choices(RuleBasedStateMachine):
         assert chosen in allowed
         self.router.begin(chosen, blocks(path))
         self.jobs.append(chosen)
-        for end in range(1, len(path) + 1):
+        for end in range(len(path), 0, -1):
             holders = self.sent.setdefault(path[:end], [])
+            if holders and holders[-1] is chosen:
+                # What is known of a prompt is not learned again.
+                break
             if chosen in holders:
                 holders.remove(chosen)
             holders.append(chosen)
