@@ -19,7 +19,7 @@ def held_after(server: Application, *pieces: str) -> Iterator[str]:
 
 
 def test_an_answer_is_shown_while_it_is_generated(server: Application, chat: Shown) -> None:
-    server.pieces = held_after(server, "Blue", " light", " scatters")  # type: ignore[assignment]
+    server.pieces = held_after(server, "Blue", " light", " scatters")
     chat.send("Why is the sky blue?")
     expect(chat.page.locator(".message.user")).to_contain_text("Why is the sky blue?")
     expect(chat.answer).to_contain_text("Blue light scatters")
@@ -32,7 +32,7 @@ def test_an_answer_is_shown_while_it_is_generated(server: Application, chat: Sho
 
 
 def test_an_answer_is_stopped(server: Application, chat: Shown) -> None:
-    server.pieces = held_after(server, "One", " two")  # type: ignore[assignment]
+    server.pieces = held_after(server, "One", " two")
     chat.send("Count.")
     expect(chat.answer).to_contain_text("One two")
     chat.page.get_by_role("button", name="Stop").click()

@@ -3,7 +3,7 @@
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.browser.page import stream
+from tests.browser.page import stream, unload_all
 from tests.helpers.application import Application
 
 
@@ -46,6 +46,16 @@ def test_requests_are_listed_and_cancelled(server: Application, open_page: Open)
         server.release()
         assert first.rest()[-1]["done_reason"] == "stop"
     expect(rows).to_have_count(0)
+
+
+def test_a_server_without_a_loaded_model(server: Application, open_page: Open) -> None:
+    unload_all(server)
+    live = open_page("live")
+    expect(live.page.get_by_role("region", name="Slots")).to_contain_text("0 of 0 busy")
+    expect(live.page.get_by_text("No model is in memory.")).to_be_visible()
+    drawn = live.page.locator("path.line").evaluate_all("all => all.map(one => one.getAttribute('d')).join()")
+    assert "M300" in drawn
+    assert "NaN" not in drawn
 
 
 def test_nothing_is_asked_while_the_view_is_not_shown(open_page: Open) -> None:

@@ -170,6 +170,21 @@ def test_a_message_of_several_lines(server: Application, chat: Shown) -> None:
     assert server.job.prompt == "<|user|>one\ntwo<|assistant|>"
 
 
+def test_enter_begins_a_line_on_a_touch_screen(server: Application, open_page: Open) -> None:
+    server.set_reply("Yes.")
+    phone = open_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    expect(phone.page.locator("#state")).to_contain_text("Connected")
+    field = phone.page.get_by_label("Message", exact=True)
+    # The focus would open the keyboard of the phone.
+    expect(field).not_to_be_focused()
+    field.press_sequentially("one")
+    field.press("Enter")
+    field.press_sequentially("two")
+    phone.page.get_by_role("button", name="Send", exact=True).tap()
+    expect(phone.answered()).to_contain_text("Yes.")
+    assert server.job.prompt == "<|user|>one\ntwo<|assistant|>"
+
+
 def test_escape_stops_the_answer(server: Application, chat: Shown) -> None:
     server.set_reply("Go.")
     chat.send("warm up")

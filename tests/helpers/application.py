@@ -4,7 +4,7 @@ Its reactor runs in a thread, so that tests may block on a socket.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -101,7 +101,7 @@ class Application(HttpClient):
 
     def set_reply(self, *pieces: str | Exception) -> None:
         """Set the replies of all models: the tokens, and an exception where generation fails."""
-        self.pieces: Sequence[str | Exception] = pieces
+        self.pieces: Iterable[str | Exception] = pieces
 
     def _reply(self, prompt: str) -> Iterable[str]:
         for piece in self.pieces:

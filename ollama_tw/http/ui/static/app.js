@@ -79,7 +79,7 @@ function route() {
 	const wanted = location.hash.slice(1);
 	const name = wanted in views ? wanted : "chat";
 	if (name === current) return;
-	if (current !== null) views[current].hide();
+	views[current]?.hide?.();
 	current = name;
 	for (const one of Object.keys(views)) document.getElementById(`view-${one}`).hidden = one !== name;
 	for (const link of document.querySelectorAll(".tabs a")) {

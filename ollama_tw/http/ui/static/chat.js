@@ -56,8 +56,6 @@ export class Chat {
 		await this.refresh().catch(() => {});
 	}
 
-	hide() {}
-
 	/** Read the list of models again. */
 	async refresh() {
 		const { models } = await getJSON("tags");

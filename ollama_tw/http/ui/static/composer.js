@@ -112,8 +112,9 @@ export class Composer {
 		this.focus();
 	}
 
+	/** Put the focus into the text, but where that would open a keyboard on the screen. */
 	focus() {
-		this.#text.focus();
+		if (!TOUCH.matches) this.#text.focus();
 	}
 
 	#changed() {

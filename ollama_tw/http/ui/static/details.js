@@ -13,8 +13,6 @@ const SECTIONS = [
 	["license", "Licence"],
 ];
 
-const MAX_TEXT = 200000;
-
 function fact(name, value) {
 	if (value === undefined || value === null || value === "") return null;
 	return h("div", h("dt", name), h("dd", visible(String(value))));
@@ -22,7 +20,7 @@ function fact(name, value) {
 
 function section(name, text) {
 	const head = h("figcaption", h("span", name), copyButton(() => text, `Copy: ${name}`));
-	return h("details.fold", h("summary", name), h("figure.code", head, scrollable("pre", name, visible(text.slice(0, MAX_TEXT)))));
+	return h("details.fold", h("summary", name), h("figure.code", head, scrollable("pre", name, visible(text))));
 }
 
 /** Show what the server knows about `model`, an entry of /api/tags; `loaded` is its entry of /api/ps, if any. */

@@ -82,7 +82,7 @@ export class Live {
 		this.#throughput.add([pieces], `${rate(pieces)} tokens/s`, `${counted(now.value("ollama_output_tokens_total"), "token")} since the start`);
 
 		const [busy, slots] = [now.value("ollama_slots_busy"), now.value("ollama_slots")];
-		this.#slots.add([busy], `${count(busy)} of ${count(slots)} busy`, counted(now.value("ollama_loaded_models"), "model") + " in memory", slots);
+		this.#slots.add([busy], `${count(busy)} of ${count(slots)} busy`, counted(now.value("ollama_loaded_models"), "model") + " in memory", slots || 1);
 
 		const waiting = now.value("ollama_queue_length");
 		const waited = quantile("ollama_queue_wait_seconds", 0.5, oldest, now);
