@@ -58,12 +58,17 @@ def generate(
             finally:
                 progress.clear()
                 answer.end()
+        if not record.get("done"):
+            raise OllamaError(0, INCOMPLETE)
     except KeyboardInterrupt:
         if sys.stdout.isatty():
             click.echo()
         return
-    if not record.get("done"):
-        raise OllamaError(0, INCOMPLETE)
+    except OllamaError:
+        if sys.stdout.isatty() and answer.content:
+            # The error stands on a line of its own.
+            click.echo()
+        raise
     if report is not None:
         return
     if prompt:

@@ -13,6 +13,7 @@ import pytest
 from ollama_tw.cli.chats import Chats
 from tests.cli.conftest import Open, runner
 from tests.cli.conversing import CTRL_C, CTRL_D, answered, at_prompt, say
+from tests.helpers import PATIENCE
 from tests.helpers.chat_server import ChatServer, chat_server
 
 Serve = Callable[..., ChatServer]
@@ -271,6 +272,23 @@ def test_history_is_searched_by_the_beginning(open_terminal: Open, serve: Serve)
     session.type("\r")
     session.type("\r")
     answered(session, "three")
+
+
+def test_a_model_that_vanishes_in_an_answer(open_terminal: Open, serve: Serve) -> None:
+    broken = ["Half **an", {"error": "model 'm' not found"}]
+    server = serve(broken, ["whole"], broken)
+    session = open_terminal("run", "m", OLLAMA_HOST=server.address)
+    at_prompt(session)
+    say(session, "hi", "Half **an\nerror: model 'm' not found")
+    say(session, "again", "whole")
+    # The exchange that failed is not part of the conversation.
+    assert [one["content"] for one in server.bodies[1]["messages"]] == ["again"]
+    session.type(CTRL_D)
+    session.process.wait(PATIENCE)
+    assert session.is_restored()
+    command = open_terminal("run", "m", "hi", OLLAMA_HOST=server.address)
+    assert command.wait() == 1
+    assert command.lines[:2] == ["Half **an", "Error: model 'm' not found"]
 
 
 def test_a_dumb_terminal(open_terminal: Open, tmp_path: Path, serve: Serve) -> None:

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Reply = Sequence[str | Mapping[str, Any]]
-"""Pieces of an answer: contents, or the fields of a record's message."""
+"""Pieces of an answer: contents, the fields of a record's message, or ``error``, which ends it."""
 
 MODEL = "m:latest"
 
@@ -62,12 +62,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(next(self.server.replies))
 
     def _answer(self, pieces: Reply) -> None:
-        messages = [{"content": piece} if isinstance(piece, str) else piece for piece in pieces]
         figures = {"prompt_eval_count": 30, "eval_count": 11, "eval_duration": 1_000_000_000}
-        self._send(
-            *({"message": message, "response": message.get("content", "")} for message in messages),
-            {"done": True, **figures},
-        )
+        records: list[Mapping[str, Any]] = []
+        for piece in pieces:
+            message = {"content": piece} if isinstance(piece, str) else piece
+            if "error" in message:
+                records.append(message)
+                break
+            records.append({"message": message, "response": message.get("content", "")})
+        else:
+            records.append({"done": True, **figures})
+        self._send(*records)
 
     def _send(self, *records: Mapping[str, Any]) -> None:
         self.send_response(200)

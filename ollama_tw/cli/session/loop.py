@@ -142,7 +142,13 @@ class Session:
         style = state.style()
         answer = Answer.of(style)
         body = {"model": state.found.name, "messages": [*before, message], **state.settings()}
-        last = _print_answer(self._client, body, answer, style)
+        try:
+            last = _print_answer(self._client, body, answer, style)
+        except OllamaError:
+            if answer.content:
+                # The error stands on a line of its own.
+                print()
+            raise
         state.messages = [*before, message, {"role": "assistant", "content": answer.content}]
         if answer.thinking:
             state.messages[-1]["thinking"] = answer.thinking
