@@ -9,22 +9,30 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ollama_tw.cli.attachments import paths_in
+from ollama_tw.dialects.anthropic.blocks import native_messages, system_text
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang.durations import parse_keep_alive
+from ollama_tw.grammar import limit_grammar, schema_to_gbnf
 from ollama_tw.inference.images import without_tags
 from ollama_tw.library.digests import parse_digest
 from ollama_tw.library.manifests import ManifestError, decode_manifest
 from ollama_tw.library.modelfile.parser import parse_modelfile
 from ollama_tw.library.names import parse_name
 from ollama_tw.llama.native import LoadReport
+from ollama_tw.output.families import BY_NAME
+from ollama_tw.output.stream_parser import StreamParser
 from ollama_tw.prompt.conversation import without_past_thinking
 from ollama_tw.prompt.outside_text import with_breaks
 from ollama_tw.registry.challenge import parse_challenge
 from ollama_tw.templates.budget import TemplateError
+from ollama_tw.templates.capabilities import find_capabilities
 from ollama_tw.templates.gotemplate import parse
 from ollama_tw.templates.jinja import ChatTemplate
-from ollama_tw.wire.decode import decode
+from ollama_tw.templates.thinking_controls import find_controls
+from ollama_tw.wire.decode import decode, decode_image
 from ollama_tw.wire.native import ChatRequest, Message
+from tests.helpers.models import WEATHER
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -66,6 +74,39 @@ def go(text: str) -> None:
     parse("{{ printf .Prompt }}").render([], prompt=text, now=NOW)
 
 
+def reply(family: str) -> Callable[[str], object]:
+    """Return a reader of a model's output: in one piece, in pieces, and after the beginning of a call."""
+    description = BY_NAME[family]
+    opening = "" if description.calls is None else description.calls.opening
+
+    def read(text: str) -> None:
+        for output in (text, opening + text):
+            for size in (_SIZE, 1024):
+                parser = StreamParser(description, [WEATHER])
+                for begin in range(0, len(output), size):
+                    parser.feed(output[begin : begin + size])
+                parser.finish()
+
+    return read
+
+
+def schema(text: str) -> None:
+    for keywords in ({"pattern": text}, {"enum": [text]}, {"properties": {text: {}}}, {"$ref": f"#/{text}"}):
+        with suppress(OllamaError):
+            schema_to_gbnf(keywords)
+
+
+def messages(text: str) -> None:
+    blocks = [{"type": "text", "text": text}, {"type": "tool_use", "id": text, "name": text, "input": {}}]
+    native_messages("messages[0]", "assistant", blocks)
+    system_text([{"type": "text", "text": f"x-anthropic-billing-header: {text}"}])
+
+
+def chat_template(text: str) -> None:
+    find_capabilities(text)
+    find_controls(text)
+
+
 READERS: dict[str, Callable[[str], object]] = {
     "log line": lambda text: LoadReport().note(2, f"print_info: general.name = {text}"),
     "log line of a buffer": lambda text: LoadReport().note(2, f"{text} buffer size = {text}"),
@@ -83,6 +124,16 @@ READERS: dict[str, Callable[[str], object]] = {
     "jinja formats": jinja,
     "go formats": go,
     "go template": parse,
+    "grammar": limit_grammar,
+    "schema": schema,
+    "content blocks": messages,
+    "chat template": chat_template,
+    "image": lambda text: decode_image(f"data:image/png;base64,{text}"),
+    "paths in a prompt": paths_in,
+    **{
+        f"reply of {family}": reply(family)
+        for family in ("qwen3", "qwen3-coder", "harmony", "gemma4", "olmo3")
+    },
 }
 
 
