@@ -9,7 +9,7 @@ from ollama_tw.grammar.until import text_through
 # Literals, character classes, tokens and comments of GBNF, each also without its end, and the names of rules
 # outside of them.
 _PART = re.compile(
-    r'"(?:\\.|[^"\\])*(?:"|\\?\Z)|\[(?:\\.|[^\]\\])*(?:\]|\\?\Z)|<[^>]*(?:>|\Z)|#[^\n]*'
+    r'"(?:[^"\\]++|\\.)*(?:"|\\?\Z)|\[(?:[^\]\\]++|\\.)*(?:\]|\\?\Z)|<[^>]*+(?:>|\Z)|#[^\n]*'
     r"|(?P<name>[A-Za-z0-9-]+)",
     re.DOTALL,
 )

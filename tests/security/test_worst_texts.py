@@ -6,6 +6,7 @@ A quadratic step would take hours; each test has a limit of seconds.
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,13 @@ def reply(family: str) -> Callable[[str], object]:
 
 
 def schema(text: str) -> None:
-    for keywords in ({"pattern": text}, {"enum": [text]}, {"properties": {text: {}}}, {"$ref": f"#/{text}"}):
+    schemas: tuple[dict[str, Any], ...] = (
+        {"pattern": text},
+        {"enum": [text]},
+        {"properties": {text: {}}},
+        {"$ref": f"#/{text}"},
+    )
+    for keywords in schemas:
         with suppress(OllamaError):
             schema_to_gbnf(keywords)
 

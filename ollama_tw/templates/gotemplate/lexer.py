@@ -17,8 +17,8 @@ _NUMBER = re.compile(
         |[{_DIGITS[""]}]*(?:\.[{_DIGITS[""]}]*)?(?:[eE][+-]?[0-9_]*)?)i?""",
     re.VERBOSE,
 )
-_QUOTED = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"')
-_CHARACTER = re.compile(r"'(?:[^'\\\n]|\\[^\n])*'")
+_QUOTED = re.compile(r'"(?:[^"\\\n]++|\\[^\n])*"')
+_CHARACTER = re.compile(r"'(?:[^'\\\n]++|\\[^\n])*'")
 
 
 class Kind(enum.Enum):
