@@ -120,6 +120,8 @@ def fuzzed_document() -> dict[str, Any]:
     document["paths"]["/v1/models/{model}"]["get"]["parameters"][0]["schema"] = model
     digests = [digest_of(UPLOADED), digest_of(b""), "sha256:0"]
     document["paths"]["/api/blobs/{digest}"]["parameters"][0]["schema"] = {"type": "string", "enum": digests}
+    files = ["index.html", "style.css", "app.js", "icon.svg", "none"]
+    document["paths"]["/ui/{name}"]["parameters"][0]["schema"] = {"type": "string", "enum": files}
     return document
 
 
