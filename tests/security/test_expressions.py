@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="needs timers of processor time"),
 ]
 
-_SIZE = 1 << 18
+_SIZE = 1 << 17
 
 
 def tried(source: str) -> subprocess.CompletedProcess[str]:
