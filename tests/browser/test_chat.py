@@ -100,6 +100,7 @@ def test_thinking_is_folded(server: Application, open_page: Open) -> None:
 def test_an_image_is_attached(server: Application, open_page: Open) -> None:
     chat = open_page(model="seer")
     server.set_reply("A", " dot.")
+    expect(chat.page.get_by_role("button", name="Attach images")).to_be_visible()
     chat.page.locator("input[type=file]").set_input_files(
         {"name": "dot.png", "mimeType": "image/png", "buffer": IMAGE}
     )
