@@ -1,8 +1,8 @@
-"""The upstream backend, against engines with a small model and slots of at least 512 tokens.
+"""The upstream backend, against engines with a small model and slots of 2,048 tokens.
 
 The tests are skipped unless their variable has an address. tests/peers in the repository has others.
 
-UPSTREAM_TEST: llama-server -m smollm2.gguf --port 8081 -c 2048 -np 2
+UPSTREAM_TEST: llama-server -m smollm2.gguf --port 8081 -c 4096 -np 2
 UPSTREAM_TEST_EMBEDDINGS: llama-server -m smollm2.gguf --port 8082 -c 2048 -np 2 --embeddings --pooling mean
 """
 
