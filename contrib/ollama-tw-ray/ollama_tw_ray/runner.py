@@ -96,6 +96,8 @@ class RayRunner(SlotRunner):
 
     def _ask(self, method: str, *arguments: Any, cancel: threading.Event | None = None) -> Any:
         """Return the answer of a replica; another one is asked if it dies meanwhile."""
+        if self.runs.closed:
+            raise tw.RunnerError("the model was unloaded")
         cancel = cancel or threading.Event()
         for attempt in range(_ATTEMPTS):
             call = getattr(self._application.handle, method).remote(*arguments)
@@ -170,6 +172,8 @@ class RayRunner(SlotRunner):
     def close(self) -> None:
         """End all jobs, and stop the replicas."""
         super().close()
+        # The child process that reads the vocabulary ends with the last reference.
+        self._vocabulary = None
         states.forget(self._application.name)
         self._application.delete()
 
