@@ -5,9 +5,10 @@ from typing import Any
 
 from ollama_tw.config.settings import VARIABLES
 from ollama_tw.configfile.document import ModelConfig
+from ollama_tw.configfile.lines import KeyPath
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang.durations import FOREVER, parse_keep_alive
-from ollama_tw.wire.options import OPTIONS, resolve
+from ollama_tw.wire.options import OPTIONS, Kind, resolve
 
 _MAX_PARALLEL = 256
 
@@ -29,8 +30,8 @@ KEYS = (
 """The keys of a table."""
 
 
-def read_model(table: Mapping[str, Any], mistake: Callable[[str, str], None]) -> ModelConfig:
-    """Return the settings in ``table``; ``mistake`` is called with the key and the text of each mistake.
+def read_model(table: Mapping[str, Any], mistake: Callable[[KeyPath, str], None]) -> ModelConfig:
+    """Return the settings in ``table``; ``mistake`` is called with the path and the text of each mistake.
 
     Keys that are not in :data:`KEYS` are left to the caller.
     """
@@ -42,16 +43,16 @@ def read_model(table: Mapping[str, Any], mistake: Callable[[str, str], None]) ->
             if (text := option_mistake(name, value)) is None:
                 options[name] = value
             else:
-                mistake("options", text)
+                mistake(("options", name), text)
     else:
-        mistake("options", "options is not a table such as { temperature = 0.2 }")
+        mistake(("options",), "options is not a table such as { temperature = 0.2 }")
     for key, option in _OPTION_KEYS.items():
         if key not in table:
             continue
         if option in options:
-            mistake(key, f"{key} and the option {option} are the same: give one of them")
+            mistake((key,), f"{key} and the option {option} are the same: give one of them")
         elif (text := option_mistake(option, table[key])) is not None:
-            mistake(key, text.replace(f'option "{option}"', key))
+            mistake((key,), text.replace(f'option "{option}"', key))
         else:
             options[option] = table[key]
     for key, parse in _PARSERS.items():
@@ -59,9 +60,9 @@ def read_model(table: Mapping[str, Any], mistake: Callable[[str, str], None]) ->
             try:
                 values[key] = parse(table[key])
             except ValueError as error:
-                mistake(key, f"{key} {error}")
+                mistake((key,), f"{key} {error}")
     if values.get("pin") and "keep_alive" in values:
-        mistake("keep_alive", "keep_alive has no effect on a model with pin, which stays loaded")
+        mistake(("keep_alive",), "keep_alive has no effect on a model with pin, which stays loaded")
     return ModelConfig(**values, options=options)
 
 
@@ -69,6 +70,9 @@ def option_mistake(name: str, value: Any) -> str | None:
     """Return why ``value`` is not one of the option ``name``; None if it is."""
     if name not in OPTIONS or OPTIONS[name].request_only:
         return f'there is no option "{name}"'
+    if OPTIONS[name].kind is Kind.INTEGER and isinstance(value, float) and not value.is_integer():
+        # Requests may have fractions, which Ollama cuts off; in a file they are mistakes.
+        return f'option "{name}" is not a whole number'
     try:
         resolve({name: value}, {})
     except OllamaError as error:

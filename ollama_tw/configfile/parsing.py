@@ -139,8 +139,8 @@ class _Reader:
             found[key] = read_model(table, self._reporter(path))
         return found
 
-    def _reporter(self, path: KeyPath) -> Callable[[str, str], None]:
-        return lambda key, text: self._mistake((*path, key), text)
+    def _reporter(self, path: KeyPath) -> Callable[[KeyPath, str], None]:
+        return lambda below, text: self._mistake((*path, *below), text)
 
     # ------------------------------------------------------------------------------------ aliases
 

@@ -22,6 +22,7 @@ from ollama_tw.access.limits import LimitReached, Limits
 from ollama_tw.access.requirement import Access
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.admission import Refusal
+from ollama_tw.http.server.clients import CHALLENGE, scope_challenge
 from ollama_tw.http.server.errors import logged
 from ollama_tw.http.server.identity import client_name
 from ollama_tw.http.server.replies import send_error, send_json_line
@@ -35,7 +36,6 @@ SUBPROTOCOL = "ollama.key."
 """Beginning of the WebSocket subprotocol that contains a key: browsers can send no headers."""
 
 _BEARER = "bearer "
-_CHALLENGE = 'Bearer realm="ollama"'
 _MAX_DELAYED = 256
 
 _MISSING = 'this server requires an API key: send it as "Authorization: Bearer KEY", or set OLLAMA_API_KEY'
@@ -83,12 +83,12 @@ class Gate:
             return None
         secret = _secret(request)
         if secret is None:
-            return self._refused("missing", 401, _MISSING, _CHALLENGE)
+            return self._refused("missing", 401, _MISSING, CHALLENGE)
         key = self._keyring.find(secret)
         if key is None or self._keyring.is_expired(key):
             reason, text = ("unknown", _UNKNOWN) if key is None else ("expired", _EXPIRED)
             delay = self._attempts.failed(client_name(request), self._clock.seconds())
-            challenge = f'{_CHALLENGE}, error="invalid_token", error_description="{text}"'
+            challenge = f'{CHALLENGE}, error="invalid_token", error_description="{text}"'
             return self._refused(reason, 401, text, challenge, delay=delay)
         self._identify(request, key)
         for access in required:
@@ -159,8 +159,7 @@ class Gate:
         if scope is None or client.may(scope):
             return None
         text = f"the API key {client.name} does not have the scope {scope}"
-        challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
-        return self._refused("scope", 403, text, challenge)
+        return self._refused("scope", 403, text, scope_challenge(scope))
 
     def _begin(self, request: Any) -> Refusal | None:
         try:

@@ -7,6 +7,9 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.guard import MODELS_GUARDED
 from ollama_tw.tracking.priority import Priority
 
+CHALLENGE = 'Bearer realm="ollama"'
+"""Beginning of each ``WWW-Authenticate``."""
+
 PRIORITY = "X-Priority"
 """Header with the priority that a request asks for."""
 
@@ -30,8 +33,19 @@ def priority_of(request: Any) -> Priority:
         raise OllamaError(400, f"{PRIORITY} must be low, normal or high") from None
 
 
+def scope_challenge(scope: Scope) -> str:
+    """Return the value of ``WWW-Authenticate`` for a key that lacks ``scope``.
+
+    Source: RFC 6750, section 3.
+    """
+    return f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'
+
+
 def require_loading(request: Any) -> None:
     """Raise :class:`OllamaError` 403 if ``request`` may run models, but not load or unload one by itself."""
     if getattr(request, "restricted", False):
         raise OllamaError(403, MODELS_GUARDED)
-    client_of(request).require(Scope.MANAGE, "loading or unloading a model")
+    client = client_of(request)
+    if not client.may(Scope.MANAGE):
+        request.setHeader("WWW-Authenticate", scope_challenge(Scope.MANAGE))
+    client.require(Scope.MANAGE, "loading or unloading a model")
