@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ollama_tw.configfile.lines import KeyPath
+
 
 @dataclass(frozen=True, order=True)
 class Mistake:
@@ -55,8 +57,8 @@ class Document:
     path: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     """Values of environment variables, by their names."""
-    lines: Mapping[str, int] = field(default_factory=dict)
-    """The lines of these values."""
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    """Lines by place: ``("num_parallel",)``, ``("models", SHORT_NAME, KEY)``, ``("aliases", NAME)``."""
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     """Settings of models by their short names in lower case."""
     aliases: Mapping[str, Alias] = field(default_factory=dict)

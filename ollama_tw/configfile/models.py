@@ -13,8 +13,8 @@ from ollama_tw.wire.options import OPTIONS, Kind, resolve
 _MAX_PARALLEL = 256
 
 
-# Keys that are options of requests under another name.
-_OPTION_KEYS = {"context_length": "num_ctx", "gpu_layers": "num_gpu"}
+OPTION_KEYS = {"context_length": "num_ctx", "gpu_layers": "num_gpu"}
+"""Keys that are options of requests under another name."""
 
 KEYS = (
     "parallel",
@@ -46,7 +46,7 @@ def read_model(table: Mapping[str, Any], mistake: Callable[[KeyPath, str], None]
                 mistake(("options", name), text)
     else:
         mistake(("options",), "options is not a table such as { temperature = 0.2 }")
-    for key, option in _OPTION_KEYS.items():
+    for key, option in OPTION_KEYS.items():
         if key not in table:
             continue
         if option in options:

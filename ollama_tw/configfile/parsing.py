@@ -59,6 +59,7 @@ class _Reader:
         self._text = text
         self._numbers: dict[KeyPath, int] | None = None
         self._mistakes: list[Mistake] = []
+        self._lines: dict[KeyPath, int] = {}
 
     def read(self, path: Path | None) -> Document:
         settings = self._settings()
@@ -67,7 +68,7 @@ class _Reader:
         return Document(
             path,
             settings,
-            {name: self._line((_key_of(name),)) for name in settings},
+            self._lines,
             models,
             aliases,
             tuple(sorted(self._mistakes)),
@@ -100,6 +101,7 @@ class _Reader:
                 self._mistake((key,), f"{key} is not a text, a number, true, false or a list of texts")
             elif self._is_valid(key, variable, text):
                 found[variable.name] = text
+                self._lines[key,] = self._line((key,))
         return found
 
     def _is_valid(self, key: str, variable: Variable[object], text: str) -> bool:
@@ -137,6 +139,10 @@ class _Reader:
                     (*path, unknown), f'there is no setting "{unknown}" of models{_suggestion(unknown, KEYS)}'
                 )
             found[key] = read_model(table, self._reporter(path))
+            for set_key, value in table.items():
+                self._lines["models", key, set_key] = self._line((*path, set_key))
+                for option in value if isinstance(value, dict) else ():
+                    self._lines["models", key, set_key, option] = self._line((*path, set_key, option))
         return found
 
     def _reporter(self, path: KeyPath) -> Callable[[KeyPath, str], None]:
@@ -159,6 +165,7 @@ class _Reader:
                 self._mistake(path, f'the alias "{alias}" = "{target}": {error.message}')
                 continue
             found[alias_key(alias)] = Alias(alias, target)
+            self._lines[path] = self._line(path)
         for alias, target in table.items():
             if isinstance(target, str) and alias_key(target) in found:
                 self._mistake(
@@ -172,10 +179,6 @@ class _Reader:
             return table
         self._mistake((name,), _NOT_A_TABLE[name])
         return {}
-
-
-def _key_of(variable: str) -> str:
-    return variable.removeprefix("OLLAMA_").lower()
 
 
 def _text_of(value: Any) -> str | None:

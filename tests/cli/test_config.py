@@ -83,8 +83,8 @@ def test_each_setting_is_shown_with_its_source(run: Run, file: Path, monkeypatch
     assert rows["max_queue"] == "8 environment OLLAMA_MAX_QUEUE"
     assert rows["keep_alive"] == "5m default"
     assert rows["context_length"] == "2048 default, because OLLAMA_CONTEXT_LENGTH is not valid"
-    assert rows['models."m:latest".pin'] == f"true {file}"
-    assert rows['aliases."a"'] == f"m {file}"
+    assert rows['models."m:latest".pin'] == f"true {file}:5"
+    assert rows['aliases."a"'] == f"m {file}:7"
     assert set(rows) - {"SETTING"} == {
         *(one.name.removeprefix("OLLAMA_").lower() for one in VARIABLES if one.name != "OLLAMA_CONFIG"),
         'models."m:latest".pin',
@@ -94,6 +94,19 @@ def test_each_setting_is_shown_with_its_source(run: Run, file: Path, monkeypatch
     assert shown["file"] == str(file)
     assert {"name": "num_parallel", "value": "2", "from": f"{file}:2"} in shown["settings"]
     assert (shown["models"], shown["aliases"]) == ({"m:latest": {"pin": True}}, {"a": "m"})
+
+
+def test_settings_of_models_are_shown_as_they_are_written(run: Run, file: Path) -> None:
+    file.write_text(
+        '[models.m]\ncontext_length = 4096\n\n[models.m.options]\nnum_gpu = 3\nstop = ["a"]\nseed = 1\n'
+    )
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in run("show")[1].splitlines()}
+    assert rows['models."m:latest".context_length'] == f"4096 {file}:2"
+    assert rows['models."m:latest".options.num_gpu'] == f"3 {file}:5"
+    assert rows['models."m:latest".options.stop'] == f'["a"] {file}:6'
+    assert json.loads(run("show", "--json")[1])["models"] == {
+        "m:latest": {"context_length": 4096, "options": {"num_gpu": 3, "stop": ["a"], "seed": 1}}
+    }
 
 
 def test_show_warns_of_mistakes(run: Run, file: Path) -> None:

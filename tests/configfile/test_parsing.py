@@ -41,8 +41,9 @@ def test_a_whole_file() -> None:
         "OLLAMA_DEBUG": "true",
         "OLLAMA_ORIGINS": "https://a.example,https://b.example",
     }
-    assert document.lines["OLLAMA_KEEP_ALIVE"] == 3
-    assert document.lines["OLLAMA_ORIGINS"] == 5
+    assert document.lines["keep_alive",] == 3
+    assert document.lines["origins",] == 5
+    assert document.lines["models", "team/small:latest", "pin"] == 18
     assert document.model("qwen3:8b") == ModelConfig(
         parallel=2,
         keep_alive=HOUR,

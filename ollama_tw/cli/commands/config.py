@@ -1,5 +1,6 @@
 """``ollama config``: checks the configuration file of the server, and shows where each setting comes from."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,8 +12,9 @@ from ollama_tw.cli.command import CONTEXT_SETTINGS, Command, UsageError, json_op
 from ollama_tw.cli.tables import table
 from ollama_tw.config.settings import CONFIG, VARIABLES, models_directory
 from ollama_tw.config.variables import SettingsError, Variable
-from ollama_tw.configfile.document import Document, ModelConfig
+from ollama_tw.configfile.document import Document
 from ollama_tw.configfile.load import NAME, SYSTEM, find_file, mistake_lines, read_file
+from ollama_tw.configfile.models import OPTION_KEYS
 from ollama_tw.golang.durations import format_duration
 
 _READ = tuple(variable for variable in VARIABLES if variable.name in ("OLLAMA_CONFIG", "OLLAMA_MODELS"))
@@ -66,19 +68,18 @@ def show(as_json: bool) -> None:
             {
                 "file": None if document.path is None else str(document.path),
                 "settings": settings,
-                "models": {name: _model(config) for name, config in document.models.items()},
+                "models": {name: _model(document, name) for name in document.models},
                 "aliases": {alias.name: alias.target for alias in document.aliases.values()},
                 "mistakes": mistake_lines(document),
             }
         )
         return
     rows = [(one["name"], one["value"], one["from"]) for one in settings]
+    rows += [row for name in document.models for row in _model_rows(document, name)]
     rows += [
-        (f'models."{name}".{key}', _written(value), str(document.path))
-        for name, config in document.models.items()
-        for key, value in _model(config).items()
+        (f'aliases."{one.name}"', one.target, _place(document, "aliases", one.name))
+        for one in document.aliases.values()
     ]
-    rows += [(f'aliases."{one.name}"', one.target, str(document.path)) for one in document.aliases.values()]
     click.echo(table(rows, header=("SETTING", "VALUE", "FROM"), cell_width=_WIDTH), nl=False)
     for line in mistake_lines(document):
         click.echo(f"Warning: {line}", err=True)
@@ -104,13 +105,37 @@ def _value(variable: Variable[object], document: Document, environ: Mapping[str,
             return variable.default, f"default, because {variable.name} is not valid"
         return text, f"environment {variable.name}"
     if variable.name in document.settings:
-        return document.settings[variable.name], f"{document.path}:{document.lines[variable.name]}"
+        return document.settings[variable.name], _place(
+            document, variable.name.removeprefix("OLLAMA_").lower()
+        )
     return variable.default, "default"
 
 
-def _model(config: ModelConfig) -> dict[str, Any]:
-    """Return what is set of a model."""
-    return {
+def _place(document: Document, *path: str) -> str:
+    """Return the file and the line in which the value at ``path`` is set."""
+    return f"{document.path}:{document.lines[path]}"
+
+
+def _model_rows(document: Document, name: str) -> Iterator[tuple[str, str, str]]:
+    for key, value in _model(document, name).items():
+        if key != "options":
+            yield f'models."{name}".{key}', _written(value), _place(document, "models", name, key)
+            continue
+        for option, chosen in value.items():
+            place = _place(document, "models", name, key, option)
+            yield f'models."{name}".options.{option}', _written(chosen), place
+
+
+def _model(document: Document, name: str) -> dict[str, Any]:
+    """Return what is set of a model, by the keys of its table."""
+    config = document.models[name]
+    options = dict(config.options)
+    renamed = {
+        key: options.pop(option)
+        for key, option in OPTION_KEYS.items()
+        if ("models", name, key) in document.lines and option in options
+    }
+    return renamed | {
         key: value
         for key, value in (
             ("parallel", config.parallel),
@@ -119,14 +144,14 @@ def _model(config: ModelConfig) -> dict[str, Any]:
             ("pin", config.pin or None),
             ("preload", config.preload or None),
             ("draft", config.draft),
-            ("options", dict(config.options) or None),
+            ("options", options or None),
         )
         if value is not None
     }
 
 
 def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _file() -> Path | None:
