@@ -159,6 +159,8 @@ def rest(target: Target, pid: int, parallel: int) -> list[str]:
         return f"{number} connections are open although all clients have closed theirs" if number else ""
 
     busy = _wait(unload, target.timeout)
+    # The server keeps a process that tokenizes for models that are not loaded, if there was a request for it.
+    call(target.url, "POST", "/api/tokenize", {"model": target.first, "text": "one"})
     return [text for text in (idle, slots, busy, _wait(connected, target.timeout)) if text]
 
 
