@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ollama_tw.interfaces import IRunner, Job, LoadCancelled, LoadError, LoadPlan, RunnerError
+from ollama_tw.interfaces import DoneReason, IRunner, Job, LoadCancelled, LoadError, LoadPlan, RunnerError
 from ollama_tw.library.digests import digest_of
 from ollama_tw.testing.contract import GREEDY, Consumer
 from tests.cluster.conftest import NODES, PACKAGE
@@ -120,17 +120,21 @@ def test_a_load_that_fails_or_is_cancelled_leaves_nothing(
 def test_replicas_come_with_the_load_and_go_without(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_TW_RAY_MIN_REPLICAS", "0")
     monkeypatch.setenv("OLLAMA_KEEP_ALIVE", "2s")
-    with closing(load(LoadPlan(model, slots=LANES))) as runner:
+    # The jobs last as long as it takes to start the replicas.
+    jobs = [job(name, 1_000_000) for name in "abcd"]
+    with closing(load(LoadPlan(model, slots=LANES, context_length=2_000_000))) as runner:
         watched = Watched(runner)
         watched.wait_for(0)
         # One more than there are: Ray adds a replica for the jobs that wait.
         assert runner.slots == LANES
-        running = [Consumer(runner.generate(job(name))) for name in "ab"]
+        running = [Consumer(runner.generate(one)) for one in jobs[:2]]
         watched.wait_for(1)
         assert runner.slots == 2 * LANES
-        running += [Consumer(runner.generate(job(name))) for name in "cd"]
-        watched.wait_for(2)
-        assert [one.ended().text for one in running] == [whole()] * 4
+        running += [Consumer(runner.generate(one)) for one in jobs[2:]]
+        watched.wait_for(2, running=4)
+        for one in jobs:
+            one.cancel.set()
+        assert [one.ended().reason for one in running] == [DoneReason.CANCELLED] * 4
         watched.wait_for(0)
 
 
