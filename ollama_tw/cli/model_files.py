@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_tw.cli.command import UsageError
+from ollama_tw.gguf.reader import is_gguf
 from ollama_tw.library.modelfile.local import files_of
 from ollama_tw.library.modelfile.parser import ModelfileError
 
@@ -30,7 +31,7 @@ def find_models(paths: Iterable[Path]) -> list[ModelFiles]:
     """Return the models in ``paths``: GGUF files, directories with such files, or with safetensors.
 
     The projector of a vision model is the file named ``mmproj`` beside it. Raises UsageError for a path
-    without a model, and for two models of one name.
+    without a model, and for two models of one name; OSError.
     """
     files: dict[Path, None] = {}
     models: list[ModelFiles] = []
@@ -41,6 +42,8 @@ def find_models(paths: Iterable[Path]) -> list[ModelFiles]:
                 models.append(_checkpoint(path))
             files |= dict.fromkeys(found)
         elif path.is_file():
+            if path.suffix.lower() != ".gguf" and not is_gguf(path):
+                raise UsageError(f"{path} is not a GGUF file")
             files[path] = None
         else:
             raise UsageError(f"no such file or directory: {path}")

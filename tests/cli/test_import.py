@@ -75,6 +75,7 @@ def test_another_model_of_the_name_is_not_replaced(ollama: Ollama, tmp_path: Pat
         (["empty"], "no GGUF and no safetensors files in empty"),
         (["x.gguf", "--name", "a b"], "invalid model name: a b"),
         (["x.gguf", "y.gguf", "--name", "n"], "--name is for one model, and 2 were found"),
+        (["notes.txt"], "notes.txt is not a GGUF file"),
         ([], "requires at least 1 arg(s), only received 0"),
         (["mmproj-x.gguf"], "a projector (mmproj) is not a model of its own: name the model file, too"),
     ],
@@ -83,6 +84,7 @@ def test_invalid_arguments(ollama: Ollama, tmp_path: Path, arguments: list[str],
     (tmp_path / "empty").mkdir()
     for name in ("x.gguf", "y.gguf", "mmproj-x.gguf"):
         (tmp_path / name).touch()
+    (tmp_path / "notes.txt").write_text("notes")
     assert ollama("import", *arguments) == Result(1, "", f"Error: {error}\n")
 
 

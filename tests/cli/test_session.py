@@ -49,7 +49,7 @@ def test_the_status_line_and_tokens(open_terminal: Open, serve: Serve) -> None:
     server = serve(["one"], ["two"])
     session = open_terminal("run", "m", OLLAMA_HOST=server.address)
     at_prompt(session)
-    say(session, "/tokens", "No answer yet.")
+    say(session, "/tokens", "No complete answer yet.")
     say(session, "hi", "one")
     session.wait_for("m  11.0 tokens/s  context: 41 of 4096 tokens (1%)")
     say(
@@ -61,6 +61,17 @@ def test_the_status_line_and_tokens(open_terminal: Open, serve: Serve) -> None:
     at_prompt(narrow)
     say(narrow, "hi", "two")
     narrow.wait_for("m  41 of 4096 tokens (1%)")
+
+
+def test_the_context_of_a_model_that_shares_its_load(open_terminal: Open, serve: Serve) -> None:
+    server = serve(["one"], ["two"])
+    session = open_terminal("run", "saved", OLLAMA_HOST=server.address)
+    at_prompt(session)
+    say(session, "hi", "one")
+    session.wait_for("saved  11.0 tokens/s  context: 41 of 4096 tokens (1%)")
+    say(session, "/load other", "Loading model 'other'")
+    say(session, "hi", "two")
+    session.wait_for("other  11.0 tokens/s  context: 41 tokens")
 
 
 def test_regenerate_replaces_the_answer(open_terminal: Open, serve: Serve) -> None:

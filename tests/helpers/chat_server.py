@@ -1,4 +1,4 @@
-"""A server with one model, whose answers are given."""
+"""A server with one loaded model, whose answers are given; all names but ``other`` have its weights."""
 
 import json
 import threading
@@ -54,7 +54,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/api/show":
-            self._send({"capabilities": self.server.capabilities})
+            weights = "other" if body["model"].startswith("other") else "m"
+            self._send({"capabilities": self.server.capabilities, "modelfile": f"FROM /blobs/{weights}\n"})
         elif not (body.get("prompt") or body.get("messages")):
             self._send({"done": True})
         else:

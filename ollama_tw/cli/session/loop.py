@@ -14,6 +14,7 @@ from ollama_tw.cli.chats import Chats
 from ollama_tw.cli.client import Client
 from ollama_tw.cli.completion import model_names
 from ollama_tw.cli.loading import load_if_allowed
+from ollama_tw.cli.lookup import show
 from ollama_tw.cli.once import INCOMPLETE
 from ollama_tw.cli.progress import Progress
 from ollama_tw.cli.session.commands import Commands
@@ -179,9 +180,21 @@ class Session:
         try:
             models = (self._client.call("GET", "/api/ps") or {}).get("models") or []
             name = parse_name(self._state.found.name).short
+            weights = _weights(self._state.found.shown)
+            # Models of the same weights share one load, which is listed by the name that began it.
+            models.sort(key=lambda model: model.get("name") != name)
+            for model in models:
+                listed = model.get("name")
+                if listed == name or (weights and weights == _weights(show(self._client, listed))):
+                    return int(model.get("context_length", 0))
         except (OllamaError, InvalidName):
-            return 0
-        return next((model.get("context_length", 0) for model in models if model.get("name") == name), 0)
+            pass
+        return 0
+
+
+def _weights(shown: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a model's Modelfile that name the files of its weights."""
+    return [line for line in shown.get("modelfile", "").splitlines() if line.startswith("FROM ")]
 
 
 def _print_answer(client: Client, body: dict[str, Any], answer: Answer, style: Style) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Usage:
     def report(self) -> str:
         """Return the lines of ``/tokens``."""
         if not self.prompt + self.answer:
-            return "No answer yet.\n"
+            return "No complete answer yet.\n"
         return (
             f"prompt    {self.prompt} token(s)\nanswer    {self.answer} token(s)\ncontext   {self.used()}\n"
         )
