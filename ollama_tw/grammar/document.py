@@ -237,6 +237,11 @@ class Document:
         flat = {keyword: schema[keyword] for keyword in _CHECKS if schema.get(keyword) is not None}
         if isinstance(flat.get("type"), str):
             flat["type"] = (flat["type"],)
+        for bound in ("minimum", "maximum"):
+            # In draft 4 and OpenAPI 3.0 a boolean says whether the bound itself is excluded.
+            exclusive = "exclusive" + bound.capitalize()
+            if isinstance(flat.get(exclusive), bool) and flat.pop(exclusive) and bound in flat:
+                flat[exclusive] = flat.pop(bound)
         if isinstance(flat.get("items"), list):
             flat["prefixItems"] = flat.pop("items")
             if schema.get("additionalItems") is not None:

@@ -112,6 +112,10 @@ RESULT = Message("tool", "done", tool_call_id="c_f")
             called("shell", {"commands": ["ls"]}),
         ),
         (
+            [{"type": "apply_patch_call_output", "call_id": "c", "status": "completed"}],
+            [Message("tool", "completed", tool_call_id="c")],
+        ),
+        (
             [{"type": "function_call", "call_id": "c", "name": "f", "arguments": ""}, {"type": "compaction"}],
             [Message("assistant", "", tool_calls=[ToolCall("c", ToolCallFunction(0, "f", {}))])],
         ),

@@ -131,6 +131,22 @@ KEYWORDS = [
     ),
     ({"type": "number", "exclusiveMinimum": -1.5}, ["-1.5", "-1.49", "-2", "3.25"], ["-1.49", "3.25"]),
     (
+        {"type": "integer", "minimum": 0, "exclusiveMinimum": True, "maximum": 2, "exclusiveMaximum": False},
+        ["0", "1", "2", "3"],
+        ["1", "2"],
+    ),
+    (
+        {"type": "integer", "minimum": 0, "exclusiveMinimum": False, "maximum": 2, "exclusiveMaximum": True},
+        ["-1", "0", "1", "2"],
+        ["0", "1"],
+    ),
+    ({"type": "integer", "exclusiveMinimum": True, "maximum": 0}, ["-1", "0", "1"], ["-1", "0"]),
+    (
+        {"enum": [1, 2], "minimum": 1, "exclusiveMinimum": True},
+        ["1", "2"],
+        ["2"],
+    ),
+    (
         {"type": "array", "items": {"type": "null"}},
         ["[]", "[null]", "[null, null]", "[1]", "[null,]"],
         ["[]", "[null]", "[null, null]"],

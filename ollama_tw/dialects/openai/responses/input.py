@@ -153,7 +153,9 @@ class _Conversation:
         self._calls.add(call_id)
 
     def _output(self, where: str, item: Mapping[str, Any]) -> None:
-        text, images = _content(where, item.get("output"))
+        output = item.get("output")
+        # An apply_patch_call_output may be its status only.
+        text, images = _content(where, _string(where, item, "status") if output is None else output)
         # Outputs of local_shell_call have the id of the call in "id".
         call_id = _string(where, item, "call_id") or _string(where, item, "id")
         self._calls.discard(call_id)
