@@ -160,6 +160,8 @@ class Client:
                     # The reply of a server that does not read the whole body is more telling than the error.
                     pass
                 response = connection.getresponse()
+            if http.client.MULTIPLE_CHOICES <= response.status < http.client.BAD_REQUEST:
+                raise self._redirected(response)
             with _translated(self.url, begun=True):
                 yield response
         finally:
@@ -181,6 +183,14 @@ class Client:
 
     def _answered(self, response: http.client.HTTPResponse) -> str:
         return f"{self.url} answered with status {response.status} {response.reason}".rstrip()
+
+    def _redirected(self, response: http.client.HTTPResponse) -> OllamaError:
+        """Return the error of a redirection. Following it would send the key to another address."""
+        location = response.headers.get("Location", "another address")
+        return OllamaError(
+            response.status,
+            f"{self._answered(response)}, to {location}: set OLLAMA_HOST to the server's address",
+        )
 
     def _failure(self, response: http.client.HTTPResponse, *, streams: bool) -> OllamaError:
         """Return the error of a reply; ``streams`` tells how Ollama words it."""

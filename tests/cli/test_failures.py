@@ -110,6 +110,18 @@ def test_a_server_that_is_not_ollama(serving: Callable[..., Ollama]) -> None:
     )
 
 
+@pytest.mark.parametrize("arguments", EVERY, ids=lambda words: words[0])
+def test_a_redirection_is_no_success(
+    serving: Callable[..., Ollama], tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "Modelfile").write_text("FROM m\n")
+    result = serving({"": (301, "text/plain", b"")})(*arguments)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("Error: http://127.0.0.1:")
+    assert result.err.endswith(": set OLLAMA_HOST to the server's address\n")
+    assert result.err.count("\n") == 1
+
+
 def test_a_server_that_does_not_speak_http(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 

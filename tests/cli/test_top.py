@@ -110,6 +110,16 @@ def test_a_server_that_has_only_the_models(ollama: Ollama, monkeypatch: pytest.M
     ]
 
 
+@pytest.mark.parametrize("arguments", [["top"], ["top", "--json"]])
+def test_a_failure_in_a_pipe_is_an_error(
+    ollama: Ollama, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(Handler, "replies", {})
+    result = ollama(*arguments)
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    assert result.err.startswith("Error: ")
+
+
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_lines_fit_and_columns_keep_their_places(columns: int) -> None:
     long = {**DECODING, "model": "模型" * 30, "client": "x" * 90}
