@@ -27,6 +27,7 @@ MAX_HEAD = 64 * 1024
 """Limit of the request line and the headers together, in bytes."""
 
 _MAX_LENGTH_DIGITS = 18
+_TLS_HANDSHAKE = b"\x16"
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(?=/|\Z)", re.IGNORECASE)
 
 
@@ -261,6 +262,16 @@ class ApiChannel(HTTPChannel):
             super()._send100Continue()
 
     # ----------------------------------------------------------------------------- broken heads
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse ``data``; a TLS handshake is refused at once, as it contains no line end to wait for.
+
+        Go's client, which looks for ``HTTP/`` in such an answer, reports that the server speaks plain HTTP.
+        """
+        if self.line_mode and not self._in_head and data.startswith(_TLS_HANDSHAKE):
+            self._refuse(b"400 Bad Request")
+        else:
+            super().dataReceived(data)
 
     def headerReceived(self, line: bytes) -> bool:
         """Store a header; return False if it is invalid."""

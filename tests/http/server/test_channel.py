@@ -64,6 +64,10 @@ class SocketTests(TestCase):
         self.assertEqual(bodies, [b'{"held":true}', b'{"model":"1"}', b'{"version":"0.5.0"}'])
         self.assertEqual(self.site.inflight.count, 0)
 
+    async def test_a_tls_handshake_is_answered_at_once(self) -> None:
+        hello = b"\x16\x03\x01\x00\xc0\x01\x00\x00\xbc\x03\x03" + bytes(32)
+        self.assertTrue((await self.exchange(hello)).startswith(b"HTTP/1.1 400 Bad Request\r\n"))
+
     async def test_conflicting_framing_is_refused_and_the_connection_closed(self) -> None:
         smuggled = head("GET", "/api/version")
         for lines in (
