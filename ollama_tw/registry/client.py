@@ -6,6 +6,7 @@ docs/operating.md.
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -247,11 +248,10 @@ def _one_line(body: bytes) -> str:
 
     Any host can be named as a registry: more of its answer is no concern of the client.
     """
-    try:
-        body = gojson.encode(msgspec.json.decode(body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
     lines = body.decode("utf-8", "replace").strip().splitlines() or [""]
+    if len(lines) > 1:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            lines = [gojson.encode(msgspec.json.decode(body)).decode()]
     text = "".join(character for character in " ".join(lines[0].split()) if character.isprintable())
     return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
 

@@ -262,7 +262,6 @@ def test_what_was_taken_back_is_not_in_the_prompt_cache(tmp_path: Path) -> None:
         again = run_all(runner, follow)
         assert [one.facts() for one in again] == [one.facts() for one in run_all(plain, follow)]
     usages = [one.usage for one in found if one.usage is not None]
-    assert any(usage.accepted_tokens for usage in usages)
     assert all(usage.drafted_tokens > usage.accepted_tokens for usage in usages)
 
 

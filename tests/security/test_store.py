@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers import ROOT
 from tests.helpers.application import Application
 from tests.helpers.models import tiny
 
@@ -174,15 +173,3 @@ def test_missing_and_forbidden_files_are_indistinguishable(app: Application, tmp
         for digest in digests[:2] + digests[3:4]:
             (blobs / f"sha256-{digest}").unlink()
         (blobs / f"sha256-{digests[2]}").rmdir()
-
-
-def test_only_one_module_builds_paths_of_blobs() -> None:
-    """CVE-2026-7020: the vulnerability occurred again in a second transfer path."""
-    package = ROOT / "ollama_tw"
-    modules = {
-        path.relative_to(package).as_posix()
-        for path in package.rglob("*.py")
-        if '"blobs"' in path.read_text()
-    }
-    # The second only lists the directory at start-up.
-    assert modules == {"library/blobs.py", "library/maintenance.py"}
