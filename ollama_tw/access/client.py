@@ -21,7 +21,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who sends a request: the owner of an API key, or anyone at an address where no keys are in use.
+    """Sender of a request: the owner of an API key, or anyone at an address where no keys are in use.
 
     ``name`` is that of the key or the address, by which clients differ. ``concurrent`` limits the requests
     that run models at once, ``tokens_per_minute`` the tokens of prompts and output; None is no limit.

@@ -28,7 +28,7 @@ class LimitReached(Exception):
 
 
 class Limits:
-    """What clients with limits use at present. Methods may be called on any thread.
+    """Present usage of the clients with limits. Methods may be called on any thread.
 
     A budget of tokens holds those of a minute and is refilled continuously. A request is admitted while
     tokens are left, and charged at its end, because the length of its reply is unknown before. ``clock``

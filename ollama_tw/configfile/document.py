@@ -52,7 +52,7 @@ def alias_key(text: str) -> str:
 
 @dataclass(frozen=True)
 class Document:
-    """What a configuration file says. An empty one changes nothing."""
+    """Contents of a configuration file. An empty one changes nothing."""
 
     path: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)

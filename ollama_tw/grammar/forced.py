@@ -26,7 +26,7 @@ _MOST_MOVES = 20_000
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """Where a text may be in a grammar: the ways to continue it."""
+    """Positions of a text in a grammar: the ways to continue it."""
 
     stacks: tuple[Stack, ...]
     only: str

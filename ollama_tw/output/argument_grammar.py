@@ -70,7 +70,7 @@ class Parameters:
 
     @property
     def unenforced(self) -> list[str]:
-        """What the arguments may violate, by the grammars that were made so far."""
+        """Constraints that the arguments may violate, by the grammars that were made so far."""
         noted = () if self._document is None else self._document.unenforced
         return [f"tool {self._tool}: {text}" for text in (*self._freed, *noted)]
 

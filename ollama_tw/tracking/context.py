@@ -16,7 +16,7 @@ def _nothing(*_: object) -> None:
 
 
 class Phase(StrEnum):
-    """What a run waits for or does."""
+    """Phase of a run."""
 
     QUEUED = "queued"
     LOADING = "loading"

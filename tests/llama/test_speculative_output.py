@@ -84,7 +84,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Outcome:
-    """What a consumer gets from a job that it leaves after ``pieces`` pieces, or at the end."""
+    """Output that a consumer gets from a job that it leaves after ``pieces`` pieces, or at the end."""
 
     def __init__(self, run: Iterator[Piece], pieces: int | None) -> None:
         self.text = ""

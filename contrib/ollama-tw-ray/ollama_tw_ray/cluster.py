@@ -95,7 +95,7 @@ class Application:
     name: str
     handle: Any
     about: dict[str, Any]
-    """What :meth:`Replica.describe` returns."""
+    """Description of a replica, returned by :meth:`Replica.describe`."""
     max_replicas: int
     source: Any
 

@@ -19,7 +19,7 @@ _TIMEOUT = 1.0
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a server has, or the ``reason`` why that is unknown."""
+    """Models of a server, or the ``reason`` why they are unknown."""
 
     server: Server
     kind: str = ""

@@ -37,7 +37,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a server reports of itself and of one model."""
+    """Report of a server on itself and on one model."""
 
     state: Literal["ready", "loading", "draining"] = "ready"
     resident: bool = True

@@ -15,7 +15,7 @@ from ollama_tw.cli.bench.statistics import Run, Sample, Summary, summarise
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is measured. Token counts are approximate; reports contain those of the servers."""
+    """Load of a measurement. Token counts are approximate; reports contain those of the servers."""
 
     scenarios: tuple[str, ...]
     clients: tuple[int, ...]

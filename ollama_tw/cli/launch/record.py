@@ -30,7 +30,7 @@ class Change:
 
 
 class Record:
-    """What was configured for each program, in the directory ``home``, usually ``~/.ollama``."""
+    """Record of the configured programs, in the directory ``home``, usually ``~/.ollama``."""
 
     def __init__(self, home: Path) -> None:
         self._file = home / "launch.json"

@@ -20,7 +20,7 @@ _ANY_KEY = "ollama"
 
 @dataclass(frozen=True)
 class Target:
-    """What a program is to use: the address of the server, a model, the server's key or "".
+    """Settings for a program: the address of the server, a model, the server's key or "".
 
     ``home`` is the home directory of the user.
     """

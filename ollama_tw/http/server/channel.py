@@ -109,7 +109,7 @@ class ApiRequest(server.Request):
     refused_body: tuple[int, str] | None = None
     """Status and error of a body that exceeded a limit and was dropped."""
     api_client: Client = LOCAL
-    """Who sends the request, from the completion of its head on."""
+    """The sender of the request, from the completion of its head on."""
     api_key: Key | None = None
     """The key of the client; None if it has none."""
     refusal: Refusal | None = None
