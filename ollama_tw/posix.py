@@ -1,4 +1,4 @@
-"""What POSIX systems have and Windows does not, with replacements: files, processes, limits.
+"""Functions that POSIX systems have and Windows lacks, with replacements: files, processes, limits.
 
 The other modules do not depend on the platform, except for the package ``runner``, whose child processes only
 POSIX systems have, and for what users see: consoles, the clipboard, advice.

@@ -1,4 +1,4 @@
-"""What routes require of their clients."""
+"""Requirements of routes on their clients."""
 
 from enum import Enum
 

@@ -1,4 +1,4 @@
-"""What to do about a pull that failed, by the text of its error. Pure."""
+"""Advice for a pull that failed, by the text of its error. Pure."""
 
 from collections.abc import Sequence
 

@@ -13,7 +13,7 @@ Frame = tuple[Node, int, int | None]
 """A node and the place in it: the index in a text or a sequence, or the counts left of a repetition."""
 Stack = tuple[Frame, "Stack"] | None
 Key = tuple[tuple[int, int, int | None], ...]
-"""What tells two stacks apart."""
+"""Key by which two stacks differ."""
 
 
 class Machine:

@@ -1,4 +1,4 @@
-"""What the interactive session has beyond Ollama's, on a pseudo-terminal with a server of given answers."""
+"""Features of the interactive session beyond Ollama's, on a pseudo-terminal with a server of set answers."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""How many drafted tokens a step evaluates."""
+"""Number of drafted tokens that a step evaluates."""
 
 from collections.abc import Mapping
 

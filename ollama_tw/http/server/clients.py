@@ -1,4 +1,4 @@
-"""Who sends a request, and whether it may load and unload models for their own sake."""
+"""Senders of requests, and whether they may load and unload models for their own sake."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What public reports, clients and Ollama's own suite found at the HTTP endpoints holds for WebSocket too."""
+"""Faults that public reports, clients and Ollama's own suite found at the HTTP endpoints, over WebSocket."""
 
 import base64
 import json
