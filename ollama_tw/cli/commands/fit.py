@@ -73,22 +73,14 @@ def command(
 
 def _ask(question: dict[str, Any]) -> dict[str, Any]:
     """Return the answer of a child process, which reads the header and lists the devices."""
-    from ollama_tw.runner.environment import child_command, child_environment
+    from ollama_tw.cli.child import last_line, run_module
 
     try:
-        done = subprocess.run(  # noqa: S603 - the interpreter that runs this
-            child_command("ollama_tw.engine.fit", json.dumps(question)),
-            env=child_environment(["OLLAMA_*"]),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
-        answer: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
+        done = run_module("ollama_tw.engine.fit", json.dumps(question), timeout=_TIMEOUT_SECONDS)
+        answer: dict[str, Any] = json.loads(last_line(done.stdout))
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"the devices were not listed within {_TIMEOUT_SECONDS:g} seconds") from error
     except ValueError as error:
-        last = done.stderr.strip().rpartition("\n")[2]
-        raise UsageError(f"the model could not be examined: {last}: run ollama doctor") from error
+        reason = last_line(done.stderr)
+        raise UsageError(f"the model could not be examined: {reason}: run ollama doctor") from error
     return answer

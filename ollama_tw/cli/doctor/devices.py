@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ollama_tw.cli.child import last_line, run_module
 from ollama_tw.cli.doctor.findings import Finding
 from ollama_tw.posix import free_threads, usable_processors
-from ollama_tw.runner.environment import child_command, child_environment
 
 _TIMEOUT_SECONDS = 60.0
 _PCI = Path("/sys/bus/pci/devices")
@@ -40,15 +40,7 @@ _TEAMS = 4
 def examine() -> dict[str, Any]:
     """Return what a child process finds: ``backends``, and ``amx``; ``failure`` if it did not end well."""
     try:
-        done = subprocess.run(  # noqa: S603 - the interpreter that runs this
-            child_command("ollama_tw.engine.examine"),
-            env=child_environment(["OLLAMA_*"]),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=False,
-        )
+        done = run_module("ollama_tw.engine.examine", timeout=_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         return {"failure": f"the backends were not listed within {_TIMEOUT_SECONDS:g} seconds"}
     found: dict[str, Any] = {}
@@ -58,8 +50,8 @@ def examine() -> dict[str, Any]:
         except (ValueError, TypeError):
             continue
     if "backends" not in found:
-        last = done.stderr.strip().rpartition("\n")[2]
-        found["failure"] = f"the backends cannot be listed (exit status {done.returncode}): {last}"
+        reason = last_line(done.stderr)
+        found["failure"] = f"the backends cannot be listed (exit status {done.returncode}): {reason}"
     return found
 
 
