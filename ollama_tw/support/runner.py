@@ -1,7 +1,7 @@
 """Base class of runners: the part that does not depend on the engine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event
 
 from zope.interface import implementer
@@ -43,6 +43,7 @@ class SlotRunner(ABC):
         self.slots = plan.slots
         self.metadata = {"general.architecture": architecture}
         self.runs = Runs(plan.slots)
+        self._on_slots: Callable[[int], None] | None = None
 
     @abstractmethod
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
@@ -63,6 +64,18 @@ class SlotRunner(ABC):
         ``prompt`` are its tokens, which fit into the context; at most ``limit`` tokens, at least one, are
         to be generated. Raises RunnerError.
         """
+
+    def on_slots(self, callback: Callable[[int], None]) -> None:
+        """Call ``callback`` with each new number of slots. See IReplicated."""
+        self._on_slots = callback
+
+    def resize(self, slots: int) -> None:
+        """Change the number of slots to ``slots``, at least 1. May be called on any thread."""
+        if slots != self.slots:
+            self.slots = slots
+            self.runs.resize(slots)
+            if self._on_slots is not None:
+                self._on_slots(slots)
 
     def check(self, tokens: Sequence[int]) -> None:
         """Raise RunnerError unless all ``tokens`` are in the vocabulary."""

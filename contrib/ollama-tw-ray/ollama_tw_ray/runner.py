@@ -1,7 +1,7 @@
 """Runner of a model on a Ray cluster: jobs are sent to replicas, pieces come back in bundles."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
@@ -50,7 +50,6 @@ class RayRunner(SlotRunner):
             alsoProvides(self, tw.IReranker)
         self._nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
         self._states: Sequence[states.RunningState] = ()
-        self._on_slots: Callable[[int], None] | None = None
         states.watch(application.name, self._replicas_changed)
 
     # ---------------------------------------------------------------------------------- replicas
@@ -65,19 +64,10 @@ class RayRunner(SlotRunner):
             for one in self._states
         ]
 
-    def on_slots(self, callback: Callable[[int], None]) -> None:
-        """Call ``callback`` with the new number of slots. See IReplicated."""
-        self._on_slots = callback
-
     def _replicas_changed(self, states: Sequence[states.RunningState]) -> None:
         self._states = states
         wanted = min(len(states) + 1, self._application.max_replicas)
-        slots = max(1, wanted) * self._lanes
-        if slots != self.slots:
-            self.slots = slots
-            self.runs.resize(slots)
-            if self._on_slots is not None:
-                self._on_slots(slots)
+        self.resize(max(1, wanted) * self._lanes)
 
     # ------------------------------------------------------------------------------------ tokens
 

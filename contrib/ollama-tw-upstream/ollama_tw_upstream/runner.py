@@ -33,7 +33,6 @@ class UpstreamRunner(SlotRunner):
     def __init__(self, plan: tw.LoadPlan, name: str, servers: Sequence[Server]) -> None:
         """``name`` is the model's. Raises LoadError."""
         super().__init__(plan, "remote")
-        self._on_slots: Callable[[int], None] | None = None
         self._peers = Peers(
             name, servers, self._count_slots, lanes=plan.slots, context_length=plan.context_length
         )
@@ -54,17 +53,8 @@ class UpstreamRunner(SlotRunner):
         """The servers. See IReplicated."""
         return self._peers.replicas
 
-    def on_slots(self, callback: Callable[[int], None]) -> None:
-        """Call ``callback`` with the new number of slots. See IReplicated."""
-        self._on_slots = callback
-
     def _count_slots(self) -> None:
-        slots = self._peers.slots
-        if slots != self.slots:
-            self.slots = slots
-            self.runs.resize(slots)
-            if self._on_slots is not None:
-                self._on_slots(slots)
+        self.resize(self._peers.slots)
 
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
         """Return the tokens of ``text``, from one of the servers."""
