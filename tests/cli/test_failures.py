@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.cli.conftest import PROGRAM, Ollama, Result, runner
 from tests.helpers import PATIENCE
 from tests.helpers.process import environment
 from tests.helpers.server import Server
+from tests.helpers.threads import serve_on_thread
 
 NOT_RUNNING = "Error: could not connect to ollama server, run 'ollama serve' to start it\n"
 EVERY = (
@@ -39,7 +41,6 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., Ollama]]:
 
     The requests are in its attribute ``requests``: method, path, headers.
     """
-    servers: list[ThreadingHTTPServer] = []
 
     def start(replies: dict[str, Reply], prefix: str = "") -> Ollama:
         class Handler(BaseHTTPRequestHandler):
@@ -58,17 +59,13 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., Ollama]]:
             def log_message(self, *args: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        servers.append(server)
-        return runner(tmp_path, f"http://127.0.0.1:{server.server_port}{prefix}")
+        host = servers.enter_context(serve_on_thread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)))
+        return runner(tmp_path, f"http://{host}{prefix}")
 
     seen: list[tuple[str, str, dict[str, str]]] = []
     start.requests = seen  # type: ignore[attr-defined]
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with ExitStack() as servers:
+        yield start
 
 
 @pytest.mark.parametrize("arguments", EVERY, ids=lambda words: words[0])

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +14,7 @@ from ollama_tw.cli.fitting import fit_text, verdict
 from ollama_tw.library.manifests import CONFIG, MODEL, PARAMS, PROJECTOR, Layer, Manifest, encode_manifest
 from tests.cli.conftest import Ollama, Result, runner
 from tests.helpers.gguf_files import write_gguf
+from tests.helpers.threads import serve_on_thread
 
 METADATA = {
     "llama.context_length": 4096,
@@ -199,13 +199,8 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Registry, "data", path.read_bytes() + bytes(8 << 20))
     path.unlink()
     Registry.sent.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serve_on_thread(ThreadingHTTPServer(("127.0.0.1", 0), Registry)) as host:
+        yield host
 
 
 @pytest.mark.parametrize("ignores_ranges", [False, True])

@@ -2,7 +2,6 @@ import json
 import re
 import socket
 import sys
-import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,6 +17,7 @@ from ollama_tw.configfile.load import Configuration
 from ollama_tw.errors import OllamaError
 from ollama_tw.llama import discovery
 from ollama_tw.process import logs
+from tests.helpers.threads import serve_on_thread
 
 
 @pytest.fixture(autouse=True)
@@ -195,20 +195,16 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
         def log_message(self, *args: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
+    with serve_on_thread(HTTPServer(("127.0.0.1", 0), Handler)) as host:
+        monkeypatch.setenv("OLLAMA_HOST", host)
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
 
         def set_answer(status: int, body: bytes, server: str = "") -> None:
             nonlocal answer
             answer = (status, body, server)
 
         yield set_answer
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("flag", ["-v", "--version"])

@@ -16,6 +16,7 @@ from tests.cli.conftest import Ollama, Open
 from tests.cli.conversing import CTRL_C, CTRL_D, CTRL_J, answered, at_prompt, say
 from tests.helpers import PATIENCE
 from tests.helpers.server import Server
+from tests.helpers.threads import serve_on_thread
 
 
 @pytest.fixture
@@ -178,13 +179,8 @@ class EndlessHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def endless() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), EndlessHandler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serve_on_thread(ThreadingHTTPServer(("127.0.0.1", 0), EndlessHandler)) as host:
+        yield host
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(terminal: Open, endless: str) -> None:

@@ -1,7 +1,6 @@
 """``ollama top`` on a pseudo-terminal and in a pipe, against servers with more and fewer endpoints."""
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.cli.test_failures import NOT_RUNNING
 from tests.helpers import PATIENCE
 from tests.helpers.process import environment
 from tests.helpers.terminal import Terminal
+from tests.helpers.threads import serve_on_thread
 
 MODEL = {
     "name": "llama3:8b",
@@ -70,10 +70,8 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "/metrics": METRICS,
     }
     monkeypatch.setattr(Handler, "replies", replies)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve_on_thread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as host:
+        yield f"http://{host}"
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """A server with one loaded model, whose answers are given; all names but ``other`` have its weights."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.helpers.threads import serve_on_thread
 
 Reply = Sequence[str | Mapping[str, Any]]
 """Pieces of an answer: contents, the fields of a record's message, or ``error``, which ends it."""
@@ -89,11 +90,6 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def chat_server(*replies: Reply, **arguments: Any) -> Iterator[ChatServer]:
     """Run a :class:`ChatServer` within the block."""
-    with ChatServer(replies, **arguments) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ChatServer(replies, **arguments)
+    with serve_on_thread(server):
+        yield server

@@ -1,7 +1,6 @@
 """``ollama bench`` against small servers with fixed replies."""
 
 import json
-import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Ollama, Result, runner
 from tests.cli.test_failures import NOT_RUNNING
+from tests.helpers.threads import serve_on_thread
 
 QUICK = ("--requests", "1", "--clients", "1,2", "--tokens", "3", "--scenario", "plain")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -65,15 +65,13 @@ class OpenAIHandler(Handler):
 @pytest.fixture
 def addresses() -> Iterator[tuple[str, str]]:
     """Return the URLs of a server of Ollama's API and of one of OpenAI's."""
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), kind) for kind in (Handler, OpenAIHandler)]
-    for server in servers:
-        server.RequestHandlerClass.requests.clear()  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    first, second = (f"http://127.0.0.1:{server.server_port}" for server in servers)
-    yield first, second
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    Handler.requests.clear()
+    OpenAIHandler.requests.clear()
+    with (
+        serve_on_thread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as first,
+        serve_on_thread(ThreadingHTTPServer(("127.0.0.1", 0), OpenAIHandler)) as second,
+    ):
+        yield f"http://{first}", f"http://{second}"
 
 
 @pytest.fixture
