@@ -203,6 +203,9 @@ class Job:
     preserved: tuple[str, ...] = ()
     """Texts of special tokens that are part of the output; all other special tokens add nothing to it. A
     text that is no special token of the vocabulary is ignored."""
+    ends: tuple[str, ...] = ()
+    """Texts that end the model's turn: generation ends before the first of them as at an end-of-generation
+    token. A text that is such a token in the vocabulary ends it as that token only. No stop strings."""
     lazy_grammar: LazyGrammar | None = None
     """Grammar of a later part of the output; None for none, and if there is a ``grammar``."""
     thinking: ThinkingBudget | None = None

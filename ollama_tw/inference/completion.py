@@ -162,6 +162,7 @@ def _job(task: CompletionTask, prompt: Prompt, cancel: threading.Event) -> Job:
         drafts=task.drafts,
         partition=task.partition,
         preserved=task.description.preserved + task.preserved,
+        ends=task.description.stops,
     )
 
 

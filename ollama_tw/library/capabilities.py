@@ -11,21 +11,6 @@ from ollama_tw.library.rendering import PromptPath, Rendering, go_capabilities, 
 from ollama_tw.templates.gotemplate import TemplateTraits
 
 _ORDER = ("tools", "insert", "thinking")
-_BOTH = (
-    "qwen3-thinking", "qwen3.5", "ornith", "qwen3-vl-thinking", "harmony", "cogito", "deepseek3",
-    "nemotron-3-nano", "nemotron-3.5-nano", "glm-4.7", "gemma4", "lfm2-thinking", "laguna", "poolside-v1",
-    "cohere", "glimmer",
-)  # fmt: skip
-_TOOLS = (
-    "qwen3", "qwen3-coder", "qwen3-vl-instruct", "ministral", "olmo3", "functiongemma", "gemma4-no-thinking",
-    "glm-ocr", "lfm2",
-)  # fmt: skip
-PARSER_CAPABILITIES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_BOTH, ("tools", "thinking")),
-    **dict.fromkeys(_TOOLS, ("tools",)),
-    "olmo3-think": ("thinking",),
-    "passthrough": (),
-}
 # Family without audio input, which its file declares.
 _WITHOUT_AUDIO = "nemotron_h_omni"
 # Prefixes of renderers, and capabilities that their models do not have in safetensors format.
@@ -92,8 +77,21 @@ def _projected(projectors: Iterable[Header]) -> list[str]:
     return found
 
 
+def _of_parser(name: str) -> list[str]:
+    # An idle server needs no descriptions.
+    from ollama_tw.output.families import BY_NAME, NEVER_ASKED_TO_THINK
+
+    description = BY_NAME.get(name)
+    if description is None:
+        return []
+    found = ["tools"] if description.calls is not None else []
+    if description.thinking is not None and name not in NEVER_ASKED_TO_THINK:
+        found.append("thinking")
+    return found
+
+
 def _of_parser_and_family(config: ModelConfig) -> list[str]:
-    found = list(PARSER_CAPABILITIES.get(config.parser, ()))
+    found = _of_parser(config.parser) if config.parser else []
     if config.model_family in ("gptoss", "gpt-oss"):
         found.append("thinking")
     return found

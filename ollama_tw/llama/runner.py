@@ -198,8 +198,9 @@ class LlamaRunner:
             prompt, limit, job.cancel, job.logprobs, shift, job.keep, images, job.drafts, job.partition
         )
         sequence = self._batcher.submit(params, sampler)
-        assembler = TextAssembler(job.stop)
-        data = self._bytes_of_tokens(job.preserved)
+        ends = self._model.vocabulary.unmarked_ends(job.ends)
+        assembler = TextAssembler(job.stop + ends)
+        data = self._bytes_of_tokens(job.preserved + ends)
         reason = None
         try:
             prefill: Prefill | None = Prefill(len(prompt), len(prompt))
@@ -223,7 +224,7 @@ class LlamaRunner:
             assembler.finish(),
             done=reason or sequence.reason,
             usage=sequence.usage(),
-            stop_string=assembler.stop_string,
+            stop_string=assembler.stop_string if assembler.stop_string in job.stop else "",
         )
 
     def _read_prompt(self, job: Job) -> tuple[Sequence[int], tuple[ImageSpan, ...]]:

@@ -40,6 +40,7 @@ class LlamaVocabulary:
         self._pieces: dict[int, bytes] = {}
         self._spell = lru_cache(_SPELLED)(self._find_spelling)
         self._controls: dict[str, dict[int, bytes]] = {}
+        self._ends: dict[str, bool] = {}
 
     def _check_added(self) -> None:
         """Check that the tokens exist which are added to every text: llama.cpp aborts without them."""
@@ -192,6 +193,16 @@ class LlamaVocabulary:
                 }
             found |= self._controls[text]
         return found
+
+    def unmarked_ends(self, texts: Iterable[str]) -> tuple[str, ...]:
+        """Return those of ``texts`` that are no end-of-generation token."""
+        return tuple(text for text in texts if not self._is_end(text))
+
+    def _is_end(self, text: str) -> bool:
+        if text not in self._ends:
+            tokens = self.tokenize(text, add_special=False)
+            self._ends[text] = len(tokens) == 1 and self.ends_generation(tokens[0])
+        return self._ends[text]
 
     def _piece(self, token: int, *, special: bool) -> bytes:
         capacity = 64

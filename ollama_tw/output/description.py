@@ -188,6 +188,12 @@ class Description:
         return True
 
     @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts at which generation ends: those of :attr:`ends` that no mark within a reply contains."""
+        within = tuple(_texts(self))
+        return tuple(end for end in self.ends if not any(end in text for text in within))
+
+    @property
     def preserved(self) -> tuple[str, ...]:
         """The texts that may be control tokens of the vocabulary and must come out of it."""
         found: dict[str, None] = {}

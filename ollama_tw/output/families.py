@@ -143,6 +143,7 @@ BY_NAME: Mapping[str, Description] = MappingProxyType(
         "glimmer": Description(
             Pair(" to=self<|message|>", "<|eom|><|start|>assistant"),
             calls=MUSE,
+            ends=("<|eot|>",),
             turns=Turns(
                 open="<|start|>assistant",
                 header_end="<|message|>",
@@ -196,3 +197,6 @@ BY_NAME: Mapping[str, Description] = MappingProxyType(
     }
 )
 """Descriptions by the names of Ollama's parsers."""
+
+NEVER_ASKED_TO_THINK = frozenset({"gemma4-no-thinking", "glm-ocr", "ministral", "qwen3"})
+"""Names whose models may think, but whose parsers in Ollama do not have that capability."""

@@ -154,6 +154,14 @@ class BackendContract(ABC):
         assert pieces[-1].stop_string in (stop, "")
         assert not any(piece.stop_string for piece in pieces[:-1])
 
+    def test_a_text_that_ends_the_turn_is_no_stop_string(self, runner: IRunner) -> None:
+        whole = self._text(runner, Job(self.prompt, GREEDY, max_tokens=24))
+        end = whole[len(whole) // 2 : len(whole) // 2 + 3]
+        pieces = list(runner.generate(Job(self.prompt, GREEDY, ends=("\x00never", end), max_tokens=24)))
+        assert "".join(piece.text for piece in pieces) == whole[: whole.index(end)]
+        assert pieces[-1].done is DoneReason.STOP
+        assert not any(piece.stop_string for piece in pieces)
+
     def test_what_might_have_become_a_stop_string_is_not_lost(self, runner: IRunner) -> None:
         whole = self._text(runner, Job(self.prompt, GREEDY, max_tokens=24))
         almost = whole[-1] + "\x00"

@@ -178,12 +178,12 @@ class FakeRunner:
             count += 1
             if piece not in self._controls or piece in job.preserved:
                 held += piece
-            stops = [(at, stop) for stop in job.stop if stop and (at := held.find(stop)) >= 0]
+            stops = [(at, stop) for stop in job.stop + job.ends if stop and (at := held.find(stop)) >= 0]
             if stops:
                 at, stopped = min(stops)
                 held = held[:at]
                 break
-            keep = _may_become(held, job.stop)
+            keep = _may_become(held, job.stop + job.ends)
             yield Piece(held[: len(held) - keep])
             held = held[len(held) - keep :]
             if self.failure is not None:
@@ -192,7 +192,7 @@ class FakeRunner:
         usage = Usage(
             len(text), cached, evaluated * NANOSECONDS_PER_TOKEN, count, count * NANOSECONDS_PER_TOKEN
         )
-        yield Piece(held, done=done, usage=usage, stop_string=stopped)
+        yield Piece(held, done=done, usage=usage, stop_string=stopped if stopped in job.stop else "")
 
     def _ended(self, job: Job) -> bool:
         return self.closed or job.cancel.is_set()

@@ -18,6 +18,7 @@ from ollama_tw.interfaces import (
     Embedding,
     IRunner,
     Job,
+    LoadPlan,
     Piece,
     PromptTooLong,
     RunnerError,
@@ -29,6 +30,7 @@ from ollama_tw.interfaces import (
 from ollama_tw.output.description import CallLayout, Description, Pair
 from ollama_tw.output.families import BY_NAME
 from ollama_tw.output.tool_choice import ToolChoice
+from ollama_tw.testing.fake import FakeRunner, words
 from tests.grammar.checker import matches
 
 USAGE = Usage(prompt_tokens=7, cached_tokens=3, prompt_duration=20, output_tokens=2, output_duration=30)
@@ -95,7 +97,7 @@ def streamed(one: CompletionTask, runner: ScriptedRunner) -> list[dict[str, Any]
     return [decoded(record) for record in records]
 
 
-def whole(one: CompletionTask, runner: ScriptedRunner) -> dict[str, Any]:
+def whole(one: CompletionTask, runner: ScriptedRunner | FakeRunner) -> dict[str, Any]:
     return decoded(complete(one, runner, None, threading.Event()))
 
 
@@ -242,6 +244,14 @@ def test_the_marks_of_a_reply_are_preserved() -> None:
     runner = ScriptedRunner(["x"])
     whole(task(description=THINK, thinks=True), runner)
     assert set(runner.jobs[0].preserved) == {"<think>", "</think>"}
+
+
+def test_a_text_that_ends_the_turn_ends_the_reply_without_a_stop_string() -> None:
+    plan = LoadPlan("/model.gguf", context_length=4096)
+    runner = FakeRunner(plan, words("Hello there.</assistant>\n<user>And now?"))
+    record = whole(task(description=BY_NAME["laguna"]), runner)
+    assert record["message"]["content"] == "Hello there."
+    assert record["done_reason"] == "stop"
 
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call>'

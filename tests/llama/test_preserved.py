@@ -1,7 +1,9 @@
 """Preserved special tokens in vocabularies like those of real families, with random weights."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gguf
@@ -161,3 +163,31 @@ def test_half_a_character_at_the_end_is_left_out(runner: LlamaRunner, family: Fa
         taken = Consumer(runner.generate(asked)).ended()
         assert whole.startswith(taken.text)
         assert "\N{REPLACEMENT CHARACTER}" not in taken.text
+
+
+def reply_of(runner: LlamaRunner, text: str, **fields: Any) -> Consumer:
+    """Return the taken pieces of a job whose output is ``text``."""
+    quoted = text.replace("\n", "\\n")
+    job = Job("w01 w02 ", GREEDY, grammar=f'root ::= "{quoted}"', **fields)
+    return Consumer(runner.generate(job)).ended()
+
+
+def test_the_end_of_a_turn_ends_the_reply_whatever_the_vocabulary_has_for_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model.gguf"
+    write_llama(path, {"<|role_end|>": gguf.TokenType.CONTROL})
+    with closing(load(str(path), context_length=1024)) as runner:
+        for end in ("<|role_end|>", "</assistant>"):
+            taken = reply_of(runner, f"ja{end}\n<user>", ends=(end,))
+            assert taken.text == "ja"
+            assert taken.reason is DoneReason.STOP
+            assert not any(piece.stop_string for piece in taken.pieces)
+
+
+def test_a_text_like_the_token_that_ends_the_turn_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write_llama(path)
+    with closing(load(str(path), context_length=1024)) as runner:
+        # The grammar spells the token with ordinary ones.
+        assert reply_of(runner, "ja </s> ja", ends=("</s>",)).text == "ja </s> ja"

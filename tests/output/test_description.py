@@ -18,6 +18,12 @@ def test_a_familys_control_tokens_are_preserved(name: str, needed: set[str]) -> 
     assert needed <= set(BY_NAME[name].preserved)
 
 
+def test_a_mark_within_the_reply_does_not_end_it() -> None:
+    calls = CallLayout(section=Pair("<sep>call:", ""))
+    assert Description(calls=calls, ends=("<sep>", "</turn>")).stops == ("</turn>",)
+    assert BY_NAME["laguna"].stops == ("</assistant>",)
+
+
 def test_texts_that_vary_are_not_preserved() -> None:
     calls = CallLayout(call=Pair(f'<call index="{HOLE}">', "<end>"), shape=Shape.NAME_FIRST)
     assert set(Description(calls=calls).preserved) == {"<end>"}

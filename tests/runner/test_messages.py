@@ -37,6 +37,7 @@ JOB = Job(
     images=(b"\x89PNG\0\xff", b""),
     logit_bias=((1, 0.5), (2, -100.0)),
     preserved=("<call>",),
+    ends=("</turn>",),
     lazy_grammar=LazyGrammar("root ::= .", ("<call>",), "</think>"),
     thinking=ThinkingBudget(3, "<think>", "</think>", "enough</think>"),
     drafts=4,

@@ -23,7 +23,7 @@ class Repeating(SlotRunner):
         return bytes(tokens).decode()
 
     def run(self, job: Job, prompt: Sequence[int], limit: int) -> Iterator[Piece]:
-        text = TextAssembler(job.stop)
+        text = TextAssembler(job.stop + job.ends)
         done, count = DoneReason.LENGTH, 0
         for token in islice(cycle(prompt), limit):
             if self.runs.ended(job.cancel):

@@ -50,7 +50,7 @@ class EchoRunner(SlotRunner):
         if job.grammar:
             raise RunnerError("this backend does not support grammars")
         started = time.monotonic_ns()
-        text = TextAssembler(job.stop)
+        text = TextAssembler(job.stop + job.ends)
         count = 0
         done = DoneReason.LENGTH
         for token in islice(cycle(prompt), limit):

@@ -112,7 +112,7 @@ class UpstreamRunner(SlotRunner):
         engine, listing, runs = peer.engine, peer.listing, peer.runs
         if engine is None or listing is None:
             raise EngineError(peer.reason)
-        text = TextAssembler(job.stop)  # Engines differ in where they end the text.
+        text = TextAssembler(job.stop + job.ends)  # Engines differ in where they end the text.
         usage: dict[str, Any] = {}
         reason, count = "", 0
         started = first = time.monotonic_ns()
