@@ -72,6 +72,10 @@ class Shown:
     def send(self, text: str) -> None:
         """Type a message and send it with the keyboard."""
         self.page.get_by_label("Message", exact=True).fill(text)
+        self.press_enter()
+
+    def press_enter(self) -> None:
+        """Send the message with the keyboard, as soon as it can be sent."""
         self.page.get_by_role("button", name="Send", exact=True).and_(
             self.page.locator("button:enabled")
         ).wait_for()

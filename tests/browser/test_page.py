@@ -136,7 +136,7 @@ def test_everything_is_done_with_the_keyboard(server: Application, open_page: Op
     assert focused() == "Message"
     server.set_reply("Hello", " there.")
     keyboard.type("hi")
-    keyboard.press("Enter")
+    shown.press_enter()
     expect(shown.answered()).to_contain_text("Hello there.")
     tab_to("Instructions and options")
     keyboard.press("Enter")
@@ -165,7 +165,7 @@ def test_a_message_of_several_lines(server: Application, chat: Shown) -> None:
     field.press_sequentially("one")
     field.press("Shift+Enter")
     field.press_sequentially("two")
-    field.press("Enter")
+    chat.press_enter()
     expect(chat.answered()).to_contain_text("Yes.")
     assert server.job.prompt == "<|user|>one\ntwo<|assistant|>"
 

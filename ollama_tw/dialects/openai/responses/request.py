@@ -33,6 +33,8 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     truncation: str = ""
     background: bool = False
     previous_response_id: str = ""
+    conversation: Any = None
+    prompt: Any = None
     store: bool | None = None
     metadata: Any = None
     stream: bool = False
@@ -51,6 +53,7 @@ def native_request(
 
     The first ``earlier`` of its ``items`` are of earlier responses. Raises :class:`OllamaError` 400.
     """
+    _refuse_stored(request)
     system = [Message("system", request.instructions)] if request.instructions else []
     tools, must_call = chosen_tools(checked_tools(_flat_tools(request.tools)), request.tool_choice)
     options = {
@@ -79,6 +82,14 @@ def native_request(
         strict_format=_is_strict(request),
     )
     return chat, extras
+
+
+def _refuse_stored(request: ResponsesRequest) -> None:
+    """Raise :class:`OllamaError` 400 if the input is a part of something that only OpenAI stores."""
+    if request.conversation is not None:
+        raise OllamaError(400, '"conversation" is not supported: use "previous_response_id" or send the items')
+    if request.prompt is not None:
+        raise OllamaError(400, '"prompt" is not supported: send the text as "instructions" or "input"')
 
 
 def _format(request: ResponsesRequest) -> Any:
