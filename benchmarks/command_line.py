@@ -13,7 +13,7 @@ def add_servers(parser: argparse.ArgumentParser) -> None:
         "--url",
         action="append",
         required=True,
-        metavar="[NAME:]DIALECT=URL[,pid=N][,model=NAME][,key=VARIABLE]",
+        metavar="[NAME:]DIALECT=URL[,pid=N][,model=NAME][,key=VARIABLE][,restart=COMMAND]",
         help=f"a server; dialects: {', '.join(DIALECTS)}; ratios compare the first with each other one",
     )
     parser.add_argument("--model", default="default", help="name of the model, unless --url gives one")

@@ -19,10 +19,11 @@ if __name__ == "__main__":
 from benchmarks.command_line import add_servers, parse_servers
 from ollama_tw.cli.bench import report
 from ollama_tw.cli.bench.measurement import Progress, Settings, measure
-from ollama_tw.cli.bench.scenarios import DEFAULT, SCENARIOS
+from ollama_tw.cli.bench.scenarios import DEFAULT, DEFAULT_SLOTS, SCENARIOS
+from ollama_tw.cli.bench.statistics import DEFAULT_LIMITS, Limits
 
 # rich omits figures in a narrower table. A narrower terminal wraps lines.
-TABLE_WIDTH = 132
+TABLE_WIDTH = 140
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,6 +65,24 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--seed", type=int, help="seed of the prompts (default: a new one, so that nothing is cached)"
     )
+    made.add_argument(
+        "--slots",
+        type=int,
+        default=DEFAULT_SLOTS,
+        help="slots of the servers, for sparse (default: %(default)s)",
+    )
+    made.add_argument(
+        "--first-limit",
+        type=float,
+        default=DEFAULT_LIMITS.first,
+        help="longest time to the first token of a good request, in seconds (default: %(default)s)",
+    )
+    made.add_argument(
+        "--gap-limit",
+        type=float,
+        default=DEFAULT_LIMITS.gap,
+        help="longest gap of a good request, in seconds (default: %(default)s)",
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     made.add_argument("--markdown", action="store_true", help="print Markdown instead of tables")
     return made
@@ -87,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         output_tokens=given.output_tokens,
         timeout=given.timeout,
         seed=time.time_ns() % 1_000_000_007 if given.seed is None else given.seed,
+        slots=given.slots,
+        limits=Limits(given.first_limit, given.gap_limit),
     )
     progress = Progress(sys.stderr, settings.runs(len(servers)))
     cells, errors = asyncio.run(measure(servers, settings, progress))

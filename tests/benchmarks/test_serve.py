@@ -53,7 +53,9 @@ def logging(name: str, reply: Reply, log: list[tuple[str, str]]) -> Handler:
 
     def handle(path: str, data: bytes) -> bytes:
         body = json.loads(data)
-        log.append((name, body["prompt"]))
+        log.append((name, body.get("prompt", f"keep_alive {body.get('keep_alive')}")))
+        if "prompt" not in body:
+            return response(b'{"done":true}')
         pieces = reply(body)
         if not pieces:
             return response(b'{"error":"server busy"}', "503 Busy")
@@ -63,14 +65,22 @@ def logging(name: str, reply: Reply, log: list[tuple[str, str]]) -> Handler:
     return handle
 
 
-def compare(ours: Reply, theirs: Reply, *argv: str) -> tuple[int, list[tuple[str, str]]]:
-    """Run the command with a server of each dialect; return its exit status, and the requests."""
+def compare(ours: Reply, theirs: Reply, *argv: str, restart: str = "") -> tuple[int, list[tuple[str, str]]]:
+    """Run the command with a server of each dialect; return its exit status, and the requests.
+
+    ``restart`` is the command that restarts the second server.
+    """
     log: list[tuple[str, str]] = []
 
     async def both() -> int:
         handlers = logging("ours", ours, log), logging("theirs", theirs, log)
         async with serving(handlers[0]) as a, serving(handlers[1]) as b:
-            urls = ["--url", f"ollama={a},pid={os.getpid()}", "--url", f"llama-server:openai={b}"]
+            urls = [
+                "--url",
+                f"ollama={a},pid={os.getpid()}",
+                "--url",
+                f"llama-server:openai={b}{restart and ',restart='}{restart}",
+            ]
             run: Awaitable[int] = asyncio.to_thread(main, [*urls, *argv])
             return await run
 
@@ -123,6 +133,58 @@ def test_all_scenarios_run_and_the_tables_print(capsys: pytest.CaptureFixture[st
     assert "[12/12] second-turn, 2 clients, repeat 1/1: llama-server\n" in err
 
 
+def test_models_are_unloaded_or_servers_restarted_between_two_turns(tmp_path: Path) -> None:
+    marker = tmp_path / "restarted"
+    arguments = (
+        "--scenario", "restart", "--clients", "1", "--requests", "1", "--repeats", "1", "--warmup", "0",
+        "--long-tokens", "30", "--output-tokens", "1",
+    )  # fmt: skip
+    code, log = compare(ollama_reply, openai_reply, *arguments, restart=f"touch {marker}")
+    assert code == 0
+    assert marker.exists()
+    (first, unloading, second), theirs = log[:3], log[3:]
+    assert unloading == ("ours", "keep_alive 0")
+    assert second[1].startswith(f"{first[1]} word ")
+    assert theirs == [("theirs", first[1]), ("theirs", second[1])]
+
+
+@pytest.mark.parametrize(
+    ("restart", "error"),
+    [
+        ("", "llama-server: it cannot unload a model: add restart=COMMAND to its --url\n"),
+        ("exit 3", "llama-server: exit 3 ended with the status 3\n"),
+    ],
+)
+def test_a_server_that_is_not_restarted(restart: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = compare(
+        ollama_reply, openai_reply, "--scenario", "restart", "--clients", "1", "--requests", "1",
+        "--repeats", "1", "--warmup", "0", restart=restart,
+    )  # fmt: skip
+    assert code == 1
+    assert error in capsys.readouterr().err
+
+
+def test_an_open_loop_has_the_same_arrivals_for_all_servers(capsys: pytest.CaptureFixture[str]) -> None:
+    code, log = compare(
+        ollama_reply, openai_reply, "--scenario", "open-95", "--clients", "2", "--requests", "2",
+        "--repeats", "1", "--output-tokens", "1", "--markdown",
+    )  # fmt: skip
+    assert code == 0
+    measured = log[4:]
+    assert measured[4:] == [("theirs", prompt) for _, prompt in measured[:4]]
+    goodput = capsys.readouterr().out.splitlines()[2].split(" | ")[7]
+    assert float(goodput) > 0
+
+
+def test_an_open_loop_needs_a_warm_up(capsys: pytest.CaptureFixture[str]) -> None:
+    code, log = compare(ollama_reply, openai_reply, "--scenario", "open-50", "--warmup", "0")
+    assert (code, log) == (1, [])
+    assert (
+        "open-50: the rate of the servers is not known: warm up with some requests\n"
+        in capsys.readouterr().err
+    )
+
+
 def test_repeats_with_failed_requests_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     code, _ = compare(
         ollama_reply, full,
@@ -131,7 +193,7 @@ def test_repeats_with_failed_requests_have_no_ratio(capsys: pytest.CaptureFixtur
     )  # fmt: skip
     out, err = capsys.readouterr()
     assert code == 1
-    assert "| plain | 2 | ollama : llama-server | – | – | – | – | – |" in out
+    assert "| plain | 2 | ollama : llama-server | – | – | – | – | – | – |" in out
     assert "- plain, 2 clients: 2 of 2 requests to llama-server failed." in out
     assert "llama-server: 503 server busy\n" in err
 
@@ -159,7 +221,7 @@ def test_a_url_names_dialect_process_and_model() -> None:
     [
         ("grpc=http://h", "grpc=http://h: unknown dialect 'grpc', not one of ollama, openai, openai-chat"),
         ("ollama=h:1", "ollama=h:1: not an http:// or https:// address"),
-        ("ollama=http://h,port=1", "ollama=http://h,port=1: unknown 'port', not pid, model or key"),
+        ("ollama=http://h,port=1", "ollama=http://h,port=1: unknown 'port', not pid, model, key or restart"),
     ],
 )
 def test_a_wrong_url_is_explained(value: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:

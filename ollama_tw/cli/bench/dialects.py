@@ -28,6 +28,10 @@ class Dialect(Protocol):
         """Return the JSON body of a request for `output_tokens` tokens, sampled greedily."""
         ...
 
+    def unloading(self, model: str) -> tuple[str, dict[str, Any]]:
+        """Return the path and the body of the request that unloads ``model``; "" if there is none."""
+        ...
+
     def payload(self, line: bytes) -> bytes | None:
         """Return the JSON document in a line of the stream, or None if there is none."""
         ...
@@ -59,6 +63,10 @@ class Ollama:
             "keep_alive": "2h",
             "options": options,
         }
+
+    def unloading(self, model: str) -> tuple[str, dict[str, Any]]:
+        """Return the request that unloads ``model``."""
+        return self.path, {"model": model, "keep_alive": 0}
 
     def payload(self, line: bytes) -> bytes | None:
         """Return the JSON document in a line, None if it has none."""
@@ -95,6 +103,10 @@ class OpenAI:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+
+    def unloading(self, model: str) -> tuple[str, dict[str, Any]]:
+        """Return no request: OpenAI's API has none."""
+        return "", {}
 
     def payload(self, line: bytes) -> bytes | None:
         """Return the JSON document in a line, None if it has none."""

@@ -23,7 +23,8 @@ READ_SIZE = 65536
 class Server:
     """A server to measure: its name in the report, dialect, URL, model, and process ID if known.
 
-    ``api_key`` is sent as a bearer token unless it is empty.
+    ``api_key`` is sent as a bearer token unless it is empty. ``restart`` is a shell command that restarts the
+    server, and ends when it answers again.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Server:
     model: str
     pid: int | None = None
     api_key: str = field(default="", repr=False)
+    restart: str = ""
 
 
 class ChunkDecoder:
@@ -202,6 +204,25 @@ async def post(server: Server, path: str, fields: dict[str, Any]) -> dict[str, A
     finally:
         writer.close()
     return read(b"".join(pieces))
+
+
+async def unload(server: Server, timeout: float) -> str | None:
+    """Restart the server if a command for that is given, or unload the model; return the error, or None."""
+    path, fields = DIALECTS[server.dialect].unloading(server.model)
+    try:
+        async with asyncio.timeout(timeout):
+            if server.restart:
+                process = await asyncio.create_subprocess_shell(server.restart)
+                status = await process.wait()
+                return f"{server.restart} ended with the status {status}" if status else None
+            if not path:
+                return "it cannot unload a model: add restart=COMMAND to its --url"
+            await post(server, path, fields)
+    except TimeoutError:
+        return f"it was not ready again after {timeout:g} s"
+    except (OSError, EOFError, ValueError) as error:
+        return str(error) or type(error).__name__
+    return None
 
 
 async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

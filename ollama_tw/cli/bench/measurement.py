@@ -1,5 +1,6 @@
 """Runs of scenarios on servers in turn, and their progress."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from typing import TextIO
 import psutil
 
 from ollama_tw.cli.bench import report
-from ollama_tw.cli.bench.exchange import Server, ask
-from ollama_tw.cli.bench.scenarios import SCENARIOS, Load
-from ollama_tw.cli.bench.statistics import Run, Sample, Summary, summarise
+from ollama_tw.cli.bench.exchange import Server, ask, unload
+from ollama_tw.cli.bench.scenarios import DEFAULT_SLOTS, SCENARIOS, Load, OpenLoop
+from ollama_tw.cli.bench.statistics import DEFAULT_LIMITS, Limits, Run, Sample, Summary, summarise
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,15 @@ class Settings:
     output_tokens: int
     timeout: float
     seed: int
+    slots: int = DEFAULT_SLOTS
+    limits: Limits = DEFAULT_LIMITS
 
     def runs(self, servers: int) -> int:
         """Return the number of runs on so many servers, warm-ups included."""
         return len(self.scenarios) * len(self.clients) * (self.repeats + bool(self.warmup)) * servers
 
-    def load(self, clients: int, requests: int, *key: object) -> Load:
-        """Return the load of one run, whose prompts depend on `key`."""
+    def load(self, clients: int, requests: int, *key: object, rate: float = 1.0) -> Load:
+        """Return the load of one run, whose prompts depend on `key`; `rate` is for open loops."""
         return Load(
             clients=clients,
             requests=requests,
@@ -44,6 +47,8 @@ class Settings:
             own_tokens=self.own_tokens,
             long_tokens=self.long_tokens,
             key=(self.seed, clients, *key),
+            slots=self.slots,
+            rate=rate,
         )
 
 
@@ -94,6 +99,49 @@ def memory_of(pid: int | None) -> int | None:
         return None
 
 
+class _Client:
+    """Client of one server; a failed request is shown with the server's name."""
+
+    def __init__(
+        self,
+        server: Server,
+        settings: Settings,
+        clock: Callable[[], float],
+        progress: Progress,
+        errors: dict[str, None],
+    ) -> None:
+        self._server = server
+        self._settings = settings
+        self._clock = clock
+        self._progress = progress
+        self._errors = errors
+
+    async def __call__(
+        self, prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
+    ) -> Sample:
+        sample = await ask(
+            self._server,
+            prompt,
+            self._settings.output_tokens,
+            timeout=self._settings.timeout,
+            clock=self._clock,
+            keep_text=keep_text,
+            on_first=on_first,
+        )
+        self._note(sample.error)
+        self._progress.sample()
+        return sample
+
+    async def unload(self) -> str | None:
+        error = await unload(self._server, self._settings.timeout)
+        self._note(error)
+        return error
+
+    def _note(self, error: str | None) -> None:
+        if error is not None:
+            self._errors[f"{self._server.name}: {error}"] = None
+
+
 async def measure(
     servers: Sequence[Server],
     settings: Settings,
@@ -106,38 +154,29 @@ async def measure(
     errors: dict[str, None] = {}
 
     async def run(server: Server, scenario: str, load: Load) -> Summary:
-        async def send(
-            prompt: str, *, keep_text: bool = False, on_first: Callable[[], None] | None = None
-        ) -> Sample:
-            sample = await ask(
-                server,
-                prompt,
-                settings.output_tokens,
-                timeout=settings.timeout,
-                clock=clock,
-                keep_text=keep_text,
-                on_first=on_first,
-            )
-            if sample.error is not None:
-                errors[f"{server.name}: {sample.error}"] = None
-            progress.sample()
-            return sample
-
+        send = _Client(server, settings, clock, progress, errors)
         cpu, start = cpu_clock(), clock()
         done: Run = await SCENARIOS[scenario](send, load, clock)
         share = (cpu_clock() - cpu) / max(clock() - start, 1e-9)
-        return summarise(done, rss=memory_of(server.pid), client_cpu=share)
+        return summarise(done, limits=settings.limits, rss=memory_of(server.pid), client_cpu=share)
 
     cells = []
     for scenario in settings.scenarios:
         for clients in settings.clients:
             where = f"{scenario}, {clients} clients"
+            rate = math.inf
             for server in servers if settings.warmup else ():
                 progress.start(f"{where}, warm-up: {server.name}")
-                await run(server, "plain", settings.load(clients, settings.warmup, scenario, "warm-up"))
+                warm = await run(
+                    server, "plain", settings.load(clients, settings.warmup, scenario, "warm-up")
+                )
+                rate = min(rate, warm.requests_per_second or math.inf)
+            if isinstance(SCENARIOS[scenario], OpenLoop) and math.isinf(rate):
+                errors[f"{scenario}: the rate of the servers is not known: warm up with some requests"] = None
+                continue
             repeats: dict[str, list[Summary]] = {server.name: [] for server in servers}
             for repeat in range(settings.repeats):
-                load = settings.load(clients, settings.requests, scenario, repeat)
+                load = settings.load(clients, settings.requests, scenario, repeat, rate=rate)
                 for server in servers:
                     progress.start(f"{where}, repeat {repeat + 1}/{settings.repeats}: {server.name}")
                     repeats[server.name].append(await run(server, scenario, load))

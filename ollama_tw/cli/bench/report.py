@@ -10,10 +10,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 COLUMNS = (
-    "scenario", "clients", "server", "tokens/s", "first p50 ms", "first p95 ms", "gap p99 ms",
+    "scenario", "clients", "server", "tokens/s", "first p50 ms", "first p95 ms", "gap p99 ms", "good/s",
     "requests", "errors", "prompt", "cached", "output", "RSS MiB",
 )  # fmt: skip
-RATIO_COLUMNS = ("scenario", "clients", "servers", "tokens/s", "first p50", "first p95", "gap p99", "RSS")
+RATIO_COLUMNS = (
+    "scenario",
+    "clients",
+    "servers",
+    "tokens/s",
+    "first p50",
+    "first p95",
+    "gap p99",
+    "good/s",
+    "RSS",
+)
 MEBIBYTE = 1 << 20
 # With a larger difference the servers did different work: shorter replies shift the load towards prefill.
 LENGTH_TOLERANCE = 0.05
@@ -44,6 +54,7 @@ def figure_rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
                     _number(total.first_p50, 0, 1000),
                     _number(total.first_p95, 0, 1000),
                     _number(total.gap_p99, 1, 1000),
+                    _number(total.goodput, 2),
                     str(total.requests),
                     str(total.errors),
                     _number(total.prompt_tokens, 0),
@@ -71,6 +82,7 @@ def ratio_rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
                     _number(ratios.first_p50, 2),
                     _number(ratios.first_p95, 2),
                     _number(ratios.gap_p99, 2),
+                    _number(ratios.goodput, 2),
                     _number(ratios.rss, 2),
                 )
             )

@@ -1,12 +1,15 @@
 """Scenarios: coroutines that send a load with a function of the caller and return a Run."""
 
 import asyncio
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ollama_tw.cli.bench.prompts import continued, prompt, words
 from ollama_tw.cli.bench.statistics import Run, Sample
+
+DEFAULT_SLOTS = 16
 
 
 class Ask(Protocol):
@@ -19,9 +22,21 @@ class Ask(Protocol):
         ...
 
 
+class AskOrUnload(Ask, Protocol):
+    """Function that sends a prompt, with a method that unloads the model."""
+
+    async def unload(self) -> str | None:
+        """Unload the model or restart the server; return the error, None if there was none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Size of a load. Lengths are in tokens, `requests` is per client, prompts depend on `key`."""
+    """Size of a load. Lengths are in tokens, `requests` is per client, prompts depend on `key`.
+
+    `slots` is the number of sequences that the servers run at once, `rate` the number of requests a second
+    that they can all answer.
+    """
 
     clients: int
     requests: int
@@ -30,12 +45,14 @@ class Load:
     own_tokens: int
     long_tokens: int
     key: tuple[object, ...]
+    slots: int = DEFAULT_SLOTS
+    rate: float = 1.0
 
 
 class Scenario(Protocol):
     """Function that runs a load; `clock` returns seconds."""
 
-    async def __call__(self, ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+    async def __call__(self, ask: AskOrUnload, load: Load, clock: Callable[[], float]) -> Run:
         """Send the load with ``ask``."""
         ...
 
@@ -52,6 +69,14 @@ async def plain(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
     start = clock()
     done = await asyncio.gather(*(client(number) for number in range(load.clients)))
     return Run(tuple(sample for samples in done for sample in samples), clock() - start)
+
+
+async def sparse(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+    """Run `plain` with short prompts after other requests have used all slots, which is not measured."""
+    await asyncio.gather(
+        *(ask(prompt(load.own_tokens, *load.key, "before", number)) for number in range(load.slots))
+    )
+    return await plain(ask, replace(load, prompt_tokens=load.own_tokens), clock)
 
 
 async def shared_prefix(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
@@ -90,6 +115,32 @@ async def second_turn(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
         second = await asyncio.gather(*(ask(asked) for asked in prompts))
         seconds += clock() - start
         samples += [b if a.error is None else a for a, b in zip(replies, second, strict=True)]
+    return Run(tuple(samples), seconds)
+
+
+async def restart(ask: AskOrUnload, load: Load, clock: Callable[[], float]) -> Run:
+    """Measure the second turns of long chats after the model was unloaded, or the server restarted.
+
+    The first turns are `long_tokens` long.
+    """
+    samples: list[Sample] = []
+    seconds = 0.0
+    for turn in range(load.requests):
+        chats = [
+            prompt(load.long_tokens, *load.key, "restart", turn, number) for number in range(load.clients)
+        ]
+        replies = await asyncio.gather(*(ask(first, keep_text=True) for first in chats))
+        error = await ask.unload()
+        if error is not None:
+            return Run((Sample(error=error),), seconds)
+        start = clock()
+        samples += await asyncio.gather(
+            *(
+                ask(continued(first + reply.text, load.own_tokens, *load.key, "later", turn, number))
+                for number, (first, reply) in enumerate(zip(chats, replies, strict=True))
+            )
+        )
+        seconds += clock() - start
     return Run(tuple(samples), seconds)
 
 
@@ -207,14 +258,44 @@ async def long_prompt(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
     return Run(tuple(samples), seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenLoop:
+    """Scenario whose requests arrive at random, at a share of ``Load.rate``, whatever the server answers.
+
+    Intervals are distributed exponentially (a Poisson process) and depend on ``Load.key``, so that all
+    servers get the same arrivals.
+    """
+
+    share: float
+
+    async def __call__(self, ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
+        """Send as many requests as `plain` does."""
+        chooser = random.Random("/".join(map(str, load.key)))  # noqa: S311 - reproducible on purpose
+        start = clock()
+        due, pending = 0.0, []
+        for number in range(load.clients * load.requests):
+            due += chooser.expovariate(load.rate * self.share)
+            await asyncio.sleep(max(start + due - clock(), 0))
+            pending.append(
+                asyncio.ensure_future(ask(prompt(load.prompt_tokens, *load.key, "arrival", number)))
+            )
+        samples = await asyncio.gather(*pending)
+        return Run(tuple(samples), clock() - start)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "plain": plain,
+    "sparse": sparse,
     "shared-prefix": shared_prefix,
     "second-turn": second_turn,
+    "restart": restart,
     "alternate": alternate,
     "webui": web_interface,
     "long-prompt": long_prompt,
     "agents": agents,
+    "open-50": OpenLoop(0.5),
+    "open-80": OpenLoop(0.8),
+    "open-95": OpenLoop(0.95),
 }
 
 DEFAULT = ("plain", "shared-prefix", "second-turn")

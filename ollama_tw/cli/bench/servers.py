@@ -22,9 +22,10 @@ def parse_servers(values: Iterable[str], model: str) -> list[Server]:
 
 
 def parse_url(value: str, model: str) -> Server:
-    """Parse `[NAME:]DIALECT=URL[,pid=N][,model=NAME][,key=VARIABLE]`.
+    """Parse `[NAME:]DIALECT=URL[,pid=N][,model=NAME][,key=VARIABLE][,restart=COMMAND]`.
 
-    ``key`` names the environment variable with the key of the server. Raises ValueError with a text for the
+    ``key`` names the environment variable with the key of the server, ``restart`` is a shell command without
+    commas. Raises ValueError with a text for the
     user.
     """
     label, _, rest = value.partition("=")
@@ -34,7 +35,7 @@ def parse_url(value: str, model: str) -> Server:
     url, *extras = rest.split(",")
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise ValueError(f"{value}: not an http:// or https:// address")
-    pid, api_key = None, ""
+    pid, api_key, restart = None, "", ""
     for extra in extras:
         key, _, word = extra.partition("=")
         if key == "pid":
@@ -47,9 +48,11 @@ def parse_url(value: str, model: str) -> Server:
             api_key = os.environ.get(word, "")
             if not api_key:
                 raise ValueError(f"{value}: the environment variable {word} is not set")
+        elif key == "restart":
+            restart = word
         else:
-            raise ValueError(f"{value}: unknown {key!r}, not pid, model or key")
-    return Server(name or dialect, dialect, url, model, pid, api_key)
+            raise ValueError(f"{value}: unknown {key!r}, not pid, model, key or restart")
+    return Server(name or dialect, dialect, url, model, pid, api_key, restart)
 
 
 def detected(value: str) -> str:

@@ -24,6 +24,23 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a good request, in seconds: the time to its first piece of text, and its longest gap."""
+
+    first: float = 3.0
+    gap: float = 0.5
+
+    def hold(self, sample: Sample) -> bool:
+        """Return whether the request succeeded within the limits."""
+        if sample.error is not None or sample.first is None:
+            return False
+        return sample.first <= self.first and max(sample.gaps, default=0.0) <= self.gap
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run of a scenario on one server; `seconds` is the time of the measured parts."""
 
@@ -37,6 +54,7 @@ class Summary:
 
     `prompt_tokens`, `cached_tokens` and `output_tokens` are means over the requests that succeeded; `rss` is
     in bytes; `client_cpu` is the processor time of the load generator relative to the time of the run.
+    `goodput` is the number of requests a second that were within the limits.
     """
 
     requests: int
@@ -50,6 +68,8 @@ class Summary:
     output_tokens: float | None
     rss: int | None
     client_cpu: float | None
+    requests_per_second: float | None = None
+    goodput: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +81,7 @@ class Advantage:
     first_p95: float | None
     gap_p99: float | None
     rss: float | None
+    goodput: float | None
 
 
 def percentile(values: Iterable[float], percent: float) -> float | None:
@@ -74,7 +95,9 @@ def percentile(values: Iterable[float], percent: float) -> float | None:
     return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
 
 
-def summarise(run: Run, *, rss: int | None = None, client_cpu: float | None = None) -> Summary:
+def summarise(
+    run: Run, *, limits: Limits = DEFAULT_LIMITS, rss: int | None = None, client_cpu: float | None = None
+) -> Summary:
     """Return the statistics of a run. Failed requests are counted, and not included in other figures."""
     good = [sample for sample in run.samples if sample.error is None]
     firsts = [sample.first for sample in good if sample.first is not None]
@@ -92,6 +115,8 @@ def summarise(run: Run, *, rss: int | None = None, client_cpu: float | None = No
         output_tokens=tokens / len(good) if good else None,
         rss=rss,
         client_cpu=client_cpu,
+        requests_per_second=len(good) / run.seconds if good and run.seconds > 0 else None,
+        goodput=sum(map(limits.hold, good)) / run.seconds if run.seconds > 0 else None,
     )
 
 
@@ -113,6 +138,8 @@ def over_repeats(repeats: Sequence[Summary]) -> Summary:
         output_tokens=middle(lambda s: s.output_tokens),
         rss=max((repeat.rss for repeat in repeats if repeat.rss is not None), default=None),
         client_cpu=max((r.client_cpu for r in repeats if r.client_cpu is not None), default=None),
+        requests_per_second=middle(lambda s: s.requests_per_second),
+        goodput=middle(lambda s: s.goodput),
     )
 
 
@@ -137,6 +164,7 @@ def advantage(ours: Sequence[Summary], theirs: Sequence[Summary]) -> Advantage:
         first_p95=ratio(lambda s: s.first_p95, more_is_better=False),
         gap_p99=ratio(lambda s: s.gap_p99, more_is_better=False),
         rss=ratio(lambda s: s.rss, more_is_better=False),
+        goodput=ratio(lambda s: s.goodput, more_is_better=True),
     )
 
 

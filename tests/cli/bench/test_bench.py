@@ -135,7 +135,7 @@ def test_other_servers_have_keys_of_their_own(ollama: Ollama, addresses: tuple[s
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["m", "--scenario", "odd"], 'unknown scenario "odd": choose from plain, shared-prefix'),
+        (["m", "--scenario", "odd"], 'unknown scenario "odd": choose from plain, sparse, shared-prefix'),
         (["m", "--clients", "1,0"], 'invalid argument "0" for "--clients" flag: it must be at least 1'),
         (["m", "--requests", "x"], 'invalid argument "x" for "--requests" flag: strconv.ParseInt'),
         (["m", "--plot", "a.png"], "--plot writes SVG: a.png does not end with .svg"),

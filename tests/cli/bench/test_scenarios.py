@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from ollama_tw.cli.bench.scenarios import SCENARIOS, Load
 from ollama_tw.cli.bench.statistics import Run, Sample
@@ -34,6 +36,10 @@ class Listener:
                 await asyncio.sleep(0)
         return Sample(first=0.1, output_tokens=2, text=" and so on" if keep_text else "")
 
+    async def unload(self) -> str | None:
+        self.prompts.append("(unload)")
+        return "cannot" if self._fails("(unload)") else None
+
 
 def run(scenario: str, listener: Listener) -> Run:
     return asyncio.run(SCENARIOS[scenario](listener, LOAD, listener.clock))
@@ -46,6 +52,46 @@ def test_plain_never_asks_the_same_twice() -> None:
     assert done.seconds == 6.0
     assert len(set(listener.prompts)) == 6
     assert [len(prompt.split(" ")) for prompt in listener.prompts] == [16] * 6
+
+
+def test_sparse_uses_all_slots_before_it_measures() -> None:
+    listener = Listener()
+    done = run("sparse", listener)
+    assert len(listener.prompts) == 16 + 6
+    assert len(done.samples) == 6
+    assert done.seconds == 6.0
+
+
+def test_restart_unloads_between_the_turns() -> None:
+    listener = Listener()
+    done = run("restart", listener)
+    first, second, rest = listener.prompts[:3], listener.prompts[4:7], listener.prompts[7:]
+    assert listener.prompts[3] == "(unload)"
+    for before, after in zip(first, second, strict=True):
+        assert after.startswith(f"{before} and so on ")
+    assert (len(rest), rest[3], len(done.samples), done.seconds) == (7, "(unload)", 6, 6.0)
+
+
+def test_restart_fails_where_nothing_can_be_unloaded() -> None:
+    done = run("restart", Listener(lambda prompt: prompt == "(unload)"))
+    assert [sample.error for sample in done.samples] == ["cannot"]
+
+
+def test_arrivals_of_an_open_loop_do_not_wait_for_replies() -> None:
+    class Silent(Listener):
+        def clock(self) -> float:
+            return asyncio.get_running_loop().time()
+
+        async def __call__(self, prompt: str, **options: Any) -> Sample:
+            self.prompts.append(prompt)
+            while len(self.prompts) < 6:
+                await asyncio.sleep(0)
+            return Sample(first=0.1)
+
+    listener = Silent()
+    load = replace(LOAD, rate=1000.0)
+    done = asyncio.run(SCENARIOS["open-50"](listener, load, listener.clock))
+    assert len(done.samples) == len(set(listener.prompts)) == 6
 
 
 def test_alternate_repeats_no_chat_twice_in_a_row() -> None:

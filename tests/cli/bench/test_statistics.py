@@ -1,6 +1,7 @@
 """Statistics of runs, compared with values computed by hand."""
 
 from ollama_tw.cli.bench.statistics import (
+    Limits,
     Run,
     Sample,
     Summary,
@@ -53,6 +54,9 @@ def test_a_run_counts_the_servers_tokens_over_the_measured_time() -> None:
     assert round(found.gap_p99 or 0, 6) == 0.294
     assert (found.prompt_tokens, found.cached_tokens, found.output_tokens) == (150.0, 25.0, 20.0)
     assert (found.rss, found.client_cpu) == (5000, 0.02)
+    assert (found.requests_per_second, found.goodput) == (0.5, 0.5)
+    assert summarise(run, limits=Limits(first=1.0, gap=0.2)).goodput == 0.25
+    assert summarise(run, limits=Limits(first=0.3, gap=0.3)).goodput == 0.25
 
 
 def test_a_run_of_failures_has_no_figures() -> None:

@@ -87,7 +87,9 @@ def native_request(
 def _refuse_stored(request: ResponsesRequest) -> None:
     """Raise :class:`OllamaError` 400 if the input is a part of something that only OpenAI stores."""
     if request.conversation is not None:
-        raise OllamaError(400, '"conversation" is not supported: use "previous_response_id" or send the items')
+        raise OllamaError(
+            400, '"conversation" is not supported: use "previous_response_id" or send the items'
+        )
     if request.prompt is not None:
         raise OllamaError(400, '"prompt" is not supported: send the text as "instructions" or "input"')
 
