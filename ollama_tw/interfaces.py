@@ -88,7 +88,7 @@ class LoadPlan:
     batch: int = 512
     """Maximum number of tokens evaluated in one batch (``num_batch``)."""
     threads: int = 0
-    """CPU threads; 0 means one for each physical core."""
+    """CPU threads; 0 means one for each physical core, or fewer beside other programs."""
     gpu_layers: int = -1
     """Layers placed on GPUs; -1 means all that fit."""
     main_gpu: int = 0

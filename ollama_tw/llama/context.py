@@ -14,6 +14,7 @@ from ollama_tw.interfaces import LoadError, LoadPlan, PromptState, RunnerError
 from ollama_tw.llama.model import LlamaModel, cpu_threads
 from ollama_tw.llama.speculation import MOST_DRAFTED
 from ollama_tw.llama.structures import set_fields
+from ollama_tw.llama.thread_count import ThreadCount
 from ollama_tw.posix import memory_file
 
 # enum ggml_type and enum llama_flash_attn_type
@@ -85,6 +86,9 @@ class Context:
                 "there is not enough memory, or the model cannot generate text"
             )
         self.handle: Any = handle
+        # A number that the user chose stays.
+        self._threads = ThreadCount(threads) if plan.threads <= 0 and threads > 1 else None
+        self._thread_count = threads
         if model.adapters:
             count = len(model.adapters)
             adapters = (llama_cpp.llama_adapter_lora_p_ctypes * count)(*model.adapters)
@@ -138,11 +142,17 @@ class Context:
             self._logits[end - rows.outputs : end] = 1
             last_rows.append(end - 1)
         set_fields(self._batch, n_tokens=end)
+        self._adapt_threads()
         status = llama_cpp.llama_decode(self.handle, self._batch)
         self._copied.clear()
         if status != 0:
             raise RunnerError(f"llama.cpp failed to evaluate a batch of {end} tokens (status {status})")
         return last_rows
+
+    def _adapt_threads(self) -> None:
+        if self._threads is not None and (count := self._threads.update()) != self._thread_count:
+            self._thread_count = count
+            llama_cpp.llama_set_n_threads(self.handle, count, count)
 
     def embedding(self, sequence_id: int, row: int) -> tuple[float, ...]:
         """Return the embedding of a sequence after :meth:`decode`.

@@ -32,8 +32,8 @@ _NEEDED = (
 )
 """Names of variables, or their beginnings with ``*``."""
 
-_SPIN_COUNT = "1000"
-"""Turns of the waiting loop of OpenMP's threads, some microseconds. docs/performance.md has measurements."""
+_SPIN_COUNT = "20000"
+"""Turns of the waiting loop of OpenMP's threads, some hundred microseconds. Source: docs/performance.md."""
 
 
 def child_command(module: str, *arguments: str) -> list[str]:
@@ -47,7 +47,7 @@ def child_environment(more: Iterable[str] = ()) -> Mapping[str, str]:
     It has the variables that the system, the drivers and the common libraries read, and those that
     ``more`` names in the same way; no settings of the server. ``GGML_NO_BACKTRACE``: ggml would start a
     debugger when it aborts. ``GOMP_SPINCOUNT``: OpenMP's threads sleep soon after their work, unless the user
-    set how they wait: beside other programs, threads that spin decode at a tenth of the speed.
+    set how they wait: threads that spin for milliseconds slow down what else runs.
     """
     wanted = (*_NEEDED, *more)
     names = {one for one in wanted if not one.endswith("*")}

@@ -133,7 +133,7 @@ class Options:
     num_thread: int = option(
         LoadPlan.threads,
         Kind.INTEGER,
-        "Number of CPU threads; 0 and less: one for each physical core.",
+        "Number of CPU threads; 0 and less: one for each physical core, or fewer beside other programs.",
         (0, 1 << 10),
         Beyond.LIMIT,
         plan_field="threads",
