@@ -13,7 +13,8 @@ _END = 2
 _FIRST_BYTE = 3
 
 
-def _write_vocabulary(path: Path) -> None:
+def write_vocabulary(path: Path) -> None:
+    """Write a model file with the vocabulary of the bytes, and no weights."""
     writer = gguf.GGUFWriter(path, "llama")
     tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{byte:02X}>".encode() for byte in range(256))]
     kinds = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
@@ -41,7 +42,7 @@ def _vocabulary() -> Any:
     llama_cpp.llama_backend_init()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bytes.gguf"
-        _write_vocabulary(path)
+        write_vocabulary(path)
         params = llama_cpp.llama_model_default_params()
         params.vocab_only = True
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
