@@ -126,7 +126,12 @@ class Gate:
         request.context.partition = 0 if self._shares_prompts else key.partition
 
     def ended(self, request: Any) -> None:
-        """Stop counting ``request`` towards the limits of its key, and charge its tokens."""
+        """Stop counting ``request`` towards the limits of its key, and charge its tokens.
+
+        Count it as refused if it was refused after its admission.
+        """
+        if request.lacks_scope:
+            self._metrics.refused("scope")
         if request.limited:
             request.limited = False
             self._limits.end(request.api_client)

@@ -105,3 +105,12 @@ def test_a_key_that_is_removed_is_asked_for_again(guarded: Guarded, open_page: O
     enter(shown, guarded.add("sixth", "inference"))
     shown.answer.get_by_role("button", name="Answer again").click()
     expect(shown.answered()).to_contain_text("Hello there.")
+
+
+def test_an_address_with_a_slash_at_its_end_leads_to_the_page(guarded: Guarded, open_page: Open) -> None:
+    secret = guarded.add("seventh", "inference")
+    shown = open_page(url=guarded.url)
+    shown.page.goto(f"{guarded.url}/ui/")
+    assert shown.page.url.startswith(f"{guarded.url}/ui")
+    enter(shown, secret)
+    expect(shown.page.locator("#state")).to_contain_text("Connected")

@@ -146,12 +146,22 @@ def test_what_has_no_route_needs_a_key_too(app: Guarded, secrets: dict[str, str]
         ("HEAD", "/api/chat"),
         ("OPTIONS", "/api/chat"),
         ("GET", "//api/tags"),
-        ("GET", "/api/version/"),
+        ("GET", "/api/tags/"),
         ("GET", "/%61pi/tags"),
         ("GET", "/api/../metrics"),
     ):
         assert app.ask(method, path).status == 401, path
         assert app.ask(method, path, secrets["metrics"]).status in (307, 301, 403, 404, 405), path
+
+
+def test_an_open_path_with_a_slash_at_its_end_is_redirected_without_a_key(
+    app: Guarded, secrets: dict[str, str]
+) -> None:
+    for path in ("/ui", "/api/version"):
+        reply = app.ask("GET", f"{path}/")
+        assert (reply.status, reply.headers["Location"]) == (301, path)
+    assert app.ask("GET", "/metrics/", secrets["inference"]).status == 403
+    assert app.ask("GET", "/ui//").status == 401
 
 
 def test_a_path_that_is_quoted_needs_the_same_scope(app: Guarded, secrets: dict[str, str]) -> None:
@@ -255,6 +265,27 @@ def test_loading_and_unloading_need_the_scope_manage(app: Guarded, secrets: dict
     assert (loads.status, loads.json["done_reason"]) == (200, "load")
     kept = {"model": "m", **chat, "keep_alive": "1h"}
     assert app.ask("POST", "/api/chat", secrets["inference"], kept).status == 200
+
+
+def test_a_refused_load_counts_as_a_refused_request(app: Guarded, secrets: dict[str, str]) -> None:
+    def refused() -> int:
+        metrics = app.ask("GET", "/metrics", secrets["metrics"]).body.decode()
+        return int(
+            re.findall(r'^ollama_refused_requests_total{reason="scope"} (\d+)', metrics, re.MULTILINE)[0]
+        )
+
+    assert app.ask("POST", "/api/push", secrets["inference"]).status == 403
+    before = refused()
+    assert app.ask("POST", "/api/generate", secrets["inference"], {"model": "m"}).status == 403
+    assert refused() == before + 1
+    headers = {"Authorization": f"Bearer {secrets['inference']}"}
+    with connect(app.websocket, additional_headers=headers) as connection:
+        connection.send(json.dumps({**CHAT, "keep_alive": 0}))
+        assert json.loads(connection.recv())["status"] == 403
+        # The next request is begun when the refused one has been counted.
+        connection.send(json.dumps({**CHAT, "stream": False}))
+        assert json.loads(connection.recv())["done"] is True
+    assert refused() == before + 2
 
 
 # ------------------------------------------------------------------------------------------- the clients

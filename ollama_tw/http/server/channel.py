@@ -114,6 +114,8 @@ class ApiRequest(server.Request):
     """The key of the client; None if it has none."""
     refusal: Refusal | None = None
     """Why the request is refused; None if it is admitted."""
+    lacks_scope = False
+    """True if the request was refused after its admission, because its key may not load or unload models."""
     limited = False
     """True while the request counts towards the limits of its key."""
     began: float | None = None

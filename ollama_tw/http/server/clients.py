@@ -47,5 +47,6 @@ def require_loading(request: Any) -> None:
         raise OllamaError(403, MODELS_GUARDED)
     client = client_of(request)
     if not client.may(Scope.MANAGE):
+        request.lacks_scope = True
         request.setHeader("WWW-Authenticate", scope_challenge(Scope.MANAGE))
     client.require(Scope.MANAGE, "loading or unloading a model")

@@ -14,6 +14,7 @@ through ``replies.py`` and returns None.
 # (twisted.web has few annotations)
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -67,14 +68,18 @@ class Routes:
         return resource
 
     def access_of(self, method: str, path: bytes) -> Access | None:
-        """Return what a request for ``path``, as received, requires; None if it has no route."""
+        """Return what a request for ``path``, as received, requires; None if it has no route.
+
+        A path with a slash at its end, which is redirected, requires what its target requires.
+        """
         text = unquote_to_bytes(path).decode(errors="replace")
         self._add_routes_for(text)
-        try:
-            endpoint, _ = self._app.url_map.bind("").match(text, method)
-        except HTTPException:
-            return None
-        return self._access[endpoint]
+        adapter = self._app.url_map.bind("")
+        for one in (text, text.removesuffix("/")):
+            with suppress(HTTPException):
+                endpoint, _ = adapter.match(one, method)
+                return self._access[endpoint]
+        return None
 
     def all_access(self) -> Mapping[str, Access]:
         """Return what all routes require, by their methods and path: ``"HEAD GET /healthz"``."""

@@ -126,6 +126,7 @@ class FrameRequest:
         self.api_client = api_client
         self.api_key = api_key
         self.limited = False
+        self.lacks_scope = False
         self.path = self.uri = path.encode()
         self.route = path
         """The label of its metrics."""
