@@ -1,6 +1,7 @@
 """The page as a whole: colours, phones, the keyboard, accessibility, what it loads."""
 
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -9,6 +10,9 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Open
 from tests.browser.page import Shown, stream
 from tests.helpers.application import Application
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 VIEWS = ("chat", "models", "live")
 
@@ -38,6 +42,14 @@ FOCUSED = """(() => {
     return element.getAttribute("aria-label") ?? (element.labels?.[0] ?? element).textContent.trim();
 })()"""
 """Name of the element that has the focus."""
+
+
+TRANSFERRED = """
+["navigation", "resource"].flatMap(
+    (type) => performance.getEntriesByType(type).map((entry) => entry.transferSize),
+)
+"""
+"""Bytes of each response, the head included."""
 
 
 def background(shown: Shown) -> int:
@@ -214,3 +226,25 @@ def test_the_page_loads_nothing_from_elsewhere(server: Application, open_page: O
         shown.page.get_by_role("link", name=view, exact=True).click()
     assert asked
     assert {url for url in asked if not url.startswith(server.url + "/")} == set()
+
+
+def test_the_first_visit_transfers_little(open_page: Open) -> None:
+    shown = open_page()
+    expect(shown.page.locator("#state")).to_contain_text("Connected")
+    sizes = shown.page.evaluate(TRANSFERRED)
+    # The page and its modules, with their heads.
+    assert len(sizes) > 20
+    assert sum(sizes) < 120_000
+
+
+def test_the_page_is_painted_before_anything_else_arrives(browser: "Browser", server: Application) -> None:
+    with closing(browser.new_context(color_scheme="light")) as context:
+        page = context.new_page()
+        page.route("**/ui/*", lambda route: None)
+        page.goto(f"{server.url}/ui", wait_until="commit")
+        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length === 1")
+        expect(page.get_by_role("link", name="Models", exact=True)).to_be_visible()
+        # The style sheets of the whole page and of the chat apply.
+        assert page.evaluate("getComputedStyle(document.body).margin") == "0px"
+        assert page.locator("#view-chat").evaluate("element => getComputedStyle(element).display") == "grid"
+        page.unroute_all(behavior="ignoreErrors")
