@@ -1,7 +1,11 @@
 """States of prompts on disk: what is read back, and what is never trusted."""
 
 import os
+import random
 import stat
+import subprocess
+import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +15,7 @@ import pytest
 from ollama_tw.engine.parked_states import ParkedStates
 from ollama_tw.engine.state_files import StateFiles
 from ollama_tw.interfaces import LoadPlan, PromptState
+from tests.helpers import ROOT
 
 FOREVER = float("inf")
 MODEL = "model"
@@ -122,6 +127,45 @@ def test_what_an_interrupted_write_left_is_no_state(files: StateFiles, tmp_path:
     files.write(MODEL, [state((2,), b"b")], FOREVER)
     assert [found.tokens for found in files.read(MODEL, 100)] == [(2,)]
     assert len(paths(tmp_path)) == 1
+
+
+WRITER = """
+import os, sys
+from itertools import count
+from pathlib import Path
+from ollama_tw.engine.state_files import StateFiles
+from ollama_tw.interfaces import PromptState
+
+files = StateFiles(Path(sys.argv[1]), 1 << 26)
+for number in count(int(sys.argv[2])):
+    descriptor = os.memfd_create("state")
+    os.write(descriptor, bytes([number % 251]) * (1 << 21))
+    files.write("model", [PromptState((number, 7), descriptor, 1 << 21)], float("inf"))
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs files without a path")
+def test_a_kill_at_any_moment_of_writing_leaves_whole_states(files: StateFiles, tmp_path: Path) -> None:
+    moments = random.Random(1)
+    written = 0
+    for attempt in range(12):
+        command = [sys.executable, "-c", WRITER, str(tmp_path / "cache"), str(attempt * 1000)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            # The first file is complete; the kill hits one of the next ones anywhere.
+            writer.stdout.readline()
+            time.sleep(moments.uniform(0, 0.02))
+            writer.kill()
+        found = files.read(MODEL, 1 << 26)
+        for one in found:
+            assert content(one) == bytes([one.tokens[0] % 251]) * (1 << 21)
+            assert one.checksum == zlib.crc32(content(one))
+        assert any(one.tokens[0] >= attempt * 1000 for one in found)
+        written += len(found)
+    assert written > 12
+    files.write(MODEL, [state((1, 2), b"a")], FOREVER)
+    assert not list((tmp_path / "cache").glob("*/*.partial"))
 
 
 def test_a_disk_that_cannot_be_written_turns_the_cache_off(tmp_path: Path) -> None:
