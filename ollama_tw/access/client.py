@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ollama_tw.errors import OllamaError
 from ollama_tw.tracking.priority import Priority
 
 
@@ -38,11 +37,6 @@ class Client:
     def may(self, scope: Scope) -> bool:
         """Return whether the client may use the routes of ``scope``."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
-
-    def require(self, scope: Scope, doing: str) -> None:
-        """Raise :class:`OllamaError` 403 unless the client has ``scope``, which ``doing`` it needs."""
-        if not self.may(scope):
-            raise OllamaError(403, f"{doing} needs the scope {scope}, which the API key {self.name} lacks")
 
 
 LOCAL = Client("local")

@@ -22,7 +22,7 @@ from ollama_tw.access.limits import LimitReached, Limits
 from ollama_tw.access.requirement import Access
 from ollama_tw.errors import OllamaError
 from ollama_tw.http.server.admission import Refusal
-from ollama_tw.http.server.clients import CHALLENGE, scope_challenge
+from ollama_tw.http.server.clients import CHALLENGE, missing_scope, scope_challenge
 from ollama_tw.http.server.errors import logged
 from ollama_tw.http.server.identity import client_name
 from ollama_tw.http.server.replies import send_error, send_json_line
@@ -95,7 +95,7 @@ class Gate:
             if (refusal := self._without_scope(key.client, access)) is not None:
                 return refusal
         # The frames of a WebSocket connection are counted one by one.
-        if Access.RUN in required and not _is_upgrade(request):
+        if any(access and access.runs_models for access in required) and not _is_upgrade(request):
             return self._begin(request)
         return None
 
@@ -115,7 +115,7 @@ class Gate:
             self._identify(request, current)
             access = self._access_of("POST", path.encode())
             refusal = self._without_scope(current.client, access)
-            if refusal is None and access is Access.RUN:
+            if refusal is None and access is not None and access.runs_models:
                 refusal = self._begin(request)
         if refusal is not None:
             raise OllamaError(refusal.status, refusal.message)
@@ -160,11 +160,9 @@ class Gate:
         return required
 
     def _without_scope(self, client: Client, access: Access | None) -> Refusal | None:
-        scope = None if access is None else access.scope
-        if scope is None or client.may(scope):
+        if access is None or access.scope is None or access.admits(client):
             return None
-        text = f"the API key {client.name} does not have the scope {scope}"
-        return self._refused("scope", 403, text, scope_challenge(scope))
+        return self._refused("scope", 403, missing_scope(client, access.scope), scope_challenge(access.scope))
 
     def _begin(self, request: Any) -> Refusal | None:
         try:

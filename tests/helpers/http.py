@@ -18,6 +18,7 @@ class Reply:
     status: int
     headers: http.client.HTTPMessage
     body: bytes
+    reason: str = ""
 
     @property
     def json(self) -> Any:
@@ -58,7 +59,7 @@ class HttpClient:
         try:
             connection.request(method, path, data, dict(headers or {}))
             response = connection.getresponse()
-            return Reply(response.status, response.headers, response.read())
+            return Reply(response.status, response.headers, response.read(), response.reason)
         finally:
             connection.close()
 

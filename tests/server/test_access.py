@@ -64,6 +64,10 @@ ROUTES = [
 ]
 
 
+LOADING = ("/api/generate", "/api/chat", "/api/embed", "/api/embeddings")
+"""The routes by which the scope *manage* loads and unloads models, too."""
+
+
 class Guarded(Application):
     """A server with keys."""
 
@@ -130,7 +134,7 @@ def test_each_scope_on_each_route(
     for scope in SCOPES:
         reply = app.ask(method, path, secrets[scope], {})
         challenge = reply.headers["WWW-Authenticate"] or ""
-        if needed in ("", scope) or scope == "admin":
+        if needed in ("", scope) or scope == "admin" or (scope == "manage" and path in LOADING):
             # An empty body is a load of a model.
             assert "scope" not in challenge or (scope == "inference" and 'scope="manage"' in challenge)
             assert reply.status != 401
@@ -265,6 +269,31 @@ def test_loading_and_unloading_need_the_scope_manage(app: Guarded, secrets: dict
     assert (loads.status, loads.json["done_reason"]) == (200, "load")
     kept = {"model": "m", **chat, "keep_alive": "1h"}
     assert app.ask("POST", "/api/chat", secrets["inference"], kept).status == 200
+
+
+def test_the_scope_manage_loads_and_unloads_and_runs_nothing(app: Guarded, secrets: dict[str, str]) -> None:
+    unload = {"model": "m", "keep_alive": 0, "stream": False}
+    for path in ("/api/generate", "/api/chat"):
+        for body, done in (({"model": "m", "stream": False}, "load"), (unload, "unload")):
+            reply = app.ask("POST", path, secrets["manage"], body)
+            assert (reply.status, reply.json["done_reason"]) == (200, done)
+    assert app.ask("POST", "/api/embed", secrets["manage"], {"model": "m"}).json["embeddings"] == []
+    runs = {"prompt": "hi", "messages": [{"role": "user", "content": "hi"}], "input": "hi"}
+    for path in LOADING:
+        for more in ({}, {"keep_alive": 0}):
+            reply = app.ask("POST", path, secrets["manage"], {"model": "m", **runs, **more})
+            assert (reply.status, reply.json) == (
+                403,
+                {"error": "the API key the-manage does not have the scope inference"},
+            )
+            assert 'scope="inference"' in (reply.headers["WWW-Authenticate"] or "")
+    with connect(
+        app.websocket, additional_headers={"Authorization": f"Bearer {secrets['manage']}"}
+    ) as connection:
+        connection.send(json.dumps(unload))
+        assert json.loads(connection.recv())["done_reason"] == "unload"
+        connection.send(json.dumps(CHAT))
+        assert json.loads(connection.recv())["status"] == 403
 
 
 def test_a_refused_load_counts_as_a_refused_request(app: Guarded, secrets: dict[str, str]) -> None:
@@ -405,6 +434,7 @@ def test_the_requests_of_a_key_at_once_are_limited(app: Guarded, secrets: dict[s
     with held(app, secret):
         reply = app.ask("POST", "/api/chat", secret, CHAT)
         assert (reply.status, reply.headers["Retry-After"]) == (429, "1")
+        assert reply.reason == "Too Many Requests"
         assert reply.json == {
             "error": "the API key narrow may run 1 requests at once: wait until one has ended"
         }

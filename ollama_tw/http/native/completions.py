@@ -15,7 +15,7 @@ from ollama_tw.access.requirement import Access
 from ollama_tw.concurrency.threads import Reactor
 from ollama_tw.http.cloud import CloudRelay
 from ollama_tw.http.native.progress import ProgressReports
-from ollama_tw.http.server.clients import require_loading
+from ollama_tw.http.server.clients import require_loading, require_running
 from ollama_tw.http.server.replies import read_body
 from ollama_tw.http.server.routing import Routes
 from ollama_tw.http.server.stream import ReplyStream, answer, answer_whole
@@ -49,10 +49,10 @@ class CompletionRoutes:
 
     def register(self, routes: Routes) -> None:
         """Add the routes to ``routes``."""
-        routes.add("POST", "/api/generate", self.generate, Access.RUN)
-        routes.add("POST", "/api/chat", self.chat, Access.RUN)
-        routes.add("POST", "/api/embed", self.embed, Access.RUN)
-        routes.add("POST", "/api/embeddings", self.embed_one, Access.RUN)
+        routes.add("POST", "/api/generate", self.generate, Access.RUN_OR_LOAD)
+        routes.add("POST", "/api/chat", self.chat, Access.RUN_OR_LOAD)
+        routes.add("POST", "/api/embed", self.embed, Access.RUN_OR_LOAD)
+        routes.add("POST", "/api/embeddings", self.embed_one, Access.RUN_OR_LOAD)
 
     async def generate(self, request: Request) -> None:
         """Complete a prompt, as a stream unless the body turns it off."""
@@ -72,8 +72,7 @@ class CompletionRoutes:
         *,
         only_loads: bool,
     ) -> None:
-        if only_loads or unloads(body.keep_alive):
-            require_loading(request)
+        _require_scopes(request, only_loads=only_loads, unloads=unloads(body.keep_alive))
 
         async def work(stream: ReplyStream | None, cancel: RequestContext) -> Record | None:
             note = UnenforcedHeader(self.reactor, request)
@@ -103,7 +102,14 @@ class CompletionRoutes:
         *,
         only_loads: bool,
     ) -> None:
-        if only_loads or unloads(body.keep_alive):
-            require_loading(request)
+        _require_scopes(request, only_loads=only_loads, unloads=unloads(body.keep_alive))
         if not await self.cloud.relay(request, body.model):
             await answer_whole(request, partial(run, body))
+
+
+def _require_scopes(request: Request, *, only_loads: bool, unloads: bool) -> None:
+    """Raise :class:`OllamaError` 403 if the key may not do what ``request`` does."""
+    if only_loads or unloads:
+        require_loading(request)
+    if not only_loads:
+        require_running(request)

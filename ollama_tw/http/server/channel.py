@@ -9,6 +9,7 @@ Replies have no Content-Type by default.
 # (twisted.web has few annotations)
 
 import re
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from twisted.python.failure import Failure
@@ -28,6 +29,7 @@ MAX_HEAD = 64 * 1024
 
 _MAX_LENGTH_DIGITS = 18
 _TLS_HANDSHAKE = b"\x16"
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(?=/|\Z)", re.IGNORECASE)
 
 
@@ -115,7 +117,7 @@ class ApiRequest(server.Request):
     refusal: Refusal | None = None
     """Why the request is refused; None if it is admitted."""
     lacks_scope = False
-    """True if the request was refused after its admission, because its key may not load or unload models."""
+    """True if the request was refused after its admission, for a scope that its body needs."""
     limited = False
     """True while the request counts towards the limits of its key."""
     began: float | None = None
@@ -148,6 +150,10 @@ class ApiRequest(server.Request):
         which hosts are accepted.
         """
         return b"localhost"
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        """Set the status, with the phrase of the standard library: Twisted has none for 429 and others."""
+        super().setResponseCode(code, message or _PHRASES.get(code))
 
     def handleContentChunk(self, data: bytes) -> None:
         """Pass a chunk of the body to the sink, or collect it within the limit."""

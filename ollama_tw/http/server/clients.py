@@ -41,12 +41,27 @@ def scope_challenge(scope: Scope) -> str:
     return f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'
 
 
+def missing_scope(client: Client, scope: Scope) -> str:
+    """Return the error of a request whose key lacks ``scope``."""
+    return f"the API key {client.name} does not have the scope {scope}"
+
+
+def require_running(request: Any) -> None:
+    """Raise :class:`OllamaError` 403 if ``request`` may load and unload models, but not run one."""
+    _require(request, Scope.INFERENCE, missing_scope(client_of(request), Scope.INFERENCE))
+
+
 def require_loading(request: Any) -> None:
     """Raise :class:`OllamaError` 403 if ``request`` may run models, but not load or unload one by itself."""
     if getattr(request, "restricted", False):
         raise OllamaError(403, MODELS_GUARDED)
-    client = client_of(request)
-    if not client.may(Scope.MANAGE):
+    name = client_of(request).name
+    text = f"loading or unloading a model needs the scope manage, which the API key {name} lacks"
+    _require(request, Scope.MANAGE, text)
+
+
+def _require(request: Any, scope: Scope, error: str) -> None:
+    if not client_of(request).may(scope):
         request.lacks_scope = True
-        request.setHeader("WWW-Authenticate", scope_challenge(Scope.MANAGE))
-    client.require(Scope.MANAGE, "loading or unloading a model")
+        request.setHeader("WWW-Authenticate", scope_challenge(scope))
+        raise OllamaError(403, error)
