@@ -94,6 +94,8 @@ class CompletionTask:
     """Maximum number of drafted tokens in a step, None: the engine decides."""
     preserved: tuple[str, ...] = ()
     """Special tokens that are part of the output, beside those of the ``description``."""
+    streams_calls: bool = False
+    """The arguments of calls have records of their own while they are generated."""
 
 
 def complete(
@@ -227,7 +229,7 @@ def _run(
     progress: RunProgress | None,
 ) -> bool:
     """Generate and parse the output into ``reply``; return True if it was ended as endless repetition."""
-    parser = StreamParser(_parsed(task, prompt), task.tools, prompt=prompt.text)
+    parser = StreamParser(_parsed(task, prompt), task.tools, prompt=prompt.text, parts=task.streams_calls)
     repetition = Repetition()
     repeats = False
     with closing(measured(runner.generate(job), task.started, metrics, progress)) as pieces:

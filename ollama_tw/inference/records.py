@@ -5,15 +5,23 @@ Fields and their order are Ollama's. Source: ollama: api/types.go, GenerateRespo
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from msgspec import UNSET
 
 from ollama_tw.interfaces import Choice, TokenLogprob, Usage
-from ollama_tw.output.stream_parser import Call, Content, Event, Thinking
+from ollama_tw.output.stream_parser import Call, CallPart, Content, Event, Thinking
 from ollama_tw.wire import native
-from ollama_tw.wire.native import ChatRecord, DebugInfo, GenerateRecord, Message, Record, StoppedChatRecord
+from ollama_tw.wire.native import (
+    CallPartRecord,
+    ChatRecord,
+    DebugInfo,
+    GenerateRecord,
+    Message,
+    Record,
+    StoppedChatRecord,
+)
 from ollama_tw.wire.timestamps import utc
 
 
@@ -135,6 +143,9 @@ class ChatWriter:
         )
         final = {} if closing is None else closing.fields()
         kind: type[ChatRecord] = ChatRecord
+        for part in events:
+            if isinstance(part, CallPart):
+                kind, final = CallPartRecord, asdict(part)
         if closing is not None and closing.stop_string and self.shows_stop:
             kind, final["stop_string"] = StoppedChatRecord, closing.stop_string
         return kind(

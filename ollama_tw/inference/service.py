@@ -237,6 +237,7 @@ class Completions:
                 partition=cancel.partition,
                 drafts=options.draft_num_predict,
                 preserved=extras.preserved,
+                streams_calls=extras.streams_calls and emit is not None,
             )
             work = partial(
                 complete, task, emit=emit, cancel=cancel, metrics=self._metrics, progress=lease.progress

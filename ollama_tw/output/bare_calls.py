@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ollama_tw.output.call_reader import EmitCall
 from ollama_tw.output.call_values import Invocation, Tools, read_json
 from ollama_tw.output.description import CallLayout
 from ollama_tw.output.json_scan import JsonScanner, Scan
@@ -38,7 +39,7 @@ class BareCalls(PieceReader):
         self,
         tools: Tools,
         emit_text: Callable[[str], None],
-        emit_call: Callable[[Invocation], None],
+        emit_call: EmitCall,
         *,
         fenced_only: bool,
     ) -> None:
@@ -61,7 +62,7 @@ class BareCalls(PieceReader):
         # The closing fence may be missing.
         if self._calls and self._state in (self._between, self._closed):
             for invocation in self._calls:
-                self._emit_call(invocation)
+                self._emit_call(invocation, None)
         else:
             self._emit_text("".join(self._texts) + self._held)
 

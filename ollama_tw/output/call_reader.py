@@ -3,10 +3,14 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ollama_tw.output.argument_stream import ArgumentStream, BeginCall, BegunCall
 from ollama_tw.output.call_values import Invocation, Tools, read_json, read_whole, typed
 from ollama_tw.output.description import HOLE, KEY, CallLayout, IdPlace, Notation, TaggedArguments
 from ollama_tw.output.json_scan import JsonScanner, Scan
 from ollama_tw.output.source import Source, Step, Word, at, marks, space, until, which, words
+
+EmitCall = Callable[[Invocation, BegunCall | None], None]
+"""Gets a call, and what has streamed its arguments."""
 
 _MAX_KEY = 256
 """Maximum length of an argument's key between tags, in characters."""
@@ -14,6 +18,9 @@ _MAX_KEY = 256
 
 class CallReader:
     """Reader of blocks of calls: ``emit_call`` gets the calls, ``emit_text`` all other text, in order.
+
+    With ``begin_call`` the arguments of calls are streamed where they can be, and ``emit_call`` gets the call
+    that it has returned with the call. One that breaks off stays incomplete; what is text is the rest.
 
     In a block, each mark of the layout may come once for a call, in the layout's order, and each may be
     missing. The log is the text since the last call: it is dropped as syntax with the next call, and becomes
@@ -26,13 +33,15 @@ class CallReader:
         tools: Tools,
         source: Source,
         emit_text: Callable[[str], None],
-        emit_call: Callable[[Invocation], None],
+        emit_call: EmitCall,
+        begin_call: BeginCall | None = None,
     ) -> None:
         self._layout = layout
         self._tools = tools
         self._source = source
         self._emit_text = emit_text
         self._emit_call = emit_call
+        self._begin_call = begin_call
         self._log: list[str] = []
         self._called = False
         """A call was read, and only its marks and white space since."""
@@ -107,11 +116,11 @@ class CallReader:
         self._log.clear()
         self._called = False
 
-    def _accept(self, found: list[Invocation]) -> None:
+    def _accept(self, found: list[Invocation], begun: BegunCall | None = None) -> None:
         self._log.clear()
         self._called = self.had_call = True
-        for invocation in found:
-            self._emit_call(invocation)
+        for index, invocation in enumerate(found):
+            self._emit_call(invocation, None if index else begun)
 
     # Marks and names
 
@@ -165,17 +174,27 @@ class CallReader:
     def _object(self, name: str | None) -> Step[bool]:
         """Read an object and what closes its call; return False if the block ends with it."""
         source, scanner, start = self._source, JsonScanner(), len(self._log)
+        stream = None
+        if self._begin_call is not None:
+            stream = ArgumentStream(self._layout, self._tools, name, self._begin_call)
         while True:
             outcome, end = scanner.feed(source.text, source.position)
             self._log.append(source.take(end))
+            if stream is not None:
+                stream.feed(self._log[-1])
             if outcome is not Scan.MORE or source.ended:
                 break
             yield
+        found: list[Invocation] = []
+        if outcome is Scan.DONE:
+            found = read_json("".join(self._log[start:]), self._layout, self._tools, name)
+        begun = stream.call if stream is not None else None
+        if stream is not None and begun is not None and not found:
+            self._log = [stream.rest]
         if outcome is not Scan.DONE:
             return False
-        found = read_json("".join(self._log[start:]), self._layout, self._tools, name)
         if found:
-            self._accept(found)
+            self._accept(found, begun)
             yield from self._close()
         else:
             self._flush()

@@ -73,7 +73,8 @@ def read_whole(text: str, layout: CallLayout, tools: Tools) -> list[Invocation]:
 
 _CDATA = ("<![CDATA[", "]]>")
 _MAX_NESTED = 32
-_NAME_KEYS = ("name", "function", "tool_name")
+NAME_KEYS = ("name", "function", "tool_name")
+"""Keys under which models write a function's name, beside the layout's own."""
 _ARGUMENT_KEYS = ("arguments", "parameters")
 
 
@@ -83,7 +84,7 @@ def _find(
     """Return the calls in ``value``; None if one of them is invalid, so that no call is dropped."""
     if isinstance(value, dict):
         name = next(
-            (value[key] for key in (layout.name_key, *_NAME_KEYS) if isinstance(value.get(key), str)), None
+            (value[key] for key in (layout.name_key, *NAME_KEYS) if isinstance(value.get(key), str)), None
         )
         if name is not None:
             return _named(name, value, layout, tools, bare_name=bare_name)

@@ -44,7 +44,8 @@ class JsonScanner:
     def __init__(self) -> None:
         self._closers: list[str] = []
         self._expect = _Expect.VALUE
-        self._in_string = False
+        self.in_string = False
+        """The text so far ends within a string."""
         self._escaped = False
         self._in_scalar = False
 
@@ -56,7 +57,7 @@ class JsonScanner:
         """
         position, end = start, len(text)
         while position < end:
-            if self._in_string:
+            if self.in_string:
                 position = self._string(text, position)
                 continue
             if self._in_scalar:
@@ -83,7 +84,7 @@ class JsonScanner:
             if text[position] == "\\":
                 self._escaped = True
             else:
-                self._in_string = False
+                self.in_string = False
             position += 1
         return position
 
@@ -97,7 +98,7 @@ class JsonScanner:
                 self._expect = _Expect.NEXT
             else:
                 return False
-            self._in_string = True
+            self.in_string = True
         elif character in "{[":
             if expect not in _VALUES or len(self._closers) == MAX_DEPTH:
                 return False

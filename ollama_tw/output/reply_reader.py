@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from ollama_tw.output.argument_stream import BeginCall
 from ollama_tw.output.bare_calls import BareCalls
-from ollama_tw.output.call_reader import CallReader
-from ollama_tw.output.call_values import Invocation, Tools
+from ollama_tw.output.call_reader import CallReader, EmitCall
+from ollama_tw.output.call_values import Tools
 from ollama_tw.output.description import Description, Pair
 from ollama_tw.output.pieces import partial_tag
 from ollama_tw.output.source import Source, Step, at, space
@@ -26,7 +27,8 @@ class ReplyReader:
         source: Source,
         content: Callable[[str], None],
         thinking: Callable[[str], None],
-        call: Callable[[Invocation], None],
+        call: EmitCall,
+        begin_call: BeginCall | None = None,
     ) -> None:
         self._source = source
         self._content = content
@@ -39,9 +41,11 @@ class ReplyReader:
         """The answer has begun."""
         self._calls = self._calls_in_thinking = None
         if description.calls is not None and tools:
-            self._calls = CallReader(description.calls, tools, source, content, call)
+            self._calls = CallReader(description.calls, tools, source, content, call, begin_call)
             if description.calls_in_thinking and not description.calls.leads:
-                self._calls_in_thinking = CallReader(description.calls, tools, source, thinking, call)
+                self._calls_in_thinking = CallReader(
+                    description.calls, tools, source, thinking, call, begin_call
+                )
         triggers = self._calls.triggers if self._calls is not None else ()
         self._ends = tuple(end for end in description.ends if end and end not in triggers)
         self._leads = description.calls is not None and (description.calls.leads or description.calls.bare)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ollama_tw.output.argument_stream import BegunCall
 from ollama_tw.output.call_values import Invocation, declared
 from ollama_tw.output.description import Description
 from ollama_tw.output.reply_reader import ReplyReader
@@ -46,7 +47,17 @@ class Call:
     call: ToolCall
 
 
-Event = Content | Thinking | Call
+@dataclass(frozen=True, slots=True)
+class CallPart:
+    """Next part of the arguments of a tool call, as JSON text."""
+
+    id: str
+    index: int
+    name: str
+    text: str
+
+
+Event = Content | Thinking | Call | CallPart
 
 
 def new_call_id() -> str:
@@ -58,6 +69,9 @@ class StreamParser:
     """Parser of one reply. Without ``tools`` it finds no calls; ``new_id`` returns the id of each call.
 
     The marks at the end of the ``prompt``, such as ``<think>``, belong to the reply: they are read first.
+    With ``parts`` the arguments of calls also come as :class:`CallPart`, before the call itself, where they
+    are JSON with the name before them. A call that breaks off in its arguments has parts only: these and its
+    marks are then no content, as they are without ``parts``.
     """
 
     def __init__(
@@ -67,11 +81,12 @@ class StreamParser:
         new_id: Callable[[], str] = new_call_id,
         *,
         prompt: str = "",
+        parts: bool = False,
     ) -> None:
         self._output = output = _Output(new_id, description.trim)
         self._source = Source()
         known = declared(tools or ())
-        targets = output.content, output.thinking, output.call
+        targets = output.content, output.thinking, output.call, output.begin_call if parts else None
         reader: ReplyReader | TurnReader
         if description.turns is not None:
             reader = TurnReader(description, description.turns, known, self._source, *targets)
@@ -107,6 +122,19 @@ def _begun(description: Description, lead: str) -> str:
     return lead
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A call whose id and index are known."""
+
+    id: str
+    index: int
+    name: str
+    emit: Callable[[CallPart], None]
+
+    def add(self, text: str) -> None:
+        self.emit(CallPart(self.id, self.index, self.name, text))
+
+
 class _Output:
     """Event queue; adjacent texts of one kind are joined.
 
@@ -129,13 +157,21 @@ class _Output:
     def thinking(self, text: str) -> None:
         self._add(Thinking, text)
 
-    def call(self, invocation: Invocation) -> None:
+    def call(self, invocation: Invocation, begun: BegunCall | None) -> None:
+        call = begun if isinstance(begun, _Begun) else self.begin_call(invocation.name)
+        self._join()
+        self._after_call = True
+        function = ToolCallFunction(call.index, invocation.name, invocation.arguments)
+        self._events.append(Call(ToolCall(call.id, function)))
+
+    def part(self, part: CallPart) -> None:
+        self._events.append(part)
+
+    def begin_call(self, name: str) -> "_Begun":
         self._join()
         self._spaces.clear()
-        self._after_call = True
-        function = ToolCallFunction(self._count, invocation.name, invocation.arguments)
-        self._events.append(Call(ToolCall(self._new_id(), function)))
         self._count += 1
+        return _Begun(self._new_id(), self._count - 1, name, self.part)
 
     def take(self, *, last: bool = False) -> list[Event]:
         if last:

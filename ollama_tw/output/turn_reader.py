@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable
 
-from ollama_tw.output.call_reader import CallReader
-from ollama_tw.output.call_values import Invocation, Tools
+from ollama_tw.output.argument_stream import BeginCall
+from ollama_tw.output.call_reader import CallReader, EmitCall
+from ollama_tw.output.call_values import Tools
 from ollama_tw.output.description import Description, Turns
 from ollama_tw.output.reply_reader import text_up_to
 from ollama_tw.output.source import Source, Step, at, space, until
@@ -30,7 +31,8 @@ class TurnReader:
         source: Source,
         content: Callable[[str], None],
         thinking: Callable[[str], None],
-        call: Callable[[Invocation], None],
+        call: EmitCall,
+        begin_call: BeginCall | None = None,
     ) -> None:
         self._source = source
         self._turns = turns
@@ -40,7 +42,7 @@ class TurnReader:
         self._calls = None
         self._tagged = False
         if description.calls is not None and tools:
-            self._calls = CallReader(description.calls, tools, source, content, call)
+            self._calls = CallReader(description.calls, tools, source, content, call, begin_call)
             self._tagged = description.calls.tagged is not None
         self._ends = tuple(dict.fromkeys((turns.open, *turns.closes)))
 

@@ -23,6 +23,8 @@ class RequestExtras:
     """True if a schema of the output that cannot be enforced is refused."""
     shows_stop: bool = False
     """True if the last record has the stop string that ended the output."""
+    streams_calls: bool = False
+    """True if a stream has the arguments of calls in parts."""
 
 
 NO_EXTRAS = RequestExtras()

@@ -246,6 +246,18 @@ class StoppedChatRecord(ChatRecord, kw_only=True):
     stop_string: str
 
 
+class CallPartRecord(ChatRecord, kw_only=True):
+    """The next part of the arguments of a tool call; the dialects have it, the native API has whole calls.
+
+    ``text`` is JSON. The record of the whole call with the same ``id`` follows, unless it breaks off.
+    """
+
+    id: str
+    index: int
+    name: str
+    text: str
+
+
 Record = GenerateRecord | ChatRecord
 
 Emit = Callable[[Any], None]

@@ -155,11 +155,29 @@ def test_a_tool_call(chat: Chat) -> None:
 
 def test_a_streamed_tool_call(chat: Chat) -> None:
     chunks = list(chat(f"{CALL} {CALL}", tools=TOOLS, stream=True))
-    calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
-    assert [(call.index, call.function.name) for call in calls] == [(0, "weather"), (1, "weather")]
-    assert json.loads(calls[0].function.arguments) == {"city": "Oslo", "a": 1}
-    assert calls[0].id != calls[1].id
+    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or []]
+    first, second = ([part for part in parts if part.index == index] for index in (0, 1))
+    assert [part.function.arguments for part in first] == ['{"city": ', '"Oslo", ', '"a": ', "1}"]
+    assert [part.function.arguments for part in second] == ['{"city": ', '"Oslo", ', '"a": ', "1}"]
+    assert [part.function.name for part in first] == ["weather", None, None, None]
+    assert first[0].id != second[0].id
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_a_streamed_tool_call_that_is_cut(chat: Chat, client: openai.OpenAI) -> None:
+    chunks = list(chat(CALL, tools=TOOLS, stream=True, max_tokens=5))
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    parts = [part.function.arguments for delta in deltas for part in delta.tool_calls or []]
+    assert parts == ['{"city": ', '"Oslo", ']
+    assert not any(delta.content for delta in deltas)
+    assert chunks[-1].choices[0].finish_reason == "length"
+    events: Any = client.responses.create(
+        model="talker", input=f"SAY {CALL}", tools=FLAT_TOOLS, stream=True, max_output_tokens=5
+    )
+    *_, last = events
+    (item,) = last.response.output
+    assert (last.type, item.status) == ("response.incomplete", "incomplete")
+    assert item.arguments == '{"city": "Oslo", '
 
 
 @pytest.mark.parametrize(
@@ -408,14 +426,14 @@ def test_a_streamed_response(client: openai.OpenAI) -> None:
         "response.content_part.done",
         "response.output_item.done",
         "response.output_item.added",
-        "response.function_call_arguments.delta",
+        *["response.function_call_arguments.delta"] * 4,
         "response.function_call_arguments.done",
         "response.output_item.done",
         "response.completed",
     ]
     last: Any = events[-1]
     assert [item.type for item in last.response.output] == ["reasoning", "message", "function_call"]
-    assert last.response.output[2].arguments == '{"city":"Oslo","a":1}'
+    assert last.response.output[2].arguments == '{"city": "Oslo", "a": 1}'
 
 
 def test_the_stream_helper_assembles_a_response(client: openai.OpenAI) -> None:

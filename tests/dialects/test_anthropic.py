@@ -9,8 +9,8 @@ from ollama_tw.dialects.anthropic.reply import MessageIdentity, MessageStream, w
 from ollama_tw.dialects.anthropic.request import MessagesRequest, estimated_tokens, native_request
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode
-from ollama_tw.wire.dialect_extras import RequestExtras
 from ollama_tw.wire.native import (
+    CallPartRecord,
     ChatRecord,
     ChatRequest,
     Message,
@@ -240,7 +240,7 @@ def test_tools(choice: Any, shown: int, must_call: tuple[str, ...]) -> None:
     native, extras = native_request(read(tools=TOOLS, tool_choice=choice))
     assert len(native.tools) == shown
     named = choice is not None and choice["type"] == "tool"
-    assert extras == RequestExtras(must_call=must_call, parallel_calls=not named, drops_thinking=True)
+    assert (extras.must_call, extras.parallel_calls) == (must_call, not named)
 
 
 def test_one_call_at_most() -> None:
@@ -365,6 +365,39 @@ def test_a_repeated_call_is_sent_once_and_thinking_may_follow_text() -> None:
     ]
     assert [event["index"] for event in events if event["type"] == "content_block_stop"] == [0, 1, 2, 3]
     assert [event["type"] for event in events].count("ping") == 1
+
+
+def part(text: str) -> CallPartRecord:
+    return CallPartRecord(
+        model="m", created_at="", message=Message("assistant"), id=CALL.id, index=0, name="f", text=text
+    )
+
+
+def test_the_input_of_a_call_comes_in_parts() -> None:
+    stream = MessageStream(IDENTITY, 3)
+    done = record(Message(), done=True, done_reason="stop")
+    records = [part('{"b":1,'), part('"a":2}'), record(Message(tool_calls=[CALL])), done]
+    events = [event for one in records for event in stream.feed(one) if event["type"] != "ping"]
+    assert [event["type"] for event in events] == [
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ]
+    assert events[1]["content_block"] == {"type": "tool_use", "id": CALL.id, "name": "f", "input": {}}
+    assert [event["delta"]["partial_json"] for event in events[2:4]] == ['{"b":1,', '"a":2}']
+    assert events[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+def test_a_call_that_breaks_off_is_no_reason_to_stop() -> None:
+    stream = MessageStream(IDENTITY, 3)
+    done = record(Message(), done=True, done_reason="length")
+    events = [event for one in (part('{"b"'), done) for event in stream.feed(one)]
+    assert [event["type"] for event in events].count("content_block_stop") == 1
+    assert events[-2]["delta"]["stop_reason"] == "max_tokens"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,15 @@ from ollama_tw.dialects.openai.chat import (
 )
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.decode import decode
-from ollama_tw.wire.native import ChatRecord, ChatRequest, Logprob, Message, ToolCall, ToolCallFunction
+from ollama_tw.wire.native import (
+    CallPartRecord,
+    ChatRecord,
+    ChatRequest,
+    Logprob,
+    Message,
+    ToolCall,
+    ToolCallFunction,
+)
 
 IDENTITY = CompletionIdentity("chatcmpl-1", 1700000000, "m")
 CALL = ToolCall("call_a", ToolCallFunction(0, "f", {"b": 1, "a": "<"}))
@@ -225,3 +233,31 @@ def test_a_strict_schema(strict: Any, expected: bool) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "response_format": form}
     read = decode(json.dumps(body).encode(), ChatCompletionRequest, go_type="x")
     assert native_requests(read)[1].strict_format is expected
+
+
+def part(text: str) -> CallPartRecord:
+    return CallPartRecord(
+        model="m", created_at="", message=Message("assistant"), id=CALL.id, index=0, name="f", text=text
+    )
+
+
+def test_the_arguments_of_a_call_come_in_parts() -> None:
+    done = record(Message(), done=True, done_reason="stop")
+    found = choices(part('{"b":1,'), part('"a":"<"}'), record(Message(tool_calls=[CALL])), done)
+    head = {"id": "call_a", "index": 0, "type": "function"}
+    assert [choice["delta"] for choice in found] == [
+        {
+            "role": "assistant",
+            "tool_calls": [{**head, "function": {"name": "f", "arguments": '{"b":1,'}}],
+        },
+        {"tool_calls": [{"index": 0, "function": {"arguments": '"a":"<"}'}}]},
+        {},
+    ]
+    assert found[-1]["finish_reason"] == "tool_calls"
+
+
+def test_a_call_that_breaks_off_is_no_reason_to_finish() -> None:
+    done = record(Message(), done=True, done_reason="stop")
+    found = choices(part('{"b"'), record(Message(content=" oops")), done)
+    assert [choice["delta"].get("content") for choice in found] == [None, " oops", None]
+    assert found[-1]["finish_reason"] == "stop"

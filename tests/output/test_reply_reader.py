@@ -38,7 +38,7 @@ LONGEST_WAIT = 600
 def test_little_text_waits_whatever_the_pieces(name: str, reply: str) -> None:
     description, source, texts = BY_NAME[name], Source(), list[str]()
 
-    def drop(_: object) -> None:
+    def drop(*_: object) -> None:
         pass
 
     reader: ReplyReader | TurnReader

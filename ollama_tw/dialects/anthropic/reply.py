@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tw.golang import json as gojson
-from ollama_tw.wire.native import ChatRecord, StoppedChatRecord, ToolCall
+from ollama_tw.wire.native import CallPartRecord, ChatRecord, StoppedChatRecord, ToolCall
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "repetition": "max_tokens"}
 
@@ -29,7 +29,9 @@ def whole_reply(identity: MessageIdentity, record: ChatRecord) -> dict[str, Any]
     if message.content:
         content.append({"type": "text", "text": message.content})
     calls = message.tool_calls or []
-    content += [{**_tool_use(call), "input": call.function.arguments} for call in calls]
+    content += [
+        {**_tool_use(call.id, call.function.name), "input": call.function.arguments} for call in calls
+    ]
     return {
         "id": identity.id,
         "type": "message",
@@ -71,8 +73,8 @@ def _counts(evaluated: int, cached: int, output: int) -> dict[str, int]:
     }
 
 
-def _tool_use(call: ToolCall) -> dict[str, Any]:
-    return {"type": "tool_use", "id": call.id, "name": call.function.name}
+def _tool_use(identifier: str, name: str) -> dict[str, Any]:
+    return {"type": "tool_use", "id": identifier, "name": name}
 
 
 class MessageStream:
@@ -85,8 +87,9 @@ class MessageStream:
         self._pinged = False
         self._index = 0
         self._open: str | None = None
-        """The type of the open block."""
+        """The type of the open block, or the id of the call in it."""
         self._calls: set[str] = set()
+        """Ids of the whole calls."""
 
     def feed(self, record: ChatRecord) -> list[dict[str, Any]]:
         """Return the events for ``record``."""
@@ -95,6 +98,8 @@ class MessageStream:
             self._started = True
             events.append(self._message_start())
         message = record.message
+        if isinstance(record, CallPartRecord):
+            return [*events, *self._arguments(record.id, record.name, record.text)]
         if message.thinking:
             events += self._text("thinking", message.thinking, _thinking(""))
         if message.content:
@@ -128,14 +133,18 @@ class MessageStream:
         return [*events, self._delta({"type": f"{kind}_delta", kind: text})]
 
     def _call(self, call: ToolCall) -> list[dict[str, Any]]:
-        events = [*self._close(), *self._start({**_tool_use(call), "input": {}})]
-        self._open = "tool_use"
+        if self._open == call.id:
+            return self._close()
         text = gojson.encode(call.function.arguments).decode()
-        return [
-            *events,
-            self._delta({"type": "input_json_delta", "partial_json": text}),
-            *self._close(),
-        ]
+        return [*self._arguments(call.id, call.function.name, text), *self._close()]
+
+    def _arguments(self, identifier: str, name: str, text: str) -> list[dict[str, Any]]:
+        """Return the events of the next part of a call's arguments, in a block of its own."""
+        events = []
+        if self._open != identifier:
+            events += [*self._close(), *self._start({**_tool_use(identifier, name), "input": {}})]
+            self._open = identifier
+        return [*events, self._delta({"type": "input_json_delta", "partial_json": text})]
 
     def _start(self, block: dict[str, Any]) -> list[dict[str, Any]]:
         events = [{"type": "content_block_start", "index": self._index, "content_block": block}]

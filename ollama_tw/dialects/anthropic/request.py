@@ -117,6 +117,7 @@ def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple
         parallel_calls=choice is None or not (choice.disable_parallel_tool_use or choice.type == "tool"),
         drops_thinking=True,
         shows_stop=bool(request.stop_sequences),
+        streams_calls=True,
     )
     return chat, extras
 

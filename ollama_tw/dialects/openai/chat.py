@@ -28,7 +28,7 @@ from ollama_tw.dialects.openai.tools import call_object, checked_tools, chosen_t
 from ollama_tw.dialects.openai.usage import usage
 from ollama_tw.errors import OllamaError
 from ollama_tw.wire.dialect_extras import RequestExtras
-from ollama_tw.wire.native import ChatRecord, ChatRequest, Logprob, ToolCall
+from ollama_tw.wire.native import CallPartRecord, ChatRecord, ChatRequest, Logprob, ToolCall
 
 GO_TYPE = "openai.ChatCompletionRequest"
 FINGERPRINT = "fp_ollama"
@@ -94,6 +94,7 @@ def native_requests(request: ChatCompletionRequest) -> tuple[list[ChatRequest], 
         logit_bias=logit_bias(request.logit_bias),
         drops_thinking=True,
         strict_format=is_strict(request.response_format),
+        streams_calls=True,
     )
 
 
@@ -175,6 +176,8 @@ class ChoiceStream:
         self._index = index
         self._first = True
         self._called = False
+        self._begun: set[str] = set()
+        """Ids of the calls whose arguments have come in parts."""
 
     def feed(self, record: ChatRecord) -> list[dict[str, Any]]:
         """Return the chunks for ``record``."""
@@ -186,7 +189,14 @@ class ChoiceStream:
 
     def _deltas(self, record: ChatRecord) -> list[dict[str, Any]]:
         message, logprobs = record.message, record.logprobs or []
+        if isinstance(record, CallPartRecord):
+            return [self._part(record, logprobs)]
         thinking, calls = message.thinking or "", message.tool_calls or []
+        self._called = self._called or bool(calls)
+        whole = [call for call in calls if call.id not in self._begun]
+        if len(whole) < len(calls) and not (message.content or thinking or whole or logprobs):
+            return []
+        calls = whole
         if record.done and not (self._first or message.content or thinking or calls or logprobs):
             return []
         if thinking and (message.content or calls):
@@ -199,6 +209,14 @@ class ChoiceStream:
             delta["reasoning"] = thinking
         return [self._delta(delta, calls, logprobs)]
 
+    def _part(self, part: CallPartRecord, logprobs: Sequence[Logprob]) -> dict[str, Any]:
+        call: dict[str, Any] = {"index": part.index, "function": {"arguments": part.text}}
+        if part.id not in self._begun:
+            self._begun.add(part.id)
+            function = {"name": part.name, "arguments": part.text}
+            call = {"id": part.id, "index": part.index, "type": "function", "function": function}
+        return self._delta({"tool_calls": [call]}, logprobs=logprobs)
+
     def _delta(
         self, delta: dict[str, Any], calls: Sequence[ToolCall] = (), logprobs: Sequence[Logprob] = ()
     ) -> dict[str, Any]:
@@ -207,7 +225,6 @@ class ChoiceStream:
             self._first = False
         if calls:
             delta["tool_calls"] = [call_object(call) for call in calls]
-            self._called = True
         return self._chunk(delta, logprobs=logprobs)
 
     def _chunk(

@@ -5,7 +5,7 @@ from typing import Any
 
 from ollama_tw.dialects.openai.responses.request import ResponsesRequest
 from ollama_tw.dialects.openai.tools import arguments_text
-from ollama_tw.wire.native import ChatRecord, ToolCall
+from ollama_tw.wire.native import ChatRecord
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,16 @@ def text_part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def call_item(item_id: str, call: ToolCall, arguments: str, status: str = "completed") -> dict[str, Any]:
+def call_item(
+    item_id: str, call_id: str, name: str, arguments: str, status: str = "completed"
+) -> dict[str, Any]:
     """Return an item of a tool call."""
     return {
         "id": item_id,
         "type": "function_call",
         "status": status,
-        "call_id": call.id,
-        "name": call.function.name,
+        "call_id": call_id,
+        "name": name,
         "arguments": arguments,
     }
 
@@ -134,7 +136,9 @@ def whole_reply(
         item_id = identity.item_id("msg", len(output))
         output.append(message_item(item_id, parts, "completed" if calls else status))
     for call in calls:
-        output.append(call_item(identity.item_id("fc", len(output)), call, arguments_text(call)))
+        output.append(
+            call_item(identity.item_id("fc", len(output)), call.id, call.function.name, arguments_text(call))
+        )
     return response(
         request,
         identity,

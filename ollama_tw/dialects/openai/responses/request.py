@@ -80,6 +80,7 @@ def native_request(
         parallel_calls=several_calls(request.tool_choice, request.parallel_tool_calls),
         drops_thinking=True,
         strict_format=_is_strict(request),
+        streams_calls=True,
     )
     return chat, extras
 

@@ -15,7 +15,7 @@ from ollama_tw.dialects.openai.responses.objects import (
 )
 from ollama_tw.dialects.openai.responses.request import ResponsesRequest
 from ollama_tw.dialects.openai.tools import arguments_text
-from ollama_tw.wire.native import ChatRecord, ToolCall
+from ollama_tw.wire.native import CallPartRecord, ChatRecord, ToolCall
 
 Event = dict[str, Any]
 
@@ -34,9 +34,11 @@ class ResponseStream:
         self._output: list[dict[str, Any]] = []
         """The complete items."""
         self._kind = ""
-        """The kind of the open item: ``text``, ``thinking`` or empty."""
+        """The kind of the open item: ``text``, ``thinking``, ``call`` or empty."""
         self._texts: list[str] = []
         """The texts of the open item."""
+        self._call_id = self._function = ""
+        """Id and function of the open call."""
         self.finished: dict[str, Any] | None = None
         """The response, when its last event was returned and it did not fail."""
 
@@ -44,12 +46,14 @@ class ResponseStream:
         """Return the events for ``record``."""
         events = self.start()
         message = record.message
+        if isinstance(record, CallPartRecord):
+            return [*events, *self._arguments(record.id, record.name, record.text)]
         if message.thinking:
             events += self._thinking(message.thinking)
         if message.content:
             events += self._text(message.content)
         for call in message.tool_calls or []:
-            events += [*self._close(), *self._call(call)]
+            events += self._call(call)
         if record.done:
             status = final_status(record)
             events += [*self._close(status), self._end(status, usage=usage(record))]
@@ -121,19 +125,27 @@ class ResponseStream:
         return [*events, self._event("response.output_text.delta", **place, delta=text, logprobs=[])]
 
     def _call(self, call: ToolCall) -> list[Event]:
-        item_id = self._item_id("fc")
-        arguments = arguments_text(call)
-        place = {"item_id": item_id, "output_index": len(self._output)}
-        name = call.function.name
-        return [
-            self._added(call_item(item_id, call, "", "in_progress")),
-            self._event("response.function_call_arguments.delta", **place, delta=arguments),
-            self._event("response.function_call_arguments.done", **place, name=name, arguments=arguments),
-            self._done(call_item(item_id, call, arguments)),
-        ]
+        if self._kind == "call" and self._call_id == call.id:
+            return self._close(whole_call=True)
+        events = self._arguments(call.id, call.function.name, arguments_text(call))
+        return [*events, *self._close(whole_call=True)]
 
-    def _close(self, status: str = "completed") -> list[Event]:
-        """Return the events that close the open item, if any, with its final status."""
+    def _arguments(self, call_id: str, name: str, text: str) -> list[Event]:
+        """Return the events of the next part of a call's arguments."""
+        events = []
+        if self._kind != "call" or self._call_id != call_id:
+            events += self._close()
+            events.append(self._added(call_item(self._item_id("fc"), call_id, name, "", "in_progress")))
+            self._kind, self._call_id, self._function = "call", call_id, name
+        self._texts.append(text)
+        delta = self._event("response.function_call_arguments.delta", **self._place("fc"), delta=text)
+        return [*events, delta]
+
+    def _close(self, status: str = "completed", *, whole_call: bool = False) -> list[Event]:
+        """Return the events that close the open item, if any, with its final status.
+
+        An open call is incomplete unless it is a ``whole_call``.
+        """
         kind, self._kind = self._kind, ""
         text = "".join(self._texts)
         self._texts.clear()
@@ -144,6 +156,15 @@ class ResponseStream:
             return [
                 self._event("response.reasoning_summary_text.done", **place, text=text),
                 self._event("response.reasoning_summary_part.done", **place, part=part),
+                self._done(item),
+            ]
+        if kind == "call":
+            name, status = self._function, "completed" if whole_call else "incomplete"
+            item = call_item(self._item_id("fc"), self._call_id, name, text, status)
+            return [
+                self._event(
+                    "response.function_call_arguments.done", **self._place("fc"), name=name, arguments=text
+                ),
                 self._done(item),
             ]
         if kind == "text":
