@@ -6,8 +6,8 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
+from ollama_tw.config.declaration import SettingsError
 from ollama_tw.config.twistd_options import Options
-from ollama_tw.config.variables import SettingsError
 from ollama_tw.configfile.load import Configuration, read_configuration
 from ollama_tw.process.logs import forward_stdlib_logging
 

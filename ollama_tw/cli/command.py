@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ollama_tw.config.variables import Variable
+from ollama_tw.config.declaration import Variable
 from ollama_tw.golang.quoting import quote
 
 if TYPE_CHECKING:

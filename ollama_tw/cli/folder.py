@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from ollama_tw.cli.command import UsageError
+from ollama_tw.config.declaration import SettingsError
 from ollama_tw.config.settings import VARIABLES, Settings
-from ollama_tw.config.variables import SettingsError
 
 MODELS = next(variable for variable in VARIABLES if variable.name == "OLLAMA_MODELS")
 

@@ -9,8 +9,8 @@ from ollama_tw.cli.command import UsageError
 from ollama_tw.cli.local import is_local
 from ollama_tw.cli.progress import Progress
 from ollama_tw.cli.transfers import Report
+from ollama_tw.config.declaration import SettingsError
 from ollama_tw.config.settings import HOST, Settings
-from ollama_tw.config.variables import SettingsError
 from ollama_tw.library.create.tensors import create_tensor_model
 from ollama_tw.library.modelfile.local import expand, load_modelfile
 from ollama_tw.library.modelfile.recipe import read_recipe

@@ -3,8 +3,8 @@
 from typing import Final
 
 from ollama_tw.config import parsers
+from ollama_tw.config.declaration import Variable
 from ollama_tw.config.settings import HOST
-from ollama_tw.config.variables import Variable
 
 API_KEY = Variable("OLLAMA_API_KEY", parsers.string, "", "Key that is sent to the server")
 NO_HISTORY = Variable("OLLAMA_NOHISTORY", parsers.boolean, "0", "Do not preserve readline history")

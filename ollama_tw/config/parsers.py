@@ -1,4 +1,4 @@
-"""Parsers of the values of environment variables; see :class:`ollama_tw.config.variables.Variable`."""
+"""Parsers of the values of environment variables; see :class:`ollama_tw.config.declaration.Variable`."""
 
 import re
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from ollama_tw.config.declaration import SettingsError, Warn
 from ollama_tw.config.host import is_loopback
-from ollama_tw.config.variables import SettingsError, Warn
 from ollama_tw.golang.durations import FOREVER, parse_duration, seconds_to_duration
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from typing import Any
 
 from ollama_tw import OLLAMA_VERSION
 from ollama_tw.config import parsers
+from ollama_tw.config.declaration import SettingsError, Variable, Warn, setting, variables_of
 from ollama_tw.config.host import DEFAULT_HOST, DEFAULT_PORT, Endpoint, join_host_port
-from ollama_tw.config.variables import SettingsError, Variable, Warn, setting, variables_of
 
 _INT32_MAX = 2**31 - 1
 # llama.cpp decodes at most this many sequences in one context.

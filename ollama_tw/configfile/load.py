@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ollama_tw.config.declaration import SettingsError, Warn
 from ollama_tw.config.settings import VARIABLES, Settings, config_file, models_directory
-from ollama_tw.config.variables import SettingsError, Warn
 from ollama_tw.configfile.document import EMPTY, Document, Mistake
 
 NAME = "ollama.toml"

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ollama_tw.config.declaration import SettingsError, Variable
 from ollama_tw.config.settings import VARIABLES
-from ollama_tw.config.variables import SettingsError, Variable
 from ollama_tw.configfile.document import Alias, Document, Mistake, ModelConfig, alias_key
 from ollama_tw.configfile.lines import KeyPath, line_numbers
 from ollama_tw.configfile.models import KEYS, read_model

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ollama_tw.config.declaration import SettingsError
 from ollama_tw.config.settings import Settings
-from ollama_tw.config.variables import SettingsError
 from ollama_tw.engine.backends import NoBackend, choose, discover
 from ollama_tw.engine.memory import DoesNotFit, ModelShape, cache_obstacle, estimate, place_layers
 from ollama_tw.engine.model_shape import model_shape

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ollama_tw.config.declaration import SettingsError, variables_of
 from ollama_tw.config.settings import Settings
-from ollama_tw.config.variables import SettingsError, variables_of
 from ollama_tw.configfile.document import Document
 from ollama_tw.configfile.load import Configuration
 from ollama_tw.errors import Cancelled, OllamaError

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from ollama_tw.config.declaration import SettingsError
 from ollama_tw.config.host import Endpoint, is_loopback, join_host_port
 from ollama_tw.config.parsers import MemoryShare
 from ollama_tw.config.settings import VARIABLES, Settings
-from ollama_tw.config.variables import SettingsError
 
 MINUTE = 60_000_000_000
 FOREVER = 9223372036854775807

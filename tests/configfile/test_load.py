@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_tw.config.variables import SettingsError
+from ollama_tw.config.declaration import SettingsError
 from ollama_tw.configfile import load
 from ollama_tw.configfile.load import find_file, read_configuration, read_file
 

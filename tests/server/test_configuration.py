@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_tw.config.variables import SettingsError
+from ollama_tw.config.declaration import SettingsError
 from tests.helpers.application import Application
 from tests.helpers.gguf_files import write_gguf
 from tests.helpers.logs import captured, texts

@@ -10,8 +10,8 @@ import click
 
 from ollama_tw.cli.command import CONTEXT_SETTINGS, Command, UsageError, json_option, print_json
 from ollama_tw.cli.tables import table
+from ollama_tw.config.declaration import SettingsError, Variable
 from ollama_tw.config.settings import CONFIG, VARIABLES, models_directory
-from ollama_tw.config.variables import SettingsError, Variable
 from ollama_tw.configfile.document import Document
 from ollama_tw.configfile.load import NAME, SYSTEM, find_file, mistake_lines, read_file
 from ollama_tw.configfile.models import OPTION_KEYS

@@ -14,8 +14,8 @@ from ollama_tw.access.key_file import KeyFileError, read_keys, update_keys
 from ollama_tw.access.keys import Key, is_key_name, new_key
 from ollama_tw.cli.command import CONTEXT_SETTINGS, Command, UsageError, json_option, print_json
 from ollama_tw.cli.tables import table
+from ollama_tw.config.declaration import SettingsError
 from ollama_tw.config.settings import VARIABLES, Settings
-from ollama_tw.config.variables import SettingsError
 from ollama_tw.tracking.priority import Priority
 
 _NAMES = ("OLLAMA_CONFIG", "OLLAMA_MODELS")

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import click
 
 from ollama_tw.cli.command import Command
+from ollama_tw.config.declaration import SettingsError
 from ollama_tw.config.settings import VARIABLES
-from ollama_tw.config.variables import SettingsError
 from ollama_tw.configfile.load import Configuration, read_configuration
 from ollama_tw.process.activation import inherited_sockets
 

@@ -6,8 +6,8 @@ from ollama_tw.cli.client import Client
 from ollama_tw.cli.doctor import devices, network, storage
 from ollama_tw.cli.doctor.findings import Finding
 from ollama_tw.cli.variables import API_KEY
+from ollama_tw.config.declaration import SettingsError
 from ollama_tw.config.settings import HOST, Settings
-from ollama_tw.config.variables import SettingsError
 from ollama_tw.configfile.load import find_file, mistake_lines, read_file
 
 

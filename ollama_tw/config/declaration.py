@@ -1,4 +1,4 @@
-"""Description of one environment variable: name, parser, default and help text.
+"""Declaration of settings: the name, parser, default and help text of one environment variable each.
 
 Values are read as Ollama reads them, with a warning where Ollama silently takes the default.
 
