@@ -617,6 +617,14 @@ class RemoteModel:
     metadata: Mapping[str, str | int] = field(default_factory=dict)
     """Known metadata by the keys of GGUF: ``general.architecture``, ``tokenizer.chat_template`` (Jinja),
     ``{architecture}.context_length``."""
+    template: str = ""
+    """Go template of the prompts, if the metadata has no chat template."""
+    system: str = ""
+    """System text of requests that have none."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Options of requests that do not set them, as in a Modelfile, such as ``{"stop": ["</s>"]}``."""
+    messages: Sequence[Mapping[str, str]] = ()
+    """Messages before those of each chat, with ``role`` and ``content``."""
 
 
 class IModelSource(Interface):

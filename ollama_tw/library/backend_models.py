@@ -95,10 +95,10 @@ def _backend_model(path: str, name: Name, remote: RemoteModel) -> BackendModel:
         adapter_paths=(),
         projector_paths=(),
         draft_path=None,
-        template=None,
-        system="",
-        params={},
-        messages=(),
+        template=remote.template or None,
+        system=remote.system,
+        params=remote.parameters,
+        messages=tuple(remote.messages),
         licenses=(),
     )
     return BackendModel(model, Header(Path(path), 3, False, dict(remote.metadata), (), 0, True))

@@ -1,15 +1,18 @@
 """The contract suite for models on another server, with the fake backend and with a real model."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ollama_tw_upstream import UpstreamBackend
+from ollama_tw_upstream import UpstreamBackend, peers
 
 from ollama_tw.interfaces import IRunner, Job, LoadError, LoadPlan, Sampling
 from ollama_tw.testing.contract import GREEDY, BackendContract
 from tests.helpers.models import CHATML, tiny
 from tests.helpers.server import MODEL, PLUGINS, Server, running
+from tests.peers.conftest import PACKAGE
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,17 @@ class TestFake(PeerContract):
     def server(self, fake_peer: Server) -> Server:
         return fake_peer
 
+    def test_the_lane_is_free_before_the_last_piece(self) -> None:
+        runner: Any = self.make_runner(1)
+        pieces = runner.generate(Job("a COUNT 3", GREEDY))
+        assert next(pieces).text
+        assert [one.running for one in runner.replicas] == [1]
+        while next(pieces).done is None:
+            pass
+        # The generator has not ended.
+        assert [one.running for one in runner.replicas] == [0]
+        runner.close()
+
 
 class TestReal(PeerContract):
     control = "<|im_start|>"
@@ -68,6 +82,15 @@ class TestReal(PeerContract):
         assert "".join(here) == there
         assert len(here) > 10
 
+    def test_a_chat_is_that_of_the_server(self, server: Server, tmp_path: Path) -> None:
+        variables = {"OLLAMA_TW_UPSTREAM": server.url, "OLLAMA_LLM_LIBRARY": "cpu"}
+        with running(tmp_path, plugin_paths=[PACKAGE], **variables) as front:
+            direct, through = (
+                one.chat("Hi", "Hello! How can I help?", "Name a colour.").json for one in (server, front)
+            )
+        assert through["message"] == direct["message"]
+        assert through["prompt_eval_count"] == direct["prompt_eval_count"] > 30
+
     def test_the_sampling_is_the_jobs(self, server: Server) -> None:
         runner = self.make_runner(1)
 
@@ -79,6 +102,32 @@ class TestReal(PeerContract):
         (four,) = runner.tokenize("4", add_special=False)
         assert answer(Job("1, 2, 3, 4,", GREEDY, max_tokens=3, logit_bias=((four, 100.0),))) == "444"
         runner.close()
+
+
+def test_a_chat_goes_on_where_it_has_loaded_the_model(
+    fake_peer: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "INTERVAL", 3600.0)
+    with running(tmp_path, plugin_paths=[PLUGINS], OLLAMA_LLM_LIBRARY="paced") as second:
+        second.create("m", tiny(tmp_path, "m", chat_template=CHATML))
+        monkeypatch.setenv("OLLAMA_TW_UPSTREAM", f"{fake_peer.url}, {second.url}")
+        backend = UpstreamBackend()
+        (model,) = backend.models()
+        runner: Any = backend.load(LoadPlan(model.location, slots=1, context_length=512), lambda done: True)
+        with closing(runner), ExitStack() as stack:
+            for name in "ab":
+                full = stack.enter_context(closing(runner.generate(Job(f"{name} COUNT 500", GREEDY))))
+                assert next(full).text
+            first = list(runner.generate(Job(f"{'c' * 100} COUNT 1", GREEDY)))
+            assert first[-1].done is not None
+            stack.close()
+            pieces = runner.generate(Job(f"{'c' * 100} COUNT 2", GREEDY))
+            assert next(pieces).text
+            assert [(one.name, one.running) for one in runner.replicas] == [
+                (fake_peer.url, 0),
+                (second.url, 1),
+            ]
+            pieces.close()
 
 
 def test_a_server_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

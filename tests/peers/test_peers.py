@@ -4,8 +4,10 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+from tests.helpers.models import tiny
 from tests.helpers.server import Server, Stream
 from tests.peers.conftest import MODEL, SLOTS, StartPeer
 
@@ -44,6 +46,39 @@ def test_the_servers_are_one_model(front: Server, peers: list[Server]) -> None:
     assert [(one["name"], one["description"]) for one in backends["upstream"]["devices"]] == [
         (peer.url, f"ollama_tw: {MODEL}") for peer in peers
     ]
+
+
+def test_prompts_are_those_of_the_server_itself(
+    start_peer: StartPeer, start_front: Callable[..., Server], tmp_path: Path
+) -> None:
+    peer = start_peer("first")
+    peer.create(
+        "go",
+        tiny(tmp_path, "go"),
+        template="{{ if .System }}system: {{ .System }}\n{{ end }}user: {{ .Prompt }}\nanswer: ",
+        system="Be brief.",
+        parameters={"stop": [" 4\n", '" 5"', " 3"], "num_ctx": 1024, "temperature": 0.5},
+        messages=[{"role": "user", "content": "and"}, {"role": "assistant", "content": "then"}],
+    )
+    front = start_front(peer.url)
+    direct, through = (
+        one.post(
+            "/api/chat",
+            {
+                "model": "go",
+                "messages": [{"role": "user", "content": "hi COUNT 9"}],
+                "stream": False,
+            },
+        ).json
+        for one in (peer, front)
+    )
+    assert through["message"]["content"] == direct["message"]["content"] == " 0 1 2"
+    assert through["prompt_eval_count"] == direct["prompt_eval_count"]
+    (loaded,) = front.get("/api/ps").json["models"]
+    assert loaded["context_length"] == 1024
+    shown = [one.post("/api/show", {"model": "go"}).json for one in (peer, front)]
+    for key in ("template", "system", "parameters", "messages", "capabilities"):
+        assert shown[1][key] == shown[0][key]
 
 
 def test_each_chat_stays_where_its_prefix_is(front: Server) -> None:

@@ -91,8 +91,16 @@ def _listings(answers: Sequence[_Answer]) -> Iterator[tuple[Server, Listing]]:
 
 
 def _model(name: str, having: Sequence[tuple[Server, Listing]]) -> tw.RemoteModel:
-    """Return the model that the servers have; of its metadata the first with a chat template counts."""
+    """Return the model that the servers have, as the first one with a template describes it."""
     first = having[0][1]
-    described = next((one for _, one in having if one.metadata.get("tokenizer.chat_template")), first)
-    hosts = ", ".join(server.url for server, _ in having)
-    return tw.RemoteModel(first.name, f"upstream:{name}", hosts, described.metadata)
+    described = next((one for _, one in having if one.described), first)
+    return tw.RemoteModel(
+        first.name,
+        f"upstream:{name}",
+        ", ".join(server.url for server, _ in having),
+        described.metadata,
+        template=described.template,
+        system=described.system,
+        parameters=described.parameters,
+        messages=described.messages,
+    )

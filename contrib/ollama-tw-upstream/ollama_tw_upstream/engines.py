@@ -6,12 +6,16 @@ Source: llama.cpp: tools/server/README.md; the OpenAI-compatible server of vLLM;
 """
 
 from abc import ABC, abstractmethod
+from ast import literal_eval
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ollama_tw import interfaces as tw
+from ollama_tw.library.modelfile.parameters import KINDS, parse_parameter
 from ollama_tw.support.http import EngineError, HTTPEngine
+from ollama_tw.wire.options import Kind
 from ollama_tw_upstream.servers import Server
 
 _PROPERTIES = ("context_length", "pooling_type", "normalize_embeddings")
@@ -33,6 +37,16 @@ class Listing:
     vocabulary_size: int = 0
     """0 if it is unknown; the server then refuses unknown tokens itself."""
     metadata: Mapping[str, str | int] = field(default_factory=dict)
+    template: str = ""
+    """Go template; "" if the metadata has a chat template, or none is known."""
+    system: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    messages: Sequence[Mapping[str, str]] = ()
+
+    @property
+    def described(self) -> bool:
+        """True if it is known how prompts are written."""
+        return bool(self.template or self.metadata.get("tokenizer.chat_template"))
 
 
 @dataclass(frozen=True)
@@ -217,10 +231,20 @@ class OwnServer(Engine):
             if isinstance(value, str | int) and (key in kept or key.startswith("tokenizer."))
         }
         template = shown.get("template", "")
-        if "{%" in template:  # A Jinja template; Go templates are the peer's own.
+        if "{%" in template:  # Jinja
             info["tokenizer.chat_template"] = template
+            template = ""
         trained = info.get(f"{architecture}.context_length", 0)
-        return Listing(name, name, trained if isinstance(trained, int) else 0, metadata=info)
+        return Listing(
+            name,
+            name,
+            trained if isinstance(trained, int) else 0,
+            metadata=info,
+            template=template,
+            system=shown.get("system", ""),
+            parameters=_parameters(shown.get("parameters", "")),
+            messages=shown.get("messages", ()),
+        )
 
     def condition(self, model: Listing) -> Condition:
         """Return the state of ``/readyz``, and the slots of the model if it is loaded."""
@@ -264,6 +288,18 @@ class OwnServer(Engine):
             }
         body["options"]["num_ctx"] = len(prompt) + limit
         return body
+
+
+def _parameters(text: str) -> dict[str, Any]:
+    """Return the parameters that ``/api/show`` lists, one value a line, texts quoted as in Go."""
+    found: dict[str, Any] = {}
+    for line in text.splitlines():
+        name, _, literal = line.partition(" ")
+        literal = literal.strip()
+        with suppress(ValueError, SyntaxError):  # a parameter that is no option
+            value = literal_eval(literal) if literal.startswith('"') else parse_parameter(name, literal)
+            found[name] = [*found.get(name, ()), value] if KINDS.get(name) is Kind.STRINGS else value
+    return found
 
 
 def connect(server: Server, http: HTTPEngine) -> Engine:

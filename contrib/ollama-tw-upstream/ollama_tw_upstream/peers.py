@@ -156,6 +156,12 @@ class Peers:
             by_replica = {peer.replica: peer for peer in self._peers}
             return [by_replica[replica] for replica in self._router.replicas]
 
+    def answers(self, peer: Peer) -> None:
+        """Count the model as in the memory of ``peer``, before the next look at it."""
+        with self._lock:
+            if peer.replica is not None and not peer.replica.resident:
+                self._router.update(peer.replica, resident=True)
+
     def failed(self, peer: Peer, error: EngineError) -> None:
         """Give ``peer`` no more jobs until it is found ready again, unless it has refused one job only."""
         if error.status in (None, _NOT_FOUND):

@@ -89,16 +89,21 @@ class UpstreamRunner(SlotRunner):
         blocks = block_hashes(prompt)
         tried: list[Peer] = []
         refusal: EngineError | None = None
-        while True:
+        last: tw.Piece | None = None
+        while last is None:
             with self._peers.chosen(blocks, tried) as peer:
                 if peer is None:
                     raise refusal or self._none_is_ready()
                 output = False
                 try:
                     for piece in self._run_on(peer, job, prompt, limit):
-                        output = output or bool(piece.text or piece.logprobs)
+                        if piece.done is not None:
+                            last = piece
+                            continue
+                        if not output and (piece.text or piece.logprobs):
+                            output = True
+                            self._peers.answers(peer)
                         yield piece
-                    return
                 except EngineError as error:
                     if error.status in _FAULTS:
                         raise _refused(job, error) from error
@@ -107,6 +112,8 @@ class UpstreamRunner(SlotRunner):
                         raise tw.RunnerError(f"the reply broke off: {error}") from error
                     refusal = error
                     tried.append(peer)
+        # After the server's lane is counted as free: the next turn of the chat may come at once.
+        yield last
 
     def _run_on(self, peer: Peer, job: tw.Job, prompt: Sequence[int], limit: int) -> Iterator[tw.Piece]:
         engine, listing, runs = peer.engine, peer.listing, peer.runs

@@ -61,3 +61,26 @@ def test_a_loaded_one_is_shown_by_ps(app: Application) -> None:
     assert running["name"] == "org/Far:big"
     assert running["details"]["family"] == "far"
     assert len(running["digest"]) == 64
+
+
+def test_the_description_of_the_backend_writes_the_prompt(app: Application) -> None:
+    app.set_reply("one STOP two")
+    app.backend.remote_models = [
+        RemoteModel(
+            "far",
+            "http://h:1#y",
+            "http://h:1",
+            {"general.architecture": "far"},
+            template="{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ end }}<reply>",
+            system="Be brief.",
+            parameters={"stop": ["STOP"], "temperature": 0.25},
+            messages=({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}),
+        )
+    ]
+    assert app.chat("c", model="far").json["message"]["content"] == "one "
+    runner = app.backend.runners[-1]
+    job = runner.jobs[-1]
+    assert job.sampling.temperature == 0.25
+    assert job.prompt == ("<system>Be brief.<user>a<assistant>b<user>c<reply>")
+    shown = app.post("/api/show", {"model": "far"}).json
+    assert (shown["system"], shown["template"][-7:]) == ("Be brief.", "<reply>")
