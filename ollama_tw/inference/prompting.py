@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
+from typing import Any
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Entry, parse_go_template
@@ -34,7 +35,6 @@ from ollama_tw.prompt.history import IMAGE_TOKENS, cut_history, kept_tokens, mid
 from ollama_tw.prompt.outside_text import BREAK, special_in, tokens_of, with_breaks
 from ollama_tw.prompt.think import Think
 from ollama_tw.templates.budget import TemplateError
-from ollama_tw.templates.gotemplate import Template
 from ollama_tw.templates.jinja import ChatTemplate
 from ollama_tw.templates.thinking_controls import find_controls
 from ollama_tw.wire.native import ChatRequest, GenerateRequest, Message
@@ -157,13 +157,16 @@ def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest 
     now = datetime.now().astimezone()
     tools = request.tools if isinstance(request, ChatRequest) else []
     override = request.template if isinstance(request, GenerateRequest) else ""
-    template: Template | ChatTemplate | None = parse_go_template(override) if override else entry.template
+    template = parse_go_template(override) if override else entry.template
+    common: dict[str, Any] = {"tools": tools or None, "think": think.template_value, "now": now}
     if template is None:
         source = entry.header.chat_template or ""
-        template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
+        chat_template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
         if think.enabled is False and "thinking" in entry.capabilities:
             _warn_of_thinking(entry.model.name.full, source)
-    render = partial(template.render, tools=tools or None, think=think.template_value, now=now)
+        render: Render = partial(chat_template.render, think_budget=think.budget, **common)
+    else:
+        render = partial(template.render, **common)
     return lambda messages: _without_bos(render(messages), runner)
 
 

@@ -116,7 +116,7 @@ class Completions:
                 entry,
                 request,
                 admitted.options,
-                think,
+                admitted.think,
                 admitted.shift,
                 infill,
                 special_in_text=self.settings.special_tokens,
@@ -154,7 +154,7 @@ class Completions:
             entry,
             request,
             admitted.options,
-            think,
+            admitted.think,
             admitted.shift,
             special_in_text=self.settings.special_tokens,
         )
@@ -225,7 +225,7 @@ class Completions:
                 choice=choice,
                 build_grammar=partial(_grammar, request, options, note, strict=extras.strict_format),
                 note=note,
-                think_budget=_think_budget(options, admitted.think),
+                think_budget=admitted.think.budget,
                 logprobs=request.top_logprobs if request.logprobs else None,
                 shift=admitted.shift,
                 keep=max(options.num_keep, 0),
@@ -270,7 +270,7 @@ def _admitted(
     if shift is None:
         shift = entry.model.config.model_family not in _NO_SHIFT_FAMILIES
     options = resolve(entry.params, request.options)
-    return _Admitted(entry, options, think, keep_alive, started, shift)
+    return _Admitted(entry, options, think.limited(options.think_budget), keep_alive, started, shift)
 
 
 def _limit(entry: Entry, options: Options, raw: bool) -> int:
@@ -286,12 +286,6 @@ def _limit(entry: Entry, options: Options, raw: bool) -> int:
         return limit
     most = _MAX_CONTEXTS * options.num_ctx
     return most if limit < 0 else min(limit, most)
-
-
-def _think_budget(options: Options, think: Think) -> int | None:
-    """Return the maximum number of tokens of the thinking, None for no limit."""
-    given = [limit for limit in (think.budget, options.think_budget) if limit is not None and limit >= 0]
-    return min(given, default=None)
 
 
 def _grammar(request: RunRequest, options: Options, note: Note, *, strict: bool) -> str:

@@ -29,6 +29,11 @@ class Think:
         """The ``think`` argument of both kinds of templates."""
         return self.level or self.enabled
 
+    def limited(self, budget: int) -> "Think":
+        """Return these values with at most ``budget`` tokens, negative for no further limit."""
+        given = [limit for limit in (self.budget, budget) if limit is not None and limit >= 0]
+        return dataclasses.replace(self, budget=min(given, default=None))
+
 
 def parse_think(value: Any) -> Think:
     """Parse the decoded JSON ``value``. Raises :class:`OllamaError` 400 if it is invalid."""

@@ -40,6 +40,7 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         think: bool | str | None = None,
+        think_budget: int | None = None,
         now: datetime,
         extra: Mapping[str, Any] | None = None,
         reorder: bool = True,
@@ -47,7 +48,8 @@ class ChatTemplate:
         """Return the prompt for ``messages``; with ``reorder``, in another order if theirs is refused.
 
         ``think`` is on, off or a level, in the variables and words of the template; None leaves them
-        undefined. ``extra`` are further variables, which override those set here.
+        undefined. ``think_budget`` is the maximum number of tokens of the thinking. ``extra`` are further
+        variables, which override those set here.
 
         Raises :class:`TemplateRefusal` if the template refuses every order, or fails, and
         :class:`LimitExceeded` if it exceeds the limits of :mod:`ollama_tw.templates.budget`.
@@ -55,7 +57,7 @@ class ChatTemplate:
         variables: dict[str, Any] = {
             "add_generation_prompt": add_generation_prompt,
             **tool_variables(tools or ()),
-            **find_controls(self.source).variables(think),
+            **find_controls(self.source).variables(think, think_budget),
             **(extra or {}),
         }
         budget = Budget(self._clock)

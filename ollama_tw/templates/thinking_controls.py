@@ -59,11 +59,16 @@ class ThinkingControls:
         """True if thinking can be turned off."""
         return bool(self.switches) or self.budget or any(word.off for word in self.words.values())
 
-    def variables(self, think: bool | str | None) -> dict[str, Any]:
-        """Return the variables for ``think``: on, off, a level, or None for the template's default."""
+    def variables(self, think: bool | str | None, budget: int | None = None) -> dict[str, Any]:
+        """Return the variables for ``think``: on, off, a level, or None for the template's default.
+
+        ``budget`` is the maximum number of tokens of the thinking, None for no limit.
+        """
         if think is None:
             return {}
         values: dict[str, Any] = dict.fromkeys(SWITCHES, bool(think))
+        if think and budget is not None:
+            values[BUDGET] = budget
         if think is False:
             chosen = {name: word.off for name, word in self.words.items()}
             if self.budget:

@@ -14,15 +14,47 @@ OPENED_THINKING = (
 """Template whose prompts open the thinking, also for a model that was not trained for it."""
 
 
+THINKER = """
+{%- if tools %}<|im_start|>system
+{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}<|im_end|>
+{% endif %}
+{%- for m in messages %}<|im_start|>{{ m.role }}
+{% if m.reasoning_content %}<think>
+{{ m.reasoning_content }}
+</think>
+
+{% endif %}{{ m.content }}
+{%- for call in m.tool_calls or [] %}
+<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>
+{%- endfor %}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined and not enable_thinking %}<think>
+
+</think>
+
+{% else %}<think>
+{% endif %}{% endif %}"""
+"""Chat template of a model that thinks and calls tools, whose prompts open the thinking."""
+
+
 @pytest.fixture(scope="session")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a server with the models ``plain`` and ``talker``, with tool calls, and yield its URL."""
+    """Start a server with scripted models, and yield its URL.
+
+    They are ``plain``; ``talker``, with tool calls; and ``thinker``, with the chat template :data:`THINKER`.
+    """
     home = tmp_path_factory.mktemp("scripted")
     gguf = write_gguf(home / "tiny.gguf").read_bytes()
     settings = {"OLLAMA_LLM_LIBRARY": "prompted", "OLLAMA_NUM_PARALLEL": "4"}
     with running(home, plugin_paths=[PLUGINS], **settings) as server:
         server.create("talker", gguf, template=GO_THINKING_TOOLS)
         server.create("plain", gguf, template=GO_PLAIN)
+        thinker = write_gguf(home / "thinker.gguf", chat_template=THINKER)
+        server.create("thinker", thinker.read_bytes())
         server.create("someone/plain:1b", gguf, template=GO_PLAIN)
         yield server.url
 

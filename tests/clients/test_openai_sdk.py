@@ -379,6 +379,7 @@ def test_models(client: openai.OpenAI) -> None:
     assert found == {
         "plain:latest": "library",
         "talker:latest": "library",
+        "thinker:latest": "library",
         "someone/plain:1b": "someone",
     }
     assert client.models.retrieve("plain").id == "plain"
@@ -488,10 +489,16 @@ def test_images_must_be_data_uris(chat: Chat, client: openai.OpenAI) -> None:
     assert ask("data:image/gif;base64,aGk=") == "invalid image input"
 
 
-@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
-def test_a_body_compressed_with_zstd(scripted: str, path: str) -> None:
-    text = {"messages": say("hi"), "prompt": "SAY hi", "input": "SAY hi", "model": "plain"}
-    packed = zstandard.compress(json.dumps(text).encode())
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("chat/completions", {"messages": say("hi")}),
+        ("completions", {"prompt": "SAY hi"}),
+        ("responses", {"input": "SAY hi"}),
+    ],
+)
+def test_a_body_compressed_with_zstd(scripted: str, path: str, text: dict[str, Any]) -> None:
+    packed = zstandard.compress(json.dumps({**text, "model": "plain"}).encode())
     headers = {"Content-Encoding": "zstd"}
     assert "hi" in httpx.post(f"{scripted}/v1/{path}", content=packed, headers=headers).text
     reply = httpx.post(f"{scripted}/v1/{path}", content=b"no zstd", headers=headers)

@@ -58,6 +58,13 @@ def test_a_number_is_the_maximum_of_tokens() -> None:
     assert parse_think(0) == Think(False)
 
 
+def test_the_smaller_of_two_limits_counts() -> None:
+    assert parse_think(512).limited(-1).budget == 512
+    assert parse_think(512).limited(100).budget == 100
+    assert Think(True).limited(0).budget == 0
+    assert Think(True).limited(-1).budget is None
+
+
 def test_a_capable_model_thinks_by_default() -> None:
     assert resolve_think(Think(), model="m", capable=True) == Think(True)
     assert resolve_think(Think(False), model="m", capable=True) == Think(False)

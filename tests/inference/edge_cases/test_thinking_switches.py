@@ -21,6 +21,20 @@ def test_the_family_s_word_turns_thinking_off(app: Application, tmp_path: Path) 
     assert app.job.prompt == "[user]hi[assistant]<think>"
 
 
+def test_a_maximum_of_tokens_reaches_the_templates_own_variable(app: Application, tmp_path: Path) -> None:
+    budget = CHAT + "{% if thinking_budget is defined %}{{ thinking_budget }}{% endif %}<think>"
+    app.create("budget", tiny(tmp_path, "budget", chat_template=budget))
+    for fields in (
+        {"think": 64},
+        {"options": {"think_budget": 64}},
+        {"think": 64, "options": {"think_budget": 99}},
+    ):
+        assert app.chat("hi", model="budget", **fields).status == 200
+        assert app.job.prompt == "[user]hi[assistant]64<think>"
+    app.chat("hi", model="budget")
+    assert app.job.prompt == "[user]hi[assistant]<think>"
+
+
 def test_a_template_without_a_switch_is_logged_once(
     app: Application, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
