@@ -13,7 +13,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IProtocolNegotiationFactory,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -159,7 +164,7 @@ class Listener:
         return [maybeDeferred(port.stopListening) for port in ports]
 
 
-@implementer(IProtocolFactory)
+@implementer(IProtocolFactory, IProtocolNegotiationFactory)
 class _DeferredFactory:
     """Factory for endpoints, which require one when they bind; delegates to ``factory`` once that is set."""
 
@@ -171,6 +176,10 @@ class _DeferredFactory:
 
     def doStop(self) -> None:
         """Do nothing: the site is stopped with the service."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return the protocols for ALPN: without an overlap, OpenSSL ends the handshake (RFC 7301)."""
+        return [b"http/1.1"]
 
     def buildProtocol(self, address: Any) -> Any:
         """Return a protocol of ``factory``; None, which closes the connection, before it is set."""

@@ -49,6 +49,12 @@ class Connection:
         self.received = b""
 
     @property
+    def protocol(self) -> str | None:
+        """The protocol that was negotiated by ALPN."""
+        assert isinstance(self._socket, ssl.SSLSocket)
+        return self._socket.selected_alpn_protocol()
+
+    @property
     def certificate(self) -> bytes:
         """The certificate of the server in DER form."""
         assert isinstance(self._socket, ssl.SSLSocket)

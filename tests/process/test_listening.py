@@ -156,8 +156,10 @@ def write_certificate(folder: Path, serial: int) -> None:
     )
 
 
-def over_tls(sock: socket.socket) -> ssl.SSLSocket:
+def over_tls(sock: socket.socket, *protocols: str) -> ssl.SSLSocket:
     context = ssl.create_default_context()
+    if protocols:
+        context.set_alpn_protocols(protocols)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context.wrap_socket(sock)
@@ -183,7 +185,9 @@ def test_endpoints_and_a_certificate_reloaded_during_a_stream(home: Path, tmp_pa
         for address in (plain, by_path):
             assert b'"version"' in Connection(address).request("GET", "/api/version").read_all()
 
-        stream = Connection(secure, over_tls)
+        # As curl and browsers do.
+        stream = Connection(secure, lambda sock: over_tls(sock, "h2", "http/1.1"))
+        assert stream.protocol == "http/1.1"
         assert serial_of(stream) == 1
         stream.request("POST", "/api/generate", {"model": "tiny", "prompt": "one"})
         stream.read_until(b"word0")
