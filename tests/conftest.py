@@ -106,6 +106,15 @@ def registry_program() -> str:
 
 
 @pytest.fixture(scope="session")
+def llama_server_program() -> str:
+    """Return the path of llama.cpp's llama-server, or skip the test."""
+    found = shutil.which(os.environ.get("OLLAMA_TW_LLAMA_SERVER", "llama-server"))
+    if found is None:
+        pytest.skip("llama-server is not installed: set OLLAMA_TW_LLAMA_SERVER to its path")
+    return found
+
+
+@pytest.fixture(scope="session")
 def browser_program() -> str:
     """Return the path of Chromium, or skip the test."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
