@@ -15,12 +15,12 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.grammar import schema_to_gbnf
 from ollama_tw.grammar.forced import ForcedText
 from ollama_tw.grammar.reader import read_grammar
+from ollama_tw.interfaces import InvalidGrammar
+from ollama_tw.llama.grammar import Grammar
 from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import LlamaVocabulary
 
 Mask = npt.NDArray[np.bool_]
-
-_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
 class Refused(Exception):
@@ -67,6 +67,7 @@ class Own:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
+        vocabulary.llama.prefixes().result()
         self.notes: list[str] = []
 
     def compile(self, schema: Mapping[str, Any]) -> Callable[[], Matcher]:
@@ -83,36 +84,25 @@ class Own:
 class _LlamaMatcher:
     def __init__(self, vocabulary: LlamaVocabulary, text: str) -> None:
         self._size = vocabulary.size
-        self._sampler = llama_cpp.llama_sampler_init_grammar(vocabulary.handle, text.encode(), b"root")
-        if not self._sampler:
-            raise Refused("llama.cpp refuses the grammar")
-
-    def __del__(self) -> None:
-        if self._sampler:
-            llama_cpp.llama_sampler_free(self._sampler)
+        try:
+            self._grammar = Grammar(vocabulary, text)
+        except InvalidGrammar as error:
+            raise Refused(str(error)) from None
 
     def mask(self) -> Mask:
-        candidates = np.zeros(self._size, dtype=_CANDIDATE)
-        candidates["id"] = np.arange(self._size)
-        return self._apply(candidates)
+        mask: Mask = np.zeros(self._size, dtype=np.bool_)
+        mask[self._grammar.allowed()] = True
+        return mask
 
     def accept(self, token: int) -> bool:
-        if not self._apply(np.array([(token, 0.0, 0.0)], dtype=_CANDIDATE))[0]:
+        if not self._grammar.allows(token):
             return False
-        llama_cpp.llama_sampler_accept(self._sampler, token)
+        self._grammar.accept(token)
         return True
 
-    def _apply(self, candidates: Any) -> Mask:
-        array = set_fields(
-            llama_cpp.llama_token_data_array(),
-            data=candidates.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data)),
-            size=len(candidates),
-            selected=-1,
-            sorted=False,
-        )
-        llama_cpp.llama_sampler_apply(self._sampler, ctypes.byref(array))
-        allowed: Mask = np.isfinite(candidates["logit"])
-        return allowed
+    def __del__(self) -> None:
+        if hasattr(self, "_grammar"):
+            self._grammar.close()
 
 
 class Guidance:

@@ -1,5 +1,7 @@
 """Reader of clients' GBNF, to the extent that the limits of grammars require."""
 
+import re
+
 from ollama_tw.errors import OllamaError
 from ollama_tw.grammar.ambiguity import check_ambiguity
 from ollama_tw.grammar.check import check_rules
@@ -25,6 +27,9 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _HEX = frozenset("0123456789abcdefABCDEF")
 _HEX_LENGTHS = {"x": 2, "u": 4, "U": 8}
 _ESCAPES = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-"}
+# Comments, literals, classes, and the beginnings of tokens.
+_PARTS = re.compile(r"""#[^\r\n]*|"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|!?<""", re.DOTALL)
+_EXCLUDES_ASCII = re.compile(r"(?:[^\\\x80-\U0010ffff]|\\x[0-7][0-9A-Fa-f]|\\[^xuU])*").fullmatch
 _ANY = Chars(((0, LAST_CODE_POINT),))
 
 
@@ -46,6 +51,16 @@ def read_grammar(text: str) -> dict[str, Node]:
     if len(text) > MAX_GRAMMAR:
         raise OllamaError(400, f"the grammar is longer than {MAX_GRAMMAR} characters")
     return _Reader(text).rules()
+
+
+def follows_prefixes(text: str) -> bool:
+    """Return whether llama.cpp allows the beginnings of each token that it allows by this grammar.
+
+    It does not for tokens that a grammar names, nor for a part of a character beside a class that excludes
+    other ones. Source: llama.cpp: src/llama-grammar.cpp, llama_grammar_match_partial_char.
+    """
+    parts = _PARTS.findall(text)
+    return not any(part[0] in "<!" or (part[:2] == "[^" and not _EXCLUDES_ASCII(part)) for part in parts)
 
 
 class _Reader:

@@ -12,6 +12,8 @@ import numpy as np
 
 from ollama_tw.grammar.forced import ForcedReader
 from ollama_tw.interfaces import InvalidGrammar, Job, LazyGrammar, RunnerError, Sampling
+from ollama_tw.llama.grammar import CANDIDATE, Grammar, token_data_array
+from ollama_tw.llama.prefixes import Tokens
 from ollama_tw.llama.steering import GrammarStart, ThinkingLimit, Written
 from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import LlamaVocabulary
@@ -21,13 +23,12 @@ _log = logging.getLogger("ollama_tw.llama")
 # LLAMA_DEFAULT_SEED: llama.cpp draws a random seed.
 _RANDOM_SEED = 0xFFFFFFFF
 
-# struct llama_token_data
-_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-
-
-# Seconds that a grammar may take: to begin with, and for each token. A mask of a large vocabulary takes
-# about 20 ms, and several times that on a busy machine.
+# Seconds that a grammar may take: to begin with, and for each token. A whole vocabulary of 262,144 tokens
+# takes about 100 ms, and several times that on a busy machine.
 _GRAMMAR_START, _GRAMMAR_STEP = 4.0, 0.25
+
+_MOST_LIKELY = 1024
+"""Likeliest tokens that are tried before all of them."""
 
 
 class Sampler:
@@ -55,8 +56,8 @@ class Sampler:
         self._forced_tokens: deque[int] = deque()
         """Tokens that the grammar forces, as far as they have been looked for."""
         self._biased = {token for token, _ in job.logit_bias}
-        self._grammar = _grammar(vocabulary, job.grammar) if job.grammar else None
-        self._waiting: Any = None
+        self._grammar = Grammar(vocabulary, job.grammar) if job.grammar else None
+        self._waiting: Grammar | None = None
         """The grammar that is to begin at ``_start``."""
         self._start: GrammarStart | None = None
         if job.lazy_grammar is not None and self._grammar is None:
@@ -90,13 +91,15 @@ class Sampler:
             if sampling.typical_p < 1.0:
                 self._add_top_k_and_typical(sampling)
             self._add(llama_cpp.llama_sampler_init_greedy())
+        self._enough = _enough(job, look_back if penalised else 0)
+        """How many allowed tokens the choice can be made from, if no other one is likelier; 0 for all."""
         if penalised:
             for token in prompt[-look_back:]:
                 llama_cpp.llama_sampler_accept(self._chain, token)
 
     def _wait_for(self, lazy: LazyGrammar) -> None:
         try:
-            self._waiting = _grammar(self._vocabulary, lazy.grammar)
+            self._waiting = Grammar(self._vocabulary, lazy.grammar)
         except InvalidGrammar as error:
             _log.warning("the output is not held to the tools: %s", error)
         else:
@@ -149,10 +152,10 @@ class Sampler:
         token = self._forced()
         if token is None:
             token = self._forced_by_grammar()
-            if token is None and self._grammar is None:
-                token = int(llama_cpp.llama_sampler_sample(self._chain, context, row))
+            if token is None and self._grammar is not None:
+                token = self._sample_by_grammar(self._grammar, context, row)
             elif token is None:
-                token = self._sample_by_grammar(context, row)
+                token = int(llama_cpp.llama_sampler_sample(self._chain, context, row))
             if self._limit is not None:
                 self._limit.feed(Written(token, self._vocabulary.written(token)))
         if self._limit is not None and self._limit.over:
@@ -167,7 +170,7 @@ class Sampler:
         if token is None:
             return None
         if self._grammar is not None:
-            if not self._allows(token):
+            if not self._grammar.allows(token):
                 _log.warning("the grammar does not allow the end of the thinking, which is not limited")
                 self._limit = None
                 return None
@@ -176,20 +179,32 @@ class Sampler:
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
 
-    def _sample_by_grammar(self, context: Any, row: int) -> int:
+    def _sample_by_grammar(self, grammar: Grammar, context: Any, row: int) -> int:
         """Sample without the grammar, and again with it only if it rejects the token.
 
         Applying a grammar to a whole vocabulary takes longer than all other samplers.
         """
         began = time.monotonic()
         logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, row), (self._vocabulary.size,))
-        token = self._sample_from(logits)
-        if not self._allows(token):
-            token = self._sample_from(logits, self._grammar)
+        token = self._sample_from(logits, np.arange(len(logits), dtype=np.int32))
+        if not grammar.allows(token):
+            token = self._sample_from(logits, self._allowed(grammar, logits))
         llama_cpp.llama_sampler_accept(self._chain, token)
         self._accept_in_grammar(token)
         self._spend(time.monotonic() - began)
         return token
+
+    def _allowed(self, grammar: Grammar, logits: Any) -> Tokens:
+        """Return the tokens that the grammar allows, without those that are too unlikely to be chosen."""
+        if 0 < self._enough < min(_MOST_LIKELY, len(logits)):
+            likely = np.argpartition(logits, -_MOST_LIKELY)[-_MOST_LIKELY:].astype(np.int32)
+            tokens = grammar.among(np.sort(likely))
+            if len(tokens) >= self._enough:
+                return tokens
+        tokens = grammar.allowed()
+        if not np.isfinite(logits[tokens]).any():
+            raise RunnerError("no token of this model matches the requested format")
+        return tokens
 
     def _spend(self, seconds: float) -> None:
         """Count the time of a step: other sequences of the model wait meanwhile."""
@@ -198,8 +213,8 @@ class Sampler:
             raise RunnerError("the grammar is too ambiguous: matching it takes too long")
 
     def _accept_in_grammar(self, token: int) -> None:
-        if not self._vocabulary.ends_generation(token):
-            llama_cpp.llama_sampler_accept(self._grammar, token)
+        if self._grammar is not None and not self._vocabulary.ends_generation(token):
+            self._grammar.accept(token)
             if self._reader is not None:
                 self._reader.feed(self._vocabulary.written(token))
 
@@ -233,8 +248,7 @@ class Sampler:
         if not self._forced_tokens:
             return None
         token = self._forced_tokens.popleft()
-        # llama.cpp aborts when it accepts a token that the grammar rejects.
-        if not self._allows(token):
+        if not self._grammar.allows(token):
             self._forced_tokens.clear()
             self._reader = None
             return None
@@ -248,56 +262,45 @@ class Sampler:
         if tokens is None:
             return
         self._start = None
-        self._grammar, self._waiting = self._waiting, None
+        grammar, self._waiting = self._waiting, None
+        self._grammar = grammar
         for each in tokens:
-            # llama.cpp aborts when it accepts a token that the grammar rejects.
-            if not self._allows(each):
+            if grammar is None or not grammar.allows(each):
                 tokens = ()
                 break
             self._accept_in_grammar(each)
-        if not tokens:
-            llama_cpp.llama_sampler_free(self._grammar)
+        if not tokens and grammar is not None:
+            grammar.close()
             self._grammar = None
 
-    def _sample_from(self, logits: Any, first: Any = None) -> int:
-        candidates = np.empty(len(logits), dtype=_CANDIDATE)
-        candidates["id"] = np.arange(len(logits))
-        candidates["logit"] = logits
+    def _sample_from(self, logits: Any, tokens: Tokens) -> int:
+        candidates = np.empty(len(tokens), dtype=CANDIDATE)
+        candidates["id"] = tokens
+        candidates["logit"] = logits[tokens]
         candidates["p"] = 0.0
-        array = _token_data_array(candidates)
-        if first is not None:
-            llama_cpp.llama_sampler_apply(first, ctypes.byref(array))
-            # llama.cpp aborts when it accepts a token that the grammar rejects.
-            if not np.isfinite(candidates["logit"]).any():
-                raise RunnerError("no token of this model matches the requested format")
+        array = token_data_array(candidates)
         llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
         return int(array.data[array.selected].id)
 
-    def _allows(self, token: int) -> bool:
-        candidate = np.array([(token, 1.0, 0.0)], dtype=_CANDIDATE)
-        llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(_token_data_array(candidate)))
-        return bool(np.isfinite(candidate["logit"][0]))
-
     def close(self) -> None:
         """Free the memory. Called once."""
-        for sampler in (self._chain, self._grammar, self._waiting):
-            if sampler is not None:
-                llama_cpp.llama_sampler_free(sampler)
+        llama_cpp.llama_sampler_free(self._chain)
+        for grammar in (self._grammar, self._waiting):
+            if grammar is not None:
+                grammar.close()
 
 
-def _grammar(vocabulary: LlamaVocabulary, text: str) -> Any:
-    sampler = llama_cpp.llama_sampler_init_grammar(vocabulary.handle, text.encode(), b"root")
-    if not sampler:
-        raise InvalidGrammar("the grammar is invalid: it must be GBNF with a rule named root")
-    return sampler
+def _enough(job: Job, look_back: int) -> int:
+    """Return how many of the likeliest tokens have the one that is chosen among them; 0 for all.
 
-
-def _token_data_array(candidates: Any) -> Any:
-    """Return a llama_token_data_array of ``candidates``, which must outlive it."""
-    return set_fields(
-        llama_cpp.llama_token_data_array(),
-        data=candidates.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token_data)),
-        size=len(candidates),
-        selected=-1,
-        sorted=False,
+    Before the samplers that choose, ``look_back`` tokens at most are penalised, which others then overtake.
+    """
+    sampling = job.sampling
+    greedy = sampling.temperature <= 0 and sampling.typical_p >= 1.0
+    chosen = 1 if greedy else max(sampling.top_k, 0)
+    raised = look_back > 0 and (
+        sampling.repeat_penalty < 1.0 or sampling.presence_penalty < 0.0 or sampling.frequency_penalty < 0.0
     )
+    if not chosen or raised or any(bias > 0 for _, bias in job.logit_bias):
+        return 0
+    return chosen + look_back + len(job.logit_bias)

@@ -3,6 +3,7 @@
 import ctypes
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import llama_cpp
 
 from ollama_tw.interfaces import LoadError, RunnerError
+from ollama_tw.llama.prefixes import Prefixes, build
 
 # INT32_MIN: the number of tokens overflows.
 _OVERFLOW = -(2**31)
@@ -40,6 +42,7 @@ class LlamaVocabulary:
         self._pieces: dict[int, bytes] = {}
         self._spell = lru_cache(_SPELLED)(self._find_spelling)
         self._controls: dict[str, dict[int, bytes]] = {}
+        self._prefixes: Future[Prefixes] | None = None
         self._ends: dict[str, bool] = {}
 
     def _check_added(self) -> None:
@@ -176,6 +179,24 @@ class LlamaVocabulary:
                 if b"".join(map(self.written, tokens[begin:])) == data:
                     return tuple(tokens[begin:])
         return None
+
+    def prefixes(self) -> "Future[Prefixes]":
+        """Return the order in which grammars try the tokens; the first call starts to build it."""
+        with self._changed:
+            if self._prefixes is None:
+                self._prefixes = build(self._texts, self.ends_generation)
+            return self._prefixes
+
+    def _texts(self) -> list[bytes]:
+        """Return the texts of all tokens as :meth:`written` does, without a cache of them."""
+        capacity = 65536
+        buffer = ctypes.create_string_buffer(capacity)
+        texts = []
+        with self._keep_loaded():
+            for token in range(self.size):
+                count = llama_cpp.llama_token_to_piece(self.handle, token, buffer, capacity, 0, True)
+                texts.append(ctypes.string_at(buffer, max(count, 0)))
+        return texts
 
     def controls(self, texts: Iterable[str]) -> dict[int, bytes]:
         """Return the control tokens that are written out in ``texts``, with the bytes of their texts.

@@ -7,6 +7,7 @@ import pytest
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.grammar import grammar_for, schema_to_gbnf
+from ollama_tw.grammar.reader import follows_prefixes
 from tests.grammar.checker import matches
 
 
@@ -450,3 +451,22 @@ def test_patterns_beyond_the_subset_are_left_free_or_refused_if_strict(pattern: 
     schema = {"type": "string", "pattern": pattern}
     assert matches(schema_to_gbnf(schema), '"anything"')
     assert refusal(schema, strict=True).startswith("invalid format: schema at #: ")
+
+
+@pytest.mark.parametrize(
+    ("grammar", "follows"),
+    [
+        ('root ::= "a" [b-d]', True),
+        ('root ::= "<" [<!] # <', True),
+        ('root ::= [^"\\\\\\x7F\\x00-\\x1F\\n]', True),
+        ("root ::= [é\\u00e9]", True),
+        ("root ::= <[7]>", False),
+        ("root ::= !<think>", False),
+        ('# "\nroot ::= <[7]> "x"', False),
+        ("root ::= [^é]", False),
+        ("root ::= [^\\u00e9]", False),
+        ("root ::= [^\\xe9]", False),
+    ],
+)
+def test_grammars_whose_tokens_follow_from_their_beginnings(grammar: str, follows: bool) -> None:
+    assert follows_prefixes(grammar) is follows
