@@ -12,6 +12,7 @@ from ollama_tw.library.modelfile.parameters import DEPRECATED, KINDS, parse_para
 from ollama_tw.library.modelfile.parser import FROM, INSTRUCTIONS, MESSAGE, Instruction, ModelfileError
 from ollama_tw.wire.options import Kind
 
+_LONGEST_VERSION = 256
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _VERSION = re.compile(
@@ -86,7 +87,7 @@ def read_recipe(instructions: Iterable[Instruction]) -> Recipe:
 def _version(text: str) -> str:
     """Return a semantic version of one to three numbers without its ``v``; raises ModelfileError."""
     version = text.removeprefix("v")
-    if not _VERSION.fullmatch(version):
+    if len(version) > _LONGEST_VERSION or not _VERSION.fullmatch(version):
         raise ModelfileError("requires must be a valid semver (e.g. 0.14.0)")
     return version
 

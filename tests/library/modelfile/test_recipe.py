@@ -118,7 +118,20 @@ def test_versions(version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "version", ["", "latest", "01.2.3", "1.2.3.4", "1.2-rc", "1.2.3-", "1.2.3-01", "vv1", "1.2.3+", "1."]
+    "version",
+    [
+        "",
+        "latest",
+        "01.2.3",
+        "1.2.3.4",
+        "1.2-rc",
+        "1.2.3-",
+        "1.2.3-01",
+        "vv1",
+        "1.2.3+",
+        "1.",
+        "1.0.0-" + "a" * 300,
+    ],
 )
 def test_invalid_versions(version: str) -> None:
     assert fault(f"REQUIRES {version}") == "requires must be a valid semver (e.g. 0.14.0)"
