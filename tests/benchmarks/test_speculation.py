@@ -1,10 +1,14 @@
 """The benchmark of drafts compares neighbouring runs with and without them."""
 
+import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.speculation import SCENARIOS, Figures, body, line, main
+from tests.benchmarks.servers import response, serving
 from tests.helpers.application import Application
 from tests.helpers.models import tiny
 
@@ -44,6 +48,46 @@ def test_a_row_is_printed_for_each_scenario_and_number_of_clients(
         [" json ", " 1 "],
         [" json ", " 2 "],
     ]
+
+
+def test_a_llama_server_takes_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def handle(path: str, data: bytes) -> bytes:
+        asked.append(json.loads(data) | {"path": path})
+        return response(b'{"timings":{"predicted_per_second":50.0}}')
+
+    async def compare(application: Application) -> None:
+        async with serving(handle) as other:
+            url = f"http://127.0.0.1:{application.port}"
+            arguments = [
+                "--url",
+                url,
+                "--model",
+                "m",
+                "--scenario",
+                "json",
+                "--repeats",
+                "2",
+                "--other",
+                other,
+            ]
+            await asyncio.to_thread(main, arguments)
+
+    application = Application(tmp_path / "home")
+    try:
+        application.create("m", tiny(tmp_path, "tiny"))
+        application.set_reply("a", "b", "c")
+        asyncio.run(compare(application))
+    finally:
+        application.close()
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.endswith("| other, tokens/s | on/other |")
+    assert row.split(" | ")[7] == "50.0"
+    assert [(one["path"], one["max_tokens"]) for one in asked] == [
+        ("/v1/chat/completions", tokens) for tokens in (64, 400, 400)
+    ]
+    assert asked[0]["response_format"]["json_schema"]["schema"] == SCENARIOS["json"]["format"]
 
 
 def test_without_drafts_there_is_no_acceptance() -> None:
