@@ -37,6 +37,7 @@ def find_models(paths: Iterable[Path]) -> list[ModelFiles]:
     models: list[ModelFiles] = []
     for path in paths:
         if path.is_dir():
+            _refuse_store(path)
             found = sorted(file for file in path.rglob("*.gguf") if file.is_file())
             if not found:
                 models.append(_checkpoint(path))
@@ -58,6 +59,16 @@ def find_models(paths: Iterable[Path]) -> list[ModelFiles]:
                     "import one of them with --name"
                 )
     return models
+
+
+def _refuse_store(directory: Path) -> None:
+    """Raise UsageError for the models directory of a server, or the folder that it lies in."""
+    for one in (directory, directory / "models"):
+        if (one / "blobs").is_dir() and (one / "manifests").is_dir():
+            raise UsageError(
+                f"{one} is the models directory of a server: copy what is in it into that of this one "
+                "(OLLAMA_MODELS, ~/.ollama/models), which may be running"
+            )
 
 
 def model_name(stem: str) -> str:

@@ -218,6 +218,29 @@ def test_push_and_signin_without_an_account_print_the_address(serving: Callable[
     assert ollama("signout") == Result(0, "You are not signed in to ollama.com\n\n", "")
 
 
+@pytest.mark.parametrize(
+    ("disabled", "remedy"),
+    [
+        (False, "the server cannot reach ollama.com: check its network, and HTTPS_PROXY for a proxy"),
+        (True, "the server is set up not to use ollama.com (OLLAMA_NO_CLOUD, or ~/.ollama/server.json)"),
+    ],
+)
+def test_without_network_commands_of_the_account_say_what_to_do(
+    serving: Callable[..., Ollama], disabled: bool, remedy: str
+) -> None:
+    status = json.dumps({"cloud": {"disabled": disabled, "source": "env"}}).encode()
+    ollama = serving(
+        {
+            "/api/me": (503, "application/json", b'{"error":"account unavailable"}'),
+            "/api/signout": (500, "application/json", b'{"error":"there was an error signing out"}'),
+            "/api/status": (200, "application/json", status),
+        }
+    )
+    for command in (("signin",), ("push", "me/m")):
+        assert ollama(*command) == Result(1, "", f"Error: account unavailable: {remedy}\n")
+    assert ollama("signout") == Result(1, "", f"Error: there was an error signing out: {remedy}\n")
+
+
 def test_push_prints_where_the_model_is(serving: Callable[..., Ollama]) -> None:
     success = (200, "application/x-ndjson", b'{"status":"success"}\n')
     ollama = serving({"/api/push": success, "/api/me": (200, "application/json", b'{"name":"me"}')})

@@ -68,6 +68,12 @@ def test_another_model_of_the_name_is_not_replaced(ollama: Ollama, tmp_path: Pat
     )
 
 
+STORE = (
+    "is the models directory of a server: copy what is in it into that of this one "
+    "(OLLAMA_MODELS, ~/.ollama/models), which may be running"
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -75,6 +81,8 @@ def test_another_model_of_the_name_is_not_replaced(ollama: Ollama, tmp_path: Pat
         (["empty"], "no GGUF and no safetensors files in empty"),
         (["x.gguf", "--name", "a b"], "invalid model name: a b"),
         (["x.gguf", "y.gguf", "--name", "n"], "--name is for one model, and 2 were found"),
+        (["store"], f"store {STORE}"),
+        (["home"], f"{Path('home/models')} {STORE}"),
         (["notes.txt"], "notes.txt is not a GGUF file"),
         ([], "requires at least 1 arg(s), only received 0"),
         (["mmproj-x.gguf"], "a projector (mmproj) is not a model of its own: name the model file, too"),
@@ -82,6 +90,8 @@ def test_another_model_of_the_name_is_not_replaced(ollama: Ollama, tmp_path: Pat
 )
 def test_invalid_arguments(ollama: Ollama, tmp_path: Path, arguments: list[str], error: str) -> None:
     (tmp_path / "empty").mkdir()
+    for name in ("store/blobs", "store/manifests", "home/models/blobs", "home/models/manifests"):
+        (tmp_path / name).mkdir(parents=True)
     for name in ("x.gguf", "y.gguf", "mmproj-x.gguf"):
         (tmp_path / name).touch()
     (tmp_path / "notes.txt").write_text("notes")

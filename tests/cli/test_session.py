@@ -87,6 +87,39 @@ def test_regenerate_replaces_the_answer(open_terminal: Open, serve: Serve) -> No
     assert contents == ["hi", "second", "more"]
 
 
+def test_regenerate_and_edit_take_a_message_that_was_refused(open_terminal: Open, serve: Serve) -> None:
+    refused = [{"error": "overloaded"}]
+    server = serve(["first"], refused, ["second"], refused, ["third"], refused)
+    session = open_terminal("run", "m", OLLAMA_HOST=server.address)
+    at_prompt(session)
+    say(session, "hi", "first")
+    say(session, "more", "error: overloaded")
+    say(session, "/regenerate", "second")
+    assert [message["content"] for message in server.bodies[2]["messages"]] == ["hi", "first", "more"]
+    say(session, "last", "error: overloaded")
+    session.type("/edit\r")
+    session.wait_for(">>> last", 2)
+    session.type(" one\r")
+    answered(session, "third")
+    contents = [message["content"] for message in server.bodies[4]["messages"]]
+    assert contents == ["hi", "first", "more", "second", "last one"]
+    say(session, "again", "error: overloaded")
+    say(session, "/clear", "Cleared session context")
+    say(session, "/regenerate", "No message yet.")
+
+
+def test_the_messages_of_a_model_are_exported(open_terminal: Open, tmp_path: Path, serve: Serve) -> None:
+    server = serve(["first"], messages=[{"role": "user", "content": "before"}])
+    session = open_terminal("run", "m", OLLAMA_HOST=server.address)
+    session.wait_for(">>> before")
+    at_prompt(session)
+    say(session, "/load other", "Loading model 'other'")
+    say(session, "hi", "first")
+    say(session, "/export chat.json", "Wrote 'chat.json'")
+    exported = json.loads((tmp_path / "chat.json").read_text())["messages"]
+    assert [message["content"] for message in exported] == ["before", "hi", "first"]
+
+
 def test_edit_replaces_the_last_message(open_terminal: Open, serve: Serve) -> None:
     server = serve(["first"], ["second"], ["third"])
     session = open_terminal("run", "m", OLLAMA_HOST=server.address)

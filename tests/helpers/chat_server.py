@@ -26,10 +26,12 @@ class ChatServer(ThreadingHTTPServer):
         self,
         replies: Sequence[Sequence[str | Mapping[str, Any]]],
         capabilities: Sequence[str] = ("completion",),
+        messages: Sequence[Mapping[str, str]] = (),
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.replies = iter(replies)
         self.capabilities = capabilities
+        self.messages = messages
         self.bodies: list[dict[str, Any]] = []
 
     @property
@@ -56,7 +58,13 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/api/show":
             weights = "other" if body["model"].startswith("other") else "m"
-            self._send({"capabilities": self.server.capabilities, "modelfile": f"FROM /blobs/{weights}\n"})
+            self._send(
+                {
+                    "capabilities": self.server.capabilities,
+                    "modelfile": f"FROM /blobs/{weights}\n",
+                    "messages": self.server.messages,
+                }
+            )
         elif not (body.get("prompt") or body.get("messages")):
             self._send({"done": True})
         else:

@@ -108,7 +108,11 @@ def request_bytes(server: Server, prompt: str, output_tokens: int) -> bytes:
 
 
 def parse_head(head: bytes) -> tuple[int, ChunkDecoder | PlainDecoder]:
-    """Return the status of a reply and the decoder of its body. Raises ValueError if it is not HTTP."""
+    """Return the status of a reply and the decoder of its body.
+
+    Raises ValueError if it is not HTTP, or a redirection: following it would send the key to another address,
+    and measure it, too.
+    """
     first, *lines = head.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
     if not version.startswith("HTTP/1."):
@@ -116,10 +120,14 @@ def parse_head(head: bytes) -> tuple[int, ChunkDecoder | PlainDecoder]:
     headers = {
         name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
     }
+    status = int(rest[:3])
+    if 300 <= status < 400:
+        target = headers.get("location", "another address")
+        raise ValueError(f"it redirects to {target} ({status}): name the address that it leads to")
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        return int(rest[:3]), ChunkDecoder()
+        return status, ChunkDecoder()
     length = headers.get("content-length")
-    return int(rest[:3]), PlainDecoder(int(length) if length else None)
+    return status, PlainDecoder(int(length) if length else None)
 
 
 async def ask(

@@ -52,7 +52,7 @@ def parse_url(value: str, model: str) -> Server:
             restart = word
         else:
             raise ValueError(f"{value}: unknown {key!r}, not pid, model, key or restart")
-    return Server(name or dialect, dialect, url, model, pid, api_key, restart)
+    return Server(name or dialect, dialect, _root(url), model, pid, api_key, restart)
 
 
 def detected(value: str) -> str:
@@ -62,7 +62,7 @@ def detected(value: str) -> str:
     """
     if not value.startswith(("http://", "https://")):
         return value
-    url = value.split(",")[0].rstrip("/")
+    url = _root(value.split(",")[0])
     try:
         reply = Client(Endpoint.parse(url, lambda text: None)).call("GET", "/api/version")
     except OllamaError as error:
@@ -71,3 +71,8 @@ def detected(value: str) -> str:
         reply = None
     is_ollama = isinstance(reply, dict) and "version" in reply
     return f"{urlsplit(url).netloc}:{'ollama' if is_ollama else 'openai'}={value}"
+
+
+def _root(url: str) -> str:
+    """Return the address of a server whose base URL, as OpenAI's clients have it, may end in ``/v1``."""
+    return url.rstrip("/").removesuffix("/v1")

@@ -2,7 +2,7 @@
 
 import click
 
-from ollama_tw.cli.account import print_signin_url
+from ollama_tw.cli.account import ask_account, print_signin_url
 from ollama_tw.cli.client import connected
 from ollama_tw.cli.command import Command, model_argument
 from ollama_tw.cli.transfers import push
@@ -24,7 +24,7 @@ def command(model: str, insecure: bool) -> None:
     is_own = name is not None and name.host.endswith(_OWN_DOMAINS)
     if is_own:
         try:
-            client.call("POST", "/api/me")
+            ask_account(client, "/api/me")
         except OllamaError as error:
             if error.status != 401:
                 raise

@@ -2,7 +2,7 @@
 
 import click
 
-from ollama_tw.cli.account import print_signin_url
+from ollama_tw.cli.account import ask_account, print_signin_url
 from ollama_tw.cli.client import connected
 from ollama_tw.cli.command import Command
 from ollama_tw.cli.variables import CLIENT
@@ -14,7 +14,7 @@ def command() -> None:
     """Sign in to ollama.com, which runs cloud models and takes pushed ones."""
     client = connected()
     try:
-        user = client.call("POST", "/api/me")
+        user = ask_account(client, "/api/me")
     except OllamaError as error:
         if error.status != 401:
             raise

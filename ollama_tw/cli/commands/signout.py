@@ -2,6 +2,7 @@
 
 import click
 
+from ollama_tw.cli.account import ask_account
 from ollama_tw.cli.client import connected
 from ollama_tw.cli.command import Command
 from ollama_tw.cli.variables import CLIENT
@@ -13,7 +14,7 @@ def command() -> None:
     """Sign out from ollama.com."""
     client = connected()
     try:
-        client.call("POST", "/api/signout")
+        ask_account(client, "/api/signout")
     except OllamaError as error:
         if error.status != 401:
             raise

@@ -40,7 +40,7 @@ class ConversationCommands:
             print("Usage:\n  /export <file.md or file.json>")
             return
         try:
-            export(path, self._state.found.name, self._state.messages)
+            export(path, self._state.found.name, self._state.whole_conversation())
         except OSError as error:
             raise OllamaError(0, f"{(error.strerror or str(error)).lower()}: {path}") from error
         print(f"Wrote '{path}'")

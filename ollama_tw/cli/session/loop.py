@@ -6,6 +6,7 @@ Source: ollama: cmd/interactive.go, generateInteractive; cmd/cmd.go, chat.
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from ollama_tw.cli.answer import Answer, Style, summary
@@ -39,6 +40,14 @@ def run(client: Client, state: State) -> None:
     Session(client, state).run()
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A message of the user, and its index in the conversation; None for one at the end."""
+
+    message: dict[str, Any]
+    at: int | None = None
+
+
 class Session:
     """A session on the terminal."""
 
@@ -48,13 +57,15 @@ class Session:
         self._editor = Editor(self._models, lambda columns: state.usage.status(state.found.name, columns))
         self._commands = Commands(client, state, self._editor.history)
         self._chats = Chats()
-        self._edited: int | None = None
-        """Index of the message that the next one replaces."""
+        self._edited: _Turn | None = None
+        """The turn that the next message replaces."""
+        self._failed: _Turn | None = None
+        """The last turn, if it was not answered. It is not part of the conversation."""
 
     def run(self) -> None:
         """Handle one line after another. An error of the server is printed, and the session goes on."""
         while True:
-            default = "" if self._edited is None else self._state.messages[self._edited]["content"]
+            default = "" if self._edited is None else self._edited.message["content"]
             try:
                 line = self._editor.read(default=default)
             except EOFError:
@@ -90,7 +101,7 @@ class Session:
         elif not line.startswith("/"):
             if line:
                 self._send(line, edited)
-        elif not self._commands.run(line):
+        elif not self._run_command(line):
             word = line.split()[0]
             begins = (path for path in paths_in(line) if path.startswith(word))
             if any(self._state.found.takes_files or is_file(path) for path in begins):
@@ -98,15 +109,28 @@ class Session:
             else:
                 print(f"Unknown command '{word}'. Type /? for help")
 
+    def _run_command(self, line: str) -> bool:
+        """Run the command ``line``; return whether it is one."""
+        before = self._state.messages
+        found = self._commands.run(line)
+        if self._state.messages is not before:
+            # It was cleared, or belongs to another model.
+            self._failed = None
+        return found
+
     def _repeat(self, edits: bool) -> None:
-        """Answer the last message again; if ``edits``, after it was edited."""
-        last = self._state.last_question()
+        """Answer the last message again, also one that was refused; if ``edits``, after it was edited."""
+        last = self._failed or self._last_turn()
         if last is None:
             print("No message yet.")
         elif edits:
             self._edited = last
         else:
-            self._exchange(self._state.messages[:last], self._state.messages[last])
+            self._exchange(last)
+
+    def _last_turn(self) -> _Turn | None:
+        at = self._state.last_question()
+        return None if at is None else _Turn(self._state.messages[at], at)
 
     def _quoted(self, first: str) -> str | None:
         """Return the text that ``first`` begins, with the lines up to the closing quotes if it has quotes.
@@ -123,11 +147,11 @@ class Session:
             return None
         return text.removesuffix(_QUOTES)
 
-    def _send(self, text: str, edited: int | None) -> None:
-        """Send a message, after the conversation or in the place of the message ``edited``."""
+    def _send(self, text: str, edited: _Turn | None) -> None:
+        """Send a message, after the conversation or in the place of the turn ``edited``."""
         state = self._state
         message: dict[str, Any] = {"role": "user", "content": text}
-        images: list[str] = [] if edited is None else [*(state.messages[edited].get("images") or ())]
+        images: list[str] = [] if edited is None else [*(edited.message.get("images") or ())]
         if state.found.takes_files:
             message["content"], added = extract(text, lambda line: print(line, file=sys.stderr))
             images += added
@@ -135,21 +159,25 @@ class Session:
             for path in filter(is_file, paths_in(text)):
                 warning = f"model \"{state.found.name}\" does not take files: '{path}' is sent as text"
                 print(f"warning: {warning}", file=sys.stderr)
-        self._exchange(state.messages[:edited], message | ({"images": images} if images else {}))
+        message |= {"images": images} if images else {}
+        self._exchange(_Turn(message, None if edited is None else edited.at))
 
-    def _exchange(self, before: Sequence[dict[str, Any]], message: dict[str, Any]) -> None:
-        """Print the answer to ``message`` after the messages ``before``. Ctrl-C ends it; both are kept."""
+    def _exchange(self, turn: _Turn) -> None:
+        """Print the answer to the message of ``turn``. Ctrl-C ends it; both are kept."""
         state = self._state
+        before, message = state.messages[: turn.at], turn.message
         style = state.style()
         answer = Answer.of(style)
         body = {"model": state.found.name, "messages": [*before, message], **state.settings()}
         try:
             last = _print_answer(self._client, body, answer, style)
         except OllamaError:
+            self._failed = turn
             if answer.content:
                 # The error stands on a line of its own.
                 print()
             raise
+        self._failed = None
         state.messages = [*before, message, {"role": "assistant", "content": answer.content}]
         if answer.thinking:
             state.messages[-1]["thinking"] = answer.thinking

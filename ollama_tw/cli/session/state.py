@@ -61,6 +61,10 @@ class State:
         else:
             self.messages.append(message)
 
+    def whole_conversation(self) -> list[dict[str, Any]]:
+        """Return the messages of the model, with which each conversation begins, and those of the session."""
+        return [*(self.found.shown.get("messages") or []), *self.messages]
+
     def last_question(self) -> int | None:
         """Return the index of the user's last message, None before the first one."""
         return max((at for at, one in enumerate(self.messages) if one["role"] == "user"), default=None)
@@ -104,7 +108,7 @@ class State:
         Source: ollama: cmd/interactive.go, NewCreateRequest.
         """
         parent = (self.found.shown.get("details") or {}).get("parent_model") or ""
-        messages = [*(self.found.shown.get("messages") or []), *self.messages]
+        messages = self.whole_conversation()
         fields = {"system": self.system, "parameters": self.options, "messages": messages}
         return {
             "model": name,

@@ -120,7 +120,8 @@ def test_servers_are_recognised_and_compared(
 
 
 def test_other_servers_have_keys_of_their_own(ollama: Ollama, addresses: tuple[str, str]) -> None:
-    url = f"chat:openai-chat={addresses[1]},model=m,key=OTHER_KEY"
+    # The base URL is that of OpenAI's clients.
+    url = f"chat:openai-chat={addresses[1]}/v1/,model=m,key=OTHER_KEY"
     result = ollama("bench", "ignored", "--url", url, *QUICK, "--json", OTHER_KEY="other")
     assert result.code == 0
     [first, second] = json.loads(result.out)["cells"]

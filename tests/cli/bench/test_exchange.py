@@ -1,5 +1,6 @@
 """Pure parts of the HTTP client."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -53,6 +54,9 @@ def test_a_head_gives_status_and_kind_of_body() -> None:
 def test_what_is_not_http_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^not an HTTP reply: 'SSH-2.0'$"):
         parse_head(b"SSH-2.0")
+    redirects = re.escape("it redirects to https://h.example/ (301): name the address that it leads to")
+    with pytest.raises(ValueError, match=redirects):
+        parse_head(b"HTTP/1.1 301 Moved Permanently\r\nLocation: https://h.example/")
 
 
 def test_a_request_goes_below_the_path_of_its_url() -> None:
