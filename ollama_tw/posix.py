@@ -103,9 +103,14 @@ def memory_file(name: str, size: int) -> int:
 
 def usable_processors() -> int:
     """Return the number of logical processors that this process may use."""
+    return len(usable_processor_numbers())
+
+
+def usable_processor_numbers() -> frozenset[int]:
+    """Return the numbers of the logical processors that this process may use."""
     if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 def free_threads(cgroup: Path = _CGROUP) -> int | None:

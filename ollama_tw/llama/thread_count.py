@@ -5,12 +5,13 @@ another program, all others wait for it: fewer threads are faster then. Measurem
 "Threads that wait".
 """
 
-import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import psutil
+
+from ollama_tw.posix import usable_processor_numbers
 
 # Seconds between two looks at the processors. They count hundredths of a second.
 _INTERVAL = 0.2
@@ -35,9 +36,8 @@ def processor_times() -> ProcessorTimes | None:
         each = psutil.cpu_times(percpu=True)
     except (psutil.Error, OSError, RuntimeError):
         return None
-    if hasattr(os, "sched_getaffinity"):
-        usable = os.sched_getaffinity(0)
-        each = [times for number, times in enumerate(each) if number in usable]
+    usable = usable_processor_numbers()
+    each = [times for number, times in enumerate(each) if number in usable]
     idle = sum(times.idle + getattr(times, "iowait", 0.0) for times in each)
     return ProcessorTimes(len(each), idle, time.process_time())
 
