@@ -24,11 +24,12 @@ from ollama_tw.interfaces import (
     LoadCancelled,
     LoadPlan,
 )
-from ollama_tw.posix import send_with_descriptors
 from ollama_tw.runner import messages
+from ollama_tw.runner.connection import Connection
+from ollama_tw.runner.encoding import decode_from_server, encode
 from ollama_tw.runner.failures import to_failure
 from ollama_tw.runner.host import Host
-from ollama_tw.runner.messages import Loaded, LoadFailed, Open, Splitter
+from ollama_tw.runner.messages import FromChild, FromServer, Loaded, LoadFailed, Open
 from ollama_tw.runner.sandbox import confine
 
 if sys.platform == "win32":
@@ -38,35 +39,31 @@ if sys.platform == "win32":
 _SWITCH_INTERVAL = 0.0005
 
 
-class Connection:
-    """The child's end of the connection to the server. :meth:`send` may be called on any thread."""
+class Server:
+    """The server, at the other end of the connection. The process ends when the connection has ended."""
 
     def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
-        self._splitter = Splitter()
-        self.states = messages.StateReader()
-        self._sending = threading.Lock()
+        self._connection = Connection(socket.socket(fileno=descriptor))
+        self.states = self._connection.states
 
-    def send(self, message: messages.FromChild, descriptors: Sequence[int] = ()) -> None:
-        """Send a message, and descriptors beside it; the process ends if the connection has ended."""
-        data = messages.encode(message)
+    def send(self, message: FromChild, descriptors: Sequence[int] = ()) -> None:
+        """Send a message, and descriptors beside it, on any thread."""
+        data = encode(message)
         try:
-            with self._sending:
-                send_with_descriptors(self._socket, data, descriptors)
+            self._connection.send(data, descriptors)
         except OSError:
             os._exit(0)
 
-    def receive(self) -> list[messages.FromServer]:
-        """Wait for messages, at least one; the process ends if the connection has ended."""
+    def receive(self) -> list[FromServer]:
+        """Wait for messages, at least one."""
         while True:
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 18, messages.MAX_DESCRIPTORS)
-                self.states.add(descriptors)
+                received = self._connection.receive()
             except OSError:
-                data = b""
-            if not data:
+                received = None
+            if received is None:
                 os._exit(0)
-            found = [messages.decode_from_server(one) for one in self._splitter.feed(data)]
+            found = [decode_from_server(one) for one in received]
             if found:
                 return found
 
@@ -74,26 +71,26 @@ class Connection:
 class LogSender(logging.Handler):
     """Sends log lines to the server."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, server: Server) -> None:
         super().__init__()
-        self._connection = connection
+        self._server = server
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a line."""
-        self._connection.send(messages.Log(record.levelno, record.name, self.format(record)))
+        self._server.send(messages.Log(record.levelno, record.name, self.format(record)))
 
 
 class Reader(threading.Thread):
     """Reads what the server sends, and hands it to the host once there is one."""
 
-    def __init__(self, connection: Connection, waiting: list[messages.FromServer]) -> None:
+    def __init__(self, server: Server, waiting: list[FromServer]) -> None:
         super().__init__(name="reader", daemon=True)
-        self._connection = connection
+        self._server = server
         self._waiting = waiting
         self._lock = threading.Lock()
-        self._handle: Callable[[messages.FromServer], None] | None = None
+        self._handle: Callable[[FromServer], None] | None = None
 
-    def hand_to(self, handle: Callable[[messages.FromServer], None]) -> None:
+    def hand_to(self, handle: Callable[[FromServer], None]) -> None:
         """Hand messages, also those that came before, to ``handle`` on the thread of the reader."""
         with self._lock:
             self._handle = handle
@@ -103,7 +100,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         """Read until the connection ends, and with it the process."""
         while True:
-            for message in self._connection.receive():
+            for message in self._server.receive():
                 with self._lock:
                     if self._handle is None:
                         self._waiting.append(message)
@@ -118,29 +115,29 @@ def main(descriptor: int, parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A service manager may signal all processes; the server then completes what is running.
         signal.signal(number, signal.SIG_IGN)
-    connection = Connection(descriptor)
-    opening, *waiting = connection.receive()
+    server = Server(descriptor)
+    opening, *waiting = server.receive()
     if not isinstance(opening, Open):
         raise SystemExit("the first message is not an Open")
-    logging.basicConfig(handlers=[LogSender(connection)], level=opening.level, format="%(message)s")
-    connection.send(messages.Confined(confine(files_of(opening), parent)))
+    logging.basicConfig(handlers=[LogSender(server)], level=opening.level, format="%(message)s")
+    server.send(messages.Confined(confine(files_of(opening), parent)))
     # After the sandbox, which a thread inherits from the one that starts it.
-    reader = Reader(connection, waiting)
+    reader = Reader(server, waiting)
     reader.start()
     try:
         # The collector would visit each object of the modules several times.
         gc.disable()
         engine = load_engine(opening)
         gc.enable()
-        runner = open_runner(engine, opening, connection)
+        runner = open_runner(engine, opening, server)
     except BaseException as error:
-        connection.send(LoadFailed(to_failure(error)))
+        server.send(LoadFailed(to_failure(error)))
         os._exit(0)
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    host = Host(runner, connection.send, connection.states)
-    connection.send(describe(runner))
+    host = Host(runner, server.send, server.states)
+    server.send(describe(runner))
     reader.hand_to(host.handle)
     host.serve()
     sys.stdout.flush()
@@ -172,7 +169,7 @@ def load_engine(opening: Open) -> Any:
     return getattr(module, opening.engine.factory)(*opening.engine.arguments)
 
 
-def open_runner(engine: Any, opening: Open, connection: Connection) -> Any:
+def open_runner(engine: Any, opening: Open, server: Server) -> Any:
     """Load the model, or the vocabulary, with ``engine``."""
     plan: LoadPlan | None = opening.plan
     if plan is None:
@@ -184,7 +181,7 @@ def open_runner(engine: Any, opening: Open, connection: Connection) -> Any:
         # The server, which kills a load that is not wanted, needs to know that it goes on.
         if fraction >= reported + 0.01 or fraction >= 1.0:
             reported = fraction
-            connection.send(messages.Progress(fraction))
+            server.send(messages.Progress(fraction))
         return True
 
     runner = engine.load(plan, progress)

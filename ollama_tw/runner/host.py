@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ollama_tw.interfaces import Job, Piece, PromptCacheFigures, PromptState
 from ollama_tw.runner import messages
+from ollama_tw.runner.encoding import StateReader, header_of
 from ollama_tw.runner.failures import to_failure
 from ollama_tw.runner.messages import Activity, Failure, FromChild, FromServer, Output
 
@@ -73,7 +74,7 @@ class Host:
     ``send`` sends a message, with descriptors beside it; ``states`` are those that came beside messages.
     """
 
-    def __init__(self, runner: Any, send: Send, states: messages.StateReader) -> None:
+    def __init__(self, runner: Any, send: Send, states: StateReader) -> None:
         self._runner = runner
         self._send = send
         self._states = states
@@ -156,7 +157,7 @@ class Host:
 
     def _take_states(self, number: int) -> None:
         states = self._runner.take_states()
-        headers = [messages.header_of(state) for state in states]
+        headers = [header_of(state) for state in states]
         self._send(messages.States(number, headers), [state.descriptor for state in states])
 
     def _give_states(self, number: int, states: list[PromptState]) -> None:

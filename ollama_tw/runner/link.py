@@ -14,17 +14,18 @@ import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
-from ollama_tw.interfaces import LoadCancelled, LoadDied, LoadError, Piece, Progress, RunnerDied, RunnerError
-from ollama_tw.posix import send_with_descriptors
+from ollama_tw.interfaces import LoadCancelled, LoadDied, LoadError, Progress, RunnerDied, RunnerError
 from ollama_tw.runner import messages
+from ollama_tw.runner.connection import Connection
+from ollama_tw.runner.encoding import InvalidMessage, decode_from_child, encode
 from ollama_tw.runner.environment import child_command, child_environment
 from ollama_tw.runner.failures import to_exception
-from ollama_tw.runner.messages import Activity, FromServer, InvalidMessage, Loaded, Open
+from ollama_tw.runner.messages import Activity, FromServer, Loaded, Open
 from ollama_tw.runner.progress import Stall
 from ollama_tw.runner.supervisor import ChildProcess, Death
+from ollama_tw.runner.waiter import Waiter
 
 if sys.platform == "win32":
     raise ImportError("child processes of models require Unix sockets")
@@ -41,11 +42,8 @@ STOPPED = (
 _TICK = 0.05
 # Seconds for a process to end after it was asked to close its runner.
 _CLOSE_TIMEOUT = 20.0
-_READ_BYTES = 1 << 18
 # Kind of the end of a process that was not used.
 _IDLE = "idle"
-# Pieces of a run that the consumer has not taken; a child that ignores the window would fill the memory.
-_MAX_PIECES = 4 * messages.WINDOW
 
 
 class State(Enum):
@@ -55,22 +53,6 @@ class State(Enum):
     READY = 2
     CLOSING = 3
     ENDED = 4
-
-
-class Waiter:
-    """Results for a waiting thread: the pieces of a run, or the result of a call, and an error at the end.
-
-    ``sent`` pieces have come, ``taken`` of them were taken by the consumer, and ``reported`` of these to the
-    child, which sends no more than a window beyond that.
-    """
-
-    def __init__(self, cancel: threading.Event | None) -> None:
-        self.cancel = cancel
-        self.stopped = False
-        self.results: SimpleQueue[Any] = SimpleQueue()
-        self.sent = 0
-        self.taken = 0
-        self.reported = 0
 
 
 class Link:
@@ -98,10 +80,8 @@ class Link:
         self._load_error: Exception | None = None
         self._load_changed = threading.Event()
         self._stall = Stall()
-        self._splitter = messages.Splitter()
-        self._states = messages.StateReader()
-        self._socket, self._theirs = socket.socketpair()
-        self._sending = threading.Lock()
+        own, self._theirs = socket.socketpair()
+        self._connection = Connection(own)
         self._wake_out, self._wake_in = os.pipe()
         os.set_blocking(self._wake_in, False)
         self._thread = threading.Thread(target=self._main, name="runner", daemon=True)
@@ -152,7 +132,7 @@ class Link:
             self._check_open()
             self._last_number += 1
             number = self._last_number
-        data = messages.encode(make(number))
+        data = encode(make(number))
         with self._lock:
             self._check_open()
             idle = not self._waiters
@@ -174,11 +154,11 @@ class Link:
         with self._lock:
             known = self._waiters.pop(number, None)
         if known is not None and stop and not known.stopped:
-            self._send(messages.encode(messages.Stop(number)))
+            self._send(encode(messages.Stop(number)))
 
     def take(self, number: int, count: int) -> None:
         """Report that the consumer of a run has taken ``count`` more pieces."""
-        self._send(messages.encode(messages.Taken(number, count)))
+        self._send(encode(messages.Taken(number, count)))
 
     def on_death(self, callback: Callable[[str, str], None]) -> None:
         """See :meth:`~ollama_tw.interfaces.IProcess.on_death`."""
@@ -205,7 +185,7 @@ class Link:
             if closing:
                 self._state = State.CLOSING
         if closing:
-            self._send(messages.encode(messages.Close()))
+            self._send(encode(messages.Close()))
         self._thread.join(_CLOSE_TIMEOUT)
         if self._thread.is_alive():
             _log.error("%s did not close its model within %g s: it is killed", self.title, _CLOSE_TIMEOUT)
@@ -213,10 +193,9 @@ class Link:
             self._thread.join()
 
     def _send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send a message; without effect when the process has ended, which its waiters are told elsewhere."""
+        """Send a message; no effect when the process has ended: :meth:`_end` fails all waiters."""
         try:
-            with self._sending:
-                send_with_descriptors(self._socket, data, descriptors)
+            self._connection.send(data, descriptors)
         except OSError:
             pass
 
@@ -245,7 +224,7 @@ class Link:
             if killed:
                 process.kill()
             self._theirs.close()
-            self._send(messages.encode(self._opening))
+            self._send(encode(self._opening))
             try:
                 self._watch(process)
             except InvalidMessage as error:
@@ -259,7 +238,7 @@ class Link:
     def _watch(self, process: ChildProcess) -> None:
         """Read until the process closes its socket."""
         poll = select.poll()
-        for descriptor in (self._socket.fileno(), process.output, self._wake_out):
+        for descriptor in (self._connection.fileno(), process.output, self._wake_out):
             poll.register(descriptor, select.POLLIN)
         looked = 0.0
         while True:
@@ -275,15 +254,15 @@ class Link:
             if process.output in ready and not self._read_output(process):
                 poll.unregister(process.output)
             now = time.monotonic()
-            if self._socket.fileno() in ready:
-                data = self._receive()
-                if not data:
+            if self._connection.fileno() in ready:
+                received = self._connection.receive()
+                if received is None:
                     return
-                for message in self._splitter.feed(data):
-                    self._handle(messages.decode_from_child(message), now)
+                for message in received:
+                    self._handle(decode_from_child(message), now)
             if now - looked >= _TICK:
                 looked = now
-                self._look(now, heard=self._socket.fileno() in ready)
+                self._look(now, heard=self._connection.fileno() in ready)
 
     def _end_idle(self, process: ChildProcess) -> None:
         """Kill the process, unless a call has begun meanwhile."""
@@ -293,14 +272,6 @@ class Link:
             self._state = State.CLOSING
             self._kill = Death(_IDLE, "was ended because it was not used")
         process.kill()
-
-    def _receive(self) -> bytes:
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self._socket, _READ_BYTES, messages.MAX_DESCRIPTORS)
-        except ConnectionError:
-            return b""
-        self._states.add(descriptors)
-        return data
 
     def _read_output(self, process: ChildProcess) -> bool:
         lines = process.read_output()
@@ -315,24 +286,13 @@ class Link:
         for number, waiter in waiters:
             if waiter.cancel is not None and waiter.cancel.is_set() and not waiter.stopped:
                 # A send that would block is made at the next look.
-                waiter.stopped = self._try_send(messages.encode(messages.Stop(number)))
+                waiter.stopped = self._connection.try_send(encode(messages.Stop(number)))
         if waiters and not heard and self._state is State.READY:
-            behind = any(waiter.sent - waiter.reported >= messages.WINDOW for _, waiter in waiters)
+            behind = any(waiter.behind for _, waiter in waiters)
             hang = self._stall.find(now, self.activity, behind=behind)
             if hang:
                 _log.error("%s %s: it is killed", self.title, hang)
                 self.kill(Death("hang", f"was killed because it {hang}"))
-
-    def _try_send(self, data: bytes) -> bool:
-        """Send a short message without waiting; return whether it was sent."""
-        if not self._sending.acquire(blocking=False):
-            return False
-        try:
-            return self._socket.send(data, socket.MSG_DONTWAIT) == len(data)
-        except OSError:
-            return False
-        finally:
-            self._sending.release()
 
     def _handle(self, message: messages.FromChild, now: float) -> None:
         match message:
@@ -364,7 +324,7 @@ class Link:
                 self.kill(Death("exit", "failed to load the model"))
             case messages.States(number, headers):
                 self._stall.progressed(now)
-                self._give(number, self._states.read(headers), last=True)
+                self._give(number, self._connection.states.read(headers), last=True)
             case _:
                 self._stall.progressed(now)
                 self._give(message.number, message.result, last=True)
@@ -376,11 +336,7 @@ class Link:
         if last:
             with self._lock:
                 self._waiters.pop(number, None)
-        if isinstance(result, Piece):
-            waiter.sent += 1
-            if waiter.sent - waiter.taken > _MAX_PIECES:
-                raise InvalidMessage("more pieces than were asked for")
-        waiter.results.put(result)
+        waiter.put(result)
 
     def _end(self, death: Death) -> None:
         """Record the end of the process; end all that waits for it."""
@@ -396,9 +352,7 @@ class Link:
             waiters, self._waiters = self._waiters, {}
             callbacks, self._callbacks = self._callbacks, []
         self._theirs.close()
-        self._states.close()
-        with self._sending:
-            self._socket.close()
+        self._connection.close()
         os.close(self._wake_out)
         wake, self._wake_in = self._wake_in, -1
         os.close(wake)
@@ -414,7 +368,7 @@ class Link:
             if unexpected:
                 callback(death.kind, death.reason)
         for waiter in waiters.values():
-            waiter.results.put(error)
+            waiter.put(error)
         self._load_changed.set()
 
 

@@ -24,6 +24,7 @@ from ollama_tw.interfaces import (
     RunnerError,
 )
 from ollama_tw.runner import messages
+from ollama_tw.runner.encoding import MAX_DESCRIPTORS, header_of
 from ollama_tw.runner.link import Link
 from ollama_tw.runner.messages import FromServer, Loaded, Run
 
@@ -46,7 +47,7 @@ def call(
     except (OverflowError, ValueError) as error:
         raise RunnerError(f"the engine cannot process this input: {error}") from error
     try:
-        result = waiter.results.get()
+        result = waiter.get()
     finally:
         link.forget(number, stop=False)
     if isinstance(result, Exception):
@@ -126,17 +127,15 @@ class ProcessRunner(ProcessVocabularyCalls):
         ended = False
         try:
             while True:
-                result = waiter.results.get()
+                result = waiter.get()
                 if not isinstance(result, Piece):
                     ended = True
                     if result is None:
                         return
                     raise result
-                waiter.taken += 1
+                count = waiter.take()
                 ended = result.done is not None
-                if not ended and waiter.taken - waiter.reported >= messages.WINDOW // 2:
-                    count = waiter.taken - waiter.reported
-                    waiter.reported = waiter.taken
+                if count and not ended:
                     self.link.take(number, count)
                 yield result
                 if ended:
@@ -176,9 +175,9 @@ class ProcessRunner(ProcessVocabularyCalls):
 
     def give_states(self, states: Sequence[PromptState]) -> None:
         """Add states of an earlier runner of the same model."""
-        for begin in range(0, len(states), messages.MAX_DESCRIPTORS):
-            some = states[begin : begin + messages.MAX_DESCRIPTORS]
-            headers = [messages.header_of(state) for state in some]
+        for begin in range(0, len(states), MAX_DESCRIPTORS):
+            some = states[begin : begin + MAX_DESCRIPTORS]
+            headers = [header_of(state) for state in some]
             call(
                 self.link,
                 partial(messages.GiveStates, states=headers),

@@ -26,7 +26,9 @@ POSIX_NAMES = {
 }  # fmt: skip
 WINDOWS_NAMES = ("O_BINARY", "O_NOINHERIT")
 # Parts of child processes that host models, which other systems import only when they start one.
-POSIX_ONLY = {f"ollama_tw.runner.{name}" for name in ("child", "link", "runner", "sandbox", "vocabulary")}
+POSIX_ONLY = {
+    f"ollama_tw.runner.{name}" for name in ("child", "connection", "link", "runner", "sandbox", "vocabulary")
+}
 
 _import = builtins.__import__
 

@@ -22,8 +22,8 @@ from ollama_tw.interfaces import (
     Usage,
 )
 from ollama_tw.runner import messages
+from ollama_tw.runner.encoding import InvalidMessage, Splitter, decode_from_child, decode_from_server, encode
 from ollama_tw.runner.failures import to_exception, to_failure
-from ollama_tw.runner.messages import InvalidMessage, Splitter
 
 JOB = Job(
     prompt="Grüße",
@@ -46,8 +46,8 @@ JOB = Job(
 
 
 def crossed(message: messages.FromServer) -> Any:
-    (data,) = Splitter().feed(messages.encode(message))
-    return messages.decode_from_server(data)
+    (data,) = Splitter().feed(encode(message))
+    return decode_from_server(data)
 
 
 def test_a_job_crosses_with_all_its_fields() -> None:
@@ -87,8 +87,8 @@ def test_pieces_of_several_runs_cross_in_one_message() -> None:
         (2, Piece("", done=DoneReason.LENGTH, usage=Usage(1, 2, 3, 4, 5))),
     ]
     sent = messages.Output(pieces, [(4, None)], messages.Activity(1, 2, 3.5, 4))
-    (data,) = Splitter().feed(messages.encode(sent))
-    assert messages.decode_from_child(data) == sent
+    (data,) = Splitter().feed(encode(sent))
+    assert decode_from_child(data) == sent
 
 
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 9))
@@ -108,7 +108,7 @@ def test_a_message_that_is_too_long_is_refused() -> None:
 
 @given(st.binary(max_size=200))
 def test_what_is_no_message_is_refused(data: bytes) -> None:
-    for decode in (messages.decode_from_child, messages.decode_from_server):
+    for decode in (decode_from_child, decode_from_server):
         try:
             decode(data)
         except InvalidMessage:
