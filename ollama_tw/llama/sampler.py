@@ -28,7 +28,7 @@ _RANDOM_SEED = 0xFFFFFFFF
 _GRAMMAR_START, _GRAMMAR_STEP = 4.0, 0.25
 
 _MOST_LIKELY = 1024
-"""Likeliest tokens that are tried before all of them."""
+"""Likeliest tokens that are looked at before all of them."""
 
 
 class Sampler:
@@ -186,19 +186,25 @@ class Sampler:
         """
         began = time.monotonic()
         logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, row), (self._vocabulary.size,))
-        token = self._sample_from(logits, np.arange(len(logits), dtype=np.int32))
+        likely = self._likely(logits)
+        token = self._sample_from(logits, likely)
         if not grammar.allows(token):
-            token = self._sample_from(logits, self._allowed(grammar, logits))
+            token = self._sample_from(logits, self._allowed(grammar, logits, likely))
         llama_cpp.llama_sampler_accept(self._chain, token)
         self._accept_in_grammar(token)
         self._spend(time.monotonic() - began)
         return token
 
-    def _allowed(self, grammar: Grammar, logits: Any) -> Tokens:
+    def _likely(self, logits: Any) -> Tokens:
+        """Return the tokens, in ascending order, without those that are too unlikely to be chosen."""
+        if 0 < self._enough <= _MOST_LIKELY < len(logits):
+            return np.sort(np.argpartition(logits, -_MOST_LIKELY)[-_MOST_LIKELY:].astype(np.int32))
+        return np.arange(len(logits), dtype=np.int32)
+
+    def _allowed(self, grammar: Grammar, logits: Any, likely: Tokens) -> Tokens:
         """Return the tokens that the grammar allows, without those that are too unlikely to be chosen."""
-        if 0 < self._enough < min(_MOST_LIKELY, len(logits)):
-            likely = np.argpartition(logits, -_MOST_LIKELY)[-_MOST_LIKELY:].astype(np.int32)
-            tokens = grammar.among(np.sort(likely))
+        if len(likely) < len(logits):
+            tokens = grammar.among(likely)
             if len(tokens) >= self._enough:
                 return tokens
         tokens = grammar.allowed()
