@@ -388,6 +388,20 @@ def test_a_handshake_needs_the_scope_of_its_requests(app: Guarded, secrets: dict
         pass
 
 
+@pytest.mark.parametrize(
+    ("needed", "path"), [(needed, path) for needed, method, path in ROUTES if method == "POST"]
+)
+def test_each_scope_on_each_handshake(app: Guarded, secrets: dict[str, str], needed: str, path: str) -> None:
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    assert app.ask("GET", path, **upgrade).status == 401
+    for scope in SCOPES:
+        reply = app.ask("GET", path, secrets[scope], **upgrade)
+        admitted = scope in (needed, "admin") or (scope == "manage" and path in LOADING)
+        # An admitted handshake is incomplete, or the path has no WebSocket endpoint.
+        assert (reply.status == 403) is not admitted
+        assert reply.status != 401
+
+
 def test_a_header_of_an_upgrade_changes_nothing_elsewhere(app: Guarded, secrets: dict[str, str]) -> None:
     reply = app.ask("GET", "/metrics", secrets["inference"], Upgrade="websocket")
     assert reply.status == 403
