@@ -32,6 +32,8 @@ from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.output.description import Description
 from ollama_tw.output.families import BY_NAME
 from ollama_tw.output.template_tags import from_tags
+from ollama_tw.templates.family_prompts import FAMILIES
+from ollama_tw.templates.family_template import family_template
 from ollama_tw.templates.gotemplate import Template, TemplateError, parse
 from ollama_tw.templates.probing import describe
 
@@ -60,13 +62,18 @@ class Entry:
 
     @cached_property
     def template(self) -> Template | None:
-        """The Go template in use, or None if the GGUF's chat template writes the prompts.
+        """The Go template in use, or None if :attr:`chat_template` writes the prompts.
 
         Raises TemplateError if it cannot be parsed.
         """
-        if self.rendering.path is PromptPath.NATIVE and self.header.chat_template:
+        if self.rendering.path is PromptPath.NATIVE and self.chat_template:
             return None
         return self.go_template
+
+    @property
+    def chat_template(self) -> str:
+        """The chat template of the GGUF file, or that of the model's family; "" if there is none."""
+        return family_template(self.rendering.family) or self.header.chat_template or ""
 
     @cached_property
     def description(self) -> Description:
@@ -74,10 +81,12 @@ class Entry:
 
         Raises TemplateError if the Go template cannot be parsed.
         """
-        template = self.template
+        template, config = self.template, self.model.config
         if template is None:
-            return describe(self.header.chat_template or "")
-        config = self.model.config
+            family = FAMILIES.get(self.rendering.family)
+            if family is None:
+                return describe(self.chat_template)
+            return BY_NAME.get(config.parser) or BY_NAME[family.parser]
         name = "harmony" if self.rendering.harmony else config.parser
         if name in BY_NAME:
             return BY_NAME[name]

@@ -160,7 +160,7 @@ def _renderer(entry: Entry, runner: IRunner, think: Think, request: ChatRequest 
     template = parse_go_template(override) if override else entry.template
     common: dict[str, Any] = {"tools": tools or None, "think": think.template_value, "now": now}
     if template is None:
-        source = entry.header.chat_template or ""
+        source = entry.chat_template
         chat_template = _chat_template(source, bos=runner.bos_text, eos=runner.eos_text)
         if think.enabled is False and "thinking" in entry.capabilities:
             _warn_of_thinking(entry.model.name.full, source)

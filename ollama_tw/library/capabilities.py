@@ -48,7 +48,7 @@ def show_capabilities(
     found += _projected(projectors)
     if rendering.go_template_in_use or not has_go_template:
         found += _ordered(go_capabilities(traits))
-    found += _of_parser_and_family(config)
+    found += _of_parser_and_family(config, rendering)
     return _without_removed(found, config, header)
 
 
@@ -90,8 +90,13 @@ def _of_parser(name: str) -> list[str]:
     return found
 
 
-def _of_parser_and_family(config: ModelConfig) -> list[str]:
-    found = _of_parser(config.parser) if config.parser else []
+def _of_parser_and_family(config: ModelConfig, rendering: Rendering) -> list[str]:
+    name = config.parser
+    if not name and rendering.family:
+        from ollama_tw.templates.family_prompts import FAMILIES
+
+        name = FAMILIES[rendering.family].parser
+    found = _of_parser(name) if name else []
     if config.model_family in ("gptoss", "gpt-oss"):
         found.append("thinking")
     return found

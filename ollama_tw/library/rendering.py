@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ollama_tw.templates.capabilities import TemplateCapabilities
 
 _HARMONY_FAMILIES = frozenset({"gptoss", "gpt-oss"})
+_PROMPT_ONLY = frozenset({"prompt", "response"})
 _GO_TOOL_RESULTS = ('eq .Role "tool"', "tool_response", "TOOL_RESULTS")
 
 
@@ -31,6 +32,8 @@ class Rendering:
     path: PromptPath
     go_template_in_use: bool
     harmony: bool
+    family: str = ""
+    """The renderer whose family's template takes the place of the file's, which has none."""
 
 
 def jinja_capabilities(template: str | None) -> frozenset[str]:
@@ -92,6 +95,15 @@ def is_harmony(config: ModelConfig, go_template: str | None) -> bool:
     return config.model_family in _HARMONY_FAMILIES and "<|start|>" in text and "<|end|>" in text
 
 
+def _has_family(renderer: str) -> bool:
+    if not renderer:
+        return False
+    # An idle server needs no templates of families.
+    from ollama_tw.templates.family_prompts import FAMILIES
+
+    return renderer in FAMILIES
+
+
 def choose_rendering(
     config: ModelConfig,
     *,
@@ -105,10 +117,13 @@ def choose_rendering(
     ``traits`` are those of ``go_template``, or of the default template if it is None;
     ``go_template_setting`` is OLLAMA_GO_TEMPLATE, None if it is unset. Where the config names a renderer,
     the chat template takes its place: Ollama's renderers write what the templates of their models write.
+    Where there is none, and the Go template has only the prompt, the family's own takes its place.
     """
     harmony = is_harmony(config, go_template)
     if config.renderer and chat_template and not (go_template and go_template_setting):
         return Rendering(PromptPath.NATIVE, False, harmony)
+    if _has_family(config.renderer) and not chat_template and traits.identifiers <= _PROMPT_ONLY:
+        return Rendering(PromptPath.NATIVE, False, harmony, config.renderer)
     special = bool(config.renderer or config.parser or harmony)
     if go_template is None:
         in_use = False

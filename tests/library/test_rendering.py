@@ -70,6 +70,14 @@ def test_the_chat_template_takes_the_place_of_a_renderer() -> None:
     assert choose(ROUND_TRIP, None, config=config).go_template_in_use
 
 
+def test_a_renderer_without_a_chat_template_is_its_familys() -> None:
+    config = ModelConfig(renderer="gemma4", parser="gemma4")
+    for template in (None, "{{ .Prompt }}"):
+        assert choose(template, None, config=config) == Rendering(PromptPath.NATIVE, False, False, "gemma4")
+    assert choose(TOOLS, None, config=config).family == ""
+    assert choose(None, None, config=ModelConfig(renderer="unheard-of")).family == ""
+
+
 def test_special_models_are_always_rendered() -> None:
     for config in (
         ModelConfig(parser="x"),

@@ -76,6 +76,26 @@ def test_a_model_without_a_chat_template_is_read_by_the_name_of_its_parser(
     assert "[ARGS]" in app.job.preserved
 
 
+def test_a_named_renderer_is_its_familys_template_if_the_file_has_none(
+    app: Application, tmp_path: Path
+) -> None:
+    weights = tiny(tmp_path, "bare")
+    app.create("bare", weights, template="{{ .Prompt }}", renderer="glm-4.7", parser="glm-4.7")
+    tools = [{"type": "function", "function": {"name": "ping", "parameters": {"type": "object"}}}]
+    app.set_reply("Hm.</think><tool_call>ping</tool_call>")
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
+    message = app.chat(messages=messages, model="bare", tools=tools).json["message"]
+    assert message["thinking"] == "Hm."
+    assert [call["function"]["name"] for call in message["tool_calls"]] == ["ping"]
+    prompt = str(app.job.prompt)
+    assert prompt.startswith("[gMASK]<sop><|system|>Be kind.")
+    assert prompt.endswith("<|user|>Hello<|assistant|><think>")
+    assert '"name": "ping"' in prompt
+    app.set_reply("Hi")
+    assert app.chat("Hello", model="bare", think=False).json["message"]["content"] == "Hi"
+    assert app.job.prompt == "[gMASK]<sop><|user|>Hello<|assistant|></think>"
+
+
 def test_a_named_renderer_is_the_files_chat_template(app: Application, tmp_path: Path) -> None:
     source = chat_templates()["google-gemma-4-31B-it"]
     app.create("own", tiny(tmp_path, "own", chat_template=source), renderer="gemma4", parser="gemma4")
