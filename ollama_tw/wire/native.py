@@ -56,16 +56,17 @@ class ToolCallFunction(msgspec.Struct):
 
     @staticmethod
     def normalised(found: dict[str, Any]) -> dict[str, Any]:
-        """Accept arguments as JSON text, as OpenAI has them; no text is no arguments. Ollama refuses both."""
+        """Accept arguments as JSON text; no text and null are no arguments. Ollama refuses texts."""
         text = found.get("arguments")
         if not isinstance(text, str):
             return found
         try:
-            return {**found, "arguments": decode_value(text, alone=True) if text.strip() else {}}
+            value = decode_value(text, alone=True) if text.strip() else None
         except OllamaError:
             raise OllamaError(
                 400, 'the "arguments" of a tool call must be an object, or an object as JSON text'
             ) from None
+        return {**found, "arguments": {} if value is None else value}
 
 
 class ToolCall(msgspec.Struct, omit_defaults=True):

@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -51,11 +52,40 @@ def test_options_are_those_that_were_given() -> None:
 
 def test_the_system_prompt_comes_first() -> None:
     assert request(system="Be brief.").messages[0] == Message("system", "Be brief.")
-    blocks = [{"type": "text", "text": "a"}, {"type": "other"}, {"type": "text", "text": "b"}]
+    blocks = [{"type": "text", "text": "a"}, 7, {"type": "text", "text": "b"}]
     assert request(system=blocks).messages[0] == Message("system", "a\nb")
     systems: list[Any] = ["", 7, {}, None, [7]]
     for system in systems:
         assert request(system=system).messages == [Message("user", "hi")]
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        ({"type": "wibble", "text": "x"}, '[0]: blocks of type "wibble" are not supported'),
+        (
+            {"type": "document", "source": {"type": "url", "url": "http://a.test/b"}},
+            '[0]: documents with a source of type "url" are not supported, only texts are',
+        ),
+        (
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
+            "[0]: images are not supported in a system prompt",
+        ),
+    ],
+)
+def test_blocks_of_a_system_prompt_that_would_be_lost_are_refused(block: Any, reason: str) -> None:
+    with pytest.raises(OllamaError) as refused:
+        request(system=[block])
+    assert (refused.value.status, refused.value.message) == (400, f"system{reason}")
+    turns = [{"role": "user", "content": "a"}, {"role": "system", "content": [block]}]
+    with pytest.raises(OllamaError, match=re.escape(f"messages[1].content{reason}")):
+        request(messages=turns)
+
+
+def test_a_document_of_the_system_prompt_is_part_of_it() -> None:
+    document = {"type": "document", "title": "Rules", "source": {"type": "text", "data": "Be brief."}}
+    system = [{"type": "text", "text": "a"}, document]
+    assert request(system=system).messages[0] == Message("system", "a\nRules\nBe brief.\n")
 
 
 BILLING = "x-anthropic-billing-header: cc_version=2.0.1; cc_entrypoint=cli; cch=00a1;"

@@ -96,7 +96,7 @@ def test_invalid_parts(part: Any, message: str) -> None:
     assert refusal({"role": "user", "content": [part]}) == message
 
 
-@pytest.mark.parametrize("arguments", ["", None, "{}"])
+@pytest.mark.parametrize("arguments", ["", None, "{}", "null"])
 def test_a_call_without_arguments(arguments: Any) -> None:
     message = {"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": arguments}}]}
     assert read(message) == [Message("assistant", "", tool_calls=[ToolCall("", ToolCallFunction(0, "", {}))])]

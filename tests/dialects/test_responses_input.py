@@ -120,6 +120,10 @@ RESULT = Message("tool", "done", tool_call_id="c_f")
             [Message("assistant", "", tool_calls=[ToolCall("c", ToolCallFunction(0, "f", {}))])],
         ),
         (
+            [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "null"}],
+            [Message("assistant", "", tool_calls=[ToolCall("c", ToolCallFunction(0, "f", {}))])],
+        ),
+        (
             [
                 {"role": "assistant", "content": None},
                 {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},

@@ -106,7 +106,7 @@ def schema(text: str) -> None:
 def messages(text: str) -> None:
     blocks = [{"type": "text", "text": text}, {"type": "tool_use", "id": text, "name": text, "input": {}}]
     native_messages("messages[0]", "assistant", blocks)
-    system_text([{"type": "text", "text": f"x-anthropic-billing-header: {text}"}])
+    system_text("system", [{"type": "text", "text": f"x-anthropic-billing-header: {text}"}])
 
 
 def chat_template(text: str) -> None:

@@ -41,7 +41,7 @@ def native_messages(where: str, role: str, content: Any) -> list[Message]:
     if content is None:
         content = ""
     if role == "system" and content:
-        text = system_text(content)
+        text = system_text(f"{where}.content", content)
         return [Message(role, text)] if text else []
     if isinstance(content, str):
         return [Message(role, content)]
@@ -198,18 +198,28 @@ def _result(block: dict[str, Any], where: str) -> Message:
     )
 
 
-def system_text(system: Any) -> str:
+def system_text(where: str, system: Any) -> str:
     """Return the system prompt: a string, or the texts of blocks, each on lines of its own.
 
-    Values of other types are no system prompt, as in Ollama.
+    Values that are neither, and elements that are no blocks, are left out, as in Ollama. Raises
+    :class:`OllamaError` 400 for a block whose content would be lost; ``where`` is the path of the prompt.
     """
     if isinstance(system, str):
         return without_billing(system)
-    blocks = system if isinstance(system, list) else []
     texts = [
-        _text(block, "text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"
+        without_billing(_system_block(f"{where}[{index}]", block))
+        for index, block in enumerate(system if isinstance(system, list) else [])
+        if isinstance(block, dict)
     ]
-    return "\n".join(text for text in map(without_billing, texts) if text)
+    return "\n".join(text for text in texts if text)
+
+
+def _system_block(where: str, block: dict[str, Any]) -> str:
+    turn = _Turn()
+    _take_content(turn, block, where)
+    if turn.images:
+        raise OllamaError(400, f"{where}: images are not supported in a system prompt")
+    return "".join(turn.texts)
 
 
 def without_billing(text: str) -> str:

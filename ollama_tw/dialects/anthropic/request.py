@@ -123,7 +123,7 @@ def native_request(request: MessagesRequest, *, counting: bool = False) -> tuple
 
 
 def _messages(request: MessagesRequest) -> list[Message]:
-    text = system_text(request.system)
+    text = system_text("system", request.system)
     system = [Message("system", text)] if text else []
     return system + [
         native
@@ -192,7 +192,7 @@ def _tool(tool: ToolParam) -> dict[str, Any]:
 
 def estimated_tokens(request: MessagesRequest) -> int:
     """Estimate the tokens of the prompt, for ``message_start``, from its length in bytes."""
-    total = len(system_text(request.system).encode())
+    total = len(system_text("system", request.system).encode())
     for turn in request.messages:
         total += len(turn.role.encode())
         if isinstance(turn.content, str):

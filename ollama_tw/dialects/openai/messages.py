@@ -99,13 +99,16 @@ def _calls(calls: Sequence[ToolCallParam]) -> list[ToolCall]:
 
 
 def parsed_arguments(text: Any) -> dict[str, Any]:
-    """Parse the arguments of a call, a JSON object or nothing. Raises :class:`OllamaError` 400."""
-    if text == "" or text is None:
+    """Parse the arguments of a call, a JSON object, null or nothing. Raises :class:`OllamaError` 400."""
+    value = None
+    if text is not None and text != "":
+        try:
+            value = decode_value(text, alone=True) if isinstance(text, str) else ""
+        except OllamaError:
+            value = ""
+    # Go encodes a map that was never made as null.
+    if value is None:
         return {}
-    try:
-        value = decode_value(text, alone=True) if isinstance(text, str) else None
-    except OllamaError:
-        value = None
     if not isinstance(value, dict):
         raise OllamaError(400, "invalid tool call arguments")
     return value

@@ -177,6 +177,8 @@ def _arguments(where: str, item: Mapping[str, Any]) -> dict[str, Any]:
         value = decode_value(text, alone=True)
     except OllamaError as error:
         raise OllamaError(400, f"failed to parse function call arguments: {error.message}") from None
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise OllamaError(400, f"failed to parse function call arguments: {_kind(value)} given")
     return value
