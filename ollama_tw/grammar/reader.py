@@ -28,7 +28,7 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 _HEX_LENGTHS = {"x": 2, "u": 4, "U": 8}
 _ESCAPES = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-"}
 # Comments, literals, classes, and the beginnings of tokens.
-_PARTS = re.compile(r"""#[^\r\n]*|"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|!?<""", re.DOTALL)
+_PARTS = re.compile(r"""#[^\r\n]*|"(?:\\.|[^"\\])*+"?|\[(?:\\.|[^\]\\])*+\]?|!?<""", re.DOTALL)
 _EXCLUDES_ASCII = re.compile(r"(?:[^\\\x80-\U0010ffff]|\\x[0-7][0-9A-Fa-f]|\\[^xuU])*").fullmatch
 _ANY = Chars(((0, LAST_CODE_POINT),))
 

@@ -83,7 +83,7 @@ def reply(family: str) -> Callable[[str], object]:
     def read(text: str) -> None:
         for output in (text, opening + text):
             for size in (_SIZE, 1024):
-                parser = StreamParser(description, [WEATHER])
+                parser = StreamParser(description, [WEATHER], parts=True)
                 for begin in range(0, len(output), size):
                     parser.feed(output[begin : begin + size])
                 parser.finish()
