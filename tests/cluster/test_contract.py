@@ -4,11 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 
+import psutil
 import pytest
 
 from ollama_tw.interfaces import IRunner, Job, LoadPlan
 from ollama_tw.llama.backend import LlamaBackend
 from ollama_tw.testing.contract import GREEDY, BackendContract
+from tests.helpers import PATIENCE
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -44,9 +46,17 @@ class TestRay(BackendContract):
     def make_runner(self, slots: int) -> IRunner:
         return load(self.path, slots)
 
-    @pytest.mark.skip(reason="Ray opens and closes connections of its own at any time")
     def test_no_descriptor_is_left(self) -> None:
-        """Leave out the count of descriptors."""
+        """Count child processes, which have descriptors: Ray opens connections of its own at any time."""
+        before = psutil.Process().children()
+        runner = self.make_runner(1)
+        own = [child for child in psutil.Process().children() if child not in before]
+        assert len(own) == 1  # It reads the vocabulary.
+        run = runner.generate(Job(self.prompt, GREEDY))
+        assert next(run).text
+        runner.close()
+        self._close(run)
+        assert psutil.wait_procs(own, PATIENCE)[1] == []
 
 
 def test_the_text_is_that_of_a_local_model(shared: IRunner, smollm2_gguf: str) -> None:
