@@ -38,7 +38,7 @@ class Result:
 
     refused: str = ""
     notes: int = 0
-    """Keywords that the engine says it does not enforce."""
+    """Keywords that the engine reports as not enforced."""
     first: float = 0.0
     """From the schema to the tokens that may come first."""
     masks: list[float] = field(default_factory=list)
@@ -147,7 +147,7 @@ def judge(schema: Mapping[str, Any], text: str) -> bool | None:
         # The registry is empty: other documents are not fetched.
         checked = kind(schema, format_checker=kind.FORMAT_CHECKER, registry=referencing.Registry())
         return bool(checked.is_valid(value))
-    except Exception:  # References to other documents, patterns that Python does not know.
+    except Exception:  # References to other documents, patterns that Python does not support.
         return None
 
 

@@ -59,7 +59,7 @@ class Engine(Protocol):
         """Return what begins a text of ``schema``. Raises :class:`Refused`."""
 
     notes: list[str]
-    """What the engine says that it does not enforce of the schema that was compiled last."""
+    """Constraints of the schema compiled last that the engine reports as not enforced."""
 
 
 class Own:

@@ -171,7 +171,7 @@ class Routed(Policy):
 
 
 class LeastLoaded(Routed):
-    """The least busy machine, whatever it knows."""
+    """The least busy machine, whatever its cache has."""
 
     def known(self, prompt: Sequence[int]) -> Sequence[int]:
         return ()

@@ -142,7 +142,7 @@ class Sampling:
 class LazyGrammar:
     """Grammar that applies from a text of the output on, before which the output is free.
 
-    It is an aid for the model, not a promise: a backend may ignore it.
+    Support is optional: a backend may ignore it.
     """
 
     grammar: str
@@ -215,7 +215,7 @@ class Job:
     decides."""
     partition: int = 0
     """Part of the prompt cache, less than 2**31: a job reuses what jobs of the same partition have left only.
-    The time of a reply would tell one client what another one has asked."""
+    Otherwise the time of a reply would reveal the prompts of one client to another."""
 
 
 class DoneReason(StrEnum):
@@ -240,7 +240,7 @@ class Usage:
     output_tokens: int
     output_duration: int
     drafted_tokens: int = 0
-    """Number of tokens that were evaluated as guesses at the output."""
+    """Number of drafted tokens that were evaluated."""
     accepted_tokens: int = 0
     """Number of them that became output."""
 

@@ -120,7 +120,7 @@ class Metrics:
         self._output_tokens = Counter("ollama_output_tokens", "Generated tokens", registry=self._registry)
         self._drafted_tokens = Counter(
             "ollama_drafted_tokens",
-            "Tokens that were evaluated as guesses at an output",
+            "Drafted tokens that were evaluated",
             registry=self._registry,
         )
         self._accepted_tokens = Counter(
@@ -215,7 +215,9 @@ class _StateCollector(Collector):
             value=sum(one.size for one in models),
         )
         yield GaugeMetricFamily(
-            "ollama_loaded_gpu_bytes", "Part of it in GPU memory", value=sum(one.size_gpu for one in models)
+            "ollama_loaded_gpu_bytes",
+            "GPU memory of the loaded models in bytes",
+            value=sum(one.size_gpu for one in models),
         )
         yield GaugeMetricFamily(
             "ollama_slots", "Slots of the loaded models", value=sum(one.slots for one in models)
@@ -249,9 +251,9 @@ def _cache_metrics(state: EngineState) -> Iterable[Metric]:
     yield size
     for name, text, value in (
         ("saves", "States that were saved", cache.saves),
-        ("save_seconds", "Time of saving them", cache.save_seconds),
+        ("save_seconds", "Time spent on saving states", cache.save_seconds),
         ("restores", "States that were restored", cache.restores),
-        ("restore_seconds", "Time of restoring them", cache.restore_seconds),
+        ("restore_seconds", "Time spent on restoring states", cache.restore_seconds),
         ("evictions", "States that were dropped for lack of space", cache.evictions),
         ("moves", "Running sequences that were moved next to the others", cache.moves),
     ):

@@ -1,1 +1,1 @@
-"""Differential run: the same requests to two servers that speak Ollama's API, and what differs."""
+"""Differential run: the same requests to two servers with Ollama's API, and what differs."""

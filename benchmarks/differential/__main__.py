@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--reference",
         default=os.environ.get(REFERENCE, ""),
-        help=f"URL of a server that speaks Ollama's API, or a recording of one (or the variable {REFERENCE})",
+        help=f"URL of a server with Ollama's API, or a recording of one (or the variable {REFERENCE})",
     )
     parser.add_argument("--candidate", help="URL of the server to judge, or a recording of it")
     parser.add_argument("--chat", type=Path, required=True, help="GGUF file of a model that chats")

@@ -40,4 +40,4 @@ class Client:
 
 
 LOCAL = Client("local")
-"""The client of work that no request asked for."""
+"""The client of work that no request started."""

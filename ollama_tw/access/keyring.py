@@ -66,7 +66,7 @@ class Keyring:
             self._log(f"{error}; the keys that were read before stay valid")
             return
         if self._keys and not keys and not self._required:
-            self._log(f"{self._path} has no keys any more: requests need none")
+            self._log(f"{self._path} has no keys any more: requests are answered without one")
         else:
             self._log(f"read {len(keys)} keys from {self._path}")
         self._keys = keys

@@ -55,5 +55,5 @@ def is_key_name(name: str) -> bool:
 
 
 def _digest(salt: bytes, secret: bytes) -> bytes:
-    # A slow hash would gain nothing: nobody can try 2**256 secrets.
+    # A slow hash would gain nothing: 2**256 secrets cannot be tried.
     return hashlib.sha256(salt + secret).digest()

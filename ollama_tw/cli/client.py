@@ -193,7 +193,7 @@ class Client:
         )
 
     def _failure(self, response: http.client.HTTPResponse, *, streams: bool) -> OllamaError:
-        """Return the error of a reply; ``streams`` tells how Ollama words it."""
+        """Return the error of a reply; its form depends on whether the request ``streams``, as in Ollama."""
         record = _decoded(response.read(_MAX_ERROR_BYTES))
         text = record.get("error") if record is not None else None
         if isinstance(text, dict):

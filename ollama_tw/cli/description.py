@@ -1,4 +1,4 @@
-"""Text of ``ollama show``: tables of what ``/api/show`` says about a model. Pure.
+"""Text of ``ollama show``: tables of the reply of ``/api/show``. Pure.
 
 Source: ollama: cmd/cmd.go, showInfo.
 """

@@ -20,7 +20,7 @@ _HINTS: Sequence[tuple[tuple[str, ...], str]] = (
         ("file does not exist",),
         f"check the name and the tag: https://ollama.com/search lists models;\n{_OFFLINE}",
     ),
-    (("no space left",), "free some space, or set OLLAMA_MODELS to a larger disk, then pull again to go on"),
+    (("no space left",), "free some space, or set OLLAMA_MODELS to a larger disk, then pull again to resume"),
     (("max retries exceeded", "unexpected EOF"), "pull again: what was downloaded is kept"),
 )
 

@@ -67,7 +67,7 @@ def _import(client: Client, model: ModelFiles, may_link: bool, report: Report | 
         progress.clear()
     files = {name: digests[path] for name, path in named(model.files).items()}
     create(client, {"model": model.name, "files": files}, report)
-    return next((how for how in ("copied", "linked") if how in placed), "files already there")
+    return next((how for how in ("copied", "linked") if how in placed), "files already present")
 
 
 def _require_free_name(client: Client, name: str, digest: str) -> None:

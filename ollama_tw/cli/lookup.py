@@ -25,7 +25,7 @@ _MISSING = "file does not exist"
 
 @dataclass(frozen=True)
 class Found:
-    """A model and what ``/api/show`` says about it."""
+    """A model and the reply of ``/api/show`` for it."""
 
     name: str
     shown: dict[str, Any]
@@ -43,7 +43,7 @@ class Found:
 def find(client: Client, model: str, *, insecure: bool, confirm: Callable[[str], bool] | None) -> Found:
     """Return the model, pulled if the server lacks it; raises OllamaError.
 
-    ``confirm`` asks the user a question; None if there is nobody to ask.
+    ``confirm`` asks the user a question; None without a terminal.
     """
     is_cloud = split_source(model)[1] is ReferenceSource.CLOUD
     if is_cloud:
@@ -71,7 +71,7 @@ def find(client: Client, model: str, *, insecure: bool, confirm: Callable[[str],
 
 
 def show(client: Client, model: str) -> dict[str, Any]:
-    """Return what ``/api/show`` says about ``model``."""
+    """Return the reply of ``/api/show`` for ``model``."""
     shown: dict[str, Any] = client.call("POST", "/api/show", {"model": model}) or {}
     return shown
 

@@ -124,5 +124,5 @@ class Progress:
             self._stream.write(text)
             self._stream.flush()
         except OSError:
-            # The terminal is gone; the command itself goes on.
+            # The terminal was closed; the command itself continues.
             self._shown = False

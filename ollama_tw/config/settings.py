@@ -173,7 +173,7 @@ class Settings:
             "OLLAMA_PROMPT_CACHE_SHARED",
             parsers.boolean,
             "false",
-            "Let API keys share cached prompts; the time of a reply then tells what others have asked",
+            "Let API keys share cached prompts; the time of a reply then shows what others have sent",
             switch=True,
         )
     )
@@ -282,7 +282,7 @@ class Settings:
             "OLLAMA_VERSION",
             parsers.version,
             OLLAMA_VERSION,
-            "Version of Ollama that /api/version reports, on which clients decide what they may use",
+            "Version of Ollama that /api/version reports; clients choose by it which features to use",
             # twistd has an option --version.
             option_name="ollama-version",
         )

@@ -1,6 +1,6 @@
 """Context length of a model that is loaded again because a conversation has grown.
 
-A client that asks for a little more with each turn would have the model loaded for each of them. Pure.
+Without it, a client that requests a little more with each turn would reload the model each time. Pure.
 """
 
 from collections.abc import Callable

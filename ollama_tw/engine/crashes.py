@@ -1,4 +1,4 @@
-"""Refusal of models whose runner processes die again and again. Pure: times are given, in seconds."""
+"""Refusal of models whose runner processes die repeatedly. Pure: times are given, in seconds."""
 
 from collections import deque
 

@@ -1,4 +1,4 @@
-"""Rules of eviction: which model gives way to another one, and when. Pure.
+"""Rules of eviction: which model is unloaded for another one, and when. Pure.
 
 Source: ollama: server/sched.go, findRunnerToUnload, which sorts by keep_alive alone; docs/scheduling.md.
 """

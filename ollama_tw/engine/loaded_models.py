@@ -41,7 +41,7 @@ from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
 _MIB = 1 << 20
 
 _ALL_PINNED = (
-    "there is no room for this model: the loaded ones are pinned; raise OLLAMA_MAX_LOADED_MODELS, "
+    "this model cannot be loaded beside the pinned ones: raise OLLAMA_MAX_LOADED_MODELS, "
     "or remove pin from one in ollama.toml"
 )
 
@@ -52,7 +52,7 @@ _log = Logger()
 
 
 class NoRoom(Exception):
-    """There is no room for a model, and none that may be evicted for it now."""
+    """No memory or place for another model, and no model that may be evicted for it now."""
 
 
 class LoadedModels:
@@ -318,7 +318,7 @@ class LoadedModels:
         self._crashes.note(key, reason, self._reactor.seconds())
 
     def _died(self, loaded: LoadedModel, kind: str, reason: str) -> None:
-        """Remove a model whose runner process has died; its requests fail by themselves."""
+        """Remove a model whose runner process has died; its requests fail with :class:`RunnerDied`."""
         _log.error("the runner of {name} {reason}", name=loaded.name, reason=reason)
         self._note_death(loaded.key, reason, kind)
         self._in_background(Deferred.fromCoroutine(self.evict(loaded)))
@@ -351,7 +351,7 @@ class LoadedModels:
         self._on_change()
 
     def notify_evictions(self) -> None:
-        """Have the evictions that wait look again: a model is idle, or the load is cancelled."""
+        """Resume the waiting evictions: a model is idle, or the load is cancelled."""
         waiters, self._idle_waiters = self._idle_waiters, []
         for waiter in waiters:
             waiter.callback(None)

@@ -160,7 +160,7 @@ class Loader:
         try:
             plan = self._place(plan, known_shape, main_gpu, grows)
         except DoesNotFit:
-            # Saved states give way before a model is evicted or a load refused.
+            # Saved states are dropped before a model is evicted or a load refused.
             if not self.states.limit(0):
                 raise
             plan = self._place(plan, known_shape, main_gpu, grows)

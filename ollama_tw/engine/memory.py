@@ -91,7 +91,7 @@ class Estimate:
         return sum(self.layers) + (0 if tied else self.output) + self.compute + self.host
 
 
-# Of the free main memory, unless OLLAMA_PROMPT_CACHE says otherwise.
+# Of the free main memory, unless OLLAMA_PROMPT_CACHE sets another limit.
 _AUTOMATIC_PART = 4
 _LARGEST_AUTOMATIC = 8 * _GIB
 

@@ -30,7 +30,7 @@ async def run_again_after_death(
     except RunnerDied as error:
         if not may_repeat():
             raise OllamaError(500, str(error)) from error
-    _log.info("a request is run again: its runner process died, and the client has no part of the result")
+    _log.info("retrying a request: its runner process died before the client got any output")
     try:
         return await attempt()
     except RunnerDied as error:

@@ -183,7 +183,7 @@ class Scheduler:
             self._dispatch()
 
     def _note_wanted(self) -> None:
-        """Note who waits for the model that is being loaded; its load is cancelled if nobody does."""
+        """Note the requests that wait for the model being loaded; without any, its load is cancelled."""
         load = self._load
         if load is None:
             return
@@ -259,7 +259,7 @@ class Scheduler:
         self._timer = None
 
     async def _load_for(self, request: QueuedRequest, load: _Load) -> None:
-        """Load the model that ``request`` waits for, and give leases to those who wait for it."""
+        """Load the model that ``request`` waits for, and give leases to the requests that wait for it."""
         await self._load_lock.acquire()
         self._note_wanted()
         loaded = None
@@ -267,12 +267,12 @@ class Scheduler:
             loaded = await self._models.load(
                 request.requirements, load, request.claim, partial(self._loading_begins, load)
             )
-            # Its keep-alive begins even if nobody waits for it any more.
+            # Its keep-alive begins even if no request waits for it any more.
             loaded.acquire(request.requirements.keep_alive, request.context.client, slot=False)
         except NoRoom:
             request.no_room = True
         except Cancelled:
-            _log.debug("nobody waits for {name} any more", name=request.requirements.name)
+            _log.debug("no request waits for {name} any more", name=request.requirements.name)
         except Exception as error:
             if self._queue.remove(request):
                 request.model.errback(error)

@@ -31,7 +31,7 @@ def check_ambiguity(rules: Mapping[str, Node]) -> None:
     for name in ["root", *rules]:
         if measure.ways(name) > MAX_WAYS:
             raise OllamaError(
-                400, f"the grammar is too ambiguous: rule {name[:100]} reads a text in too many ways"
+                400, f"the grammar is too ambiguous: rule {name[:100]} matches a text in too many ways"
             )
 
 

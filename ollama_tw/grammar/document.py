@@ -238,7 +238,7 @@ class Document:
         if isinstance(flat.get("type"), str):
             flat["type"] = (flat["type"],)
         for bound in ("minimum", "maximum"):
-            # In draft 4 and OpenAPI 3.0 a boolean says whether the bound itself is excluded.
+            # In draft 4 and OpenAPI 3.0 a boolean: whether the bound itself is excluded.
             exclusive = "exclusive" + bound.capitalize()
             if isinstance(flat.get(exclusive), bool) and flat.pop(exclusive) and bound in flat:
                 flat[exclusive] = flat.pop(bound)

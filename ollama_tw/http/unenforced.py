@@ -1,4 +1,4 @@
-"""Response header that names what a request's schemas ask for and the reply may violate."""
+"""Response header with the constraints of a request's schemas that the reply may violate."""
 
 # mypy: allow-untyped-calls
 # (twisted.web has few annotations)

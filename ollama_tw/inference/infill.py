@@ -1,4 +1,4 @@
-"""Tokens with which a model is asked for the text between a prefix and a suffix (fill in the middle). Pure.
+"""Tokens of prompts for the text between a prefix and a suffix (fill in the middle). Pure.
 
 Source: llama.cpp: src/llama-vocab.cpp, llama_vocab::impl::load (metadata keys and texts of the tokens).
 """

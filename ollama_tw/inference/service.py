@@ -146,7 +146,7 @@ class Completions:
             think = Think()
         think = _settled(think, entry, request)
         entry.require("completion", "chat")
-        # A call that is required is held to the tools by the grammar, whatever the template.
+        # A call that is required is restricted to the tools by the grammar, whatever the template.
         if request.tools and not extras.must_call and "tools" not in entry.capabilities:
             raise OllamaError(400, f"{entry.model.name.full} does not support tools")
         admitted = _admitted(request, entry, think, keep_alive, started)

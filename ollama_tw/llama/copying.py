@@ -26,7 +26,7 @@ class Copied(NamedTuple):
 
 
 class History:
-    """The tokens of a sequence. ``ends`` tells for a token whether a draft stops before it.
+    """The tokens of a sequence. ``ends`` returns for a token whether a draft stops before it.
 
     A draft also stops before negative tokens of 64 bits, which stand for images.
     """

@@ -1,4 +1,4 @@
-"""Drafts of one sequence: guesses at its next tokens, and the experience with them.
+"""Drafts of one sequence, and the statistics of their acceptance.
 
 Used on the decode thread, except for the constructor.
 """
@@ -21,7 +21,7 @@ from ollama_tw.llama.speculation import (
 class Drafter:
     """Drafts for a sequence that begins with ``prompt``, of at most ``most`` tokens in a step.
 
-    ``ends``: see :class:`~ollama_tw.llama.copying.History`; ``experience``: that of the model.
+    ``ends``: see :class:`~ollama_tw.llama.copying.History`; ``experience``: the statistics of the model.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Drafter:
         """Number of drafted tokens that were evaluated, and of those that became output."""
 
     def offer(self, most: int, forced: Sequence[int] = (), guessed: Sequence[int] = ()) -> Offer | None:
-        """Draft up to ``most`` tokens for the next step; return None if there is no guess at them.
+        """Draft up to ``most`` tokens for the next step; return None if there is no draft.
 
         A grammar forces the tokens ``forced``, and ``guessed`` probably follow; a copy may continue them.
         """

@@ -30,7 +30,7 @@ MAX_ASPECT_RATIO = 200
 """Maximum ratio of the longer side to the shorter one."""
 
 MAX_KEPT_PIXELS = 16 << 20
-"""Pixels beyond which an image is reduced by a whole factor: more than any model looks at."""
+"""Pixels beyond which an image is reduced by a whole factor: more than any model uses."""
 
 # Decoding takes several times the memory of the picture: one image of all requests at a time.
 _decoding = threading.Lock()

@@ -3,7 +3,7 @@
 _WEIGHT = 0.25
 """Weight of the newest measurement in the moving averages."""
 
-# Fewer rows say little about the cost of one.
+# Fewer rows are no measure of the cost of one.
 _MIN_ROWS = 16
 
 # Until a state has been saved: 500 MB/s.

@@ -133,7 +133,7 @@ class LlamaRunner:
         except LoadError as error:
             return str(error)
         if draft.embeds or not draft.has_decoder or draft.recurrent:
-            return "it is no model whose memory can go back to an earlier token"
+            return "its KV cache cannot be truncated"
         if not same_vocabulary(draft.vocabulary, self._model.vocabulary):
             return "its vocabulary is not that of the model"
         return ""

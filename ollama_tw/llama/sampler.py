@@ -101,7 +101,7 @@ class Sampler:
         try:
             self._waiting = Grammar(self._vocabulary, lazy.grammar)
         except InvalidGrammar as error:
-            _log.warning("the output is not held to the tools: %s", error)
+            _log.warning("the schemas of the tools are not enforced: %s", error)
         else:
             self._start = GrammarStart(lazy, self._vocabulary.spell)
 

@@ -30,7 +30,7 @@ class ImageSpan:
     tokens: tuple[int, ...]
     positions: int
     chunk: Any
-    """The image in libmtmd's memory, valid as long as ``owner`` lives."""
+    """The image in libmtmd's memory, valid as long as ``owner`` exists."""
     owner: object
 
 
@@ -68,7 +68,7 @@ class RunningSequence:
     """One sequence: the decode thread writes it, one consumer thread reads its tokens.
 
     Attributes that both threads use are marked. The sequence owns ``sampler``; ``wake`` wakes the
-    decode thread. ``drafter`` guesses at the next tokens, None for no guesses.
+    decode thread. ``drafter`` drafts the next tokens; None: there are no drafts.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RunningSequence:
         self.params = params
         self.prompt = list(params.prompt)
         self.cache_prompt = self.in_cache(self.prompt)
-        """The prompt as the prompt cache knows it."""
+        """The prompt in the form of the prompt cache."""
         self._images = {image.begin: image for image in params.images}
         self.lag = sum(len(image.tokens) - image.positions for image in params.images)
         """Difference between the number of the prompt's tokens and of its positions."""
@@ -105,7 +105,7 @@ class RunningSequence:
     # On the decode thread.
 
     def in_cache(self, tokens: Sequence[int]) -> list[int]:
-        """Return ``tokens`` as the prompt cache knows them: those of different partitions are never equal."""
+        """Return ``tokens`` in the form of the prompt cache; different partitions have no equal ones."""
         mark = self.params.partition << _PARTITION_SHIFT
         return [token + mark for token in tokens] if mark else list(tokens)
 

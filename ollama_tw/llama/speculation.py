@@ -1,6 +1,6 @@
 """Number of drafted tokens in a step: by what they cost, and by how many are likely to be accepted. Pure.
 
-A draft is a guess at the next tokens of a sequence. They are evaluated in one step with the token before
+A draft is a prediction of the next tokens of a sequence. They are evaluated in one step with the token before
 them, and those are kept that the sampler chooses too. Drafts are also judged when they were not evaluated, by
 their first token.
 """
@@ -21,11 +21,11 @@ _COUNTS = (1, 2, 3, 5, 7, 11, MOST_DRAFTED)
 MOST_SEQUENCES = 8
 """With more sequences none drafts: their own tokens fill the step."""
 
-# A step with drafts must promise this many times the tokens per second of one without.
+# The expected tokens per second of a step with drafts must be this many times those of one without.
 _MARGIN = 1.08
 
 _PRIOR_WEIGHT = 3.0
-"""Number of tokens for which the experience with other sequences counts."""
+"""Number of tokens for which the statistics of other sequences count."""
 
 _MEMORY = 0.9
 """Weight of earlier drafts of a sequence at each new one."""
@@ -57,7 +57,7 @@ def class_of_confidence(confidence: float) -> int:
 class Acceptance:
     """Probability that a drafted token is accepted if those before it are, by the class of the draft.
 
-    That of a sequence is based on the experience of the ``model`` with others.
+    That of a sequence is based on the statistics of the ``model`` with others.
     """
 
     def __init__(self, model: "Acceptance | None" = None) -> None:
@@ -126,8 +126,8 @@ def modelled_length(
 def lengths(offers: Sequence[Offer | None], costs: StepCosts, most: int = MOST_DRAFTED) -> list[int]:
     """Return how many tokens of each sequence's draft to evaluate in a step; ``offers`` has one for each.
 
-    Together they are ``most`` at most. They promise the most tokens per second, and are zero unless drafts
-    pay, and until the duration of a step without them has been measured.
+    Together they are ``most`` at most. They have the highest expected number of tokens per second, and are
+    zero unless drafts pay, and until the duration of a step without them has been measured.
     """
     count = len(offers)
     none = [0] * count

@@ -13,7 +13,7 @@ import psutil
 
 from ollama_tw.posix import usable_processor_numbers
 
-# Seconds between two looks at the processors. They count hundredths of a second.
+# Seconds between two readings of the processor times, which count hundredths of a second.
 _INTERVAL = 0.2
 
 # Seconds for which processors must be free before they are used again: a thread too many costs much more than
@@ -62,7 +62,7 @@ class ThreadCount:
         self._free = most
 
     def update(self) -> int:
-        """Return the number of threads; looks at the processors a few times a second at most."""
+        """Return the number of threads; reads the processor times a few times a second at most."""
         elapsed = self._clock() - self._measured
         if elapsed < _INTERVAL:
             return self._count

@@ -24,7 +24,7 @@ _NOT_TLS = frozenset({"wrong version number", "packet length too long", "record 
 class TransportError(OllamaError):
     """A request failed because of the network or a temporary error of the server; it may be retried.
 
-    ``retry_after`` is the delay in seconds that the server asked for, or 0.
+    ``retry_after`` is the delay in seconds that the server requested, or 0.
     """
 
     def __init__(self, message: str, retry_after: float = 0) -> None:

@@ -86,10 +86,10 @@ class Parameters:
 
     def free(self, argument: Argument, error: OllamaError) -> None:
         """Note that an argument may have any value."""
-        self._note(f"argument {argument.name} is not held to its schema: {error}")
+        self._note(f"the schema of argument {argument.name} is not enforced: {error}")
 
     def _free_all(self, error: OllamaError) -> None:
-        self._note(f"the arguments are not held to their schema: {error}")
+        self._note(f"the schema of the arguments is not enforced: {error}")
 
     def _note(self, text: str) -> None:
         self._freed[text] = None

@@ -154,7 +154,7 @@ def lazy_calls(
     try:
         return LazyGrammar(_checked(book), tuple(signs), closing, opening)
     except OllamaError as error:
-        note(f"the calls of tools are not held to their schemas: {error}")
+        note(f"the schemas of the tools are not enforced: {error}")
         return None
 
 
@@ -174,7 +174,7 @@ class _Calls:
         self._tools = tools
         self._turns = turns
         self._parameters: list[Parameters] = []
-        # Without a text between them, objects that begin a reply cannot be told from one another.
+        # Without a text between them, objects that begin a reply cannot be distinguished.
         self._parallel = parallel and (layout.array or not layout.leads or bool(layout.separator))
 
     def tell(self, note: Note) -> None:
@@ -240,7 +240,7 @@ class _Calls:
         layout = self._layout
         if not layout.leads:
             found = {layout.opening.strip(): self.whole()}
-            # Models forget the tag around a call whose name has a tag of its own.
+            # Models often omit the tag around a call whose name has a tag of its own.
             inner = layout.name.open.strip()
             if layout.call.open and not layout.section.open and len(inner) > _MIN_SIGN and inner[0] == "<":
                 found[inner] = seq(self._call, mark(layout.call.close))

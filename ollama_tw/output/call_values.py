@@ -130,9 +130,9 @@ def _arguments(value: Any) -> dict[str, Any] | None:
 def typed(text: str, schema: Any, tags: TaggedArguments, kind: str = "") -> Any:
     """Convert a value without quotes.
 
-    ``kind`` is the type that the model wrote, if it writes one: it wins over the schema. A value that is no
-    text is JSON or, as some templates write it, a literal of Python, or tags within tags; where it is none
-    of them, it is the text.
+    ``kind`` is the type that the model wrote, if it writes one: it takes precedence over the schema. A value
+    that is no text is JSON or, as some templates write it, a literal of Python, or tags within tags; where it
+    is none of them, it is the text.
     """
     if tags.cdata and text.strip().startswith(_CDATA[0]) and text.strip().endswith(_CDATA[1]):
         text = text.strip()[len(_CDATA[0]) : -len(_CDATA[1])]
@@ -201,7 +201,7 @@ def _nested(text: str, schema: Any, tags: TaggedArguments, depth: int = 0) -> An
 
 
 def _types(schema: Any) -> set[str]:
-    """Return the JSON types that ``schema`` allows at its top; ``string`` if it does not say."""
+    """Return the JSON types that ``schema`` allows at its top; ``string`` if it has none."""
     if not isinstance(schema, dict):
         return {"string"}
     kind = schema.get("type")

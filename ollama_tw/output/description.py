@@ -155,7 +155,7 @@ class Description:
     ends: tuple[str, ...] = ()
     """Texts that end the model's turn; they are no part of the reply where they end it."""
     generation: Pair = Pair()
-    """End of a prompt that asks for a reply, with thinking on (``open``) and off (``close``)."""
+    """End of a prompt for a reply, with thinking on (``open``) and off (``close``)."""
     calls_in_thinking: bool = True
     """Marked calls are parsed within thinking too: the model may omit its closing text before them."""
     trim: bool = True

@@ -112,7 +112,7 @@ class Values:
         self._strings: Node | None = None
 
     def of(self, schema: object, depth: int = 0) -> Node:
-        """Return the values of ``schema``, any value where it says nothing that can be enforced."""
+        """Return the values of ``schema``, any value where it has nothing that can be enforced."""
         if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
             return self.any()
         if "enum" in schema and isinstance(schema["enum"], list) and schema["enum"]:

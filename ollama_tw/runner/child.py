@@ -178,7 +178,7 @@ def open_runner(engine: Any, opening: Open, server: Server) -> Any:
 
     def progress(fraction: float) -> bool:
         nonlocal reported
-        # The server, which kills a load that is not wanted, needs to know that it goes on.
+        # A report of progress: the server kills a load that makes none, or that was cancelled.
         if fraction >= reported + 0.01 or fraction >= 1.0:
             reported = fraction
             server.send(messages.Progress(fraction))

@@ -34,12 +34,12 @@ class InvalidMessage(Exception):
 def _encode_event(value: object) -> bool:
     if isinstance(value, threading.Event):
         return value.is_set()
-    raise NotImplementedError(f"{type(value).__name__} does not cross to another process")
+    raise NotImplementedError(f"{type(value).__name__} cannot be sent to another process")
 
 
 def _decode_event(wanted: type, value: object) -> threading.Event:
     if wanted is not threading.Event or not isinstance(value, bool):
-        raise NotImplementedError(f"{wanted} does not cross to another process")
+        raise NotImplementedError(f"{wanted} cannot be sent to another process")
     event = threading.Event()
     if value:
         event.set()
@@ -154,7 +154,7 @@ class Splitter:
         while len(self._data) - begin >= _PREFIX:
             length = int.from_bytes(self._data[begin : begin + _PREFIX])
             if length > MAX_LENGTH:
-                raise InvalidMessage(f"a message of {length} bytes is announced")
+                raise InvalidMessage(f"a message of {length} bytes is longer than {MAX_LENGTH}")
             end = begin + _PREFIX + length
             if len(self._data) < end:
                 break

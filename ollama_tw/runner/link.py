@@ -38,9 +38,9 @@ STOPPED = (
     "check ollama server logs for details"
 )
 
-# Seconds between two looks at the cancel events of what runs.
+# Seconds between two checks of the cancel events.
 _TICK = 0.05
-# Seconds for a process to end after it was asked to close its runner.
+# Seconds for a process to end after the message to close its runner.
 _CLOSE_TIMEOUT = 20.0
 # Kind of the end of a process that was not used.
 _IDLE = "idle"
@@ -228,7 +228,7 @@ class Link:
             try:
                 self._watch(process)
             except InvalidMessage as error:
-                self.kill(Death("protocol", f"sent what is not a message ({error})"))
+                self.kill(Death("protocol", f"sent an invalid message ({error})"))
             except Exception:
                 _log.exception("reading from %s failed", self.title)
                 self.kill(Death("protocol", "was killed after an error in the server"))

@@ -63,7 +63,7 @@ class Stall:
         ``behind``: a consumer has not taken its pieces, for which other jobs may be waiting.
         """
         if now - self._heard > SILENCE:
-            return f"gave no sign of life for {SILENCE:g} s"
+            return f"sent nothing for {SILENCE:g} s"
         if activity.step_began:
             limit = step_limit(self._size, activity.step_rows)
             if now - activity.step_began > limit:

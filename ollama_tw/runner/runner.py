@@ -1,4 +1,4 @@
-"""Runner in a child process, as the server sees it: an :class:`IRunner` whose calls cross to the child."""
+"""The server's side of a runner in a child process: an :class:`IRunner` whose calls cross to the child."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""Reads the configuration file again, and loads the models that it wants loaded."""
+"""Reads the configuration file again, and preloads the models that it names."""
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterable

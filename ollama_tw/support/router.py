@@ -13,7 +13,7 @@ BLOCK: Final = 64
 """Tokens of a block: beginnings of prompts are compared in whole blocks."""
 
 KNOWN_BLOCKS: Final = 1 << 17
-"""Default number of blocks that a router remembers; each takes some 200 bytes."""
+"""Default number of blocks that a router keeps; each takes some 200 bytes."""
 
 _HOLDERS = 4
 """Replicas that are remembered for one block."""
@@ -139,9 +139,9 @@ class Router:
         """Return the replica to send ``prompt`` to, None if all are ``excluded`` or there is none.
 
         Replicas with a free lane come first, of these the ones with the model in memory. Among them it is
-        the one that knows the longest beginning of the prompt, the most recent of several; or the least busy
-        one, if none knows any or the former is clearly busier. Of equally busy ones the weight decides, then
-        chance.
+        the one that had the longest prefix of the prompt before, the most recent of several; or the least
+        busy one, if none had any or the former is clearly busier. Of equally busy ones the weight decides,
+        then chance.
         """
         least = self._least_busy(excluded)
         if least is None:
@@ -164,7 +164,7 @@ class Router:
         return None
 
     def begin(self, replica: Replica, prompt: Sequence[int]) -> None:
-        """Count a job of ``replica``, and remember that it knows ``prompt``."""
+        """Count a job of ``replica``, and note that it has ``prompt`` in its cache."""
         self._count(replica, 1)
         if not replica.present:
             return

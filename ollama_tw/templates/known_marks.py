@@ -40,7 +40,7 @@ _RESPONSE: Final = Pair("<response>", "</response>")
 
 
 def completed(found: Description, source: str) -> Description:
-    """Return ``found`` with what the marks in a template's ``source`` say of that which is unknown."""
+    """Return ``found``, its unknown parts completed by the marks in a template's ``source``."""
     for phrases, turns in _TURNS:
         if all(phrase in source for phrase in phrases):
             return replace(turns, generation=found.generation)

@@ -72,5 +72,5 @@ def _as_user_text(messages: Sequence[Message]) -> list[Message]:
 
 
 def _in_results(messages: Sequence[Message]) -> list[Message]:
-    """Put what the user says after the results of calls into the last result."""
+    """Merge a user's message that follows results of calls into the last result."""
     return _merged(messages, lambda first, second: first.role == "tool" and second.role == "user")

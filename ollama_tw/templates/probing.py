@@ -79,7 +79,7 @@ class _Probe:
         return {"role": role, "content": content}
 
     def _tail(self, switches: Mapping[str, Any]) -> str:
-        """Return what asks for a reply at the end of a prompt."""
+        """Return the text at the end of a prompt after which the reply begins."""
         prompt, without = self._prompt(True, switches), self._prompt(False, switches)
         if prompt is None:
             return ""
@@ -143,7 +143,7 @@ class _Probe:
         """Return the beginning of the model's turn: what all ``texts`` have in common, as whole marks."""
         tails = []
         for tail in (self._tails.open, self._tails.close):
-            # An instruction of the template may stand between the user's text and what asks for a reply.
+            # An instruction of the template may stand between the user's text and the beginning of the reply.
             before, found, _ = texts[0].rpartition(tail) if tail else ("", "", "")
             if tail:
                 tails.append(before + tail if found else self._behind_user(tail))

@@ -68,7 +68,7 @@ class RunProgress:
 class RequestContext(threading.Event):
     """A request in progress; as an event, it is set when the request is cancelled.
 
-    A request has several runs if it asks for several choices. All attributes are written on the reactor
+    A request for several choices has several runs. All attributes are written on the reactor
     thread.
     """
 

@@ -198,7 +198,7 @@ class GenerateRecord(RunRecord, kw_only=True):
 
     Fields that Ollama does not have: ``prompt_cached_count``, the tokens of the prompt that the KV cache
     held; ``prompt_truncated``, the tokens that were removed to fit the context; ``draft_count``, the tokens
-    that were evaluated as guesses at the output, and ``draft_accepted``, those of them that became output.
+    that were drafted and evaluated, and ``draft_accepted``, those of them that became output.
     """
 
     response: str = ""

@@ -84,7 +84,7 @@ def test_the_last_key_that_is_removed_opens_the_server_and_is_reported(ring: Rin
     ring.add("alice")
     ring.remove("alice")
     assert not ring.keys.in_use
-    assert ring.log[-1] == f"{ring.path} has no keys any more: requests need none"
+    assert ring.log[-1] == f"{ring.path} has no keys any more: requests are answered without one"
 
 
 def test_where_keys_are_required_the_server_stays_closed(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_file_on_the_disk_of_the_models_is_linked(scripted: Server, ollama: Ol
     assert file.stat().st_ino in blobs(scripted)
     assert ollama("run", "linked-1b-instruct:q4_k_m", "SAY hi").out == "hi\n\n"
     again = ollama("import", str(file), OLLAMA_MODELS=str(scripted.home / ".ollama/models"))
-    assert again == Result(0, "imported 'linked-1b-instruct:q4_k_m' (files already there)\n", "")
+    assert again == Result(0, "imported 'linked-1b-instruct:q4_k_m' (files already present)\n", "")
 
 
 def test_a_file_is_copied_where_it_cannot_be_linked(scripted: Server, ollama: Ollama, tmp_path: Path) -> None:

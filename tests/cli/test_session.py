@@ -361,6 +361,4 @@ def test_a_terminal_with_another_encoding(open_terminal: Open, serve: Serve) -> 
 def test_a_conversation_goes_on_only_on_a_terminal(tmp_path: Path) -> None:
     result = runner(tmp_path, "127.0.0.1:1")("run", "-c")
     assert result.code == 1
-    assert (
-        result.err == "Error: --continue goes on with a session: it needs a terminal, and takes no prompt\n"
-    )
+    assert result.err == "Error: --continue continues a session: it needs a terminal, and takes no prompt\n"

@@ -83,7 +83,7 @@ def test_a_pipe_gets_the_state_once(ollama: Ollama) -> None:
     result = ollama("top")
     assert (result.code, result.err) == (0, "")
     assert [" ".join(line.split()) for line in result.out.splitlines()] == [
-        "lanes 2 of 4 queued 1 35.2 tokens/s memory 5 GB (4 GB on GPUs)",
+        "slots 2 of 4 queued 1 35.2 tokens/s memory 5 GB (4 GB on GPUs)",
         "",
         "MODEL SIZE PROCESSOR CONTEXT UNTIL",
         "llama3:8b 5 GB 20%/80% CPU/GPU 8192 Forever",

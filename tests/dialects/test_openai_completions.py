@@ -56,7 +56,7 @@ def test_the_prompt_is_echoed_before_each_answer() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"best_of": 2}, '"best_of" above "n" is not supported: ask for "n" answers and choose among them'),
+        ({"best_of": 2}, '"best_of" above "n" is not supported: request "n" answers and choose among them'),
         (
             {"echo": True, "logprobs": 1},
             '"echo" is not supported with "logprobs": the prompt has no log probabilities here',

@@ -46,7 +46,7 @@ def test_choices(choice: Any, left: list[Any], must: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ("h", '"tool_choice" asks for the function "h", which "tools" does not have'),
+        ("h", '"tool_choice" requires the function "h", which "tools" does not have'),
         ({"type": "function"}, '"tool_choice" must be "auto", "none", "required" or name a function'),
         (7, '"tool_choice" must be "auto", "none", "required" or name a function'),
     ],

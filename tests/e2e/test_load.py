@@ -25,7 +25,7 @@ def test_a_client_that_goes_leaves_its_slot_to_the_next(single: Server) -> None:
     with single.counting(-1) as stream:
         assert stream.record() is not None
     assert single.generate("Hi", options={"num_predict": 2}).json["eval_count"] == 2
-    single.wait_for(r"200 \S+ \d+B POST /api/generate \S+ \(client gone\)")
+    single.wait_for(r"200 \S+ \d+B POST /api/generate \S+ \(client disconnected\)")
 
 
 def test_a_client_that_goes_while_its_prompt_is_read_leaves_its_slot(single: Server) -> None:
@@ -36,7 +36,7 @@ def test_a_client_that_goes_while_its_prompt_is_read_leaves_its_slot(single: Ser
     )
     sock.close()
     assert single.generate("Hi", options={"num_predict": 2}).json["eval_count"] == 2
-    single.wait_for(r"499 \S+ \d+B POST /api/generate \S+ \(client gone\)")
+    single.wait_for(r"499 \S+ \d+B POST /api/generate \S+ \(client disconnected\)")
 
 
 def test_one_waits_and_the_next_is_turned_away(single: Server) -> None:

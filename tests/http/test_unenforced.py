@@ -62,7 +62,7 @@ def test_the_schemas_of_tools_are_named_each_time(server: Application) -> None:
         named = reply.headers[HEADER].split("; ")
         assert len(named) == len(set(named))
         assert "tool f: schema at #/properties/a\\xe4: keyword uniqueItems is not supported" in named
-        assert any(text.startswith("tool f: argument b is not held to its schema: ") for text in named)
+        assert any(text.startswith("tool f: the schema of argument b is not enforced: ") for text in named)
 
 
 def test_a_long_header_is_cut(server: Application) -> None:

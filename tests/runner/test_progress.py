@@ -35,7 +35,7 @@ def test_a_step_that_lasts_too_long() -> None:
 def test_silence() -> None:
     watched = stall()
     assert watched.find(1000.0 + SILENCE - 1, Activity(), behind=True) == ""
-    assert "no sign of life" in watched.find(1000.0 + SILENCE + 1, Activity(), behind=True)
+    assert "sent nothing" in watched.find(1000.0 + SILENCE + 1, Activity(), behind=True)
 
 
 def test_steps_that_go_on_without_output_are_progress() -> None:

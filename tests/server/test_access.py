@@ -595,7 +595,7 @@ def test_without_keys_everything_is_open(tmp_path: Path) -> None:
             app.remove("first")
             assert app.ask("GET", "/api/tags").status == 200
         path = tmp_path / ".ollama/keys.json"
-        assert f"{path} has no keys any more: requests need none" in texts(events)
+        assert f"{path} has no keys any more: requests are answered without one" in texts(events)
     finally:
         app.close()
 

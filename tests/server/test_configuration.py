@@ -128,7 +128,7 @@ def test_a_pinned_model_is_not_evicted_and_does_not_expire(start: Start) -> None
     assert app.loaded() == ["m:latest"]
     refused = app.generate(model="other")
     assert refused.status == 503
-    assert refused.json["error"].startswith("there is no room for this model: the loaded ones are pinned")
+    assert refused.json["error"].startswith("this model cannot be loaded beside the pinned ones")
     assert app.generate().status == 200
     app.post("/api/generate", {"model": "m", "keep_alive": 0})
     assert app.generate(model="other").status == 200

@@ -40,7 +40,7 @@ def local_backend(name: str) -> IBackend:
 
 
 class Front(Protocol):
-    """The front, as a replica sees it."""
+    """The interface of the front to its replicas."""
 
     def read(self, digest: str, offset: int, length: int) -> bytes:
         """Return a part of a model file. Blocking."""
@@ -65,7 +65,7 @@ class Replica:
         plan = with_local_files(plan, files, Path(store).expanduser(), front.read)
         chosen = local_backend(backend)
         self._runner: IRunner = chosen.load(_placed(plan, chosen), lambda done: True)
-        # One thread more than jobs can run: questions are answered meanwhile.
+        # One thread more than jobs can run, for other calls.
         self._threads = ThreadPoolExecutor(self._runner.slots + 2, thread_name_prefix="jobs")
 
     def describe(self) -> dict[str, Any]:

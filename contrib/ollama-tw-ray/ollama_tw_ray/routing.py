@@ -17,7 +17,7 @@ PATH = f"{__name__}.PrefixRouter"
 
 
 class PrefixRouter(RequestRouter):  # type: ignore[misc] # Ray is not followed by mypy
-    """Sends a job to the replica that knows the beginning of its prompt, or is the least busy one."""
+    """Sends a job to the replica with the longest cached prefix of its prompt, or the least busy one."""
 
     def initialize_state(self, **kwargs: Any) -> None:
         """Begin without replicas."""
@@ -67,7 +67,7 @@ class PrefixRouter(RequestRouter):  # type: ignore[misc] # Ray is not followed b
         return [first, [one for one in candidate_replicas if one not in first]]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
-        """Count a job, and remember its prompt. Questions have no blocks and are not counted."""
+        """Count a job, and note its prompt. Calls have no blocks and are not counted."""
         if replica_id in self._known and "blocks" in pending_request.kwargs:
             replica = self._known[replica_id][1]
             self._prefixes.begin(replica, pending_request.kwargs["blocks"])

@@ -85,7 +85,7 @@ class RayRunner(SlotRunner):
         return str(self._ask("detokenize", list(tokens)))
 
     def _ask(self, method: str, *arguments: Any, cancel: threading.Event | None = None) -> Any:
-        """Return the answer of a replica; another one is asked if it dies meanwhile."""
+        """Return the result of a call of a replica; it is repeated on another one if that one dies."""
         if self.runs.closed:
             raise tw.RunnerError("the model was unloaded")
         cancel = cancel or threading.Event()

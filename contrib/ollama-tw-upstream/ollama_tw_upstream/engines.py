@@ -124,7 +124,7 @@ class OpenAIEngine(Engine):
         ]
 
     def condition(self, model: Listing) -> Condition:
-        """Return ready if ``/health`` says so, or does not exist."""
+        """Return ready if ``/health`` reports it, or does not exist."""
         return Condition("loading" if self.http.status("/health") >= _UNAVAILABLE else "ready")
 
     def texts(self, model: Listing) -> tuple[str, str]:

@@ -26,7 +26,7 @@ TIMEOUT = 2.0
 """Seconds for a server to answer a question about its condition."""
 
 LOST_AFTER = 15.0
-"""Seconds without an answer after which the jobs of a server are given up."""
+"""Seconds without an answer after which the jobs of a server fail."""
 
 _NOT_FOUND = 404
 

@@ -14,7 +14,7 @@ from ollama_tw.cli.variables import NO_HISTORY
 def command(deleted: tuple[str, ...], as_json: bool) -> None:
     """List the conversations that "ollama run" has kept, the last one first.
 
-    "ollama run -c" goes on with the last one, "ollama run --continue=ID" with another one.
+    "ollama run -c" continues the last one, "ollama run --continue=ID" another one.
     """
     chats = Chats()
     for id in deleted:

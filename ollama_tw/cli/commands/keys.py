@@ -64,9 +64,9 @@ def _expiry(ctx: click.Context, param: click.Parameter, value: str | None) -> da
     "scopes",
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What the key may do; may be repeated (default inference)",
+    help="Scope of the key; may be repeated (default inference)",
 )
-@click.option("--expires", callback=_expiry, metavar="30d|DATE", help="Time after which it is not valid")
+@click.option("--expires", callback=_expiry, metavar="30d|DATE", help="Time after which the key expires")
 @click.option("--concurrent", type=click.IntRange(1), metavar="N", help="Maximum of requests at once")
 @click.option("--tokens-per-minute", type=click.IntRange(1), metavar="N", help="Maximum of tokens a minute")
 @click.option(

@@ -237,7 +237,7 @@ def _print_environment(tool: Tool, target: Target, edits: Sequence[Edit]) -> Non
 
 
 def _warn_of_short_context(client: Client, model: str) -> None:
-    """Tell how to serve longer contexts if the loaded model has a short one."""
+    """Print how to serve longer contexts if the loaded model has a short one."""
     loaded = (client.call("GET", "/api/ps") or {}).get("models") or []
     lengths = [one.get("context_length") or 0 for one in loaded if one.get("name") == model]
     if lengths and lengths[0] < _LONG_CONTEXT:

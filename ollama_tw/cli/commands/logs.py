@@ -22,7 +22,7 @@ def _count(ctx: click.Context, param: click.Parameter, value: str) -> int:
 
 
 @click.command("logs", cls=Command, variables=(HOST,))
-@click.option("-f", "--follow", is_flag=True, help="Go on with lines as they are written")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines as they are written")
 @click.option(
     "-n", "--lines", "count", default="100", callback=_count, help="Number of last lines (default: 100)"
 )

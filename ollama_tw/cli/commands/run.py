@@ -71,7 +71,7 @@ def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> An
     cls=OptionalValue,
     implied=_LAST,
     metavar="[=ID]",
-    help="Go on with the last conversation (of MODEL if given), or with conversation ID",
+    help="Continue the last conversation (of MODEL if given), or conversation ID",
 )
 @click.option(
     "--keepalive", "keep_alive", callback=_keep_alive, help="Duration to keep a model loaded (e.g. 5m)"
@@ -204,11 +204,11 @@ def command(
 
 
 def _chat(id: str | None, model: str | None, *, is_interactive: bool) -> "Chat | None":
-    """Return the kept conversation with which the session goes on, None for a new one."""
+    """Return the kept conversation that the session continues, None for a new one."""
     if id is None:
         return None
     if not is_interactive:
-        raise UsageError("--continue goes on with a session: it needs a terminal, and takes no prompt")
+        raise UsageError("--continue continues a session: it needs a terminal, and takes no prompt")
     from ollama_tw.cli.chats import Chats
 
     return Chats().last(model) if id == _LAST else Chats().get(id)

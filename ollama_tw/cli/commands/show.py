@@ -1,4 +1,4 @@
-"""``ollama show``: prints what the server knows about a model."""
+"""``ollama show``: prints the details of a model."""
 
 from typing import Any
 

@@ -139,7 +139,7 @@ def _remedy(name: str) -> str:
     if name not in _VENDORS or not _display_vendors() & _VENDORS[name]:
         return ""
     if name == "cuda" and not Path("/proc/driver/nvidia/version").exists():
-        return "install the driver of NVIDIA; the device is there"
+        return "install the NVIDIA driver: the device is present"
     if name == "rocm" and Path("/dev/kfd").exists() and not os.access("/dev/kfd", os.R_OK | os.W_OK):
         return "add the user to the groups render and video, which may use /dev/kfd"
     if not _is_built(name):

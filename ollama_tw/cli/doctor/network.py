@@ -75,7 +75,7 @@ def registry(host: str = DEFAULT_HOST) -> Iterator[Finding]:
             "warning",
             "registry",
             f"{host} cannot be reached, so that models cannot be pulled from it: {text}",
-            "set HTTPS_PROXY if this network has a proxy, or make models of files: ollama import FILE.gguf",
+            "set HTTPS_PROXY if this network has a proxy, or import model files: ollama import FILE.gguf",
         )
         return
     yield Finding("ok", "registry", f"{host} answers")

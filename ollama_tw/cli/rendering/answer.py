@@ -18,7 +18,7 @@ _FOLDED_CHARACTERS = 2000
 
 
 class RenderedAnswer(Answer):
-    """Prints blocks that have ended once, and redraws the one that goes on.
+    """Prints blocks that have ended once, and redraws the incomplete one.
 
     ``style.folds`` shows the end of the thinking only, and one line when it is done.
     """

@@ -63,7 +63,7 @@ class Session:
         """The last turn, if it was not answered. It is not part of the conversation."""
 
     def run(self) -> None:
-        """Handle one line after another. An error of the server is printed, and the session goes on."""
+        """Handle one line after another. An error of the server is printed, and the session continues."""
         while True:
             default = "" if self._edited is None else self._edited.message["content"]
             try:
@@ -204,7 +204,7 @@ class Session:
         return [completion.value for completion in model_names("")]
 
     def _context_length(self) -> int:
-        """Return the context length with which the model is loaded, 0 if the server does not tell."""
+        """Return the context length with which the model is loaded, 0 if the server does not report it."""
         try:
             models = (self._client.call("GET", "/api/ps") or {}).get("models") or []
             name = parse_name(self._state.found.name).short

@@ -95,7 +95,7 @@ class State:
         self.chat_id, self.usage = "", Usage()
 
     def change_model(self, found: Found) -> None:
-        """Go on with another model, without the conversation."""
+        """Continue with another model, without the conversation."""
         self.found = found
         self.messages = []
         self.chat_id, self.usage = "", Usage()

@@ -21,7 +21,7 @@ class Usage:
 
     @classmethod
     def of(cls, record: Mapping[str, Any], context: int) -> "Usage":
-        """Return what the last record of an answer tells."""
+        """Return the usage that the last record of an answer reports."""
         count, duration = record.get("eval_count", 0), record.get("eval_duration", 0)
         rate = count / (duration / SECOND) if duration > 0 else 0.0
         return cls(record.get("prompt_eval_count", 0), count, rate, context)

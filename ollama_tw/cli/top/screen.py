@@ -72,7 +72,7 @@ def _figures(snapshot: Snapshot) -> str:
     metrics = snapshot.metrics
     parts = []
     if "ollama_slots" in metrics:
-        parts.append(f"lanes {metrics.get('ollama_slots_busy', 0):.0f} of {metrics['ollama_slots']:.0f}")
+        parts.append(f"slots {metrics.get('ollama_slots_busy', 0):.0f} of {metrics['ollama_slots']:.0f}")
     if "ollama_queue_length" in metrics:
         parts.append(f"queued {metrics['ollama_queue_length']:.0f}")
     speed = snapshot.tokens_per_second

@@ -15,7 +15,7 @@ _MAX_LIMIT = 1000
 
 @dataclass(frozen=True)
 class Page:
-    """The part of the list that a client asks for: all of it without a limit, unlike at Anthropic."""
+    """The part of the list that a client requests: all of it without a limit, unlike at Anthropic."""
 
     limit: int | None = None
     after: str = ""

@@ -162,11 +162,11 @@ def _tools(request: MessagesRequest) -> tuple[list[dict[str, Any]], tuple[str, .
         return [], ()
     if choice.type == "tool":
         if choice.name not in names:
-            raise OllamaError(400, f'tool_choice asks for "{choice.name}", which is not among the tools')
+            raise OllamaError(400, f'tool_choice names "{choice.name}", which is not among the tools')
         return tools, (choice.name,)
     if choice.type == "any":
         if not names:
-            raise OllamaError(400, "tool_choice asks for a tool call, and there are no tools")
+            raise OllamaError(400, "tool_choice requires a tool call, and there are no tools")
         return tools, names
     return tools, ()
 

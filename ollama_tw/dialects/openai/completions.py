@@ -91,7 +91,7 @@ def native_requests(request: CompletionRequest) -> list[list[tuple[GenerateReque
 def _check_extras(request: CompletionRequest, prompts: Sequence[str | tuple[int, ...]], wanted: int) -> None:
     if request.best_of is not None and request.best_of > wanted:
         raise OllamaError(
-            400, '"best_of" above "n" is not supported: ask for "n" answers and choose among them'
+            400, '"best_of" above "n" is not supported: request "n" answers and choose among them'
         )
     if not request.echo:
         return

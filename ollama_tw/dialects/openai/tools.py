@@ -93,7 +93,7 @@ def _allowed(
 def _required(names: list[str], wanted: str = "") -> tuple[str, ...]:
     if not names:
         what = f'the function "{wanted}"' if wanted else "a tool call"
-        raise OllamaError(400, f'"tool_choice" asks for {what}, which "tools" does not have')
+        raise OllamaError(400, f'"tool_choice" requires {what}, which "tools" does not have')
     return tuple(names)
 
 

@@ -1,4 +1,4 @@
-"""Records about the progress of a request before its first token, for clients that ask for them.
+"""Records about the progress of a request before its first token, for clients that request them.
 
 Source: docs/api/completion.md.
 """
@@ -17,7 +17,7 @@ from ollama_tw.http.server.stream import ReplyStream
 from ollama_tw.tracking.context import Phase, RequestContext, RunProgress
 
 INTERVAL = 0.25
-"""Seconds between two looks at a request."""
+"""Seconds between two checks of a request."""
 
 
 class ProgressReports:

@@ -1,4 +1,4 @@
-"""The interface by which the site asks who sends a request, and whether it may."""
+"""Interface by which the site identifies the client of a request and checks its permission."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol

@@ -11,11 +11,11 @@ CHALLENGE = 'Bearer realm="ollama"'
 """Beginning of each ``WWW-Authenticate``."""
 
 PRIORITY = "X-Priority"
-"""Header with the priority that a request asks for."""
+"""Header with the priority of a request."""
 
 
 def client_of(request: Any) -> Client:
-    """Return who sends ``request``."""
+    """Return the client of ``request``."""
     client: Client = getattr(request, "api_client", LOCAL)
     return client
 

@@ -94,7 +94,7 @@ class OriginPolicy:
     def decide(self, method: str, origin: str | None, host: str, requested: str = "") -> Decision:
         """Decide on a request by its Origin and Host headers; ``host`` is "" if it has none.
 
-        ``requested`` are the headers that a preflight asks for (``Access-Control-Request-Headers``): a page
+        ``requested`` are the headers that a preflight names (``Access-Control-Request-Headers``): a page
         that is allowed at all may send any.
         """
         if not origin or origin in (f"http://{host}", f"https://{host}"):

@@ -113,7 +113,7 @@ def _is_routable(path: bytes) -> bool:
 def _clean(path: bytes) -> bytes:
     """Return ``path``, as received, without empty segments, ``.`` and ``..``.
 
-    A client whose base URL ends in a slash asks for ``//api/chat``. A path that does not begin with a slash
+    A client whose base URL ends in a slash sends ``//api/chat``. A path that does not begin with a slash
     is returned unchanged. Source: Go's net/http: server.go, cleanPath.
     """
     if not path.startswith(b"/"):
@@ -219,7 +219,7 @@ class ApiSite(Site):
             method=request.method.decode("ascii", "backslashreplace"),
             path=request.path.decode("ascii", "backslashreplace"),
             peer=_peer(request.getClientAddress()),
-            note="" if finished else " (client gone)",
+            note="" if finished else " (client disconnected)",
             request_id=request.identity.request_id,
             **more,
         )

@@ -32,7 +32,7 @@ class PageRoutes:
             "Referrer-Policy": "no-referrer",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-origin",
-            # A browser asks each time whether the file has changed: other versions of the server have others.
+            # A browser revalidates each time: other versions of the server have other files.
             "Cache-Control": "no-cache",
             "Vary": "Accept-Encoding",
         }

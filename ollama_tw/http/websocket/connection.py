@@ -146,7 +146,7 @@ class WebSocketConnection(MessageCollector):
             self._refuse(id_, error)
 
     def message_dropped(self) -> None:
-        """Answer a message for which there was no room."""
+        """Answer a message for which the budget of request bodies was exhausted."""
         self._refuse(None, OllamaError(503, NO_ROOM))
 
     def _refuse(self, id_: Id | None, error: OllamaError) -> None:

@@ -20,14 +20,14 @@ class MessageCollector(WebSocketServerProtocol):
         super().__init__()
         self._budget = budget
         self._body: Body | None = None
-        """The message that is being received; None for one without room, which is read and dropped."""
+        """The message that is being received; None for one beyond the budget, which is dropped."""
 
     def take_message(self, body: Body, is_binary: bool) -> None:
         """Take a complete message, and close ``body`` when it is not needed any more."""
         raise NotImplementedError
 
     def message_dropped(self) -> None:
-        """Note the end of a message for which there was no room."""
+        """Note the end of a message beyond the budget."""
         raise NotImplementedError
 
     def onMessageBegin(self, isBinary: bool) -> None:
@@ -36,7 +36,7 @@ class MessageCollector(WebSocketServerProtocol):
         self._body = Body(self._budget)
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        """Add a part of the message, decompressed, unless there was no room for an earlier one."""
+        """Add a part of the message, decompressed, unless an earlier one exceeded the budget."""
         if self._body is not None and not self.failedByMe and not self._body.append(payload):
             self._drop()
 

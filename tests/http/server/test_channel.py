@@ -283,7 +283,7 @@ class SocketTests(TestCase):
             [
                 (200, 19, "GET", "/api/version", ""),
                 (404, 18, "GET", "/n%20\x7fope", ""),
-                (499, 0, "POST", "/api/echo", " (client gone)"),
+                (499, 0, "POST", "/api/echo", " (client disconnected)"),
             ],
         )
 

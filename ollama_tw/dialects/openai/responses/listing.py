@@ -15,7 +15,7 @@ _MAX_LIMIT = 100
 
 @dataclass(frozen=True)
 class Page:
-    """The part of a list that a client asks for."""
+    """The part of a list that a client requests."""
 
     limit: int = _DEFAULT_LIMIT
     after: str = ""
