@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from ollama_tw.errors import OllamaError
 from ollama_tw.grammar.check import check_rules
 from ollama_tw.grammar.containers import Items, Member, array_of, object_of, record_of
 from ollama_tw.grammar.document import (
@@ -16,11 +17,14 @@ from ollama_tw.grammar.document import (
 from ollama_tw.grammar.exclusion import generated_types, overlapping
 from ollama_tw.grammar.gbnf import EMPTY, Literal, Node, Ref, RuleBook, choice
 from ollama_tw.grammar.scalars import Scalars
-from ollama_tw.grammar.tokens import Tokens
+from ollama_tw.grammar.tokens import Tokens, json_text
 from ollama_tw.grammar.validity import may_be_valid
 from ollama_tw.wire.native import Note, ignore
 
 MAX_SCHEMA_DEPTH = 64
+
+_TEXT_OF_WORK = 200
+"""Characters of a merged schema that count as one subschema in the limit of work."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +76,8 @@ class _Converter:
         self._tokens = tokens
         self._scalars = Scalars(document, tokens)
         self._references: dict[str, Ref] = {}
+        self._merges: dict[str, Ref] = {}
+        """Rules of merged schemas, by their text."""
         self._waiting: list[str] = []
 
     def node(self, schema: object) -> Node:
@@ -90,6 +96,25 @@ class _Converter:
             if not self._document.flatten(rest, where):
                 return self._reference(schema["$ref"], where)
         flat = self._document.flatten(schema, where)
+        if isinstance(schema, Mapping) and (schema.get("$ref") or schema.get("allOf")):
+            return self._merged(flat, where, depth)
+        return self._of_flat(flat, where, depth)
+
+    def _merged(self, flat: Flat, where: str, depth: int) -> Node:
+        """Return a rule for a schema that was merged of several: a reference in it may lead back to it."""
+        text = json_text(flat)
+        self._document.spend(len(text) // _TEXT_OF_WORK)
+        if text not in self._merges:
+            rule = self._merges[text] = Ref(self._book.fresh("merged"))
+            try:
+                self._book.define(rule.name, self._of_flat(flat, where, depth))
+            except OllamaError:
+                # Also what no value can satisfy, such as a branch of anyOf.
+                del self._merges[text]
+                raise
+        return self._merges[text]
+
+    def _of_flat(self, flat: Flat, where: str, depth: int) -> Node:
         for keyword in ("oneOf", "anyOf"):
             if keyword in flat:
                 return self._branches(flat, keyword, where, depth)

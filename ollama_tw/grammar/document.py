@@ -272,7 +272,7 @@ def merge(one: Flat, two: Flat, where: str) -> Flat:
         return one or two
     both = {**one, **two}
     for keyword in one.keys() & two.keys():
-        if keyword == "oneOf" or not same(one[keyword], two[keyword]):
+        if not same(one[keyword], two[keyword]):
             both[keyword] = _merged(keyword, one[keyword], two[keyword], where)
     if {"properties", "additionalProperties", "required"} & both.keys():
         _merge_objects(one, two, both)
@@ -306,9 +306,9 @@ def _merged(keyword: str, one: Any, two: Any, where: str) -> object:
             }
         case "multipleOf" if max(one, two) % min(one, two) == 0:
             return max(one, two)
-        case "anyOf":
+        case "anyOf" | "oneOf":
             if len(one) * len(two) > MAX_BRANCHES:
-                raise refuse(where, f"anyOf with more than {MAX_BRANCHES} combinations")
+                raise refuse(where, f"{keyword} with more than {MAX_BRANCHES} combinations")
             return [_all_of(first, second) for first in one for second in two]
         case "properties" | "required":
             return None

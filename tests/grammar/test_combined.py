@@ -264,3 +264,46 @@ def test_schemas_that_libraries_generate_are_taken(name: str) -> None:
     if text is not None and kept:
         kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
         kind(schema, format_checker=FORMAT_CHECKER).validate(value)
+
+
+PUBLISHED = read_json("published_schemas")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_schemas_are_taken(name: str) -> None:
+    grammar = schema_to_gbnf(PUBLISHED[name])
+    text = random_text(grammar, random.Random(2))
+    json.loads(text or "null")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"$ref": "#/$defs/node", "type": "object"},
+        {"$ref": "#/$defs/node", "minProperties": 1},
+        {"allOf": [{"$ref": "#/$defs/node"}], "type": "object"},
+        {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/node"}], "type": "object"},
+    ],
+)
+def test_a_merged_reference_may_lead_back_to_itself(reference: dict[str, Any]) -> None:
+    node = {"type": "object", "properties": {"size": {"type": "integer"}, "next": reference}}
+    grammar = schema_to_gbnf({"$defs": {"node": node}, **reference})
+    depth = 80
+    assert matches(grammar, '{"next":' * depth + '{"size":1}' + "}" * depth)
+    assert not matches(grammar, '{"next":' * depth + '{"size":"1"}' + "}" * depth)
+
+
+def test_a_value_is_of_one_branch_of_each_one_of() -> None:
+    numbers = {"oneOf": [{"type": "integer"}, {"type": "string"}]}
+    texts = {"oneOf": [{"type": "string"}, {"type": "boolean"}]}
+    grammar = schema_to_gbnf({"allOf": [numbers, texts]})
+    assert matches(grammar, '"x"')
+    assert not matches(grammar, "1")
+    assert not matches(grammar, "true")
+
+
+def test_too_many_combinations_of_branches_are_refused() -> None:
+    one, two = ([{"const": number} for number in range(first, first + 20)] for first in (0, 10))
+    for keyword in ("anyOf", "oneOf"):
+        with pytest.raises(OllamaError, match=f"{keyword} with more than 256 combinations"):
+            schema_to_gbnf({"allOf": [{keyword: one}, {keyword: two}]})
