@@ -142,6 +142,8 @@ def test_open_webui_reads_its_environment(launch: Ollama, scripted: Server, tmp_
         f"OLLAMA_BASE_URL={scripted.url}",
         "ENABLE_OLLAMA_API=true",
     ]
+    with_key = launch("open-webui", "--config", OLLAMA_API_KEY="otw-secret").out
+    assert 'OLLAMA_API_CONFIGS={"0": {"enable": true, "key": "otw-secret"}}' in with_key.splitlines()
 
 
 def test_the_list_of_programs(launch: Ollama, tmp_path: Path) -> None:

@@ -179,7 +179,10 @@ def _aider_config(target: Target) -> Sequence[Edit]:
 
 def _webui_environment(target: Target) -> dict[str, str]:
     model = {"DEFAULT_MODELS": target.model} if target.model else {}
-    return {"OLLAMA_BASE_URL": target.url, "ENABLE_OLLAMA_API": "true", **model}
+    # The settings of the first server, by its index.
+    configs = {"0": {"enable": True, "key": target.key}}
+    key = {"OLLAMA_API_CONFIGS": json.dumps(configs)} if target.key else {}
+    return {"OLLAMA_BASE_URL": target.url, "ENABLE_OLLAMA_API": "true", **model, **key}
 
 
 def _key_environment(target: Target) -> dict[str, str]:
@@ -258,5 +261,6 @@ TOOLS = (
         _webui_environment,
         lambda target: ["serve"],
         needs_model=False,
+        needs_tools=True,
     ),
 )
