@@ -49,9 +49,10 @@ class Backend(FakeBackend):
 
 
 def reply(prompt: str) -> Iterable[str]:
-    """Reply with thinking and content, and with a tool call if the prompt has tools."""
+    """Reply with thinking and content, and with a tool call in pieces if the prompt has tools."""
     words = ["<think>", "Hm", "</think>", "Bees", " make", " honey", "."]
-    return [*words, CALL] if "tools" in prompt else words
+    call = [CALL[at : at + 12] for at in range(0, len(CALL), 12)]
+    return [*words, *call] if "tools" in prompt else words
 
 
 @contextmanager
