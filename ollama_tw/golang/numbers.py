@@ -49,6 +49,15 @@ def json_float(value: float) -> str:
     return f"{_minus(value)}{_mantissa(digits)}e{exponent:+d}"
 
 
+def nearest_float32(value: float) -> float:
+    """Return the 32-bit float nearest to ``value``; it is infinite beyond their range."""
+    try:
+        nearest: float = _PACK_FLOAT32.unpack(_PACK_FLOAT32.pack(value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)
+    return nearest
+
+
 def shortest_float32(value: float) -> float:
     """Return the float64 with the fewest decimal digits that is ``value`` in 32 bits.
 
@@ -60,11 +69,8 @@ def shortest_float32(value: float) -> float:
     # Six digits distinguish all neighbours, except below the normal range.
     for digits in range(1 if abs(value) < _SMALLEST_NORMAL else 6, 9):
         candidate = float(f"{value:.{digits}g}")
-        try:
-            if _PACK_FLOAT32.unpack(_PACK_FLOAT32.pack(candidate))[0] == value:
-                return candidate
-        except OverflowError:
-            continue
+        if nearest_float32(candidate) == value:
+            return candidate
     return float(f"{value:.9g}")
 
 

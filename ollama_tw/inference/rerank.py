@@ -17,6 +17,7 @@ from ollama_tw.config.settings import Settings
 from ollama_tw.engine.retry import run_again_after_death
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
+from ollama_tw.golang.numbers import nearest_float32, shortest_float32
 from ollama_tw.inference.catalogue import Catalogue, Entry, not_found_try_pulling
 from ollama_tw.inference.planning import checked_keep_alive, model_requirements
 from ollama_tw.inference.prompt_size import require_fitting
@@ -133,14 +134,12 @@ def _rank(
         ) from error
     except RunnerError as error:
         raise OllamaError(500, str(error)) from error
-    if not all(math.isfinite(one.score) for one in rankings):
+    if not all(math.isfinite(nearest_float32(one.score)) for one in rankings):
         raise OllamaError(500, "the model returned a score that is NaN or infinite")
     return rankings
 
 
 def _reply(request: RerankRequest, documents: Sequence[str], rankings: Sequence[Ranking]) -> dict[str, Any]:
-    from ollama_tw.inference.vectors import shortest
-
     # The sort is stable: documents of equal score keep their order.
     best = sorted(range(len(rankings)), key=lambda index: -rankings[index].score)[: request.top_n]
     results: list[dict[str, Any]] = []
@@ -148,7 +147,7 @@ def _reply(request: RerankRequest, documents: Sequence[str], rankings: Sequence[
         # The shortest decimal that is this float32.
         result: dict[str, Any] = {
             "index": index,
-            "relevance_score": shortest(rankings[index].score),
+            "relevance_score": shortest_float32(nearest_float32(rankings[index].score)),
         }
         if request.return_documents:
             result["document"] = {"text": documents[index]}

@@ -17,11 +17,6 @@ def all_finite(vectors: Iterable[Sequence[float]]) -> bool:
     return all(bool(np.isfinite(vector).all()) for vector in vectors)
 
 
-def shortest(value: float) -> float:
-    """Return the float whose text is the shortest decimal of the float32 ``value``."""
-    return float(str(np.float32(value)))
-
-
 def unit_vector(vector: Sequence[float], dimensions: int) -> list[float]:
     """Return ``vector`` cut to ``dimensions``, if it has more, and normalised, in float32."""
     values = _normalised(np.asarray(vector, dtype=np.float32))

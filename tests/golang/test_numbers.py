@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_tw.golang.numbers import format_float, json_float, shortest_digits, shortest_float32
+from ollama_tw.golang.numbers import (
+    format_float,
+    json_float,
+    nearest_float32,
+    shortest_digits,
+    shortest_float32,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +76,11 @@ def test_the_shortest_32_bit_float_is_the_same_in_32_bits(value: float) -> None:
 )  # fmt: skip
 def test_floats_of_32_bits_have_the_fewest_digits(bits: int, shortest: float) -> None:
     assert shortest_float32(struct.unpack("<f", struct.pack("<I", bits))[0]) == shortest
+
+
+@pytest.mark.parametrize(
+    ("value", "nearest"),
+    [(0.1, 0.10000000149011612), (-1e39, float("-inf")), (1e-50, 0.0), (float("inf"), float("inf"))],
+)
+def test_the_nearest_float_of_32_bits(value: float, nearest: float) -> None:
+    assert nearest_float32(value) == nearest

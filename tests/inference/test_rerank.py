@@ -166,6 +166,6 @@ class RefusalTests(RerankCase):
     def test_an_engine_that_fails(self) -> None:
         with patch.object(FakeRunner, "rank", side_effect=RunnerError("it broke")):
             self.assertEqual(self.refused(), (500, "it broke"))
-        for score in (float("nan"), float("inf")):
+        for score in (float("nan"), float("inf"), 1e39):
             with patch.object(FakeRunner, "rank", lambda *_, score=score: [Ranking(score, 1)]):
                 self.assertEqual(self.refused(), (500, "the model returned a score that is NaN or infinite"))

@@ -5,10 +5,9 @@ Pure. Source: ollama: api/types.go, FormatParams.
 
 import math
 import re
-import struct
 from typing import Final
 
-from ollama_tw.golang.numbers import shortest_float32
+from ollama_tw.golang.numbers import nearest_float32, shortest_float32
 from ollama_tw.library.modelfile.parser import ModelfileError
 from ollama_tw.wire.options import OPTIONS, Kind
 
@@ -64,14 +63,9 @@ def _float(text: str) -> float:
     try:
         if not _FLOAT.fullmatch(text):
             raise ValueError
-        return shortest_float32(_as_float32(float(text)))
-    except (ValueError, OverflowError) as error:
+        value = nearest_float32(float(text))
+        if math.isinf(value):
+            raise ValueError
+        return shortest_float32(value)
+    except ValueError as error:
         raise ModelfileError(f"invalid float value [{text}]") from error
-
-
-def _as_float32(value: float) -> float:
-    """Return the nearest 32-bit float; raises OverflowError beyond its range."""
-    if math.isinf(value):
-        raise OverflowError
-    result: float = struct.unpack("<f", struct.pack("<f", value))[0]
-    return result
