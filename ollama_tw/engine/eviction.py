@@ -28,6 +28,22 @@ class Claim:
     busy_from: float
 
 
+class RecentEvictions:
+    """Keys of the models that were evicted for others within the last :data:`RETURN_WINDOW` seconds."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, float] = {}
+
+    def add(self, key: str, now: float) -> None:
+        """Add a model that was evicted ``now``."""
+        self._times = {one: when for one, when in self._times.items() if now - when < RETURN_WINDOW}
+        self._times[key] = now
+
+    def include(self, key: str, now: float) -> bool:
+        """Return whether the model was evicted lately."""
+        return key in self._times and now - self._times[key] < RETURN_WINDOW
+
+
 def evictable_from(model: LoadedModel, claim: Claim, *, returns: bool) -> float:
     """Return the time from which ``model`` may be evicted for another one.
 

@@ -18,11 +18,12 @@ from twisted.logger import Logger
 from ollama_tw.concurrency.deferreds import detached
 from ollama_tw.concurrency.threads import Reactor, WorkerPool
 from ollama_tw.engine.crashes import Crashes
-from ollama_tw.engine.eviction import RETURN_WINDOW, Claim, evictable_from, select_idle, select_victim
+from ollama_tw.engine.eviction import Claim, RecentEvictions, evictable_from, select_idle, select_victim
+from ollama_tw.engine.figures import EngineFigures
 from ollama_tw.engine.loaded_model import LoadedModel
 from ollama_tw.engine.loader import Loader, LoadStalled, is_out_of_memory
 from ollama_tw.engine.memory import DoesNotFit
-from ollama_tw.engine.parked_states import bytes_of, drop_states, figures_of
+from ollama_tw.engine.parked_states import bytes_of, drop_states
 from ollama_tw.engine.requirements import ModelRequirements
 from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.interfaces import (
@@ -33,10 +34,9 @@ from ollama_tw.interfaces import (
     LoadDied,
     LoadError,
     LoadPlan,
-    PromptCacheFigures,
     RunnerDied,
 )
-from ollama_tw.metrics import EngineState, LoadedModelState, Metrics
+from ollama_tw.metrics import EngineState, Metrics
 
 _MIB = 1 << 20
 
@@ -81,17 +81,14 @@ class LoadedModels:
         self._keep_alive = keep_alive
         self._max_loaded = max_loaded
         self._loaded: dict[str, LoadedModel] = {}
-        self._evicted: dict[str, float] = {}
-        """Times at which models were evicted for others, by their keys."""
+        self._evicted = RecentEvictions()
         self._idle_waiters: list[Deferred[None]] = []
         self._unloading: set[Deferred[None]] = set()
         self._closing: list[str] = []
         """Names of the models whose runners are being closed."""
         self._crashes = Crashes()
         self._stopping = False
-        # Totals of the models that were unloaded.
-        self._steps = self._step_runs = 0
-        self._cache_figures = PromptCacheFigures()
+        self._figures = EngineFigures()
 
     def configure(self, *, keep_alive: int, max_loaded: int) -> None:
         """Change the limits for the loads from now on; nothing is unloaded."""
@@ -112,19 +109,7 @@ class LoadedModels:
 
     def state(self, waiting: int) -> EngineState:
         """Return the figures of the models, and the number of ``waiting`` requests."""
-        runners = self._runners()
-        return EngineState(
-            waiting=waiting,
-            models=tuple(
-                LoadedModelState(loaded.runner.size, loaded.runner.size_gpu, loaded.slots, loaded.running)
-                for loaded in self._loaded.values()
-            ),
-            steps=self._steps + sum(getattr(runner, "steps", 0) for runner in runners),
-            runs=self._step_runs + sum(getattr(runner, "step_runs", 0) for runner in runners),
-            cache=self._cache_figures + figures_of(runners),
-            state_bytes=bytes_of(runners),
-            parked_bytes=self._loader.states.size,
-        )
+        return self._figures.state(self._loaded.values(), waiting, self._loader.states.size)
 
     def all(self) -> list[LoadedModel]:
         """Return the models, the one that expires last first."""
@@ -157,8 +142,7 @@ class LoadedModels:
         return min((when for when, _ in self._evictable(requirements, claim)), default=0.0)
 
     def _evictable(self, requirements: ModelRequirements, claim: Claim) -> list[tuple[float, LoadedModel]]:
-        evicted_at = self._evicted.get(requirements.plan.model_path, -RETURN_WINDOW)
-        returns = self._reactor.seconds() - evicted_at < RETURN_WINDOW
+        returns = self._evicted.include(requirements.plan.model_path, self._reactor.seconds())
         return [
             (evictable_from(one, claim, returns=returns), one)
             for one in self._loaded.values()
@@ -180,8 +164,7 @@ class LoadedModels:
                 raise OllamaError(503, _ALL_PINNED)
             raise NoRoom
         await self.evict(victim, cancel)
-        self._evicted = {key: when for key, when in self._evicted.items() if now - when < RETURN_WINDOW}
-        self._evicted[victim.key] = self._reactor.seconds()
+        self._evicted.add(victim.key, self._reactor.seconds())
 
     # --------------------------------------------------------------------------------------- load
 
@@ -370,9 +353,7 @@ class LoadedModels:
             return
         loaded.evicting = True
         del self._loaded[loaded.key]
-        self._steps += getattr(loaded.runner, "steps", 0)
-        self._step_runs += getattr(loaded.runner, "step_runs", 0)
-        self._cache_figures += figures_of([loaded.runner])
+        self._figures.add_unloaded(loaded.runner)
         self._closing.append(loaded.name)
         try:
             await self._loader.close(loaded.runner, park=self._loader.states.durable or not self._stopping)
