@@ -104,7 +104,7 @@ def generate_prompt(
 
     def build(runner: IRunner) -> Prompt:
         limit = _context_limit(runner, options)
-        require_fitting(f"{request.prompt}{request.suffix}", limit)
+        require_fitting(f"{request.system}{request.prompt}{request.suffix}", limit)
         require_fitting_tokens(request.context or (), limit)
         return _fit(_without_breaks(unfitted(runner), runner), runner, options, truncate, shift)
 

@@ -20,6 +20,7 @@ from ollama_tw.interfaces import (
     Piece,
     PromptCacheFigures,
     PromptState,
+    PromptTooLong,
     Ranking,
     RunnerError,
 )
@@ -33,6 +34,9 @@ if sys.platform == "win32":
 
 # The optional interfaces of the child's runner that the one of the server provides as well.
 _OPTIONAL = (IActivity, IPromptStates, IReranker)
+
+_EMBEDDED_AT_ONCE = 1024
+"""Inputs of one message: all their embeddings, of tens of kilobytes each, have to fit into one."""
 
 
 def call(
@@ -146,7 +150,14 @@ class ProcessRunner(ProcessVocabularyCalls):
 
     def embed(self, inputs: Sequence[str], cancel: threading.Event) -> Sequence[Embedding]:
         """Return one embedding for each input."""
-        found: list[Embedding] = call(self.link, lambda one: messages.Embed(one, list(inputs)), cancel)
+        found: list[Embedding] = []
+        for start in range(0, len(inputs), _EMBEDDED_AT_ONCE):
+            part = list(inputs[start : start + _EMBEDDED_AT_ONCE])
+            try:
+                found += call(self.link, partial(messages.Embed, inputs=part), cancel)
+            except PromptTooLong as error:
+                index = start + error.index
+                raise PromptTooLong(error.prompt_tokens, error.context_length, index) from error
         return found
 
     def rank(self, query: str, documents: Sequence[str], cancel: threading.Event) -> Sequence[Ranking]:

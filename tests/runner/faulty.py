@@ -33,13 +33,14 @@ from ollama_tw.interfaces import (
     Progress,
     Usage,
 )
+from ollama_tw.runner import encoding
 from ollama_tw.support.runner import SlotRunner
 
 VARIABLE = "FAULTY"
 
 
 def fail(fault: str) -> None:
-    """End, or hang, as ``fault`` says."""
+    """End, or hang, or limit the messages from now on, as ``fault`` says."""
     # The first argument of a child process is the descriptor of its connection to the server.
     match fault:
         case "segv":
@@ -58,6 +59,9 @@ def fail(fault: str) -> None:
             # The process does not end when it sees the end of the connection.
             os._exit = lambda status: threading.Event().wait()  # type: ignore[assignment,return-value]
             socket.socket(fileno=os.dup(int(sys.argv[1]))).shutdown(socket.SHUT_RDWR)
+        case "small":
+            encoding.MAX_LENGTH = 1 << 16  # type: ignore[misc]
+            return
         case "garbage":
             os.write(int(sys.argv[1]), b"\xff" * 100)
         case "nonsense":

@@ -25,6 +25,7 @@ def refusal(tokens: int) -> str:
     ("path", "body", "tokens"),
     [
         ("generate", {"prompt": "x" * 1_000_000}, 3906),
+        ("generate", {"prompt": "x", "system": "x" * 1_000_000}, 3906),
         ("generate", {"prompt": "x", "context": [1] * 50_000}, 50_000),
         ("chat", {"messages": [{"role": "user", "content": "x" * 1_000_000}]}, 3906),
         ("chat", {"messages": [{"role": "user", "content": "x"}] * 50_000}, 50_000),
