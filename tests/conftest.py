@@ -52,8 +52,10 @@ SLOW = (
     ),
     *("clients/test_fuzz.py", "docs/test_in_your_application.py", "library/test_crash.py"),
     *("registry/test_kills.py", "templates/gotemplate/test_evaluator.py"),
+    *("engine/test_state_files.py", "grammar/test_combined.py", "inference/edge_cases/test_families.py"),
+    *("library/test_partials.py", "support/test_router.py"),
 )
-"""Folders and files whose tests start server processes, load models or feed large inputs."""
+"""Folders and files whose tests start server processes, load models, or feed many or large inputs."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
