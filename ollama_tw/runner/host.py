@@ -17,7 +17,7 @@ from ollama_tw.runner.encoding import StateReader, header_of
 from ollama_tw.runner.failures import to_failure
 from ollama_tw.runner.messages import Activity, Failure, FromChild, FromServer, Output
 
-# Seconds between two reports while the runner works: a sign of life, and the state of a long step.
+# Seconds between two reports while the runner works, which are heartbeats and give the state of a long step.
 _REPORT = 0.25
 # Seconds for the runs to end when the runner is closed.
 _CLOSE_TIMEOUT = 5.0

@@ -178,7 +178,7 @@ class LoadFailed(Struct, array_like=True, tag=23):
 
 
 class Activity(Struct, array_like=True, tag=24):
-    """The attributes of :class:`~ollama_tw.interfaces.IActivity`; also a sign of life."""
+    """The attributes of :class:`~ollama_tw.interfaces.IActivity`; also a heartbeat."""
 
     steps: int = 0
     step_runs: int = 0

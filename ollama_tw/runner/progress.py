@@ -9,7 +9,7 @@ from typing import Final
 from ollama_tw.runner.messages import Activity, Loaded
 
 SILENCE: Final = 60.0
-"""Seconds without any sign of life, which a child gives several times a second while it works."""
+"""Seconds without any message; a working child sends several a second."""
 
 STEP: Final = 60.0
 """Seconds that every step may take."""
@@ -47,7 +47,7 @@ class Stall:
         self._heard = self._progressed = now
 
     def heard(self, now: float, activity: Activity) -> None:
-        """Note a sign of life."""
+        """Note a heartbeat."""
         self._heard = now
         if activity.steps != self._steps or activity.step_began:
             self._steps = activity.steps
