@@ -383,7 +383,8 @@ def test_show_of_a_model_kept_as_tensors(app: Application, disk: Disk) -> None:
         "general.parameter_count": 8,
     }
     assert (shown["details"]["format"], shown["details"]["family"]) == ("safetensors", "gemma4")
-    assert shown["capabilities"] == ["completion"]
+    # Those of its renderer: it has no chat template.
+    assert shown["capabilities"] == ["completion", "tools", "thinking"]
     assert "tensors" not in shown
     assert show(app, "t", verbose=True)["tensors"] == [
         {"name": "model.norm.weight", "type": "F32", "shape": [2]},
