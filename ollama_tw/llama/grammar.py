@@ -1,12 +1,15 @@
 """Grammars of llama.cpp: which tokens may come next in an output."""
 
 import ctypes
+from functools import lru_cache
 from typing import Any
 
 import llama_cpp
 import numpy as np
 
-from ollama_tw.grammar.reader import follows_prefixes
+from ollama_tw.errors import OllamaError
+from ollama_tw.grammar.ambiguity import SHORT, longest_token
+from ollama_tw.grammar.reader import follows_prefixes, read_grammar
 from ollama_tw.interfaces import InvalidGrammar
 from ollama_tw.llama.prefixes import Mask, Tokens
 from ollama_tw.llama.structures import set_fields
@@ -16,8 +19,21 @@ from ollama_tw.llama.vocabulary import LlamaVocabulary
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
+@lru_cache(64)
+def _longest_token(text: str) -> int | None:
+    try:
+        return longest_token(read_grammar(text))
+    except (OllamaError, KeyError, RecursionError):
+        # llama.cpp reads it, or refuses it with the reason.
+        return SHORT
+
+
 class Grammar:
-    """Place of an output in a grammar. Created on any thread, used on one. Raises :class:`InvalidGrammar`."""
+    """Place of an output in a grammar. Created on any thread, used on one. Raises :class:`InvalidGrammar`.
+
+    Where llama.cpp could read a long token in too many ways, long tokens are not allowed: shorter ones can
+    write the same text.
+    """
 
     def __init__(self, vocabulary: LlamaVocabulary, text: str) -> None:
         self._size = vocabulary.size
@@ -25,6 +41,9 @@ class Grammar:
         if not self._handle:
             raise InvalidGrammar("the grammar is invalid: it must be GBNF with a rule named root")
         self._prefixes = vocabulary.prefixes() if follows_prefixes(text) else None
+        longest = _longest_token(text)
+        self._short: Mask | None = None if longest is None else vocabulary.lengths() <= longest
+        """The tokens that are tried, None for all."""
 
     def accept(self, token: int) -> None:
         """Append ``token``, which must be allowed: llama.cpp aborts otherwise."""
@@ -45,6 +64,15 @@ class Grammar:
         return tokens[self._try(tokens)]
 
     def _try(self, tokens: Tokens) -> Mask:
+        if self._short is None:
+            return self._try_all(tokens)
+        allowed: Mask = np.zeros(len(tokens), dtype=np.bool_)
+        short = self._short[tokens]
+        if short.any():
+            allowed[short] = self._try_all(tokens[short])
+        return allowed
+
+    def _try_all(self, tokens: Tokens) -> Mask:
         candidates = np.zeros(len(tokens), dtype=CANDIDATE)
         candidates["id"] = tokens
         llama_cpp.llama_sampler_apply(self._handle, ctypes.byref(token_data_array(candidates)))

@@ -9,9 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 import llama_cpp
+import numpy as np
+import numpy.typing as npt
 
 from ollama_tw.interfaces import LoadError, RunnerError
 from ollama_tw.llama.prefixes import Prefixes, build
+
+Lengths = npt.NDArray[np.int32]
 
 # INT32_MIN: the number of tokens overflows.
 _OVERFLOW = -(2**31)
@@ -43,6 +47,7 @@ class LlamaVocabulary:
         self._spell = lru_cache(_SPELLED)(self._find_spelling)
         self._controls: dict[str, dict[int, bytes]] = {}
         self._prefixes: Future[Prefixes] | None = None
+        self._lengths: Lengths | None = None
         self._ends: dict[str, bool] = {}
 
     def _check_added(self) -> None:
@@ -186,6 +191,18 @@ class LlamaVocabulary:
             if self._prefixes is None:
                 self._prefixes = build(self._texts, self.ends_generation)
             return self._prefixes
+
+    def lengths(self) -> Lengths:
+        """Return the number of characters of each token, 0 for those that are more than text."""
+        if self._lengths is None:
+            kinds = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+            counts = [len(text.decode("utf-8", "replace")) for text in self._texts()]
+            with self._keep_loaded():
+                for token in range(self.size):
+                    if llama_cpp.llama_vocab_get_attr(self.handle, token) & kinds:
+                        counts[token] = 0
+            self._lengths = np.array(counts, dtype=np.int32)
+        return self._lengths
 
     def _texts(self) -> list[bytes]:
         """Return the texts of all tokens as :meth:`written` does, without a cache of them."""

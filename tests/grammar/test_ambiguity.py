@@ -4,6 +4,8 @@ import pytest
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.grammar import limit_grammar, schema_to_gbnf
+from ollama_tw.grammar.ambiguity import longest_token
+from ollama_tw.grammar.reader import read_grammar
 from tests.grammar.checker import matches
 
 WORDS = [f"word-{number}" for number in range(40)]
@@ -26,6 +28,34 @@ PLAIN = {
     "two readings": 'root ::= ("a" | [^b]{2,3})+ .',
     "escapes": 'root ::= "\\x41\\u00e9" [\\]\\-\\x30-9] [-a] [a-]',
 }
+
+
+LONG = {
+    "two readings": 'root ::= ("a" | [^b]{2,3})+ .',
+    "the same twice": 'root ::= "x" ("-" | "-")*',
+    "folders": 'root ::= ([^"\\n]+ "/")+ [^"\\n]+ ".yml"',
+    "the pattern of a path": schema_to_gbnf(
+        {"type": "string", "pattern": r"^(.+/)+(.+)\.(ya?ml)(@.+)?$"}, strict=True
+    ),
+}
+"""Grammars that read each short text in few ways, and long ones in very many."""
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_tokens_are_not_tried_where_they_have_many_readings(name: str) -> None:
+    limit_grammar(LONG[name])
+    assert longest_token(read_grammar(LONG[name])) == 8
+
+
+@pytest.mark.parametrize("name", PLAIN.keys() - LONG.keys())
+def test_long_tokens_are_tried_in_an_ordinary_grammar(name: str) -> None:
+    assert longest_token(read_grammar(PLAIN[name])) is None
+
+
+def test_long_tokens_are_tried_by_an_ordinary_schema() -> None:
+    fields = {"name": {"type": "string", "maxLength": 40}, "size": {"type": "number"}, "any": {}}
+    grammar = schema_to_gbnf({"type": "object", "properties": fields, "required": ["name"]})
+    assert longest_token(read_grammar(grammar)) is None
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)

@@ -132,3 +132,24 @@ def test_the_output_is_that_of_the_whole_vocabulary(
         patch.setattr(sampler, "_MOST_LIKELY", 0)
         patch.setattr(Grammar, "allowed", lambda self: self.among(np.arange(self._size, dtype=np.int32)))
         assert texts() == found
+
+
+@pytest.mark.parametrize(
+    ("grammar", "longest"),
+    [('root ::= ([a-z/ ]+ "/")+ "x"', 8), ("root ::= [a-z/ ]+", 100)],
+    ids=["many readings", "one reading"],
+)
+def test_long_tokens_are_left_out_where_they_have_many_readings(
+    vocabulary: LlamaVocabulary, grammar: str, longest: int
+) -> None:
+    place = Grammar(vocabulary, grammar)
+    try:
+        texts = [vocabulary.piece(int(token)) for token in place.allowed()]
+    finally:
+        place.close()
+    lengths = {len(text) for text in texts}
+    assert {1, 4, 8} <= lengths
+    assert max(lengths) <= longest
+    assert (max(lengths) > 8) is (longest > 8)
+    # The marks of the vocabulary are more than text.
+    assert vocabulary.lengths()[vocabulary.tokenize("<|im_end|>", add_special=False)[0]] == 0
