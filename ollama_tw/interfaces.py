@@ -75,6 +75,9 @@ class ChildEngine:
     no others than these and those of the system, the drivers and the common libraries."""
 
 
+_MICRO_BATCH = 128
+
+
 @dataclass(frozen=True)
 class LoadPlan:
     """Parameters of a load. Equal plans give equal runners."""
@@ -118,6 +121,17 @@ class LoadPlan:
     digests: tuple[str, ...] = ()
     """Digest (``sha256:<hex>``, "" if unknown) of each file: the model's, those of the adapters, of the
     projectors; empty if none is known. A backend on other machines finds the files by them."""
+
+    @property
+    def micro_batch(self) -> int:
+        """Number of tokens of a batch that are computed together.
+
+        Without flash attention few, so that the matrix of their attention stays in the processor's cache;
+        but all of an image.
+        """
+        if self.flash_attention is False and not self.projector_paths:
+            return min(self.batch, _MICRO_BATCH)
+        return self.batch
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class Settings:
             "OLLAMA_FLASH_ATTENTION",
             parsers.optional(parsers.boolean),
             "auto",
-            "Use flash attention; 0 turns it off, auto leaves it to the backend",
+            "Use flash attention; 0 turns it off, and so does auto on the CPU; on GPUs the backend decides",
             reloaded=True,
         )
     )

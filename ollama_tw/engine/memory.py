@@ -91,6 +91,9 @@ class Estimate:
         return sum(self.layers) + (0 if tied else self.output) + self.compute + self.host
 
 
+# Size of the attention matrix up to which a model on the CPU does without flash attention.
+_MOST_SCORES = 256 << 20
+
 # Of the free main memory, unless OLLAMA_PROMPT_CACHE sets another limit.
 _AUTOMATIC_PART = 4
 _LARGEST_AUTOMATIC = 8 * _GIB
@@ -168,8 +171,10 @@ def _compute(shape: ModelShape, plan: LoadPlan, batch: int, cells: int, window_c
     They are the activations of the widest part of the graph, the attention masks, and, without flash
     attention, the attention matrix.
     """
-    activations = 4 * batch * (3 * shape.feed_forward_length + 4 * shape.embedding_length)
     flash = plan.flash_attention is not False
+    if not flash:
+        batch = max(plan.micro_batch, plan.slots)
+    activations = 4 * batch * (3 * shape.feed_forward_length + 4 * shape.embedding_length)
     masks = [cells]
     if any(layer.windowed for layer in shape.layers):
         masks.append(window_cells)
@@ -202,11 +207,12 @@ def place_layers(
     all_gpus = [device for device in devices if device.kind in ("gpu", "igpu")]
     if any(not gpu.total for gpu in gpus):
         return plan
-    needs = estimate(shape, plan)
     cpu_free = _cpu_free(devices)
     if not gpus or plan.gpu_layers == 0:
-        _check(needs.total(shape.tied), cpu_free)
+        plan = _without_flash_attention(shape, plan)
+        _check(estimate(shape, plan).total(shape.tied), cpu_free)
         return replace(plan, gpu_layers=0, tensor_split=())
+    needs = estimate(shape, plan)
 
     # The output layer counts as the last one, as in llama.cpp.
     sizes = (*needs.layers, needs.output)
@@ -234,6 +240,20 @@ def place_layers(
         return replace(plan, gpu_layers=0, tensor_split=())
     main = next(index for index, layers in enumerate(split) if layers)
     return replace(plan, gpu_layers=count, tensor_split=split, main_gpu=main)
+
+
+def _without_flash_attention(shape: ModelShape, plan: LoadPlan) -> LoadPlan:
+    """Return ``plan`` without flash attention, unless that is set or would take much memory.
+
+    On processors a step of few tokens takes twice as long with it from a thousand cached tokens on
+    (docs/performance.md, "Attention").
+    """
+    if plan.flash_attention is not None or plan.kv_cache_type != "f16" or not shape.generates:
+        return plan
+    changed = replace(plan, flash_attention=False)
+    cells = _padded(min(plan.context_length, shape.trained_context or plan.context_length))
+    scores = 4 * max(changed.micro_batch, plan.slots) * cells * shape.head_count
+    return changed if scores <= _MOST_SCORES else plan
 
 
 def _max_layers(

@@ -61,12 +61,15 @@ class Context:
             n_ctx=length * plan.slots,
             n_seq_max=plan.slots,
             n_batch=batch,
-            n_ubatch=batch,
+            n_ubatch=batch if embeddings else max(plan.micro_batch, plan.slots),
             n_threads=threads,
             n_threads_batch=threads,
             type_k=cache_type,
             type_v=cache_type,
-            flash_attn_type=FLASH_ATTENTION[plan.flash_attention],
+            # Batches of embeddings are long: on the CPU their attention matrices would be large.
+            flash_attn_type=FLASH_ATTENTION[
+                None if embeddings and plan.gpu_layers == 0 else plan.flash_attention
+            ],
             # Sliding-window layers keep only their window, as in llama-server.
             swa_full=False,
         )

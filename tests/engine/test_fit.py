@@ -80,7 +80,7 @@ def test_the_longest_context_is_what_fits(header: Header) -> None:
 
 def test_a_model_that_does_not_fit(header: Header) -> None:
     found = answered(header, replace(CPU, free=GIB))
-    assert found.reason.startswith("model requires more system memory (1.2 GiB) than is available (1.0 GiB)")
+    assert found.reason.startswith("model requires more system memory (1.1 GiB) than is available (1.0 GiB)")
     assert found.longest_context == 0
     plan = replace(PLAN, context_length=8192, slots=4)
     long = answered(header, replace(CPU, free=int(1.3 * GIB)), plan=plan)

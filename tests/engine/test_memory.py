@@ -88,7 +88,32 @@ def test_a_windowed_layer_keeps_its_window_and_a_batch() -> None:
 
 def test_without_flash_attention_the_scores_count() -> None:
     plain = estimate(SHAPE, replace(PLAN, flash_attention=False))
-    assert plain.compute == 32 * MIB + 2 * MIB + 16 * MIB
+    # Of 128 rows that are computed together: activations, a mask of four-byte cells, a matrix for each head.
+    assert plain.compute == 8 * MIB + MIB // 2 + 4 * MIB
+    # All tokens of an image are.
+    images = replace(PLAN, flash_attention=False, projector_paths=("/projector",))
+    assert estimate(SHAPE, images).compute == 32 * MIB + 2 * MIB + 16 * MIB
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, False),
+        ({"flash_attention": True}, True),
+        ({"kv_cache_type": "q8_0"}, None),
+        # 128 rows of 65,536 cells for 8 heads, four bytes each, are 256 MiB.
+        ({"context_length": 1 << 16}, False),
+        ({"context_length": 1 << 17}, None),
+    ],
+)
+def test_a_model_on_the_cpu_needs_no_flash_attention(change: dict[str, object], found: bool | None) -> None:
+    plan = replace(PLAN, **change)  # type: ignore[arg-type]
+    shape = replace(SHAPE, trained_context=1 << 20)
+    assert place_layers(shape, plan, [replace(CPU, total=64 * GIB, free=64 * GIB)]).flash_attention is found
+
+
+def test_a_model_on_a_gpu_leaves_flash_attention_to_the_engine() -> None:
+    assert place_layers(SHAPE, PLAN, [gpu("A", 8000), CPU]).flash_attention is None
 
 
 def test_an_embedding_model_keeps_no_cache() -> None:
@@ -155,7 +180,7 @@ def test_the_error_has_the_required_and_the_free_memory() -> None:
     small = replace(CPU, free=1 * GIB)
     with pytest.raises(DoesNotFit) as caught:
         place_layers(SHAPE, PLAN, [small])
-    assert str(caught.value) == ("model requires more system memory (1.2 GiB) than is available (1.0 GiB)")
+    assert str(caught.value) == ("model requires more system memory (1.1 GiB) than is available (1.0 GiB)")
     # With a part of it on a GPU the model fits.
     assert place_layers(SHAPE, PLAN, [gpu("G0", 700), small]).gpu_layers == 4
 
@@ -176,9 +201,10 @@ def test_an_integrated_gpu_shares_main_memory() -> None:
 def test_a_tied_output_layer_is_a_copy_on_a_gpu_only() -> None:
     tied = replace(SHAPE, tied=True, input_weights=100 * MIB)
     needed = 10 * 100 + 100 + 33 + 2
-    assert place_layers(tied, PLAN, [replace(CPU, free=needed * MIB)]).gpu_layers == 0
+    plan = replace(PLAN, flash_attention=True)
+    assert place_layers(tied, plan, [replace(CPU, free=needed * MIB)]).gpu_layers == 0
     with pytest.raises(DoesNotFit):
-        place_layers(tied, PLAN, [replace(CPU, free=(needed - 2) * MIB)])
+        place_layers(tied, plan, [replace(CPU, free=(needed - 2) * MIB)])
     assert place_layers(tied, PLAN, [gpu("G0", 1389), CPU]).gpu_layers == 11
 
 
