@@ -20,6 +20,9 @@ _INTERVAL = 0.2
 # one too few.
 _PATIENCE = 1.5
 
+# Part of a processor below which the model did not run: what other programs did meanwhile says nothing.
+_PAUSED = 0.05
+
 
 class ProcessorTimes(NamedTuple):
     """What the processors that this process may use have done, in seconds since some moment."""
@@ -70,8 +73,10 @@ class ThreadCount:
         self._measured += elapsed
         if last is not None and self._last is not None and last.processors == self._last.processors:
             idle, own = self._last.idle - last.idle, self._last.own - last.own
-            free = (idle + own) / elapsed
-            self._adapt(max(1, min(self._most, round(free))), elapsed)
+            if own < _PAUSED * elapsed:
+                self._count, self._waited, self._free = self._most, 0.0, self._most
+            else:
+                self._adapt(max(1, min(self._most, round((idle + own) / elapsed))), elapsed)
         return self._count
 
     def _adapt(self, free: int, seconds: float) -> None:

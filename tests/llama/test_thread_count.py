@@ -67,13 +67,15 @@ def test_the_processors_are_used_again_when_they_are_free() -> None:
     assert found == [4, 2, 2, 1, 1, 1, 3, 3, 3, 4]
 
 
-def test_a_long_pause_of_the_model_counts_as_a_whole() -> None:
+def test_what_other_programs_did_in_a_pause_of_the_model_does_not_count() -> None:
     machine = Machine(2)
     threads = ThreadCount(2, machine.times, machine.clock)
     machine.run(0.5, own=1.0, others=1.0)
     assert threads.update() == 1
-    machine.run(60.0, own=0.0, others=0.1)
+    machine.run(60.0, own=0.0, others=2.0)
     assert threads.update() == 2
+    machine.run(0.5, own=1.0, others=1.0)
+    assert threads.update() == 1
 
 
 def test_the_processors_are_looked_at_rarely() -> None:
