@@ -32,8 +32,8 @@ _NEEDED = (
 )
 """Names of variables, or their beginnings with ``*``."""
 
-_SPIN_COUNT = "20000"
-"""Turns of the waiting loop of OpenMP's threads, some hundred microseconds. Source: docs/performance.md."""
+_SPIN_COUNT = "100000"
+"""Turns of the waiting loop of OpenMP's threads, some milliseconds at most. Source: docs/performance.md."""
 
 
 def child_command(module: str, *arguments: str) -> list[str]:

@@ -209,7 +209,7 @@ def test_the_threads_of_the_engine_do_not_spin_unless_the_user_says_so(
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert child_environment()["GOMP_SPINCOUNT"] == "20000"
+    assert child_environment()["GOMP_SPINCOUNT"] == "100000"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert "GOMP_SPINCOUNT" not in child_environment()
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
