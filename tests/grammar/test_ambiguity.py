@@ -47,7 +47,7 @@ def test_long_tokens_are_not_tried_where_they_have_many_readings(name: str) -> N
     assert longest_token(read_grammar(LONG[name])) == 8
 
 
-@pytest.mark.parametrize("name", PLAIN.keys() - LONG.keys())
+@pytest.mark.parametrize("name", sorted(PLAIN.keys() - LONG.keys()))
 def test_long_tokens_are_tried_in_an_ordinary_grammar(name: str) -> None:
     assert longest_token(read_grammar(PLAIN[name])) is None
 
