@@ -129,9 +129,8 @@ class LoadPlan:
         Without flash attention few, so that the matrix of their attention stays in the processor's cache;
         but all of an image.
         """
-        if self.flash_attention is False and not self.projector_paths:
-            return min(self.batch, _MICRO_BATCH)
-        return self.batch
+        few = self.flash_attention is False and not self.projector_paths
+        return max(min(self.batch, _MICRO_BATCH) if few else self.batch, self.slots)
 
 
 @dataclass(frozen=True)

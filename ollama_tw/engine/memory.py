@@ -129,9 +129,8 @@ def cache_obstacle(plan: LoadPlan, shape: ModelShape | None) -> str:
 def estimate(shape: ModelShape, plan: LoadPlan) -> Estimate:
     """Return the memory that loading a model of ``shape`` with ``plan`` takes."""
     slots = plan.slots
-    context = min(plan.context_length, shape.trained_context or plan.context_length)
     batch = max(plan.batch, slots)
-    cells = _padded(context)
+    cells = _cells(shape, plan)
     window_cells = min(cells, _padded(shape.window + batch))
     caches = [
         _cache(layer, plan, slots, window_cells if layer.windowed else cells) if shape.generates else 0
@@ -144,7 +143,7 @@ def estimate(shape: ModelShape, plan: LoadPlan) -> Estimate:
     return Estimate(
         layers=tuple(layer.weights + cache for layer, cache in zip(shape.layers, caches, strict=True)),
         output=shape.output_weights,
-        compute=(_compute(shape, plan, batch, cells, window_cells) if shape.generates else 0) + draft,
+        compute=(_compute(shape, plan, cells, window_cells) if shape.generates else 0) + draft,
         host=shape.input_weights + shape.extra + (_logits(shape, plan) if shape.generates else 0),
     )
 
@@ -153,6 +152,11 @@ def _logits(shape: ModelShape, plan: LoadPlan) -> int:
     """Return the size of the logits of a step, which also has rows of drafted tokens."""
     drafted = _MOST_DRAFTED if plan.speculation else 0
     return 4 * shape.vocabulary * min(plan.slots + drafted, max(plan.batch, plan.slots))
+
+
+def _cells(shape: ModelShape, plan: LoadPlan) -> int:
+    """Return the number of cells of a slot in the cache."""
+    return _padded(min(plan.context_length, shape.trained_context or plan.context_length))
 
 
 def _padded(cells: int) -> int:
@@ -165,21 +169,24 @@ def _cache(layer: LayerShape, plan: LoadPlan, slots: int, cells: int) -> int:
     return slots * (cells * width * size // elements + layer.state)
 
 
-def _compute(shape: ModelShape, plan: LoadPlan, batch: int, cells: int, window_cells: int) -> int:
+def _compute(shape: ModelShape, plan: LoadPlan, cells: int, window_cells: int) -> int:
     """Return the size of the compute buffers.
 
     They are the activations of the widest part of the graph, the attention masks, and, without flash
     attention, the attention matrix.
     """
-    flash = plan.flash_attention is not False
-    if not flash:
-        batch = max(plan.micro_batch, plan.slots)
+    batch = plan.micro_batch
     activations = 4 * batch * (3 * shape.feed_forward_length + 4 * shape.embedding_length)
     masks = [cells]
     if any(layer.windowed for layer in shape.layers):
         masks.append(window_cells)
-    scores = 0 if flash else 4 * batch * cells * shape.head_count
-    return activations + (2 if flash else 4) * batch * sum(masks) + scores
+    flash = plan.flash_attention is not False
+    return activations + (2 if flash else 4) * batch * sum(masks) + (0 if flash else _scores(shape, plan))
+
+
+def _scores(shape: ModelShape, plan: LoadPlan) -> int:
+    """Return the size of the attention matrix."""
+    return 4 * plan.micro_batch * _cells(shape, plan) * shape.head_count
 
 
 def place_layers(
@@ -251,9 +258,7 @@ def _without_flash_attention(shape: ModelShape, plan: LoadPlan) -> LoadPlan:
     if plan.flash_attention is not None or plan.kv_cache_type != "f16" or not shape.generates:
         return plan
     changed = replace(plan, flash_attention=False)
-    cells = _padded(min(plan.context_length, shape.trained_context or plan.context_length))
-    scores = 4 * max(changed.micro_batch, plan.slots) * cells * shape.head_count
-    return changed if scores <= _MOST_SCORES else plan
+    return changed if _scores(shape, changed) <= _MOST_SCORES else plan
 
 
 def _max_layers(

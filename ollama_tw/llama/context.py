@@ -61,7 +61,7 @@ class Context:
             n_ctx=length * plan.slots,
             n_seq_max=plan.slots,
             n_batch=batch,
-            n_ubatch=batch if embeddings else max(plan.micro_batch, plan.slots),
+            n_ubatch=batch if embeddings else plan.micro_batch,
             n_threads=threads,
             n_threads_batch=threads,
             type_k=cache_type,

@@ -74,7 +74,7 @@ class ThreadCount:
         if last is not None and self._last is not None and last.processors == self._last.processors:
             idle, own = self._last.idle - last.idle, self._last.own - last.own
             if own < _PAUSED * elapsed:
-                self._count, self._waited, self._free = self._most, 0.0, self._most
+                self._set(self._most)
             else:
                 self._adapt(max(1, min(self._most, round((idle + own) / elapsed))), elapsed)
         return self._count
@@ -82,9 +82,12 @@ class ThreadCount:
     def _adapt(self, free: int, seconds: float) -> None:
         """Adapt the number of threads to ``free`` processors in the last ``seconds``."""
         if free <= self._count:
-            self._count, self._waited, self._free = free, 0.0, self._most
+            self._set(free)
             return
         self._waited += seconds
         self._free = min(self._free, free)
         if self._waited >= _PATIENCE:
-            self._count, self._waited, self._free = self._free, 0.0, self._most
+            self._set(self._free)
+
+    def _set(self, count: int) -> None:
+        self._count, self._waited, self._free = count, 0.0, self._most

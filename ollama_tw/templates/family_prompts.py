@@ -79,6 +79,7 @@ _NEMOTRON = replace(
 _OLMO = replace(
     _CHATML, parser="olmo3", result=Pair("<|im_start|>environment\n", "<|im_end|>\n"), results=Pair()
 )
+_OLMO_THINK = replace(_OLMO, parser="olmo3-think", opened="<think>", closed="<think>")
 _LFM2 = replace(
     _CHATML,
     parser="lfm2",
@@ -144,7 +145,6 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
         "cogito": replace(
             _DEEPSEEK,
             parser="cogito",
-            result=Pair("<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"),
             results=Pair("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>"),
             results_in_reply=False,
             opened="<think>\n",
@@ -223,8 +223,8 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
         "nemotron-3-nano": _NEMOTRON,
         "nemotron-3.5-nano": _NEMOTRON,
         "olmo3": _OLMO,
-        "olmo3-32b-think": replace(_OLMO, parser="olmo3-think", opened="<think>", closed="<think>"),
-        "olmo3-think": replace(_OLMO, parser="olmo3-think", opened="<think>", closed="<think>"),
+        "olmo3-32b-think": _OLMO_THINK,
+        "olmo3-think": _OLMO_THINK,
         "olmo3.1": _OLMO,
         "ornith": replace(_QWEN, parser="ornith", unthought="<think>\n\n</think>\n\n", keeps_thinking=True),
         "poolside-v1": Family(
