@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -100,13 +100,33 @@ async def second_turn(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
 
     The second prompt is the first one, its reply and a few more words.
     """
+    return await _second_turns(ask, load, clock, load.prefix_tokens)
+
+
+async def restart(ask: AskOrUnload, load: Load, clock: Callable[[], float]) -> Run:
+    """Measure the second turns of long chats after the model was unloaded, or the server restarted.
+
+    The first turns are `long_tokens` long.
+    """
+    return await _second_turns(ask, load, clock, load.long_tokens, ask.unload)
+
+
+async def _second_turns(
+    ask: Ask,
+    load: Load,
+    clock: Callable[[], float],
+    tokens: int,
+    between: Callable[[], Awaitable[str | None]] | None = None,
+) -> Run:
+    """Measure second turns after first ones of ``tokens``; ``between`` them may return an error."""
     samples: list[Sample] = []
     seconds = 0.0
     for turn in range(load.requests):
-        opening = [
-            prompt(load.prefix_tokens, *load.key, "chat", turn, number) for number in range(load.clients)
-        ]
+        opening = [prompt(tokens, *load.key, "chat", turn, number) for number in range(load.clients)]
         replies = await asyncio.gather(*(ask(first, keep_text=True) for first in opening))
+        error = None if between is None else await between()
+        if error is not None:
+            return Run((Sample(error=error),), seconds)
         prompts = [
             continued(first + reply.text, load.own_tokens, *load.key, "more", turn, number)
             for number, (first, reply) in enumerate(zip(opening, replies, strict=True))
@@ -115,32 +135,6 @@ async def second_turn(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
         second = await asyncio.gather(*(ask(asked) for asked in prompts))
         seconds += clock() - start
         samples += [b if a.error is None else a for a, b in zip(replies, second, strict=True)]
-    return Run(tuple(samples), seconds)
-
-
-async def restart(ask: AskOrUnload, load: Load, clock: Callable[[], float]) -> Run:
-    """Measure the second turns of long chats after the model was unloaded, or the server restarted.
-
-    The first turns are `long_tokens` long.
-    """
-    samples: list[Sample] = []
-    seconds = 0.0
-    for turn in range(load.requests):
-        chats = [
-            prompt(load.long_tokens, *load.key, "restart", turn, number) for number in range(load.clients)
-        ]
-        replies = await asyncio.gather(*(ask(first, keep_text=True) for first in chats))
-        error = await ask.unload()
-        if error is not None:
-            return Run((Sample(error=error),), seconds)
-        start = clock()
-        samples += await asyncio.gather(
-            *(
-                ask(continued(first + reply.text, load.own_tokens, *load.key, "later", turn, number))
-                for number, (first, reply) in enumerate(zip(chats, replies, strict=True))
-            )
-        )
-        seconds += clock() - start
     return Run(tuple(samples), seconds)
 
 
