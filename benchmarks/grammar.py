@@ -34,7 +34,7 @@ _PRINTABLE = (0x20, 0x7E)
 
 @dataclass
 class Result:
-    """What an engine made of a schema; times are processor times in seconds."""
+    """Result of an engine for a schema; times are processor times in seconds."""
 
     refused: str = ""
     notes: int = 0

@@ -38,7 +38,7 @@ _HEADINGS = ("servers", "replies", "complete", "broke off", "lost", "tokens/s", 
 
 @dataclass
 class Tally:
-    """What came of the turns of all chats."""
+    """Results of the turns of all chats."""
 
     complete: int = 0
     broken: int = 0

@@ -92,7 +92,7 @@ class Sampler:
                 self._add_top_k_and_typical(sampling)
             self._add(llama_cpp.llama_sampler_init_greedy())
         self._enough = _enough(job, look_back if penalised else 0)
-        """How many allowed tokens the choice can be made from, if no other one is likelier; 0 for all."""
+        """Number of allowed tokens that suffice for the choice if no other one is likelier; 0 for all."""
         if penalised:
             for token in prompt[-look_back:]:
                 llama_cpp.llama_sampler_accept(self._chain, token)

@@ -25,7 +25,7 @@ _PAUSED = 0.05
 
 
 class ProcessorTimes(NamedTuple):
-    """What the processors that this process may use have done, in seconds since some moment."""
+    """Times of the processors that this process may use, in seconds since some moment."""
 
     processors: int
     idle: float
