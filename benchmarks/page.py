@@ -20,7 +20,14 @@ _VISIT = """
     return { ...Object.fromEntries(paints), ready: navigation.domContentLoadedEventEnd, transferred };
 }
 """
-_PAINTED = "performance.getEntriesByName('first-contentful-paint').length > 0"
+# Awaited in one evaluation: the page's content security policy lets a script evaluate nothing later.
+PAINTED = """
+new Promise((resolve) => {
+    new PerformanceObserver((list) => {
+        if (list.getEntriesByName("first-contentful-paint").length) resolve(true);
+    }).observe({ type: "paint", buffered: true });
+})
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ def visit(browser: "Browser", url: str) -> Visit:
     try:
         page = context.new_page()
         page.goto(f"{url}/ui")
-        page.wait_for_function(_PAINTED)
+        page.evaluate(PAINTED)
         page.wait_for_load_state("networkidle")
         figures: dict[str, Any] = page.evaluate(_VISIT)
     finally:

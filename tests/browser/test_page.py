@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from benchmarks.page import PAINTED
 from tests.browser.conftest import Open
 from tests.browser.page import Shown, stream
 from tests.helpers.application import Application
@@ -242,7 +243,7 @@ def test_the_page_is_painted_before_anything_else_arrives(browser: "Browser", se
         page = context.new_page()
         page.route("**/ui/*", lambda route: None)
         page.goto(f"{server.url}/ui", wait_until="commit")
-        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length === 1")
+        page.evaluate(PAINTED)
         expect(page.get_by_role("link", name="Models", exact=True)).to_be_visible()
         # The style sheets of the whole page and of the chat apply.
         assert page.evaluate("getComputedStyle(document.body).margin") == "0px"
