@@ -147,13 +147,15 @@ class Context:
         set_fields(self._batch, n_tokens=end)
         self._adapt_threads()
         status = llama_cpp.llama_decode(self.handle, self._batch)
+        if self._threads is not None:
+            self._threads.end_step()
         self._copied.clear()
         if status != 0:
             raise RunnerError(f"llama.cpp failed to evaluate a batch of {end} tokens (status {status})")
         return last_rows
 
     def _adapt_threads(self) -> None:
-        if self._threads is not None and (count := self._threads.update()) != self._thread_count:
+        if self._threads is not None and (count := self._threads.begin_step()) != self._thread_count:
             self._thread_count = count
             llama_cpp.llama_set_n_threads(self.handle, count, count)
 

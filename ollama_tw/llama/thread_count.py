@@ -20,8 +20,8 @@ _INTERVAL = 0.2
 # one too few.
 _PATIENCE = 1.5
 
-# Part of a processor below which the model did not run: what other programs did meanwhile says nothing.
-_PAUSED = 0.05
+# Seconds without a step: what other programs did meanwhile says nothing.
+_PAUSE = 0.05
 
 
 class ProcessorTimes(NamedTuple):
@@ -57,27 +57,34 @@ class ThreadCount:
         self._most = most
         self._measure = measure
         self._clock = clock
-        self._measured = clock()
+        self._measured = self._ended = clock()
         self._last = measure()
         self._count = most
         self._waited = 0.0
         """Seconds for which more processors have been free, ``_free`` of them at least."""
         self._free = most
 
-    def update(self) -> int:
+    def begin_step(self) -> int:
         """Return the number of threads; reads the processor times a few times a second at most."""
-        elapsed = self._clock() - self._measured
+        now = self._clock()
+        pause = now - self._ended
+        if pause >= _PAUSE:
+            self._last = None
+        if pause >= _PATIENCE:
+            self._set(self._most)
+        elapsed = now - self._measured
         if elapsed < _INTERVAL:
             return self._count
         last, self._last = self._last, self._measure()
-        self._measured += elapsed
+        self._measured = now
         if last is not None and self._last is not None and last.processors == self._last.processors:
             idle, own = self._last.idle - last.idle, self._last.own - last.own
-            if own < _PAUSED * elapsed:
-                self._set(self._most)
-            else:
-                self._adapt(max(1, min(self._most, round((idle + own) / elapsed))), elapsed)
+            self._adapt(max(1, min(self._most, round((idle + own) / elapsed))), elapsed)
         return self._count
+
+    def end_step(self) -> None:
+        """Note that the step has ended."""
+        self._ended = self._clock()
 
     def _adapt(self, free: int, seconds: float) -> None:
         """Adapt the number of threads to ``free`` processors in the last ``seconds``."""

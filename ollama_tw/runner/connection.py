@@ -11,7 +11,8 @@ from ollama_tw.runner.encoding import MAX_DESCRIPTORS, Splitter, StateReader
 if sys.platform == "win32":
     raise ImportError("child processes of models require Unix sockets")
 
-_READ_BYTES = 1 << 18
+# The C library allocates more than this anew for each call.
+_READ_BYTES = 1 << 16
 
 
 class Connection:

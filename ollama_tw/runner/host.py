@@ -1,10 +1,11 @@
 """The child's end of a runner: runs its jobs and calls on threads, and sends what they give.
 
-One thread sends. It waits a moment for the pieces of all runs that gave one lately, so that what they give
-within a step crosses in one message.
+The pieces that the runs give within a step cross in one message. The thread that adds the last one sends it;
+the main thread does so if a run that gave a piece lately gives none.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -88,8 +89,10 @@ class Host:
         """Number of runs that have given pieces lately."""
         self._working = 0
         self._closing = False
-        # On the main thread: the runs of the last two messages.
+        # Under _sending: the runs of the last two messages, and when the last one was sent.
+        self._sending = threading.Lock()
         self._recent: tuple[set[int], set[int]] = set(), set()
+        self._sent = 0.0
 
     # On the thread that reads.
 
@@ -185,8 +188,11 @@ class Host:
     def _put(self, number: int, piece: Piece) -> None:
         with self._changed:
             self._pieces.append((number, piece))
-            if len(self._pieces) == 1 or len(self._pieces) >= self._expected:
+            complete = len(self._pieces) >= self._expected
+            if not complete and len(self._pieces) == 1:
                 self._changed.notify()
+        if complete:
+            self._send_output()
 
     def _end(self, number: int, end: tuple[Failure | None] | None) -> None:
         del self._runs[number]
@@ -194,7 +200,24 @@ class Host:
             if end is not None:
                 self._ends.append((number, end[0]))
             self._working -= 1
-            self._changed.notify()
+            if end is not None or self._closing:
+                self._changed.notify()
+
+    def _send_output(self) -> bool:
+        """Send what the runs gave, and return whether they gave anything. Also on the main thread."""
+        # Messages leave in the order in which their pieces were taken.
+        with self._sending:
+            with self._changed:
+                pieces, self._pieces = self._pieces, []
+                ends, self._ends = self._ends, []
+                if pieces:
+                    given = {number for number, piece in pieces if piece.done is None}
+                    self._recent = given, self._recent[0]
+                    self._expected = sum(number in self._runs for number in given | self._recent[1])
+            if pieces or ends:
+                self._send(Output(pieces, ends, self._activity()))
+                self._sent = time.monotonic()
+        return bool(pieces or ends)
 
     # On the main thread.
 
@@ -227,21 +250,10 @@ class Host:
                 self._changed.wait_for(
                     lambda: len(self._pieces) >= self._expected or self._ends or self._closing, _GATHER
                 )
-        if not self._send_output() and not self._closing:
+        reported = self._send_output() or time.monotonic() - self._sent < _REPORT
+        if not reported and not self._closing:
             self._send(self._activity())
         return not self._closing
-
-    def _send_output(self) -> bool:
-        with self._changed:
-            pieces, self._pieces = self._pieces, []
-            ends, self._ends = self._ends, []
-            if pieces:
-                given = {number for number, piece in pieces if piece.done is None}
-                self._recent = given, self._recent[0]
-                self._expected = sum(number in self._runs for number in given | self._recent[1])
-        if pieces or ends:
-            self._send(Output(pieces, ends, self._activity()))
-        return bool(pieces or ends)
 
     def _activity(self) -> Activity:
         runner = self._runner
