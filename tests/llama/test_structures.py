@@ -12,6 +12,7 @@ from llama_cpp import mtmd_cpp
 from ollama_tw import llama
 from ollama_tw.engine.backends import DiscoveredBackend, NoBackend, choose
 from ollama_tw.interfaces import LoadError, LoadPlan
+from ollama_tw.llama import discovery
 from ollama_tw.llama.structures import FIELDS, incompatibility, set_fields
 from ollama_tw.plugins.cpu import backend
 
@@ -29,6 +30,12 @@ def modules() -> list[ast.Module]:
 
 def named(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+@pytest.fixture(autouse=True)
+def _lists_devices_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what a server in this process has begun: the backend would ask its child process."""
+    monkeypatch.setattr(discovery, "_enumeration", None)
 
 
 @pytest.fixture
