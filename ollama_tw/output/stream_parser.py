@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ollama_tw.output.argument_stream import BegunCall
-from ollama_tw.output.call_values import Invocation, declared
+from ollama_tw.output.call_values import Invocation, Tools, declared
 from ollama_tw.output.description import Description
 from ollama_tw.output.reply_reader import ReplyReader
 from ollama_tw.output.source import Source
@@ -83,9 +83,12 @@ class StreamParser:
         prompt: str = "",
         parts: bool = False,
     ) -> None:
-        self._output = output = _Output(new_id, description.trim)
-        self._source = Source()
         known = declared(tools or ())
+        trimmed: tuple[type[Content] | type[Thinking], ...] = ()
+        if description.trim:
+            trimmed = (Content, Thinking) if _may_follow_content(description, known) else (Thinking,)
+        self._output = output = _Output(new_id, trimmed)
+        self._source = Source()
         targets = output.content, output.thinking, output.call, output.begin_call if parts else None
         reader: ReplyReader | TurnReader
         if description.turns is not None:
@@ -114,6 +117,12 @@ class StreamParser:
         next(self._steps, None)
 
 
+def _may_follow_content(description: Description, tools: Tools) -> bool:
+    """Return whether a call or a thinking can follow the content of a reply."""
+    calls = bool(tools) and description.calls is not None
+    return calls or description.turns is not None or description.content is not None
+
+
 def _begun(description: Description, lead: str) -> str:
     """Return ``lead``, with the opening mark before thinking that the prompt closes without opening it."""
     tags = description.thinking
@@ -138,12 +147,15 @@ class _Begun:
 class _Output:
     """Event queue; adjacent texts of one kind are joined.
 
-    With ``trim`` the white space at the end of a text is held back until more text of its kind follows.
+    The white space at the end of a text of a kind in ``trimmed`` is held back until more text of its kind
+    follows.
     """
 
-    def __init__(self, new_id: Callable[[], str], trim: bool) -> None:
+    def __init__(
+        self, new_id: Callable[[], str], trimmed: tuple[type[Content] | type[Thinking], ...]
+    ) -> None:
         self._new_id = new_id
-        self._trim = trim
+        self._trimmed_kinds = trimmed
         self._count = 0
         self._events: list[Event] = []
         self._kind: type[Content] | type[Thinking] = Content
@@ -195,7 +207,7 @@ class _Output:
             self._join()
             self._spaces.clear()
             self._kind = kind
-        if self._trim:
+        if kind in self._trimmed_kinds:
             text = self._trimmed(text)
         if text:
             self._texts.append(text)

@@ -102,6 +102,20 @@ def test_text_is_emitted_at_once_and_a_partial_tag_is_held() -> None:
     assert parser.finish() == []
 
 
+def test_white_space_is_held_only_where_a_call_may_follow() -> None:
+    for description, tools in ((Description(), TOOLS), (XML, None), (replace(THINK, trim=True), None)):
+        parser = StreamParser(description, tools, new_call_id)
+        assert [parser.feed(piece) for piece in ("Hello", "\n\n", "you ")] == [
+            [Content("Hello")],
+            [Content("\n\n")],
+            [Content("you ")],
+        ]
+        assert parser.finish() == []
+    parser = StreamParser(XML, TOOLS, new_call_id)
+    assert parser.feed("Hello\n") == [Content("Hello")]
+    assert parser.feed("you") == [Content("\nyou")]
+
+
 def test_a_call_is_emitted_as_soon_as_its_object_ends() -> None:
     ids: Iterator[str] = (f"call_{number:08}" for number in count())
     parser = StreamParser(HERMES, TOOLS, lambda: next(ids))
