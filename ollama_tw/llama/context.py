@@ -24,6 +24,9 @@ _MEAN_POOLING = 1
 FLASH_ATTENTION = {None: -1, False: 0, True: 1}
 
 
+# Bytes a second that are copied within a processor's memory, and a GPU's: both cautious.
+_COPY_SPEED, _GPU_COPY_SPEED = 4e9, 100e9
+
 # llama_state_seq_flags
 _WHOLE_STATE = 0
 
@@ -92,6 +95,7 @@ class Context:
         # A number that the user chose stays.
         self._threads = ThreadCount(threads) if plan.threads <= 0 and threads > 1 else None
         self._thread_count = threads
+        self._copy_speed = _GPU_COPY_SPEED if plan.gpu_layers else _COPY_SPEED
         if model.adapters:
             count = len(model.adapters)
             adapters = (llama_cpp.llama_adapter_lora_p_ctypes * count)(*model.adapters)
@@ -176,6 +180,11 @@ class Context:
         self.clear(target)
         llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         self._copied.add(target)
+
+    def copy_seconds(self, sequence_id: int) -> float:
+        """Return about how long a copy of a sequence takes, which is one of its whole buffer."""
+        cells: int = llama_cpp.llama_memory_seq_pos_max(self._memory, sequence_id) + 1
+        return self.state_size(sequence_id) / max(cells, 1) * self.length / self._copy_speed
 
     def state_size(self, sequence_id: int) -> int:
         """Return the number of bytes that :meth:`save` needs for a sequence."""

@@ -28,8 +28,11 @@ _WORTH_SAVING = 2
 # Prompt tokens between two saved states of a sequence whose memory cannot go back.
 _CHECKPOINT = 1024
 
-# Steps that running sequences must have been apart before one of them is moved: its buffer is copied.
-_STEPS_BEFORE_MOVE = 8
+# Steps that sequences must have been apart before one of them is moved: a new prompt may come between.
+_STEPS_BEFORE_MOVE = 2
+
+# Part of a step that it takes longer with sequences that are apart: docs/performance.md, "Sequences apart".
+_COST_OF_BEING_APART = 0.2
 
 
 class Lanes:
@@ -118,7 +121,7 @@ class Lanes:
         slot.intact = None
 
     def gather(self, running: Iterable[Slot]) -> None:
-        """Move one of the ``running`` sequences if they have been apart for some steps.
+        """Move one of the ``running`` sequences if being apart has cost them as much time as the move takes.
 
         llama.cpp evaluates sequences that are not consecutive one part after another. The last one takes
         the first free sequence between the others.
@@ -128,10 +131,11 @@ class Lanes:
             self._steps_apart = 0
             return
         self._steps_apart += 1
-        if self._steps_apart < _STEPS_BEFORE_MOVE:
+        last = self.slots[max(ids)]
+        lost = self._steps_apart * _COST_OF_BEING_APART * self._rates.decoding
+        if self._steps_apart < _STEPS_BEFORE_MOVE or lost < self._context.copy_seconds(last.sequence_id):
             return
         self._steps_apart = 0
-        last = self.slots[max(ids)]
         between = [slot for slot in self.slots[min(ids) : max(ids)] if not slot.busy]
         if not between:
             return

@@ -26,6 +26,11 @@ class Rates:
             rest = seconds - (self._decode or 0.0) if decoding else seconds
             self._prefill = average(self._prefill, max(rest, 0.0) / prompt_rows)
 
+    @property
+    def decoding(self) -> float:
+        """Seconds of a step without prompts, 0 before the first one."""
+        return self._decode or 0.0
+
     def saved(self, size: int, seconds: float) -> None:
         """Record that saving a state of ``size`` bytes took ``seconds``."""
         self._save = average(self._save, seconds / size)

@@ -1,5 +1,6 @@
 """The prompt cache of a real model: saved states, and sequences that are kept together."""
 
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from ollama_tw.interfaces import Job, Sampling
 from ollama_tw.llama.runner import LlamaRunner
 from ollama_tw.testing.contract import Consumer
 from tests.llama.conftest import Load, load
-from tests.llama.test_batcher import Gate, start, submitted
+from tests.llama.test_batcher import COUNT, Gate, start, submitted
 from tests.llama.tiny_models import write_gemma2, write_mamba
 
 GREEDY = Sampling(temperature=0)
@@ -152,3 +153,27 @@ def test_sequences_that_run_together_are_consecutive(smol: Load) -> None:
     assert together
     for left, right in together:
         assert right.sequence_id - left.sequence_id == 1
+
+
+def test_a_sequence_moves_next_to_the_others(smol: Load) -> None:
+    runner = smol(slots=3)
+    prompts = [f"{letter}: {COUNT}" for letter in "abc"]
+    alone = start(runner, prompts[2], 24).ended().text
+    runner = smol(slots=3)
+    gate = Gate(runner)
+    runs = [start(runner, prompts[0], 24)]
+    gate.wait()
+    stop = threading.Event()
+    runs.append(start(runner, prompts[1], 24, cancel=stop))
+    submitted(runner, 1)
+    runs.append(start(runner, prompts[2], 24))
+    submitted(runner, 2)
+    for _ in range(6):
+        gate.step()
+    stop.set()
+    gate.open()
+    texts = [run.ended().text for run in runs]
+    assert texts[2] == alone
+    (first, *_, last) = [step for step in gate.steps if len(step) == 2]
+    assert [rows.sequence_id for rows in first] == [0, 2]
+    assert [rows.sequence_id for rows in last] == [0, 1]
