@@ -26,7 +26,7 @@ from ollama_tw.llama.model import LlamaModel
 from ollama_tw.llama.rates import Rates
 from ollama_tw.llama.sampler import Sampler
 from ollama_tw.llama.saved_states import SavedStates
-from ollama_tw.llama.sequence import Generated, ImageSpan, RunningSequence, RunParams
+from ollama_tw.llama.sequence import Deliveries, Generated, ImageSpan, RunningSequence, RunParams
 from ollama_tw.llama.speculator import Speculator
 from ollama_tw.llama.verification import BatchPart, Sampled, sample
 from ollama_tw.llama.vision import Projector
@@ -39,6 +39,9 @@ _log = logging.getLogger("ollama_tw.llama")
 # smallest number that is worth a step's fixed cost.
 _FIRST_CHUNK = 64
 _LEAST_CHUNK = 16
+
+# Part of the tokens of a step up to which a chunk may exceed them to complete a prompt.
+_COMPLETING = 1.25
 
 # Seconds between two checks for cancelled sequences while none can be decoded.
 _CANCEL_POLL = 0.1
@@ -59,10 +62,13 @@ class Batcher:
         self._draft = draft
         self._rates = Rates()
         # Recurrent memory cannot go back to the last accepted token.
-        self.speculator = Speculator(model.vocabulary, enabled=plan.speculation and not model.recurrent)
+        self.speculator = Speculator(
+            model.vocabulary, self._rates.costs, enabled=plan.speculation and not model.recurrent
+        )
         self._step_target = plan.step_milliseconds / 1000
         self._queued: deque[RunningSequence] = deque()
         self._running: list[RunningSequence] = []
+        self._deliveries = Deliveries()
         # Written by the decode thread alone, read on any thread.
         self.steps = self.step_runs = self.step_rows = 0
         self.step_began = 0.0
@@ -87,7 +93,9 @@ class Batcher:
 
         Raises :class:`RunnerError` after :meth:`close`.
         """
-        sequence = RunningSequence(params, sampler, self._notify, self.speculator.drafter(params))
+        sequence = RunningSequence(
+            params, sampler, self._notify, self._deliveries, self.speculator.drafter(params)
+        )
         with self._wake:
             if self._closing:
                 sampler.close()
@@ -174,6 +182,7 @@ class Batcher:
             self._make_calls()
             for sequence in [*self._running, *self._queued]:
                 self._end(sequence, DoneReason.CANCELLED)
+            self._deliveries.make()
         except Exception:
             # A defect of this module must not leave a consumer waiting for tokens.
             _log.exception("the decode thread failed")
@@ -191,6 +200,7 @@ class Batcher:
         for sequence in [*self._running, *self._queued]:
             self._release(sequence)
             sequence.fail(error)
+        self._deliveries.make()
 
     def _wait_for_work(self) -> bool:
         """Wait until a step can be made; return False when the batcher is closing."""
@@ -210,12 +220,14 @@ class Batcher:
                     return True
                 if self._queued and self._lanes.has_idle():
                     return True
+                self._deliveries.make()
                 self._wake.wait(_CANCEL_POLL if sequences else None)
 
     def _make_calls(self) -> None:
         with self._wake:
             calls, self._calls = self._calls, []
         for call in calls:
+            self._deliveries.make()
             call()
 
     def _end_cancelled(self) -> None:
@@ -238,22 +250,22 @@ class Batcher:
     def _build_batch(self) -> list[BatchPart]:
         """Return the parts of the next batch, in ascending order of sequence ids."""
         generating = [sequence for sequence in self._running if not sequence.prefilling and sequence.ready()]
-        budget = self._context.batch - len(generating)
+        budget = left = self._context.batch - len(generating)
         if generating:
-            rows = self._rates.prompt_rows(self._step_target, _LEAST_CHUNK)
+            rows = self._rates.prompt_rows(self._step_target, len(generating), _LEAST_CHUNK)
             budget = min(budget, _FIRST_CHUNK if rows is None else rows)
         prefilling = []
         for sequence in self._running:
-            if budget and sequence.prefilling and sequence.image is None:
-                prefilling.append(self._next_chunk(sequence, budget))
-                budget -= len(prefilling[-1].rows.tokens)
-        while budget and self._queued and self._may_start(self._queued[0]):
+            if budget > 0 and sequence.prefilling and sequence.image is None:
+                prefilling.append(self._next_chunk(sequence, budget, left))
+                budget, left = (each - len(prefilling[-1].rows.tokens) for each in (budget, left))
+        while budget > 0 and self._queued and self._may_start(self._queued[0]):
             sequence = self._queued[0]
             if not self._admit(sequence):
                 break
             if sequence.image is None:
-                prefilling.append(self._next_chunk(sequence, budget))
-                budget -= len(prefilling[-1].rows.tokens)
+                prefilling.append(self._next_chunk(sequence, budget, left))
+                budget, left = (each - len(prefilling[-1].rows.tokens) for each in (budget, left))
         drafts: list[list[int]] = [[]] * len(generating)
         if not prefilling:
             drafts = self.speculator.drafts(generating, self._context.length, budget)
@@ -287,10 +299,16 @@ class Batcher:
         rows = Rows(slot.sequence_id, len(slot.tokens) - sequence.lag, tokens, len(tokens))
         return BatchPart(sequence, rows, prompt=False)
 
-    def _next_chunk(self, sequence: RunningSequence, budget: int) -> BatchPart:
+    def _next_chunk(self, sequence: RunningSequence, budget: int, left: int) -> BatchPart:
+        """Return ``budget`` tokens of the prompt at most, or up to a quarter more if they complete it.
+
+        The batch has space for ``left`` tokens.
+        """
         begin = sequence.evaluated
-        checkpoint = self._lanes.checkpoint_after(sequence.prompt, begin)
-        chunk = sequence.prompt[begin : min(begin + budget, sequence.text_end, checkpoint)]
+        end = min(sequence.text_end, self._lanes.checkpoint_after(sequence.prompt, begin))
+        if end - begin > min(budget * _COMPLETING, left):
+            end = begin + budget
+        chunk = sequence.prompt[begin:end]
         at_end = begin + len(chunk) == len(sequence.prompt)
         rows = Rows(sequence.slot.sequence_id, sequence.position(begin), chunk, int(at_end))
         return BatchPart(sequence, rows, prompt=True)
@@ -302,6 +320,7 @@ class Batcher:
 
     def _decode(self, batch: Sequence[BatchPart]) -> None:
         began = self.step_began
+        self._deliveries.make()
         try:
             last_rows = self._context.decode([part.rows for part in batch])
         except RunnerError as error:
@@ -316,8 +335,6 @@ class Batcher:
                 self._note_chunk(part.sequence, part.rows.tokens)
             if part.rows.outputs:
                 sampled.append(sample(part, row, self._context))
-        # Consumers are woken last: during sampling they would take the interpreter lock from this
-        # thread, and the processor would be idle.
         for one in sampled:
             self._accept(one)
         for part in batch:
@@ -325,13 +342,9 @@ class Batcher:
                 part.sequence.report_prefill()
 
     def _measure(self, batch: Sequence[BatchPart], seconds: float) -> None:
-        prompts = [part for part in batch if part.prompt]
-        rows = [len(part.rows.tokens) for part in batch]
-        if not prompts:
-            self.speculator.measured(rows, seconds)
-        if prompts or max(rows) == 1:
-            prompt_rows = sum(len(part.rows.tokens) for part in prompts)
-            self._rates.step(prompt_rows, len(batch) - len(prompts), seconds)
+        prompt_rows = sum(len(part.rows.tokens) for part in batch if part.prompt)
+        rows = [len(part.rows.tokens) for part in batch if not part.prompt]
+        self._rates.step(prompt_rows, rows, seconds)
 
     def _note_chunk(self, sequence: RunningSequence, chunk: Sequence[int]) -> None:
         """Note that a chunk of the prompt has been evaluated."""
@@ -355,6 +368,7 @@ class Batcher:
     def _encode_image(self, projector: Projector, sequence: RunningSequence, image: ImageSpan) -> None:
         slot = sequence.slot
         self._begin_step(len(image.tokens))
+        self._deliveries.make()
         try:
             projector.evaluate(image, self._context, slot.sequence_id, sequence.position(image.begin))
         except RunnerError as error:

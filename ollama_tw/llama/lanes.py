@@ -132,7 +132,7 @@ class Lanes:
             return
         self._steps_apart += 1
         last = self.slots[max(ids)]
-        lost = self._steps_apart * _COST_OF_BEING_APART * self._rates.decoding
+        lost = self._steps_apart * _COST_OF_BEING_APART * self._rates.decoding(len(ids))
         if self._steps_apart < _STEPS_BEFORE_MOVE or lost < self._context.copy_seconds(last.sequence_id):
             return
         self._steps_apart = 0

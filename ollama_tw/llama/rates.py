@@ -1,5 +1,9 @@
 """Measured speed of a loaded model: prefill, decoding and saving of states. Pure."""
 
+from collections.abc import Sequence
+
+from ollama_tw.llama.step_costs import StepCosts
+
 _WEIGHT = 0.25
 """Weight of the newest measurement in the moving averages."""
 
@@ -11,25 +15,24 @@ _ASSUMED_SAVE_SECONDS = 2e-9
 
 
 class Rates:
-    """Moving averages; times are in seconds."""
+    """Moving averages of prefill and saving, and the costs of steps without prompts. Times are in seconds."""
 
     def __init__(self) -> None:
+        self.costs = StepCosts()
         self._prefill: float | None = None
-        self._decode: float | None = None
         self._save: float | None = None
 
-    def step(self, prompt_rows: int, decoding: int, seconds: float) -> None:
-        """Record a step: ``prompt_rows`` tokens of prompts, and one token of each ``decoding`` sequence."""
+    def step(self, prompt_rows: int, rows: Sequence[int], seconds: float) -> None:
+        """Record a step of ``prompt_rows`` tokens of prompts, and ``rows`` of each sequence that decodes."""
         if not prompt_rows:
-            self._decode = average(self._decode, seconds)
+            self.costs.record(rows, seconds)
         elif prompt_rows >= _MIN_ROWS:
-            rest = seconds - (self._decode or 0.0) if decoding else seconds
-            self._prefill = average(self._prefill, max(rest, 0.0) / prompt_rows)
+            rest = max(seconds - self.costs.of_step(rows), 0.0)
+            self._prefill = average(self._prefill, rest / prompt_rows)
 
-    @property
-    def decoding(self) -> float:
-        """Seconds of a step without prompts, 0 before the first one."""
-        return self._decode or 0.0
+    def decoding(self, sequences: int) -> float:
+        """Return the duration of a step of one token of each of ``sequences``, 0 before the first one."""
+        return self.costs.of_step([1] * sequences)
 
     def saved(self, size: int, seconds: float) -> None:
         """Record that saving a state of ``size`` bytes took ``seconds``."""
@@ -42,14 +45,14 @@ class Rates:
         save = _ASSUMED_SAVE_SECONDS if self._save is None else self._save
         return self._prefill * tokens >= factor * save * size
 
-    def prompt_rows(self, seconds: float, least: int) -> int | None:
-        """Return how many prompt rows fit beside decoding into a step of ``seconds``, at least ``least``.
+    def prompt_rows(self, seconds: float, sequences: int, least: int) -> int | None:
+        """Return how many prompt rows fit into a step of ``seconds`` in which ``sequences`` decode.
 
-        None as long as prefill has not been measured.
+        At least ``least``; None as long as prefill has not been measured.
         """
         if self._prefill is None:
             return None
-        left = seconds - (self._decode or 0.0)
+        left = seconds - self.decoding(sequences)
         return max(least, int(left / max(self._prefill, 1e-9)))
 
 

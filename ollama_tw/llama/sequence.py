@@ -64,15 +64,46 @@ class Generated:
     top: tuple[tuple[int, float], ...] = ()
 
 
+Output = Generated | Prefill | None
+"""What a consumer gets; None at the end."""
+
+
+class Deliveries:
+    """Outputs of a step that the decode thread has not yet passed to the consumers.
+
+    It does so when it gives up the interpreter lock, for the next step or to wait: consumers that wake
+    earlier take the lock from it, and the processors are idle meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[SimpleQueue[Output], Output]] = []
+
+    def add(self, queue: SimpleQueue[Output], item: Output) -> None:
+        """Keep ``item`` for ``queue``."""
+        self._waiting.append((queue, item))
+
+    def make(self) -> None:
+        """Pass everything to the consumers."""
+        for queue, item in self._waiting:
+            queue.put(item)
+        self._waiting.clear()
+
+
 class RunningSequence:
     """One sequence: the decode thread writes it, one consumer thread reads its tokens.
 
     Attributes that both threads use are marked. The sequence owns ``sampler``; ``wake`` wakes the
-    decode thread. ``drafter`` drafts the next tokens; None: there are no drafts.
+    decode thread, ``deliveries`` pass on what it writes. ``drafter`` drafts the next tokens; None: there are
+    no drafts.
     """
 
     def __init__(
-        self, params: RunParams, sampler: Sampler, wake: Callable[[], None], drafter: Drafter | None = None
+        self,
+        params: RunParams,
+        sampler: Sampler,
+        wake: Callable[[], None],
+        deliveries: Deliveries,
+        drafter: Drafter | None = None,
     ) -> None:
         self.params = params
         self.prompt = list(params.prompt)
@@ -93,8 +124,9 @@ class RunningSequence:
         self.started = self.first = self.last = 0
         """Monotonic nanoseconds when the slot was assigned, and of the first and the last token."""
         self._wake = wake
+        self._deliveries = deliveries
         # Shared by the two threads. Each is written by one of them only.
-        self._tokens: SimpleQueue[Generated | Prefill | None] = SimpleQueue()
+        self._tokens: SimpleQueue[Output] = SimpleQueue()
         self._taken = 0
         self._stopped = False
         self._held = False
@@ -162,7 +194,7 @@ class RunningSequence:
 
     def report_prefill(self) -> None:
         """Pass the progress of the prompt to the consumer."""
-        self._tokens.put(Prefill(self.evaluated, len(self.prompt)))
+        self._put(Prefill(self.evaluated, len(self.prompt)))
 
     def deliver(self, generated: Generated) -> None:
         """Pass a generated token to the consumer."""
@@ -171,18 +203,21 @@ class RunningSequence:
             self.first = self.last
         self.generated += 1
         self.next_token = generated.token
-        self._tokens.put(generated)
+        self._put(generated)
 
     def finish(self, reason: DoneReason, *, by_token: bool = False) -> None:
         """End the sequence; ``by_token``: by an end-of-generation token, which counts as generated."""
         self._reason = reason
         self._ended_by_token = by_token
-        self._tokens.put(None)
+        self._put(None)
 
     def fail(self, error: RunnerError) -> None:
         """End the sequence with an error, which :meth:`tokens` raises."""
         self._error = error
-        self._tokens.put(None)
+        self._put(None)
+
+    def _put(self, item: Output) -> None:
+        self._deliveries.add(self._tokens, item)
 
     # On the consumer's thread.
 

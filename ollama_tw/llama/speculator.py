@@ -38,9 +38,9 @@ _GRAMMARS = 16
 
 
 class Speculator:
-    """Drafts for a model with this vocabulary, none unless ``enabled``."""
+    """Drafts for a model with this vocabulary and these ``costs``, none unless ``enabled``."""
 
-    def __init__(self, vocabulary: LlamaVocabulary, *, enabled: bool) -> None:
+    def __init__(self, vocabulary: LlamaVocabulary, costs: StepCosts, *, enabled: bool) -> None:
         self._ends = vocabulary.ends_generation
         self._enabled = enabled
         self._grammars: OrderedDict[str, ForcedText] = OrderedDict()
@@ -48,7 +48,7 @@ class Speculator:
         self._draft_model: DraftModel | None = None
         self._steps_without = 0
         """Steps since the draft model has drafted."""
-        self._costs = StepCosts()
+        self._costs = costs
         self._acceptance = Acceptance()
 
     def drafter(self, params: RunParams) -> Drafter | None:
@@ -157,7 +157,3 @@ class Speculator:
         """Free the context of the draft model."""
         if self._draft_model is not None:
             self._draft_model.close()
-
-    def measured(self, rows: Sequence[int], seconds: float) -> None:
-        """Record a step without prompts that evaluated ``rows`` tokens of each sequence."""
-        self._costs.record(rows, seconds)
