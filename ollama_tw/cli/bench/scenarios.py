@@ -144,22 +144,27 @@ async def alternate(ask: Ask, load: Load, clock: Callable[[], float]) -> Run:
     With as many clients as slots, every turn runs on a slot that held another chat.
     """
 
-    async def client(number: int) -> tuple[list[Sample], float]:
-        chats = [prompt(load.prefix_tokens, *load.key, "alternate", number, which) for which in (0, 1)]
-        later: list[Sample] = []
-        seconds = 0.0
-        for turn in range(load.requests + 1):
-            for which in (0, 1):
-                start = clock()
-                reply = await ask(chats[which], keep_text=True)
-                if turn:
-                    later.append(reply)
-                    seconds += clock() - start
-                own = (*load.key, "next", number, which, turn)
-                chats[which] = continued(chats[which] + reply.text, load.own_tokens, *own)
-        return later, seconds
+    async def turns(number: int, texts: list[str], turn: int) -> list[Sample]:
+        samples = []
+        for which, text in enumerate(texts):
+            reply = await ask(text, keep_text=True)
+            samples.append(reply)
+            own = (*load.key, "next", number, which, turn)
+            texts[which] = continued(text + reply.text, load.own_tokens, *own)
+        return samples
 
-    done = await asyncio.gather(*(client(number) for number in range(load.clients)))
+    async def client(number: int, texts: list[str]) -> tuple[list[Sample], float]:
+        start = clock()
+        later = [sample for turn in range(load.requests) for sample in await turns(number, texts, turn + 1)]
+        return later, clock() - start
+
+    chats = [
+        [prompt(load.prefix_tokens, *load.key, "alternate", number, which) for which in (0, 1)]
+        for number in range(load.clients)
+    ]
+    # A later turn would wait for the prompts of other clients' first ones.
+    await asyncio.gather(*(turns(number, texts, 0) for number, texts in enumerate(chats)))
+    done = await asyncio.gather(*(client(number, texts) for number, texts in enumerate(chats)))
     return Run(
         tuple(sample for samples, _ in done for sample in samples), max(seconds for _, seconds in done)
     )
