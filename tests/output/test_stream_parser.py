@@ -5,7 +5,7 @@ from itertools import count, pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ollama_tw.output.description import CallLayout, Description, IdPlace, Pair, Shape
@@ -427,8 +427,9 @@ json_values = st.recursive(
     max_leaves=8,
 )
 arguments = st.dictionaries(st.text(), json_values, max_size=4)
+# Commas and semicolons between two calls are syntax.
 prose = st.text(st.characters(exclude_characters="<", exclude_categories=["Cs"]), max_size=20).filter(
-    lambda text: text.strip() == text
+    lambda text: text.strip() == text and (not text or any(one not in ",;" for one in "".join(text.split())))
 )
 
 
@@ -438,6 +439,7 @@ prose = st.text(st.characters(exclude_characters="<", exclude_categories=["Cs"])
     prose,
     st.integers(1, 9),
 )
+@example([("", [{}], True), (", and", [{}], True)], ",", 3)
 def test_generated_calls_are_parsed_with_the_text_between(
     blocks: list[tuple[str, list[dict[str, Any]], bool]], tail: str, step: int
 ) -> None:
