@@ -98,8 +98,11 @@ def test_a_key_that_is_removed_is_asked_for_again(guarded: Guarded, open_page: O
     shown = open_page(url=guarded.url)
     enter(shown, secret)
     expect(shown.page.locator("#state")).to_contain_text("Connected")
+    shown.page.get_by_label("Message", exact=True).fill("still there?")
+    # The models have arrived: without the key they would not.
+    expect(shown.page.get_by_role("button", name="Send", exact=True)).to_be_enabled()
     guarded.remove("fifth")
-    shown.send("still there?")
+    shown.press_enter()
     expect(shown.answered().get_by_role("alert")).to_contain_text("key")
     expect(dialog(shown)).to_contain_text("does not accept the key")
     enter(shown, guarded.add("sixth", "inference"))
