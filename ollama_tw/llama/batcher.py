@@ -250,22 +250,23 @@ class Batcher:
     def _build_batch(self) -> list[BatchPart]:
         """Return the parts of the next batch, in ascending order of sequence ids."""
         generating = [sequence for sequence in self._running if not sequence.prefilling and sequence.ready()]
-        budget = left = self._context.batch - len(generating)
+        budget = capacity = self._context.batch - len(generating)
         if generating:
             rows = self._rates.prompt_rows(self._step_target, len(generating), _LEAST_CHUNK)
             budget = min(budget, _FIRST_CHUNK if rows is None else rows)
+        spare = capacity - budget
         prefilling = []
         for sequence in self._running:
             if budget > 0 and sequence.prefilling and sequence.image is None:
-                prefilling.append(self._next_chunk(sequence, budget, left))
-                budget, left = (each - len(prefilling[-1].rows.tokens) for each in (budget, left))
+                prefilling.append(self._next_chunk(sequence, budget, budget + spare))
+                budget -= len(prefilling[-1].rows.tokens)
         while budget > 0 and self._queued and self._may_start(self._queued[0]):
             sequence = self._queued[0]
             if not self._admit(sequence):
                 break
             if sequence.image is None:
-                prefilling.append(self._next_chunk(sequence, budget, left))
-                budget, left = (each - len(prefilling[-1].rows.tokens) for each in (budget, left))
+                prefilling.append(self._next_chunk(sequence, budget, budget + spare))
+                budget -= len(prefilling[-1].rows.tokens)
         drafts: list[list[int]] = [[]] * len(generating)
         if not prefilling:
             drafts = self.speculator.drafts(generating, self._context.length, budget)

@@ -65,7 +65,7 @@ class Generated:
 
 
 Output = Generated | Prefill | None
-"""What a consumer gets; None at the end."""
+"""Item of a consumer; None at the end."""
 
 
 class Deliveries:

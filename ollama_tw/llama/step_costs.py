@@ -74,9 +74,10 @@ class StepCosts:
         return seconds
 
     def _of_rows(self, count: int) -> float:
+        measured = self._costs.get(count)
+        if measured is not None and not self._outdated(measured):
+            return measured.seconds
         known = {rows: cost.seconds for rows, cost in self._costs.items() if not self._outdated(cost)}
-        if count in known:
-            return known[count]
         below = max((rows for rows in known if rows < count), default=None)
         above = min((rows for rows in known if rows > count), default=None)
         if below is None:
