@@ -37,7 +37,8 @@ class Grammar:
 
     def __init__(self, vocabulary: LlamaVocabulary, text: str) -> None:
         self._size = vocabulary.size
-        self._handle = llama_cpp.llama_sampler_init_grammar(vocabulary.handle, text.encode(), b"root")
+        with vocabulary.keep_loaded():
+            self._handle = llama_cpp.llama_sampler_init_grammar(vocabulary.handle, text.encode(), b"root")
         if not self._handle:
             raise InvalidGrammar("the grammar is invalid: it must be GBNF with a rule named root")
         self._prefixes = vocabulary.prefixes() if follows_prefixes(text) else None

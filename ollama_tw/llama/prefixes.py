@@ -24,18 +24,18 @@ _DEEPEST = 3
 class Prefixes:
     """Order in which the tokens of a vocabulary are tried. ``texts`` are theirs, by their number.
 
-    Tokens in ``apart`` are tried by themselves, as are those that begin within a character: whether a grammar
+    Tokens for which ``apart`` is true are tried by themselves, as are those that begin within a character: whether a grammar
     allows them does not follow from other tokens. Immutable.
     """
 
-    def __init__(self, texts: Sequence[bytes], apart: Callable[[int], bool]) -> None:
+    def __init__(self, texts: Sequence[bytes], apart: Sequence[bool]) -> None:
         self._size = len(texts)
         steps: list[tuple[list[int], list[int]]] = [([], []) for _ in range(_DEEPEST + 1)]
         # The tokens, shortest first, that the text of the current one begins with.
         chain: list[int] = []
         for token in sorted(range(len(texts)), key=texts.__getitem__):
             text = texts[token]
-            if not _begins_text(text) or apart(token):
+            if not _begins_text(text) or apart[token]:
                 _add(steps[0], token, self._size)
                 continue
             while chain and not text.startswith(texts[chain[-1]]):
@@ -74,13 +74,16 @@ def _add(step: tuple[list[int], list[int]], token: int, prefix: int) -> None:
     step[1].append(prefix)
 
 
-def build(texts: Callable[[], Sequence[bytes]], apart: Callable[[int], bool]) -> "Future[Prefixes]":
-    """Build on a thread of its own, since it takes up to a second; ``texts`` may raise RunnerError."""
+def build(read: Callable[[], tuple[Sequence[bytes], Sequence[bool]]]) -> "Future[Prefixes]":
+    """Build on a thread of its own, since it takes up to a second.
+
+    ``read`` returns the texts of the tokens and which ones are tried apart; it may raise RunnerError.
+    """
     future: Future[Prefixes] = Future()
 
     def work() -> None:
         try:
-            future.set_result(Prefixes(texts(), apart))
+            future.set_result(Prefixes(*read()))
         except RunnerError as error:
             # The model was unloaded.
             future.set_exception(error)

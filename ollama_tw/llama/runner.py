@@ -239,7 +239,8 @@ class LlamaRunner:
             raise InvalidImages(
                 "this model does not support multimodal input: it has no projector for images"
             )
-        return self._projector.tokenize(job.prompt, job.images)
+        with self._model.vocabulary.keep_loaded():
+            return self._projector.tokenize(job.prompt, job.images)
 
     def _bytes_of_tokens(self, preserved: Sequence[str]) -> Callable[[int], bytes]:
         """Return a function from a token to the bytes that it adds to the output of a job."""
@@ -273,7 +274,7 @@ class LlamaRunner:
         return self.tokenize(text, add_special=False)
 
     def _shared_embedder(self) -> Embedder:
-        with self._embedder_lock:
+        with self._model.vocabulary.keep_loaded(), self._embedder_lock:
             if self._embedder is None:
                 self._embedder = Embedder(self._model, self._plan)
             return self._embedder
@@ -306,6 +307,8 @@ class LlamaRunner:
         """Cancel all sequences and free the model's memory."""
         if self._batcher is not None:
             self._batcher.close()
+        # From here on no other thread creates an embedder or uses the model's memory.
+        self._model.vocabulary.close()
         if self._embedder is not None:
             self._embedder.close()
         self._close_model()

@@ -48,6 +48,7 @@ class LlamaVocabulary:
         self._controls: dict[str, dict[int, bytes]] = {}
         self._prefixes: Future[Prefixes] | None = None
         self._lengths: Lengths | None = None
+        self._ending: dict[int, bool] = {}
         self._ends: dict[str, bool] = {}
 
     def _check_added(self) -> None:
@@ -67,8 +68,11 @@ class LlamaVocabulary:
                 raise LoadError(f"the model's vocabulary adds a token at the {name} of a text, but has none")
 
     @contextmanager
-    def _keep_loaded(self) -> Iterator[None]:
-        """Delay :meth:`close` until the end of the block. Raises :class:`RunnerError` after it."""
+    def keep_loaded(self) -> Iterator[None]:
+        """Delay :meth:`close` until the end of the block. Raises :class:`RunnerError` after it.
+
+        Needed around every use of the model's memory on a thread that may outlive the model.
+        """
         with self._changed:
             if self._closed:
                 raise RunnerError("the model was unloaded")
@@ -81,7 +85,10 @@ class LlamaVocabulary:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Refuse new calls and wait for the running ones, so that the model's memory can be freed."""
+        """Refuse new calls and wait for the running ones, so that the model's memory can be freed.
+
+        May be called again.
+        """
         with self._changed:
             self._closed = True
             self._changed.wait_for(lambda: not self._calls)
@@ -123,7 +130,7 @@ class LlamaVocabulary:
         capacity = len(data) + 8
         while True:
             tokens = (llama_cpp.llama_token * capacity)()
-            with self._keep_loaded():
+            with self.keep_loaded():
                 count = llama_cpp.llama_tokenize(
                     self.handle, data, len(data), tokens, capacity, add_special, parse_special
                 )
@@ -146,7 +153,7 @@ class LlamaVocabulary:
         capacity = 16 * len(tokens) + 16
         while True:
             buffer = ctypes.create_string_buffer(capacity)
-            with self._keep_loaded():
+            with self.keep_loaded():
                 count = llama_cpp.llama_detokenize(
                     self.handle, array, len(tokens), buffer, capacity, False, True
                 )
@@ -189,7 +196,7 @@ class LlamaVocabulary:
         """Return the order in which grammars try the tokens; the first call starts to build it."""
         with self._changed:
             if self._prefixes is None:
-                self._prefixes = build(self._texts, self.ends_generation)
+                self._prefixes = build(self._texts_and_ends)
             return self._prefixes
 
     def lengths(self) -> Lengths:
@@ -197,7 +204,7 @@ class LlamaVocabulary:
         if self._lengths is None:
             kinds = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
             counts = [len(text.decode("utf-8", "replace")) for text in self._texts()]
-            with self._keep_loaded():
+            with self.keep_loaded():
                 for token in range(self.size):
                     if llama_cpp.llama_vocab_get_attr(self.handle, token) & kinds:
                         counts[token] = 0
@@ -209,11 +216,18 @@ class LlamaVocabulary:
         capacity = 65536
         buffer = ctypes.create_string_buffer(capacity)
         texts = []
-        with self._keep_loaded():
+        with self.keep_loaded():
             for token in range(self.size):
                 count = llama_cpp.llama_token_to_piece(self.handle, token, buffer, capacity, 0, True)
                 texts.append(ctypes.string_at(buffer, max(count, 0)))
         return texts
+
+    def _texts_and_ends(self) -> tuple[list[bytes], list[bool]]:
+        """Return the texts of all tokens, and which of them end a generation."""
+        texts = self._texts()
+        with self.keep_loaded():
+            ends = [llama_cpp.llama_vocab_is_eog(self.handle, token) for token in range(self.size)]
+        return texts, ends
 
     def controls(self, texts: Iterable[str]) -> dict[int, bytes]:
         """Return the control tokens that are written out in ``texts``, with the bytes of their texts.
@@ -246,7 +260,7 @@ class LlamaVocabulary:
         capacity = 64
         while True:
             buffer = ctypes.create_string_buffer(capacity)
-            with self._keep_loaded():
+            with self.keep_loaded():
                 count = llama_cpp.llama_token_to_piece(self.handle, token, buffer, capacity, 0, special)
             if count >= 0:
                 return buffer.raw[:count]
@@ -254,4 +268,8 @@ class LlamaVocabulary:
 
     def ends_generation(self, token: int) -> bool:
         """Return whether ``token`` is an end-of-generation token."""
-        return bool(llama_cpp.llama_vocab_is_eog(self.handle, token))
+        ends = self._ending.get(token)
+        if ends is None:
+            with self.keep_loaded():
+                ends = self._ending[token] = bool(llama_cpp.llama_vocab_is_eog(self.handle, token))
+        return ends

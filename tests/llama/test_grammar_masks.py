@@ -15,7 +15,7 @@ from ollama_tw.llama.runner import LlamaRunner
 from ollama_tw.llama.vocabulary import LlamaVocabulary
 
 TEXTS = [b"", b"a", b"ab", b"abc", b"abcde", b"abcdef", b"b", b"\xc3", b"\xc3\xa9", b"\xa9", b"<e>"]
-APART = TEXTS.index(b"<e>")
+APART = b"<e>"
 
 SCHEMA = {
     "type": "object",
@@ -42,7 +42,7 @@ def allowed(*texts: bytes) -> list[bytes]:
         tried.extend(tokens.tolist())
         return np.array([TEXTS[token] in texts for token in tokens])
 
-    found = Prefixes(TEXTS, lambda token: token == APART).allowed(apply)
+    found = Prefixes(TEXTS, [text == APART for text in TEXTS]).allowed(apply)
     assert len(tried) == len(set(tried))
     return [TEXTS[token] for token in found]
 

@@ -1,11 +1,14 @@
 """Loads: properties of a model, effects of a plan, and invalid files."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import pytest
 
 from ollama_tw.interfaces import Job, LoadCancelled, LoadError, LoadPlan, RunnerError, Sampling
+from ollama_tw.llama.grammar import Grammar
 from ollama_tw.llama.native import LoadReport
 from ollama_tw.llama.runner import LlamaRunner
 from ollama_tw.plugins.cpu import backend
@@ -132,6 +135,40 @@ def test_the_vocabulary_of_a_model_that_was_unloaded(smollm2_gguf: str) -> None:
         runner.tokenize("hello")
     with pytest.raises(RunnerError, match="the model was unloaded"):
         runner.detokenize(tokens)
+
+
+def test_no_thread_uses_the_memory_of_a_model_that_was_unloaded(
+    smollm2_gguf: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = load(smollm2_gguf)
+    vocabulary = runner._model.vocabulary
+    freed, used = threading.Event(), []
+    native, free = llama_cpp.llama_vocab_is_eog, llama_cpp.llama_model_free
+
+    def is_eog(handle: Any, token: int) -> bool:
+        if freed.is_set():
+            # It would end the process.
+            used.append(token)
+            return False
+        return bool(native(handle, token))
+
+    def free_model(handle: Any) -> None:
+        freed.set()
+        free(handle)
+
+    monkeypatch.setattr(llama_cpp, "llama_vocab_is_eog", is_eog)
+    monkeypatch.setattr(llama_cpp, "llama_model_free", free_model)
+    # Built on a thread of its own, which calls is_eog for each token.
+    prefixes = vocabulary.prefixes()
+    runner.close()
+    prefixes.exception(30)
+    with pytest.raises(RunnerError, match="the model was unloaded"):
+        vocabulary.ends_generation(1000)
+    with pytest.raises(RunnerError, match="the model was unloaded"):
+        Grammar(vocabulary, 'root ::= "a"')
+    with pytest.raises(RunnerError, match="the model was unloaded"):
+        runner.embed(["a"], threading.Event())
+    assert not used
 
 
 def test_the_buffers_of_a_load_are_those_of_its_devices() -> None:
