@@ -76,7 +76,7 @@ class RequestQueue:
         self._metrics = metrics
         self._fair: FairQueue[QueuedRequest] = FairQueue()
         self._entries: dict[QueuedRequest, Entry[QueuedRequest]] = {}
-        self._draining = False
+        self._refusal: OllamaError | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -144,18 +144,21 @@ class RequestQueue:
     @property
     def draining(self) -> bool:
         """True after :meth:`drain`."""
-        return self._draining
+        return self._refusal is not None
 
     def check_accepting(self) -> None:
-        """Raise :class:`OllamaError` 503 if the server is draining."""
-        if self._draining:
-            raise shutting_down()
+        """Raise the error of :meth:`drain` if the server is draining."""
+        if self._refusal is not None:
+            raise self._refusal
 
-    def drain(self) -> int:
-        """Fail all queued requests with 503, and all later ones; return the number of queued ones."""
-        self._draining = True
+    def drain(self, refusal: OllamaError | None = None) -> int:
+        """Fail all queued requests with ``refusal`` or 503, and all later ones; return how many were queued.
+
+        A second call keeps the error of the first one.
+        """
+        error = self._refusal = self._refusal or refusal or shutting_down()
         requests = list(self._entries)
         for request in requests:
             if self.remove(request):
-                request.model.errback(shutting_down())
+                request.model.errback(error)
         return len(requests)

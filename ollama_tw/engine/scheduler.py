@@ -27,7 +27,7 @@ from ollama_tw.engine.loader import Devices, Loader
 from ollama_tw.engine.parked_states import ParkedStates
 from ollama_tw.engine.queue import QueuedRequest, RequestQueue
 from ollama_tw.engine.requirements import ModelRequirements
-from ollama_tw.errors import Cancelled
+from ollama_tw.errors import Cancelled, OllamaError
 from ollama_tw.golang.durations import FOREVER, SECOND
 from ollama_tw.interfaces import IBackend
 from ollama_tw.metrics import EngineState, Metrics
@@ -295,12 +295,12 @@ class Scheduler:
         """Unload a model now if it is idle, else after its last request; no effect if it is not loaded."""
         self._models.unload(model_path)
 
-    def drain(self) -> int:
-        """Stop admitting requests: queued and new requests fail with 503, running ones complete.
+    def drain(self, refusal: OllamaError | None = None) -> int:
+        """Stop admitting requests: queued and new ones fail with ``refusal`` or 503, running ones complete.
 
         Returns the number of queued requests that failed.
         """
-        failed = self._queue.drain()
+        failed = self._queue.drain(refusal)
         self._models.stop()
         self._stop_timer()
         self._note_wanted()

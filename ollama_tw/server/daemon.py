@@ -268,7 +268,7 @@ class Daemon(Service):
         if site is None:
             return
         self._components.backends.cancel()
-        refused = self._components.scheduler.drain()
+        refused = self._components.scheduler.drain(self.failure)
         count = site.inflight.count
         _log.info(
             "stopping: {count} running requests have {limit} to finish, "

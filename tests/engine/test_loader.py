@@ -278,6 +278,19 @@ class MemoryTests(TestCase):
         await self.scheduler.close()
         self.assertEqual(self.names, [])
 
+    async def test_a_server_that_stops_for_an_error_gives_it_to_the_queued_requests(self) -> None:
+        self.backend.gate.clear()
+        waiting = Deferred.fromCoroutine(self.use("/a"))
+        await self.backend.began
+        self.assertEqual(self.scheduler.drain(OllamaError(500, "no backend is available")), 1)
+        # The drain of the close keeps the error.
+        closing = Deferred.fromCoroutine(self.scheduler.close())
+        for refused in (waiting, Deferred.fromCoroutine(self.use("/a"))):
+            error = self.failureResultOf(refused, OllamaError).value
+            self.assertEqual((error.status, error.message), (500, "no backend is available"))
+        self.backend.gate.set()
+        await closing
+
     async def test_a_drain_fails_a_request_that_waits_for_an_eviction(self) -> None:
         done: Deferred[None] = Deferred()
 
