@@ -1,6 +1,6 @@
 """Speed of a server with and without drafted tokens: `python benchmarks/speculation.py --help`.
 
-Each scenario runs turn about with the option ``draft_num_predict`` at 0, and without it, on the same server,
+Each scenario runs turn about with the option ``draft_num_predict`` at 0, and at 15, on the same server,
 and then, if ``--other`` is given, on a llama-server, which drafts as its ``--spec-type`` says.
 """
 
@@ -28,6 +28,9 @@ _STEPS = re.compile(r"^ollama_decode_steps_total (\S+)", re.MULTILINE)
 
 _FIRST_ROUND = 64
 """Tokens of the replies of the first round."""
+
+_DRAFTED = 15
+"""Maximum number of drafted tokens, the engine's own."""
 
 _FIELDS = (
     "first_name", "last_name", "date_of_birth", "street_address", "postal_code",
@@ -73,9 +76,12 @@ class Figures:
 def body(model: str, scenario: str, seed: int, context: int, *, drafts: bool) -> dict[str, Any]:
     """Return the request of a scenario."""
     request = SCENARIOS[scenario]
-    options = request["options"] | {"seed": seed, "num_ctx": context}
-    if not drafts:
-        options["draft_num_predict"] = 0
+    options = request["options"] | {
+        "seed": seed,
+        "num_ctx": context,
+        # Only a request without a seed has drafts by itself.
+        "draft_num_predict": _DRAFTED if drafts else 0,
+    }
     found = {
         "model": model,
         "messages": [{"role": "user", "content": request["content"]}],

@@ -97,6 +97,17 @@ def _keep_alive(config: ModelConfig, requested: int | None) -> int | None:
     return config.keep_alive if requested is None else requested
 
 
+def drafts(options: Options) -> int | None:
+    """Return the maximum number of drafted tokens in a step; None: the engine decides.
+
+    An engine may compute other logits for several tokens in a step than for one: a request with a seed, which
+    is to be reproducible, has drafts only if it asks for them.
+    """
+    if options.draft_num_predict is None and options.seed != Sampling.seed:
+        return 0
+    return options.draft_num_predict
+
+
 def sampling(options: Options) -> Sampling:
     """Return the options that are fields of :class:`~ollama_tw.interfaces.Sampling`."""
     return Sampling(**{field.name: getattr(options, field.name) for field in fields(Sampling)})

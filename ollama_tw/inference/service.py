@@ -17,7 +17,7 @@ from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.inference.catalogue import Catalogue, Entry
 from ollama_tw.inference.completion import PLAIN, CompletionTask, complete
-from ollama_tw.inference.planning import checked_keep_alive, model_requirements, sampling
+from ollama_tw.inference.planning import checked_keep_alive, drafts, model_requirements, sampling
 from ollama_tw.inference.prompting import (
     PromptBuilder,
     chat_prompt,
@@ -235,7 +235,7 @@ class Completions:
                 debug_only=request.debug_render_only,
                 logit_bias=extras.logit_bias,
                 partition=cancel.partition,
-                drafts=options.draft_num_predict,
+                drafts=drafts(options),
                 preserved=extras.preserved,
                 streams_calls=extras.streams_calls and emit is not None,
             )

@@ -145,7 +145,7 @@ class Options:
         "Maximum number of drafted tokens that a step evaluates; 0: none.",
         (0, 1 << 10),
         Beyond.LIMIT,
-        documented_default="the engine's choice",
+        documented_default="the engine's choice; 0 with a `seed`",
     )
     num_keep: int = option(
         4,
@@ -158,7 +158,8 @@ class Options:
     seed: int = option(
         Sampling.seed,
         Kind.INTEGER,
-        "Seed of the random numbers; the same seed gives the same reply. -1: a new seed for each request.",
+        "Seed of the random numbers; with a seed, tokens are not drafted unless `draft_num_predict` is set. "
+        "-1: a new seed for each request.",
         (-_INT64, _INT64),
         Beyond.MODULO,
     )

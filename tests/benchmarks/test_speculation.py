@@ -13,10 +13,11 @@ from tests.helpers.application import Application
 from tests.helpers.models import tiny
 
 
-def test_only_requests_without_drafts_have_the_option() -> None:
+def test_requests_with_and_without_drafts_differ_in_one_option() -> None:
     without = body("m", "prose", 1, 4096, drafts=False)
     drafted = body("m", "prose", 1, 4096, drafts=True)
     assert without["options"].pop("draft_num_predict") == 0
+    assert drafted["options"].pop("draft_num_predict") == 15
     assert without == drafted
 
 

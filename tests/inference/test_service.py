@@ -275,6 +275,12 @@ class RunTests(ServiceCase):
         self.assertEqual((job.stop, job.max_tokens), ((" you",), 2))
         self.assertEqual((reply["response"], reply["done_reason"]), ("Hello there", "length"))
 
+    def test_a_request_with_a_seed_has_drafts_only_if_it_asks_for_them(self) -> None:
+        for options in ({}, {"seed": -1}, {"seed": 9}, {"seed": 9, "draft_num_predict": 4}):
+            self.ask(model="m", prompt="p", options=options)
+        jobs = self.backend.runners[0].jobs
+        self.assertEqual([job.drafts for job in jobs], [None, None, 0, 4])
+
     def test_one_who_goes_while_it_loads(self) -> None:
         result = self.start(model="m", prompt="p")
         result.cancel()
