@@ -24,8 +24,8 @@ _DEEPEST = 3
 class Prefixes:
     """Order in which the tokens of a vocabulary are tried. ``texts`` are theirs, by their number.
 
-    Tokens for which ``apart`` is true are tried by themselves, as are those that begin within a character: whether a grammar
-    allows them does not follow from other tokens. Immutable.
+    Tokens for which ``apart`` is true are tried by themselves, as are those that begin within a character:
+    whether a grammar allows them does not follow from other tokens. Immutable.
     """
 
     def __init__(self, texts: Sequence[bytes], apart: Sequence[bool]) -> None:
