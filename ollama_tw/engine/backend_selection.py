@@ -40,8 +40,8 @@ class BackendSelection:
             self._probed.set_result(found)
             _log_probes(found)
             chosen = choose(found, wanted)
-            _log.info("models run on backend {name}", name=chosen.name)
             self._chosen.set_result(chosen)
+            _log.info("models run on backend {name}", name=chosen.name)
         except InvalidStateError:
             # Cancelled meanwhile.
             return

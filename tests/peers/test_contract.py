@@ -113,6 +113,8 @@ def test_a_chat_goes_on_where_it_has_loaded_the_model(
     monkeypatch.setattr(peers, "TIMEOUT", PATIENCE)
     with running(tmp_path, plugin_paths=[PLUGINS], OLLAMA_LLM_LIBRARY="paced") as second:
         second.create("m", tiny(tmp_path, "m", chat_template=CHATML))
+        # Before, it is not ready; there is no second look.
+        second.wait_for("models run on backend")
         monkeypatch.setenv("OLLAMA_TW_UPSTREAM", f"{fake_peer.url}, {second.url}")
         backend = UpstreamBackend()
         (model,) = backend.models()
