@@ -8,7 +8,7 @@ legacyEmbeddingsWereRaw.
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ollama_tw.cloud.stubs import Forwarding, Stub
@@ -178,9 +178,10 @@ def _embed_within_context(
     """
     from ollama_tw.inference.vectors import all_finite, unit_vector
 
-    texts = _fitted(runner, inputs, options, truncate)
+    limit, unfit = _limit(runner, options, truncate)
+    cut = partial(_cut, runner, limit=limit, unfit=unfit)
     try:
-        embeddings = runner.embed(texts, cancel)
+        embeddings = _embed_cut(runner, inputs, limit, cut, cancel)
     except PromptTooLong as error:
         raise OllamaError(400, _TOO_LONG) from error
     except RunnerError as error:
@@ -191,8 +192,29 @@ def _embed_within_context(
     return vectors, sum(one.tokens for one in embeddings)
 
 
-def _fitted(runner: IRunner, inputs: Sequence[str], options: Options, truncate: bool) -> list[str]:
-    """Return the inputs, those that do not fit cut to the tokens that fit; 400 if they cannot be cut.
+def _embed_cut(
+    runner: IRunner, inputs: Sequence[str], limit: int, cut: Callable[[str], str], cancel: threading.Event
+) -> list[Embedding]:
+    """Return the embedding of each of ``inputs``, of what ``cut`` leaves if it has more than ``limit`` tokens.
+
+    Nearly all inputs fit: their tokens are counted by the engine only, which spares a call for each input.
+    """
+    texts = [cut(text) if len(text) > TOKEN_BYTES * limit else text for text in inputs]
+    try:
+        found = list(runner.embed(texts, cancel))
+    except PromptTooLong:
+        texts = [cut(text) for text in texts]
+        found = list(runner.embed(texts, cancel))
+    for index, one in enumerate(found):
+        if one.tokens > limit:
+            shorter = cut(texts[index])
+            if shorter != texts[index]:
+                (found[index],) = runner.embed([shorter], cancel)
+    return found
+
+
+def _limit(runner: IRunner, options: Options, truncate: bool) -> tuple[int, str]:
+    """Return the maximum number of tokens, and the error for longer inputs, "" if they can be cut.
 
     The limit is the ``num_ctx`` of the request or model as given, not as raised for the engine. Ollama
     takes 0 as the trained length here, so that no cut is short enough for the engine.
@@ -201,8 +223,7 @@ def _fitted(runner: IRunner, inputs: Sequence[str], options: Options, truncate: 
     limit -= _RESERVED
     if limit <= 0:
         raise OllamaError(400, _NO_ROOM)
-    unfit = _TOO_LONG if not truncate else _CANNOT_CUT if options.given_num_ctx == 0 else ""
-    return [_cut(runner, text, limit, unfit) for text in inputs]
+    return limit, _TOO_LONG if not truncate else _CANNOT_CUT if options.given_num_ctx == 0 else ""
 
 
 def _cut(runner: IRunner, text: str, limit: int, unfit: str) -> str:
