@@ -195,7 +195,7 @@ def _embed_within_context(
 def _embed_cut(
     runner: IRunner, inputs: Sequence[str], limit: int, cut: Callable[[str], str], cancel: threading.Event
 ) -> list[Embedding]:
-    """Return the embedding of each of ``inputs``, of what ``cut`` leaves if it has more than ``limit`` tokens.
+    """Return an embedding for each of ``inputs``: cut if it has more than ``limit`` tokens.
 
     Nearly all inputs fit: their tokens are counted by the engine only, which spares a call for each input.
     """
