@@ -9,6 +9,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from ollama_tw.grammar.forced import ForcedReader
 from ollama_tw.interfaces import InvalidGrammar, Job, LazyGrammar, RunnerError, Sampling
@@ -17,6 +18,8 @@ from ollama_tw.llama.prefixes import Tokens
 from ollama_tw.llama.steering import GrammarStart, ThinkingLimit, Written
 from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import LlamaVocabulary
+
+Logits = npt.NDArray[np.float32]
 
 _log = logging.getLogger("ollama_tw.llama")
 
@@ -29,6 +32,11 @@ _GRAMMAR_START, _GRAMMAR_STEP = 4.0, 0.25
 
 _MOST_LIKELY = 1024
 """Likeliest tokens that are looked at before all of them."""
+
+# Candidates are the tokens whose logits are less than this below the highest one; the distance is adapted, so
+# that there are a few times as many as are needed.
+_DISTANCE, _WIDER, _NARROWER, _SURPLUS = 8.0, 1.5, 0.9, 4
+_TRIES = 3
 
 
 class Sampler:
@@ -91,8 +99,10 @@ class Sampler:
             if sampling.typical_p < 1.0:
                 self._add_top_k_and_typical(sampling)
             self._add(llama_cpp.llama_sampler_init_greedy())
-        self._enough = _enough(job, look_back if penalised else 0)
+        enough = _enough(job, look_back if penalised else 0)
+        self._enough = enough if enough <= _MOST_LIKELY else 0
         """Number of allowed tokens that suffice for the choice if no other one is likelier; 0 for all."""
+        self._distance = _DISTANCE
         if penalised:
             for token in prompt[-look_back:]:
                 llama_cpp.llama_sampler_accept(self._chain, token)
@@ -155,7 +165,7 @@ class Sampler:
             if token is None and self._grammar is not None:
                 token = self._sample_by_grammar(self._grammar, context, row)
             elif token is None:
-                token = int(llama_cpp.llama_sampler_sample(self._chain, context, row))
+                token = self._sample_freely(context, row)
             if self._limit is not None:
                 self._limit.feed(Written(token, self._vocabulary.written(token)))
         if self._limit is not None and self._limit.over:
@@ -179,32 +189,62 @@ class Sampler:
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
 
+    def _sample_freely(self, context: Any, row: int) -> int:
+        """Sample without a grammar.
+
+        llama.cpp copies the whole vocabulary for each token, of which most samplers need a few dozen tokens.
+        """
+        if not self._enough:
+            return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
+        token = self._choose(self._logits(context, row))
+        llama_cpp.llama_sampler_accept(self._chain, token)
+        return token
+
+    def _logits(self, context: Any, row: int) -> Logits:
+        pointer = llama_cpp.llama_get_logits_ith(context, row)
+        found: Logits = np.ctypeslib.as_array(pointer, (self._vocabulary.size,))
+        return found
+
+    def _choose(self, logits: Logits) -> int:
+        """Return the token that the chain chooses among all, without applying it to the penalties."""
+        if self._enough == 1:
+            token = int(logits.argmax())
+            # llama.cpp passes over what is not a number, numpy does not.
+            if not np.isnan(logits[token]):
+                return token
+        return self._sample_from(logits, self._candidates(logits))
+
+    def _candidates(self, logits: Logits) -> Tokens:
+        """Return the likeliest tokens, in ascending order, so many that no other one can be chosen."""
+        for _ in range(_TRIES if self._enough else 0):
+            found = np.flatnonzero(logits > logits.max() - self._distance)
+            if len(found) >= self._enough:
+                if len(found) > _SURPLUS * self._enough:
+                    self._distance *= _NARROWER
+                return found.astype(np.int32)
+            self._distance *= _WIDER
+        return np.arange(len(logits), dtype=np.int32)
+
     def _sample_by_grammar(self, grammar: Grammar, context: Any, row: int) -> int:
         """Sample without the grammar, and again with it only if it rejects the token.
 
         Applying a grammar to a whole vocabulary takes longer than all other samplers.
         """
         began = time.monotonic()
-        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, row), (self._vocabulary.size,))
-        likely = self._likely(logits)
-        token = self._sample_from(logits, likely)
+        logits = self._logits(context, row)
+        token = self._choose(logits)
         if not grammar.allows(token):
-            token = self._sample_from(logits, self._allowed(grammar, logits, likely))
+            token = self._sample_from(logits, self._allowed(grammar, logits))
         llama_cpp.llama_sampler_accept(self._chain, token)
         self._accept_in_grammar(token)
         self._spend(time.monotonic() - began)
         return token
 
-    def _likely(self, logits: Any) -> Tokens:
-        """Return the tokens, in ascending order, without those that are too unlikely to be chosen."""
-        if 0 < self._enough <= _MOST_LIKELY < len(logits):
-            return np.sort(np.argpartition(logits, -_MOST_LIKELY)[-_MOST_LIKELY:].astype(np.int32))
-        return np.arange(len(logits), dtype=np.int32)
-
-    def _allowed(self, grammar: Grammar, logits: Any, likely: Tokens) -> Tokens:
+    def _allowed(self, grammar: Grammar, logits: Logits) -> Tokens:
         """Return the tokens that the grammar allows, without those that are too unlikely to be chosen."""
-        if len(likely) < len(logits):
-            tokens = grammar.among(likely)
+        if self._enough and len(logits) > _MOST_LIKELY:
+            likely = np.argpartition(logits, -_MOST_LIKELY)[-_MOST_LIKELY:]
+            tokens = grammar.among(np.sort(likely.astype(np.int32)))
             if len(tokens) >= self._enough:
                 return tokens
         tokens = grammar.allowed()
@@ -279,7 +319,7 @@ class Sampler:
             grammar.close()
             self._grammar = None
 
-    def _sample_from(self, logits: Any, tokens: Tokens) -> int:
+    def _sample_from(self, logits: Logits, tokens: Tokens) -> int:
         candidates = np.empty(len(tokens), dtype=CANDIDATE)
         candidates["id"] = tokens
         candidates["logit"] = logits[tokens]

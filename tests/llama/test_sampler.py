@@ -42,6 +42,28 @@ def test_a_single_candidate_is_greedy(shared_smol: LlamaRunner, narrow: dict[str
     assert text(shared_smol, **(HOT | narrow), seed=3) == text(shared_smol, temperature=0)
 
 
+@pytest.mark.parametrize("distance", [0.01, 8.0, 1000.0])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0},
+        {"temperature": 0, "repeat_penalty": 1.3, "presence_penalty": 1.0},
+        {"temperature": 1.5, "top_k": 40, "top_p": 0.95, "min_p": 0.01},
+        {"temperature": 1.5, "top_k": 5, "typical_p": 0.7, "repeat_penalty": 1.2, "repeat_last_n": -1},
+        {"temperature": 1.5, "top_k": 2, "repeat_penalty": 0.5},
+        {"temperature": 0, "presence_penalty": -2.0},
+    ],
+)
+def test_the_choice_among_the_likeliest_tokens_is_that_among_all(
+    shared_smol: LlamaRunner, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], distance: float
+) -> None:
+    monkeypatch.setattr(sampler, "_DISTANCE", distance)
+    found = [text(shared_smol, **options, seed=seed) for seed in (1, 2)]
+    # llama.cpp chooses among all.
+    monkeypatch.setattr(sampler, "_MOST_LIKELY", 0)
+    assert [text(shared_smol, **options, seed=seed) for seed in (1, 2)] == found
+
+
 def test_typical_p_reduces_the_candidates(shared_smol: LlamaRunner) -> None:
     assert text(shared_smol, **HOT, seed=3, typical_p=0.1) != text(shared_smol, **HOT, seed=3)
 
