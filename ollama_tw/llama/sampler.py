@@ -26,8 +26,8 @@ _log = logging.getLogger("ollama_tw.llama")
 # LLAMA_DEFAULT_SEED: llama.cpp draws a random seed.
 _RANDOM_SEED = 0xFFFFFFFF
 
-# Seconds that a grammar may take: to begin with, and for each token. A whole vocabulary of 262,144 tokens
-# takes about 100 ms, and several times that on a busy machine.
+# Seconds of processor time that a grammar may take: to begin with, and for each token. A whole vocabulary of
+# 262,144 tokens takes about 100 ms.
 _GRAMMAR_START, _GRAMMAR_STEP = 4.0, 0.25
 
 _MOST_LIKELY = 1024
@@ -230,14 +230,14 @@ class Sampler:
 
         Applying a grammar to a whole vocabulary takes longer than all other samplers.
         """
-        began = time.monotonic()
+        began = time.thread_time()
         logits = self._logits(context, row)
         token = self._choose(logits)
         if not grammar.allows(token):
             token = self._sample_from(logits, self._allowed(grammar, logits))
         llama_cpp.llama_sampler_accept(self._chain, token)
         self._accept_in_grammar(token)
-        self._spend(time.monotonic() - began)
+        self._spend(time.thread_time() - began)
         return token
 
     def _allowed(self, grammar: Grammar, logits: Logits) -> Tokens:

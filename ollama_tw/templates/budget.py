@@ -20,6 +20,7 @@ class Limits:
     """Limits of one rendering, besides :data:`MAX_OUTPUT` and :data:`MAX_VALUE`."""
 
     seconds: float = 5.0
+    """Of the budget's clock, processor time by default."""
     total: int = 512 << 20
     """Total size of all values built."""
     steps: int | None = None
@@ -54,7 +55,7 @@ class LimitExceeded(TemplateError):
 class Budget:
     """Cost counter of one rendering; every method raises :class:`LimitExceeded` above a limit."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, limits: Limits = Limits()) -> None:
+    def __init__(self, clock: Callable[[], float] = time.thread_time, limits: Limits = Limits()) -> None:
         self._clock = clock
         self._limits = limits
         self._deadline = clock() + limits.seconds

@@ -22,11 +22,12 @@ class ChatTemplate:
     :param source: the Jinja source; raises :class:`TemplateError` if it does not compile.
     :param bos: the text of the begin-of-sequence token, the template's ``bos_token``.
     :param eos: the text of the end-of-sequence token, the template's ``eos_token``.
-    :param clock: monotonic clock in seconds, for the time limit of a rendering.
+    :param clock: seconds of the calling thread, for the time limit of a rendering; processor time, since a
+        rendering is not to fail because the machine is busy.
     """
 
     def __init__(
-        self, source: str, *, bos: str, eos: str, clock: Callable[[], float] = time.monotonic
+        self, source: str, *, bos: str, eos: str, clock: Callable[[], float] = time.thread_time
     ) -> None:
         self.source = source
         self._tokens = {"bos_token": bos, "eos_token": eos}

@@ -174,6 +174,7 @@ def test_a_sequence_moves_next_to_the_others(smol: Load) -> None:
     gate.open()
     texts = [run.ended().text for run in runs]
     assert texts[2] == alone
-    (first, *_, last) = [step for step in gate.steps if len(step) == 2]
-    assert [rows.sequence_id for rows in first] == [0, 2]
+    # How soon it moves depends on the measured durations of the steps.
+    assert [0, 1, 2] in [[rows.sequence_id for rows in step] for step in gate.steps]
+    last = [step for step in gate.steps if len(step) == 2][-1]
     assert [rows.sequence_id for rows in last] == [0, 1]

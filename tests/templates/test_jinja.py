@@ -1,9 +1,17 @@
+import time
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from ollama_tw.templates.budget import MAX_OUTPUT, LimitExceeded, TemplateError, TemplateRefusal
+from ollama_tw.templates.budget import (
+    MAX_OUTPUT,
+    Budget,
+    LimitExceeded,
+    Limits,
+    TemplateError,
+    TemplateRefusal,
+)
 from ollama_tw.templates.jinja import ChatTemplate
 from ollama_tw.wire.native import Message, ToolCall, ToolCallFunction
 from tests.templates import sources as templates
@@ -382,6 +390,13 @@ def test_endless_work_is_stopped_by_the_clock(source: str) -> None:
     template = ChatTemplate(source, bos="", eos="", clock=lambda: next(ticks) / 10)
     with pytest.raises(TemplateError, match=r"^the chat template takes too long to render$"):
         template.render(HI, now=NOW)
+
+
+def test_a_machine_that_does_something_else_is_no_work_of_a_template() -> None:
+    budget = Budget(limits=Limits(seconds=0.01))
+    time.sleep(0.02)
+    for _ in range(100):
+        budget.step()
 
 
 def test_a_long_valid_prompt_passes() -> None:
