@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ollama_tw.engine.memory import LayerShape, ModelShape
-from ollama_tw.gguf.reader import ArrayRef, Header, read_header
+from ollama_tw.gguf.reader import ArrayRef, GGUFError, Header, read_header
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 
@@ -25,8 +25,8 @@ _FLOAT = 4
 def model_shape(header: Header, others: Sequence[str] = (), draft: Path | None = None) -> ModelShape:
     """Return the shape of the model of ``header``.
 
-    ``others`` are paths of projectors and adapters; ``draft`` is that of the draft model. Reads
-    the draft model, and the file again if a value is an array: raises OSError, GGUFError. Blocking.
+    ``others`` are paths of projectors and adapters; ``draft`` is that of the draft model, which counts if it
+    can be read. Reads the file again if a value is an array: raises OSError, GGUFError. Blocking.
     """
     count = header.get_int("block_count")
     weights = [0] * count
@@ -84,8 +84,16 @@ def model_shape(header: Header, others: Sequence[str] = (), draft: Path | None =
         value_length=value,
         generates=not header.embeds,
         extra=sum(Path(path).stat().st_size for path in others),
-        draft=model_shape(read_header(draft)) if draft else None,
+        draft=_draft_shape(draft) if draft else None,
     )
+
+
+def _draft_shape(path: Path) -> ModelShape | None:
+    """Return the shape of a draft model, None for a file that the engine cannot use either."""
+    try:
+        return model_shape(read_header(path))
+    except (OSError, GGUFError):
+        return None
 
 
 def _per_layer(header: Header, key: str, count: int) -> list[int]:

@@ -275,7 +275,8 @@ class Catalogue:
         except (OllamaError, GGUFError, ModelNotFound) as error:
             if (model.name.short, config.draft) not in self._refused_drafts:
                 self._refused_drafts.add((model.name.short, config.draft))
-                _log.warning("the draft model of %s is not used: %s", model.name.short, error)
+                reason = f"{error} is not installed" if isinstance(error, ModelNotFound) else error
+                _log.warning("the draft model of %s is not used: %s", model.name.short, reason)
             return None
         return path
 

@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from zope.interface import implementer
 
@@ -112,18 +113,20 @@ class LlamaRunner:
             gpu_layers=0 if self._plan.gpu_layers == 0 else -1,
             tensor_split=(),
         )
+        buffers = dict(report.buffers)
         try:
             draft = LlamaModel(plan, devices, lambda done: progress(1.0), report)
+            fault = self._fault_of_draft(draft)
+            if not fault:
+                return draft
+            draft.close()
         except LoadCancelled:
             raise
         except LoadError as error:
-            _log.warning("the draft model is not used: %s", error)
-            return None
-        fault = self._fault_of_draft(draft)
-        if not fault:
-            return draft
-        _log.warning("the draft model is not used: %s", fault)
-        draft.close()
+            fault = str(error)
+        report.buffers = buffers
+        names = (Path(path).name for path in (plan.model_path, self._plan.model_path))
+        _log.warning("the draft model %s of %s is not used: %s", *names, fault)
         return None
 
     def _fault_of_draft(self, draft: LlamaModel) -> str:

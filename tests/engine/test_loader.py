@@ -259,6 +259,20 @@ class MemoryTests(TestCase):
         self.assertEqual(len(self.backend.plans), 2)
         await self.scheduler.close()
 
+    async def test_files_that_cannot_be_read_are_an_error_of_the_load(self) -> None:
+        def missing() -> ModelShape:
+            raise FileNotFoundError(2, "No such file or directory", "/secret/path")
+
+        requirements = ModelRequirements("/a", LoadPlan("/a"), shape=missing)
+        with self.assertRaises(OllamaError) as caught:
+            async with self.scheduler.lease(requirements, RequestContext(), runs=False):
+                pass
+        self.assertEqual(
+            (caught.exception.status, caught.exception.message),
+            (500, "unable to read the model's files: No such file or directory"),
+        )
+        await self.scheduler.close()
+
     async def test_a_drain_fails_queued_and_new_requests(self) -> None:
         self.backend.gate.clear()
         waiting = [Deferred.fromCoroutine(self.use(path)) for path in ("/a", "/b", "/b")]

@@ -145,6 +145,14 @@ def test_the_draft_model_is_read(tmp_path: Path) -> None:
     assert model_shape(header).draft is None
 
 
+def test_a_draft_model_that_cannot_be_read_is_left_to_the_engine(tmp_path: Path) -> None:
+    header = read_header(write_gguf(tmp_path / "model", _metadata(), TENSORS))
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(b"no GGUF file")
+    for draft in (damaged, tmp_path / "missing"):
+        assert model_shape(header, (), draft).draft is None
+
+
 def test_other_files_count(tmp_path: Path) -> None:
     other = tmp_path / "projector"
     other.write_bytes(b"x" * 1000)

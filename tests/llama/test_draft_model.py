@@ -85,8 +85,11 @@ def test_a_request_without_drafts_asks_no_model(llama: str) -> None:
 def test_a_model_with_another_vocabulary_does_not_draft(llama: str, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
     write_llama(path, {"<other>": gguf.TokenType.USER_DEFINED}, QUANTIZED)
+    with closing(load(llama, speculation=True)) as alone:
+        size = alone.size
     with closing(load(llama, speculation=True, draft_path=str(path))) as runner:
         assert usage(runner).drafted_tokens == 0
+        assert runner.size == size
 
 
 @pytest.mark.usefixtures("only_modelled")
