@@ -195,7 +195,7 @@ def _embed_within_context(
 def _embed_cut(
     runner: IRunner, inputs: Sequence[str], limit: int, cut: Callable[[str], str], cancel: threading.Event
 ) -> list[Embedding]:
-    """Return an embedding for each of ``inputs``: cut if it has more than ``limit`` tokens.
+    """Return the embedding of each of ``inputs``; ``cut`` shortens those of more than ``limit`` tokens.
 
     Nearly all inputs fit: their tokens are counted by the engine only, which spares a call for each input.
     """
@@ -203,8 +203,7 @@ def _embed_cut(
     try:
         found = list(runner.embed(texts, cancel))
     except PromptTooLong:
-        texts = [cut(text) for text in texts]
-        found = list(runner.embed(texts, cancel))
+        return list(runner.embed([cut(text) for text in texts], cancel))
     for index, one in enumerate(found):
         if one.tokens > limit:
             shorter = cut(texts[index])
