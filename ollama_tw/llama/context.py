@@ -9,6 +9,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from ollama_tw.interfaces import LoadError, LoadPlan, PromptState, RunnerError
 from ollama_tw.llama.model import LlamaModel, cpu_threads
@@ -16,6 +17,8 @@ from ollama_tw.llama.speculation import MOST_DRAFTED
 from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.thread_count import ThreadCount
 from ollama_tw.posix import memory_file
+
+Logits = npt.NDArray[np.float32]
 
 # enum ggml_type and enum llama_flash_attn_type
 _CACHE_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
@@ -253,9 +256,7 @@ class Context:
 
     def logprobs(self, row: int, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
         """Return the log probability of ``token`` at ``row``, and the ``count`` most likely tokens."""
-        logits = np.ctypeslib.as_array(
-            llama_cpp.llama_get_logits_ith(self.handle, row), (self._model.vocabulary.size,)
-        )
+        logits = logits_of(self.handle, row, self._model.vocabulary.size)
         highest = logits.max()
         normaliser = highest + np.log(np.exp(logits - highest).sum())
         top = np.argpartition(logits, -count)[-count:] if count else np.empty(0, dtype=int)
@@ -273,6 +274,15 @@ class Context:
     def close(self) -> None:
         """Free the memory. Called once."""
         llama_cpp.llama_free(self.handle)
+
+
+def logits_of(context: Any, row: int, size: int) -> Logits:
+    """Return the logits of batch row ``row``, one of ``size`` tokens each: valid until the next batch.
+
+    ``context`` is the handle of a context.
+    """
+    found: Logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, row), (size,))
+    return found
 
 
 def _bytes_of(memory: mmap.mmap) -> Any:

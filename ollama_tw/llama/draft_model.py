@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 
 from ollama_tw.interfaces import LoadPlan, RunnerError
-from ollama_tw.llama.context import Context, Rows
+from ollama_tw.llama.context import Context, Rows, logits_of
 from ollama_tw.llama.model import LlamaModel
 from ollama_tw.llama.rates import average
 from ollama_tw.llama.slots import Slot, common_prefix
@@ -129,9 +129,7 @@ class DraftModel:
             del lane.tokens[kept:]
 
     def _likeliest(self, row: int) -> tuple[int, float]:
-        logits = np.ctypeslib.as_array(
-            llama_cpp.llama_get_logits_ith(self._context.handle, row), (self._size,)
-        )
+        logits = logits_of(self._context.handle, row, self._size)
         token = int(logits.argmax())
         return token, float(1 / np.exp(logits - logits[token]).sum())
 

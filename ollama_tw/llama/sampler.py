@@ -9,17 +9,15 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
-import numpy.typing as npt
 
 from ollama_tw.grammar.forced import ForcedReader
 from ollama_tw.interfaces import InvalidGrammar, Job, LazyGrammar, RunnerError, Sampling
+from ollama_tw.llama.context import Logits, logits_of
 from ollama_tw.llama.grammar import CANDIDATE, Grammar, token_data_array
 from ollama_tw.llama.prefixes import Tokens
 from ollama_tw.llama.steering import GrammarStart, ThinkingLimit, Written
 from ollama_tw.llama.structures import set_fields
 from ollama_tw.llama.vocabulary import LlamaVocabulary
-
-Logits = npt.NDArray[np.float32]
 
 _log = logging.getLogger("ollama_tw.llama")
 
@@ -196,14 +194,9 @@ class Sampler:
         """
         if not self._enough:
             return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
-        token = self._choose(self._logits(context, row))
+        token = self._choose(logits_of(context, row, self._vocabulary.size))
         llama_cpp.llama_sampler_accept(self._chain, token)
         return token
-
-    def _logits(self, context: Any, row: int) -> Logits:
-        pointer = llama_cpp.llama_get_logits_ith(context, row)
-        found: Logits = np.ctypeslib.as_array(pointer, (self._vocabulary.size,))
-        return found
 
     def _choose(self, logits: Logits) -> int:
         """Return the token that the chain chooses among all, without applying it to the penalties."""
@@ -216,8 +209,9 @@ class Sampler:
 
     def _candidates(self, logits: Logits) -> Tokens:
         """Return the likeliest tokens, in ascending order, so many that no other one can be chosen."""
+        highest = logits.max()
         for _ in range(_TRIES if self._enough else 0):
-            found = np.flatnonzero(logits > logits.max() - self._distance)
+            found = np.flatnonzero(logits > highest - self._distance)
             if len(found) >= self._enough:
                 if len(found) > _SURPLUS * self._enough:
                     self._distance *= _NARROWER
@@ -231,7 +225,7 @@ class Sampler:
         Applying a grammar to a whole vocabulary takes longer than all other samplers.
         """
         began = time.thread_time()
-        logits = self._logits(context, row)
+        logits = logits_of(context, row, self._vocabulary.size)
         token = self._choose(logits)
         if not grammar.allows(token):
             token = self._sample_from(logits, self._allowed(grammar, logits))
