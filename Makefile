@@ -54,6 +54,7 @@ test: $(VENV)/.tests-installed $(MODEL) | $(MINILM)
 
 test-fast: $(VENV)/.tests-installed
 	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal \
+		-p no:schemathesis -p no:langsmith_plugin \
 		-m "not slow and not model and not registry and not browser and not cluster" $(ARGS)
 
 coverage:

@@ -58,11 +58,19 @@ SLOW = (
 """Folders and files whose tests start server processes, load models, or feed many or large inputs."""
 
 
+SLOW_PATHS = frozenset(Path(__file__).parent / name for name in SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import the slow files where the expression of ``-m`` leaves them out (``make test-fast``)."""
+    excluded = "not slow" in config.getoption("markexpr")
+    return True if excluded and collection_path in SLOW_PATHS else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Add the markers of the fixtures that a test uses, and of the folder in which it is."""
-    slow = tuple(Path(__file__).parent / name for name in SLOW)
     for item in items:
-        if any(item.path.is_relative_to(path) for path in slow):
+        if item.path in SLOW_PATHS or not SLOW_PATHS.isdisjoint(item.path.parents):
             item.add_marker("slow")
         for name in getattr(item, "fixturenames", ()):
             if name in MARKERS:

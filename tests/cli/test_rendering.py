@@ -129,6 +129,7 @@ def test_a_document() -> None:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     cuts=st.lists(st.integers(1, len(DOCUMENT) - 1), unique=True),
@@ -142,6 +143,7 @@ def test_the_pieces_make_no_difference(cuts: list[int], columns: int, rows: int)
     assert shown(pieces, columns, rows) == shown([DOCUMENT], columns, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "document",
     [

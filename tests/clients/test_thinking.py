@@ -116,6 +116,7 @@ def test_anthropic(scripted: str, stream: bool) -> None:
     assert off[0] == ("", "No doubt.", [])
 
 
+@pytest.mark.slow
 @streamed
 def test_langchain(scripted: str, stream: bool) -> None:
     langchain = pytest.importorskip("langchain_ollama")

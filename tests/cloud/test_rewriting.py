@@ -41,6 +41,7 @@ def test_a_line_over_the_limit(pieces: list[bytes]) -> None:
     assert LineSplitter(4).feed(b"1234\n1234\n") == [b"1234", b"1234"]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     st.dictionaries(

@@ -130,6 +130,7 @@ class Flood:
 _FLOOD_RECORDS = 1200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_slow_reader_pauses_the_other_server(app: Application, scripted: Remote, name: str) -> None:
     flood = Flood(scripted, _FLOOD_RECORDS)
@@ -150,6 +151,7 @@ def test_a_slow_reader_pauses_the_other_server(app: Application, scripted: Remot
         assert flood.finished.wait(PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_that_disconnects_without_reading(app: Application, scripted: Remote, name: str) -> None:
     flood = Flood(scripted, _FLOOD_RECORDS)

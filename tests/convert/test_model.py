@@ -162,6 +162,7 @@ def replaced(value: Any, path: list[int], replacement: Any) -> Any:
     return changed
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(DOCUMENTS)),

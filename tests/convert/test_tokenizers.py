@@ -311,6 +311,7 @@ def test_rejected_tokenizers(documents: dict[str, Any], status: int, message: st
     assert (caught.value.status, caught.value.message) == (status, message)
 
 
+@pytest.mark.slow
 def test_json_of_too_many_values(tmp_path: Path) -> None:
     many = json.dumps({"model": {"vocab": {}}, "x": [0] * 7_000_000})
     with pytest.raises(OllamaError, match=r"tokenizer.json has more than 6291456 values"):

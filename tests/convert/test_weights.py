@@ -17,6 +17,7 @@ def test_halves_of_heads_are_interleaved() -> None:
     assert interleave(rows, 2)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [0, 64])
 def test_memory_does_not_grow_with_the_tensor(heads: int, tmp_path: Path) -> None:
     weights = np.arange(1 << 24, dtype=np.float32).reshape(1 << 14, 1 << 10) / np.float32(1 << 24)

@@ -80,6 +80,7 @@ def known(text: str) -> bool:
     return any(match is not None and all(map(known, match.groups())) for match in matches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_errors_are_texts_of_the_code(page: str) -> None:
     assert [text for text in errors(page) if not known(text)] == []

@@ -73,6 +73,7 @@ def test_an_uninstalled_plugin_is_not_found(folder: Path) -> None:
     assert discover() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -91,6 +92,7 @@ def test_a_broken_module_is_listed_as_unavailable(folder: Path, source: str, rea
     assert broken.probe.reason.startswith(reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

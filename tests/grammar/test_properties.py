@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import jsonschema
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -179,6 +180,7 @@ def random_text(grammar: str, choices: random.Random) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @SETTINGS
 @given(CASES, SEEDS)
 def test_texts_of_the_grammar_are_valid(case: Case, seed: int) -> None:

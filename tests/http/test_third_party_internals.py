@@ -71,6 +71,7 @@ def test_the_installed_release_has_the_name(owner: str, name: str) -> None:
     assert name in defined_in(namedAny(owner))
 
 
+@pytest.mark.slow
 def test_no_other_private_names_are_used() -> None:
     unlisted = {
         f"{base.__module__}.{base.__qualname__}.{name}"
@@ -82,6 +83,7 @@ def test_no_other_private_names_are_used() -> None:
     assert unlisted == set()
 
 
+@pytest.mark.slow
 def test_every_listed_name_is_used() -> None:
     used = {name for _, name in used_names()}
     assert {name for _, name in LISTED} - used == set()

@@ -162,6 +162,7 @@ def test_a_failing_backend_is_logged_once_with_its_name_and_file(
     assert texts(logged) == [line, line]
 
 
+@pytest.mark.slow
 def test_a_hanging_backend_is_not_called_again_until_it_returns(logged: list[LogEvent]) -> None:
     gate = threading.Event()
     slow = ListingBackend("slow", RemoteModel("late", "x", "h"), gate=gate)

@@ -148,6 +148,7 @@ def test_a_call_after_one_that_broke_off_has_the_next_index() -> None:
     assert list(whole(events).values()) == [(1, "add", {"a": "2"})]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(replies())
 def test_parts_neither_lose_nor_double_text_whatever_the_pieces(drawn: tuple[str, str, list[str]]) -> None:

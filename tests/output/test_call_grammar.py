@@ -397,6 +397,7 @@ def recorded() -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "template", sorted({vector["case"]["template"] for vector in vectors("chat_outputs")})
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -199,6 +200,7 @@ def chinese(text: str) -> str:
     return "".join(character for character in text if "\u4e00" <= character <= "\u9fff")
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(replies(), st.booleans())
 def test_no_reply_loses_or_doubles_text_whatever_the_pieces(

@@ -114,6 +114,13 @@ def app(tmp_path_factory: pytest.TempPathFactory, registered: dict[str, Any]) ->
     app.close()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def undelayed() -> Iterator[None]:
+    """Answer every unknown key at once; ``tests/http/test_gate.py`` has the delays."""
+    with patch("ollama_tw.access.attempts.FREE", 1000):
+        yield
+
+
 @pytest.fixture(scope="module")
 def secrets(app: Guarded) -> dict[str, str]:
     """Return the secret of a key for each scope."""

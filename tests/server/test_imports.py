@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 LATE = {
     "PIL",
     "autobahn",
@@ -17,6 +19,7 @@ LATE = {
 }
 
 
+@pytest.mark.slow
 def test_starting_imports_no_package_that_the_first_request_does_not_need() -> None:
     code = "import sys; import ollama_tw.server.daemon, ollama_tw.llama.discovery; print(*sys.modules)"
     output = subprocess.check_output([sys.executable, "-c", code], text=True)

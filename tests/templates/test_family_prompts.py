@@ -62,6 +62,7 @@ def differs(vector: dict[str, Any]) -> bool:
     return any({(name, kind), (name, None)} & cases for cases in DIFFERENCES.values())
 
 
+@pytest.mark.slow
 def test_conversations_are_written_as_ollamas_renderers_do() -> None:
     different = set()
     for vector in vectors("renderers"):

@@ -318,6 +318,7 @@ GROW = "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(70) %}{% set ns.
 DOUBLED_BLOCK = "{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [
@@ -376,6 +377,7 @@ def test_a_failing_template_gives_one_sentence(source: str) -> None:
         render(source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [

@@ -75,6 +75,7 @@ def replies() -> dict[str, list[dict[str, Any]]]:
     return {name: list(group) for name, group in groupby(cases, lambda case: case["case"]["template"])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", sorted({case["case"]["template"] for case in vectors("chat_outputs")}))
 def test_replies_to_a_real_template_are_read(template: str) -> None:
     description = describe(sources()[template])
@@ -216,6 +217,7 @@ def templates(draw: st.DrawFn) -> str:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(templates(), st.lists(st.sampled_from(MARKS) | st.text("一二三weather", max_size=7), max_size=12))
 def test_any_template_has_a_description_that_loses_no_text(template: str, parts: list[str]) -> None:

@@ -77,6 +77,7 @@ def test_a_request_that_waited_has_its_place_in_a_header(app: Application, clien
     assert [response.status for response in responses] == [200] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
 def test_the_place_in_the_queue_is_reported_as_it_changes(
     app: Application, clients: Clients, path: str
@@ -152,6 +153,7 @@ def test_websocket_has_the_same_records(app: Application, clients: Clients) -> N
     assert {one["id"] for one in records} == {7}
 
 
+@pytest.mark.slow
 def test_a_request_that_asks_for_a_low_priority_lets_others_pass(app: Application, clients: Clients) -> None:
     app.hold()
     clients.ask()

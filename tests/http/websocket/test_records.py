@@ -60,7 +60,7 @@ def constant(line: bytes) -> bytes:
         ("/api/embed", {"model": "m", "input": ["one", "two"]}),
         ("/api/create", {"model": "copy", "from": "m"}),
         ("/api/create", {"model": "copy", "from": "m", "stream": False}),
-        ("/api/pull", {"model": UNREACHABLE, "insecure": True}),
+        pytest.param("/api/pull", {"model": UNREACHABLE, "insecure": True}, marks=pytest.mark.slow),
         ("/api/push", {"model": UNREACHABLE, "insecure": True}),
     ],
 )
@@ -102,7 +102,9 @@ def test_records_are_the_lines_of_http(
         ("/api/create", {"model": "", "from": "m"}),
         ("/api/pull", {"model": "../x"}),
         ("/api/push", {}),
-        ("/api/pull", {"model": UNREACHABLE, "insecure": True, "stream": False}),
+        pytest.param(
+            *("/api/pull", {"model": UNREACHABLE, "insecure": True, "stream": False}), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_errors_are_records_with_the_status_of_http(

@@ -60,6 +60,7 @@ def test_a_template_call_without_an_argument_is_rejected() -> None:
     assert (raised.value.message, raised.value.line) == ("undefined template specified", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [
