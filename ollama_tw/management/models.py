@@ -5,20 +5,14 @@ them in ``inference/``.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, TypeVar
-
-from msgspec import UNSET
 
 from ollama_tw.cloud.policy import CloudPolicy, Operation
 from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.configfile.document import LiveDocument
-from ollama_tw.engine.loaded_model import LoadedModel
-from ollama_tw.engine.parked_states import bytes_of
 from ollama_tw.engine.scheduler import Scheduler
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang.quoting import quote
-from ollama_tw.interfaces import IReplicated
 from ollama_tw.library.backend_models import BackendModel, BackendModels
 from ollama_tw.library.model import Model
 from ollama_tw.library.names import (
@@ -33,10 +27,8 @@ from ollama_tw.library.names import (
 from ollama_tw.library.queries import ModelList, show_model
 from ollama_tw.library.show import model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import ModelNotFound, Store
+from ollama_tw.management.loaded_models import loaded_record
 from ollama_tw.wire.models import CopyRequest, LoadedModelRecord, ShowRequest
-from ollama_tw.wire.timestamps import rfc3339
-
-_SECOND = 10**9
 
 T = TypeVar("T")
 
@@ -128,7 +120,7 @@ class ModelService:
 
         A model that was deleted since it was loaded is still listed, because it still takes memory.
         """
-        return [_loaded_record(loaded) for loaded in self._scheduler.loaded()]
+        return [loaded_record(loaded) for loaded in self._scheduler.loaded()]
 
     async def find(self, reference: ModelReference) -> Model:
         """Return the model that ``reference`` refers to."""
@@ -193,21 +185,3 @@ def _parsed(text: str, message: str) -> Name:
         return parse_name(text)
     except InvalidName as error:
         raise OllamaError(400, message) from error
-
-
-def _loaded_record(loaded: LoadedModel) -> LoadedModelRecord:
-    runner: Any = loaded.runner
-    return LoadedModelRecord(
-        name=loaded.name,
-        model=loaded.name,
-        size=loaded.runner.size,
-        digest=loaded.digest,
-        details={**loaded.details, "parent_model": ""},
-        expires_at=rfc3339(int(loaded.expires_at * _SECOND)),
-        size_vram=loaded.runner.size_gpu,
-        context_length=loaded.runner.context_length,
-        size_prompt_cache=bytes_of([loaded.runner]),
-        slots=loaded.slots,
-        running=loaded.running,
-        replicas=[asdict(one) for one in runner.replicas] if IReplicated.providedBy(runner) else UNSET,
-    )
