@@ -1,4 +1,4 @@
-"""Exceptions that end a request."""
+"""Exceptions that end a request, and the reasons of others in error texts."""
 
 from collections.abc import Mapping
 
@@ -21,3 +21,8 @@ class OllamaError(Exception):
 
 class Cancelled(Exception):
     """The client has disconnected or has cancelled the request: there is no reply."""
+
+
+def reason_of(error: BaseException | str) -> str:
+    """Return in lower case why ``error`` was raised: the system's text of a failed call, or its own text."""
+    return str(getattr(error, "strerror", None) or error).lower()

@@ -14,6 +14,7 @@ import msgspec
 
 from ollama_tw.access.client import Client, Scope
 from ollama_tw.access.keys import Key, is_key_name
+from ollama_tw.errors import reason_of
 from ollama_tw.files import NO_FOLLOW, make_directory, sync_directory
 from ollama_tw.posix import give_to_owner
 from ollama_tw.tracking.priority import Priority
@@ -56,7 +57,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise KeyFileError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise KeyFileError(f"{path} cannot be read: {reason_of(error)}") from error
     try:
         document = msgspec.json.decode(data, type=_Document)
         if document.version != _VERSION:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 
 _URL = "file://"
 # A path on one line: its beginning, and its end. Ollama has one expression, which is quadratic.
@@ -78,7 +78,7 @@ def _contents(path: Path) -> bytes:
             raise OllamaError(0, f"file size exceeds maximum limit (100MB): {path}")
         data = path.read_bytes()
     except OSError as error:
-        raise OllamaError(0, f"couldn't read '{path}': {(error.strerror or str(error)).lower()}") from error
+        raise OllamaError(0, f"couldn't read '{path}': {reason_of(error)}") from error
     if not _is_supported(data):
         raise OllamaError(0, f"invalid image type: '{path}' is neither JPEG, PNG, WebP nor WAV")
     return data

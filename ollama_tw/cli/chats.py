@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 
 _KEPT = 100
 _TITLE = 60
@@ -136,4 +136,4 @@ def _read(path: Path) -> Chat | None:
 
 
 def _failure(error: OSError) -> OllamaError:
-    return OllamaError(0, f"chats cannot be kept: {(error.strerror or str(error)).lower()}: {error.filename}")
+    return OllamaError(0, f"chats cannot be kept: {reason_of(error)}: {error.filename}")

@@ -21,7 +21,7 @@ from ollama_tw import OLLAMA_VERSION
 from ollama_tw.cli.variables import API_KEY
 from ollama_tw.config.host import Endpoint, is_loopback
 from ollama_tw.config.settings import HOST
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 
 _CONNECT_SECONDS = 30.0
 _READ_BYTES = 1 << 16
@@ -276,7 +276,7 @@ def _reason(error: OSError) -> str:
         return f"TLS failed: {(error.reason or 'unknown reason').lower().replace('_', ' ')}"
     if isinstance(error, TimeoutError):
         return "timed out"
-    return (error.strerror or str(error)).lower()
+    return reason_of(error)
 
 
 def proxy_of(target: SplitResult) -> SplitResult | None:

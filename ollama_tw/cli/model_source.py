@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from ollama_tw.cli.command import UsageError
 from ollama_tw.cli.folder import models_folder
 from ollama_tw.config.host import is_loopback
+from ollama_tw.errors import reason_of
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import is_digest
 from ollama_tw.library.manifests import (
@@ -191,5 +192,5 @@ def _opened(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
         raise UsageError(f"{host} answered with status {error.code}") from error
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = str(getattr(reason, "strerror", None) or reason).lower()
+        text = reason_of(reason)
         raise UsageError(f"{host} cannot be reached, and there is no such file: {text}") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from ollama_tw.config.declaration import SettingsError, Warn
 from ollama_tw.config.settings import VARIABLES, Settings, config_file, models_directory
 from ollama_tw.configfile.document import EMPTY, Document, Mistake
+from ollama_tw.errors import reason_of
 
 NAME = "ollama.toml"
 SYSTEM = Path("/etc/ollama", NAME)
@@ -50,7 +51,7 @@ def read_file(path: Path | None) -> Document:
             raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
         text = data.decode()
     except OSError as error:
-        return Document(path, mistakes=(Mistake(0, f"it cannot be read: {(error.strerror or '').lower()}"),))
+        return Document(path, mistakes=(Mistake(0, f"it cannot be read: {reason_of(error)}"),))
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         return Document(path, mistakes=(Mistake(line, "this is not UTF-8"),))

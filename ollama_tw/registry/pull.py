@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ollama_tw.concurrency.deferreds import settled
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 from ollama_tw.files import translate_disk_errors
 from ollama_tw.library import manifests
 from ollama_tw.library.digests import is_digest
@@ -114,7 +114,7 @@ class Pulls:
         try:
             await settled(self._in_disk(self._store.collect, unused))
         except OSError as error:
-            report({"status": f"couldn't remove unused layers: {(error.strerror or 'unknown').lower()}"})
+            report({"status": f"couldn't remove unused layers: {reason_of(error)}"})
 
 
 class _LooseLayer(msgspec.Struct):

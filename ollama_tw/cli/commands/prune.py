@@ -7,6 +7,7 @@ import click
 from ollama_tw.cli.command import Command, UsageError, json_option, print_json
 from ollama_tw.cli.folder import MODELS, models_folder
 from ollama_tw.cli.tables import table
+from ollama_tw.errors import reason_of
 from ollama_tw.golang.humanize import human_bytes, human_time
 from ollama_tw.library.manifests import ManifestError, prune_empty_directories
 from ollama_tw.library.unused import Survey, UnusedFile, survey
@@ -57,8 +58,9 @@ def _remove(found: Survey) -> None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            reason = (error.strerror or "failed").lower()
-            raise UsageError(f"{reason}: {file.path}: run the command as the user of the server") from error
+            raise UsageError(
+                f"{reason_of(error)}: {file.path}: run the command as the user of the server"
+            ) from error
 
 
 def _records(files: tuple[UnusedFile, ...]) -> list[dict[str, object]]:

@@ -19,7 +19,7 @@ from ollama_tw.cli.command import (
 )
 from ollama_tw.cli.paths import path_of
 from ollama_tw.cli.variables import SESSION
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 from ollama_tw.golang.durations import format_duration, parse_duration
 
 if TYPE_CHECKING:
@@ -221,7 +221,5 @@ def _standard_input() -> list[str]:
     try:
         text = sys.stdin.buffer.read().decode(errors="replace")
     except OSError as error:
-        raise OllamaError(
-            0, f"standard input cannot be read: {(error.strerror or str(error)).lower()}"
-        ) from error
+        raise OllamaError(0, f"standard input cannot be read: {reason_of(error)}") from error
     return [text] if text else []

@@ -11,7 +11,7 @@ from ollama_tw.cli.client import Client, Unreachable, proxy_of
 from ollama_tw.cli.doctor.findings import Finding
 from ollama_tw.cli.local import is_local
 from ollama_tw.config.host import Endpoint
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 from ollama_tw.library.names import DEFAULT_HOST
 
 _SECONDS = 5.0
@@ -46,7 +46,7 @@ def proxies(endpoint: Endpoint) -> Iterator[Finding]:
             address = (url.hostname or "", url.port or 80)
             socket.create_connection(address, _SECONDS).close()
         except (OSError, ValueError) as error:
-            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            reason = reason_of(error)
             text = f"{name}: the proxy {url.hostname} cannot be reached: {reason}"
             yield Finding("problem", "proxy", text, f"correct or unset {name}")
         else:
@@ -70,7 +70,7 @@ def registry(host: str = DEFAULT_HOST) -> Iterator[Finding]:
         pass  # an answer, too
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = str(getattr(reason, "strerror", None) or reason).lower()
+        text = reason_of(reason)
         yield Finding(
             "warning",
             "registry",

@@ -6,7 +6,7 @@ from pathlib import Path
 from ollama_tw.cli.session.clipboard import copy
 from ollama_tw.cli.session.export import export
 from ollama_tw.cli.session.state import State
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 
 
 class ConversationCommands:
@@ -42,7 +42,7 @@ class ConversationCommands:
         try:
             export(path, self._state.found.name, self._state.whole_conversation())
         except OSError as error:
-            raise OllamaError(0, f"{(error.strerror or str(error)).lower()}: {path}") from error
+            raise OllamaError(0, f"{reason_of(error)}: {path}") from error
         print(f"Wrote '{path}'")
 
     def _tokens(self, words: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ollama_tw.errors import reason_of
 from ollama_tw.library.modelfile.parser import Instruction, ModelfileError, parse_modelfile
 from ollama_tw.library.modelfile.recipe import Recipe
 
@@ -184,7 +185,7 @@ def _existing(value: str, directory: Path) -> Path:
 
 
 def _failure(action: str, path: Path, error: OSError) -> ModelfileError:
-    return ModelfileError(f"{action} {path}: {(error.strerror or 'failed').lower()}")
+    return ModelfileError(f"{action} {path}: {reason_of(error)}")
 
 
 def named(files: Iterable[Path]) -> dict[str, Path]:
