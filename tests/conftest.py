@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from tests.helpers import ROOT
 
 # Before llama.cpp is loaded in this process: its threads would spin against other programs.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# A shell ignores the signal in its background jobs, and so would the programs that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The time of an example depends on what else the machine does; pytest-timeout bounds each test.
 settings.register_profile("untimed", deadline=None)
