@@ -60,7 +60,8 @@ class Stall:
     def find(self, now: float, activity: Activity, *, behind: bool) -> str:
         """Return what a runner that works has failed to do, a predicate in the past tense; "" for nothing.
 
-        ``behind``: a consumer has not taken its pieces, for which other jobs may be waiting.
+        ``behind``: a consumer has not taken its pieces, for which other jobs may be waiting. The time until
+        it takes them does not count.
         """
         if now - self._heard > SILENCE:
             return f"sent nothing for {SILENCE:g} s"
@@ -68,6 +69,8 @@ class Stall:
             limit = step_limit(self._size, activity.step_rows)
             if now - activity.step_began > limit:
                 return f"did not complete a step of {activity.step_rows} tokens within {limit:.0f} s"
-        elif self._counts_steps and not behind and now - self._progressed > BETWEEN_STEPS:
+        elif behind:
+            self._progressed = now
+        elif self._counts_steps and now - self._progressed > BETWEEN_STEPS:
             return f"made no step for {BETWEEN_STEPS:g} s"
         return ""

@@ -11,10 +11,12 @@ import pkgutil
 import socket
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "spwd", "syslog", "termios", "tty"}
 POSIX_NAMES = {
@@ -66,22 +68,37 @@ def refuse_posix_only() -> None:
         raise AssertionError(f"{name} was imported")
 
 
-def write_and_read_at_positions() -> None:
+def write_and_read_at_positions(folder: str) -> None:
     """Use the replacements of the functions that Windows does not have."""
     from ollama_tw import files
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "a")
-        files.make_directory(path.parent / "b" / "c")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | files.NO_FOLLOW)
-        files.make_readable(descriptor)
-        assert files.pwrite(descriptor, memoryview(b"world"), 6) == 5
-        assert files.pwrite(descriptor, b"hello ", 0) == 6
-        assert files.pread(descriptor, 5, 6) == b"world"
-        assert files.pread(descriptor, 5, 11) == b""
-        os.close(descriptor)
-        with files.open_regular(path) as file:
-            assert file.read() == b"hello world"
+    path = Path(folder, "a")
+    files.make_directory(path.parent / "b" / "c")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | files.NO_FOLLOW)
+    files.make_readable(descriptor)
+    assert files.pwrite(descriptor, memoryview(b"world"), 6) == 5
+    assert files.pwrite(descriptor, b"hello ", 0) == 6
+    assert files.pread(descriptor, 5, 6) == b"world"
+    assert files.pread(descriptor, 5, 11) == b""
+    os.close(descriptor)
+    with files.open_regular(path) as file:
+        assert file.read() == b"hello world"
+
+
+@contextmanager
+def windows() -> Iterator[None]:
+    """Change ``sys.platform``, and hide the modules and functions that only POSIX has."""
+    with ExitStack() as changes:
+        changes.enter_context(patch.object(sys, "platform", "win32"))
+        changes.enter_context(patch.object(builtins, "__import__", import_module))
+        for module, names in POSIX_NAMES.items():
+            for name in names:
+                if hasattr(module, name):
+                    changes.enter_context(patch.object(module, name))
+                    delattr(module, name)
+        for name in WINDOWS_NAMES:
+            changes.enter_context(patch.object(os, name, 0, create=not hasattr(os, name)))
+        yield
 
 
 def main() -> None:
@@ -89,18 +106,11 @@ def main() -> None:
     import_all()
     for name in [name for name in sys.modules if name.split(".")[0] == "ollama_tw"]:
         del sys.modules[name]
-    sys.platform = "win32"
-    for module, names in POSIX_NAMES.items():
-        for name in names:
-            if hasattr(module, name):
-                delattr(module, name)
-    for name in WINDOWS_NAMES:
-        if not hasattr(os, name):
-            setattr(os, name, 0)
-    builtins.__import__ = import_module
-    modules = import_all(without=POSIX_ONLY)
-    refuse_posix_only()
-    write_and_read_at_positions()
+    # The standard library removes the folder by functions that only POSIX has.
+    with tempfile.TemporaryDirectory() as folder, windows():
+        modules = import_all(without=POSIX_ONLY)
+        refuse_posix_only()
+        write_and_read_at_positions(folder)
     print(len(modules) + len(POSIX_ONLY))
 
 

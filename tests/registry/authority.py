@@ -14,6 +14,18 @@ from twisted.internet.ssl import PrivateCertificate
 
 _NOW = datetime.datetime.now(datetime.UTC)
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -26,14 +38,22 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._issuer = _name("Test authority")
         certificate = self._certificate(
-            self._issuer, self._key, x509.BasicConstraints(ca=True, path_length=None)
+            self._issuer,
+            self._key,
+            (x509.BasicConstraints(ca=True, path_length=None), True),
+            (_SIGNS_CERTIFICATES, True),
+            (x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False),
         )
         self.bundle = directory / "authority.pem"
         self.bundle.write_bytes(b"# A comment\n" + certificate.public_bytes(Encoding.PEM))
 
     def _certificate(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *extensions: Any
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        *extensions: tuple[x509.ExtensionType, bool],
     ) -> x509.Certificate:
+        """Return a certificate with ``extensions``, each with whether it is critical (RFC 5280, 4.2)."""
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -43,8 +63,9 @@ class Authority:
             .not_valid_before(_NOW - datetime.timedelta(days=1))
             .not_valid_after(_NOW + datetime.timedelta(days=1))
         )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        for extension, critical in (*extensions, (issuer, False)):
+            builder = builder.add_extension(extension, critical)
         return builder.sign(self._key, hashes.SHA256())
 
     def issue(self, host: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -55,7 +76,7 @@ class Authority:
             identity = x509.IPAddress(ipaddress.ip_address(host))
         except ValueError:
             identity = x509.DNSName(host)
-        certificate = self._certificate(_name(host), key, x509.SubjectAlternativeName([identity]))
+        certificate = self._certificate(_name(host), key, (x509.SubjectAlternativeName([identity]), False))
         return certificate, key
 
     def pem(self, host: str) -> bytes:

@@ -43,8 +43,9 @@ ALL = {**DEATHS, **HANGS}
 
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "SILENCE", 0.8)
-    monkeypatch.setattr(progress, "STEP", 0.2)
+    # Longer than a busy machine leaves a working child without processor time.
+    monkeypatch.setattr(progress, "SILENCE", 3.0)
+    monkeypatch.setattr(progress, "STEP", 1.0)
     monkeypatch.setattr(link, "_CLOSE_TIMEOUT", 0.3)
     monkeypatch.setattr(supervisor, "_END_TIMEOUT", 0.3)
 
@@ -208,12 +209,12 @@ def test_the_last_lines_of_a_dead_child_are_logged(
 
 
 def test_a_slow_consumer_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "BETWEEN_STEPS", 0.2)
+    monkeypatch.setattr(progress, "BETWEEN_STEPS", 2.0)
     with closing(load(monkeypatch)) as runner:
         deaths = Deaths(runner)
         slow = runner.generate(Job("abc"))
         next(slow)
-        # Longer than any step may take; the child has sent all pieces that it may.
-        time.sleep(1.0)
+        # Longer than the child may be without a step; it has sent all pieces that it may.
+        time.sleep(3.0)
         assert take(slow, 99) == "bca" * 33
         assert deaths.seen == []

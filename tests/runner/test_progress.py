@@ -60,3 +60,16 @@ def test_no_step_although_there_is_work(interfaces: tuple[str, ...], behind: boo
         now += SILENCE / 2
         watched.heard(now, idle)
     assert ("made no step" in watched.find(now, idle, behind=behind)) is hangs
+
+
+def test_the_time_in_which_pieces_are_not_taken_does_not_count() -> None:
+    watched = stall()
+    now = 1000.0
+    while now < 1000.0 + 2 * BETWEEN_STEPS:
+        now += SILENCE / 2
+        watched.heard(now, Activity())
+        assert watched.find(now, Activity(), behind=True) == ""
+    # Its pieces have been taken; the next step begins in a moment.
+    assert watched.find(now + 1, Activity(), behind=False) == ""
+    watched.heard(now + BETWEEN_STEPS, Activity())
+    assert "made no step" in watched.find(now + BETWEEN_STEPS + 1, Activity(), behind=False)
