@@ -10,14 +10,14 @@ INIT = (HERE / "ollama_tw/__init__.py").read_text("utf-8")
 VERSION = re.search(r'^__version__ = "([^"]+)"', INIT, re.M).group(1)
 
 TEST = [
-    "anthropic>=0.60",
+    "anthropic>=0.77",
     "axe-playwright-python>=0.1.8",
     "openai>=1.100",
     "gguf>=0.18",
     "hypothesis>=6.131",
     "jsonschema>=4.21",
-    "langchain-ollama>=0.3",
-    "ollama>=0.6",
+    "langchain-ollama>=0.3.4",
+    "ollama>=0.6.2",
     "openapi-spec-validator>=0.7.1",
     "playwright>=1.65",
     "pyte>=0.8.2",
@@ -64,7 +64,7 @@ setup(
         "pillow>=11",
         "prometheus-client>=0.20",
         "prompt-toolkit>=3.0.48",
-        "psutil>=5.9",
+        "psutil>=6.0",
         "pyopenssl>=26.4",
         "rich>=15",
         "service-identity>=24.2",

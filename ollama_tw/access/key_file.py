@@ -65,7 +65,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         keys = tuple(_loaded(stored) for stored in document.keys)
         if len({key.client.name for key in keys}) < len(keys):
             raise ValueError("two keys have the same name")
-    except ValueError as error:
+    except (msgspec.DecodeError, ValueError) as error:
         raise KeyFileError(f"{path} is not a valid file of keys: {error}") from error
     return keys
 

@@ -140,7 +140,7 @@ def test_sequences_that_run_together_are_consecutive(smol: Load) -> None:
     runner = smol(slots=6)
     for number in (1, 2, 3, 4, 5, 6):
         # Each conversation has a slot of its own.
-        start(runner, f"{number} {A[:200]}", 1)
+        start(runner, f"{number} {A[:200]}", 1).ended()
     gate = Gate(runner)
     runs = [start(runner, f"2 {A[:200]} and", 8)]
     gate.wait()
