@@ -58,6 +58,8 @@ class Peer:
     """Time of its last answer, or refusal of a connection."""
     others: int = 0
     """Jobs of others at the last look."""
+    begun: int = 0
+    """Jobs that were sent to it."""
 
 
 class Peers:
@@ -143,6 +145,7 @@ class Peers:
             replica = self._router.choose(prompt, excluded)
             if replica is not None:
                 self._router.begin(replica, prompt)
+                by_replica[replica].begun += 1
         try:
             yield by_replica[replica] if replica else None
         finally:
@@ -206,7 +209,7 @@ class Peers:
         if engine is None or listing is None:
             return
         with self._lock:
-            running = peer.replica.running if peer.replica else 0
+            ended = peer.begun - (peer.replica.running if peer.replica else 0)
         try:
             condition = engine.condition(listing)
             obstacle = "" if peer.replica else self._obstacle(engine, listing)
@@ -224,7 +227,7 @@ class Peers:
         elif obstacle:
             self._leave(peer, "unsuitable", obstacle)
         else:
-            self._take_part(peer, engine, listing, condition, running)
+            self._take_part(peer, engine, listing, condition, ended)
 
     def _obstacle(self, engine: Engine, listing: Listing) -> str:
         """Return why the server must not take part, "" if it may."""
@@ -235,13 +238,15 @@ class Peers:
         return "" if sample == self._sample else "its model of that name has another vocabulary"
 
     def _take_part(
-        self, peer: Peer, engine: Engine, listing: Listing, condition: Condition, running: int
+        self, peer: Peer, engine: Engine, listing: Listing, condition: Condition, ended: int
     ) -> None:
+        """Give ``peer`` jobs; ``ended`` of those sent to it had ended when it was asked for its condition."""
         lanes = peer.server.lanes or condition.lanes or self._lanes
         with self._lock:
             before = peer.replica.lanes if peer.replica else 0
-            # The jobs there and here are not counted at one moment: one is another's if two looks show it.
-            others = max(0, condition.busy - max(running, peer.replica.running if peer.replica else 0))
+            # All that ran meanwhile may be in its count. One that has just ended here may be, too: a job is
+            # another's if two looks show it.
+            others = max(0, condition.busy - (peer.begun - ended))
             if peer.replica is None:
                 peer.replica = self._router.add(
                     peer.server.url, lanes=lanes, weight=peer.server.weight, resident=condition.resident
