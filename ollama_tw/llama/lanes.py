@@ -173,9 +173,10 @@ class Lanes:
             slot.tokens = []
             return
         size = self._context.state_size(slot.sequence_id)
-        if size > self.states.budget or not self._rates.reading_costs_more(
-            len(tokens) - kept, size, _WORTH_SAVING
-        ):
+        if size > self.states.budget:
+            return
+        if not self._rates.reading_costs_more(len(tokens) - kept, size, _WORTH_SAVING):
+            self._rates.not_saved()
             return
         began = time.monotonic()
         state = self._context.save(slot.sequence_id, tokens, size)

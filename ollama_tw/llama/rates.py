@@ -13,6 +13,10 @@ _MIN_ROWS = 16
 # Until a state has been saved: 500 MB/s.
 _ASSUMED_SAVE_SECONDS = 2e-9
 
+# States in a row that are not saved for their cost before it is measured again: the machine may have been
+# busy.
+_MOST_NOT_SAVED = 4
+
 
 class Rates:
     """Moving averages of prefill and saving, and the costs of steps without prompts. Times are in seconds."""
@@ -21,6 +25,7 @@ class Rates:
         self.costs = StepCosts()
         self._prefill: float | None = None
         self._save: float | None = None
+        self._not_saved = 0
 
     def step(self, prompt_rows: int, rows: Sequence[int], seconds: float) -> None:
         """Record a step of ``prompt_rows`` tokens of prompts, and ``rows`` of each sequence that decodes."""
@@ -37,6 +42,13 @@ class Rates:
     def saved(self, size: int, seconds: float) -> None:
         """Record that saving a state of ``size`` bytes took ``seconds``."""
         self._save = average(self._save, seconds / size)
+        self._not_saved = 0
+
+    def not_saved(self) -> None:
+        """Record that a state was not saved because :meth:`reading_costs_more` returned False."""
+        self._not_saved += 1
+        if self._not_saved == _MOST_NOT_SAVED:
+            self._save = None
 
     def reading_costs_more(self, tokens: int, size: int, factor: float) -> bool:
         """Return whether evaluating ``tokens`` takes ``factor`` times as long as saving ``size`` bytes."""

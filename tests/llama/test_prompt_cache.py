@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ollama_tw.interfaces import Job, Sampling
+from ollama_tw.llama import lanes
 from ollama_tw.llama.runner import LlamaRunner
 from ollama_tw.testing.contract import Consumer
 from tests.llama.conftest import Load, load
@@ -17,6 +18,12 @@ GREEDY = Sampling(temperature=0)
 A = " ".join(f"Rule {number}: the number {number * 7} is a fine number." for number in range(24))
 B = " ".join(f"Law {number}: it is {number * 3} that counts." for number in range(24))
 CACHE = 256 << 20
+
+
+@pytest.fixture(autouse=True)
+def saves_every_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save states whatever that costs: tiny models are read as fast as a busy machine saves their states."""
+    monkeypatch.setattr(lanes, "_WORTH_SAVING", 0)
 
 
 def ask(runner: LlamaRunner, prompt: str, count: int = 8) -> tuple[str, int]:

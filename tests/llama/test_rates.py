@@ -45,3 +45,17 @@ def test_a_state_is_saved_if_reading_takes_clearly_longer() -> None:
     rates.saved(1_000_000, 0.05)
     assert rates.reading_costs_more(101, 1_000_000, 2)
     assert not rates.reading_costs_more(99, 1_000_000, 2)
+
+
+def test_one_save_on_a_busy_machine_does_not_end_saving() -> None:
+    rates = Rates()
+    rates.step(100, [], 0.1)
+    rates.saved(1_000_000, 60.0)
+    asked = []
+    for _ in range(5):
+        asked.append(rates.reading_costs_more(100, 1_000_000, 2))
+        if not asked[-1]:
+            rates.not_saved()
+    assert asked == [False, False, False, False, True]
+    rates.saved(1_000_000, 0.04)
+    assert rates.reading_costs_more(100, 1_000_000, 2)
