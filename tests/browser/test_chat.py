@@ -109,7 +109,7 @@ def test_an_image_is_attached(server: Application, open_page: Open) -> None:
     expect(chat.answered()).to_contain_text("A dot.")
     picture = chat.page.get_by_alt_text("Attached image 1")
     expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.naturalWidth") == 3
+    expect(picture).to_have_js_property("naturalWidth", 3)
     assert server.job.images == (IMAGE,)
 
 
@@ -205,6 +205,6 @@ def test_the_load_of_the_model_is_shown(server: Application, chat: Shown) -> Non
     server.backend.gate.clear()
     chat.send("hi")
     expect(chat.answer.locator(".phase")).to_contain_text("Loading the model, 50 %")
-    assert chat.answer.get_by_role("progressbar").evaluate("e => e.value") == 0.5
+    expect(chat.answer.get_by_role("progressbar")).to_have_js_property("value", 0.5)
     server.backend.gate.set()
     expect(chat.answered()).to_contain_text("Done.")
