@@ -94,10 +94,16 @@ class Embedder:
         while batch := self._next_batch(context.batch):
             self.step_rows = sum(len(item.tokens) for item in batch)
             self.step_began = time.monotonic()
-            self._run(context, batch)
+            found = self._run(context, batch)
             self.step_began = 0.0
             self.steps += 1
             self.step_runs += len(batch)
+            # After the counters: a caller may read them when it has its result.
+            for item, one in zip(batch, found, strict=True):
+                if isinstance(one, RunnerError):
+                    item.result.set_exception(one)
+                else:
+                    item.result.set_result(one)
         for item in self._queue:
             item.result.set_exception(RunnerError("the model was unloaded"))
         context.close()
@@ -129,7 +135,7 @@ class Embedder:
                     return batch
 
     @staticmethod
-    def _run(context: Context, batch: Sequence[_Input]) -> None:
+    def _run(context: Context, batch: Sequence[_Input]) -> list[Embedding] | list[RunnerError]:
         for sequence_id in range(len(batch)):
             context.clear(sequence_id)
         try:
@@ -142,18 +148,13 @@ class Embedder:
             rows = context.decode(
                 [Rows(sequence_id, begin, item.tokens[begin:], 1) for sequence_id, item in enumerate(batch)]
             )
-            for sequence_id, item in enumerate(batch):
-                vector = context.embedding(sequence_id, rows[sequence_id])
-                item.result.set_result(Embedding(vector, len(item.tokens)))
+            return [
+                Embedding(context.embedding(sequence_id, rows[sequence_id]), len(item.tokens))
+                for sequence_id, item in enumerate(batch)
+            ]
         except RunnerError as error:
-            _fail(batch, error)
+            return [error] * len(batch)
         except Exception:
             # A defect of this module must not leave a caller waiting for a vector.
             _log.exception("embedding a batch of %d inputs failed", len(batch))
-            _fail(batch, RunnerError("the engine failed; see the server's log"))
-
-
-def _fail(batch: Sequence[_Input], error: RunnerError) -> None:
-    for item in batch:
-        if not item.result.done():
-            item.result.set_exception(error)
+            return [RunnerError("the engine failed; see the server's log")] * len(batch)

@@ -122,6 +122,9 @@ class Speculator:
             for index, (sequence, offer) in enumerate(zip(sequences, offers, strict=True))
             if sequence.drafter and left[index] > 0 and (offer is None or offer.probabilities[0] < _GOOD)
         }
+        if self._steps_without >= _PAUSE:
+            # What did not pay may pay now, or the machine was busy when it was measured.
+            model.seconds, self._steps_without = None, 0
         seconds = model.seconds
         length = (
             _FIRST_DRAFT
@@ -131,9 +134,6 @@ class Speculator:
             )
         )
         self._steps_without = 0 if length else self._steps_without + 1
-        if self._steps_without > _PAUSE:
-            # What did not pay may pay now.
-            length, self._steps_without = 1, 0
         if not length:
             return
         requests = [

@@ -7,10 +7,11 @@ is measured while the model runs. What has not been measured is interpolated.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median_low
 
 _KEPT = 5
-"""Newest measurements of a number of rows, whose median counts: other programs disturb some."""
+"""Newest measurements of a number of rows, whose median counts, of two the lower one: other programs
+lengthen some."""
 
 _ASSUMED_ROW = 0.4
 """Cost of each further row as a part of a step of one row, until it has been measured."""
@@ -50,7 +51,7 @@ class StepCosts:
         if cost is None or self._outdated(cost):
             cost = self._costs[count] = _Cost(deque(maxlen=_KEPT), 0, 0.0)
         cost.measured.append(seconds)
-        cost.seconds = median(cost.measured)
+        cost.seconds = median_low(cost.measured)
         cost.step = self._steps
 
     def known(self, count: int) -> bool:

@@ -72,12 +72,15 @@ class ThreadCount:
             self._last = None
         if pause >= _PATIENCE:
             self._set(self._most)
-        elapsed = now - self._measured
-        if elapsed < _INTERVAL:
+        if now - self._measured < _INTERVAL:
             return self._count
         last, self._last = self._last, self._measure()
-        self._measured = now
-        if last is not None and self._last is not None and last.processors == self._last.processors:
+        begin, self._measured = self._measured, self._clock()
+        elapsed = self._measured - begin
+        if self._measured - now >= _PAUSE:
+            # The thread was stopped meanwhile: it is unknown at what time the processor times were read.
+            self._last = None
+        elif last is not None and self._last is not None and last.processors == self._last.processors:
             idle, own = self._last.idle - last.idle, self._last.own - last.own
             self._adapt(max(1, min(self._most, round((idle + own) / elapsed))), elapsed)
         return self._count

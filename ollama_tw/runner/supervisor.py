@@ -151,6 +151,7 @@ class ChildProcess:
         if self._process.stdin is not None:
             self._process.stdin.close()
         death = exit_reason(self._process.returncode)
-        if overdue:
+        # One that was ending already keeps the status of its own end.
+        if overdue and death.kind == "SIGKILL":
             death = replace(death, kind="protocol", reason="closed its connection to the server")
         return replace(death, output=tuple(self._tail))

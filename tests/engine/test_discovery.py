@@ -8,7 +8,7 @@ from textwrap import dedent
 import pytest
 
 from ollama_tw import plugins
-from ollama_tw.engine.backends import choose, discover, refresh
+from ollama_tw.engine.backends import choose, discover, installed, probed, refresh
 from tests.helpers import PATIENCE
 
 HANGING = "import threading; threading.Event().wait(20)"
@@ -63,7 +63,7 @@ def test_a_third_party_plugin(folder: Path) -> None:
     (one,) = discover()
     assert (one.name, one.version, one.file, one.probe.devices[0].free) == ("good", "7.1", file, 1)
     assert choose([one]) is one
-    assert refresh(one).probe.devices[0].free == 2
+    assert refresh(one, PATIENCE).probe.devices[0].free == 2
 
 
 def test_an_uninstalled_plugin_is_not_found(folder: Path) -> None:
@@ -86,7 +86,8 @@ def test_an_uninstalled_plugin_is_not_found(folder: Path) -> None:
 def test_a_broken_module_is_listed_as_unavailable(folder: Path, source: str, reason: str) -> None:
     file = write(folder, "broken", source)
     write(folder, "one", GOOD)
-    good, broken = discover(timeout=2 if source == HANGING else PATIENCE)
+    # The module that hangs takes 20 seconds, the good one less than the limit on a busy machine too.
+    good, broken = discover(timeout=10 if source == HANGING else PATIENCE)
     assert (good.name, good.probe.available) == ("good", True)
     assert (broken.name, broken.file, broken.probe.available) == ("broken", file, False)
     assert broken.probe.reason.startswith(reason)
@@ -105,7 +106,7 @@ def test_a_broken_module_is_listed_as_unavailable(folder: Path, source: str, rea
 )
 def test_a_broken_backend_has_a_reason(folder: Path, old: str, new: str, reason: str) -> None:
     write(folder, "one", GOOD.replace(old, new))
-    (one,) = discover(timeout=1 if new == HANGING else PATIENCE)
+    (one,) = [probed(found, 1 if new == HANGING else PATIENCE) for found in installed(PATIENCE)]
     assert one.probe.reason.startswith(reason)
     assert refresh(one) is one
 

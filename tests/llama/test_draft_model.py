@@ -59,6 +59,22 @@ def test_a_model_that_is_as_good_drafts_what_is_accepted(llama: str) -> None:
         assert found.drafted_tokens == found.accepted_tokens == 32
 
 
+def test_a_draft_model_that_once_took_long_is_tried_again(
+    llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying.History, "find", lambda history, most: None)
+    monkeypatch.setattr(draft_model, "LEAST_CONFIDENCE", 0.0)
+    monkeypatch.setattr(speculator, "lengths", all_that_fit)
+    with closing(load(llama, speculation=True, draft_path=llama)) as runner:
+        assert runner._batcher is not None
+        model = runner._batcher.speculator._draft_model
+        assert model is not None
+        model.seconds = 60.0
+        found = usage(runner, replace(JOB, max_tokens=400))
+        assert found.output_tokens == 400
+        assert found.accepted_tokens > 0
+
+
 @pytest.mark.usefixtures("only_modelled")
 def test_the_output_beside_others_is_the_same_as_without(llama: str, other: str) -> None:
     chance = random.Random(4)

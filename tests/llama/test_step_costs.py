@@ -44,7 +44,8 @@ def test_sequences_of_different_lengths_are_evaluated_in_several_parts() -> None
 def test_sequences_of_equal_lengths_count_as_their_sum() -> None:
     costs = measured(r1=1.0, r6=4.0)
     costs.record([3, 3], 2.0)
-    assert 2.0 < costs.of_step([6]) < 4.0
+    # Of two measurements the longer one may have been disturbed.
+    assert costs.of_step([6]) == pytest.approx(2.0)
 
 
 def test_steps_of_several_parts_are_no_measurement() -> None:

@@ -11,6 +11,8 @@ class Machine:
     def __init__(self, processors: int, most: int) -> None:
         self.now = 50.0
         self.looks = 0
+        self.stop = 0.0
+        """Seconds for which the process is stopped after it has read the clock, before it reads the times."""
         self._processors = processors
         self._idle = 1000.0
         self._own = 3.0
@@ -21,6 +23,8 @@ class Machine:
 
     def times(self) -> ProcessorTimes | None:
         self.looks += 1
+        if self.looks > 1:
+            self.pass_time(self.stop, others=0.0)
         return ProcessorTimes(self._processors, self._idle, self._own)
 
     def step(self, seconds: float, *, own: float, others: float) -> int:
@@ -85,6 +89,15 @@ def test_after_a_short_pause_other_programs_still_keep_their_processors() -> Non
     assert machine.step(0.5, own=1.0, others=1.0) == 1
     machine.pass_time(60.0, others=1.0)
     assert machine.step(0.5, own=1.0, others=1.0) == 2
+
+
+def test_a_stop_of_the_thread_while_the_times_are_read_does_not_count() -> None:
+    machine = Machine(16, 8)
+    machine.stop = 2.0
+    for _ in range(2):
+        assert machine.step(0.5, own=8.0, others=0.0) == 8
+        machine.stop = 0.0
+    assert machine.step(0.5, own=8.0, others=0.0) == 8
 
 
 def test_the_processors_are_looked_at_rarely() -> None:

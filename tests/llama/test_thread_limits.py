@@ -24,8 +24,9 @@ from ollama_tw.interfaces import Job, LoadPlan, Sampling
 from ollama_tw.llama.runner import LlamaRunner
 
 if os.geteuid() == 0:
-    os.setgid({_NOBODY})
-    os.setuid({_NOBODY})
+    # A user for each test: another one may run at the same time.
+    os.setgid({_NOBODY} - int(sys.argv[2]))
+    os.setuid({_NOBODY} - int(sys.argv[2]))
 own = [process for process in psutil.process_iter(["uids"]) if process.info["uids"].real == os.getuid()]
 limit = sum(process.num_threads() for process in own) + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 from zope.interface import implementer
 
@@ -34,6 +35,7 @@ from ollama_tw.interfaces import (
     Usage,
 )
 from ollama_tw.runner import encoding
+from ollama_tw.runner.host import Host
 from ollama_tw.support.runner import SlotRunner
 
 VARIABLE = "FAULTY"
@@ -114,8 +116,14 @@ class FaultyRunner(SlotRunner):
 
     def tokenize(self, text: str, *, add_special: bool = True) -> Sequence[int]:
         if text.startswith("idle:"):
-            # After the reply to this call.
-            threading.Timer(0.05, fail, [text.partition(":")[2]]).start()
+            end = Host._end
+
+            def end_and_fail(*arguments: Any) -> None:
+                end(*arguments)
+                fail(text.partition(":")[2])
+
+            # The host calls it when it has sent the reply to this call.
+            Host._end = end_and_fail  # type: ignore[method-assign]
         if text.startswith("try:"):
             return [attempt(*text.split(":")[1:])]
         return [ord(character) for character in text]
