@@ -21,7 +21,8 @@ from ollama_tw.tracking.priority import Priority
 
 _VERSION = 1
 _MAX_BYTES = 16 << 20
-_LOCK_SECONDS = 5.0
+# Longer than a busy machine or a slow disk keeps a command that holds the lock.
+_LOCK_SECONDS = 30.0
 
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 

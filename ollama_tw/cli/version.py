@@ -17,6 +17,8 @@ from ollama_tw.config.host import Endpoint
 from ollama_tw.config.settings import HOST
 
 _TIMEOUT_SECONDS = 3.0
+# On this machine a connection is accepted or refused at once: what takes longer is a busy server.
+_LOCAL_TIMEOUT_SECONDS = 30.0
 _PRODUCT = "ollama_tw"
 
 
@@ -51,7 +53,8 @@ def _server_version(endpoint: Endpoint) -> _Version | None:
     direct = [urllib.request.ProxyHandler({})] if is_local(endpoint) else []
     opener = urllib.request.build_opener(*direct)
     try:
-        with opener.open(f"{endpoint.url}/api/version", timeout=_TIMEOUT_SECONDS) as response:
+        timeout = _LOCAL_TIMEOUT_SECONDS if is_local(endpoint) else _TIMEOUT_SECONDS
+        with opener.open(f"{endpoint.url}/api/version", timeout=timeout) as response:
             answer = json.loads(response.read(65536))
             product, _, own = response.headers.get("Server", "").partition("/")
     except (OSError, http.client.HTTPException, ValueError):

@@ -14,6 +14,7 @@ from ollama_tw.access.client import Client, Scope
 from ollama_tw.access.key_file import KeyFileError, read_keys, update_keys
 from ollama_tw.access.keys import Key, new_key
 from ollama_tw.tracking.priority import Priority
+from tests.helpers import PATIENCE
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -60,7 +61,8 @@ def test_the_new_file_belongs_to_the_owner_of_the_old_one(
     assert given == [(owner.st_uid, owner.st_gid)] * 2
 
 
-def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+def test_changes_at_the_same_time_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_file, "_LOCK_SECONDS", PATIENCE)
     path = tmp_path / "keys.json"
 
     def add(name: str) -> None:

@@ -1,6 +1,7 @@
 """The open page: what a user sees and does there."""
 
 import re
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,11 @@ def stream(server: Application, prompt: str) -> Stream:
 
 
 def unload_all(server: Application) -> None:
-    """Unload all models."""
+    """Unload all models, and wait for one whose last use is just ending."""
     for loaded in server.get("/api/ps").json["models"]:
         assert server.post("/api/generate", {"model": loaded["name"], "keep_alive": 0}).status == 200
+    while server.get("/api/ps").json["models"]:
+        time.sleep(0.01)
 
 
 class Shown:

@@ -37,7 +37,7 @@ def test_a_server_is_started_in_the_background(
     session = open_terminal("run", "m", **variables)
     session.wait_for(QUESTION.rstrip())
     session.type("\r")
-    session.wait_for("Started the server (process ")
+    session.wait_for(", log: ")
     started = re.search(r"Started the server \(process (\d+), log: ", "".join(session.lines))
     assert started is not None
     try:

@@ -4,6 +4,7 @@ import json
 import queue
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -170,6 +171,7 @@ class EndlessHandler(BaseHTTPRequestHandler):
         try:
             while True:
                 self.wfile.write(piece)
+                time.sleep(0.001)
         except OSError:
             self.disconnected.release()
 

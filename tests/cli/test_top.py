@@ -159,8 +159,8 @@ def test_the_screen_is_updated_and_the_terminal_restored(terminal: Terminal, add
     terminal.type(key)
     terminal.process.wait(PATIENCE)
     assert terminal.is_restored()
-    assert "\x1b[?1049l" in terminal.output
     assert terminal.wait() == 0
+    assert "\x1b[?1049l" in terminal.output
 
 
 def test_a_server_that_ends_is_reported_on_the_screen(

@@ -107,10 +107,12 @@ def test_redirects_are_not_followed(app: Application, scripted: Remote, name: st
 
 
 def test_an_unreachable_server(app: Application) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    add_stub(app, "nobody", f"http://localhost:{port}", "m")
-    reply = app.generate(model="nobody")
+    with socket.socket() as unused:
+        # Bound and not listening: connections are refused, and no other program gets the port.
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        add_stub(app, "nobody", f"http://localhost:{port}", "m")
+        reply = app.generate(model="nobody")
     assert reply.status == 502
     assert reply.json["error"] == (
         f'Post "http://localhost:{port}/api/generate": dial tcp localhost:{port}: connect: connection refused'

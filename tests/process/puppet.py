@@ -86,7 +86,7 @@ class PuppetBackend:
             time.sleep(POLL)
         try:
             devices = json.loads((folder() / "devices.json").read_text())
-        except OSError:
+        except (OSError, ValueError):  # absent, or being written
             devices = [["CPU", "", "cpu", 1 << 34, 1 << 34]]
         return Probe(tuple(Device(*device) for device in devices))
 

@@ -282,6 +282,14 @@ class RegistryCase(TestCase):
         reactor.callLater(0.001, deferred.callback, None)
         return deferred
 
+    async def until_completed(self, size: int) -> None:
+        """Wait until the running download has ``size`` bytes.
+
+        The clock stands still: requests would time out while a thread is only late.
+        """
+        while not any(one.completed == size for one in self.pulls._downloads._running.values()):
+            await self.turn()
+
     async def _patiently(self, deferred: Deferred[None]) -> None:
         while not deferred.called:
             await self.turn()

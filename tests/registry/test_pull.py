@@ -254,11 +254,13 @@ class BrokenTransferTests(RegistryCase):
         self.assertIn(WEIGHTS, self.finals().values())
 
     async def test_interrupted_parts_are_resumed(self) -> None:
+        whole = {f"bytes={first}-{first + 2559}" for first in range(0, 10240, 2560)}
         broken: set[str] = set()
 
         def hook(request: Any, data: bytes) -> Any:
             wanted = request.getHeader("range")
-            if len(data) == 10240 and wanted not in broken and len(broken) < 4:
+            # A rest is served: it may be requested before another part is.
+            if wanted in whole and wanted not in broken:
                 broken.add(wanted)
                 return break_after(request, data, 1000)
             return None
@@ -300,9 +302,7 @@ class BrokenTransferTests(RegistryCase):
         self.registry.blob_hook = hook
         pulling = self.pull()
         # All parts but the first, and a hundred bytes of the first.
-        while self.records[-1].get("completed") != 7780:
-            await self.turn()
-            self.clock.advance(0.06)
+        await self.until_completed(7780)
         self.clock.advance(31)
         await pulling
         asked = [

@@ -131,11 +131,6 @@ class SharingTests(RegistryCase):
         while not any(one.users == 2 for one in self.pulls._downloads._running.values()):
             await self.turn()
 
-    async def until_completed(self, size: int) -> None:
-        while self.records[-1].get("completed") != size:
-            await self.turn()
-            self.clock.advance(0.06)
-
     async def test_two_pulls_share_one_download(self) -> None:
         first, second = self.pull(), self.pull(self.name("other"))
         await self.gate.arrived(4)

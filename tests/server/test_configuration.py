@@ -272,7 +272,8 @@ def test_what_needs_a_restart_is_named(start: Start) -> None:
         assert (
             "a restart is needed for the changed values of OLLAMA_PROMPT_CACHE, OLLAMA_LLM_LIBRARY"
         ) in texts(events)
-    with captured() as events:
+    # Other threads of the server log too.
+    with captured("ollama_tw.server.reloading") as events:
         app.write("")
     assert texts(events) == ["configuration reloaded; changed: nothing"]
 

@@ -102,7 +102,9 @@ def test_a_load_is_reported(app: Application, clients: Clients) -> None:
     app.generate(prompt="", keep_alive=0)
     app.backend.gate.clear()
     response = clients.ask(progress=True).getresponse()
-    assert record(response) == {"load": {"percent": 50}}
+    first = record(response)
+    # The server may have looked before the load got that far.
+    assert (record(response) if first == {"load": {"percent": 0}} else first) == {"load": {"percent": 50}}
     app.backend.gate.set()
     assert rest(response)[-1]["done"] is True
 
