@@ -135,7 +135,7 @@ class Embedder:
                     return batch
 
     @staticmethod
-    def _run(context: Context, batch: Sequence[_Input]) -> list[Embedding] | list[RunnerError]:
+    def _run(context: Context, batch: Sequence[_Input]) -> Sequence[Embedding | RunnerError]:
         for sequence_id in range(len(batch)):
             context.clear(sequence_id)
         try:

@@ -123,7 +123,7 @@ class FaultyRunner(SlotRunner):
                 fail(text.partition(":")[2])
 
             # The host calls it when it has sent the reply to this call.
-            Host._end = end_and_fail  # type: ignore[method-assign]
+            Host._end = end_and_fail  # type: ignore[method-assign,assignment]
         if text.startswith("try:"):
             return [attempt(*text.split(":")[1:])]
         return [ord(character) for character in text]
