@@ -30,6 +30,11 @@ class EngineError(RunnerError):
         self.status = status
         """HTTP status of the refusal; None if the connection or the stream failed."""
 
+    @property
+    def timed_out(self) -> bool:
+        """True if there was no answer in time."""
+        return self.status is None and isinstance(self.__cause__, TimeoutError)
+
 
 class HTTPEngine:
     """An engine at ``url``; ``headers`` are sent with every request.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ollama_tw import plugins  # noqa: F401 - before the path is extended: the plugins of other tests stay the same
-from tests.helpers import ROOT
+from tests.helpers import PATIENCE, ROOT
 from tests.helpers.models import CHATML, tiny
 from tests.helpers.server import PLUGINS, Server
 
@@ -21,6 +21,16 @@ SLOTS = 2
 StartPeer = Callable[..., Server]
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let servers answer late in this process: the machine may be busy."""
+    import ollama_tw_upstream
+    from ollama_tw_upstream import peers
+
+    monkeypatch.setattr(ollama_tw_upstream, "_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(peers, "TIMEOUT", PATIENCE)
+
+
 @pytest.fixture
 def servers() -> Iterator[list[Server]]:
     """Return a list whose servers are killed after the test."""
@@ -31,18 +41,27 @@ def servers() -> Iterator[list[Server]]:
 
 
 @pytest.fixture
-def start_peer(servers: list[Server], tmp_path: Path) -> StartPeer:
+def hold(tmp_path: Path) -> Path:
+    """Return the path of the file that, while it exists, stops all replies after their first token."""
+    return tmp_path / "hold"
+
+
+@pytest.fixture
+def start_peer(servers: list[Server], hold: Path, tmp_path: Path) -> StartPeer:
     """Return a function that starts a server with the model ``m``."""
 
     def start(name: str, **variables: str) -> Server:
         settings: dict[str, Any] = {
             "OLLAMA_LLM_LIBRARY": "paced",
             "OLLAMA_NUM_PARALLEL": str(SLOTS),
+            "PACED_HOLD": str(hold),
             **variables,
         }
         server = Server(tmp_path / name, plugin_paths=[PLUGINS], **settings)
         servers.append(server)
         server.ready()
+        # Before, it is not ready for jobs.
+        server.wait_for("models run on backend")
         if MODEL not in [entry["name"] for entry in server.get("/api/tags").json["models"]]:
             server.create("m", tiny(tmp_path, "m", chat_template=CHATML))
         return server

@@ -10,7 +10,6 @@ from ollama_tw_upstream import UpstreamBackend, peers
 
 from ollama_tw.interfaces import IRunner, Job, LoadError, LoadPlan, Sampling
 from ollama_tw.testing.contract import GREEDY, BackendContract
-from tests.helpers import PATIENCE
 from tests.helpers.models import CHATML, tiny
 from tests.helpers.server import MODEL, PLUGINS, Server, running
 from tests.peers.conftest import PACKAGE
@@ -109,8 +108,6 @@ def test_a_chat_goes_on_where_it_has_loaded_the_model(
     fake_peer: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "INTERVAL", 3600.0)
-    # The one look at each server must not fail on a busy machine.
-    monkeypatch.setattr(peers, "TIMEOUT", PATIENCE)
     with running(tmp_path, plugin_paths=[PLUGINS], OLLAMA_LLM_LIBRARY="paced") as second:
         second.create("m", tiny(tmp_path, "m", chat_template=CHATML))
         # Before, it is not ready; there is no second look.

@@ -5,6 +5,7 @@ import select
 import shutil
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -155,27 +156,42 @@ class PuppetServer(ServerProcess):
 
 
 class SystemdManager:
-    """The socket on which systemd receives notifications; ``told`` are their lines."""
+    """The socket on which systemd receives notifications; ``told`` are their lines.
+
+    A thread reads them as they come, as systemd does: the queue of the socket is short, and what it cannot
+    hold is lost.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = str(folder / "notify")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
-        self._socket.settimeout(PATIENCE)
         self.told: list[str] = []
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while data := self._socket.recv(4096):
+            with self._changed:
+                self.told += data.decode().split("\n")
+                self._changed.notify_all()
 
     def until(self, line: str) -> list[str]:
-        """Receive until ``line`` has been received, and return all lines."""
-        while line not in self.told:
-            self.told += self._socket.recv(4096).decode().split("\n")
-        return self.told
+        """Wait until ``line`` has been received, and return all lines."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: line in self.told, PATIENCE), self.told
+            return self.told
 
     def has_received(self) -> bool:
-        """Return whether there are notifications that :meth:`until` has not returned."""
-        return bool(select.select([self._socket], [], [], 0)[0])
+        """Return whether there are notifications."""
+        return bool(self.told or select.select([self._socket], [], [], 0)[0])
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket; an empty notification ends the thread."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+            own.sendto(b"", self.path)
+        self._reader.join(PATIENCE)
         self._socket.close()
 
 

@@ -1,5 +1,6 @@
 """Backend for the models of other servers: this project's own, llama-server, vLLM, SGLang."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ from ollama_tw_upstream.servers import Server, in_parallel, servers
 
 _TIMEOUT = 1.0
 """Seconds for a server to answer when models or devices are listed."""
+
+_KEPT = 15.0
+"""Seconds for which the last answer of a server counts that does not answer in time: it may only be busy."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class UpstreamBackend:
     version: str = "2.0.0"
     priority: int = -1000  # It cannot load files, only the models that it lists.
     _engines: dict[Server, Engine] = field(default_factory=dict)
+    _answers: dict[Server, tuple[_Answer, float]] = field(default_factory=dict)
+    """The last answer of each server that gave one, and its monotonic time."""
 
     def probe(self) -> tw.Probe:
         """Return one device for each server, with its models."""
@@ -80,9 +86,14 @@ class UpstreamBackend:
             engine = self._engines.get(server) or connect(server, server.connect(timeout=_TIMEOUT))
             answer = _Answer(server, engine.kind, engine.models())
         except EngineError as error:
+            last, since = self._answers.get(server, (None, 0.0))
+            if error.timed_out and last is not None and time.monotonic() - since < _KEPT:
+                return last
             self._engines.pop(server, None)
+            self._answers.pop(server, None)
             return _Answer(server, reason=str(error))
         self._engines[server] = engine
+        self._answers[server] = answer, time.monotonic()
         return answer
 
 

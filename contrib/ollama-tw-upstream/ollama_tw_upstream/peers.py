@@ -25,6 +25,9 @@ INTERVAL = 1.0
 TIMEOUT = 2.0
 """Seconds for a server to answer a question about its condition."""
 
+SILENT_AFTER = 8.0
+"""Seconds without an answer after which a server gets no more jobs: before, it may only be busy."""
+
 LOST_AFTER = 15.0
 """Seconds without an answer after which the jobs of a server fail."""
 
@@ -215,8 +218,10 @@ class Peers:
             obstacle = "" if peer.replica else self._obstacle(engine, listing)
         except EngineError as error:
             # A refusal shows that its machine is there: the jobs that run there end by themselves.
-            if error.status is not None or not isinstance(error.__cause__, TimeoutError):
+            if not error.timed_out:
                 peer.answered = time.monotonic()
+            elif peer.replica is not None and time.monotonic() - peer.answered < SILENT_AFTER:
+                return
             self._leave(peer, "unreachable", str(error))
             if time.monotonic() - peer.answered > LOST_AFTER:
                 self._give_up(peer)
