@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -43,7 +43,10 @@ class Figures:
 def cpu_seconds(pid: int) -> float:
     """Return the processor time of a process and its descendants."""
     process = psutil.Process(pid)
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    times = [process.cpu_times()]
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            times.append(child.cpu_times())
     return float(sum(one.user + one.system for one in times))
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,16 +40,19 @@ class Footprint:
     fds: int
 
 
+def _held(process: psutil.Process) -> tuple[int, int, int]:
+    return int(process.memory_info().rss), int(process.num_threads()), int(process.num_fds())
+
+
 def footprint(pid: int) -> Footprint:
     """Measure a process and its descendants. Raises Unusable if it has ended."""
     try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        return Footprint(
-            sum(int(member.memory_info().rss) for member in family),
-            sum(int(member.num_threads()) for member in family),
-            sum(int(member.num_fds()) for member in family),
-        )
+        held = [_held(psutil.Process(pid))]
+        for child in psutil.Process(pid).children(recursive=True):
+            # One that has ended meanwhile holds nothing.
+            with suppress(psutil.NoSuchProcess):
+                held.append(_held(child))
+        return Footprint(*map(sum, zip(*held, strict=True)))
     except psutil.NoSuchProcess:
         raise Unusable(f"the server (process {pid}) has ended") from None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -43,7 +44,7 @@ _WITHOUT_SWAPS = 0.2
 # Limit of requests for a server that replies at once.
 _MOST_REQUESTS = 100_000
 # Long enough that the first of several replies is still running when the last one begins.
-_LONG_REPLY = 128
+_LONG_REPLY = 1024
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -111,7 +112,7 @@ async def load(target: Target, settings: Settings, seconds: float, phase: str, t
 async def all_slots(target: Target, count: int) -> str:
     """Send `count` completions, which must run concurrently. Return a description of the fault, or ''."""
     begun = 0
-    everyone = asyncio.Event()
+    everyone, counted = asyncio.Event(), asyncio.Event()
     options = {"num_predict": _LONG_REPLY, "temperature": 0}
     body = {"model": target.first, "prompt": COUNT, "raw": True, "options": options}
 
@@ -119,15 +120,21 @@ async def all_slots(target: Target, count: int) -> str:
         nonlocal begun
         async with Exchange(target, "/api/generate", json.dumps(body).encode()) as exchange:
             await exchange.read_head()
+            if exchange.status != 200:
+                await exchange.read_rest()
+                exchange.check()
             begun += 1
             if begun == count:
                 everyone.set()
-            await exchange.read_rest()
-            exchange.check()
+            # Closing the connection cancels the rest.
+            await counted.wait()
 
     async def busy() -> int:
         await everyone.wait()
-        return round((await asyncio.to_thread(figures, target.url))["ollama_slots_busy"])
+        try:
+            return round((await asyncio.to_thread(figures, target.url))["ollama_slots_busy"])
+        finally:
+            counted.set()
 
     try:
         async with asyncio.timeout(target.timeout):
@@ -161,7 +168,14 @@ def rest(target: Target, pid: int, parallel: int) -> list[str]:
     busy = _wait(unload, target.timeout)
     # The server keeps a process that tokenizes for models that are not loaded, if there was a request for it.
     call(target.url, "POST", "/api/tokenize", {"model": target.first, "text": "one"})
-    return [text for text in (idle, slots, busy, _wait(connected, target.timeout)) if text]
+
+    def ended() -> str:
+        # Beside the one that tokenizes.
+        number = len(psutil.Process(pid).children()) - 1
+        return f"{number} processes of unloaded models are left" if number > 0 else ""
+
+    waits = [_wait(connected, target.timeout), _wait(ended, target.timeout)]
+    return [text for text in (idle, slots, busy, *waits) if text]
 
 
 def _busy(url: str) -> str:

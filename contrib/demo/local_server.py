@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _START_SECONDS = 60.0
+_LOG_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
@@ -137,7 +138,10 @@ class LocalServer:
 
     def wait(self) -> int:
         """Wait for the end of the server; return its exit status."""
-        return self._process.wait()
+        status = self._process.wait()
+        # Its last lines come before what is printed next. A process that it has left may hold the pipe.
+        self._reader.join(_LOG_SECONDS)
+        return status
 
     def stop(self) -> None:
         """Send SIGTERM, which drains the server; the second ends it at once."""

@@ -101,7 +101,7 @@ class LoadedModel:
         self.last_client = client
         if keep_alive is not None:
             self.keep_alive = keep_alive
-        self._stop_timer()
+        self.stop_timer()
 
     def release(self, *, slot: bool) -> None:
         """End a use. The end of the last one starts the expiry timer."""
@@ -117,7 +117,7 @@ class LoadedModel:
         self.keep_alive = 0
         self.expires_at = self._clock.seconds()
         if self.idle:
-            self._stop_timer()
+            self.stop_timer()
             self._on_expired(self)
 
     def _start_timer(self) -> None:
@@ -132,7 +132,8 @@ class LoadedModel:
         self._timer = None
         self._on_expired(self)
 
-    def _stop_timer(self) -> None:
+    def stop_timer(self) -> None:
+        """Let the model not expire: it is in use, or being unloaded."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -143,5 +144,5 @@ class LoadedModel:
 
     def stop_threads(self) -> None:
         """Stop the timer and the worker threads. Called after the runner was closed."""
-        self._stop_timer()
+        self.stop_timer()
         self._pool.stop()

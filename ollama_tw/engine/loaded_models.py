@@ -352,6 +352,8 @@ class LoadedModels:
         if self._loaded.get(loaded.key) is not loaded:
             return
         loaded.evicting = True
+        # Closing may take long, or never end.
+        loaded.stop_timer()
         del self._loaded[loaded.key]
         self._figures.add_unloaded(loaded.runner)
         self._closing.append(loaded.name)

@@ -28,11 +28,12 @@ Reply = tuple[int, str, bytes]
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path) -> Ollama:
+def nowhere(tmp_path: Path) -> Iterator[Ollama]:
     """Return a function that runs a command line where no server listens."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        return runner(tmp_path, f"127.0.0.1:{unused.getsockname()[1]}")
+        # Bound and not listening: connections are refused, and no other program gets the port.
+        yield runner(tmp_path, f"127.0.0.1:{unused.getsockname()[1]}")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,13 @@ ERROR = "Error: could not connect to ollama server, run 'ollama serve' to start 
 
 
 @pytest.fixture
-def address() -> str:
+def address() -> Iterator[str]:
     """Return an address at which no server listens."""
     with socket.socket() as unused:
+        # Bound and not listening: no other program gets the port. A server that sets the option does.
+        unused.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         unused.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{unused.getsockname()[1]}"
+        yield f"127.0.0.1:{unused.getsockname()[1]}"
 
 
 def test_a_server_is_started_in_the_background(

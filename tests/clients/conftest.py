@@ -1,11 +1,22 @@
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.helpers import PATIENCE
 from tests.helpers.gguf_files import write_gguf
 from tests.helpers.models import GO_PLAIN, GO_THINKING_TOOLS
 from tests.helpers.server import PLUGINS, running
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server answer late: httpx gives up after five seconds."""
+    for name in ("get", "post", "request"):
+        monkeypatch.setattr(httpx, name, partial(getattr(httpx, name), timeout=PATIENCE))
+
 
 OPENED_THINKING = (
     "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}"

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from zope.interface import implementer
 
-from ollama_tw.engine.backend_router import LISTING_TIMEOUT, BackendRouter
+from ollama_tw.engine.backend_router import BackendRouter
 from ollama_tw.engine.backend_selection import BackendSelection
 from ollama_tw.engine.backends import DiscoveredBackend
 from ollama_tw.interfaces import IBackend, IModelSource, LoadError, LoadPlan, Probe, RemoteModel
@@ -17,6 +17,7 @@ from ollama_tw.library.backend_models import BackendModels
 from ollama_tw.library.names import parse_name
 from ollama_tw.library.show import model_capabilities, tags_entry
 from ollama_tw.testing.fake import FakeRunner
+from tests.helpers import PATIENCE
 from tests.helpers.logs import captured, texts
 
 
@@ -49,12 +50,14 @@ class ListingBackend(Backend):
         self.asked = 0
         self._gate = gate
         self.asked_on = threading.current_thread()
+        self.began = threading.Event()
 
     def models(self) -> Any:
         self.asked += 1
         self.asked_on = threading.current_thread()
+        self.began.set()
         if self._gate is not None:
-            self._gate.wait(30)
+            self._gate.wait(PATIENCE)
         if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
@@ -72,11 +75,9 @@ def found(backend: Any, reason: str = "") -> DiscoveredBackend:
     return DiscoveredBackend(backend, Probe(reason=reason), f"/x/{backend.name}.py")
 
 
-def router(
-    chosen: DiscoveredBackend, *others: DiscoveredBackend, timeout: float = LISTING_TIMEOUT
-) -> BackendRouter:
-    """Return the router of these backends."""
-    return BackendRouter(BackendSelection(lambda: [chosen, *others], chosen.name), timeout)
+def router(chosen: DiscoveredBackend, *others: DiscoveredBackend) -> BackendRouter:
+    """Return the router of these backends, which have much time to list their models."""
+    return BackendRouter(BackendSelection(lambda: [chosen, *others], chosen.name), PATIENCE)
 
 
 def test_models_are_loaded_by_the_backend_that_lists_them() -> None:
@@ -166,16 +167,20 @@ def test_a_failing_backend_is_logged_once_with_its_name_and_file(
 def test_a_hanging_backend_is_not_called_again_until_it_returns(logged: list[LogEvent]) -> None:
     gate = threading.Event()
     slow = ListingBackend("slow", RemoteModel("late", "x", "h"), gate=gate)
-    sources = router(found(Backend("cpu")), found(slow), found(ListingBackend("far", FAR)), timeout=2)
+    sources = router(found(Backend("cpu")), found(slow), found(ListingBackend("far", FAR)))
+    (listing,) = (one for one in sources._model_listings() if one.backend.backend is slow)
+    listing._timeout = 2
     remotes = BackendModels(sources)
     for _ in range(3):
         assert names(remotes) == ["org/Far:big"]
+    assert slow.began.wait(PATIENCE)
     assert slow.asked == 1
     assert texts(logged) == [
         "backend slow (/x/slow.py) failed to list its models: no result within 2 seconds"
     ]
     gate.set()
-    slow.asked_on.join(30)
+    slow.asked_on.join(PATIENCE)
+    listing._timeout = PATIENCE
     assert names(remotes) == ["late:latest", "org/Far:big"]
 
 

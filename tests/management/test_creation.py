@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,14 @@ class Standing:
 
     def wait_for_end(self) -> None:
         assert self.ended.acquire(timeout=PATIENCE)
+
+
+def wait_until_tidy(app: Application) -> None:
+    """Wait until no temporary file is left: it is removed after the quantizer has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while left := [name for name in blobs(app) if len(name) != 71]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -129,7 +138,7 @@ def test_a_client_that_leaves_ends_its_creation(app: Application, digest: str, q
     quantizer.wait_for_end()
     quantizer.go.set()
     app.create("after", (app.home.parent / "m.gguf").read_bytes())
-    assert [name for name in blobs(app) if len(name) != 71] == []
+    wait_until_tidy(app)
     assert [model["name"] for model in app.get("/api/tags").json["models"]] == ["after:latest"]
 
 
@@ -152,7 +161,7 @@ def test_the_same_over_websocket(app: Application, digest: str, quantizer: Stand
     quantizer.go.set()
     assert asyncio.run(finished())[-1]["status"] == "success"
     assert [model["name"] for model in app.get("/api/tags").json["models"]] == ["q:latest"]
-    assert [name for name in blobs(app) if len(name) != 71] == []
+    wait_until_tidy(app)
 
 
 def test_the_end_of_the_server_ends_it_too(quantizer: Standing, tmp_path: Path) -> None:

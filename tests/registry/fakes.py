@@ -204,7 +204,7 @@ class TestClock(Clock):
 class RegistryCase(TestCase):
     """A fake registry on 127.0.0.1, and a store for pulled models."""
 
-    timeout = 30
+    timeout = 100
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory()

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -93,10 +94,13 @@ def memory_of(pid: int | None) -> int | None:
         return None
     try:
         process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        return sum(int(member.memory_info().rss) for member in family)
+        size = int(process.memory_info().rss)
+        for child in process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                size += int(child.memory_info().rss)
     except psutil.NoSuchProcess:
         return None
+    return size
 
 
 class _Client:

@@ -73,7 +73,7 @@ class Client:
 
 
 class WebSocketCase(TestCase):
-    timeout = 30
+    timeout = 100
     limit = LIMIT
 
     def setUp(self) -> None:
