@@ -134,3 +134,19 @@ def test_a_model_is_described(models: Shown) -> None:
     expect(dialog.locator("pre").first).to_have_text("Be brief.")
     models.page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
+
+
+def test_a_dialog_that_is_open_for_long_gives_the_focus_back(models: Shown) -> None:
+    page = models.page
+    page.clock.install()
+    page.reload()
+    delete = page.get_by_role("button", name="Delete twin")
+    delete.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    # The list is refreshed every five seconds.
+    for _ in range(3):
+        page.clock.run_for(5_000)
+        page.evaluate("fetch('/api/tags')")
+    page.keyboard.press("Escape")
+    expect(delete).to_be_focused()

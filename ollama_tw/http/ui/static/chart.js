@@ -1,4 +1,4 @@
-// Line charts that move: a point a second, drawn by hand as SVG, which slides to the left by a point's width.
+// Line charts as SVG: a point a second, slid to the left by its width.
 
 import { h, svg } from "./dom.js";
 

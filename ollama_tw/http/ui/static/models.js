@@ -1,4 +1,4 @@
-// Models: install, describe, copy, remove, load and unload.
+// Models of the server.
 
 import { Streams, getJSON, request } from "./api.js";
 import { confirm, prompt } from "./dialogs.js";
@@ -53,7 +53,8 @@ export class Models {
 	}
 
 	async show() {
-		this.#timer = setInterval(() => document.hidden || this.refresh(), REFRESH);
+		// Not while a button is pressed, or gets the focus back from a dialog.
+		this.#timer = setInterval(() => document.querySelector("dialog[open], ul:active") || document.hidden || this.refresh(), REFRESH);
 		await this.refresh();
 	}
 
