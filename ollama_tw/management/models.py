@@ -27,7 +27,7 @@ from ollama_tw.library.names import (
 from ollama_tw.library.queries import ModelList, show_model
 from ollama_tw.library.show import model_capabilities, show_reply, tags_entry
 from ollama_tw.library.store import ModelNotFound, Store
-from ollama_tw.management.loaded_models import loaded_record
+from ollama_tw.management.ps import loaded_record
 from ollama_tw.wire.models import CopyRequest, LoadedModelRecord, ShowRequest
 
 T = TypeVar("T")
