@@ -22,7 +22,7 @@ from ollama_tw.output.description import Description, Notation
 from ollama_tw.output.stream_parser import StreamParser
 from ollama_tw.templates.capabilities import find_capabilities
 from ollama_tw.templates.compiled import compile_template
-from ollama_tw.templates.probing import describe
+from ollama_tw.templates.reply_description import describe
 from ollama_tw.templates.shapes import find_shape
 from ollama_tw.templates.thinking_controls import find_controls
 from ollama_tw.templates.trial import trial_of

@@ -30,12 +30,12 @@ from ollama_tw.library.rendering import PromptPath, Rendering
 from ollama_tw.library.show import model_capabilities, model_rendering
 from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.output.description import Description
-from ollama_tw.output.families import BY_NAME
+from ollama_tw.output.ollama_parsers import BY_NAME
 from ollama_tw.output.template_tags import from_tags
 from ollama_tw.templates.family_prompts import FAMILIES
 from ollama_tw.templates.family_template import family_template
 from ollama_tw.templates.gotemplate import Template, TemplateError, parse
-from ollama_tw.templates.probing import describe
+from ollama_tw.templates.reply_description import describe
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ollama_tw.output.description import Description
-from ollama_tw.templates.probing import describe
+from ollama_tw.templates.reply_description import describe
 from ollama_tw.templates.sandbox import JsonObject
 from ollama_tw.templates.shapes import (
     ARGUMENT,

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.families import measure, reply
 from ollama_tw.output.stream_parser import Call, StreamParser, Thinking
-from ollama_tw.templates.probing import describe
+from ollama_tw.templates.reply_description import describe
 from tests.helpers.reference_data import vectors
 
 TEMPLATES = {each["name"]: each["source"] for each in vectors("chat_templates")}

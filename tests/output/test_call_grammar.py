@@ -19,8 +19,8 @@ from ollama_tw.output.description import (
     Shape,
     TaggedArguments,
 )
-from ollama_tw.output.families import BY_NAME, FUNCTIONARY, HERMES
-from ollama_tw.templates.probing import describe
+from ollama_tw.output.ollama_parsers import BY_NAME, FUNCTIONARY, HERMES
+from ollama_tw.templates.reply_description import describe
 from tests.grammar.checker import matches
 from tests.helpers.reference_data import vectors
 

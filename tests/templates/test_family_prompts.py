@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from ollama_tw.output.families import BY_NAME
+from ollama_tw.output.ollama_parsers import BY_NAME
 from ollama_tw.templates.capabilities import find_capabilities
 from ollama_tw.templates.family_prompts import FAMILIES
 from ollama_tw.templates.family_template import family_template
 from ollama_tw.templates.jinja import ChatTemplate
-from ollama_tw.templates.probing import describe
+from ollama_tw.templates.reply_description import describe
 from ollama_tw.wire.native import Message
 from tests.helpers.reference_data import vectors
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ollama_tw.output.description import HOLE, KEY, CallLayout, Notation, Pair, TaggedArguments
-from ollama_tw.templates.probing_text import shared_end, shared_start
+from ollama_tw.templates.rendered_text import shared_end, shared_start
 from ollama_tw.templates.trial_tools import KEYS, NAMES, TYPED
 
 _JSON_TYPES = ("string", "number", "boolean", "object", "array")

@@ -14,8 +14,8 @@ from ollama_tw.output.description import (
     Pair,
     Shape,
 )
-from ollama_tw.templates.probing_tags import with_tags, with_types
-from ollama_tw.templates.probing_text import closing_twin, first_mark, shared_end, shared_start
+from ollama_tw.templates.rendered_text import closing_twin, first_mark, shared_end, shared_start
+from ollama_tw.templates.tool_call_tags import with_tags, with_types
 from ollama_tw.templates.trial import EOS
 from ollama_tw.templates.trial_tools import FIRST, IDS, NAMES, SECOND
 

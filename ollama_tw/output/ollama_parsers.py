@@ -1,4 +1,7 @@
-"""Descriptions of the model families that Ollama names, for models whose files have no chat template.
+"""Descriptions of replies for the names of Ollama's parsers, for models whose files have no chat template.
+
+The layouts of calls also complete what a template leaves open (``templates/known_marks.py``); what it writes
+itself is derived from it (``templates/reply_description.py``).
 
 Source: ollama: model/parsers/parsers.go, ParserForName; the renderers of model/renderers.
 """

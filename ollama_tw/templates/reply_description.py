@@ -15,10 +15,10 @@ from typing import Any, Final
 from ollama_tw.output.description import CallLayout, Description, Pair
 from ollama_tw.templates.budget import TemplateError
 from ollama_tw.templates.known_marks import completed
-from ollama_tw.templates.probing_calls import Renderings, layout_of
-from ollama_tw.templates.probing_text import first_mark, last_mark, shared_end, shared_start, twin
+from ollama_tw.templates.rendered_text import first_mark, last_mark, shared_end, shared_start, twin
 from ollama_tw.templates.sandbox import JsonObject
 from ollama_tw.templates.thinking_controls import find_controls
+from ollama_tw.templates.tool_call_layout import Renderings, layout_of
 from ollama_tw.templates.trial import EOS, FoundOnce, Trial, trial_of
 from ollama_tw.templates.trial_tools import FIRST, IDS, KEYS, NAMES, SECOND, TYPED, tools
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ollama_tw.output.description import Description
 from ollama_tw.output.stream_parser import Call, Content, StreamParser, Thinking
-from ollama_tw.templates.probing import describe
+from ollama_tw.templates.reply_description import describe
 from tests.helpers.reference_data import vectors
 
 
