@@ -30,7 +30,7 @@ from ollama_tw.library.rendering import PromptPath, Rendering
 from ollama_tw.library.show import model_capabilities, model_rendering
 from ollama_tw.library.store import ModelNotFound, Store
 from ollama_tw.output.description import Description
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.output.template_tags import from_tags
 from ollama_tw.templates.family_prompts import FAMILIES
 from ollama_tw.templates.family_template import family_template

@@ -79,7 +79,7 @@ def _projected(projectors: Iterable[Header]) -> list[str]:
 
 def _of_parser(name: str) -> list[str]:
     # An idle server needs no descriptions.
-    from ollama_tw.output.ollama_parsers import BY_NAME, NEVER_ASKED_TO_THINK
+    from ollama_tw.output.known_layouts import BY_NAME, NEVER_ASKED_TO_THINK
 
     description = BY_NAME.get(name)
     if description is None:

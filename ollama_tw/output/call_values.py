@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
-from ollama_tw.output import gemma_calls, python_calls
+from ollama_tw.output import gemma_notation, python_notation
 from ollama_tw.output.description import KEY, CallLayout, Notation, TaggedArguments
 from ollama_tw.output.json_scan import JsonScanner, Scan
 
@@ -62,9 +62,9 @@ def read_whole(text: str, layout: CallLayout, tools: Tools) -> list[Invocation]:
     """Return the calls between a pair of marks, in a notation that is read as a whole."""
     try:
         if layout.notation is Notation.PYTHON:
-            calls = python_calls.parse_calls(text)
+            calls = python_notation.parse_calls(text)
         else:
-            calls = gemma_calls.parse_calls(text, layout.name.open.strip(), layout.quote)
+            calls = gemma_notation.parse_calls(text, layout.name.open.strip(), layout.quote)
     except ValueError:
         return []
     found = [Invocation(name, _whole_characters(arguments)) for name, arguments in calls]
@@ -152,7 +152,7 @@ def typed(text: str, schema: Any, tags: TaggedArguments, kind: str = "") -> Any:
     except ValueError:
         pass
     try:
-        return python_calls.parse_value(word)
+        return python_notation.parse_value(word)
     except ValueError:
         return text
 

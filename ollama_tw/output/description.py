@@ -1,7 +1,7 @@
 """Description of what a model's replies look like: thinking, content, and tool calls, as frozen data.
 
 The stream parser and the grammars of tool calls both follow it. It is derived from the model's own
-template (``templates/reply_description.py``) or stands in ``ollama_parsers.py``. All texts are as the
+template (``templates/reply_description.py``) or stands in ``known_layouts.py``. All texts are as the
 template writes them, white space included; the parser takes white space at their ends, and runs of it
 inside, as optional.
 """

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 from ollama_tw.output.description import CallLayout, Description, Pair
-from ollama_tw.output.ollama_parsers import COHERE, LFM2, MINISTRAL, OLMO3
+from ollama_tw.output.known_layouts import COHERE, LFM2, MINISTRAL, OLMO3
 
 _BARE = CallLayout()
 # Tags after which the notation of calls is known.

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ollama_tw.output.description import CallLayout, Pair
-from ollama_tw.output.ollama_parsers import MUSE
+from ollama_tw.output.known_layouts import MUSE
 
 NAME: Final = "{name}"
 """In a text: the name of the function."""

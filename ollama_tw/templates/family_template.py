@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from ollama_tw.output.description import CallLayout, IdPlace, Pair, Shape, TaggedArguments
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.templates.family_prompts import FAMILIES
 
 

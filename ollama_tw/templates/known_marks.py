@@ -3,14 +3,14 @@
 from dataclasses import replace
 from typing import Final
 
-from ollama_tw.output import ollama_parsers
+from ollama_tw.output import known_layouts
 from ollama_tw.output.description import CallLayout, Description, Pair
 
 # Replies of several messages, by phrases of their templates: their headers are no pairs of marks.
 _TURNS: Final = (
-    (("<|channel|>", "<|message|>", "<|start|>"), ollama_parsers.BY_NAME["harmony"]),
-    (("to=self", "<|message|>", "<|eom|>"), ollama_parsers.BY_NAME["glimmer"]),
-    ((">>>all", ">>>"), ollama_parsers.FUNCTIONARY),
+    (("<|channel|>", "<|message|>", "<|start|>"), known_layouts.BY_NAME["harmony"]),
+    (("to=self", "<|message|>", "<|eom|>"), known_layouts.BY_NAME["glimmer"]),
+    ((">>>all", ">>>"), known_layouts.FUNCTIONARY),
 )
 
 _THINKING: Final = (
@@ -25,15 +25,15 @@ _THINKING: Final = (
 
 # Calls that templates describe in words without writing any, by phrases of the templates.
 _CALLS: Final = (
-    (("<tool_call>", "<function="), ollama_parsers.QWEN_CODER),
-    (("<tool_call>", "<arg_key>"), ollama_parsers.GLM),
-    (("<tool_call>",), ollama_parsers.HERMES),
-    (("List of tools:", "<|im_start|>"), ollama_parsers.LFM2),
-    (("<|tool_call_start|>",), ollama_parsers.LFM2),
+    (("<tool_call>", "<function="), known_layouts.QWEN_CODER),
+    (("<tool_call>", "<arg_key>"), known_layouts.GLM),
+    (("<tool_call>",), known_layouts.HERMES),
+    (("List of tools:", "<|im_start|>"), known_layouts.LFM2),
+    (("<|tool_call_start|>",), known_layouts.LFM2),
     (("<|tool_call|>",), CallLayout(section=Pair("<|tool_call|>", "<|/tool_call|>"), array=True)),
-    (("[TOOL_CALLS]", "[ARGS]"), ollama_parsers.MINISTRAL),
+    (("[TOOL_CALLS]", "[ARGS]"), known_layouts.MINISTRAL),
     (("[TOOL_CALLS]",), CallLayout(section=Pair("[TOOL_CALLS]", ""), array=True)),
-    (("<function_calls>",), ollama_parsers.OLMO3),
+    (("<function_calls>",), known_layouts.OLMO3),
 )
 _PYTHON_TAG: Final = "<|python_tag|>"
 _RESPONSE: Final = Pair("<response>", "</response>")

@@ -28,7 +28,7 @@ from ollama_tw.interfaces import (
     Usage,
 )
 from ollama_tw.output.description import CallLayout, Description, Pair
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.output.tool_choice import ToolChoice
 from ollama_tw.testing.fake import FakeRunner, words
 from tests.grammar.checker import matches

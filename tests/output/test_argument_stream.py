@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 from ollama_tw.output.description import CallLayout, Description
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.output.stream_parser import Call, CallPart, Content, Event, StreamParser
-from tests.output.test_ollama_parsers import TOOLS, chinese, parts, replies
+from tests.output.test_known_layouts import TOOLS, chinese, parts, replies
 
 HERMES = BY_NAME["qwen3"]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_tw.output.description import Description
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.output.stream_parser import Content, StreamParser
 from tests.output.test_stream_parser import BARE, HERMES, LFM2, LLAMA, QWEN3, THINK_HERMES, TOOLS, XML, parsed
 

@@ -19,7 +19,7 @@ from ollama_tw.output.description import (
     Shape,
     TaggedArguments,
 )
-from ollama_tw.output.ollama_parsers import BY_NAME, FUNCTIONARY, HERMES
+from ollama_tw.output.known_layouts import BY_NAME, FUNCTIONARY, HERMES
 from ollama_tw.templates.reply_description import describe
 from tests.grammar.checker import matches
 from tests.helpers.reference_data import vectors

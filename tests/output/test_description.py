@@ -1,7 +1,7 @@
 import pytest
 
 from ollama_tw.output.description import HOLE, CallLayout, Description, Pair, Shape
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 
 
 @pytest.mark.parametrize(

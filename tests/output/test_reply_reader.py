@@ -3,7 +3,7 @@
 import pytest
 
 from ollama_tw.output.call_values import declared
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.output.reply_reader import ReplyReader
 from ollama_tw.output.source import Source
 from ollama_tw.output.turn_reader import TurnReader

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ollama_tw.output.description import CallLayout, Description, IdPlace, Pair, Shape
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.output.stream_parser import Call, Content, Event, StreamParser, Thinking, new_call_id
 from ollama_tw.output.template_tags import from_tags
 from tests.helpers.reference_data import vectors

@@ -4,7 +4,7 @@ from typing import Any
 
 from ollama_tw.output.call_grammar import call_grammar, lazy_call_grammar
 from ollama_tw.output.description import CallLayout, Description
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.output.stream_parser import Call, StreamParser
 from ollama_tw.output.tool_choice import ToolChoice, with_layout
 from tests.grammar.checker import matches

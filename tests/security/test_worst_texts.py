@@ -21,7 +21,7 @@ from ollama_tw.library.manifests import ManifestError, decode_manifest
 from ollama_tw.library.modelfile.parser import parse_modelfile
 from ollama_tw.library.names import parse_name
 from ollama_tw.llama.native import LoadReport
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.output.stream_parser import StreamParser
 from ollama_tw.prompt.conversation import without_past_thinking
 from ollama_tw.prompt.outside_text import with_breaks

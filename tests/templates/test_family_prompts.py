@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.templates.capabilities import find_capabilities
 from ollama_tw.templates.family_prompts import FAMILIES
 from ollama_tw.templates.family_template import family_template

@@ -1,7 +1,7 @@
-"""Descriptions of replies for the names of Ollama's parsers, for models whose files have no chat template.
+"""Known layouts of replies and tool calls: those of Ollama's parsers, for models without a chat template.
 
-The layouts of calls also complete what a template leaves open (``templates/known_marks.py``); what it writes
-itself is derived from it (``templates/reply_description.py``).
+They also complete what a template leaves open (``templates/known_marks.py``, ``template_tags.py``). What a
+template writes itself is derived from it (``templates/reply_description.py``).
 
 Source: ollama: model/parsers/parsers.go, ParserForName; the renderers of model/renderers.
 """

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_tw.output.description import HOLE, KEY, Description
-from ollama_tw.output.ollama_parsers import BY_NAME
+from ollama_tw.output.known_layouts import BY_NAME
 from ollama_tw.output.stream_parser import Call, Content, Event, StreamParser, Thinking
 from tests.helpers.reference_data import vectors
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ollama_tw.output.python_calls import parse_calls
+from ollama_tw.output.python_notation import parse_calls
 
 
 @pytest.mark.parametrize(
