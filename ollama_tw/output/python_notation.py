@@ -7,9 +7,10 @@ import math
 import re
 from typing import Any
 
+from ollama_tw.output.text_cursor import TextCursor
+
 _MAX_DEPTH = 100
 
-_SPACE = re.compile(r"\s*")
 _NAME = re.compile(r"[^\W\d][\w.\-]*")
 _STRING = re.compile(
     r""" "([^"\\]*+(?:\\.[^"\\]*+)*)" | '([^'\\]*+(?:\\.[^'\\]*+)*)' """, re.DOTALL | re.VERBOSE
@@ -34,69 +35,53 @@ def parse_value(text: str) -> Any:
     return _Reader(text).whole_value()
 
 
-class _Reader:
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._position = 0
-
+class _Reader(TextCursor):
     def calls(self) -> list[tuple[str, dict[str, Any]]]:
         found = []
-        listed = self._take("[")
-        while not self._at_end() and not (listed and self._take("]")):
+        listed = self.take("[")
+        while not self.at_end() and not (listed and self.take("]")):
             found.append((self._name(), self._arguments()))
-            if not self._take(","):
-                self._take(";")
-        if not self._at_end():
+            if not self.take(","):
+                self.take(";")
+        if not self.at_end():
             raise ValueError("text after the calls")
         return found
 
     def whole_value(self) -> Any:
         value = self._value(0)
-        if not self._at_end():
+        if not self.at_end():
             raise ValueError("text after the value")
         return value
 
     def _arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
-        self._need("(")
-        while not self._take(")"):
+        self.need("(")
+        for _ in self.items(")"):
             name = self._name()
-            self._need("=")
+            self.need("=")
             arguments[name] = self._value(0)
-            if not self._take(","):
-                self._need(")")
-                break
         return arguments
 
     def _value(self, depth: int) -> Any:
         if depth > _MAX_DEPTH:
             raise ValueError("nested too deeply")
-        if self._take("["):
-            items = []
-            while not self._take("]"):
-                items.append(self._value(depth + 1))
-                if not self._take(","):
-                    self._need("]")
-                    break
-            return items
-        if self._take("{"):
+        if self.take("["):
+            return [self._value(depth + 1) for _ in self.items("]")]
+        if self.take("{"):
             members = {}
-            while not self._take("}"):
+            for _ in self.items("}"):
                 key = self._value(depth + 1)
                 if not isinstance(key, str):
                     raise ValueError("a key that is not a string")
-                self._need(":")
+                self.need(":")
                 members[key] = self._value(depth + 1)
-                if not self._take(","):
-                    self._need("}")
-                    break
             return members
         return self._scalar()
 
     def _scalar(self) -> Any:
-        if string := self._match(_STRING):
+        if string := self.match(_STRING):
             return _unescaped(string[1] if string[1] is not None else string[2])
-        if number := self._match(_NUMBER):
+        if number := self.match(_NUMBER):
             if not (number[1] or number[2]):
                 return int(number[0])
             if math.isinf(value := float(number[0])):
@@ -108,36 +93,10 @@ class _Reader:
         return _WORDS[word]
 
     def _name(self) -> str:
-        name = self._match(_NAME)
+        name = self.match(_NAME)
         if name is None:
             raise ValueError("no name")
         return name[0]
-
-    def _take(self, mark: str) -> bool:
-        self._skip()
-        if not self._text.startswith(mark, self._position):
-            return False
-        self._position += len(mark)
-        return True
-
-    def _need(self, mark: str) -> None:
-        if not self._take(mark):
-            raise ValueError(f"no {mark}")
-
-    def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        self._skip()
-        match = pattern.match(self._text, self._position)
-        if match:
-            self._position = match.end()
-        return match
-
-    def _skip(self) -> None:
-        match = _SPACE.match(self._text, self._position)
-        self._position = match.end() if match else self._position
-
-    def _at_end(self) -> bool:
-        self._skip()
-        return self._position == len(self._text)
 
 
 def _unescaped(text: str) -> str:
