@@ -18,6 +18,7 @@ from ollama_tw.errors import reason_of
 from ollama_tw.files import NO_FOLLOW, make_directory, sync_directory
 from ollama_tw.posix import give_to_owner
 from ollama_tw.tracking.priority import Priority
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 _VERSION = 1
 _MAX_BYTES = 16 << 20
@@ -66,7 +67,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         keys = tuple(_loaded(stored) for stored in document.keys)
         if len({key.client.name for key in keys}) < len(keys):
             raise ValueError("two keys have the same name")
-    except (msgspec.DecodeError, ValueError) as error:
+    except (ValueError, *DECODE_ERRORS) as error:
         raise KeyFileError(f"{path} is not a valid file of keys: {error}") from error
     return keys
 

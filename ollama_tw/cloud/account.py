@@ -14,6 +14,7 @@ from ollama_tw.identity.signer import LoadSigner, Signer
 from ollama_tw.net.body import BodyReader, BodyTooLarge, read_all
 from ollama_tw.net.network import STALL_TIMEOUT, Network
 from ollama_tw.net.user_agent import USER_AGENT
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 _WEBSITE = "https://ollama.com"
 _MAX_REPLY = 64 * 1024
@@ -42,7 +43,7 @@ class Account:
         try:
             status, body = await self._request("POST", "/api/me")
             found = msgspec.json.decode(body, type=dict[str, Any]) if status == 200 else {}
-        except (OllamaError, BodyTooLarge, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OllamaError, BodyTooLarge, *DECODE_ERRORS) as error:
             raise OllamaError(503, "account unavailable") from error
         if status == 401 or (status == 200 and not found.get("name")):
             raise NotSignedIn

@@ -15,6 +15,7 @@ from ollama_tw.config.parsers import CLOUD
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.names import ReferenceSource, parse_reference
 from ollama_tw.net.origin import Origin, origin_of
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 _CLOUD = origin_of(CLOUD)
 
@@ -98,7 +99,7 @@ def cloud_status(home: Path, no_cloud: bool) -> dict[str, Any]:
     try:
         data = (home / "server.json").read_bytes()
         in_file = msgspec.json.decode(data, type=_ServerFile).disable_ollama_cloud
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *DECODE_ERRORS):
         in_file = False
     source = {(False, False): "none", (True, False): "env", (False, True): "config", (True, True): "both"}
     return {"cloud": {"disabled": no_cloud or in_file, "source": source[no_cloud, in_file]}}

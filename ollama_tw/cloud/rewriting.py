@@ -13,7 +13,7 @@ import msgspec
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
-from ollama_tw.wire.decode import decode, decode_value
+from ollama_tw.wire.decode import DECODE_ERRORS, decode, decode_value
 
 _HOP_BY_HOP = {
     "connection",
@@ -57,7 +57,7 @@ class _ErrorReply(msgspec.Struct):
 
 def model_of(body: bytes) -> str:
     """Return the ``model`` of a request's body; "" if it is missing or the body is invalid."""
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    with suppress(*DECODE_ERRORS):
         model = msgspec.json.decode(body, type=_Reference).model
         if isinstance(model, str):
             return model
@@ -74,7 +74,7 @@ def with_model(body: bytes, model: str) -> bytes:
     members: dict[str, Any]
     try:
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except DECODE_ERRORS:
         members = decode_value(body.decode("utf-8", "replace")) or {}
     kept = {key: value for key, value in members.items() if key.lower() not in ("model", "name")}
     return msgspec.json.encode({"model": model, **kept})
@@ -107,7 +107,7 @@ def compact(value: bytes) -> bytes | None:
         # The formatter validates all except the UTF-8 of strings.
         value.decode()
         return msgspec.json.format(value, indent=-1)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         return None
 
 
@@ -123,7 +123,7 @@ def error_in(record: bytes) -> str | None:
         return None
     try:
         error = msgspec.json.decode(record, type=_ErrorReply).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         return None
     if isinstance(error, Mapping):
         error = error.get("message")

@@ -19,7 +19,7 @@ from ollama_tw.cloud.rewriting import error_in
 from ollama_tw.concurrency.threads import InThread
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.model import Model
-from ollama_tw.wire.decode import decode
+from ollama_tw.wire.decode import DECODE_ERRORS, decode
 from ollama_tw.wire.native import (
     ChatRecord,
     ChatRequest,
@@ -181,7 +181,7 @@ def _record(line: bytes, kind: type[R]) -> R:
     failed = error_in(line)
     if failed is not None:
         raise OllamaError(502, failed)
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    with suppress(*DECODE_ERRORS):
         return msgspec.json.decode(line, type=kind)
     try:
         if len(line) > _MAX_LENIENT:

@@ -12,6 +12,7 @@ import msgspec
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.files import open_regular
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 _MAX_TEXT_BYTES = 64 << 20
 # A vocabulary of 262,144 tokens with its 514,000 merges as pairs has two million.
@@ -143,7 +144,7 @@ def decode_json(name: str, data: bytes) -> Any:
         raise OllamaError(400, f"{name} has more than {_MAX_JSON_ITEMS} values")
     try:
         return msgspec.json.decode(data)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+    except DECODE_ERRORS as error:
         raise OllamaError(400, f"{name} is not valid JSON") from error
 
 

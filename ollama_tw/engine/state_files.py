@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from ollama_tw.files import NO_FOLLOW, open_regular, pread, sync_directory
 from ollama_tw.interfaces import PromptState
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 _log = Logger()
 
@@ -169,7 +170,7 @@ def _open(path: Path, identity: str) -> PromptState | None:
             descriptor = os.dup(file.fileno())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, *DECODE_ERRORS) as error:
         _log.warn(
             "removing {path}, a saved prompt that cannot be used: {why}", path=str(path), why=str(error)
         )
@@ -198,7 +199,7 @@ def _remove_prefixes(folder: Path, tokens: tuple[int, ...]) -> None:
         try:
             with open_regular(path) as file:
                 header, _ = _read_header(file.fileno())
-        except (OSError, ValueError, msgspec.MsgspecError):
+        except (OSError, ValueError, *DECODE_ERRORS):
             continue
         if len(header.tokens) < len(tokens) and tuple(header.tokens) == tokens[: len(header.tokens)]:
             path.unlink(missing_ok=True)

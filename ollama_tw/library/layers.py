@@ -14,6 +14,7 @@ from ollama_tw.golang.json import as_go_numbers, json_numbers
 from ollama_tw.library.blobs import MAX_TEXT_BYTES, BlobStore
 from ollama_tw.library.digests import digest_of
 from ollama_tw.library.manifests import Layer
+from ollama_tw.wire.decode import DECODE_ERRORS
 from ollama_tw.wire.native import Message
 
 # Fields that Go's encoder writes even if they are empty.
@@ -132,7 +133,7 @@ def decode_params(data: bytes | None) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(data, type=dict[str, Any] | None) or {}
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise OllamaError(500, "the parameters of the base model cannot be read") from error
 
 

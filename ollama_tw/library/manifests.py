@@ -18,6 +18,7 @@ from ollama_tw.files import make_directory, make_readable, open_regular, sync_di
 from ollama_tw.golang import json as gojson
 from ollama_tw.library.digests import is_digest, parse_digest
 from ollama_tw.library.names import InvalidName, Name, name_from_parts
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _OCI_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -127,7 +128,7 @@ def decode_config(data: bytes) -> ModelConfig:
     """Decode a config blob; unknown fields are ignored. Raises ManifestError."""
     try:
         return msgspec.json.decode(data, type=ModelConfig)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except DECODE_ERRORS as error:
         raise ManifestError(f"the config is not valid: {error}") from error
 
 
@@ -160,7 +161,7 @@ def decode_manifest(data: bytes) -> Manifest:
         raise ManifestError("the manifest is too large")
     try:
         raw = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except DECODE_ERRORS as error:
         raise ManifestError(f"the manifest is not valid: {error}") from error
     if raw.schema_version != 2:
         raise ManifestError(f"the manifest has schema version {raw.schema_version}, not 2")

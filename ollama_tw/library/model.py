@@ -16,6 +16,7 @@ from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.manifests import Manifest, ManifestError, ModelConfig, decode_config
 from ollama_tw.library.names import Name
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 DEFAULT_TEMPLATE = "{{ .Prompt }}"
 """The Go template of a model that has no template layer."""
@@ -130,7 +131,7 @@ def read_model(blobs: BlobStore, name: Name, manifest: Manifest, *, digest: str,
         )
     except FileNotFoundError as error:
         raise OllamaError(500, f"model '{name.short}' is incomplete: a layer is missing") from error
-    except (OSError, ManifestError, msgspec.DecodeError, RecursionError, OverflowError) as error:
+    except (OSError, ManifestError, OverflowError, *DECODE_ERRORS) as error:
         raise OllamaError(500, f"model '{name.short}' has a layer that cannot be read") from error
 
 

@@ -23,6 +23,7 @@ from ollama_tw.files import NO_FOLLOW, make_readable, open_regular, pread, pwrit
 from ollama_tw.golang import json as gojson
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import parse_digest
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 _READ_SIZE = 1 << 20
 # Limit in bytes for hashing earlier bytes of the file along with one write.
@@ -246,7 +247,7 @@ class PartialBlob:
             try:
                 with open_regular(path) as file:
                     parts.append(msgspec.json.decode(file.readline(_MAX_STATE), type=Part))
-            except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            except (OSError, *DECODE_ERRORS):
                 return []
         return sorted(parts, key=lambda part: part.number)
 

@@ -17,6 +17,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.model import Model
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 _CONFIG_NAME = "config.json"
 # In bytes. A file has one tensor, or three if it is quantized.
@@ -61,7 +62,7 @@ def describe(blobs: BlobStore, model: Model) -> TensorModel:
             for name, entry in _entries(blobs, layer.digest).items()
         ]
         config = _config(blobs, model)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, struct.error) as error:
+    except (*DECODE_ERRORS, struct.error) as error:
         raise OllamaError(500, f"model '{model.name.short}' has a layer that cannot be read") from error
     architecture = _architecture(config)
     info: dict[str, Any] = {"general.architecture": architecture}

@@ -14,6 +14,7 @@ import msgspec
 from ollama_tw.errors import OllamaError
 from ollama_tw.identity.signer import Signer
 from ollama_tw.net.origin import Origin, origin_of
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 # base64(hex(sha256(""))): the digest of the empty body of a token request.
 _EMPTY_BODY = "ZTNiMGM0NDI5OGZjMWMxNDlhZmJmNGM4OTk2ZmI5MjQyN2FlNDFlNDY0OWI5MzRjYTQ5NTk5MWI3ODUyYjg1NQ=="
@@ -95,7 +96,7 @@ def read_token(body: bytes) -> str:
     """Return the token of the realm's reply; raises OllamaError 500 if it is missing or invalid."""
     try:
         reply = msgspec.json.decode(body, type=_TokenReply)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise OllamaError(500, "the registry's token cannot be read") from error
     token = reply.token or reply.access_token
     if not _TOKEN.fullmatch(token):

@@ -27,6 +27,7 @@ from ollama_tw.net.network import STALL_TIMEOUT, Network, origin_host, without_q
 from ollama_tw.net.origin import Origin, origin_of
 from ollama_tw.net.user_agent import USER_AGENT
 from ollama_tw.registry import challenge as auth
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 # A registry may compute a manifest on request.
 _MANIFEST_TIMEOUT = 120.0
@@ -250,7 +251,7 @@ def _one_line(body: bytes) -> str:
     """
     lines = body.decode("utf-8", "replace").strip().splitlines() or [""]
     if len(lines) > 1:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        with suppress(*DECODE_ERRORS):
             lines = [gojson.encode(msgspec.json.decode(body)).decode()]
     text = "".join(character for character in " ".join(lines[0].split()) if character.isprintable())
     return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"

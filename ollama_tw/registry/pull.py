@@ -21,6 +21,7 @@ from ollama_tw.registry.download import Download
 from ollama_tw.registry.downloads import Downloads
 from ollama_tw.registry.progress import Report, calling_periodically, layer_status
 from ollama_tw.registry.transfers import TransferContext
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 
 class Pulls:
@@ -137,7 +138,7 @@ def _digest_error(data: bytes, name: Name) -> str | None:
     """Return Ollama's error text for an invalid digest; None if the manifest has another error."""
     try:
         layers = msgspec.json.decode(data[: manifests.MAX_MANIFEST_BYTES], type=_LooseManifest).layers or []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         return None
     if any(layer.digest == "" for layer in layers):
         return f"{name.namespace}/{name.model}: digest is empty"

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from ollama_tw.interfaces import PromptState
 from ollama_tw.runner.messages import FromChild, FromServer, StateHeader
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 MAX_LENGTH: Final = 1 << 28
 """Bytes of the longest message: embeddings of thousands of inputs take a hundred megabytes."""
@@ -88,7 +89,7 @@ def decode_from_server(data: bytes) -> FromServer:
     """Return a message of the server. Raises :class:`InvalidMessage`."""
     try:
         return _from_server.decode(data)
-    except (msgspec.DecodeError, NotImplementedError) as error:
+    except (NotImplementedError, *DECODE_ERRORS) as error:
         raise InvalidMessage(str(error)) from error
 
 
@@ -96,7 +97,7 @@ def decode_from_child(data: bytes) -> FromChild:
     """Return a message of a child. Raises :class:`InvalidMessage`."""
     try:
         return _from_child.decode(data)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise InvalidMessage(str(error)) from error
 
 

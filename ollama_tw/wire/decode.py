@@ -20,6 +20,12 @@ from ollama_tw.errors import OllamaError
 
 T = TypeVar("T")
 
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Exceptions of msgspec's decoders for data that is invalid or nested too deeply.
+
+Before msgspec 0.23 invalid UTF-8 is a UnicodeDecodeError.
+"""
+
 MAX_NESTING = 256
 """Limit of the nesting of arrays and objects, far above that of schemas and tools. Go's is 10,000."""
 
@@ -65,7 +71,6 @@ def decode_value(text: str, *, alone: bool = False) -> Any:
 
 # ------------------------------------------------------------------------------------------ syntax
 
-_TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 _MALFORMED = re.compile(r"JSON is malformed: (.*) \(byte (\d+)\)")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(
@@ -83,19 +88,23 @@ def _parse(body: bytes, *, alone: bool = False) -> Any:
         value = msgspec.json.decode(body)
     except RecursionError:
         raise OllamaError(400, _too_deep()) from None
-    except UnicodeDecodeError:
-        return _parse(body.decode("utf-8", "ollama_tw.go_replace").encode(), alone=alone)
     except msgspec.ValidationError:
         raise OllamaError(400, "the request body has a number that is out of range") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        malformed = _MALFORMED.fullmatch(str(error))
+        if not malformed and (valid := body.decode("utf-8", "ollama_tw.go_replace").encode()) != body:
+            return _parse(valid, alone=alone)
         if _SURROGATE.search(body) and (repaired := _ESCAPE.sub(_without_lone_surrogate, body)) != body:
             return _parse(repaired, alone=alone)
-        trailing = _TRAILING.search(str(error))
-        if trailing and alone:
-            raise OllamaError(400, f"unexpected text after the JSON value at byte {trailing[1]}") from None
-        if trailing:
-            return _parse(body[: int(trailing[1]) - 1])
-        raise OllamaError(400, _syntax_error(str(error))) from None
+        if not malformed:
+            raise OllamaError(400, "unexpected EOF") from None
+        problem, position = malformed.groups()
+        if problem != "trailing characters":
+            text = f"the request body is not valid JSON: {problem} at byte {position}"
+            raise OllamaError(400, text) from None
+        if alone:
+            raise OllamaError(400, f"unexpected text after the JSON value at byte {position}") from None
+        return _parse(body[: int(position) - 1])
     # Counting brackets is cheap and sufficient for nearly all bodies; only the others are walked.
     if body.count(b"[") + body.count(b"{") > MAX_NESTING and _nesting(value) > MAX_NESTING:
         raise OllamaError(400, _too_deep())
@@ -123,12 +132,6 @@ def _nesting(value: Any) -> int:
         depth += 1
         level = [child for v in level for child in (v.values() if type(v) is dict else v)]
     return depth
-
-
-def _syntax_error(text: str) -> str:
-    if found := _MALFORMED.fullmatch(text):
-        return f"the request body is not valid JSON: {found[1]} at byte {found[2]}"
-    return "unexpected EOF"
 
 
 def _too_deep() -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ollama_tw.errors import OllamaError
-from ollama_tw.library.layers import encode_messages, encode_params
+from ollama_tw.library.layers import decode_params, encode_messages, encode_params
 
 
 def test_messages_have_their_fields_in_the_order_of_gos_structs() -> None:
@@ -38,3 +38,11 @@ def test_parameters_are_sorted_by_bytes_and_escaped() -> None:
         b'{"Z":1000000,"a":{"x":null,"y":-0},"a_b":4611686018427388000,'
         b'"stop":["\\u003c|im_end|\\u003e","\\u0026\\u2029\x7f\\b"]}\n'
     )
+
+
+@pytest.mark.parametrize(
+    "data", [b"[]", b'{"stop":"\xff"}', pytest.param(b'{"x":' * 100_000, id="nested too deeply")]
+)
+def test_invalid_parameters_of_a_base_model(data: bytes) -> None:
+    with pytest.raises(OllamaError, match=r"^the parameters of the base model cannot be read$"):
+        decode_params(data)

@@ -84,7 +84,18 @@ def test_realms_of_the_registry(realm: str, registry: Origin) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"token":""}', b'{"token":"a b"}', b'{"token":"a\\r\\nX: y"}', b"\xff"]
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"token":""}',
+        b'{"token":"a b"}',
+        b'{"token":"a\\r\\nX: y"}',
+        b"\xff",
+        b'{"token":"\xff"}',
+        pytest.param(b'{"x":' * 100_000, id="nested too deeply"),
+    ],
 )
 def test_replies_without_a_token(body: bytes) -> None:
     with pytest.raises(OllamaError, match="token"):

@@ -106,6 +106,13 @@ def test_a_message_that_is_too_long_is_refused() -> None:
         list(Splitter().feed(b"\xff" * 4))
 
 
+def test_a_message_with_invalid_text_is_refused() -> None:
+    (data,) = Splitter().feed(encode(messages.Tokenize(1, "abc", True)))
+    assert b"abc" in data
+    with pytest.raises(InvalidMessage):
+        decode_from_server(data.replace(b"abc", b"a\xffc"))
+
+
 @given(st.binary(max_size=200))
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     for decode in (decode_from_child, decode_from_server):

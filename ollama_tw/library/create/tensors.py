@@ -22,6 +22,7 @@ from ollama_tw.library.manifests import Layer, Manifest, ModelConfig, encode_con
 from ollama_tw.library.names import Name
 from ollama_tw.library.store import Store
 from ollama_tw.templates.capabilities import find_capabilities
+from ollama_tw.wire.decode import DECODE_ERRORS
 
 LEAST_VERSION = "0.19.0"
 """Oldest version of Ollama that runs such a model."""
@@ -88,7 +89,7 @@ def _json(path: Path) -> dict[str, Any]:
     """Return a JSON object, raising OllamaError 400 for anything else."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except DECODE_ERRORS as error:
         raise OllamaError(400, f"{path} is not a JSON object") from error
 
 
@@ -107,7 +108,7 @@ def _tensors(path: Path) -> Iterator[_Tensor]:
             header = msgspec.json.decode(file.read(length), type=dict[str, Any])
             header.pop("__metadata__", None)
             entries = msgspec.convert(header, type=dict[str, _Entry])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except DECODE_ERRORS as error:
             raise invalid from error
     data = _LENGTH.size + length
     for name, entry in sorted(entries.items()):

@@ -29,6 +29,7 @@ from tests.registry.fakes import RegistryCase, reactor
         ('{"disable_ollama_cloud":true}', True, True, "both"),
         ('{"disable_ollama_cloud":false}', True, True, "env"),
         ("{", False, False, "none"),
+        pytest.param('{"x":' * 100_000, False, False, "none", id="nested too deeply"),
         ('{"disable_ollama_cloud":"yes"}', False, False, "none"),
     ],
 )
@@ -110,7 +111,7 @@ class AccountTests(RegistryCase):
             )
 
     async def test_errors_of_the_cloud(self) -> None:
-        for answer in ((500, b""), (200, b"<html>"), (200, b"[]")):
+        for answer in ((500, b""), (200, b"<html>"), (200, b"[]"), (200, b'{"name":' * 2_000)):
             self.cloud.answer = answer
             self.assertEqual(await self.ask("POST", "/api/me"), (503, {"error": "account unavailable"}))
 
