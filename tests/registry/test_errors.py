@@ -267,6 +267,7 @@ class PushTests(RegistryErrorsCase):
     async def test_errors_of_every_step(self) -> None:
         await self.prepare()
         uploads = f"http://{self.host}/v2/library/m/blobs/uploads/"
+        manifest = f"http://{self.host}/v2/library/m/manifests/latest"
         failing = "max retries exceeded: http status 500 Internal Server Error: oops"
         for method, part, answer, text in (
             ("HEAD", "/blobs/", status(500), "500"),
@@ -293,6 +294,7 @@ class PushTests(RegistryErrorsCase):
             ),
             ("PUT", "/uploads/", status(500, b"oops"), failing),
             ("PUT", "/manifests/", status(500, b"oops"), "500: oops"),
+            ("PUT", "/manifests/", drop, f'Put "{manifest}": the connection was lost'),
             (
                 "PUT",
                 "/manifests/",
@@ -330,6 +332,12 @@ class PushTests(RegistryErrorsCase):
         await self.push()
         self.assertEqual(self.clock.pauses, [9])
         self.assertEqual(self.registry.blobs[sha256(WEIGHTS)], WEIGHTS)
+
+    async def test_a_connection_that_is_lost_before_the_manifest(self) -> None:
+        await self.prepare()
+        self.on("PUT", "/manifests/", drop, times=1)
+        await self.push()
+        self.assertEqual(list(self.registry.manifests), ["library/m/latest"])
 
     async def test_a_client_that_disconnects(self) -> None:
         await self.prepare()
