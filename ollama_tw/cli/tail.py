@@ -25,19 +25,19 @@ def last_lines(file: BinaryIO, count: int) -> bytes:
     return b"".join(lines[-count:]) if count else b""
 
 
-def follow_file(path: Path, position: int) -> Iterator[bytes]:
-    """Yield what is appended to the file after ``position``, without an end.
+def follow_file(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield what is appended to ``file``, open at ``path``, from its position on, without an end.
 
-    A file that was truncated, or replaced because the log is rotated, is read from its beginning.
+    A file that was truncated, or replaced because the log is rotated, is read from its beginning, after the
+    rest of the one before it. ``file`` is closed.
     """
-    file = path.open("rb")
-    file.seek(position)
     try:
         while True:
-            if data := file.read(_BLOCK):
+            # Found out before the end is read: nothing is written to a file once it is replaced.
+            replaced = _was_replaced(file, path)
+            while data := file.read(_BLOCK):
                 yield data
-                continue
-            if _was_replaced(file, path):
+            if replaced:
                 file.close()
                 file = path.open("rb")
             else:

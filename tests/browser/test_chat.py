@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from playwright.sync_api import expect
 
@@ -182,6 +183,22 @@ def test_the_page_finds_the_server_again(server: Application, chat: Shown) -> No
     server.set_reply("Back.")
     chat.send("there?")
     expect(chat.answered()).to_contain_text("Back.")
+
+
+def test_the_page_recovers_from_a_failed_list_of_models(server: Application, chat: Shown) -> None:
+    status = chat.page.locator("#state")
+    expect(status).to_contain_text("Connected")
+    requests = []
+
+    def fail_second(route: Any) -> None:
+        # The first one comes before the connection is opened.
+        requests.append(route)
+        (route.abort if len(requests) == 2 else route.continue_)()
+
+    chat.page.route("**/api/tags", fail_second)
+    with chat.page.expect_response(lambda response: "/api/tags" in response.url and len(requests) > 2):
+        server.disconnect_all()
+    expect(status).to_contain_text("Connected")
 
 
 def test_a_message_that_waits_shows_its_place(server: Application, chat: Shown) -> None:

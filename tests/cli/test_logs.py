@@ -1,13 +1,15 @@
 """``ollama logs``: the file of a background server, the journal, and no log."""
 
 import io
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ollama_tw.cli.tail import last_lines
+from ollama_tw.cli.tail import follow_file, last_lines
 from tests.cli.conftest import PROGRAM, Ollama, Result, runner
 from tests.helpers import PATIENCE
 from tests.helpers.process import environment
@@ -86,6 +88,26 @@ def test_following_goes_on_after_a_rotation(following: "subprocess.Popen[str]", 
     assert following.stdout.readline() == "in a new file\n"
     log.write_text("short\n")
     assert following.stdout.readline() == "short\n"
+
+
+def test_lines_written_just_before_a_rotation_are_not_lost(log: Path) -> None:
+    class Rotated(type(log)):  # type: ignore[misc]
+        """A log that is written to and rotated between two looks at it."""
+
+        rotations = iter([None])
+
+        def stat(self, **options: Any) -> os.stat_result:
+            for _ in self.rotations:
+                with log.open("a") as file:
+                    file.write("the last line\n")
+                log.rename(log.with_name("server.log.1"))
+                log.write_text("in a new file\n")
+            return log.stat(**options)
+
+    with log.open("rb") as file:
+        last_lines(file, 0)
+        found = follow_file(file, Rotated(log))
+        assert [next(found), next(found)] == [b"the last line\n", b"in a new file\n"]
 
 
 @pytest.mark.parametrize(("active", "scope"), [("system", ""), ("user", "--user ")])

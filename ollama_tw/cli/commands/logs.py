@@ -47,13 +47,10 @@ def command(ctx: click.Context, follow: bool, count: int) -> None:
             f"no log in {path} and none of systemd: the server writes it where 'ollama serve' was started"
         )
     output = sys.stdout.buffer
-    position = 0
     with path.open("rb") as file:
         output.write(last_lines(file, count))
         output.flush()
-        position = file.tell()
-    if follow:
-        for data in follow_file(path, position):
+        for data in follow_file(file, path) if follow else ():
             output.write(data)
             output.flush()
 

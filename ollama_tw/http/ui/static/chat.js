@@ -70,6 +70,8 @@ export class Chat {
 			this.#retry = 500;
 			this.#problem = null;
 			await this.refresh();
+			// After a failed refresh on an open connection as well.
+			this.onconnection(this.#streams.open);
 		} catch (error) {
 			this.#problem = error;
 			this.onconnection(false, error);
