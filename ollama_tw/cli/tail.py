@@ -33,23 +33,27 @@ def follow_file(file: BinaryIO, path: Path) -> Iterator[bytes]:
     """
     try:
         while True:
-            # Found out before the end is read: nothing is written to a file once it is replaced.
-            replaced = _was_replaced(file, path)
+            # The check comes before the reading: what precedes a rotation is read before the new file.
+            following = _following(file, path)
             while data := file.read(_BLOCK):
                 yield data
-            if replaced:
+            if following is not None:
                 file.close()
-                file = path.open("rb")
+                file = following
             else:
                 time.sleep(_INTERVAL_SECONDS)
     finally:
         file.close()
 
 
-def _was_replaced(file: BinaryIO, path: Path) -> bool:
-    opened = os.fstat(file.fileno())
+def _following(file: BinaryIO, path: Path) -> BinaryIO | None:
+    """Return the file that is to be read after ``file``, None if it is still the one at ``path``."""
     try:
-        current = path.stat()
+        current = path.open("rb")
     except FileNotFoundError:  # between the two renames of a rotation
-        return False
-    return (current.st_dev, current.st_ino) != (opened.st_dev, opened.st_ino) or current.st_size < file.tell()
+        return None
+    opened, found = os.fstat(file.fileno()), os.fstat(current.fileno())
+    if (found.st_dev, found.st_ino) != (opened.st_dev, opened.st_ino) or found.st_size < file.tell():
+        return current
+    current.close()
+    return None

@@ -115,6 +115,8 @@ class RegistryClient:
     ) -> RegistryResponse:
         """Send a request, authenticate after a 401, and follow redirects if ``follow``.
 
+        One with a body has a connection of its own.
+
         The response has any status except 401; its body is to be read or discarded by the caller. Raises
         OllamaError; TransportError if the request may be retried.
         """
@@ -154,6 +156,7 @@ class RegistryClient:
                 body() if body is not None else None,
                 redirected_from=None if at_registry else await self._registry_zones(),
                 timeout=timeout,
+                shared=body is None,
             )
             reply = RegistryResponse(response, current, at_registry)
             location = reply.header("Location")

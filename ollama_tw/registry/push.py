@@ -3,7 +3,6 @@
 Source: ollama: server/images.go, PushModel.
 """
 
-from collections.abc import Awaitable
 from io import BytesIO
 
 from ollama_tw.concurrency.deferreds import settled
@@ -13,8 +12,7 @@ from ollama_tw.golang import json as gojson
 from ollama_tw.library.manifests import MANIFEST_TYPE, Layer, Manifest
 from ollama_tw.library.names import InvalidName, Name, parse_name
 from ollama_tw.library.store import ModelNotFound
-from ollama_tw.net.connection_errors import TransportError
-from ollama_tw.registry.client import RegistryClient, RegistryResponse
+from ollama_tw.registry.client import RegistryClient
 from ollama_tw.registry.progress import Report, calling_periodically, layer_status
 from ollama_tw.registry.transfers import TransferContext
 from ollama_tw.registry.upload import FileBody, Upload
@@ -72,19 +70,12 @@ class Pushes:
         report(layer_status("pushing", layer.digest, layer.size, layer.size))
 
     async def _put_manifest(self, client: RegistryClient, data: bytes) -> None:
-        def put() -> Awaitable[RegistryResponse]:
-            return client.send(
-                "PUT",
-                f"{client.repository}/manifests/{client.name.tag}",
-                {"Content-Type": MANIFEST_TYPE},
-                lambda: FileBody(lambda: BytesIO(data), 0, len(data), self._in_disk, lambda _: None),
-            )
-
-        try:
-            reply = await put()
-        except TransportError:
-            # The registry may have closed a kept connection; Twisted repeats only requests without a body.
-            reply = await put()
+        reply = await client.send(
+            "PUT",
+            f"{client.repository}/manifests/{client.name.tag}",
+            {"Content-Type": MANIFEST_TYPE},
+            lambda: FileBody(lambda: BytesIO(data), 0, len(data), self._in_disk, lambda _: None),
+        )
         if reply.code >= 400:
             raise await client.error_of(reply)
         client.discard(reply)

@@ -1,7 +1,6 @@
 """``ollama logs``: the file of a background server, the journal, and no log."""
 
 import io
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,17 +91,17 @@ def test_following_goes_on_after_a_rotation(following: "subprocess.Popen[str]", 
 
 def test_lines_written_just_before_a_rotation_are_not_lost(log: Path) -> None:
     class Rotated(type(log)):  # type: ignore[misc]
-        """A log that is written to and rotated between two looks at it."""
+        """A log that is written to and rotated just before it is opened again."""
 
         rotations = iter([None])
 
-        def stat(self, **options: Any) -> os.stat_result:
+        def open(self, mode: str) -> Any:
             for _ in self.rotations:
                 with log.open("a") as file:
                     file.write("the last line\n")
                 log.rename(log.with_name("server.log.1"))
                 log.write_text("in a new file\n")
-            return log.stat(**options)
+            return log.open(mode)
 
     with log.open("rb") as file:
         last_lines(file, 0)

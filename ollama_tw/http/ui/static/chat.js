@@ -70,7 +70,7 @@ export class Chat {
 			this.#retry = 500;
 			this.#problem = null;
 			await this.refresh();
-			// After a failed refresh on an open connection as well.
+			// A failed refresh has reported an open connection as lost.
 			this.onconnection(this.#streams.open);
 		} catch (error) {
 			this.#problem = error;
