@@ -24,5 +24,6 @@ class Cancelled(Exception):
 
 
 def reason_of(error: BaseException | str) -> str:
-    """Return in lower case why ``error`` was raised: the system's text of a failed call, or its own text."""
-    return str(getattr(error, "strerror", None) or error).lower()
+    """Return why ``error`` was raised: the system's text of a failed call, in lower case, or its own text."""
+    system = getattr(error, "strerror", None)
+    return str(system).lower() if system else str(error)

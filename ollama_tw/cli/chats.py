@@ -128,7 +128,7 @@ def _read(path: Path) -> Chat | None:
     try:
         modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(data, dict) or not isinstance(data.get("messages"), list):
         return None

@@ -86,7 +86,7 @@ class Client:
             return None
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise OllamaError(0, f"{self.url} answered with something other than JSON") from error
 
     def text(self, path: str) -> str:
@@ -219,7 +219,7 @@ def _decoded(data: bytes) -> dict[str, Any] | None:
     """Return the JSON object ``data``, None for anything else."""
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -14,7 +14,7 @@ from ollama_tw.cli.model_files import ModelFiles, find_models
 from ollama_tw.cli.progress import Progress
 from ollama_tw.cli.transfers import Report, create
 from ollama_tw.cli.uploads import digest_of, upload
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.modelfile.local import named
 
@@ -45,8 +45,7 @@ def import_models(
         except (OllamaError, OSError) as error:
             if len(models) == 1:
                 raise
-            reason = error.message if isinstance(error, OllamaError) else error.strerror or str(error)
-            click.echo(f"Error: {model.files[0]}: {reason}", err=True)
+            click.echo(f"Error: {model.files[0]}: {reason_of(error)}", err=True)
             succeeded = False
         else:
             if report is None:

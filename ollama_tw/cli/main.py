@@ -14,7 +14,7 @@ import click
 
 from ollama_tw.cli.command import CONTEXT_SETTINGS, UsageError, error_text
 from ollama_tw.cli.terminal import enable_control_sequences
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -189,7 +189,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = reason_of(error)
         return _fail(f"{reason}: {error.filename}" if error.filename else reason)
     except (click.Abort, KeyboardInterrupt):
         return 130

@@ -170,7 +170,7 @@ def _context(blobs: BlobStore, manifest: Manifest) -> int:
     layer = next((one for one in reversed(manifest.layers) if one.media_type == PARAMS), None)
     try:
         value = json.loads(blobs.read(layer.digest)).get("num_ctx") if layer is not None else 0
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return 0
     return value if isinstance(value, int) and value > 0 else 0
 

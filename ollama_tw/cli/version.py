@@ -57,7 +57,7 @@ def _server_version(endpoint: Endpoint) -> _Version | None:
         with opener.open(f"{endpoint.url}/api/version", timeout=timeout) as response:
             answer = json.loads(response.read(65536))
             product, _, own = response.headers.get("Server", "").partition("/")
-    except (OSError, http.client.HTTPException, ValueError):
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
     version = answer.get("version") if isinstance(answer, dict) else None
     if not isinstance(version, str) or not version.isprintable() or not version:

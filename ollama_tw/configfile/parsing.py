@@ -39,7 +39,7 @@ def parse_document(text: str, path: Path | None = None) -> Document:
     """Return the document ``text`` with what is valid in it, and all its mistakes in the order of lines."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         return Document(path, mistakes=(_syntax(str(error), text),))
     return _Reader(document, text).read(path)
 

@@ -25,6 +25,7 @@ from ollama_tw.engine.memory import (
     prompt_cache_size,
 )
 from ollama_tw.engine.parked_states import ParkedStates
+from ollama_tw.errors import reason_of
 from ollama_tw.gguf.reader import GGUFError
 from ollama_tw.golang.durations import FOREVER, SECOND, format_duration
 from ollama_tw.interfaces import IBackend, IRunner, LoadError, LoadPlan, RunnerError
@@ -152,8 +153,7 @@ class Loader:
         try:
             known_shape = None if shape is None else shape()
         except (OSError, GGUFError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise LoadError(f"unable to read the model's files: {reason}") from error
+            raise LoadError(f"unable to read the model's files: {reason_of(error)}") from error
         obstacle = cache_obstacle(plan, known_shape)
         if obstacle:
             _log.warn(

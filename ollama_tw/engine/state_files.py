@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 from twisted.logger import Logger
 
+from ollama_tw.errors import reason_of
 from ollama_tw.files import NO_FOLLOW, open_regular, pread, sync_directory
 from ollama_tw.interfaces import PromptState
 from ollama_tw.wire.decode import DECODE_ERRORS
@@ -71,7 +72,7 @@ class StateFiles:
             _log.error(
                 "states of prompts cannot be written to {folder}, which turns the disk cache off: {reason}",
                 folder=str(self._folder),
-                reason=os.strerror(error.errno or 0),
+                reason=reason_of(error),
             )
 
     def _write_one(self, folder: Path, identity: str, state: PromptState) -> None:

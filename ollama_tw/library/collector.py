@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from ollama_tw.errors import reason_of
 from ollama_tw.files import open_regular
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
@@ -55,7 +56,7 @@ class BlobCollector:
                 try:
                     unused -= _digests_in_file(path) if name is None else self._digests_used_by(name)
                 except OSError as error:
-                    _LOG.warning("unused blobs are kept: %s cannot be read: %s", path, error.strerror)
+                    _LOG.warning("unused blobs are kept: %s cannot be read: %s", path, reason_of(error))
                     return
             for digest in unused:
                 self._blobs.remove(digest)
@@ -84,7 +85,7 @@ class BlobCollector:
                 try:
                     self.collect(due)
                 except OSError as error:
-                    _LOG.warning("unused blobs are kept: %s", error.strerror)
+                    _LOG.warning("unused blobs are kept: %s", reason_of(error))
 
     def _digests_used_by(self, name: Name) -> frozenset[str]:
         cached = self._cached_digests(name)

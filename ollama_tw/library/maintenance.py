@@ -9,6 +9,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from ollama_tw.errors import reason_of
 from ollama_tw.files import open_regular
 from ollama_tw.library import manifests
 from ollama_tw.library.digests import is_digest, parse_digest
@@ -50,7 +51,7 @@ def used_digests(root: Path) -> set[str]:
             with open_regular(path) as file:
                 used |= manifests.decode_manifest(file.read(manifests.MAX_MANIFEST_BYTES + 1)).digests
         except (ManifestError, OSError) as error:
-            raise ManifestError(f"{path}: {error}") from error
+            raise ManifestError(f"{path}: {reason_of(error)}") from error
     return used
 
 

@@ -129,7 +129,7 @@ def _read(output: str, status: int) -> Discovery:
             FoundDevice(entry.pop("library"), Device(**entry)) for entry in listing.get("devices", ())
         )
         return Discovery(devices, listing.get("reason", ""))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Discovery(reason=f"the devices of llama.cpp could not be listed (exit status {status})")
 
 

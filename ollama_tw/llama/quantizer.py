@@ -86,7 +86,7 @@ def _record(line: str) -> dict[str, str] | None:
         return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

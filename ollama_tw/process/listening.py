@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ollama_tw.config.host import is_loopback, join_host_port
+from ollama_tw.errors import reason_of
 from ollama_tw.process.activation import ListenError
 from ollama_tw.process.tls import ReloadingContext, make_reloading
 
@@ -55,8 +56,7 @@ def bind(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise ListenError(f"listen tcp: lookup {host}: no such host") from error
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise ListenError(f"listen tcp {shown}: bind: {reason}") from error
+        raise ListenError(f"listen tcp {shown}: bind: {reason_of(error)}") from error
     return sock
 
 

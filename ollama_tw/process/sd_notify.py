@@ -8,6 +8,7 @@ from collections.abc import Callable, MutableMapping
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from ollama_tw.errors import reason_of
 from ollama_tw.posix import send_datagram
 
 _MICROSECOND = 1e-6
@@ -44,7 +45,7 @@ class Notifier:
         try:
             send_datagram(address, "\n".join(lines).encode())
         except OSError as error:
-            _log.warn("systemd was not notified of {line}: {error}", line=lines[0], error=str(error))
+            _log.warn("systemd was not notified of {line}: {error}", line=lines[0], error=reason_of(error))
 
 
 class Watchdog:

@@ -10,6 +10,8 @@ import stat
 import sys
 from collections.abc import Iterable
 
+from ollama_tw.errors import reason_of
+
 # The numbers are the same on all architectures but Alpha.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG = 1
@@ -65,7 +67,7 @@ def version() -> int:
         return _syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG))
     except OSError as error:
         reasons = {errno.ENOSYS: "the kernel has no Landlock", errno.EOPNOTSUPP: "Landlock is not enabled"}
-        raise Unavailable(reasons.get(error.errno or 0, str(error.strerror))) from error
+        raise Unavailable(reasons.get(error.errno or 0, reason_of(error))) from error
 
 
 def forbids_tcp(interface: int) -> bool:

@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from ollama_tw.errors import reason_of
 from ollama_tw.interfaces import LoadCancelled, LoadDied, LoadError, Progress, RunnerDied, RunnerError
 from ollama_tw.runner import messages
 from ollama_tw.runner.connection import Connection
@@ -216,7 +217,7 @@ class Link:
                 [self._theirs.fileno()],
             )
         except OSError as error:
-            death = Death("start", f"could not be started: {error.strerror or error}")
+            death = Death("start", f"could not be started: {reason_of(error)}")
         else:
             with self._lock:
                 self._process = process

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ollama_tw.errors import reason_of
 from ollama_tw.runner import landlock
 from ollama_tw.runner.messages import Sandbox
 
@@ -57,7 +58,7 @@ def confine(files: Sequence[str], parent: int | None = None, writable: Sequence[
         try:
             detail = measure()
         except (OSError, ValueError, AttributeError, landlock.Unavailable) as error:
-            missing.append(f"{name} ({getattr(error, 'strerror', None) or error})")
+            missing.append(f"{name} ({reason_of(error)})")
         else:
             measures.append(detail or name)
 

@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
+from ollama_tw.errors import reason_of
 from ollama_tw.interfaces import RunnerError
 from ollama_tw.support.runs import Runs
 
@@ -101,11 +102,11 @@ class HTTPEngine:
                 if response.status != _OK:
                     raise EngineError(_refusal(response), response.status)
                 yield response
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise EngineError(f"the response of the engine at {self._url.netloc} is not JSON") from error
         except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise EngineError(f"the engine at {self._url.netloc} does not respond: {reason}") from error
+            text = f"the engine at {self._url.netloc} does not respond: {reason_of(error)}"
+            raise EngineError(text) from error
 
 
 def _shut_down(sock: socket.socket) -> None:
@@ -121,7 +122,7 @@ def _refusal(response: HTTPResponse) -> str:
     body = response.read()
     try:
         return _error_text(json.loads(body))
-    except ValueError:
+    except (ValueError, RecursionError):
         text = body.decode("utf-8", "replace").strip()
         return f"status {response.status}: {text[:_MAX_TEXT]}"
 

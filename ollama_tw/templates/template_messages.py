@@ -171,7 +171,7 @@ def _response(message: Mapping[str, Any], turn: Mapping[str, Any]) -> dict[str, 
     in_order = calls[given]["function"]["name"] if given < len(calls) else "unknown"
     try:
         response = json.loads(message["content"])
-    except ValueError:
+    except (ValueError, RecursionError):
         response = message["content"]
     return {"name": message.get("name", in_order), "response": response}
 

@@ -139,6 +139,11 @@ def test_run_verbose_prints_the_timings_on_standard_error(ollama: Ollama) -> Non
             ["thinker", "SAY x", "--think=true", "--format", "{"],
             "invalid value for --format: neither json nor a JSON ",
         ),
+        pytest.param(
+            ["thinker", "SAY x", "--format", "[" * 10_000],
+            "invalid value for --format: neither json nor a JSON ",
+            id="a schema that is nested too deeply",
+        ),
         (
             ["m", "SAY BREAK"],
             "500 Internal Server Error: an error was encountered while running the model: the engine",

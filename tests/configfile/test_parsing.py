@@ -75,6 +75,7 @@ def test_an_empty_file_changes_nothing() -> None:
         ("a = \n", 1, "this is not TOML: invalid value"),
         ('debug = true\nx = "a\n', 2, "this is not TOML: "),
         ("debug = true\ndebug = false\n", 2, "this is not TOML: cannot overwrite a value"),
+        pytest.param("a = " + "[" * 10_000, 1, "this is not TOML: ", id="nested too deeply"),
         ("num_paralel = 2", 1, 'there is no setting "num_paralel": did you mean num_parallel?'),
         ("\n\nfrobnicate = 2", 3, 'there is no setting "frobnicate"'),
         ("config = 'x'", 1, 'there is no setting "config"'),

@@ -269,7 +269,7 @@ class MemoryTests(TestCase):
                 pass
         self.assertEqual(
             (caught.exception.status, caught.exception.message),
-            (500, "unable to read the model's files: No such file or directory"),
+            (500, "unable to read the model's files: no such file or directory"),
         )
         await self.scheduler.close()
 

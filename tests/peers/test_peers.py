@@ -190,7 +190,7 @@ def test_no_server_is_left(front: Server, peers: list[Server]) -> None:
         peer.wait()
     reply = front.generate("hi COUNT 3", model="m")
     assert reply.status == 500
-    assert "does not respond: Connection refused" in reply.json["error"]
+    assert "does not respond: connection refused" in reply.json["error"]
 
 
 def test_a_model_with_another_vocabulary_does_not_take_part(

@@ -181,7 +181,7 @@ def test_a_death_while_unloading_is_no_error(monkeypatch: pytest.MonkeyPatch, fa
 
 def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "child_command", lambda *_: ["/nonexistent/python"])
-    with pytest.raises(LoadDied, match="could not be started: No such file"):
+    with pytest.raises(LoadDied, match="could not be started: no such file"):
         load(monkeypatch)
 
 

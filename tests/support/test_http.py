@@ -45,6 +45,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(503, b"draining\n")
             case "junk":
                 self.answer(200, b"<html>")
+            case "nested":
+                self.answer(200, b"[" * 100_000)
+            case "refuses-nested":
+                self.answer(400, b"[" * 100_000)
             case "silent":
                 self.wait()
             case "events":
@@ -112,6 +116,8 @@ def test_requests_have_the_headers(server: Script) -> None:
         ("/refuse", "no such model"),
         ("/plain", "nothing here"),
         ("/junk", "the response of the engine at 127.0.0.1:PORT is not JSON"),
+        ("/nested", "the response of the engine at 127.0.0.1:PORT is not JSON"),
+        ("/refuses-nested", f"status 400: {'[' * 200}"),
     ],
 )
 def test_errors_have_the_text_of_the_engine(server: Script, path: str, text: str) -> None:
@@ -126,7 +132,7 @@ def test_a_refusal_has_its_status_and_a_lost_connection_none(server: Script) -> 
     with pytest.raises(EngineError, match="status 503: draining") as caught:
         engine.ask("/drains")
     assert caught.value.status == 503
-    with pytest.raises(EngineError, match="Connection refused") as caught:
+    with pytest.raises(EngineError, match="connection refused") as caught:
         HTTPEngine("http://127.0.0.1:9", Runs(1)).status("/x")
     assert caught.value.status is None
 
@@ -134,7 +140,7 @@ def test_a_refusal_has_its_status_and_a_lost_connection_none(server: Script) -> 
 def test_an_unreachable_or_slow_engine(server: Script) -> None:
     with pytest.raises(RunnerError) as caught:
         HTTPEngine("http://127.0.0.1:9", Runs(1)).ask("/x")
-    assert str(caught.value) == "the engine at 127.0.0.1:9 does not respond: Connection refused"
+    assert str(caught.value) == "the engine at 127.0.0.1:9 does not respond: connection refused"
     with pytest.raises(RunnerError, match="does not respond: timed out"):
         connect(server, timeout=0.05).ask("/silent")
 

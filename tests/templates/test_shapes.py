@@ -49,6 +49,11 @@ def test_results_are_folded_where_only_the_turn_of_the_model_has_a_place_for_the
     )
 
 
+def test_a_result_that_is_nested_too_deeply_is_text() -> None:
+    nested = "[" * 100_000
+    assert render(FOLDED, calling(x=1), result(nested)) == f'[user]ask[assistant](f 1)=f "{nested}"'
+
+
 def test_results_are_messages_where_the_template_knows_their_role() -> None:
     source = FOLDED.replace("{{ m.content }}", "{{ '<' if m.role == 'tool' }}{{ m.content }}")
     assert render(source, calling(x=1), result("warm")) == "[user]ask[assistant](f 1)[tool]<warm"

@@ -57,7 +57,7 @@ def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"invalid value for --format: neither json nor a JSON schema: {error}") from error
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ollama_tw.cli.doctor.findings import Finding
+from ollama_tw.errors import reason_of
 from ollama_tw.golang.humanize import human_bytes
 from ollama_tw.library.manifests import ManifestError
 from ollama_tw.library.unused import survey
@@ -24,7 +25,7 @@ def disk(models: Path) -> Iterator[Finding]:
     try:
         free = shutil.disk_usage(existing).free
     except OSError as error:
-        yield Finding("problem", "disk", f"{existing}: {error.strerror}", "check the file system")
+        yield Finding("problem", "disk", f"{existing}: {reason_of(error)}", "check the file system")
         return
     text = f"{human_bytes(free)} free for models in {models}"
     if free < _LITTLE_SPACE:

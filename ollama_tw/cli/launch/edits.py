@@ -180,7 +180,7 @@ def _disabled(text: str, found: re.Match[str]) -> str:
 def _decoded(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text) if text.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EditError(f"is not plain JSON ({error}): comments cannot be kept") from error
     if not isinstance(value, dict):
         raise EditError("is not a JSON object")
@@ -212,6 +212,6 @@ def _restore(document: dict[str, Any], before: Mapping[str, Any], keys: Sequence
 def _checked_toml(text: str) -> str:
     try:
         tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise EditError(f"is not valid TOML: {error}") from error
     return text

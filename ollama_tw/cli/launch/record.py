@@ -39,7 +39,7 @@ class Record:
             self._programs: dict[str, Any] = json.loads(self._file.read_text("utf-8"))
         except FileNotFoundError:
             self._programs = {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{self._file} is damaged: remove it") from error
 
     def model(self, name: str) -> str:
