@@ -70,8 +70,7 @@ export class Chat {
 			this.#retry = 500;
 			this.#problem = null;
 			await this.refresh();
-			// A failed refresh has reported an open connection as lost.
-			this.onconnection(this.#streams.open);
+			this.#connectionChanged();
 		} catch (error) {
 			this.#problem = error;
 			this.onconnection(false, error);
