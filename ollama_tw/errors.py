@@ -1,5 +1,6 @@
 """Exceptions that end a request, and the reasons of others in error texts."""
 
+import sys
 from collections.abc import Mapping
 
 
@@ -24,6 +25,27 @@ class Cancelled(Exception):
 
 
 def reason_of(error: BaseException | str) -> str:
-    """Return why ``error`` was raised: the system's text of a failed call, in lower case, or its own text."""
-    system = getattr(error, "strerror", None)
-    return str(system).lower() if system else str(error)
+    """Return why ``error`` was raised, as error texts and log lines say it after a colon.
+
+    That is the system's text of a failed call, its first letter in lower case, or the error's own text;
+    words of ours where that would be a library's: for failures of TLS, host names and time limits.
+    """
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if _is_one(error, "socket", "gaierror"):
+        return "no such host"
+    if _is_one(error, "ssl", "SSLCertVerificationError"):
+        return f"the certificate is not trusted: {error.verify_message}"  # type: ignore[union-attr]
+    if _is_one(error, "ssl", "SSLError"):
+        reason: str = error.reason or "unknown reason"  # type: ignore[union-attr]
+        return f"TLS failed: {reason.lower().replace('_', ' ')}"
+    system = str(getattr(error, "strerror", None) or "")
+    return system[:1].lower() + system[1:] or str(error)
+
+
+def _is_one(error: BaseException | str, module: str, name: str) -> bool:
+    """Return whether ``error`` is of a type in ``module``, which it cannot be before that is imported."""
+    imported = sys.modules.get(module)
+    return imported is not None and isinstance(error, getattr(imported, name))

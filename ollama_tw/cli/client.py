@@ -9,8 +9,6 @@ Source: ollama: api/client.go.
 import http.client
 import json
 import os
-import socket
-import ssl
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -260,23 +258,11 @@ def _translated(url: str, proxy: SplitResult | None = None, *, begun: bool = Fal
         raise OllamaError(0, f"{url} is not an HTTP server") from error
     except OSError as error:
         if begun:
-            raise OllamaError(0, f"the connection to {url} failed: {_reason(error)}") from error
+            raise OllamaError(0, f"the connection to {url} failed: {reason_of(error)}") from error
         if isinstance(error, ConnectionRefusedError) and proxy is None:
             raise Unreachable from error
         through = "" if proxy is None else f" through the proxy {proxy.hostname}:{proxy.port or 80}"
-        raise OllamaError(0, f"could not connect to {url}{through}: {_reason(error)}") from error
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
-        return "no such host"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {(error.reason or 'unknown reason').lower().replace('_', ' ')}"
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    return reason_of(error)
+        raise OllamaError(0, f"could not connect to {url}{through}: {reason_of(error)}") from error
 
 
 def proxy_of(target: SplitResult) -> SplitResult | None:

@@ -1,5 +1,6 @@
 """Finds and reads the configuration file, and joins it with the environment, which wins."""
 
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,19 @@ def find_file(environ: Mapping[str, str]) -> Path | None:
     if (named := config_file(environ)) is not None:
         return named
     for path in (models_directory(environ).parent / NAME, SYSTEM):
-        if path.is_file():
+        if _exists(path):
             return path
     return None
+
+
+def _exists(path: Path) -> bool:
+    """Return whether ``path`` is a file, also if that cannot be found out: reading it will say why."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def read_file(path: Path | None) -> Document:

@@ -12,7 +12,7 @@ from ollama_tw.config.settings import VARIABLES
 from ollama_tw.configfile.document import Alias, Document, Mistake, ModelConfig, alias_key
 from ollama_tw.configfile.lines import KeyPath, line_numbers
 from ollama_tw.configfile.models import KEYS, read_model
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 from ollama_tw.library.names import parse_reference
 
 SETTINGS: Mapping[str, Variable[object]] = {
@@ -38,10 +38,11 @@ def model_key(text: str) -> str:
 def parse_document(text: str, path: Path | None = None) -> Document:
     """Return the document ``text`` with what is valid in it, and all its mistakes in the order of lines."""
     try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return _Reader(tomllib.loads(text), text).read(path)
+    except tomllib.TOMLDecodeError as error:
         return Document(path, mistakes=(_syntax(str(error), text),))
-    return _Reader(document, text).read(path)
+    except RecursionError as error:
+        return Document(path, mistakes=(Mistake(0, reason_of(error)),))
 
 
 def _syntax(message: str, text: str) -> Mistake:

@@ -173,7 +173,7 @@ def _open(path: Path, identity: str) -> PromptState | None:
         return None
     except (OSError, ValueError, *DECODE_ERRORS) as error:
         _log.warn(
-            "removing {path}, a saved prompt that cannot be used: {why}", path=str(path), why=str(error)
+            "removing {path}, a saved prompt that cannot be used: {why}", path=str(path), why=reason_of(error)
         )
         path.unlink(missing_ok=True)
         return None

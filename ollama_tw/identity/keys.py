@@ -7,6 +7,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from ollama_tw.errors import reason_of
 from ollama_tw.posix import place_new
 
 KEY_NAME = "id_ed25519"
@@ -35,7 +36,7 @@ def ensure_key(home: Path) -> tuple[Path, bool]:
         line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
         _write(private.with_suffix(".pub"), line, 0o644)
     except OSError as error:
-        raise OSError(error.errno, f"could not create the key: {error.strerror}", str(private)) from error
+        raise OSError(error.errno, f"could not create the key: {reason_of(error)}", str(private)) from error
     return private, True
 
 

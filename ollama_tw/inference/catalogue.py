@@ -13,6 +13,7 @@ from ollama_tw.cloud.stubs import Stub
 from ollama_tw.concurrency.threads import WorkerPool
 from ollama_tw.configfile.document import UNCONFIGURED, LiveDocument, ModelConfig
 from ollama_tw.errors import OllamaError
+from ollama_tw.files import translate_disk_errors
 from ollama_tw.gguf.adapters import validate_adapter
 from ollama_tw.gguf.projectors import validate_projector
 from ollama_tw.gguf.reader import GGUFError, Header
@@ -250,11 +251,12 @@ class Catalogue:
         if files in self._sound:
             return
         try:
-            validate_header(header)
-            for digest in model.projector_digests:
-                validate_projector(self._store.header_of(digest))
-            for digest in model.adapter_digests:
-                validate_adapter(self._store.header_of(digest), header)
+            with translate_disk_errors():
+                validate_header(header)
+                for digest in model.projector_digests:
+                    validate_projector(self._store.header_of(digest))
+                for digest in model.adapter_digests:
+                    validate_adapter(self._store.header_of(digest), header)
         except GGUFError as error:
             raise OllamaError(400, f"the model cannot be loaded: {error}") from error
         self._sound.add(files)
@@ -270,7 +272,8 @@ class Catalogue:
             else:
                 return None
             if path is not None and (digest,) not in self._sound:
-                validate_header(self._store.header_of(digest))
+                with translate_disk_errors():
+                    validate_header(self._store.header_of(digest))
                 self._sound.add((digest,))
         except (OllamaError, GGUFError, ModelNotFound) as error:
             if (model.name.short, config.draft) not in self._refused_drafts:

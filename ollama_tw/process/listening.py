@@ -107,7 +107,8 @@ class Listener:
             port = _result(endpoint.listen(self._factory))
         except Exception as error:
             # Endpoints raise errors of various types, from ValueError to OpenSSL's.
-            raise ListenError(f"listen {given}: {error}") from error
+            reason = reason_of(getattr(error, "socketError", error))
+            raise ListenError(f"listen {given}: {reason}") from error
         if context is not None:
             self._contexts.append(context)
         self._ports.append(port)
@@ -143,7 +144,7 @@ class Listener:
                 context.reload()
             except Exception as error:
                 _log.error(
-                    "certificate not reloaded, the previous one stays in use: {error}", error=str(error)
+                    "certificate not reloaded, the previous one stays in use: {error}", error=reason_of(error)
                 )
             else:
                 _log.info("certificate reloaded")

@@ -115,7 +115,7 @@ class RegistryClient:
     ) -> RegistryResponse:
         """Send a request, authenticate after a 401, and follow redirects if ``follow``.
 
-        One with a body has a connection of its own.
+        Only GET and HEAD use kept connections.
 
         The response has any status except 401; its body is to be read or discarded by the caller. Raises
         OllamaError; TransportError if the request may be retried.
@@ -156,7 +156,8 @@ class RegistryClient:
                 body() if body is not None else None,
                 redirected_from=None if at_registry else await self._registry_zones(),
                 timeout=timeout,
-                shared=body is None,
+                # Twisted repeats only these if the registry has closed a kept connection.
+                shared=method in ("GET", "HEAD"),
             )
             reply = RegistryResponse(response, current, at_registry)
             location = reply.header("Location")

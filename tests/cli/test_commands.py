@@ -141,7 +141,7 @@ def test_run_verbose_prints_the_timings_on_standard_error(ollama: Ollama) -> Non
         ),
         pytest.param(
             ["thinker", "SAY x", "--format", "[" * 10_000],
-            "invalid value for --format: neither json nor a JSON ",
+            "invalid value for --format: neither json nor a JSON schema: it is nested ",
             id="a schema that is nested too deeply",
         ),
         (

@@ -35,6 +35,15 @@ def test_which_file_is_read(environ: dict[str, str], tmp_path: Path) -> None:
     assert find_file({**environ, "OLLAMA_CONFIG": "~/x.toml"}) == tmp_path / "x.toml"
 
 
+def test_a_file_that_cannot_be_examined_is_a_mistake(environ: dict[str, str], tmp_path: Path) -> None:
+    """A link to itself is an example of a file that cannot be examined."""
+    path = tmp_path / ".ollama/ollama.toml"
+    path.symlink_to(path)
+    assert find_file(environ) == path
+    (mistake,) = read_file(path).mistakes
+    assert mistake.text == "it cannot be read: too many levels of symbolic links"
+
+
 def test_environment_variables_win(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / ".ollama/ollama.toml").write_text("num_parallel = 3\nmax_queue = 7\n")
     settings = read_configuration(

@@ -1,6 +1,7 @@
 """Manifests and configs, byte for byte."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,16 @@ def test_manifests_on_disk(tmp_path: Path) -> None:
     (path.parent / ".bad").write_bytes(b"")
     (path.parent / "directory").mkdir()
     assert sorted(walk(tmp_path), key=str) == [(path.parent / ".bad", None), (path, name)]
+
+
+def test_a_loop_of_links_is_an_error_of_the_system(tmp_path: Path) -> None:
+    loop = tmp_path / "manifests" / "loop.example"
+    loop.parent.mkdir()
+    loop.symlink_to(loop)
+    name = parse_name("loop.example/library/m")
+    for use in (read_manifest_bytes, remove_manifest, partial(write_manifest_bytes, data=b"{}")):
+        with pytest.raises(OSError, match=r"No such file|links|exists"):
+            use(tmp_path, name)
 
 
 def test_links_out_of_the_store_are_not_followed(tmp_path: Path) -> None:

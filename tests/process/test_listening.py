@@ -209,7 +209,14 @@ def test_endpoints_and_a_certificate_reloaded_during_a_stream(home: Path, tmp_pa
         assert "".join(record["response"] for record in records) == "".join(WORDS)
 
 
-def test_an_invalid_endpoint(home: Path) -> None:
-    server = PuppetServer(home, command=(*TWIST, "--listen", "carrier-pigeon:8"))
+@pytest.mark.parametrize(
+    ("listen", "error"),
+    [
+        ("carrier-pigeon:8", "listen carrier-pigeon:8: "),
+        ("unix:/nonexistent/o.sock", "listen unix:/nonexistent/o.sock: no such file or directory\n"),
+    ],
+)
+def test_an_invalid_endpoint(home: Path, listen: str, error: str) -> None:
+    server = PuppetServer(home, command=(*TWIST, "--listen", listen))
     assert server.wait() != 0
-    assert "carrier-pigeon" in server.log
+    assert error in server.log

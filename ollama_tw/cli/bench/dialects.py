@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ollama_tw.errors import reason_of
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -167,7 +169,10 @@ def failure(record: dict[str, Any]) -> str | None:
 
 def read(document: bytes) -> dict[str, Any]:
     """Decode the JSON object of a record. Raises ValueError if it is not a JSON object."""
-    record = json.loads(document)
+    try:
+        record = json.loads(document)
+    except RecursionError as error:
+        raise ValueError(reason_of(error)) from error
     if not isinstance(record, dict):
         raise ValueError(f"not a JSON object: {document[:60]!r}")
     return record

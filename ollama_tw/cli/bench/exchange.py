@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from ollama_tw.cli.bench.dialects import DIALECTS, Reply, failure, read
 from ollama_tw.cli.bench.statistics import Sample
+from ollama_tw.errors import reason_of
 
 READ_SIZE = 65536
 
@@ -154,7 +155,7 @@ async def with_errors(request: Awaitable[Sample], timeout: float) -> Sample:
     except asyncio.IncompleteReadError:
         return Sample(error="the connection ended before a reply")
     except (OSError, EOFError, ValueError) as error:
-        return Sample(error=str(error) or type(error).__name__)
+        return Sample(error=reason_of(error) or type(error).__name__)
 
 
 async def _ask(
@@ -229,7 +230,7 @@ async def unload(server: Server, timeout: float) -> str | None:
     except TimeoutError:
         return f"it was not ready again after {timeout:g} s"
     except (OSError, EOFError, ValueError) as error:
-        return str(error) or type(error).__name__
+        return reason_of(error) or type(error).__name__
     return None
 
 

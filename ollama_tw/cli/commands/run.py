@@ -58,7 +58,9 @@ def _format(ctx: click.Context, param: click.Parameter, value: str | None) -> An
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"invalid value for --format: neither json nor a JSON schema: {error}") from error
+        raise UsageError(
+            f"invalid value for --format: neither json nor a JSON schema: {reason_of(error)}"
+        ) from error
 
 
 @click.command("run", cls=Command, variables=SESSION)

@@ -47,7 +47,7 @@ def examine() -> dict[str, Any]:
     for line in done.stdout.splitlines():
         try:
             found |= json.loads(line)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
     if "backends" not in found:
         reason = last_line(done.stderr)

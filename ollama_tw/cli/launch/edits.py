@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ollama_tw.errors import reason_of
+
 _BEGIN, _END = "# ollama launch: begin", "# ollama launch: end"
 _DISABLED = "# ollama launch: was: "
 _HEADER = re.compile(r"^\s*\[", re.MULTILINE)
@@ -181,7 +183,7 @@ def _decoded(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError) as error:
-        raise EditError(f"is not plain JSON ({error}): comments cannot be kept") from error
+        raise EditError(f"is not plain JSON ({reason_of(error)}): comments cannot be kept") from error
     if not isinstance(value, dict):
         raise EditError("is not a JSON object")
     return value
@@ -213,5 +215,5 @@ def _checked_toml(text: str) -> str:
     try:
         tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise EditError(f"is not valid TOML: {error}") from error
+        raise EditError(f"is not valid TOML: {reason_of(error)}") from error
     return text

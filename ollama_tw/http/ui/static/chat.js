@@ -70,7 +70,7 @@ export class Chat {
 			this.#retry = 500;
 			this.#problem = null;
 			await this.refresh();
-			this.#connectionChanged();
+			this.onconnection(this.#streams.open);
 		} catch (error) {
 			this.#problem = error;
 			this.onconnection(false, error);
@@ -97,7 +97,7 @@ export class Chat {
 		this.#answer();
 	}
 
-	/** Have the model answer the conversation as it stands. */
+	/** Have the model answer the conversation. */
 	async #answer() {
 		const model = this.#composer.model;
 		const message = { role: "assistant", content: "", model };
