@@ -73,7 +73,7 @@ def test_concurrent_starts_share_one_pair(tmp_path: Path) -> None:
 
 def test_names_a_home_that_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="could not create the key: Not a directory") as raised:
+    with pytest.raises(OSError, match="could not create the key: not a directory") as raised:
         ensure_key(tmp_path / "file" / ".ollama")
     assert raised.value.filename == str(tmp_path / "file" / ".ollama" / "id_ed25519")
     assert isinstance(raised.value, NotADirectoryError)
