@@ -27,25 +27,25 @@ class Cancelled(Exception):
 def reason_of(error: BaseException | str) -> str:
     """Return why ``error`` was raised, as error texts and log lines say it after a colon.
 
-    That is the system's text of a failed call, its first letter in lower case, or the error's own text;
-    words of ours where that would be a library's: for failures of TLS, host names and time limits.
+    That is the system's text of a failed call, its first letter in lower case, or the error's own text.
+    Failures of TLS, host names and time limits have texts of their own, since those of libraries are unclear.
     """
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, TimeoutError):
         return "timed out"
-    if _is_one(error, "socket", "gaierror"):
+    if _is_of_type(error, "socket", "gaierror"):
         return "no such host"
-    if _is_one(error, "ssl", "SSLCertVerificationError"):
+    if _is_of_type(error, "ssl", "SSLCertVerificationError"):
         return f"the certificate is not trusted: {error.verify_message}"  # type: ignore[union-attr]
-    if _is_one(error, "ssl", "SSLError"):
+    if _is_of_type(error, "ssl", "SSLError"):
         reason: str = error.reason or "unknown reason"  # type: ignore[union-attr]
         return f"TLS failed: {reason.lower().replace('_', ' ')}"
     system = str(getattr(error, "strerror", None) or "")
     return system[:1].lower() + system[1:] or str(error)
 
 
-def _is_one(error: BaseException | str, module: str, name: str) -> bool:
+def _is_of_type(error: BaseException | str, module: str, name: str) -> bool:
     """Return whether ``error`` is of a type in ``module``, which it cannot be before that is imported."""
     imported = sys.modules.get(module)
     return imported is not None and isinstance(error, getattr(imported, name))
