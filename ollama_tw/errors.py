@@ -34,6 +34,8 @@ def reason_of(error: BaseException | str) -> str:
         return "it is nested too deeply"
     if isinstance(error, TimeoutError):
         return "timed out"
+    if _is_of_type(error, "urllib.error", "URLError"):
+        return reason_of(error.reason)  # type: ignore[union-attr]
     if _is_of_type(error, "socket", "gaierror"):
         return "no such host"
     if _is_of_type(error, "ssl", "SSLCertVerificationError"):

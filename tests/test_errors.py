@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from urllib.error import URLError
 
 import pytest
 
@@ -20,6 +21,8 @@ from ollama_tw.errors import reason_of
         (TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)), "timed out"),
         (TimeoutError(), "timed out"),
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "no such host"),
+        (URLError(ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")), "connection refused"),
+        (URLError("no host given"), "no host given"),
         (RecursionError("maximum recursion depth exceeded"), "it is nested too deeply"),
     ],
 )

@@ -18,7 +18,7 @@ from ollama_tw.errors import reason_of
 from ollama_tw.files import NO_FOLLOW, make_directory, sync_directory
 from ollama_tw.posix import give_to_owner
 from ollama_tw.tracking.priority import Priority
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 _VERSION = 1
 _MAX_BYTES = 16 << 20

@@ -191,6 +191,5 @@ def _opened(url: str, headers: Mapping[str, str]) -> Iterator[Any]:
             raise UsageError(f"{host} requires an account: pull the model first") from error
         raise UsageError(f"{host} answered with status {error.code}") from error
     except (OSError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = reason_of(reason)
+        text = reason_of(error)
         raise UsageError(f"{host} cannot be reached, and there is no such file: {text}") from error

@@ -31,6 +31,7 @@ def follow_file(file: BinaryIO, path: Path) -> Iterator[bytes]:
     A file that was truncated, or replaced because the log is rotated, is read from its beginning, after the
     rest of the one before it. ``file`` is closed.
     """
+    following: BinaryIO | None = None
     try:
         while True:
             # The check comes before the reading: what precedes a rotation is read before the new file.
@@ -44,6 +45,8 @@ def follow_file(file: BinaryIO, path: Path) -> Iterator[bytes]:
                 time.sleep(_INTERVAL_SECONDS)
     finally:
         file.close()
+        if following is not None:
+            following.close()
 
 
 def _following(file: BinaryIO, path: Path) -> BinaryIO | None:

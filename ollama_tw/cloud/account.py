@@ -14,7 +14,7 @@ from ollama_tw.identity.signer import LoadSigner, Signer
 from ollama_tw.net.body import BodyReader, BodyTooLarge, read_all
 from ollama_tw.net.network import STALL_TIMEOUT, Network
 from ollama_tw.net.user_agent import USER_AGENT
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 _WEBSITE = "https://ollama.com"
 _MAX_REPLY = 64 * 1024

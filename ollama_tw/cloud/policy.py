@@ -15,7 +15,7 @@ from ollama_tw.config.parsers import CLOUD
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.names import ReferenceSource, parse_reference
 from ollama_tw.net.origin import Origin, origin_of
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 _CLOUD = origin_of(CLOUD)
 

@@ -13,7 +13,8 @@ import msgspec
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.golang import json as gojson
-from ollama_tw.wire.decode import DECODE_ERRORS, decode, decode_value
+from ollama_tw.wire.decode import decode, decode_value
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 _HOP_BY_HOP = {
     "connection",

@@ -19,7 +19,8 @@ from ollama_tw.cloud.rewriting import error_in
 from ollama_tw.concurrency.threads import InThread
 from ollama_tw.errors import OllamaError
 from ollama_tw.library.model import Model
-from ollama_tw.wire.decode import DECODE_ERRORS, decode
+from ollama_tw.wire.decode import decode
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 from ollama_tw.wire.native import (
     ChatRecord,
     ChatRequest,

@@ -12,7 +12,7 @@ import msgspec
 
 from ollama_tw.errors import OllamaError
 from ollama_tw.files import open_regular
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 _MAX_TEXT_BYTES = 64 << 20
 # A vocabulary of 262,144 tokens with its 514,000 merges as pairs has two million.

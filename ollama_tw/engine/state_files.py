@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from ollama_tw.errors import reason_of
 from ollama_tw.files import NO_FOLLOW, open_regular, pread, sync_directory
 from ollama_tw.interfaces import PromptState
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 _log = Logger()
 

@@ -14,7 +14,7 @@ from ollama_tw.golang.json import as_go_numbers, json_numbers
 from ollama_tw.library.blobs import MAX_TEXT_BYTES, BlobStore
 from ollama_tw.library.digests import digest_of
 from ollama_tw.library.manifests import Layer
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 from ollama_tw.wire.native import Message
 
 # Fields that Go's encoder writes even if they are empty.

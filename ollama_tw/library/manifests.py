@@ -18,7 +18,7 @@ from ollama_tw.files import make_directory, make_readable, open_regular, sync_di
 from ollama_tw.golang import json as gojson
 from ollama_tw.library.digests import is_digest, parse_digest
 from ollama_tw.library.names import InvalidName, Name, name_from_parts
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 _OCI_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"

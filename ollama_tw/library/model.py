@@ -16,7 +16,7 @@ from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.manifests import Manifest, ManifestError, ModelConfig, decode_config
 from ollama_tw.library.names import Name
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 DEFAULT_TEMPLATE = "{{ .Prompt }}"
 """The Go template of a model that has no template layer."""

@@ -23,7 +23,7 @@ from ollama_tw.files import NO_FOLLOW, make_readable, open_regular, pread, pwrit
 from ollama_tw.golang import json as gojson
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.digests import parse_digest
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 _READ_SIZE = 1 << 20
 # Limit in bytes for hashing earlier bytes of the file along with one write.

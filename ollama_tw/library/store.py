@@ -6,10 +6,8 @@ removals of blobs; reading takes no lock.
 Source: ollama: server/images.go; server/routes.go, getExistingName; manifest/manifest.go.
 """
 
-import errno
 import hashlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ollama_tw.errors import OllamaError
+from ollama_tw.errors import OllamaError, reason_of
 from ollama_tw.files import translate_disk_errors
 from ollama_tw.gguf.reader import Header
 from ollama_tw.library import manifests
@@ -94,8 +92,8 @@ class Store:
             try:
                 directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             except OSError as error:
-                reason = os.strerror(error.errno or errno.EIO).lower()
-                raise StoreUnusable(f"failed to create directory: {reason}: {directory}") from error
+                text = f"failed to create directory: {reason_of(error)}: {directory}"
+                raise StoreUnusable(text) from error
         with self._lock:
             rename_old_blobs(self.blobs.directory)
             try:

@@ -17,7 +17,7 @@ from ollama_tw.errors import OllamaError
 from ollama_tw.library import manifests
 from ollama_tw.library.blobs import BlobStore
 from ollama_tw.library.model import Model
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 _CONFIG_NAME = "config.json"
 # In bytes. A file has one tensor, or three if it is quantized.

@@ -14,7 +14,7 @@ import msgspec
 from ollama_tw.errors import OllamaError
 from ollama_tw.identity.signer import Signer
 from ollama_tw.net.origin import Origin, origin_of
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 # base64(hex(sha256(""))): the digest of the empty body of a token request.
 _EMPTY_BODY = "ZTNiMGM0NDI5OGZjMWMxNDlhZmJmNGM4OTk2ZmI5MjQyN2FlNDFlNDY0OWI5MzRjYTQ5NTk5MWI3ODUyYjg1NQ=="

@@ -27,7 +27,7 @@ from ollama_tw.net.network import STALL_TIMEOUT, Network, origin_host, without_q
 from ollama_tw.net.origin import Origin, origin_of
 from ollama_tw.net.user_agent import USER_AGENT
 from ollama_tw.registry import challenge as auth
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 # A registry may compute a manifest on request.
 _MANIFEST_TIMEOUT = 120.0

@@ -21,7 +21,7 @@ from ollama_tw.registry.download import Download
 from ollama_tw.registry.downloads import Downloads
 from ollama_tw.registry.progress import Report, calling_periodically, layer_status
 from ollama_tw.registry.transfers import TransferContext
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 
 class Pulls:

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from ollama_tw.interfaces import PromptState
 from ollama_tw.runner.messages import FromChild, FromServer, StateHeader
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 MAX_LENGTH: Final = 1 << 28
 """Bytes of the longest message: embeddings of thousands of inputs take a hundred megabytes."""

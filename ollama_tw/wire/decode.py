@@ -20,12 +20,6 @@ from ollama_tw.errors import OllamaError
 
 T = TypeVar("T")
 
-DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Exceptions of msgspec's decoders for data that is invalid or nested too deeply.
-
-Before msgspec 0.23 invalid UTF-8 is a UnicodeDecodeError.
-"""
-
 MAX_NESTING = 256
 """Limit of the nesting of arrays and objects, far above that of schemas and tools. Go's is 10,000."""
 

@@ -69,8 +69,7 @@ def registry(host: str = DEFAULT_HOST) -> Iterator[Finding]:
     except urllib.error.HTTPError:
         pass  # an answer, too
     except (OSError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        text = reason_of(reason)
+        text = reason_of(error)
         yield Finding(
             "warning",
             "registry",

@@ -22,7 +22,7 @@ from ollama_tw.library.manifests import Layer, Manifest, ModelConfig, encode_con
 from ollama_tw.library.names import Name
 from ollama_tw.library.store import Store
 from ollama_tw.templates.capabilities import find_capabilities
-from ollama_tw.wire.decode import DECODE_ERRORS
+from ollama_tw.wire.decode_errors import DECODE_ERRORS
 
 LEAST_VERSION = "0.19.0"
 """Oldest version of Ollama that runs such a model."""
